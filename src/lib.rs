@@ -1,0 +1,4 @@
+//! Prometheus exporter for the backups of Azure Service Fabric partitions.
+
+pub mod clock;
+pub mod model;

@@ -1,0 +1,217 @@
+//! The domain in the words of Service Fabric: partitions, backup records, recovery points.
+//!
+//! Values only: no I/O, no clock, no serialisation. A value that exists is valid: sentinels of
+//! the wire (year 1, zero GUID, negative log sequence numbers) have become `None` before they
+//! arrive here.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+/// Identity of a partition: a GUID, unique over all clusters, never reused.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId(pub Uuid);
+
+impl fmt::Display for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for PartitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A Service Fabric name such as `fabric:/Shop/Orders`, shared by every partition below it.
+pub type Name = Arc<str>;
+
+/// What a partition is called and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its identity.
+    pub id: PartitionId,
+    /// Name of its application; `None` while the cluster has not told.
+    pub application: Option<Name>,
+    /// Name of its service; `None` while the cluster has not told.
+    pub service: Option<Name>,
+    /// How its service is partitioned; `None` while the cluster has not told.
+    pub kind: Option<PartitionKind>,
+}
+
+/// How a service is partitioned (`ServicePartitionKind`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionKind {
+    /// A range of 64-bit keys.
+    Int64Range,
+    /// A named partition.
+    Named,
+    /// The only partition of its service.
+    Singleton,
+    /// A word this version does not know.
+    Unknown,
+}
+
+impl PartitionKind {
+    /// The word used on the wire and in labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Int64Range => "Int64Range",
+            Self::Named => "Named",
+            Self::Singleton => "Singleton",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// State of the last *requested* backup (`BackupState`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackupState {
+    /// The zero value of the service; should never be seen.
+    Invalid,
+    /// The request is queued.
+    Accepted,
+    /// The primary replica has taken the request on.
+    BackupInProgress,
+    /// The backup is in the store.
+    Success,
+    /// The backup failed; the record carries a code.
+    Failure,
+    /// The backup did not end within the time its requester allowed.
+    Timeout,
+    /// A word this version does not know.
+    Unknown,
+}
+
+impl BackupState {
+    /// Every state, in the order of the metric contract.
+    pub const ALL: [Self; 7] = [
+        Self::Invalid,
+        Self::Accepted,
+        Self::BackupInProgress,
+        Self::Success,
+        Self::Failure,
+        Self::Timeout,
+        Self::Unknown,
+    ];
+
+    /// The word used on the wire and in labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "Invalid",
+            Self::Accepted => "Accepted",
+            Self::BackupInProgress => "BackupInProgress",
+            Self::Success => "Success",
+            Self::Failure => "Failure",
+            Self::Timeout => "Timeout",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// The record of the last requested backup of a partition: `BackupProgressInfo`.
+///
+/// Periodic backups never touch it, and a new request erases the success before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupProgress {
+    /// Where the request stands.
+    pub state: BackupState,
+    /// `TimeStampUtc`: the moment of the local snapshot; `None` for the year-1 sentinel, which
+    /// stands in every state but Success.
+    pub timestamp: Option<DateTime<Utc>>,
+    /// Id of the backup; `None` for the zero GUID.
+    pub backup_id: Option<Uuid>,
+    /// Epoch of the last record in the backup.
+    pub epoch: Option<Epoch>,
+    /// Log sequence number of the last record in the backup; `None` when negative.
+    pub lsn: Option<u64>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+}
+
+/// Epoch of a partition; negative numbers are `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// Changes with every data loss. On production clusters a FILETIME.
+    pub data_loss_version: Option<u64>,
+    /// Rises with every reconfiguration.
+    pub configuration_version: Option<u64>,
+}
+
+/// `FailureError`: why a backup failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Bounded in length and alphabet: fit to be a label value.
+    pub code: FailureCode,
+    /// Free text for people: at most 1,024 characters, without secrets. Never a label.
+    pub message: Option<Arc<str>>,
+}
+
+/// A failure code fit to be a label value: `FABRIC_E_TIMEOUT`, `0x80131500`, or `other`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FailureCode(Arc<str>);
+
+impl FailureCode {
+    /// What a code is called that is not fit to be a label value.
+    pub const OTHER: &'static str = "other";
+
+    /// Longest code taken as it is; the longest known one has 55 characters.
+    const MAX_LENGTH: usize = 80;
+
+    /// Takes a symbolic code. A string of digits is a number (see [`Self::from_number`]);
+    /// anything but ASCII letters, digits and `_`, or more than 80 of them, is `other`.
+    pub fn from_text(code: &str) -> Self {
+        if let Ok(number) = code.parse() {
+            return Self::from_number(number);
+        }
+        let fits = !code.is_empty()
+            && code.len() <= Self::MAX_LENGTH
+            && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        Self(Arc::from(if fits { code } else { Self::OTHER }))
+    }
+
+    /// Takes an HRESULT, signed or unsigned, as `0x` and eight capital hexadecimal digits;
+    /// what does not fit into 32 bits is `other`.
+    pub fn from_number(code: i64) -> Self {
+        let unsigned = u32::try_from(code)
+            .or_else(|_| i32::try_from(code).map(i32::cast_unsigned))
+            .ok();
+        Self(match unsigned {
+            Some(code) => format!("0x{code:08X}").into(),
+            None => Self::OTHER.into(),
+        })
+    }
+
+    /// The label value.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numeric_failure_codes_become_eight_hexadecimal_digits() {
+        for code in ["2148734208", "-2146233088"] {
+            assert_eq!(FailureCode::from_text(code).as_str(), "0x80131500");
+        }
+        assert_eq!(FailureCode::from_number(5).as_str(), "0x00000005");
+        assert_eq!(FailureCode::from_number(1 << 32).as_str(), "other");
+    }
+
+    #[test]
+    fn codes_unfit_for_a_label_become_other() {
+        for code in ["", "two words", "quote\"", &"X".repeat(81), "Übel"] {
+            assert_eq!(FailureCode::from_text(code).as_str(), "other", "{code:?}");
+        }
+        assert_eq!(
+            FailureCode::from_text("FABRIC_E_TIMEOUT").as_str(),
+            "FABRIC_E_TIMEOUT"
+        );
+    }
+}
