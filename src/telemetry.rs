@@ -1,0 +1,84 @@
+//! What the exporter counts about itself: its requests to the gateways and their failures.
+//!
+//! Holds numbers only; names, types and help of the families stand in the catalogue. Label
+//! values come from enums of this crate and from the configured cluster names, never from
+//! the network.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+
+/// Upper bounds of the request duration histogram, in seconds: from a healthy native call (a few
+/// milliseconds) to the 120 seconds after which the gateway's own proxy gives up.
+const DURATION_BUCKETS: [f64; 12] = [
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
+];
+
+/// The counters of one process.
+#[derive(Debug)]
+pub struct Telemetry {
+    pub(crate) gateway_requests: Family<RequestLabels, Counter>,
+    pub(crate) gateway_request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    pub(crate) collector_errors: Family<ErrorLabels, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RequestLabels {
+    cluster_name: Arc<str>,
+    route: &'static str,
+    status: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct RouteLabels {
+    cluster_name: Arc<str>,
+    route: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ErrorLabels {
+    cluster_name: Arc<str>,
+    collector: &'static str,
+    reason: &'static str,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            gateway_requests: Family::default(),
+            gateway_request_duration: Family::new_with_constructor(|| {
+                Histogram::new(DURATION_BUCKETS)
+            }),
+            collector_errors: Family::default(),
+        }
+    }
+}
+
+impl Telemetry {
+    /// Counts one attempt of a request: its HTTP status, or `None` when no answer came.
+    pub fn record_request(
+        &self,
+        cluster_name: &Arc<str>,
+        route: &'static str,
+        status: Option<u16>,
+        took: Duration,
+    ) {
+        self.gateway_requests
+            .get_or_create(&RequestLabels {
+                cluster_name: Arc::clone(cluster_name),
+                route,
+                status: status.map_or_else(|| "none".to_owned(), |status| status.to_string()),
+            })
+            .inc();
+        self.gateway_request_duration
+            .get_or_create(&RouteLabels {
+                cluster_name: Arc::clone(cluster_name),
+                route,
+            })
+            .observe(took.as_secs_f64());
+    }
+}
