@@ -1,5 +1,8 @@
 //! Prometheus exporter for the backups of Azure Service Fabric partitions.
 
 pub mod clock;
+pub mod inventory;
 pub mod model;
+pub mod snapshot;
+pub mod state_file;
 pub mod telemetry;

@@ -42,6 +42,19 @@ pub struct Partition {
     pub kind: Option<PartitionKind>,
 }
 
+impl Partition {
+    /// This partition as `newer` describes it; what `newer` does not know stays.
+    #[must_use]
+    pub fn updated(&self, newer: Self) -> Self {
+        Self {
+            id: newer.id,
+            application: newer.application.or_else(|| self.application.clone()),
+            service: newer.service.or_else(|| self.service.clone()),
+            kind: newer.kind.or(self.kind),
+        }
+    }
+}
+
 /// How a service is partitioned (`ServicePartitionKind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionKind {
@@ -56,6 +69,13 @@ pub enum PartitionKind {
 }
 
 impl PartitionKind {
+    /// Takes the word of the wire; one this version does not know is `Unknown`.
+    pub fn from_word(word: &str) -> Self {
+        let known = [Self::Int64Range, Self::Named, Self::Singleton];
+        let named = known.into_iter().find(|kind| kind.as_str() == word);
+        named.unwrap_or(Self::Unknown)
+    }
+
     /// The word used on the wire and in labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -97,6 +117,12 @@ impl BackupState {
         Self::Timeout,
         Self::Unknown,
     ];
+
+    /// Takes the word of the wire; one this version does not know is `Unknown`.
+    pub fn from_word(word: &str) -> Self {
+        let named = Self::ALL.into_iter().find(|state| state.as_str() == word);
+        named.unwrap_or(Self::Unknown)
+    }
 
     /// The word used on the wire and in labels.
     pub fn as_str(self) -> &'static str {
@@ -183,6 +209,11 @@ impl FailureCode {
             Some(code) => format!("0x{code:08X}").into(),
             None => Self::OTHER.into(),
         })
+    }
+
+    /// The code that stands for all that do not fit.
+    pub fn other() -> Self {
+        Self(Self::OTHER.into())
     }
 
     /// The label value.

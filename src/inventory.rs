@@ -1,0 +1,120 @@
+//! Which partitions to watch: what the cluster lists, cut down by selectors and shard.
+//!
+//! Pure: the poller asks, this module decides. It never forgets a partition because a question
+//! failed: what could not be read is named as a scope, and the snapshot keeps what it knows there.
+
+use std::num::NonZeroU32;
+
+use crate::model::{Name, Partition, PartitionId};
+
+/// More partitions than this in one cluster are refused: a gateway that lists them is broken or
+/// hostile, and a page of them could not be scraped.
+pub const MAX_PARTITIONS: usize = 500_000;
+
+/// What one reading of the topology found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inventory {
+    /// The partitions to watch. A name that could not be read is `None` and leaves a name that is
+    /// already known as it is.
+    pub listed: Vec<Partition>,
+    /// Where nothing could be read: partitions known there stay known.
+    pub unread: Vec<Scope>,
+}
+
+/// A part of the topology.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Cluster,
+    /// The services and partitions of one application.
+    Application(Name),
+    /// The partitions of one service.
+    Service(Name),
+}
+
+impl Scope {
+    /// Whether `partition` belongs to this scope.
+    pub(crate) fn contains(&self, partition: &Partition) -> bool {
+        match self {
+            Self::Cluster => true,
+            Self::Application(name) => partition.application.as_ref() == Some(name),
+            Self::Service(name) => partition.service.as_ref() == Some(name),
+        }
+    }
+}
+
+/// This process' part of the partitions when several exporters share a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    index: u32,
+    total: NonZeroU32,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self {
+            index: 0,
+            total: NonZeroU32::MIN,
+        }
+    }
+}
+
+impl Shard {
+    /// Shard `index` (from 0) of `total`; `None` when there is no such shard.
+    pub fn new(index: u32, total: u32) -> Option<Self> {
+        let total = NonZeroU32::new(total)?;
+        (index < total.get()).then_some(Self { index, total })
+    }
+
+    /// Number of this shard, from 0.
+    pub fn index(self) -> u32 {
+        self.index
+    }
+
+    /// Number of shards.
+    pub fn total(self) -> u32 {
+        self.total.get()
+    }
+
+    /// Whether this shard watches `id`. Every id belongs to exactly one of the shards, and to the
+    /// same one in every process and version.
+    pub fn owns(self, id: PartitionId) -> bool {
+        // FNV-1a: not every cluster draws all bits of its GUIDs evenly.
+        let hash = id.0.as_bytes().iter().fold(0x811c_9dc5_u32, |hash, byte| {
+            (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+        });
+        hash % self.total == self.index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn every_partition_belongs_to_exactly_one_shard_and_the_shards_are_even() {
+        let shards: Vec<Shard> = (0..3).filter_map(|index| Shard::new(index, 3)).collect();
+        let mut owned = [0_u32; 3];
+        for number in 0..3000_u128 {
+            let id = PartitionId(Uuid::from_u128(number << 64 | 7));
+            let owners: Vec<_> = shards.iter().filter(|shard| shard.owns(id)).collect();
+            assert_eq!(owners.len(), 1, "{id}");
+            owned[owners[0].index() as usize] += 1;
+        }
+        assert!(owned.iter().all(|count| *count > 800), "{owned:?}");
+    }
+
+    #[test]
+    fn a_shard_outside_the_total_does_not_exist() {
+        assert_eq!(Shard::new(2, 2), None);
+        assert_eq!(Shard::new(0, 0), None);
+    }
+
+    #[test]
+    fn an_id_stays_in_its_shard_over_versions() {
+        let id = PartitionId(Uuid::from_u128(0x974b_d92a_b395_4631_8a7f_53bd_4ae9_cf22));
+        let owner = (0..16).find(|index| Shard::new(*index, 16).is_some_and(|s| s.owns(id)));
+        assert_eq!(owner, Some(14));
+    }
+}

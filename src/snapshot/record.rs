@@ -1,0 +1,143 @@
+//! What is remembered of the records of one partition: which one was seen, since when, and the
+//! recovery point it proves.
+//!
+//! Two records are the same when they say the same of themselves: state, id, time and failure
+//! code. The wire carries no time of a failure, so nothing else can tell two of them apart.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::Outcome;
+use crate::model::{BackupProgress, BackupState, FailureCode};
+
+/// A success further in the future than this proves nothing: it would stand as the newest one
+/// until its time has come and hide every real backup until then. Clocks that merely disagree
+/// are hours apart at most.
+const FUTURE_TOLERANCE: TimeDelta = TimeDelta::days(1);
+
+/// A backup from which a partition can be restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryPoint {
+    /// Moment of the snapshot that it holds.
+    pub at: DateTime<Utc>,
+    /// Its id, when the source tells.
+    pub backup_id: Option<Uuid>,
+    /// Last log sequence number in it, when the source tells.
+    pub lsn: Option<u64>,
+    /// Data-loss epoch of that number, when the source tells.
+    pub data_loss_version: Option<u64>,
+}
+
+impl RecoveryPoint {
+    /// The recovery point that a record proves: only a Success with a credible time does.
+    pub(crate) fn of(record: &BackupProgress, now: DateTime<Utc>) -> Option<Self> {
+        let at = record.timestamp?;
+        let proves = record.state == BackupState::Success && at - now < FUTURE_TOLERANCE;
+        proves.then(|| Self {
+            at,
+            backup_id: record.backup_id,
+            lsn: record.lsn,
+            data_loss_version: record.epoch.and_then(|epoch| epoch.data_loss_version),
+        })
+    }
+
+    /// Log records that this point covers and `earlier` did not: 0 unless both belong to the same
+    /// data-loss epoch and this one is newer.
+    pub(crate) fn advance_over(&self, earlier: Option<&Self>) -> u64 {
+        let Some(earlier) = earlier else { return 0 };
+        let same_epoch =
+            self.data_loss_version.is_some() && self.data_loss_version == earlier.data_loss_version;
+        match (self.lsn, earlier.lsn) {
+            (Some(lsn), Some(before)) if same_epoch && self.at > earlier.at => {
+                lsn.saturating_sub(before)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Puts `point` in the place of an older one.
+    pub(crate) fn keep_newest(kept: &mut Option<Self>, point: Self) {
+        if kept.as_ref().is_none_or(|kept| kept.at <= point.at) {
+            *kept = Some(point);
+        }
+    }
+}
+
+/// What a record says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordIdentity {
+    /// Its state.
+    pub state: BackupState,
+    /// Id of the backup.
+    pub backup_id: Option<Uuid>,
+    /// Time of the backup.
+    pub timestamp: Option<DateTime<Utc>>,
+    /// Why it failed.
+    pub code: Option<FailureCode>,
+}
+
+impl RecordIdentity {
+    fn of(record: &BackupProgress) -> Self {
+        Self {
+            state: record.state,
+            backup_id: record.backup_id,
+            timestamp: record.timestamp,
+            code: record.failure.as_ref().map(|failure| failure.code.clone()),
+        }
+    }
+}
+
+/// What was seen of a partition's records. That it exists means that a baseline exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The record seen last, and since when it is as it is.
+    pub record: Option<(RecordIdentity, DateTime<Utc>)>,
+    /// Time and id of the newest success that was counted or belongs to the baseline. A record
+    /// that goes back behind it was read from an outdated replica.
+    pub newest_success: Option<(DateTime<Utc>, Option<Uuid>)>,
+}
+
+impl Seen {
+    /// When the record seen last was first seen as it is.
+    pub fn since(&self) -> Option<DateTime<Utc>> {
+        self.record.as_ref().map(|(_, since)| *since)
+    }
+
+    /// Takes a reading in. Returns how a backup ended, if this reading is the first to show it
+    /// and a baseline existed before.
+    pub(crate) fn observe(
+        seen: &mut Option<Self>,
+        record: Option<&BackupProgress>,
+        read_at: DateTime<Utc>,
+    ) -> Option<Outcome> {
+        let baseline = seen.is_none();
+        let seen = seen.get_or_insert_default();
+        let Some(record) = record else {
+            seen.record = None;
+            return None;
+        };
+        let identity = RecordIdentity::of(record);
+        let is_known = |(known, _): &(RecordIdentity, _)| *known == identity;
+        if seen.record.as_ref().is_some_and(is_known) {
+            return None;
+        }
+        seen.record = Some((identity, read_at));
+        let outcome = Outcome::of(record.state)?;
+        let is_new = outcome != Outcome::Success || seen.is_newer_success(record);
+        if let (Outcome::Success, true, Some(at)) = (outcome, is_new, record.timestamp) {
+            seen.newest_success = Some((at, record.backup_id));
+        }
+        (is_new && !baseline).then_some(outcome)
+    }
+
+    /// Whether a success is another one than the newest that was counted, and not older. One
+    /// without a time is judged by its change alone.
+    fn is_newer_success(&self, record: &BackupProgress) -> bool {
+        match (self.newest_success, record.timestamp) {
+            (Some((newest, id)), Some(at)) => {
+                at > newest || (at == newest && id != record.backup_id)
+            }
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Counters of the requested backups that were seen to end, per service.
+//!
+//! They count what happened while somebody watched: the first reading of a partition is the
+//! baseline and counts nothing. They never go down while their service exists.
+
+use std::collections::BTreeMap;
+
+use crate::model::{BackupProgress, BackupState, FailureCode, Name, Partition};
+
+/// The labels under which completions are counted; a name that is not known is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// Name of the application.
+    pub application: Option<Name>,
+    /// Name of the service.
+    pub service: Option<Name>,
+}
+
+impl ServiceKey {
+    pub(crate) fn of(partition: &Partition) -> Self {
+        Self {
+            application: partition.application.clone(),
+            service: partition.service.clone(),
+        }
+    }
+}
+
+/// How a requested backup ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It is in the store.
+    Success,
+    /// It failed.
+    Failure,
+    /// It did not end in time.
+    Timeout,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Timeout];
+
+    /// The outcome that `state` stands for, if it stands for the end of a backup.
+    pub(crate) fn of(state: BackupState) -> Option<Self> {
+        match state {
+            BackupState::Success => Some(Self::Success),
+            BackupState::Failure => Some(Self::Failure),
+            BackupState::Timeout => Some(Self::Timeout),
+            BackupState::Invalid
+            | BackupState::Accepted
+            | BackupState::BackupInProgress
+            | BackupState::Unknown => None,
+        }
+    }
+
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// Completions of one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requested backups that ended well.
+    pub successes: u64,
+    /// Requested backups that failed.
+    pub failed: u64,
+    /// Requested backups that did not end in time.
+    pub timed_out: u64,
+    /// Those that failed or did not end in time and said why, by code.
+    pub failures: BTreeMap<FailureCode, u64>,
+}
+
+impl Totals {
+    /// Completions with `outcome`.
+    pub fn completions(&self, outcome: Outcome) -> u64 {
+        match outcome {
+            Outcome::Success => self.successes,
+            Outcome::Failure => self.failed,
+            Outcome::Timeout => self.timed_out,
+        }
+    }
+
+    pub(crate) fn count(&mut self, outcome: Outcome, record: Option<&BackupProgress>) {
+        *match outcome {
+            Outcome::Success => &mut self.successes,
+            Outcome::Failure => &mut self.failed,
+            Outcome::Timeout => &mut self.timed_out,
+        } += 1;
+        let failure = record.and_then(|record| record.failure.as_ref());
+        if let (Outcome::Failure | Outcome::Timeout, Some(failure)) = (outcome, failure) {
+            *self.failures.entry(failure.code.clone()).or_default() += 1;
+        }
+    }
+}
