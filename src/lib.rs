@@ -1,6 +1,8 @@
 //! Prometheus exporter for the backups of Azure Service Fabric partitions.
 
 pub mod clock;
+pub mod config;
+pub mod exposition;
 pub mod inventory;
 pub mod model;
 pub mod snapshot;

@@ -125,7 +125,7 @@ impl BackupState {
     }
 
     /// The word used on the wire and in labels.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "Invalid",
             Self::Accepted => "Accepted",
@@ -165,6 +165,21 @@ pub struct Epoch {
     pub data_loss_version: Option<u64>,
     /// Rises with every reconfiguration.
     pub configuration_version: Option<u64>,
+}
+
+impl Epoch {
+    /// The data loss version as the moment that it stands for: the last data loss, or the creation
+    /// of the partition. `None` where it is no plausible FILETIME (100 ns since 1601): test
+    /// clusters count 1, 2, 3.
+    pub fn data_loss_time(self) -> Option<DateTime<Utc>> {
+        const PLAUSIBLE: std::ops::Range<u64> = 120_000_000_000_000_000..220_000_000_000_000_000;
+        const SECONDS_FROM_1601_TO_1970: i64 = 11_644_473_600;
+        let ticks = self.data_loss_version?;
+        let seconds = i64::try_from(ticks / 10_000_000).ok()? - SECONDS_FROM_1601_TO_1970;
+        let nanoseconds = u32::try_from(ticks % 10_000_000 * 100).ok()?;
+        let time = DateTime::from_timestamp(seconds, nanoseconds);
+        time.filter(|_| PLAUSIBLE.contains(&ticks))
+    }
 }
 
 /// `FailureError`: why a backup failed.
@@ -233,6 +248,22 @@ mod tests {
         }
         assert_eq!(FailureCode::from_number(5).as_str(), "0x00000005");
         assert_eq!(FailureCode::from_number(1 << 32).as_str(), "other");
+    }
+
+    #[test]
+    fn a_data_loss_version_is_a_time_only_where_it_is_plausible() {
+        let time = |version| {
+            let epoch = Epoch {
+                data_loss_version: Some(version),
+                configuration_version: None,
+            };
+            epoch.data_loss_time().map(|time| time.to_rfc3339())
+        };
+        let documented = "2018-11-21T19:24:50.815689300+00:00";
+        assert_eq!(time(131_873_018_908_156_893).as_deref(), Some(documented));
+        for version in [0, 1, 3, u64::MAX, i64::MAX.unsigned_abs()] {
+            assert_eq!(time(version), None, "{version}");
+        }
     }
 
     #[test]

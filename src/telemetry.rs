@@ -7,16 +7,62 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
+
+use crate::inventory::Shard;
+use crate::snapshot::Collector;
 
 /// Upper bounds of the request duration histogram, in seconds: from a healthy native call (a few
 /// milliseconds) to the 120 seconds after which the gateway's own proxy gives up.
 const DURATION_BUCKETS: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
 ];
+
+/// What the exposition shows of this process, taken at the moment of a scrape.
+#[derive(Debug)]
+pub struct Process {
+    /// Its counters.
+    pub telemetry: Arc<Telemetry>,
+    /// How the configuration came to be what it is.
+    pub reload: Reload,
+    /// Which part of the partitions it watches.
+    pub shard: Shard,
+    /// What the operating system says of it.
+    pub resources: metrics_process::collector::Metrics,
+}
+
+/// What this program was built from.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildInfo {
+    /// Version of the package.
+    pub version: &'static str,
+    /// Revision of the source; `unknown` outside a checkout.
+    pub revision: &'static str,
+    /// Version of the compiler.
+    pub rustc: &'static str,
+}
+
+impl BuildInfo {
+    /// This program.
+    pub const CURRENT: Self = Self {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: env!("SFBE_REVISION"),
+        rustc: env!("SFBE_RUSTC"),
+    };
+}
+
+/// The last time the configuration was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reload {
+    /// Whether it could be used.
+    pub successful: bool,
+    /// When it last could.
+    pub succeeded_at: DateTime<Utc>,
+}
 
 /// The counters of one process.
 #[derive(Debug)]
@@ -59,6 +105,28 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
+    /// Lets the error counters of a cluster start at 0 for each of `reasons`, so that the first
+    /// error is an increase.
+    pub fn watch_cluster(&self, cluster_name: &Arc<str>, reasons: &[&'static str]) {
+        for collector in Collector::ALL {
+            for reason in reasons {
+                let labels = ErrorLabels::new(cluster_name, collector, reason);
+                self.collector_errors.get_or_create_owned(&labels);
+            }
+        }
+    }
+
+    /// Counts a request that failed for good.
+    pub fn record_error(
+        &self,
+        cluster_name: &Arc<str>,
+        collector: Collector,
+        reason: &'static str,
+    ) {
+        let labels = ErrorLabels::new(cluster_name, collector, reason);
+        self.collector_errors.get_or_create(&labels).inc();
+    }
+
     /// Counts one attempt of a request: its HTTP status, or `None` when no answer came.
     pub fn record_request(
         &self,
@@ -80,5 +148,15 @@ impl Telemetry {
                 route,
             })
             .observe(took.as_secs_f64());
+    }
+}
+
+impl ErrorLabels {
+    fn new(cluster_name: &Arc<str>, collector: Collector, reason: &'static str) -> Self {
+        Self {
+            cluster_name: Arc::clone(cluster_name),
+            collector: collector.as_str(),
+            reason,
+        }
     }
 }

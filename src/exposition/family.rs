@@ -1,0 +1,395 @@
+//! A family: one row of the catalogue, its header lines, and where its samples come from.
+//!
+//! Rows are plain data with plain functions. A function of a row may only look: it gets a view
+//! of one partition, one cluster or the process, and answers with a value or with nothing, and
+//! nothing means that no sample is written.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use uuid::Uuid;
+
+use super::ClusterView;
+use super::gzip::Piece;
+use super::samples::{Labels, SampleSink, Samples, Value};
+use crate::config::States;
+use crate::model::{BackupProgress, BackupState};
+use crate::snapshot::{CollectorStatus, PartitionSnapshot};
+use crate::telemetry::{Process, Telemetry};
+
+/// One row of the catalogue.
+#[derive(Debug)]
+pub struct Family {
+    /// The name of its samples, as written in queries; a histogram's without its suffixes.
+    pub name: &'static str,
+    /// How its samples behave.
+    pub kind: Kind,
+    /// The labels that a sample may carry.
+    pub labels: &'static [&'static str],
+    /// One line for people, without a final dot, backslash or line break.
+    pub help: &'static str,
+    pub(super) source: Source,
+}
+
+/// The type of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up, and starts again at 0 with the process.
+    Counter,
+    /// Always 1; its labels are what it says. A gauge in the text format.
+    Info,
+    /// Counts observations in buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// The word of the header line in OpenMetrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Info => "info",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// Where the samples of a family come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// At most one sample per partition.
+    Partition(fn(&PartitionView<'_>) -> Option<i64>),
+    /// Whole seconds since an instant, at most one sample per partition.
+    Age(fn(&PartitionView<'_>) -> Option<DateTime<Utc>>),
+    /// A sample per partition and state; the one the partition is in is 1.
+    State(
+        &'static [&'static str],
+        fn(&PartitionView<'_>) -> Option<&'static str>,
+    ),
+    /// At most one sample of value 1 per partition, with a label of its own.
+    Labelled(for<'a> fn(&PartitionView<'a>) -> Option<[(&'static str, Option<&'a str>); 1]>),
+    /// Any samples of a cluster.
+    Cluster(fn(&ClusterView, &Labels<'_>, &mut Samples<'_>) -> fmt::Result),
+    /// At most one sample per collector of a cluster.
+    Collector(fn(&CollectorStatus) -> Option<Value>),
+    /// A metric of the telemetry that writes itself.
+    Telemetry(fn(&Telemetry) -> &dyn EncodeMetric),
+    /// At most one sample of the process.
+    ProcessValue(fn(&Process) -> Option<Value>),
+    /// Any samples of the process.
+    Process(fn(&Process, &mut Samples<'_>) -> fmt::Result),
+}
+
+/// What a family is encoded from.
+#[derive(Clone, Debug)]
+pub(super) enum Input {
+    /// A cluster at one moment.
+    Cluster(ClusterView, DateTime<Utc>),
+    /// The exporter itself.
+    Process(Arc<Process>),
+}
+
+/// A partition in the eyes of a row.
+pub(super) struct PartitionView<'a> {
+    pub(super) known: &'a PartitionSnapshot,
+    /// Whether its last reading is still believed. What was true *now* is shown only then; a
+    /// fact of the past always.
+    fresh: bool,
+}
+
+impl<'a> PartitionView<'a> {
+    /// The record of the last requested backup, while it is believed.
+    pub(super) fn progress(&self) -> Option<&'a BackupProgress> {
+        self.known.progress.as_ref().filter(|_| self.fresh)
+    }
+
+    /// The same, if it is a Success: in every other state its numbers are sentinels.
+    pub(super) fn success(&self) -> Option<&'a BackupProgress> {
+        let progress = self.progress()?;
+        (progress.state == BackupState::Success).then_some(progress)
+    }
+}
+
+/// The labels of a partition.
+pub(super) const PARTITION: &[&str] = &[
+    "cluster_name",
+    "application_name",
+    "service_name",
+    "partition_id",
+];
+
+/// Rows of the usual shapes.
+impl Family {
+    pub(super) const fn partition(
+        name: &'static str,
+        help: &'static str,
+        value: fn(&PartitionView<'_>) -> Option<i64>,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Gauge,
+            labels: PARTITION,
+            help,
+            source: Source::Partition(value),
+        }
+    }
+
+    pub(super) const fn age(
+        name: &'static str,
+        help: &'static str,
+        instant: fn(&PartitionView<'_>) -> Option<DateTime<Utc>>,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Gauge,
+            labels: PARTITION,
+            help,
+            source: Source::Age(instant),
+        }
+    }
+
+    pub(super) const fn cluster(
+        name: &'static str,
+        help: &'static str,
+        write: fn(&ClusterView, &Labels<'_>, &mut Samples<'_>) -> fmt::Result,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Gauge,
+            labels: &["cluster_name"],
+            help,
+            source: Source::Cluster(write),
+        }
+    }
+
+    pub(super) const fn collector(
+        name: &'static str,
+        help: &'static str,
+        value: fn(&CollectorStatus) -> Option<Value>,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Gauge,
+            labels: &["cluster_name", "collector"],
+            help,
+            source: Source::Collector(value),
+        }
+    }
+
+    pub(super) const fn process(
+        name: &'static str,
+        kind: Kind,
+        help: &'static str,
+        value: fn(&Process) -> Option<Value>,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            labels: &[],
+            help,
+            source: Source::ProcessValue(value),
+        }
+    }
+}
+
+impl Family {
+    /// Whether its samples hold as long as a snapshot does, so that they are encoded once.
+    pub(super) fn is_kept(&self) -> bool {
+        match self.source {
+            Source::Partition(_)
+            | Source::State(..)
+            | Source::Labelled(_)
+            | Source::Cluster(_)
+            | Source::Collector(_) => true,
+            Source::Age(_)
+            | Source::Telemetry(_)
+            | Source::ProcessValue(_)
+            | Source::Process(_) => false,
+        }
+    }
+
+    /// The samples that `input` has for this family, compressed.
+    pub(super) fn encode(&'static self, input: &Input) -> Piece {
+        let mut sink = SampleSink::new();
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(OneFamily {
+            family: self,
+            input: input.clone(),
+        }));
+        encode_registry(&mut sink, &registry).expect("the sink never refuses");
+        sink.finish()
+    }
+
+    /// The name in the header lines of OpenMetrics, where types own suffixes.
+    pub(super) fn openmetrics_name(&self) -> &'static str {
+        let suffix = match self.kind {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram => "",
+        };
+        self.name.strip_suffix(suffix).unwrap_or(self.name)
+    }
+
+    /// The base unit at the end of the name, if there is one.
+    pub(super) fn unit(&self) -> Option<&'static str> {
+        let name = self.openmetrics_name();
+        let units = ["seconds", "bytes"];
+        units.into_iter().find(|unit| name.ends_with(unit))
+    }
+
+    pub(super) fn openmetrics_header(&self) -> String {
+        let (name, kind, help) = (self.openmetrics_name(), self.kind.as_str(), self.help);
+        let mut header = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        if let Some(unit) = self.unit() {
+            writeln!(header, "# UNIT {name} {unit}").expect("a String takes everything");
+        }
+        header
+    }
+
+    pub(super) fn text_header(&self) -> String {
+        let (name, help) = (self.name, self.help);
+        let kind = match self.kind {
+            Kind::Info => Kind::Gauge,
+            kind => kind,
+        };
+        format!("# HELP {name} {help}\n# TYPE {name} {}\n", kind.as_str())
+    }
+}
+
+/// A family and its input, as `prometheus-client` wants them.
+#[derive(Debug)]
+struct OneFamily {
+    family: &'static Family,
+    input: Input,
+}
+
+impl Collector for OneFamily {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let kind = self.family.kind;
+        let metric_type = match kind {
+            Kind::Gauge => MetricType::Gauge,
+            Kind::Counter => MetricType::Counter,
+            Kind::Info => MetricType::Info,
+            Kind::Histogram => MetricType::Histogram,
+        };
+        let name = self.family.openmetrics_name();
+        let encoder = encoder.encode_descriptor(name, "", None, metric_type)?;
+        match (&self.family.source, &self.input) {
+            (Source::Telemetry(metric), Input::Process(process)) => {
+                metric(&process.telemetry).encode(encoder)
+            }
+            (Source::Process(write), Input::Process(process)) => {
+                write(process, &mut Samples { encoder, kind })
+            }
+            (Source::ProcessValue(value), Input::Process(process)) => {
+                let mut samples = Samples { encoder, kind };
+                let value = value(process);
+                value.map_or(Ok(()), |value| samples.write(&Labels::new(&[]), value))
+            }
+            (source, Input::Cluster(view, now)) => {
+                write_cluster(source, view, *now, Samples { encoder, kind })
+            }
+            (_, Input::Process(_)) => Ok(()),
+        }
+    }
+}
+
+fn write_cluster(
+    source: &Source,
+    view: &ClusterView,
+    now: DateTime<Utc>,
+    mut samples: Samples<'_>,
+) -> fmt::Result {
+    let cluster_name = Some(&*view.snapshot.cluster);
+    let of_cluster = Labels::new(&[("cluster_name", cluster_name)]);
+    match source {
+        Source::Cluster(write) => return write(view, &of_cluster, &mut samples),
+        Source::Collector(value) => {
+            return write_collectors(view, *value, &of_cluster, &mut samples);
+        }
+        Source::Telemetry(_) | Source::Process(_) | Source::ProcessValue(_) => return Ok(()),
+        Source::Partition(_) | Source::Age(_) | Source::State(..) | Source::Labelled(_) => {}
+    }
+    for known in view.snapshot.partitions.values() {
+        let partition = PartitionView {
+            known,
+            fresh: known.is_fresh(now, view.staleness),
+        };
+        let mut id = Uuid::encode_buffer();
+        let id = known.partition.id.0.as_hyphenated().encode_lower(&mut id);
+        let labels = Labels::new(&[
+            ("cluster_name", cluster_name),
+            ("application_name", known.partition.application.as_deref()),
+            ("service_name", known.partition.service.as_deref()),
+            ("partition_id", Some(id)),
+        ]);
+        write_partition(
+            source,
+            &partition,
+            (view.states, now),
+            &labels,
+            &mut samples,
+        )?;
+    }
+    Ok(())
+}
+
+fn write_partition(
+    source: &Source,
+    partition: &PartitionView<'_>,
+    (states, now): (States, DateTime<Utc>),
+    labels: &Labels<'_>,
+    samples: &mut Samples<'_>,
+) -> fmt::Result {
+    match source {
+        Source::Partition(value) => {
+            value(partition).map_or(Ok(()), |value| samples.write(labels, Value::Integer(value)))
+        }
+        Source::Age(instant) => instant(partition).map_or(Ok(()), |instant| {
+            // Rounded down, below zero as well: clocks may disagree.
+            let seconds = (now - instant).num_milliseconds().div_euclid(1000);
+            samples.write(labels, Value::Integer(seconds))
+        }),
+        Source::State(words, state) => state(partition).map_or(Ok(()), |current| {
+            let exposed = |word| states == States::All || word == current;
+            words
+                .iter()
+                .filter(|word| exposed(**word))
+                .try_for_each(|word| {
+                    let labels = labels.with("state", Some(word));
+                    samples.write(&labels, Value::from(*word == current))
+                })
+        }),
+        Source::Labelled(label) => label(partition).map_or(Ok(()), |[(key, value)]| {
+            samples.write(&labels.with(key, value), Value::Integer(1))
+        }),
+        Source::Cluster(_)
+        | Source::Collector(_)
+        | Source::Telemetry(_)
+        | Source::Process(_)
+        | Source::ProcessValue(_) => Ok(()),
+    }
+}
+
+fn write_collectors(
+    view: &ClusterView,
+    value: fn(&CollectorStatus) -> Option<Value>,
+    labels: &Labels<'_>,
+    samples: &mut Samples<'_>,
+) -> fmt::Result {
+    for (collector, status) in &view.snapshot.status.collectors {
+        if let Some(value) = value(status) {
+            let labels = labels.with("collector", Some(collector.as_str()));
+            samples.write(&labels, value)?;
+        }
+    }
+    Ok(())
+}
