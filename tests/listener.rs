@@ -398,6 +398,7 @@ async fn a_slow_reader_is_dropped() {
         ..limits()
     });
     let mut reader = exporter.connect().await;
+    reader.has_nothing_to_read().await; // The limit counts from the request, not the connection.
     reader.ask("/big").await;
     within_deadline(await_signal(&exporter.signals.big_dropped)).await;
     let taken = reader.rest().await.len();

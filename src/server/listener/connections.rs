@@ -154,8 +154,8 @@ impl Slot {
 
     /// A request head is complete.
     ///
-    /// After an answer that is not written yet (a pipelined request) the clock runs on: else a
-    /// client could hold its connection by asking without ever reading.
+    /// While the answer before is not written yet (hyper can read on when a request had a body)
+    /// the clock runs on: else a client could hold its connection by asking without reading.
     pub(super) fn begin(self: &Arc<Self>) -> Answering {
         self.change(|state| {
             let since = match *state {
@@ -225,5 +225,52 @@ impl Drop for Answering {
                 *answered = true;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy_since(slot: &Slot) -> Option<Instant> {
+        slot.change(|state| match *state {
+            State::Busy { since, .. } => Some(since),
+            State::Waiting { .. } | State::Idle { .. } => None,
+        })?
+    }
+
+    #[tokio::test]
+    async fn a_request_before_the_last_answer_is_written_does_not_restart_the_clock() {
+        let slot = Connections::new(1).admit().await;
+        drop(slot.begin());
+        let first = busy_since(&slot);
+        assert!(first.is_some());
+        let second = slot.begin();
+        assert_eq!(busy_since(&slot), first);
+        slot.flushed();
+        assert_eq!(
+            busy_since(&slot),
+            first,
+            "a flush amid an answer ends nothing"
+        );
+        drop(second);
+        slot.flushed();
+        assert_eq!(busy_since(&slot), None);
+        let _third = slot.begin();
+        assert!(busy_since(&slot) > first);
+    }
+
+    #[tokio::test]
+    async fn places_are_never_more_than_the_cap_and_come_back() {
+        let connections = Connections::new(2);
+        let [first, second] = [connections.admit().await, connections.admit().await];
+        let third = connections.admit().await;
+        assert!(first.close.is_cancelled());
+        assert!(!second.close.is_cancelled());
+        assert_eq!(connections.lock().taken.len(), 2);
+        let _busy = [second.begin(), third.begin()];
+        assert!(connections.try_admit(Instant::now()).is_none());
+        drop(first);
+        assert!(connections.try_admit(Instant::now()).is_none());
     }
 }

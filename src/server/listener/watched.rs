@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::{Answering, Slot};
 
-/// A response body that says when it is handed over, and is otherwise the body it wraps: without
-/// its size hint and end, responses would lose their `Content-Length`.
+/// A response body that says when it is handed over, and is otherwise the body it wraps: its size
+/// hint and its end are what hyper chooses the framing by.
 #[derive(Debug)]
 pub(super) struct WatchedBody {
     body: Body,
@@ -108,5 +108,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+
+    use super::super::connections::Connections;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watched_body_keeps_its_size_and_its_end() {
+        let slot = Connections::new(1).admit().await;
+        let full = WatchedBody::new(Body::from("ok"), slot.begin());
+        assert_eq!(full.size_hint().exact(), Some(2));
+        assert!(!full.is_end_stream());
+        assert!(WatchedBody::new(Body::empty(), slot.begin()).is_end_stream());
     }
 }
