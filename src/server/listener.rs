@@ -123,6 +123,8 @@ impl Server {
                 }
                 Err(error) => {
                     failures.report(&error, &listener);
+                    // Below the cap too, file descriptors can run out.
+                    self.connections.make_room();
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -68,6 +68,11 @@ impl Connections {
         }
     }
 
+    /// Closes the connection that has gone longest without a request, if there is one.
+    pub(super) fn make_room(&self) {
+        self.lock().close_longest_without_request();
+    }
+
     /// Closes every connection without a running request.
     pub(super) fn close_idle(&self) {
         self.close(|place| place.state.without_request_since().is_some());
