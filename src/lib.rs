@@ -5,6 +5,7 @@ pub mod config;
 pub mod exposition;
 pub mod inventory;
 pub mod model;
+pub mod server;
 pub mod snapshot;
 pub mod state_file;
 pub mod telemetry;

@@ -1,0 +1,3 @@
+//! The HTTP side of the exporter.
+
+pub mod listener;

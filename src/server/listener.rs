@@ -1,0 +1,292 @@
+//! Accepts HTTP/1.1 connections and protects the exporter from its clients.
+//!
+//! Bounds how many connections are open, how long one may stay silent, how large a request head
+//! may be and how long a client may take over a response. It knows nothing of routes: they come
+//! as a router.
+//!
+//! Invariant: a request is never refused because other connections idle. What a client does
+//! wrong, and what a handler does wrong, ends its own connection and nothing else.
+
+mod address;
+mod connections;
+mod watched;
+
+use std::any::Any;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, info, warn};
+
+pub use self::address::bind;
+use self::connections::{Connections, Overdue, Slot};
+use self::watched::{WatchedBody, WatchedStream};
+
+/// The most bytes of a request head, and of a response waiting in user space, per connection.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// The pause after a failed accept: out of file descriptors, the next attempt fails as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The least time between two log lines about failed accepts of one listener.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What one client, and all clients together, may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most connections served at a time, over all listeners; at least 1.
+    pub connections: usize,
+    /// The longest a new connection may take to send its first complete request head.
+    pub first_request: Duration,
+    /// The longest any further request head may take, counted from the end of the response
+    /// before it: so also the longest a kept-alive connection may idle. Below the scrape interval
+    /// it makes every scrape connect anew.
+    pub header_read: Duration,
+    /// The longest from a request head to the client having taken the last byte of the response.
+    pub response: Duration,
+    /// The longest running responses may take to end after the shutdown has begun.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            first_request: Duration::from_secs(10),
+            header_read: Duration::from_secs(120),
+            response: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves `router` on all `listeners`, which share one set of `limits`, until `shutdown`.
+///
+/// After the shutdown no connection is accepted, idle ones are closed at once, and running
+/// responses have [`Limits::drain`] to end. Returns whether all of them did.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    router: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> bool {
+    let server = Server {
+        connections: Connections::new(limits.connections),
+        tasks: TaskTracker::new(),
+        router: TowerToHyperService::new(router),
+        limits,
+        shutdown,
+    };
+    let accepting = join_all(listeners.into_iter().map(|one| server.accept_from(one)));
+    server.shutdown.run_until_cancelled(accepting).await;
+    server.drain().await
+}
+
+struct Server {
+    connections: Arc<Connections>,
+    tasks: TaskTracker,
+    router: TowerToHyperService<Router>,
+    limits: Limits,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    /// Accepts for ever. While all connections are busy, one accepted connection is held unread
+    /// and the others wait in the backlog of the operating system.
+    async fn accept_from(&self, listener: TcpListener) {
+        let mut failures = AcceptFailures::default();
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let slot = self.connections.admit().await;
+                    self.start(stream, peer, slot);
+                }
+                Err(error) if is_lost_by_peer(&error) => {
+                    debug!(%error, "A connection was gone before it was accepted.");
+                }
+                Err(error) => {
+                    failures.report(&error, &listener);
+                    // Below the cap too, file descriptors can run out.
+                    self.connections.make_room();
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Runs one connection in a task of its own, so that a panic in a handler ends only that.
+    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: Arc<Slot>) {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%peer, %error, "The connection from {peer} keeps Nagle's algorithm.");
+        }
+        let http = speak_http(
+            stream,
+            Arc::clone(&slot),
+            self.router.clone(),
+            self.limits.header_read,
+            self.shutdown.clone(),
+        );
+        let limits = self.limits;
+        self.tasks.spawn(async move {
+            let supervised = AssertUnwindSafe(supervise(http, &slot, limits, peer));
+            if let Err(panic) = supervised.catch_unwind().await {
+                let message = panic_message(&*panic);
+                error!(%peer, panic = message, "A request handler panicked ({message}); the connection from {peer} is closed.");
+            }
+        });
+    }
+
+    async fn drain(&self) -> bool {
+        self.connections.close_idle();
+        self.tasks.close();
+        if timeout(self.limits.drain, self.tasks.wait()).await.is_ok() {
+            info!("All responses have ended and all connections are closed.");
+            return true;
+        }
+        let cut = self.connections.close_all();
+        let seconds = self.limits.drain.as_secs_f64();
+        warn!(
+            connections = cut,
+            "{cut} connections were still busy {seconds} seconds after the shutdown began and are cut."
+        );
+        false
+    }
+}
+
+/// Runs `http` until it ends, its place is taken away or its time is over. The last two drop it,
+/// and with it the socket.
+async fn supervise(
+    http: impl Future<Output = hyper::Result<()>>,
+    slot: &Slot,
+    limits: Limits,
+    peer: SocketAddr,
+) {
+    tokio::select! {
+        biased;
+        () = slot.closed() => debug!(%peer, "The connection from {peer} has to go: its place is needed, or the exporter ends."),
+        result = http => if let Err(error) = result {
+            debug!(%peer, %error, "The connection from {peer} ended early.");
+        },
+        overdue = slot.overdue(limits.first_request, limits.response) => match overdue {
+            Overdue::Request => debug!(%peer, "The connection from {peer} sent no request in time."),
+            Overdue::Response => info!(%peer, "The response to {peer} was not taken in time."),
+        },
+    }
+}
+
+/// Serves HTTP/1.1 on one stream. On `shutdown` a running response ends first.
+async fn speak_http<S>(
+    stream: S,
+    slot: Arc<Slot>,
+    router: TowerToHyperService<Router>,
+    header_read: Duration,
+    shutdown: CancellationToken,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stream = WatchedStream::new(stream, Arc::clone(&slot));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answering = slot.begin();
+        let response = router.call(request);
+        async move {
+            let response = response.await?;
+            Ok::<_, std::convert::Infallible>(
+                response.map(|body| WatchedBody::new(body, answering)),
+            )
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new()) // Without one, hyper ignores its own timeouts.
+        .header_read_timeout(header_read)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => return result,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+/// Whether an accept failed for one connection only, so that the next can succeed at once.
+fn is_lost_by_peer(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Keeps a lasting failure, as a full file descriptor table, from filling the log.
+#[derive(Default)]
+struct AcceptFailures {
+    last_logged: Option<Instant>,
+    unlogged: u64,
+}
+
+impl AcceptFailures {
+    fn report(&mut self, error: &io::Error, listener: &TcpListener) {
+        let Some(failures) = self.count(Instant::now()) else {
+            return;
+        };
+        let address = listener
+            .local_addr()
+            .map_or_else(|_| "?".to_owned(), |address| address.to_string());
+        warn!(
+            %address, %error, failures,
+            "Connections to {address} cannot be accepted ({error}), {failures} failures since the last such line."
+        );
+    }
+
+    /// Counts a failure; the number to log, if it is time to.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.unlogged += 1;
+        let quiet = |last| now.duration_since(last) < ACCEPT_LOG_INTERVAL;
+        if self.last_logged.is_some_and(quiet) {
+            return None;
+        }
+        self.last_logged = Some(now);
+        Some(std::mem::take(&mut self.unlogged))
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lasting_accept_failures_are_logged_once_per_interval_with_their_number() {
+        let mut failures = AcceptFailures::default();
+        let start = Instant::now();
+        assert_eq!(failures.count(start), Some(1));
+        assert_eq!(failures.count(start + ACCEPT_PAUSE), None);
+        assert_eq!(failures.count(start + ACCEPT_PAUSE * 2), None);
+        assert_eq!(failures.count(start + ACCEPT_LOG_INTERVAL), Some(3));
+        assert_eq!(failures.count(start + ACCEPT_LOG_INTERVAL), None);
+    }
+}

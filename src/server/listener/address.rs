@@ -1,0 +1,155 @@
+//! Turns a listen address as people write it into listening sockets.
+//!
+//! Forms: `:19180` (all interfaces, both IP versions where the host has them), `127.0.0.1:19180`,
+//! `[::1]:19180` and `localhost:19180` (all addresses of the name). An address that the host
+//! cannot have is skipped if another one serves; one that is taken or forbidden is an error.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+/// Listens on `address`, which can need several sockets; port 0 takes one free port for all.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::InvalidInput`] for what is not an address; else what the operating system
+/// said, with the address it said it of.
+///
+/// # Panics
+///
+/// Outside of a Tokio runtime with I/O.
+pub fn bind(address: &str) -> io::Result<Vec<TcpListener>> {
+    match parse(address)? {
+        Target::AllInterfaces(port) => listen_on_all_interfaces(port),
+        Target::Address(address) => Ok(vec![listen(address)?]),
+        Target::Name(host, port) => listen_on_name(host, port),
+    }?
+    .into_iter()
+    .map(TcpListener::from_std)
+    .collect()
+}
+
+enum Target<'a> {
+    AllInterfaces(u16),
+    Address(SocketAddr),
+    Name(&'a str, u16),
+}
+
+#[derive(Debug, Error)]
+enum AddressError {
+    #[error(
+        "`{0}` is not a listen address; expected `:port`, `host:port` or `[IPv6 address]:port`"
+    )]
+    Malformed(String),
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot resolve the listen address `{host}`")]
+    Resolve { host: String, source: io::Error },
+}
+
+fn parse(address: &str) -> io::Result<Target<'_>> {
+    if let Ok(address) = address.parse() {
+        return Ok(Target::Address(address));
+    }
+    address
+        .rsplit_once(':')
+        .and_then(|(host, port)| parse_name(host, port))
+        .ok_or_else(|| {
+            let error = AddressError::Malformed(address.to_owned());
+            io::Error::new(io::ErrorKind::InvalidInput, error)
+        })
+}
+
+fn parse_name<'a>(host: &'a str, port: &str) -> Option<Target<'a>> {
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+    // The parser of the number alone would take a plus sign.
+    if !host.chars().all(is_name) || !port.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let port = port.parse().ok()?;
+    Some(match host {
+        "" => Target::AllInterfaces(port),
+        _ => Target::Name(host, port),
+    })
+}
+
+fn listen_on_all_interfaces(port: u16) -> io::Result<Vec<std::net::TcpListener>> {
+    let any_v4 = |port| listen((Ipv4Addr::UNSPECIFIED, port).into());
+    let any_v6 = match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Ok(any_v6) => any_v6,
+        Err(error) if is_refused(&error) => return Err(error),
+        Err(_) => return Ok(vec![any_v4(port)?]),
+    };
+    if !is_v6_only(&any_v6)? {
+        return Ok(vec![any_v6]);
+    }
+    let port = any_v6.local_addr()?.port();
+    Ok(vec![any_v6, any_v4(port)?])
+}
+
+/// Windows makes IPv6 sockets without IPv4, Linux makes them as `net.ipv6.bindv6only` says.
+#[expect(
+    deprecated,
+    reason = "deprecated with its setter, which comes too late on a bound socket; the getter has no other home in std"
+)]
+fn is_v6_only(listener: &std::net::TcpListener) -> io::Result<bool> {
+    listener.only_v6()
+}
+
+fn listen_on_name(host: &str, mut port: u16) -> io::Result<Vec<std::net::TcpListener>> {
+    let mut addresses: Vec<SocketAddr> = resolve(host, port)?;
+    addresses.sort_unstable();
+    addresses.dedup();
+    let mut listeners = Vec::new();
+    let mut skipped = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for mut address in addresses {
+        address.set_port(port);
+        match listen(address) {
+            Ok(listener) => {
+                port = listener.local_addr()?.port();
+                listeners.push(listener);
+            }
+            Err(error) if is_refused(&error) => return Err(error),
+            Err(error) => skipped = error,
+        }
+    }
+    if listeners.is_empty() {
+        return Err(skipped);
+    }
+    Ok(listeners)
+}
+
+fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    match (host, port).to_socket_addrs() {
+        Ok(addresses) => Ok(addresses.collect()),
+        Err(source) => Err(io::Error::new(
+            source.kind(),
+            AddressError::Resolve {
+                host: host.to_owned(),
+                source,
+            },
+        )),
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address).map_err(|source| {
+        io::Error::new(source.kind(), AddressError::Listen { address, source })
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Whether the host has the address but does not give it: to serve on fewer addresses than asked
+/// for would then hide a fault.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    )
+}
