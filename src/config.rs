@@ -9,6 +9,7 @@ mod document;
 mod fault;
 mod reader;
 mod selector;
+mod unknown_key;
 mod values;
 
 use std::collections::HashSet;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use self::document::Value;
 pub use self::fault::Error;
 use self::fault::{Fault, Position};
 use self::reader::{Reader, Section};
@@ -29,6 +31,10 @@ use crate::model::PartitionId;
 
 /// Largest configuration file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
+
+/// What to write when there is nothing yet.
+const SMALLEST: &str =
+    "write for example `clusters: [{name: prod, endpoints: [\"http://node1:19080\"]}]`";
 
 /// Everything that the file can say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,16 +178,17 @@ fn bytes(path: &Path) -> io::Result<Vec<u8>> {
 
 fn interpret(text: &str, folder: &Path) -> Result<(Config, Reader), Fault> {
     let root = document::parse(text)?;
+    if matches!(root.value, Value::Null) {
+        let message = format!("the file is empty; {SMALLEST}");
+        return Err(Fault::new(Position::START, "", message));
+    }
     Ok(reader::read(&root, |s| Config::read(s, folder)))
 }
 
 impl Config {
     fn read(s: &mut Section<'_>, folder: &Path) -> Self {
         let mut names = HashSet::new();
-        s.require(
-            "clusters",
-            "write for example `clusters: [{name: prod, endpoints: [\"http://node1:19080\"]}]`",
-        );
+        s.require("clusters", SMALLEST);
         Self {
             poll: s.section("poll", Poll::read),
             metrics: s.section("metrics", Metrics::read),
@@ -293,4 +300,117 @@ impl Selector {
 /// A path as it is meant: relative to the folder of the file; `None` when empty.
 fn path(text: &str, folder: &Path) -> Option<PathBuf> {
     (!text.is_empty()).then(|| folder.join(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../deploy/exporter.example.yml");
+    const DOCUMENTATION: &str = include_str!("../docs/configuration.md");
+
+    /// Every key that the code asks for and that holds no further keys.
+    fn known() -> BTreeSet<String> {
+        let (_, reader) = interpret(EXAMPLE, Path::new("")).unwrap();
+        let holds_keys = |key: &String| {
+            let (keys, list) = (format!("{key}."), format!("{key}[]."));
+            reader
+                .known
+                .iter()
+                .any(|other| other.starts_with(&keys) || other.starts_with(&list))
+        };
+        let known = reader.known.iter();
+        known.filter(|key| !holds_keys(key)).cloned().collect()
+    }
+
+    /// Every key of a document whose value is no mapping and no list of mappings.
+    fn written(node: &document::Node, path: &str) -> BTreeSet<String> {
+        use Value::{List, Mapping};
+        match &node.value {
+            Mapping(entries) => entries
+                .iter()
+                .flat_map(|(key, value)| {
+                    let Value::Text(key) = &key.value else {
+                        panic!("a key is text");
+                    };
+                    let dot = if path.is_empty() { "" } else { "." };
+                    written(value, &format!("{path}{dot}{key}"))
+                })
+                .collect(),
+            List(items) if items.iter().any(|item| matches!(item.value, Mapping(_))) => items
+                .iter()
+                .flat_map(|item| written(item, &format!("{path}[]")))
+                .collect(),
+            _ => BTreeSet::from([path.to_owned()]),
+        }
+    }
+
+    #[test]
+    fn the_example_has_every_key() {
+        let root = document::parse(EXAMPLE).unwrap();
+        assert_eq!(written(&root, ""), known());
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_every_key_and_no_other() {
+        let documented: BTreeSet<_> = DOCUMENTATION
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(key, _)| key.to_owned())
+            .collect();
+        assert_eq!(documented, known());
+    }
+
+    #[test]
+    fn the_example_is_the_defaults_and_one_cluster() {
+        let config = Config::parse(EXAMPLE, Path::new("deploy/exporter.example.yml")).unwrap();
+        let defaults = Config {
+            poll: Poll::default(),
+            metrics: Metrics::default(),
+            state_file: STATE_FILE,
+            clusters: vec![Cluster {
+                name: "prod".into(),
+                endpoints: vec![Url::parse("http://localhost:19080").unwrap()],
+                partitions: PARTITIONS,
+                applications: Selector::default(),
+                services: Selector::default(),
+            }],
+        };
+        assert_eq!(config, defaults);
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let text = "clusters: [{name: prod, endpoints: ['http://localhost:19080']}]";
+        assert_eq!(
+            Config::parse(text, Path::new("exporter.yml")).unwrap(),
+            Config::parse(EXAMPLE, Path::new("exporter.yml")).unwrap()
+        );
+    }
+
+    #[test]
+    fn the_documentation_tells_every_default() {
+        let poll = Poll::default();
+        for (key, default) in [
+            ("poll.interval", "60s".to_owned()),
+            ("poll.timeout", spelled(poll.timeout)),
+            ("poll.concurrency", poll.concurrency.to_string()),
+            ("poll.staleness", spelled(poll.staleness)),
+            (
+                "clusters[].applications.include",
+                format!("[\"{INCLUDE}\"]"),
+            ),
+            ("clusters[].services.include", format!("[\"{INCLUDE}\"]")),
+        ] {
+            let row = DOCUMENTATION
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{key}`")))
+                .unwrap();
+            let cell = row.split('|').nth(3).unwrap().trim();
+            assert_eq!(cell, format!("`{default}`"), "{key}");
+        }
+        assert_eq!(poll.interval, Duration::from_secs(60));
+    }
 }

@@ -78,6 +78,10 @@ fn message(error: &serde_saphyr::Error) -> String {
         E::MultipleDocuments { .. } => {
             "a second YAML document begins here; keep one and remove the line `---`".to_owned()
         }
+        E::AliasError { error, .. } => message(error),
+        E::UnsupportedTag { .. } => {
+            "tags are of no use here; leave it out, or quote text that begins with `!`".to_owned()
+        }
         E::Budget { .. } => format!(
             "the file nests deeper than {MAX_DEPTH} levels or is larger than any configuration; \
              write it plainly"
@@ -306,7 +310,7 @@ mod tests {
                 "a: &a [*a]".to_owned(),
                 "1:8: an alias refers to the value that it stands in",
             ),
-            (bomb(), "4:14: aliases grow to more than 50000 values here"),
+            (bomb(), "5:18: aliases grow to more than 50000 values here"),
         ] {
             let fault = sketched(&text);
             assert!(fault.starts_with(told), "{fault}");

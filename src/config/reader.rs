@@ -9,6 +9,7 @@ use std::hash::Hash;
 
 use super::document::{Node, Value};
 use super::fault::{Fault, Position, quoted};
+use super::unknown_key::UnknownKey;
 
 /// Reads a whole document; `T` is fit for use only when no fault comes with it.
 pub(super) fn read<T>(root: &Node, section: impl FnOnce(&mut Section<'_>) -> T) -> (T, Reader) {
@@ -38,40 +39,6 @@ impl Reader {
         for key in std::mem::take(&mut self.unknown) {
             let message = format!("unknown key; {}", key.hint(&self.known));
             self.fault(key.position, join(&key.section, &key.name), message);
-        }
-    }
-}
-
-/// A key that nobody asked for.
-#[derive(Debug)]
-struct UnknownKey {
-    position: Position,
-    section: String,
-    name: String,
-    neighbours: Vec<&'static str>,
-}
-
-impl UnknownKey {
-    fn hint(&self, known: &BTreeSet<String>) -> String {
-        if self.name == "<<" {
-            return "merging is not part of YAML 1.2, write the keys out".to_owned();
-        }
-        let nearest = self
-            .neighbours
-            .iter()
-            .map(|key| (distance(&self.name, key), key))
-            .min();
-        if let Some((changes, key)) = nearest
-            && changes <= 1 + key.len() / 4
-        {
-            return format!("did you mean `{key}`?");
-        }
-        let elsewhere = known
-            .iter()
-            .find(|path| path.rsplit('.').next() == Some(&self.name));
-        match elsewhere {
-            Some(path) => format!("did you mean `{path}`? Then check the indentation"),
-            None => format!("the keys here are {}", self.neighbours.join(", ")),
         }
     }
 }
@@ -194,15 +161,12 @@ impl<'a> Section<'a> {
         reader: &'a mut Reader,
         read: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
-        let entries = match &node.value {
-            Value::Mapping(entries) => entries.as_slice(),
-            Value::Null => &[],
-            Value::Text(_) | Value::List(_) => {
-                let message = wrong_kind(&node.value, "keys with values (`key: value`)");
-                reader.fault(node.position, &*path, message);
-                &[]
-            }
+        let (entries, misplaced): (&[_], _) = match &node.value {
+            Value::Mapping(entries) => (entries, false),
+            Value::Null => (&[], false),
+            Value::Text(_) | Value::List(_) => (&[], true),
         };
+        let told = reader.faults.len();
         let mut section = Section {
             position: node.position,
             path,
@@ -211,6 +175,12 @@ impl<'a> Section<'a> {
             reader,
         };
         let value = read(&mut section);
+        if misplaced {
+            // What is missing inside follows from this and is not worth a line.
+            section.reader.faults.truncate(told);
+            let message = wrong_kind(&node.value, "keys with values (`key: value`)");
+            section.reader.fault(node.position, &*section.path, message);
+        }
         section.close();
         value
     }
@@ -327,43 +297,9 @@ fn without_indices(path: &str) -> String {
         .collect()
 }
 
-/// How many letters must be added, removed or replaced to make one word of the other.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (cell, y) in row.iter_mut().skip(1).zip(b.chars()) {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = *cell;
-            left = replaced.min(diagonal + 1).min(left + 1);
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distance_counts_changes_of_letters() {
-        for (a, b, changes) in [
-            ("interval", "interval", 0),
-            ("intervall", "interval", 1),
-            ("intrval", "interval", 1),
-            ("imterval", "interval", 1),
-            ("kitten", "sitting", 3),
-            ("", "abc", 3),
-            ("abc", "", 3),
-        ] {
-            assert_eq!(distance(a, b), changes, "{a} {b}");
-        }
-    }
 
     #[test]
     fn the_pattern_of_a_path_has_no_indices() {

@@ -22,8 +22,12 @@ impl Selector {
     /// Takes expressions that [`pattern`] has let through.
     pub(super) fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
         let set = |patterns: &[String]| {
-            RegexSet::new(patterns.iter().map(|pattern| anchored(pattern)))
-                .map_err(|error| format!("all together: {}; write fewer", condensed(&error)))
+            RegexSet::new(patterns.iter().map(|pattern| anchored(pattern))).map_err(|error| {
+                format!(
+                    "all expressions together cannot be used: {}; write fewer",
+                    condensed(&error)
+                )
+            })
         };
         Ok(Self {
             include: set(include)?,
@@ -54,7 +58,7 @@ pub(super) fn pattern(text: &str) -> Result<String, String> {
         .map(|_| text.to_owned())
         .map_err(|error| {
             format!(
-                "{} is not a regular expression: {}; write for example fabric:/Shop/.*",
+                "{} is not a usable regular expression: {}; write for example fabric:/Shop/.*",
                 quoted(text),
                 condensed(&error)
             )
@@ -71,6 +75,9 @@ fn anchored(pattern: &str) -> String {
 
 /// The reason alone: the library's message repeats the expression over several lines.
 fn condensed(error: &regex::Error) -> String {
+    if matches!(error, regex::Error::CompiledTooBig(_)) {
+        return "it is too large".to_owned();
+    }
     let message = error.to_string();
     let reason = message.lines().last().unwrap_or_default();
     reason.trim_start_matches("error: ").to_owned()
@@ -126,7 +133,7 @@ mod tests {
         ] {
             let told = pattern(text).unwrap_err();
             assert!(
-                !told.contains('\n') && told.contains("is not a regular expression: "),
+                !told.contains('\n') && told.contains("is not a usable regular expression: "),
                 "{told}"
             );
         }
