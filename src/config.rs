@@ -390,27 +390,45 @@ mod tests {
         );
     }
 
+    /// What the documentation gives as the default of `key`.
+    fn documented(key: &str) -> &'static str {
+        let row = DOCUMENTATION
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{key}`")))
+            .unwrap();
+        row.split('|').nth(3).unwrap().trim().trim_matches('`')
+    }
+
     #[test]
     fn the_documentation_tells_every_default() {
         let poll = Poll::default();
         for (key, default) in [
-            ("poll.interval", "60s".to_owned()),
-            ("poll.timeout", spelled(poll.timeout)),
-            ("poll.concurrency", poll.concurrency.to_string()),
-            ("poll.staleness", spelled(poll.staleness)),
-            (
-                "clusters[].applications.include",
-                format!("[\"{INCLUDE}\"]"),
-            ),
-            ("clusters[].services.include", format!("[\"{INCLUDE}\"]")),
+            ("poll.interval", poll.interval),
+            ("poll.timeout", poll.timeout),
+            ("poll.staleness", poll.staleness),
         ] {
-            let row = DOCUMENTATION
-                .lines()
-                .find(|line| line.starts_with(&format!("| `{key}`")))
-                .unwrap();
-            let cell = row.split('|').nth(3).unwrap().trim();
-            assert_eq!(cell, format!("`{default}`"), "{key}");
+            assert_eq!(values::duration(documented(key)), Ok(default), "{key}");
         }
-        assert_eq!(poll.interval, Duration::from_secs(60));
+        let everything = format!("[\"{INCLUDE}\"]");
+        for (key, default) in [
+            ("poll.concurrency", poll.concurrency.to_string().as_str()),
+            ("metrics.states", "all"),
+            ("state_file", "empty"),
+            ("clusters[].partitions", "[]"),
+            ("clusters[].applications.include", &everything),
+            ("clusters[].applications.exclude", "[]"),
+            ("clusters[].services.include", &everything),
+            ("clusters[].services.exclude", "[]"),
+        ] {
+            assert_eq!(documented(key), default, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_shows_messages_as_they_are() {
+        let text =
+            "poll:\n  interval: 60\n  timout: 5s\nclusters: [{name: a, endpoints: ['http://a']}]";
+        let error = Config::parse(text, Path::new("exporter.yml")).unwrap_err();
+        assert!(DOCUMENTATION.contains(&format!("\n{error}\n")), "{error}");
     }
 }
