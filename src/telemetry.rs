@@ -116,6 +116,14 @@ impl Telemetry {
         }
     }
 
+    /// Forgets every count: after a cluster is gone, its counters must not stay behind. To
+    /// Prometheus this is a restart.
+    pub fn clear(&self) {
+        self.gateway_requests.clear();
+        self.gateway_request_duration.clear();
+        self.collector_errors.clear();
+    }
+
     /// Counts a request that failed for good.
     pub fn record_error(
         &self,

@@ -1,0 +1,148 @@
+//! The clusters that are watched now: one poller and one published snapshot each.
+//!
+//! Starts and replaces pollers; knows nothing of HTTP. A change of the configuration replaces all
+//! of them or none, and a cluster that keeps its name keeps its memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::config::{Config, States};
+use crate::exposition::ClusterView;
+use crate::gateway::{BuildError, Gateway, Options};
+use crate::inventory::Shard;
+use crate::poller::Poller;
+use crate::snapshot::Snapshot;
+use crate::telemetry::Telemetry;
+
+/// A cluster as the server sees it.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    staleness: TimeDelta,
+    states: States,
+}
+
+impl Watched {
+    /// What is known of it now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// The same, and how to show it.
+    pub fn view(&self) -> ClusterView {
+        ClusterView {
+            snapshot: self.snapshot(),
+            staleness: self.staleness,
+            states: self.states,
+        }
+    }
+}
+
+/// The pollers of all configured clusters.
+#[derive(Debug)]
+pub struct Fleet {
+    telemetry: Arc<Telemetry>,
+    shard: Shard,
+    pollers: JoinSet<()>,
+    watched: watch::Sender<Arc<[Watched]>>,
+}
+
+impl Fleet {
+    /// A fleet without clusters.
+    pub fn new(telemetry: Arc<Telemetry>, shard: Shard) -> Self {
+        Self {
+            telemetry,
+            shard,
+            pollers: JoinSet::new(),
+            watched: watch::Sender::new(Arc::from([])),
+        }
+    }
+
+    /// The clusters, as they are replaced.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<[Watched]>> {
+        self.watched.subscribe()
+    }
+
+    /// What is known of every cluster now.
+    pub fn snapshots(&self) -> Vec<Arc<Snapshot>> {
+        self.watched.borrow().iter().map(Watched::snapshot).collect()
+    }
+
+    /// Watches the clusters of `config` instead of those before. What is known of a cluster stays
+    /// with its name; `remembered` is used for those that are new.
+    ///
+    /// # Errors
+    ///
+    /// When a client cannot be built; the fleet is then as it was.
+    pub async fn watch(
+        &mut self,
+        config: &Config,
+        mut remembered: BTreeMap<Arc<str>, Snapshot>,
+    ) -> Result<(), BuildError> {
+        let gateways = config.clusters.iter().map(|cluster| {
+            let options = Options {
+                cluster: Arc::clone(&cluster.name),
+                endpoints: cluster.endpoints.clone(),
+                timeout: config.poll.timeout,
+                concurrency: config.poll.concurrency,
+            };
+            Gateway::new(options, Arc::clone(&self.telemetry))
+        });
+        let gateways = gateways.collect::<Result<Vec<_>, _>>()?;
+        self.stop().await;
+        let mut known: BTreeMap<Arc<str>, Arc<Snapshot>> = self
+            .snapshots()
+            .into_iter()
+            .map(|snapshot| (Arc::clone(&snapshot.cluster), snapshot))
+            .collect();
+        let stays = |name: &Arc<str>| config.clusters.iter().any(|cluster| cluster.name == *name);
+        if !known.keys().all(stays) {
+            self.telemetry.clear();
+        }
+        let mut watched = Vec::new();
+        for (cluster, gateway) in config.clusters.iter().zip(gateways) {
+            let name = &cluster.name;
+            let snapshot = known.remove(name).unwrap_or_else(|| {
+                let remembered = remembered.remove(name);
+                Arc::new(remembered.unwrap_or_else(|| Snapshot::empty(Arc::clone(name))))
+            });
+            let (published, snapshots) = watch::channel(snapshot);
+            watched.push(Watched {
+                snapshots,
+                staleness: TimeDelta::from_std(config.poll.staleness).unwrap_or(TimeDelta::MAX),
+                states: config.metrics.states,
+            });
+            let poller = Poller::new(
+                Arc::new(cluster.clone()),
+                config.poll,
+                self.shard,
+                gateway,
+                Arc::clone(&self.telemetry),
+                published,
+            );
+            self.pollers.spawn(poller.run());
+        }
+        self.watched.send_replace(watched.into());
+        Ok(())
+    }
+
+    /// Resolves when a poller has ended, which none does unasked: it has panicked.
+    pub async fn broken(&mut self) -> JoinError {
+        loop {
+            match self.pollers.join_next().await {
+                Some(Err(error)) if error.is_panic() => return error,
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Stops all pollers; what they published stays.
+    pub async fn stop(&mut self) {
+        self.pollers.shutdown().await;
+    }
+}

@@ -1,0 +1,185 @@
+//! Which partitions there are: discovered from the top, or configured and looked up by id.
+//!
+//! Asks and sorts; forgets nothing. What could not be read is named as a scope, so that the
+//! snapshot keeps what it knows there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+
+use crate::config::Cluster;
+use crate::gateway::{Error, Gateway};
+use crate::inventory::{Inventory, MAX_PARTITIONS, Scope, Shard};
+use crate::model::{Name, Partition, PartitionId, PartitionKind};
+
+/// Questions that wait at a time. The gateway bounds how many of them are in flight.
+const AT_ONCE: usize = 64;
+
+/// What was read, and what could not be.
+#[derive(Debug, Default)]
+pub(super) struct Topology {
+    pub(super) inventory: Inventory,
+    pub(super) errors: Vec<Error>,
+    /// Partitions that were one too many, and are not watched.
+    pub(super) excess: usize,
+}
+
+impl Topology {
+    /// Whether everything was read and taken in.
+    pub(super) fn is_complete(&self) -> bool {
+        self.errors.is_empty() && self.excess == 0
+    }
+}
+
+/// Reads the topology of `cluster`, as far as this shard watches it.
+pub(super) async fn read(gateway: &Arc<Gateway>, cluster: &Cluster, shard: Shard) -> Topology {
+    let mut topology = Topology::default();
+    if cluster.partitions.is_empty() {
+        topology.discover(gateway, cluster, shard).await;
+    } else {
+        let owned = cluster.partitions.iter().copied();
+        let owned = owned.filter(|id| shard.owns(*id)).collect();
+        topology.look_up(gateway, owned).await;
+    }
+    topology
+}
+
+impl Topology {
+    /// Walks from the applications to the partitions.
+    async fn discover(&mut self, gateway: &Arc<Gateway>, cluster: &Cluster, shard: Shard) {
+        let applications = match gateway.applications().await {
+            Ok(applications) => applications,
+            Err(error) => return self.unread(Scope::Cluster, error),
+        };
+        let selected = |name: &Name| cluster.applications.selects(name);
+        let applications = applications.into_iter().filter(selected).map(|application| {
+            let gateway = Arc::clone(gateway);
+            async move {
+                let services = gateway.persisted_services(&application).await;
+                (application, services)
+            }
+        });
+        let mut answers = stream::iter(applications).buffer_unordered(AT_ONCE);
+        let mut services = Vec::new();
+        while let Some((application, answer)) = answers.next().await {
+            match answer {
+                Ok(names) => services.extend(
+                    names
+                        .into_iter()
+                        .filter(|service| cluster.services.selects(service))
+                        .map(|service| (Arc::clone(&application), service)),
+                ),
+                Err(error) => self.unread(Scope::Application(application), error),
+            }
+        }
+        self.partitions_of(gateway, services, shard).await;
+    }
+
+    async fn partitions_of(
+        &mut self,
+        gateway: &Arc<Gateway>,
+        services: Vec<(Name, Name)>,
+        shard: Shard,
+    ) {
+        let questions = services.into_iter().map(|(application, service)| {
+            let gateway = Arc::clone(gateway);
+            async move {
+                let partitions = gateway.partitions(&service).await;
+                (application, service, partitions)
+            }
+        });
+        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        while let Some((application, service, answer)) = answers.next().await {
+            match answer {
+                Ok(partitions) => self.list(&application, &service, partitions, shard),
+                Err(error) => self.unread(Scope::Service(service), error),
+            }
+        }
+    }
+
+    /// Takes the partitions of a service in, up to the most that one cluster may have.
+    fn list(
+        &mut self,
+        application: &Name,
+        service: &Name,
+        partitions: Vec<(PartitionId, PartitionKind)>,
+        shard: Shard,
+    ) {
+        for (id, kind) in partitions {
+            if !shard.owns(id) {
+                continue;
+            }
+            if self.inventory.listed.len() >= MAX_PARTITIONS {
+                self.excess += 1;
+                continue;
+            }
+            self.inventory.listed.push(Partition {
+                id,
+                application: Some(Arc::clone(application)),
+                service: Some(Arc::clone(service)),
+                kind: Some(kind),
+            });
+        }
+    }
+
+    /// Looks the names of configured partitions up. One that does not exist is not listed; one
+    /// whose name cannot be read is, without it.
+    async fn look_up(&mut self, gateway: &Arc<Gateway>, ids: Vec<PartitionId>) {
+        let questions = ids.into_iter().map(|id| {
+            let gateway = Arc::clone(gateway);
+            async move { (id, gateway.service_name(id).await) }
+        });
+        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let mut found = Vec::new();
+        while let Some((id, answer)) = answers.next().await {
+            match answer {
+                Ok(service) => found.push((id, Some(service))),
+                Err(error) if error.is_partition_not_found() => {}
+                Err(error) => {
+                    self.errors.push(error);
+                    found.push((id, None));
+                }
+            }
+        }
+        let services = found.iter().filter_map(|(_, service)| service.clone());
+        let applications = self.applications_of(gateway, services.collect()).await;
+        self.inventory.listed = found
+            .into_iter()
+            .map(|(id, service)| Partition {
+                id,
+                application: service.as_ref().and_then(|name| applications.get(name).cloned()),
+                service,
+                kind: None,
+            })
+            .collect();
+    }
+
+    async fn applications_of(
+        &mut self,
+        gateway: &Arc<Gateway>,
+        services: BTreeSet<Name>,
+    ) -> BTreeMap<Name, Name> {
+        let questions = services.into_iter().map(|service| {
+            let gateway = Arc::clone(gateway);
+            async move {
+                let application = gateway.application_name(&service).await;
+                (service, application)
+            }
+        });
+        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let mut applications = BTreeMap::new();
+        while let Some((service, answer)) = answers.next().await {
+            match answer {
+                Ok(application) => drop(applications.insert(service, application)),
+                Err(error) => self.errors.push(error),
+            }
+        }
+        applications
+    }
+
+    fn unread(&mut self, scope: Scope, error: Error) {
+        self.inventory.unread.push(scope);
+        self.errors.push(error);
+    }
+}

@@ -1,0 +1,147 @@
+//! The landing page: what is watched, how it is, and where to go from here.
+//!
+//! Plain HTML without scripts or anything from elsewhere. Whatever comes from a cluster or the
+//! configuration is escaped.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Html;
+use chrono::{DateTime, Utc};
+
+use super::Served;
+use crate::clock;
+use crate::exposition::ClusterView;
+use crate::fleet::Watched;
+use crate::telemetry::BuildInfo;
+
+/// What comes before the clusters.
+const HEAD: &str = "<!DOCTYPE html>
+<html lang=\"en\">
+<head>
+<meta charset=\"utf-8\">
+<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
+<title>Service Fabric backup exporter</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0; color: #222; }
+header { background: #e6522c; color: #fff; padding: 0.8rem 1.5rem; }
+h1 { font-size: 1.4rem; margin: 0; }
+main { padding: 1rem 1.5rem; }
+table { border-collapse: collapse; }
+th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
+</style>
+</head>
+<body>
+<header><h1>Service Fabric backup exporter</h1></header>
+<main>
+<p>Can every partition of the cluster be restored, and how much would be lost?</p>
+";
+
+pub(super) async fn landing(State(served): State<Arc<Served>>) -> Html<String> {
+    let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
+    let page = Landing {
+        views: &views,
+        telemetry_path: &served.app.telemetry_path,
+        now: clock::now(),
+    };
+    Html(page.to_string())
+}
+
+struct Landing<'a> {
+    views: &'a [ClusterView],
+    telemetry_path: &'a str,
+    now: DateTime<Utc>,
+}
+
+impl fmt::Display for Landing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let build = BuildInfo::CURRENT;
+        f.write_str(HEAD)?;
+        f.write_str("<table>\n<tr><th>Cluster</th><th>Gateway</th><th>Backup service</th>")?;
+        f.write_str("<th>Partitions</th><th>Last requested backups</th></tr>\n")?;
+        for view in self.views {
+            self.write_cluster(view, f)?;
+        }
+        write!(
+            f,
+            "</table>\n<ul>\n<li><a href=\"{}\">Metrics</a></li>\n\
+             <li><a href=\"/api/v1/partitions\">Partitions as JSON</a></li>\n\
+             <li><a href=\"/-/healthy\">Health</a> and <a href=\"/-/ready\">readiness</a></li>\n\
+             </ul>\n<p>Version {}, revision {}, rustc {}</p>\n</main>\n</body>\n</html>\n",
+            Escaped(self.telemetry_path),
+            Escaped(build.version),
+            Escaped(build.revision),
+            Escaped(build.rustc),
+        )
+    }
+}
+
+impl Landing<'_> {
+    fn write_cluster(&self, view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = &view.snapshot;
+        let status = &snapshot.status;
+        let gateway = match (status.up, &status.version) {
+            (None, _) => "not asked yet".to_owned(),
+            (Some(false), _) => "not reachable, or refuses the exporter".to_owned(),
+            (Some(true), Some(version)) => format!("up, version {version}"),
+            (Some(true), None) => "up".to_owned(),
+        };
+        let service = match status.service_up {
+            None => "unknown",
+            Some(true) => "answers",
+            Some(false) => "absent, unreachable, or refuses the exporter",
+        };
+        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+        for known in snapshot.partitions.values() {
+            let state = match &known.progress {
+                _ if !known.is_fresh(self.now, view.staleness) => "not known",
+                None => "never requested",
+                Some(progress) => progress.state.as_str(),
+            };
+            *states.entry(state).or_default() += 1;
+        }
+        write!(
+            f,
+            "<tr><td>{}</td><td>{}</td><td>{service}</td><td>{}</td><td>",
+            Escaped(&snapshot.cluster),
+            Escaped(&gateway),
+            snapshot.partitions.len(),
+        )?;
+        for (state, count) in states {
+            write!(f, "{count} {state}<br>")?;
+        }
+        f.write_str("</td></tr>\n")
+    }
+}
+
+/// Text that stands in HTML as itself.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                _ => f.write_char(character)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_elsewhere_is_escaped() {
+        let text = Escaped("<script>\"a\" & 'b'</script>").to_string();
+        assert_eq!(text, "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;");
+    }
+}
