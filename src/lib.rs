@@ -4,6 +4,7 @@ pub mod clock;
 pub mod config;
 pub mod exposition;
 pub mod inventory;
+pub mod gateway;
 pub mod model;
 pub mod server;
 pub mod snapshot;

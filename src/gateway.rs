@@ -1,0 +1,169 @@
+//! Client of the Service Fabric HTTP gateway: one [`Gateway`] per cluster.
+//!
+//! Asks and never changes anything: every request is a GET. Turns the wire into the words of
+//! [`crate::model`] or into an [`Error`] with a [`Reason`]; an answer it does not understand is an
+//! error, never a guess. Bounds what a sick cluster can cost: requests in flight, time, body
+//! sizes, pages, retries, and through two breakers the calls to a side that does not answer.
+//! Logs nothing and does no scheduling: both are the caller's.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::model::{BackupProgress, Name, PartitionId, PartitionKind};
+use crate::telemetry::Telemetry;
+use breaker::Gate;
+use endpoints::Endpoints;
+use evidence::Evidence;
+use http::Transport;
+use query::RouteKind;
+use retry::Budget;
+
+mod breaker;
+mod call;
+mod classify;
+mod decode;
+mod endpoints;
+mod error;
+mod evidence;
+mod http;
+mod query;
+mod redact;
+mod retry;
+mod wire;
+
+pub use error::{BuildError, Error, Reason};
+
+/// How to reach one cluster.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configured name of the cluster: the label of its request counters.
+    pub cluster: Arc<str>,
+    /// Base URLs of equivalent gateways, `http://host:port` with an optional path in front of
+    /// the API. At least one.
+    pub endpoints: Vec<Url>,
+    /// Longest duration of one call, its retries included; of a list, of one page.
+    pub timeout: Duration,
+    /// Most requests in flight at any time; zero counts as one.
+    pub concurrency: usize,
+}
+
+/// The client of one cluster, for as long as its configuration stays the same.
+#[derive(Debug)]
+pub struct Gateway {
+    cluster: Arc<str>,
+    telemetry: Arc<Telemetry>,
+    transport: Transport,
+    endpoints: Endpoints,
+    timeout: Duration,
+    permits: Semaphore,
+    budget: Mutex<Budget>,
+    native: Gate,
+    backup: Gate,
+    evidence: Mutex<Evidence>,
+    skew: Mutex<Option<TimeDelta>>,
+}
+
+impl Gateway {
+    /// Prepares the client; connects to nothing.
+    pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
+        let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        let endpoints = Endpoints::new(options.endpoints)?;
+        Ok(Self {
+            cluster: options.cluster,
+            telemetry,
+            transport: Transport::new(options.timeout, endpoints.len())?,
+            endpoints,
+            timeout: options.timeout,
+            permits: Semaphore::new(concurrency),
+            budget: Mutex::default(),
+            native: Gate::new(concurrency),
+            backup: Gate::new(concurrency),
+            evidence: Mutex::default(),
+            skew: Mutex::default(),
+        })
+    }
+
+    /// The version of the cluster's runtime, such as `6.4.514.9494`.
+    pub async fn cluster_version(&self) -> Result<String, Error> {
+        self.get(&wire::ClusterVersion).await
+    }
+
+    /// Names of all applications; the system application is not among them.
+    pub async fn applications(&self) -> Result<Vec<Name>, Error> {
+        self.get_all(&wire::Applications).await
+    }
+
+    /// Names of the services of `application` that keep state on disk: all that can be backed up.
+    pub async fn persisted_services(&self, application: &str) -> Result<Vec<Name>, Error> {
+        self.get_all(&wire::Services { application }).await
+    }
+
+    /// The partitions of `service`, if it is stateful.
+    pub async fn partitions(
+        &self,
+        service: &str,
+    ) -> Result<Vec<(PartitionId, PartitionKind)>, Error> {
+        self.get_all(&wire::Partitions { service }).await
+    }
+
+    /// Name of the service that `partition` belongs to.
+    pub async fn service_name(&self, partition: PartitionId) -> Result<Name, Error> {
+        self.get(&wire::ServiceName { partition }).await
+    }
+
+    /// Name of the application that `service` belongs to.
+    pub async fn application_name(&self, service: &str) -> Result<Name, Error> {
+        self.get(&wire::ApplicationName { service }).await
+    }
+
+    /// The record of the last requested backup of `partition`; `None` when none ever was.
+    pub async fn backup_progress(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Option<BackupProgress>, Error> {
+        self.get(&wire::Progress { partition }).await
+    }
+
+    /// How far the cluster's clock is ahead of this machine's, to the second, as of the last
+    /// answer that carried a date.
+    pub fn clock_skew(&self) -> Option<TimeDelta> {
+        *locked(&self.skew)
+    }
+
+    /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`].
+    pub fn begin_cycle(&self) {
+        *locked(&self.evidence) = Evidence::default();
+    }
+
+    /// Whether the backup service answers, as far as the calls since [`Self::begin_cycle`] tell;
+    /// `None` when no gateway was reached or no backup route was called.
+    pub fn backup_service(&self) -> Option<bool> {
+        match self.backup.open_because() {
+            Some(Reason::ServiceAbsent | Reason::ServiceUnavailable | Reason::Timeout) => {
+                Some(false)
+            }
+            _ => locked(&self.evidence).backup_service(),
+        }
+    }
+
+    /// Whether a gateway let us in on a native route since [`Self::begin_cycle`].
+    pub fn native_access(&self) -> bool {
+        locked(&self.evidence).native_access()
+    }
+
+    fn gate(&self, kind: RouteKind) -> &Gate {
+        match kind {
+            RouteKind::Native => &self.native,
+            RouteKind::Backup => &self.backup,
+        }
+    }
+}
+
+/// Nothing here panics while it holds a lock, and every value is whole between two statements.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

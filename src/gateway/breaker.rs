@@ -1,0 +1,295 @@
+//! Stops calling a side that does not answer, and finds out when it does again.
+//!
+//! [`Breaker`] is pure: time and randomness enter as arguments. [`Gate`] shares one between
+//! calls; every admitted call holds a [`Lease`], so that a probe whose caller went away does not
+//! keep others from probing.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::gateway::error::Reason;
+use crate::gateway::locked;
+
+/// Fewest failures in a row that open a breaker, whatever the concurrency.
+const MIN_FAILURES: usize = 5;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// A breaker shared by all calls to one side of the gateway.
+#[derive(Debug)]
+pub(super) struct Gate(Mutex<Breaker>);
+
+impl Gate {
+    /// As many calls as run at once may fail of one cause; only then is it a series.
+    pub(super) fn new(concurrency: usize) -> Self {
+        Self(Mutex::new(Breaker::new(concurrency.max(MIN_FAILURES))))
+    }
+
+    /// Lets a call pass, or says why calls fail at the moment.
+    pub(super) fn enter(&self, now: Instant) -> Result<Lease<'_>, Reason> {
+        let pass = locked(&self.0).admit(now)?;
+        Ok(Lease {
+            gate: self,
+            pass: Some(pass),
+        })
+    }
+
+    /// What opened the breaker; `None` while it is closed.
+    pub(super) fn open_because(&self) -> Option<Reason> {
+        locked(&self.0).open_because()
+    }
+}
+
+/// The right to make one call. Dropped without [`Self::settle`], it counts as never taken.
+#[derive(Debug)]
+pub(super) struct Lease<'a> {
+    gate: &'a Gate,
+    pass: Option<Pass>,
+}
+
+impl Lease<'_> {
+    /// Reports the outcome: the reason of a failure, or `None`.
+    pub(super) fn settle(mut self, failure: Option<Reason>, now: Instant) {
+        if let Some(pass) = self.pass.take() {
+            locked(&self.gate.0).record(pass, failure, now, fastrand::f64());
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(pass) = self.pass.take() {
+            locked(&self.gate.0).abandon(pass);
+        }
+    }
+}
+
+/// The state machine.
+#[derive(Debug)]
+struct Breaker {
+    threshold: usize,
+    state: State,
+    /// Number of the last probe sent: tells a late outcome from the awaited one.
+    probes: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Closed {
+        failures: usize,
+    },
+    Open {
+        because: Reason,
+        failed_probes: u32,
+        next_probe: Instant,
+        probing: Option<u64>,
+    },
+}
+
+/// What an admitted call is to the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Normal,
+    Probe(u64),
+}
+
+impl Breaker {
+    fn new(threshold: usize) -> Self {
+        Self {
+            threshold,
+            state: State::Closed { failures: 0 },
+            probes: 0,
+        }
+    }
+
+    fn open_because(&self) -> Option<Reason> {
+        match self.state {
+            State::Closed { .. } => None,
+            State::Open { because, .. } => Some(because),
+        }
+    }
+
+    fn admit(&mut self, now: Instant) -> Result<Pass, Reason> {
+        match &mut self.state {
+            State::Closed { .. } => Ok(Pass::Normal),
+            State::Open {
+                next_probe,
+                probing: probing @ None,
+                ..
+            } if now >= *next_probe => {
+                self.probes += 1;
+                *probing = Some(self.probes);
+                Ok(Pass::Probe(self.probes))
+            }
+            State::Open { because, .. } => Err(*because),
+        }
+    }
+
+    /// `jitter` in `0.0..1.0` shortens the wait for the next probe by up to a quarter.
+    fn record(&mut self, pass: Pass, failure: Option<Reason>, now: Instant, jitter: f64) {
+        let Some(reason) = failure.filter(|reason| counts(*reason)) else {
+            self.state = State::Closed { failures: 0 };
+            return;
+        };
+        match &mut self.state {
+            State::Closed { failures } => {
+                *failures += 1;
+                if *failures >= self.threshold {
+                    self.state = State::open(reason, 0, now, jitter);
+                }
+            }
+            State::Open {
+                failed_probes,
+                probing: Some(probe),
+                ..
+            } if pass == Pass::Probe(*probe) => {
+                self.state = State::open(reason, failed_probes.saturating_add(1), now, jitter);
+            }
+            // Sent before the breaker opened: says nothing new.
+            State::Open { .. } => {}
+        }
+    }
+
+    /// The call never came to an outcome.
+    fn abandon(&mut self, pass: Pass) {
+        if let State::Open { probing, .. } = &mut self.state
+            && probing.is_some_and(|probe| pass == Pass::Probe(probe))
+        {
+            *probing = None;
+        }
+    }
+}
+
+impl State {
+    fn open(because: Reason, failed_probes: u32, now: Instant, jitter: f64) -> Self {
+        let wait = FIRST_WAIT
+            .saturating_mul(2_u32.saturating_pow(failed_probes))
+            .min(LONGEST_WAIT);
+        Self::Open {
+            because,
+            failed_probes,
+            next_probe: now + wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 4.0),
+            probing: None,
+        }
+    }
+}
+
+/// Whether a failure means that nobody answers. Any other answer shows that somebody does.
+fn counts(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Connect
+            | Reason::Tls
+            | Reason::Timeout
+            | Reason::ServiceAbsent
+            | Reason::ServiceUnavailable
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, seconds: f64) -> Instant {
+        start + Duration::from_secs_f64(seconds)
+    }
+
+    fn opened(now: Instant) -> Breaker {
+        let mut breaker = Breaker::new(3);
+        for _ in 0..3 {
+            let pass = breaker.admit(now).unwrap();
+            breaker.record(pass, Some(Reason::Timeout), now, 0.0);
+        }
+        breaker
+    }
+
+    #[test]
+    fn only_failures_in_a_row_open_it() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(3);
+        let outcomes = [
+            Some(Reason::Connect),
+            Some(Reason::Timeout),
+            None,
+            Some(Reason::ServiceAbsent),
+            Some(Reason::ServiceUnavailable),
+            Some(Reason::Api),
+            Some(Reason::Connect),
+            Some(Reason::Connect),
+        ];
+        for outcome in outcomes {
+            let pass = breaker.admit(now).unwrap();
+            breaker.record(pass, outcome, now, 0.0);
+            assert_eq!(breaker.open_because(), None);
+        }
+        breaker.record(Pass::Normal, Some(Reason::Timeout), now, 0.0);
+        assert_eq!(breaker.open_because(), Some(Reason::Timeout));
+        assert_eq!(breaker.admit(now), Err(Reason::Timeout));
+    }
+
+    #[test]
+    fn answers_of_any_kind_keep_it_closed() {
+        let now = Instant::now();
+        for reason in Reason::ALL.into_iter().filter(|reason| !counts(*reason)) {
+            let mut breaker = Breaker::new(1);
+            breaker.record(Pass::Normal, Some(reason), now, 0.0);
+            assert_eq!(breaker.open_because(), None, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn probes_go_one_at_a_time_after_one_two_four_and_at_most_thirty_seconds() {
+        let mut now = Instant::now();
+        let mut breaker = opened(now);
+        for wait in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
+            assert!(breaker.admit(after(now, wait - 0.001)).is_err());
+            now = after(now, wait);
+            let probe = breaker.admit(now).unwrap();
+            assert!(breaker.admit(now).is_err(), "a second probe");
+            breaker.record(probe, Some(Reason::Connect), now, 0.0);
+        }
+        assert_eq!(breaker.open_because(), Some(Reason::Connect));
+    }
+
+    #[test]
+    fn jitter_shortens_the_wait_by_a_quarter_at_most() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(1);
+        breaker.record(Pass::Normal, Some(Reason::Timeout), now, 1.0);
+        assert!(breaker.admit(after(now, 0.749)).is_err());
+        assert!(breaker.admit(after(now, 0.751)).is_ok());
+    }
+
+    #[test]
+    fn a_successful_probe_closes_it() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        let probe = breaker.admit(after(now, 1.0)).unwrap();
+        breaker.record(probe, None, now, 0.0);
+        assert_eq!(breaker.admit(now), Ok(Pass::Normal));
+    }
+
+    #[test]
+    fn late_failures_do_not_move_the_next_probe() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        breaker.record(Pass::Normal, Some(Reason::Connect), after(now, 0.9), 0.0);
+        let probe = breaker.admit(after(now, 1.0)).unwrap();
+        breaker.abandon(probe);
+        let second = breaker.admit(after(now, 1.0)).unwrap();
+        breaker.record(probe, Some(Reason::Connect), after(now, 1.1), 0.0);
+        breaker.abandon(probe);
+        assert!(breaker.admit(after(now, 1.2)).is_err(), "{second:?} runs");
+        assert_eq!(breaker.open_because(), Some(Reason::Timeout));
+    }
+
+    #[test]
+    fn a_probe_that_was_dropped_frees_its_place() {
+        let now = Instant::now();
+        let gate = Gate(Mutex::new(opened(now)));
+        let probe = gate.enter(after(now, 1.0)).unwrap();
+        assert!(gate.enter(after(now, 1.0)).is_err());
+        drop(probe);
+        assert!(gate.enter(after(now, 1.0)).is_ok());
+    }
+}

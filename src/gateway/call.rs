@@ -1,0 +1,192 @@
+//! A call: one question, as many attempts as the rules allow.
+//!
+//! Holds a permit while it runs, asks the breaker first and tells it the outcome last. The
+//! deadline covers all attempts; waiting for the permit is not part of it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use crate::clock;
+use crate::gateway::error::{Cause, Error, Misread};
+use crate::gateway::http::Exchange;
+use crate::gateway::query::{self, Page, Query, Subject};
+use crate::gateway::retry::{self, MAX_RETRIES};
+use crate::gateway::{Gateway, locked};
+
+/// Most pages of one list: with the gateway's own 4 MB per page, more than any cluster has.
+const MAX_PAGES: usize = 1_000;
+
+impl Gateway {
+    /// Asks a question with a single answer.
+    pub(super) async fn get<Q: Query>(&self, query: &Q) -> Result<Q::Answer, Error> {
+        let subject = query.subject();
+        self.call::<Q>(&subject, None)
+            .await
+            .map_err(|cause| Error::new(&Q::ROUTE, &subject, cause))
+    }
+
+    /// Asks for all pages of a list.
+    pub(super) async fn get_all<Q, T>(&self, query: &Q) -> Result<Vec<T>, Error>
+    where
+        Q: Query<Answer = Page<T>>,
+    {
+        let subject = query.subject();
+        self.pages::<Q, T>(&subject)
+            .await
+            .map_err(|cause| Error::new(&Q::ROUTE, &subject, cause))
+    }
+
+    async fn pages<Q, T>(&self, subject: &Subject<'_>) -> Result<Vec<T>, Cause>
+    where
+        Q: Query<Answer = Page<T>>,
+    {
+        let mut items = Vec::new();
+        let mut seen = HashSet::new();
+        let mut token: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let page = self.call::<Q>(subject, token.as_deref()).await?;
+            items.extend(page.items);
+            let Some(next) = page.next else {
+                return Ok(items);
+            };
+            if !seen.insert(next.clone()) {
+                return Err(Misread::RepeatedToken.into());
+            }
+            token = Some(next);
+        }
+        Err(Cause::TooManyPages { limit: MAX_PAGES })
+    }
+
+    async fn call<Q: Query>(
+        &self,
+        subject: &Subject<'_>,
+        token: Option<&str>,
+    ) -> Result<Q::Answer, Cause> {
+        let permit = self.permits.acquire().await;
+        let _permit = permit.expect("nobody closes the semaphore");
+        let lease = self
+            .gate(Q::ROUTE.kind)
+            .enter(Instant::now().into_std())
+            .map_err(Cause::BreakerOpen)?;
+        locked(&self.budget).earn();
+        let outcome = self.attempts::<Q>(subject, token).await;
+        let failure = outcome.as_ref().err().map(Cause::reason);
+        lease.settle(failure, Instant::now().into_std());
+        outcome
+    }
+
+    async fn attempts<Q: Query>(
+        &self,
+        subject: &Subject<'_>,
+        token: Option<&str>,
+    ) -> Result<Q::Answer, Cause> {
+        let deadline = Instant::now() + self.timeout;
+        let mut course = Course::starting_at(self.endpoints.current());
+        loop {
+            let endpoint = self.endpoints.at(course.position);
+            let attempt = self.attempt::<Q>(endpoint, subject, token, deadline);
+            let cause = match attempt.await {
+                Ok(answer) => return Ok(answer),
+                Err(cause) => cause,
+            };
+            match self.next_step(&mut course, &cause, deadline) {
+                Some(pause) => sleep(pause).await,
+                None => return Err(cause),
+            }
+        }
+    }
+
+    /// Whether to try again after `cause`: advances `course` and tells the pause before.
+    ///
+    /// Moving on from a dead endpoint is free, once per endpoint; anything else is a retry.
+    fn next_step(&self, course: &mut Course, cause: &Cause, deadline: Instant) -> Option<Duration> {
+        let dead = matches!(cause, Cause::Connect { .. });
+        if dead {
+            self.endpoints.leave(course.position);
+        }
+        let moves_on = dead && course.moves + 1 < self.endpoints.len();
+        let (pause, connect) = match (moves_on, dead) {
+            (true, _) => (Duration::ZERO, self.transport.connect_timeout()),
+            (_, true) => (course.pause(), self.transport.connect_timeout()),
+            _ => (course.pause(), Duration::ZERO),
+        };
+        // Another attempt that cannot end in time would hide this cause behind a time-out.
+        if Instant::now() + pause + connect >= deadline {
+            return None;
+        }
+        if moves_on {
+            course.moves += 1;
+        } else if cause.is_transient() && course.retries < MAX_RETRIES && locked(&self.budget).pay()
+        {
+            course.retries += 1;
+        } else {
+            return None;
+        }
+        course.position = self.endpoints.after(course.position);
+        Some(pause)
+    }
+
+    async fn attempt<Q: Query>(
+        &self,
+        endpoint: &Url,
+        subject: &Subject<'_>,
+        token: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Q::Answer, Cause> {
+        let started = Instant::now();
+        let remaining = deadline.duration_since(started);
+        let url = query::url(endpoint, &Q::ROUTE, subject, token, remaining);
+        let exchange = self
+            .transport
+            .get(endpoint, url, Q::ROUTE.body_limit, deadline)
+            .await;
+        self.telemetry.record_request(
+            &self.cluster,
+            Q::ROUTE.name,
+            exchange.status,
+            started.elapsed(),
+        );
+        self.interpret::<Q>(subject, exchange)
+    }
+
+    fn interpret<Q: Query>(
+        &self,
+        subject: &Subject<'_>,
+        exchange: Exchange,
+    ) -> Result<Q::Answer, Cause> {
+        let Exchange { status, date, body } = exchange;
+        if let Some(date) = date {
+            *locked(&self.skew) = Some(date - clock::now());
+        }
+        let answer =
+            body.and_then(|body| query::read::<Q>(subject, status.unwrap_or_default(), &body));
+        locked(&self.evidence).note(Q::ROUTE.kind, status, answer.as_ref().err());
+        answer
+    }
+}
+
+/// How far a call has got.
+#[derive(Debug)]
+struct Course {
+    /// Of the endpoint to try.
+    position: usize,
+    moves: usize,
+    retries: u32,
+}
+
+impl Course {
+    fn starting_at(position: usize) -> Self {
+        Self {
+            position,
+            moves: 0,
+            retries: 0,
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        retry::pause(self.retries, fastrand::f64())
+    }
+}

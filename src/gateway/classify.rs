@@ -1,0 +1,288 @@
+//! Reads an answer that is not a success: who refused, and what that means for us.
+//!
+//! The service's own error code decides, whatever the content type says; the status only when
+//! there is no code. An empty 404 on a backup route comes from the gateway's inner proxy and
+//! means that the cluster has no backup service.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::gateway::decode;
+use crate::gateway::error::Reason;
+use crate::gateway::query::{RouteKind, Subject};
+use crate::model::FailureCode;
+
+/// An answer other than a success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    /// `Error.Code`; `None` when there was no error document.
+    pub(super) code: Option<FailureCode>,
+    pub(super) reason: Reason,
+    pub(super) transient: bool,
+}
+
+impl Refusal {
+    pub(super) fn is_partition_not_found(&self) -> bool {
+        self.code.as_ref().is_some_and(|code| {
+            matches!(code.as_str(), "FABRIC_E_PARTITION_NOT_FOUND" | "0x80071BE7")
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HTTP status {}", self.status)?;
+        match &self.code {
+            Some(code) => write!(f, " with code {}", code.as_str()),
+            None => f.write_str(" without an error code"),
+        }
+    }
+}
+
+/// Judges an answer by its status and body.
+pub(super) fn classify(
+    kind: RouteKind,
+    subject: &Subject<'_>,
+    status: u16,
+    body: &[u8],
+) -> Refusal {
+    let body = decode::without_padding(body);
+    let error = ErrorBody::read(body);
+    let masked = matches!((kind, subject), (RouteKind::Backup, Subject::Partition(_)))
+        && error.as_ref().is_some_and(ErrorBody::is_masked_timeout);
+    let reason = match &error {
+        _ if masked => Reason::Timeout,
+        Some(error) => by_code(error.code.as_str()).unwrap_or(match status {
+            401 | 403 => Reason::Forbidden,
+            429 => Reason::Throttled,
+            _ => Reason::Api,
+        }),
+        None => by_status(kind, status, body.is_empty()),
+    };
+    let transient = matches!(
+        reason,
+        Reason::Timeout | Reason::ServiceUnavailable | Reason::Throttled
+    ) || (matches!(status, 502..=504) && reason != Reason::Forbidden);
+    Refusal {
+        status,
+        code: error.map(|error| error.code),
+        reason,
+        transient,
+    }
+}
+
+/// The codes that mean more to us than "an error". A code outside the service's own enumeration
+/// is written as a number; those numbers stand here that are documented.
+fn by_code(code: &str) -> Option<Reason> {
+    Some(match code {
+        "E_ACCESSDENIED" | "0x80070005" => Reason::Forbidden,
+        "FABRIC_E_TIMEOUT" | "0x80071BFF" | "FABRIC_E_OPERATION_NOT_COMPLETE" => Reason::Timeout,
+        "FABRIC_E_COMMUNICATION_ERROR"
+        | "FABRIC_E_FIRST_RESERVED_ERROR_CODE" // the same number under its other name
+        | "0x80071BBC"
+        | "FABRIC_E_NOT_PRIMARY"
+        | "0x80071BC6"
+        | "FABRIC_E_NOT_READY"
+        | "FABRIC_E_OBJECT_CLOSED"
+        | "0x80071BFE"
+        | "FABRIC_E_SERVICE_OFFLINE"
+        | "FABRIC_E_NO_WRITE_QUORUM"
+        | "FABRIC_E_RECONFIGURATION_PENDING"
+        | "FABRIC_E_GATEWAY_NOT_REACHABLE" => Reason::ServiceUnavailable,
+        "FABRIC_E_SERVICE_TOO_BUSY" => Reason::Throttled,
+        _ => return None,
+    })
+}
+
+fn by_status(kind: RouteKind, status: u16, empty: bool) -> Reason {
+    match status {
+        401 | 403 => Reason::Forbidden,
+        404 if empty && kind == RouteKind::Backup => Reason::ServiceAbsent,
+        429 => Reason::Throttled,
+        502..=504 => Reason::ServiceUnavailable,
+        _ => Reason::Api,
+    }
+}
+
+/// `{"Error":{"Code":…,"Message":…}}`, from the gateway and from the backup service alike.
+struct ErrorBody {
+    code: FailureCode,
+    message: String,
+}
+
+impl ErrorBody {
+    fn read(body: &[u8]) -> Option<Self> {
+        let document: Value = serde_json::from_slice(body).ok()?;
+        let error = document.get("Error")?;
+        let code = match error.get("Code")? {
+            Value::String(code) => FailureCode::from_text(code),
+            Value::Number(code) => FailureCode::from_number(code.as_i64()?),
+            _ => return None,
+        };
+        let message = error.get("Message").and_then(Value::as_str);
+        Some(Self {
+            code,
+            message: message.unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// The backup service rethrows a time-out of its partition look-up as an argument error. Our
+    /// ids are well-formed, so the literal reading of this answer is never the true one.
+    fn is_masked_timeout(&self) -> bool {
+        matches!(self.code.as_str(), "E_INVALIDARG" | "0x80070057")
+            && self.message == "Invalid Arguments."
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::gateway::decode::tests::sample;
+    use crate::model::PartitionId;
+
+    const PARTITION: Subject<'static> = Subject::Partition(PartitionId(Uuid::from_u128(1)));
+
+    #[test]
+    fn every_error_sample_has_its_reason() {
+        use Reason::{Api, Forbidden, ServiceAbsent, ServiceUnavailable, Timeout};
+        let samples = [
+            (
+                "error.400.api-version-newer-than-cluster.gateway.json",
+                400,
+                Api,
+                false,
+            ),
+            ("error.400.invalid-api-version.brs.json", 400, Api, false),
+            (
+                "error.400.list-index-out-of-range.brs.json",
+                400,
+                Api,
+                false,
+            ),
+            ("error.400.masked-timeout.brs.json", 400, Timeout, true),
+            ("error.400.validation.brs.json", 400, Api, false),
+            ("error.403.access-denied.brs.json", 403, Forbidden, false),
+            (
+                "error.403.client-certificate-required.gateway.txt",
+                403,
+                Forbidden,
+                false,
+            ),
+            ("error.404.backup-not-enabled.json", 404, Api, false),
+            (
+                "error.404.brs-not-installed-empty.txt",
+                404,
+                ServiceAbsent,
+                false,
+            ),
+            ("error.404.partition-not-found.json", 404, Api, false),
+            ("error.404.policy-does-not-exist.json", 404, Api, false),
+            ("error.409.backup-in-progress.json", 409, Api, false),
+            ("error.409.restore-in-progress.json", 409, Api, false),
+            ("error.500.recovery-point-details.brs.json", 500, Api, false),
+            ("error.504.gateway-empty.txt", 504, ServiceUnavailable, true),
+            ("error.504.timeout.brs.json", 504, Timeout, true),
+        ];
+        let mut listed: Vec<_> = samples
+            .iter()
+            .map(|(file, ..)| (*file).to_owned())
+            .collect();
+        listed.sort();
+        assert_eq!(decode::tests::samples("error."), listed);
+        for (file, status, reason, transient) in samples {
+            let refusal = classify(RouteKind::Backup, &PARTITION, status, &sample(file));
+            assert_eq!(
+                (refusal.reason, refusal.transient),
+                (reason, transient),
+                "{file}"
+            );
+            let vanished = file == "error.404.partition-not-found.json";
+            assert_eq!(refusal.is_partition_not_found(), vanished, "{file}");
+        }
+    }
+
+    #[test]
+    fn the_code_decides_before_the_status() {
+        use Reason::{Api, Forbidden, ServiceUnavailable, Throttled, Timeout};
+        for (code, status, reason, transient) in [
+            ("\"FABRIC_E_TIMEOUT\"", 500, Timeout, true),
+            ("-2147017729", 500, Timeout, true),
+            ("2147949567", 500, Timeout, true),
+            ("\"FABRIC_E_OPERATION_NOT_COMPLETE\"", 504, Timeout, true),
+            ("\"FABRIC_E_NOT_PRIMARY\"", 503, ServiceUnavailable, true),
+            (
+                "\"FABRIC_E_GATEWAY_NOT_REACHABLE\"",
+                502,
+                ServiceUnavailable,
+                true,
+            ),
+            ("\"FABRIC_E_SERVICE_TOO_BUSY\"", 503, Throttled, true),
+            ("\"E_ACCESSDENIED\"", 400, Forbidden, false),
+            ("\"E_ABORT\"", 503, Api, true),
+            ("\"SOMETHING_NEW\"", 403, Forbidden, false),
+            ("\"SOMETHING_NEW\"", 500, Api, false),
+        ] {
+            let body = format!("\u{feff}{{\"Error\":{{\"Code\":{code}}}}}");
+            let refusal = classify(RouteKind::Native, &PARTITION, status, body.as_bytes());
+            assert_eq!(
+                (refusal.reason, refusal.transient),
+                (reason, transient),
+                "{code} {status}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_code_the_status_decides() {
+        use Reason::{Api, Forbidden, ServiceAbsent, ServiceUnavailable, Throttled};
+        use RouteKind::{Backup, Native};
+        for (kind, status, body, reason) in [
+            (Backup, 404, "", ServiceAbsent),
+            (Backup, 404, " \r\n", ServiceAbsent),
+            (Backup, 404, "<html>", Api),
+            (Native, 404, "", Api),
+            (Native, 401, "", Forbidden),
+            (
+                Native,
+                503,
+                "<html>Service Unavailable</html>",
+                ServiceUnavailable,
+            ),
+            (Backup, 502, "", ServiceUnavailable),
+            (Native, 429, "", Throttled),
+            (Native, 302, "", Api),
+            (Native, 500, "{\"Error\":null}", Api),
+            (Native, 500, "{\"Error\":{\"Code\":1.5}}", Api),
+        ] {
+            let refusal = classify(kind, &PARTITION, status, body.as_bytes());
+            assert_eq!(refusal.reason, reason, "{kind:?} {status} {body:?}");
+            assert_eq!(refusal.code, None, "{kind:?} {status} {body:?}");
+        }
+    }
+
+    #[test]
+    fn invalid_arguments_are_meant_literally_outside_of_partitions_and_backup_routes() {
+        let body = sample("error.400.masked-timeout.brs.json");
+        let literal = [
+            classify(RouteKind::Native, &PARTITION, 400, &body),
+            classify(RouteKind::Backup, &Subject::Cluster, 400, &body),
+        ];
+        for refusal in literal {
+            assert_eq!((refusal.reason, refusal.transient), (Reason::Api, false));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_can_be_judged(status: u16, body: Vec<u8>) {
+            let refusal = classify(RouteKind::Backup, &PARTITION, status, &body);
+            prop_assert_eq!(refusal.status, status);
+            prop_assert!(!refusal.is_partition_not_found());
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Reads JSON the way Service Fabric writes it.
+//!
+//! Numbers come as numbers or strings, "nothing" as null, as an empty body or as a sentinel
+//! (year 1, the zero GUID, a negative number). What is none of these is an error: a value that
+//! comes out of here stood in the answer.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor, value};
+use serde::{Deserialize, de::Error as _};
+use uuid::Uuid;
+
+use crate::gateway::error::Misread;
+use crate::model::FailureCode;
+
+/// Reads a whole body; `None` when it is empty or `null`.
+pub(super) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<Option<T>, Misread> {
+    let body = without_padding(body);
+    if body.is_empty() {
+        return Ok(None);
+    }
+    match serde_json::from_slice::<Option<Object<T>>>(body) {
+        Ok(document) => Ok(document.map(|object| object.0)),
+        Err(error) => Err(misread(&error)),
+    }
+}
+
+/// The body without byte order mark and white space around it.
+pub(super) fn without_padding(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xEF\xBB\xBF")
+        .unwrap_or(body)
+        .trim_ascii()
+}
+
+/// Keeps the place and drops the text: serde quotes what it found, which may be a secret.
+fn misread(error: &serde_json::Error) -> Misread {
+    let (line, column) = (error.line(), error.column());
+    match error.classify() {
+        serde_json::error::Category::Eof => Misread::End,
+        serde_json::error::Category::Data => Misread::Shape { line, column },
+        _ => Misread::Syntax { line, column },
+    }
+}
+
+/// A `T` out of a JSON object. Serde by itself would fill a struct from an array as well.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(value::MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+/// A 64-bit number, as a number or as a string.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Integer(i64);
+
+impl Integer {
+    /// The number; `None` for the negative ones, which stand for "not known".
+    pub(super) fn known(self) -> Option<u64> {
+        u64::try_from(self.0).ok()
+    }
+}
+
+impl<'de> Deserialize<'de> for Integer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Scalar::deserialize(deserializer)? {
+            Scalar::Number(number) => Ok(Self(number)),
+            Scalar::Text(text) => text
+                .parse()
+                .map(Self)
+                .map_err(|_| D::Error::custom("not a 64-bit number")),
+        }
+    }
+}
+
+/// An error code: symbolic where the service has a name for it, else a number.
+#[derive(Debug)]
+pub(super) struct Code(pub(super) FailureCode);
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match Scalar::deserialize(deserializer)? {
+            Scalar::Number(number) => FailureCode::from_number(number),
+            Scalar::Text(text) => FailureCode::from_text(&text),
+        }))
+    }
+}
+
+/// A signed 64-bit number or a string; no float.
+enum Scalar {
+    Number(i64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl Visitor<'_> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a 64-bit number or a string")
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Number(number))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Scalar, E> {
+        i64::try_from(number)
+            .map(Scalar::Number)
+            .map_err(|_| E::custom("more than 63 bits"))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(text.to_owned()))
+    }
+}
+
+/// A point in time; nothing for the sentinels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timestamp(pub(super) Option<DateTime<Utc>>);
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time = point_in_time(&text).ok_or_else(|| D::Error::custom("not a time"))?;
+        // Year 1 in any time zone, and the zero of FILETIME in 1601.
+        Ok(Self((time.year() > 1970).then_some(time)))
+    }
+}
+
+/// RFC 3339; without an offset it is taken to be UTC.
+fn point_in_time(text: &str) -> Option<DateTime<Utc>> {
+    match DateTime::parse_from_rfc3339(text) {
+        Ok(time) => Some(time.to_utc()),
+        Err(_) => NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")
+            .ok()
+            .map(|time| time.and_utc()),
+    }
+}
+
+/// A GUID; nothing for the zero GUID.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guid(pub(super) Option<Uuid>);
+
+impl<'de> Deserialize<'de> for Guid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let guid = Uuid::try_parse(&text).map_err(|_| D::Error::custom("not a GUID"))?;
+        Ok(Self((!guid.is_nil()).then_some(guid)))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn directory() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/samples")
+    }
+
+    /// The body of a sample.
+    pub(in crate::gateway) fn sample(file: &str) -> Vec<u8> {
+        std::fs::read(directory().join(file)).unwrap()
+    }
+
+    /// Names of the samples that begin with `prefix`, sorted.
+    pub(in crate::gateway) fn samples(prefix: &str) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(directory())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with(prefix))
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn time(json: &str) -> serde_json::Result<Option<String>> {
+        let time: Timestamp = serde_json::from_str(json)?;
+        Ok(time.0.map(|time| time.to_rfc3339()))
+    }
+
+    #[test]
+    fn numbers_come_as_numbers_or_strings() {
+        for (json, number) in [
+            ("36", Some(36)),
+            ("\"261\"", Some(261)),
+            ("9223372036854775807", Some(9_223_372_036_854_775_807)),
+            ("-1", None),
+            ("\"-9223372036854775808\"", None),
+        ] {
+            let read: Integer = serde_json::from_str(json).unwrap();
+            assert_eq!(read.known(), number, "{json}");
+        }
+        for json in [
+            "36.0",
+            "1e3",
+            "\"36.0\"",
+            "\"\"",
+            "\" 36\"",
+            "\"0x24\"",
+            "9223372036854775808",
+            "\"9223372036854775808\"",
+            "true",
+            "[36]",
+            "{}",
+            "null",
+        ] {
+            assert!(serde_json::from_str::<Integer>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn times_come_with_or_without_fraction_and_offset() {
+        for (json, utc) in [
+            ("\"2018-11-21T20:00:01Z\"", "2018-11-21T20:00:01+00:00"),
+            ("\"2018-11-21T20:00:01\"", "2018-11-21T20:00:01+00:00"),
+            ("\"2018-11-21T20:00:01.5\"", "2018-11-21T20:00:01.500+00:00"),
+            (
+                "\"2018-11-21T20:00:01.1234567Z\"",
+                "2018-11-21T20:00:01.123456700+00:00",
+            ),
+            (
+                "\"2018-11-21T20:00:01.123+02:00\"",
+                "2018-11-21T18:00:01.123+00:00",
+            ),
+        ] {
+            assert_eq!(time(json).unwrap().as_deref(), Some(utc), "{json}");
+        }
+    }
+
+    #[test]
+    fn times_of_1970_and_before_are_absent() {
+        for json in [
+            "\"0001-01-01T00:00:00Z\"",
+            "\"0001-01-01T00:00:00\"",
+            "\"0001-01-01T00:00:00.000Z\"",
+            "\"0001-01-01T08:00:00Z\"",
+            "\"0001-01-01T00:00:00+14:00\"",
+            "\"1601-01-01T00:00:00Z\"",
+            "\"1970-01-01T00:00:00Z\"",
+        ] {
+            assert_eq!(time(json).unwrap(), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_an_error() {
+        for json in [
+            "\"\"",
+            "\"yesterday\"",
+            "\"2018-11-21\"",
+            "\"2018-02-30T00:00:00Z\"",
+            "\"2018-11-21T25:00:00\"",
+            "\"2018-11-21T20:00:01ZZ\"",
+            "1542830401",
+            "null",
+        ] {
+            assert!(time(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn the_zero_guid_is_absent_and_garbage_is_an_error() {
+        let read = |json| serde_json::from_str::<Guid>(json).map(|guid| guid.0);
+        assert_eq!(
+            read("\"00000000-0000-0000-0000-000000000000\"").unwrap(),
+            None
+        );
+        assert!(
+            read("\"5D64B697-6ACD-45A4-ADBD-3D75E0078081\"")
+                .unwrap()
+                .is_some()
+        );
+        for json in ["\"\"", "\"5d64b697\"", "null", "0"] {
+            assert!(read(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn an_array_is_no_object() {
+        #[derive(Debug, Deserialize)]
+        struct Pair {
+            _first: i64,
+        }
+        assert!(matches!(
+            document::<Pair>(b"[1]"),
+            Err(Misread::Shape { .. })
+        ));
+        assert!(
+            document::<Pair>(b"\xEF\xBB\xBF{\"_first\":1} ")
+                .unwrap()
+                .is_some()
+        );
+        for nothing in [&b""[..], b"\xEF\xBB\xBF", b" \r\n", b"null"] {
+            assert!(document::<Pair>(nothing).unwrap().is_none());
+        }
+        assert_eq!(document::<Pair>(b"{\"_first\":").unwrap_err(), Misread::End);
+    }
+}

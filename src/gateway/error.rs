@@ -1,0 +1,209 @@
+//! What can go wrong in a call to the gateway.
+//!
+//! An [`Error`] says which route was asked about what, and carries its cause as `source`. No text
+//! of the cluster but its error code gets into a message: the rest may hold secrets and has no
+//! bound. Every cause maps to one [`Reason`], which is fit to be a label value.
+
+use std::time::Duration;
+
+use crate::gateway::classify::Refusal;
+use crate::gateway::query::{Route, Subject};
+
+/// A call that failed: which route, about what, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{route} about {subject} {}", if self.was_sent() { "failed" } else { "was not sent" })]
+pub struct Error {
+    route: &'static str,
+    subject: String,
+    #[source]
+    cause: Cause,
+}
+
+impl Error {
+    pub(super) fn new(route: &Route, subject: &Subject<'_>, cause: Cause) -> Self {
+        Self {
+            route: route.name,
+            subject: subject.to_string(),
+            cause,
+        }
+    }
+
+    /// The kind of failure; of a call that was not sent, the failure that closed the way.
+    pub fn reason(&self) -> Reason {
+        self.cause.reason()
+    }
+
+    /// Whether anything was attempted; `false` when the breaker was open.
+    pub fn was_sent(&self) -> bool {
+        !matches!(self.cause, Cause::BreakerOpen(_))
+    }
+
+    /// Whether the cluster says that it has no such partition (any more).
+    pub fn is_partition_not_found(&self) -> bool {
+        match &self.cause {
+            Cause::PartitionNotFound => true,
+            Cause::Refusal(refusal) => refusal.is_partition_not_found(),
+            _ => false,
+        }
+    }
+}
+
+/// Why a call failed, as a label value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// No connection, or it broke off before the answer was complete.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// No complete answer in time, or the cluster says that it ran out of time itself.
+    Timeout,
+    /// We are not let in.
+    Forbidden,
+    /// The cluster has no backup service.
+    ServiceAbsent,
+    /// What should answer cannot at the moment.
+    ServiceUnavailable,
+    /// We are asked to slow down.
+    Throttled,
+    /// Any other error that the cluster answered.
+    Api,
+    /// The answer is not what the route promises.
+    Decode,
+    /// The answer is larger than we are willing to read.
+    TooLarge,
+}
+
+impl Reason {
+    /// Every reason, in the order of the metric contract.
+    pub const ALL: [Self; 10] = [
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Forbidden,
+        Self::ServiceAbsent,
+        Self::ServiceUnavailable,
+        Self::Throttled,
+        Self::Api,
+        Self::Decode,
+        Self::TooLarge,
+    ];
+
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Forbidden => "forbidden",
+            Self::ServiceAbsent => "service_absent",
+            Self::ServiceUnavailable => "service_unavailable",
+            Self::Throttled => "throttled",
+            Self::Api => "api",
+            Self::Decode => "decode",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// Why a [`Gateway`](super::Gateway) cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The list of endpoints is empty.
+    #[error("a cluster needs at least one endpoint")]
+    NoEndpoint,
+    /// An endpoint that is not `http://host[:port][/path]`. Shown without what may be secret.
+    #[error("{scheme}://{host} is no endpoint: expected http://host[:port][/path]")]
+    Endpoint {
+        /// The scheme given.
+        scheme: String,
+        /// The host given.
+        host: String,
+    },
+    /// The HTTP client could not be set up.
+    #[error("cannot set up the HTTP client")]
+    Client(#[source] reqwest::Error),
+}
+
+/// What happened, with all that a log should tell.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cause {
+    #[error("no connection to {endpoint}")]
+    Connect {
+        endpoint: String,
+        source: reqwest::Error,
+    },
+    #[error("the connection to {endpoint} broke off")]
+    Broken {
+        endpoint: String,
+        source: reqwest::Error,
+    },
+    #[error("no complete answer from {endpoint} within {timeout:?}")]
+    Deadline { endpoint: String, timeout: Duration },
+    #[error("the answer was {0}")]
+    Refusal(Refusal),
+    #[error("the answer is not understood: {0}")]
+    Misread(#[from] Misread),
+    #[error("the answer has more than {limit} bytes")]
+    TooManyBytes { limit: usize },
+    #[error("the list has more than {limit} pages")]
+    TooManyPages { limit: usize },
+    #[error("the cluster has no such partition")]
+    PartitionNotFound,
+    #[error("earlier calls failed ({}), the next probe is not due", .0.as_str())]
+    BreakerOpen(Reason),
+}
+
+impl Cause {
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Connect { .. } | Self::Broken { .. } => Reason::Connect,
+            Self::Deadline { .. } => Reason::Timeout,
+            Self::Refusal(refusal) => refusal.reason,
+            Self::Misread(_) => Reason::Decode,
+            Self::TooManyBytes { .. } | Self::TooManyPages { .. } => Reason::TooLarge,
+            Self::PartitionNotFound => Reason::Api,
+            Self::BreakerOpen(reason) => *reason,
+        }
+    }
+
+    /// Whether the same request may well succeed a moment later.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Broken { .. } => true,
+            Self::Refusal(refusal) => refusal.transient,
+            _ => false,
+        }
+    }
+}
+
+/// Why an answer is not understood. Never quotes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Misread {
+    #[error("no JSON (line {line}, column {column})")]
+    Syntax { line: usize, column: usize },
+    #[error("the JSON ends too early")]
+    End,
+    #[error("not the JSON that this route answers (line {line}, column {column})")]
+    Shape { line: usize, column: usize },
+    #[error("nothing where a value was expected")]
+    Nothing,
+    #[error("a name that does not begin with fabric:/")]
+    Name,
+    #[error("a stateful partition without an id")]
+    PartitionId,
+    #[error("a continuation token came twice")]
+    RepeatedToken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_have_distinct_label_values() {
+        let mut labels: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Reason::ALL.len());
+    }
+}

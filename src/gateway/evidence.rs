@@ -1,0 +1,146 @@
+//! What the answers of one cycle say about the two sides of the gateway.
+//!
+//! Only answers count that somebody can be told by: an empty 503 comes from the gateway, an error
+//! document from the service. A page of HTML speaks for neither.
+
+use crate::gateway::error::{Cause, Reason};
+use crate::gateway::query::RouteKind;
+
+/// The facts since the beginning of the cycle.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Evidence {
+    gateway_answered: bool,
+    native_success: bool,
+    /// Whether the backup service was heard (which stands) or missed.
+    service: Option<bool>,
+}
+
+impl Evidence {
+    /// Takes in one attempt: the status if there was an answer, and the cause if it failed.
+    pub(super) fn note(&mut self, kind: RouteKind, status: Option<u16>, failure: Option<&Cause>) {
+        self.gateway_answered |= status.is_some();
+        let understood = failure.is_none_or(|cause| cause.reason() != Reason::Decode);
+        let success = status.is_some_and(|status| (200..300).contains(&status)) && understood;
+        match kind {
+            RouteKind::Native => self.native_success |= success,
+            RouteKind::Backup if success || failure.is_some_and(is_from_the_service) => {
+                self.service = Some(true);
+            }
+            RouteKind::Backup if failure.is_some_and(is_for_want_of_the_service) => {
+                self.service = self.service.or(Some(false));
+            }
+            RouteKind::Backup => {}
+        }
+    }
+
+    pub(super) fn native_access(self) -> bool {
+        self.native_success
+    }
+
+    /// A service behind a gateway that nobody reached is neither there nor missing.
+    pub(super) fn backup_service(self) -> Option<bool> {
+        self.service.filter(|there| *there || self.gateway_answered)
+    }
+}
+
+fn is_from_the_service(cause: &Cause) -> bool {
+    matches!(cause, Cause::Refusal(refusal)
+        if refusal.code.is_some() && refusal.reason != Reason::Forbidden)
+}
+
+fn is_for_want_of_the_service(cause: &Cause) -> bool {
+    matches!(
+        cause.reason(),
+        Reason::ServiceAbsent | Reason::ServiceUnavailable | Reason::Forbidden | Reason::Timeout
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::gateway::classify::classify;
+    use crate::gateway::error::Misread;
+    use crate::gateway::query::Subject;
+    use crate::model::PartitionId;
+
+    fn refused(status: u16, body: &str) -> Cause {
+        let subject = Subject::Partition(PartitionId(Uuid::from_u128(1)));
+        Cause::Refusal(classify(
+            RouteKind::Backup,
+            &subject,
+            status,
+            body.as_bytes(),
+        ))
+    }
+
+    fn deadline() -> Cause {
+        Cause::Deadline {
+            endpoint: String::new(),
+            timeout: Duration::ZERO,
+        }
+    }
+
+    fn after_backup_call(status: Option<u16>, failure: Option<&Cause>) -> Option<bool> {
+        let mut evidence = Evidence::default();
+        evidence.note(RouteKind::Backup, status, failure);
+        assert!(!evidence.native_access());
+        evidence.backup_service()
+    }
+
+    #[test]
+    fn an_answer_of_the_service_shows_that_it_is_there() {
+        assert_eq!(after_backup_call(Some(200), None), Some(true));
+        for (status, code) in [
+            (404, "FABRIC_E_PARTITION_NOT_FOUND"),
+            (504, "FABRIC_E_TIMEOUT"),
+            (500, "E_UNEXPECTED"),
+        ] {
+            let body = format!("{{\"Error\":{{\"Code\":\"{code}\"}}}}");
+            let cause = refused(status, &body);
+            assert_eq!(after_backup_call(Some(status), Some(&cause)), Some(true));
+        }
+    }
+
+    #[test]
+    fn an_answer_of_the_gateway_in_its_place_shows_that_it_is_not() {
+        let denied = "{\"Error\":{\"Code\":\"E_ACCESSDENIED\"}}";
+        for (status, body) in [
+            (404, ""),
+            (504, ""),
+            (503, "<html>"),
+            (403, ""),
+            (403, denied),
+        ] {
+            let cause = refused(status, body);
+            assert_eq!(after_backup_call(Some(status), Some(&cause)), Some(false));
+        }
+    }
+
+    #[test]
+    fn silence_counts_only_behind_a_gateway_that_answers() {
+        let mut evidence = Evidence::default();
+        evidence.note(RouteKind::Backup, None, Some(&deadline()));
+        assert_eq!(evidence.backup_service(), None);
+        evidence.note(RouteKind::Native, Some(403), Some(&refused(403, "")));
+        assert_eq!(evidence.backup_service(), Some(false));
+        assert!(!evidence.native_access());
+        evidence.note(RouteKind::Backup, Some(200), None);
+        assert_eq!(evidence.backup_service(), Some(true));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_evidence_of_nothing() {
+        let cause = Cause::Misread(Misread::End);
+        assert_eq!(after_backup_call(Some(200), Some(&cause)), None);
+        let mut evidence = Evidence::default();
+        evidence.note(RouteKind::Native, Some(200), Some(&cause));
+        assert!(!evidence.native_access());
+        evidence.note(RouteKind::Native, Some(200), None);
+        assert!(evidence.native_access());
+        assert_eq!(evidence.backup_service(), None);
+    }
+}

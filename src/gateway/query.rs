@@ -1,0 +1,277 @@
+//! What all routes have in common: how an address is built, an answer read and a page taken apart.
+//!
+//! Builds and reads only, sends nothing. Every part of an address is percent-encoded here, so that
+//! a name or a token of the cluster cannot change the meaning of a request.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+use url::form_urlencoded::byte_serialize;
+
+use crate::gateway::classify::classify;
+use crate::gateway::decode::{self, Object};
+use crate::gateway::error::{Cause, Misread};
+use crate::model::PartitionId;
+
+/// A question to the gateway.
+pub(super) trait Query {
+    /// Where to ask.
+    const ROUTE: Route;
+    /// The JSON object that is answered.
+    type Reply: DeserializeOwned;
+    /// What it means.
+    type Answer;
+
+    /// What the question is about.
+    fn subject(&self) -> Subject<'_>;
+
+    /// Translates the reply; `None` is an empty body or `null`.
+    fn answer(reply: Option<Self::Reply>) -> Result<Self::Answer, Cause>;
+}
+
+/// The fixed part of an address.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// Name of the operation in the REST reference; a label value.
+    pub(super) name: &'static str,
+    pub(super) kind: RouteKind,
+    /// The lowest that has what we need: the gateway refuses a newer one than its own, and the
+    /// backup service any but 6.4.
+    pub(super) api_version: &'static str,
+    /// Path segments behind the subject.
+    pub(super) operation: &'static [&'static str],
+    pub(super) parameters: &'static [(&'static str, &'static str)],
+    /// Largest body accepted, in bytes.
+    pub(super) body_limit: usize,
+}
+
+/// Who answers a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RouteKind {
+    /// The gateway itself.
+    Native,
+    /// The backup service, behind the gateway's inner proxy.
+    Backup,
+}
+
+/// What a question is about: the first part of its path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Subject<'a> {
+    Cluster,
+    Application(&'a str),
+    Service(&'a str),
+    Partition(PartitionId),
+}
+
+impl Subject<'_> {
+    /// Collection and id, as native routes spell it: `~` between the levels of a name.
+    fn segments(&self) -> Option<(&'static str, String)> {
+        let id = |name: &str| {
+            name.strip_prefix("fabric:/")
+                .unwrap_or(name)
+                .replace('/', "~")
+        };
+        match self {
+            Self::Cluster => None,
+            Self::Application(name) => Some(("Applications", id(name))),
+            Self::Service(name) => Some(("Services", id(name))),
+            Self::Partition(partition) => Some(("Partitions", partition.to_string())),
+        }
+    }
+}
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster => f.write_str("the cluster"),
+            Self::Application(name) => write!(f, "application {name}"),
+            Self::Service(name) => write!(f, "service {name}"),
+            Self::Partition(partition) => write!(f, "partition {partition}"),
+        }
+    }
+}
+
+/// The address of one request, of which `remaining` is left of the deadline.
+pub(super) fn url(
+    endpoint: &Url,
+    route: &Route,
+    subject: &Subject<'_>,
+    token: Option<&str>,
+    remaining: Duration,
+) -> Url {
+    let mut url = endpoint.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty();
+        if let Some((collection, id)) = subject.segments() {
+            path.push(collection).push(&id);
+        }
+        path.extend(route.operation);
+    }
+    let timeout = server_timeout(remaining).to_string();
+    let own = [("api-version", route.api_version), ("timeout", &timeout)];
+    let token = token.map(|token| ("ContinuationToken", token));
+    let query: Vec<_> = own
+        .iter()
+        .chain(route.parameters)
+        .chain(token.iter())
+        .map(|(key, value)| format!("{key}={}", encoded(value)))
+        .collect();
+    url.set_query(Some(&query.join("&")));
+    url
+}
+
+/// Whole seconds, a little less than we wait: an error of the service tells more than our own.
+fn server_timeout(remaining: Duration) -> u64 {
+    remaining
+        .saturating_sub(Duration::from_millis(500))
+        .as_secs()
+        .max(1)
+}
+
+/// Form encoding writes a space as `+`, which the gateway does not undo; a plus is `%2B` by then.
+fn encoded(value: &str) -> String {
+    byte_serialize(value.as_bytes())
+        .collect::<String>()
+        .replace('+', "%20")
+}
+
+/// Reads an answer of any status.
+pub(super) fn read<Q: Query>(
+    subject: &Subject<'_>,
+    status: u16,
+    body: &[u8],
+) -> Result<Q::Answer, Cause> {
+    if (200..300).contains(&status) {
+        Q::answer(decode::document(body)?)
+    } else {
+        Err(Cause::Refusal(classify(
+            Q::ROUTE.kind,
+            subject,
+            status,
+            body,
+        )))
+    }
+}
+
+/// One page of a list.
+#[derive(Debug)]
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
+    /// The token of the next page; `None` at the end.
+    pub(super) next: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct PageReply<T> {
+    /// `""` from native routes and null from the backup service at the end.
+    continuation_token: Option<String>,
+    items: Vec<Object<T>>,
+}
+
+impl<T> Page<T> {
+    /// Translates the items; those that `item` answers `None` for do not concern us.
+    pub(super) fn of<R>(
+        reply: Option<PageReply<R>>,
+        item: impl Fn(R) -> Result<Option<T>, Misread>,
+    ) -> Result<Self, Cause> {
+        let reply = reply.ok_or(Misread::Nothing)?;
+        let items = reply.items.into_iter();
+        Ok(Self {
+            items: items
+                .filter_map(|object| item(object.0).transpose())
+                .collect::<Result<_, _>>()?,
+            next: reply.continuation_token.filter(|token| !token.is_empty()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::gateway::wire::{Applications, ClusterVersion, Partitions, Progress, Services};
+
+    fn address<Q: Query>(endpoint: &str, query: &Q, token: Option<&str>) -> String {
+        let endpoint = endpoint.parse().unwrap();
+        let timeout = Duration::from_millis(29_990);
+        url(&endpoint, &Q::ROUTE, &query.subject(), token, timeout).to_string()
+    }
+
+    #[test]
+    fn addresses_follow_the_reference() {
+        let partition = PartitionId(Uuid::from_u128(0xAB));
+        for (built, expected) in [
+            (
+                address("http://sf:19080", &ClusterVersion, None),
+                "http://sf:19080/$/GetClusterVersion?api-version=6.4&timeout=29",
+            ),
+            (
+                address("http://sf:19080/", &Applications, None),
+                "http://sf:19080/Applications?api-version=6.1&timeout=29&ExcludeApplicationParameters=true",
+            ),
+            (
+                address("http://proxy/cluster/a/", &Progress { partition }, None),
+                "http://proxy/cluster/a/Partitions/00000000-0000-0000-0000-0000000000ab/$/GetBackupProgress?api-version=6.4&timeout=29",
+            ),
+            (
+                address(
+                    "http://sf",
+                    &Services {
+                        application: "fabric:/samples/Shop",
+                    },
+                    None,
+                ),
+                "http://sf/Applications/samples~Shop/$/GetServices?api-version=6.0&timeout=29",
+            ),
+            (
+                address(
+                    "http://sf",
+                    &Partitions {
+                        service: "fabric:/A b/Ü?x#%2F",
+                    },
+                    None,
+                ),
+                "http://sf/Services/A%20b~%C3%9C%3Fx%23%252F/$/GetPartitions?api-version=6.4&timeout=29",
+            ),
+            (
+                address(
+                    "http://sf",
+                    &Partitions {
+                        service: "fabric:/A",
+                    },
+                    Some("a b+c/d:e#f&g=%é"),
+                ),
+                "http://sf/Services/A/$/GetPartitions?api-version=6.4&timeout=29&ContinuationToken=a%20b%2Bc%2Fd%3Ae%23f%26g%3D%25%C3%A9",
+            ),
+        ] {
+            assert_eq!(built, expected);
+        }
+    }
+
+    #[test]
+    fn the_server_gets_whole_seconds_and_less_than_we_wait() {
+        for (milliseconds, seconds) in [(0, 1), (900, 1), (2_400, 1), (2_500, 2), (30_000, 29)] {
+            assert_eq!(server_timeout(Duration::from_millis(milliseconds)), seconds);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_or_token_leaves_its_place(name in "\\PC{1,30}", token in "(?s).{0,30}") {
+            prop_assume!(name != "." && name != "..");
+            let built: Url = address("http://sf/x", &Partitions { service: &name }, Some(&token))
+                .parse()
+                .unwrap();
+            prop_assert_eq!(built.path_segments().unwrap().count(), 5);
+            let pairs: Vec<_> = built.query_pairs().collect();
+            prop_assert_eq!(pairs.len(), 3);
+            prop_assert_eq!(&pairs[2].1, &token);
+        }
+    }
+}

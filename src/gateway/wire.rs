@@ -1,0 +1,382 @@
+//! The routes of the gateway: for each, its address, its reply and what that means in the model.
+//!
+//! One block per route, by who answers it. Nothing else in the crate knows a path, an api-version
+//! or a JSON key. Ids come from names, never from the `Id` of a reply: runtimes disagree about its
+//! spelling.
+
+mod backup;
+mod native;
+
+pub(super) use backup::Progress;
+pub(super) use native::{
+    ApplicationName, Applications, ClusterVersion, Partitions, ServiceName, Services,
+};
+
+/// Largest body of a single answer, in bytes: what the gateway itself accepts.
+const SINGLE_LIMIT: usize = 4 << 20;
+
+/// Largest page of a list: the gateway cuts at about 4 MB, the backup service nowhere.
+const LIST_LIMIT: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::gateway::decode::tests::{sample, samples};
+    use crate::gateway::decode::without_padding;
+    use crate::gateway::error::{Cause, Reason};
+    use crate::gateway::query::{Query, Subject, read};
+    use crate::model::{BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionKind};
+
+    fn answer<Q: Query>(body: impl AsRef<[u8]>) -> Result<Q::Answer, Cause> {
+        read::<Q>(&Subject::Cluster, 200, body.as_ref())
+    }
+
+    fn progress(body: impl AsRef<[u8]>) -> Result<Option<BackupProgress>, Cause> {
+        answer::<Progress>(body)
+    }
+
+    fn guid(text: &str) -> Uuid {
+        text.parse().unwrap()
+    }
+
+    fn without_success(state: BackupState) -> BackupProgress {
+        BackupProgress {
+            state,
+            timestamp: None,
+            backup_id: None,
+            epoch: None,
+            lsn: Some(0),
+            failure: None,
+        }
+    }
+
+    fn success(time: &str, id: &str, data_loss: u64, lsn: u64) -> BackupProgress {
+        BackupProgress {
+            state: BackupState::Success,
+            timestamp: Some(time.parse().unwrap()),
+            backup_id: Some(guid(id)),
+            epoch: Some(Epoch {
+                data_loss_version: Some(data_loss),
+                configuration_version: Some(8_589_934_592),
+            }),
+            lsn: Some(lsn),
+            failure: None,
+        }
+    }
+
+    fn failure(state: BackupState, code: &str, message: &str) -> BackupProgress {
+        BackupProgress {
+            failure: Some(Failure {
+                code: FailureCode::from_text(code),
+                message: Some(message.into()),
+            }),
+            ..without_success(state)
+        }
+    }
+
+    #[test]
+    fn every_progress_sample_is_read() {
+        let wire = success(
+            "2018-11-21T20:00:01Z",
+            "5d64b697-6acd-45a4-adbd-3d75e0078081",
+            131_873_018_908_156_893,
+            36,
+        );
+        let spec = success(
+            "2018-01-01T09:00:55Z",
+            "3a056ac9-7206-43c3-8424-6f6103003eba",
+            131_462_452_931_584_510,
+            261,
+        );
+        let unsupported = "The method or operation is not supported for this state provider.";
+        let late = "The request of backup has timed out.";
+        let mut expected = vec![
+            ("accepted", Some(without_success(BackupState::Accepted))),
+            (
+                "failure.numeric-code",
+                Some(failure(BackupState::Failure, "0x80131500", unsupported)),
+            ),
+            (
+                "in-progress",
+                Some(without_success(BackupState::BackupInProgress)),
+            ),
+            ("never", None),
+            (
+                "sentinel-local-tz",
+                Some(without_success(BackupState::Accepted)),
+            ),
+            ("success.preview-epoch-keys", Some(wire.clone())),
+            ("success.spec", Some(spec)),
+            ("success.wire", Some(wire)),
+            (
+                "timeout",
+                Some(failure(BackupState::Timeout, "FABRIC_E_TIMEOUT", late)),
+            ),
+        ];
+        for (name, expected) in &expected {
+            let body = sample(&format!("GetPartitionBackupProgress.{name}.json"));
+            assert_eq!(&progress(body).unwrap(), expected, "{name}");
+        }
+        let failed = progress(sample("GetPartitionBackupProgress.failure.json"))
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            failed.failure.as_ref().map(|failure| failure.code.as_str()),
+            Some("FABRIC_E_BACKUPCOPIER_UNEXPECTED_ERROR")
+        );
+        expected.push(("failure", Some(failed)));
+        assert_eq!(samples("GetPartitionBackupProgress.").len(), expected.len());
+    }
+
+    #[test]
+    fn no_record_comes_in_three_spellings() {
+        for body in ["null", "", "\u{feff}null", " \r\n"] {
+            assert_eq!(progress(body).unwrap(), None, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_words_and_keys_are_no_obstacle() {
+        let read = progress("{\"New\":[{}],\"BackupState\":\"Paused\",\"FailureError\":{}}");
+        let read = read.unwrap().unwrap();
+        assert_eq!(read.state, BackupState::Unknown);
+        assert_eq!(read.failure.unwrap().code.as_str(), "other");
+        assert_eq!((read.lsn, read.epoch, read.timestamp), (None, None, None));
+    }
+
+    #[test]
+    fn negative_numbers_are_absent() {
+        let read = progress(
+            "{\"BackupState\":\"Success\",\"LsnOfLastBackupRecord\":-1,\"EpochOfLastBackupRecord\":\
+             {\"DataLossVersion\":\"-1\",\"ConfigurationVersion\":-1}}",
+        );
+        let read = read.unwrap().unwrap();
+        let unknown = Epoch {
+            data_loss_version: None,
+            configuration_version: None,
+        };
+        assert_eq!((read.lsn, read.epoch), (None, Some(unknown)));
+    }
+
+    #[test]
+    fn what_is_no_record_is_an_error() {
+        for body in [
+            "{}",
+            "[]",
+            "\"Success\"",
+            "1",
+            "<html><body>Sign in</body></html>",
+            "{\"BackupState\":\"Success\"",
+            "{\"BackupState\":\"Success\"}}",
+            "{\"BackupState\":null}",
+            "{\"BackupState\":3}",
+            "{\"backupState\":\"Success\"}",
+            "[\"Success\",null,null,null,null,null]",
+            "{\"BackupState\":\"Success\",\"LsnOfLastBackupRecord\":36.5}",
+            "{\"BackupState\":\"Success\",\"BackupId\":\"none\"}",
+            "{\"BackupState\":\"Success\",\"TimeStampUtc\":\"today\"}",
+            "{\"BackupState\":\"Success\",\"EpochOfLastBackupRecord\":[1,2]}",
+            "{\"BackupState\":\"Success\",\"FailureError\":\"FABRIC_E_TIMEOUT\"}",
+            "{\"Error\":{\"Code\":\"FABRIC_E_TIMEOUT\",\"Message\":\"\"}}",
+        ] {
+            let error = progress(body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+    }
+
+    #[test]
+    fn errors_do_not_quote_the_answer() {
+        let body = "{\"BackupState\":\"Success\",\"FailureError\":\"Password=geheim\"}";
+        let error = progress(body).unwrap_err();
+        assert!(
+            !format!("{error} {error:?}").contains("geheim"),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn messages_are_blanked_and_cut() {
+        let text = format!("AccountKey=geheim;{}", "x".repeat(2_000));
+        let body = format!(
+            "{{\"BackupState\":\"Failure\",\"FailureError\":{{\"Code\":5,\"Message\":\"{text}\"}}}}"
+        );
+        let failure = progress(body).unwrap().unwrap().failure.unwrap();
+        let message = failure.message.unwrap();
+        assert!(message.starts_with("AccountKey=***;xxx"), "{message}");
+        assert_eq!(message.len(), 1_024);
+        assert_eq!(failure.code.as_str(), "0x00000005");
+    }
+
+    #[test]
+    fn every_list_sample_is_read() {
+        let page = answer::<Applications>(sample("GetApplicationInfoList.page-1.json")).unwrap();
+        let names: Vec<_> = page.items.iter().map(AsRef::as_ref).collect();
+        assert_eq!(
+            names,
+            [
+                "fabric:/samples/CalculatorApp",
+                "fabric:/samples/PQueueApp1"
+            ]
+        );
+        assert_eq!(page.next.as_deref(), Some("fabric:/samples/PQueueApp1"));
+        let page = answer::<Applications>(sample("GetApplicationInfoList.sfx.json")).unwrap();
+        assert_eq!((page.items.len(), page.next), (1, None));
+        let page = answer::<Services<'_>>(sample("GetServiceInfoList.mixed.json")).unwrap();
+        let names: Vec<_> = page.items.iter().map(AsRef::as_ref).collect();
+        assert_eq!(names, ["fabric:/VisualObjects/VisualObjects.ActorService"]);
+        let page = answer::<Services<'_>>(sample("GetServiceInfoList.system.json")).unwrap();
+        assert_eq!(page.items.len(), 2);
+    }
+
+    #[test]
+    fn every_partition_list_sample_is_read() {
+        for (file, kinds) in [
+            ("five", vec![PartitionKind::Int64Range; 5]),
+            ("api-6.4-primary-epoch", vec![PartitionKind::Int64Range]),
+            (
+                "singleton-and-named",
+                vec![PartitionKind::Singleton, PartitionKind::Named],
+            ),
+        ] {
+            let body = sample(&format!("GetPartitionInfoList.{file}.json"));
+            let page = answer::<Partitions<'_>>(body).unwrap();
+            let read: Vec<_> = page.items.iter().map(|(_, kind)| *kind).collect();
+            assert_eq!(read, kinds, "{file}");
+        }
+        assert_eq!(samples("GetPartitionInfoList.").len(), 3);
+    }
+
+    #[test]
+    fn single_partition_samples_are_items_of_a_list() {
+        for (file, items) in [
+            ("quorum-loss.sfx", 1),
+            ("self-reconfiguring.sfx", 0),
+            ("stateful", 1),
+        ] {
+            let item = sample(&format!("GetPartitionInfo.{file}.json"));
+            let body = format!("{{\"Items\":[{}]}}", String::from_utf8(item).unwrap());
+            let page = answer::<Partitions<'_>>(body).unwrap();
+            assert_eq!((page.items.len(), page.next), (items, None), "{file}");
+        }
+    }
+
+    #[test]
+    fn lists_that_are_not_understood_are_errors() {
+        for body in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            "{\"Items\":null}",
+            "{\"Items\":[{}]}",
+            "{\"Items\":[[\"fabric:/A\"]]}",
+            "{\"Items\":[{\"Name\":\"A\"}]}",
+            "{\"Items\":[{\"Name\":\"fabric:/\"}]}",
+            "{\"Items\":[],\"ContinuationToken\":1}",
+        ] {
+            let error = answer::<Applications>(body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+        for information in [
+            "null",
+            "{\"ServicePartitionKind\":\"Named\"}",
+            "{\"ServicePartitionKind\":\"Named\",\"Id\":\"00000000-0000-0000-0000-000000000000\"}",
+        ] {
+            let body = format!(
+                "{{\"Items\":[{{\"ServiceKind\":\"Stateful\",\"PartitionInformation\":{information}}}]}}"
+            );
+            let error = answer::<Partitions<'_>>(body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{information}");
+        }
+    }
+
+    #[test]
+    fn names_and_version_are_read() {
+        let service = answer::<ServiceName>(sample("GetServiceNameInfo.json")).unwrap();
+        assert_eq!(
+            &*service,
+            "fabric:/VisualObjectsApplicationType/VisualObjects.ActorService"
+        );
+        let application =
+            answer::<ApplicationName<'_>>(sample("GetApplicationNameInfo.json")).unwrap();
+        assert_eq!(&*application, "fabric:/VisualObjectsApplicationType");
+        let version = answer::<ClusterVersion>(sample("GetClusterVersion.json")).unwrap();
+        assert_eq!(version, "6.4.514.9494");
+    }
+
+    #[test]
+    fn a_partition_without_a_service_is_not_found() {
+        let missing = sample("GetPartitionInfo.missing-204.txt");
+        assert!(matches!(
+            answer::<ServiceName>(missing),
+            Err(Cause::PartitionNotFound)
+        ));
+        let nameless = answer::<ApplicationName<'_>>("").unwrap_err();
+        assert_eq!(nameless.reason(), Reason::Decode);
+    }
+
+    /// What an answer claims must stand in the body that it is said to come from.
+    fn stands_in(read: &BackupProgress, body: &[u8]) -> bool {
+        let text = String::from_utf8_lossy(body);
+        let stands = |number: u64| text.contains(&number.to_string());
+        let epoch = read.epoch.as_ref();
+        read.lsn.is_none_or(stands)
+            && epoch
+                .and_then(|epoch| epoch.data_loss_version)
+                .is_none_or(stands)
+            && epoch
+                .and_then(|epoch| epoch.configuration_version)
+                .is_none_or(stands)
+            && (read.state == BackupState::Unknown || text.contains(read.state.as_str()))
+            && read
+                .timestamp
+                .is_none_or(|time| text.contains(&time.format("%M:%S").to_string()))
+    }
+
+    fn is_read_or_not_understood<T>(read: Result<T, Cause>) -> bool {
+        read.map_or_else(|cause| cause.reason() == Reason::Decode, |_| true)
+    }
+
+    fn mutated() -> impl Strategy<Value = Vec<u8>> {
+        let mut bodies: Vec<_> = samples("Get").iter().map(|name| sample(name)).collect();
+        bodies.retain(|body| !body.is_empty());
+        let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..6);
+        (prop::sample::select(bodies), edits).prop_map(|(mut body, edits)| {
+            for (place, byte, edit) in edits {
+                let place = place.index(body.len());
+                match edit {
+                    0 => body[place] = byte,
+                    1 => body.insert(place, byte),
+                    _ => body.truncate(place.max(1)),
+                }
+            }
+            body
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_not_understood(body: Vec<u8>) {
+            prop_assert!(is_read_or_not_understood(progress(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Partitions<'_>>(&body)));
+        }
+
+        #[test]
+        fn mutated_samples_yield_no_value_that_is_not_in_them(body in mutated()) {
+            match progress(&body) {
+                Ok(Some(read)) => prop_assert!(stands_in(&read, &body), "{read:?}"),
+                Ok(None) => {
+                    let body = without_padding(&body);
+                    prop_assert!(body.is_empty() || body == b"null");
+                }
+                Err(cause) => prop_assert_eq!(cause.reason(), Reason::Decode),
+            }
+            prop_assert!(is_read_or_not_understood(answer::<Services<'_>>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Partitions<'_>>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Applications>(&body)));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Routes that the backup service answers, behind the gateway's inner proxy.
+
+use serde::Deserialize;
+
+use super::SINGLE_LIMIT;
+use crate::gateway::decode::{Code, Guid, Integer, Object, Timestamp};
+use crate::gateway::error::Cause;
+use crate::gateway::query::{Query, Route, RouteKind, Subject};
+use crate::gateway::redact;
+use crate::model::{BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionId};
+
+// GET /Partitions/{id}/$/GetBackupProgress, samples GetPartitionBackupProgress.*
+
+pub(in crate::gateway) struct Progress {
+    pub(in crate::gateway) partition: PartitionId,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway) struct ProgressReply {
+    backup_state: String,
+    time_stamp_utc: Option<Timestamp>,
+    backup_id: Option<Guid>,
+    epoch_of_last_backup_record: Option<Object<EpochReply>>,
+    lsn_of_last_backup_record: Option<Integer>,
+    failure_error: Option<Object<FailureReply>>,
+}
+
+#[derive(Deserialize)]
+struct EpochReply {
+    /// The second spelling is that of 6.3 and before, and of today's documentation.
+    #[serde(rename = "DataLossVersion", alias = "DataLossNumber")]
+    data_loss: Option<Integer>,
+    #[serde(rename = "ConfigurationVersion", alias = "ConfigurationNumber")]
+    configuration: Option<Integer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct FailureReply {
+    code: Option<Code>,
+    message: Option<String>,
+}
+
+impl Query for Progress {
+    const ROUTE: Route = Route {
+        name: "GetPartitionBackupProgress",
+        kind: RouteKind::Backup,
+        api_version: "6.4",
+        operation: &["$", "GetBackupProgress"],
+        parameters: &[],
+        body_limit: SINGLE_LIMIT,
+    };
+    type Reply = ProgressReply;
+    type Answer = Option<BackupProgress>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Partition(self.partition)
+    }
+
+    fn answer(reply: Option<ProgressReply>) -> Result<Option<BackupProgress>, Cause> {
+        Ok(reply.map(|reply| BackupProgress {
+            state: state(&reply.backup_state),
+            timestamp: reply.time_stamp_utc.and_then(|time| time.0),
+            backup_id: reply.backup_id.and_then(|id| id.0),
+            epoch: reply
+                .epoch_of_last_backup_record
+                .map(|Object(reply)| Epoch::from(reply)),
+            lsn: reply.lsn_of_last_backup_record.and_then(Integer::known),
+            failure: reply
+                .failure_error
+                .map(|Object(reply)| Failure::from(reply)),
+        }))
+    }
+}
+
+fn state(word: &str) -> BackupState {
+    BackupState::ALL
+        .into_iter()
+        .find(|state| state.as_str() == word)
+        .unwrap_or(BackupState::Unknown)
+}
+
+impl From<EpochReply> for Epoch {
+    fn from(reply: EpochReply) -> Self {
+        Self {
+            data_loss_version: reply.data_loss.and_then(Integer::known),
+            configuration_version: reply.configuration.and_then(Integer::known),
+        }
+    }
+}
+
+impl From<FailureReply> for Failure {
+    fn from(reply: FailureReply) -> Self {
+        Self {
+            code: match reply.code {
+                Some(code) => code.0,
+                None => FailureCode::from_text(FailureCode::OTHER),
+            },
+            message: reply
+                .message
+                .filter(|message| !message.is_empty())
+                .map(|message| redact::presentable(&message).into()),
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! The gateway client against a scripted server: what it makes of a sick or hostile network.
+//!
+//! The server speaks raw bytes, because most of what goes wrong is not HTTP any more. Nothing here
+//! depends on timing but for deadlines that are generous.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use servicefabric_backup_exporter::clock;
+use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
+use servicefabric_backup_exporter::model::{BackupState, PartitionId};
+use servicefabric_backup_exporter::telemetry::Telemetry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
+use url::Url;
+use uuid::Uuid;
+
+const PARTITION: PartitionId = PartitionId(Uuid::from_u128(0xAB));
+const VERSION: &str = r#"{"Version":"6.4.514.9494"}"#;
+const MASKED_TIMEOUT: &str = include_str!("samples/error.400.masked-timeout.brs.json");
+const NOT_FOUND: &str = include_str!("samples/error.404.partition-not-found.json");
+const SUCCESS: &str = include_str!("samples/GetPartitionBackupProgress.success.wire.json");
+
+/// What the server does with one request.
+enum Act {
+    Answer(Vec<u8>),
+    /// Answers once so many requests are in flight.
+    AnswerTogether(Arc<Barrier>, Vec<u8>),
+    /// Sends chunks for as long as the client takes them.
+    AnswerForever,
+    Hang,
+    /// Begins an answer and never ends it.
+    Stall,
+    Reset,
+}
+
+fn answer(status: u16, body: &str) -> Act {
+    let length = body.len();
+    Act::Answer(
+        format!(
+            "HTTP/1.1 {status} Scripted\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        )
+        .into_bytes(),
+    )
+}
+
+/// A server whose n-th request is answered by the n-th act.
+struct Server {
+    url: Url,
+    /// Request heads in the order of their arrival.
+    heads: Arc<Mutex<Vec<String>>>,
+    most_in_flight: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(script: impl Fn(usize) -> Act + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let server = Self {
+            url: url.parse().unwrap(),
+            heads: Arc::default(),
+            most_in_flight: Arc::default(),
+        };
+        let (heads, most) = (
+            Arc::clone(&server.heads),
+            Arc::clone(&server.most_in_flight),
+        );
+        let (script, in_flight) = (Arc::new(script), Arc::new(AtomicUsize::new(0)));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (heads, most) = (Arc::clone(&heads), Arc::clone(&most));
+                let (script, in_flight) = (Arc::clone(&script), Arc::clone(&in_flight));
+                tokio::spawn(async move {
+                    let head = read_head(&mut stream).await;
+                    let number = {
+                        let mut heads = heads.lock().unwrap();
+                        heads.push(head);
+                        heads.len() - 1
+                    };
+                    most.fetch_max(
+                        in_flight.fetch_add(1, Ordering::SeqCst) + 1,
+                        Ordering::SeqCst,
+                    );
+                    perform(script(number), stream, &in_flight).await;
+                });
+            }
+        });
+        server
+    }
+
+    /// An address where nobody listens.
+    async fn dead() -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        url.parse().unwrap()
+    }
+
+    fn requests(&self) -> usize {
+        self.heads.lock().unwrap().len()
+    }
+
+    fn gateway(&self) -> Gateway {
+        gateway(vec![self.url.clone()], 8)
+    }
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap_or(b'\n'));
+    }
+    String::from_utf8(head).unwrap()
+}
+
+async fn perform(act: Act, mut stream: TcpStream, in_flight: &AtomicUsize) {
+    match act {
+        Act::Answer(bytes) => {
+            in_flight.fetch_sub(1, Ordering::SeqCst);
+            stream.write_all(&bytes).await.ok();
+        }
+        Act::AnswerTogether(barrier, bytes) => {
+            barrier.wait().await;
+            in_flight.fetch_sub(1, Ordering::SeqCst);
+            stream.write_all(&bytes).await.ok();
+        }
+        Act::AnswerForever => {
+            let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            let chunk = [b"8000\r\n", vec![b' '; 0x8000].as_slice(), b"\r\n"].concat();
+            while stream.write_all(&chunk).await.is_ok() {}
+        }
+        Act::Hang => std::future::pending().await,
+        Act::Stall => {
+            let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{";
+            stream.write_all(begun).await.unwrap();
+            std::future::pending::<()>().await;
+        }
+        Act::Reset => stream.set_zero_linger().unwrap(),
+    }
+}
+
+fn gateway(endpoints: Vec<Url>, concurrency: usize) -> Gateway {
+    with_timeout(endpoints, concurrency, Duration::from_secs(30))
+}
+
+fn with_timeout(endpoints: Vec<Url>, concurrency: usize, timeout: Duration) -> Gateway {
+    let options = Options {
+        cluster: "test".into(),
+        endpoints,
+        timeout,
+        concurrency,
+    };
+    Gateway::new(options, Arc::new(Telemetry::default())).unwrap()
+}
+
+async fn reason<T: std::fmt::Debug>(call: impl Future<Output = Result<T, Error>>) -> Reason {
+    call.await.unwrap_err().reason()
+}
+
+#[tokio::test]
+async fn requests_say_what_they_are() {
+    let server = Server::start(|_| answer(200, SUCCESS)).await;
+    let record = server
+        .gateway()
+        .backup_progress(PARTITION)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(record.state, BackupState::Success);
+    let head = server.heads.lock().unwrap()[0].to_lowercase();
+    let line = "get /partitions/00000000-0000-0000-0000-0000000000ab/$/getbackupprogress\
+                ?api-version=6.4&timeout=29 http/1.1\r\n";
+    assert!(head.starts_with(line), "{head}");
+    assert!(head.contains("\r\naccept: application/json\r\n"), "{head}");
+    assert!(
+        head.contains("\r\nuser-agent: servicefabric-backup-exporter/"),
+        "{head}"
+    );
+}
+
+#[tokio::test]
+async fn a_dead_endpoint_is_left_for_the_next_one() {
+    let server = Server::start(|_| answer(200, VERSION)).await;
+    let endpoints = vec![
+        Server::dead().await,
+        Server::dead().await,
+        server.url.clone(),
+    ];
+    let gateway = gateway(endpoints, 8);
+    for _ in 0..20 {
+        assert_eq!(gateway.cluster_version().await.unwrap(), "6.4.514.9494");
+    }
+    assert_eq!(server.requests(), 20);
+    assert!(gateway.native_access());
+}
+
+#[tokio::test]
+async fn a_cluster_without_a_living_endpoint_is_a_connect_error_and_tells_nothing() {
+    let gateway = gateway(vec![Server::dead().await, Server::dead().await], 8);
+    let error = gateway.backup_progress(PARTITION).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Connect);
+    assert!(error.was_sent() && !error.is_partition_not_found());
+    let text = format!("{:#}", anyhow::Error::new(error));
+    assert!(text.contains("GetPartitionBackupProgress"), "{text}");
+    assert!(text.contains("127.0.0.1"), "{text}");
+    assert_eq!(gateway.backup_service(), None);
+    assert!(!gateway.native_access());
+    assert_eq!(gateway.clock_skew(), None);
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_a_timeout_and_not_tried_again() {
+    let server = Server::start(|_| Act::Hang).await;
+    let gateway = with_timeout(vec![server.url.clone()], 8, Duration::from_secs(2));
+    let started = Instant::now();
+    assert_eq!(reason(gateway.cluster_version()).await, Reason::Timeout);
+    assert!(started.elapsed() < Duration::from_secs(20));
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_a_timeout() {
+    let server = Server::start(|_| Act::Stall).await;
+    let gateway = with_timeout(vec![server.url.clone()], 8, Duration::from_secs(2));
+    assert_eq!(reason(gateway.cluster_version()).await, Reason::Timeout);
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_reset_connection_is_tried_again() {
+    let server = Server::start(|number| match number {
+        0 => Act::Reset,
+        _ => answer(200, VERSION),
+    })
+    .await;
+    server.gateway().cluster_version().await.unwrap();
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_truncated_body_is_a_broken_connection() {
+    let truncated = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"Version\":".to_vec();
+    let server = Server::start(move |_| Act::Answer(truncated.clone())).await;
+    assert_eq!(
+        reason(server.gateway().cluster_version()).await,
+        Reason::Connect
+    );
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn answers_that_are_not_understood_are_not_asked_for_again() {
+    for body in ["{\"BackupState\":\"Succ", "<html>Sign in</html>", "{}"] {
+        let server = Server::start(move |_| answer(200, body)).await;
+        let gateway = server.gateway();
+        assert_eq!(
+            reason(gateway.backup_progress(PARTITION)).await,
+            Reason::Decode
+        );
+        assert_eq!(server.requests(), 1);
+        assert_eq!(gateway.backup_service(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_not_read() {
+    let claim = b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n".to_vec();
+    let server = Server::start(move |number| match number {
+        0 => Act::Answer(claim.clone()),
+        _ => Act::AnswerForever,
+    })
+    .await;
+    let gateway = server.gateway();
+    for _ in 0..2 {
+        assert_eq!(
+            reason(gateway.backup_progress(PARTITION)).await,
+            Reason::TooLarge
+        );
+    }
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn pages_are_followed_to_the_end() {
+    let server = Server::start(|number| {
+        let token = ["\"fabric:/A b+c\"", "\"\""][number];
+        let body = format!(
+            "{{\"ContinuationToken\":{token},\"Items\":[{{\"Name\":\"fabric:/{number}\"}}]}}"
+        );
+        answer(200, &body)
+    })
+    .await;
+    let names = server.gateway().applications().await.unwrap();
+    assert_eq!(names, ["fabric:/0".into(), "fabric:/1".into()]);
+    let second = server.heads.lock().unwrap()[1].clone();
+    assert!(
+        second.contains("&ContinuationToken=fabric%3A%2FA%20b%2Bc "),
+        "{second}"
+    );
+}
+
+#[tokio::test]
+async fn a_list_without_end_is_given_up() {
+    let server = Server::start(|number| {
+        answer(
+            200,
+            &format!("{{\"ContinuationToken\":\"{number}\",\"Items\":[]}}"),
+        )
+    })
+    .await;
+    assert_eq!(
+        reason(server.gateway().applications()).await,
+        Reason::TooLarge
+    );
+    assert_eq!(server.requests(), 1_000);
+}
+
+#[tokio::test]
+async fn a_token_that_comes_twice_is_an_error() {
+    let server = Server::start(|number| {
+        let token = ["a", "b", "a"][number];
+        answer(
+            200,
+            &format!("{{\"ContinuationToken\":\"{token}\",\"Items\":[]}}"),
+        )
+    })
+    .await;
+    assert_eq!(
+        reason(server.gateway().applications()).await,
+        Reason::Decode
+    );
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn a_masked_timeout_is_tried_again() {
+    let server = Server::start(|number| match number {
+        0 | 1 => answer(400, MASKED_TIMEOUT),
+        _ => answer(200, "null"),
+    })
+    .await;
+    assert_eq!(
+        server.gateway().backup_progress(PARTITION).await.unwrap(),
+        None
+    );
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn two_retries_are_all() {
+    let server = Server::start(|_| answer(503, "")).await;
+    let gateway = server.gateway();
+    assert_eq!(
+        reason(gateway.cluster_version()).await,
+        Reason::ServiceUnavailable
+    );
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn a_sick_cluster_gets_few_retries() {
+    let server = Server::start(|_| answer(504, NOT_FOUND)).await;
+    let gateway = server.gateway();
+    for _ in 0..20 {
+        assert_eq!(reason(gateway.cluster_version()).await, Reason::Api);
+    }
+    // Ten from the start, and one that the first calls earn.
+    let requests = server.requests();
+    assert!((30..=31).contains(&requests), "{requests}");
+}
+
+#[tokio::test]
+async fn a_retry_goes_to_another_endpoint() {
+    let sick = Server::start(|_| answer(502, "")).await;
+    let well = Server::start(|_| answer(200, VERSION)).await;
+    let gateway = gateway(vec![sick.url.clone(), well.url.clone()], 8);
+    gateway.cluster_version().await.unwrap();
+    assert_eq!((sick.requests(), well.requests()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_empty_404_means_that_there_is_no_backup_service() {
+    let server = Server::start(|_| answer(404, "")).await;
+    let gateway = server.gateway();
+    assert_eq!(
+        reason(gateway.backup_progress(PARTITION)).await,
+        Reason::ServiceAbsent
+    );
+    assert_eq!(gateway.backup_service(), Some(false));
+    assert_eq!(reason(gateway.cluster_version()).await, Reason::Api);
+    assert!(!gateway.native_access());
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn an_empty_403_is_forbidden_and_not_tried_again() {
+    let server = Server::start(|_| answer(403, "")).await;
+    let gateway = server.gateway();
+    assert_eq!(
+        reason(gateway.backup_progress(PARTITION)).await,
+        Reason::Forbidden
+    );
+    assert_eq!(server.requests(), 1);
+    assert_eq!(gateway.backup_service(), Some(false));
+}
+
+#[tokio::test]
+async fn a_vanished_partition_is_recognised_on_both_kinds_of_routes() {
+    let server = Server::start(|number| match number {
+        0 | 1 => answer(404, NOT_FOUND),
+        _ => Act::Answer(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_vec()),
+    })
+    .await;
+    let gateway = server.gateway();
+    let error = gateway.backup_progress(PARTITION).await.unwrap_err();
+    assert!(error.is_partition_not_found() && error.reason() == Reason::Api);
+    for _ in 0..2 {
+        let error = gateway.service_name(PARTITION).await.unwrap_err();
+        assert!(error.is_partition_not_found() && error.reason() == Reason::Api);
+    }
+    assert_eq!(gateway.backup_progress(PARTITION).await.unwrap(), None);
+    assert_eq!(gateway.backup_service(), Some(true));
+    gateway.begin_cycle();
+    assert_eq!(gateway.backup_service(), None);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let target = Server::start(|_| answer(200, VERSION)).await;
+    let location = format!(
+        "HTTP/1.1 302 Found\r\nLocation: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        target.url
+    );
+    let server = Server::start(move |_| Act::Answer(location.clone().into_bytes())).await;
+    assert_eq!(
+        reason(server.gateway().cluster_version()).await,
+        Reason::Api
+    );
+    assert_eq!(target.requests(), 0);
+}
+
+#[tokio::test]
+async fn the_date_of_an_answer_shows_the_clock_skew() {
+    let dated = format!(
+        "HTTP/1.1 200 OK\r\nDate: Fri, 01 Jan 2100 00:00:00 GMT\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{VERSION}",
+        VERSION.len()
+    );
+    let server = Server::start(move |_| Act::Answer(dated.clone().into_bytes())).await;
+    let gateway = server.gateway();
+    gateway.cluster_version().await.unwrap();
+    let seen = clock::now() + gateway.clock_skew().unwrap();
+    assert!((seen.timestamp() - 4_102_444_800).abs() < 60, "{seen}");
+}
+
+#[tokio::test]
+async fn the_breaker_opens_for_one_side_and_closes_after_a_probe() {
+    let server = Server::start(|number| match number {
+        0..5 => answer(404, ""),
+        5 => answer(200, VERSION),
+        _ => answer(200, "null"),
+    })
+    .await;
+    let gateway = gateway(vec![server.url.clone()], 1);
+    for _ in 0..5 {
+        assert!(
+            gateway
+                .backup_progress(PARTITION)
+                .await
+                .unwrap_err()
+                .was_sent()
+        );
+    }
+    gateway.begin_cycle();
+    let refused = gateway.backup_progress(PARTITION).await.unwrap_err();
+    assert!(!refused.was_sent());
+    assert_eq!(refused.reason(), Reason::ServiceAbsent);
+    assert_eq!(gateway.backup_service(), Some(false));
+    assert_eq!(server.requests(), 5);
+    gateway.cluster_version().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), async {
+        while gateway.backup_progress(PARTITION).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("a probe is due after a second");
+    assert_eq!(server.requests(), 7);
+    assert_eq!(gateway.backup_service(), Some(true));
+}
+
+#[tokio::test]
+async fn no_more_requests_are_in_flight_than_allowed() {
+    let together = Arc::new(Barrier::new(3));
+    let Act::Answer(version) = answer(200, VERSION) else {
+        unreachable!()
+    };
+    let server =
+        Server::start(move |_| Act::AnswerTogether(Arc::clone(&together), version.clone())).await;
+    let gateway = Arc::new(gateway(vec![server.url.clone()], 3));
+    let calls: Vec<_> = (0..30)
+        .map(|_| {
+            let gateway = Arc::clone(&gateway);
+            tokio::spawn(async move { gateway.cluster_version().await })
+        })
+        .collect();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(server.requests(), 30);
+    assert_eq!(server.most_in_flight.load(Ordering::SeqCst), 3);
+}
