@@ -144,3 +144,51 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::{Method, Uri};
+
+    use super::*;
+
+    fn get(path: &'static str) -> Request {
+        Request::parse(&Method::GET, &Uri::from_static(path))
+    }
+
+    #[test]
+    fn the_newest_matching_fault_strikes_and_a_counted_one_wears_off() {
+        let mut faults = Faults::default();
+        faults.inject(Fault::Html503, Filter::Native, None);
+        faults.inject(Fault::Hang, Filter::All, Some(2));
+        let list = get("/Applications");
+        let struck: Vec<_> = (0..4).map(|_| faults.strike(&list)).collect();
+        let (hang, html) = (Some(Fault::Hang), Some(Fault::Html503));
+        assert_eq!(struck, [hang, hang, html, html]);
+        faults.heal();
+        assert_eq!(faults.strike(&list), None);
+    }
+
+    #[test]
+    fn a_filter_strikes_what_it_names_only() {
+        let id = "0d6c4b8e-5f0a-4c1e-9d2b-7a3f6e8c1b05".parse().unwrap();
+        let progress = get("/Partitions/0d6c4b8e-5f0a-4c1e-9d2b-7a3f6e8c1b05/$/GetBackupProgress");
+        let other = get("/Partitions/1d6c4b8e-5f0a-4c1e-9d2b-7a3f6e8c1b05/$/GetBackupProgress");
+        let list = get("/Applications");
+        let cases = [
+            (Filter::All, [true, true, true]),
+            (Filter::Native, [false, false, true]),
+            (Filter::Backup, [true, true, false]),
+            (Filter::Partition(id), [true, false, false]),
+            (
+                Filter::Operation(Operation::GetApplicationInfoList),
+                [false, false, true],
+            ),
+        ];
+        for (filter, expected) in cases {
+            let mut faults = Faults::default();
+            faults.inject(Fault::Reset, filter, None);
+            let struck = [&progress, &other, &list].map(|it| faults.strike(it).is_some());
+            assert_eq!(struck, expected, "{filter:?}");
+        }
+    }
+}

@@ -111,3 +111,66 @@ fn scheme(index: usize, partitions: usize) -> Scheme {
         _ => Scheme::Ranges(partitions),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use uuid::Version;
+
+    use super::*;
+
+    const SHAPE: Shape = Shape {
+        seed: 42,
+        applications: 10,
+        services_per_application: 10,
+        partitions_per_service: 7,
+    };
+
+    fn born() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_750_000_000, 0).unwrap()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_estate_and_another_seed_another_one() {
+        let ids = |seed| Estate::generate(&Shape { seed, ..SHAPE }, born()).partition_ids();
+        assert_eq!(ids(42), ids(42));
+        let (one, other): (HashSet<_>, HashSet<_>) =
+            (ids(42).into_iter().collect(), ids(43).into_iter().collect());
+        assert!(one.is_disjoint(&other));
+    }
+
+    #[test]
+    fn an_estate_has_as_many_partitions_as_its_shape_says_and_version_4_ids() {
+        let ids = Estate::generate(&SHAPE, born()).partition_ids();
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 700);
+        assert!(
+            ids.iter()
+                .all(|id| id.get_version() == Some(Version::Random))
+        );
+    }
+
+    #[test]
+    fn the_names_hold_the_known_traps() {
+        let estate = Estate::generate(&SHAPE, born());
+        let names = estate.application_names();
+        for name in ["fabric:/Retail/Shop", "fabric:/App1", "fabric:/App10"] {
+            assert!(names.iter().any(|it| **it == *name), "{name}");
+        }
+        assert_eq!(estate.service_names().len(), 100);
+    }
+
+    #[test]
+    fn one_hundred_thousand_partitions_are_no_trouble() {
+        let shape = Shape {
+            applications: 50,
+            services_per_application: 20,
+            partitions_per_service: 100,
+            ..SHAPE
+        };
+        let estate = Estate::generate(&shape, born());
+        let ids = estate.partition_ids();
+        assert_eq!(ids.len(), 100_000);
+        assert!(ids.iter().all(|id| estate.service_of(*id).is_some()));
+    }
+}

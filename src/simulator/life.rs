@@ -185,7 +185,7 @@ impl Life {
         self.agenda.insert((next, id));
     }
 
-    /// Guests come one by one; when five are there, the oldest leaves.
+    /// Guests come one by one; when three are there, the oldest leaves.
     fn change_guests(&mut self, estate: &mut Estate, now: DateTime<Utc>) {
         self.changes += 1;
         let name = format!("stand-{}", self.changes);
@@ -194,7 +194,7 @@ impl Life {
             self.guests.push_back(id);
             self.join(id, Role::Busy, now);
         }
-        if self.guests.len() > 4
+        if self.guests.len() > 2
             && let Some(id) = self.guests.pop_front()
         {
             self.roles.remove(&id);
@@ -253,4 +253,77 @@ fn odd_record(state: &str) -> serde_json::Value {
         "LsnOfLastBackupRecord": 0,
         "FailureError": null,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulator::Shape;
+
+    fn start() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_750_000_000, 0).unwrap()
+    }
+
+    fn estate() -> Estate {
+        let shape = Shape {
+            seed: 3,
+            applications: 5,
+            services_per_application: 8,
+            partitions_per_service: 6,
+        };
+        Estate::generate(&shape, start() - TimeDelta::days(30))
+    }
+
+    fn states(estate: &Estate) -> BTreeSet<String> {
+        let ids = estate.partition_ids().into_iter();
+        ids.filter_map(|id| estate.record(id))
+            .map(|it| it["BackupState"].as_str().unwrap_or("null").to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn the_first_look_shows_a_history_and_two_minutes_show_every_state() {
+        let mut estate = estate();
+        let mut life = Life::begin(3, 1.0, &mut estate, start());
+        let at_once = [
+            "Accepted", "Failure", "Invalid", "Paused", "Success", "Timeout", "null",
+        ];
+        let mut seen = states(&estate);
+        assert_eq!(seen.iter().collect::<Vec<_>>(), at_once.each_ref());
+        for second in 0..120 {
+            life.step(&mut estate, start() + TimeDelta::seconds(second));
+            seen.extend(states(&estate));
+        }
+        assert!(seen.contains("BackupInProgress"), "{seen:?}");
+        assert_eq!(seen.len(), 8);
+    }
+
+    #[test]
+    fn partitions_come_and_go_within_minutes() {
+        let mut estate = estate();
+        let mut life = Life::begin(3, 1.0, &mut estate, start());
+        let original: BTreeSet<_> = estate.partition_ids().into_iter().collect();
+        let (mut came, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        for second in 0..180 {
+            life.step(&mut estate, start() + TimeDelta::seconds(second));
+            let now: BTreeSet<_> = estate.partition_ids().into_iter().collect();
+            came.extend(now.difference(&original).copied());
+            gone.extend(came.difference(&now).copied());
+        }
+        assert!(came.len() >= 3 && !gone.is_empty(), "{came:?} {gone:?}");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_life() {
+        let run = || {
+            let mut estate = estate();
+            let mut life = Life::begin(9, 0.5, &mut estate, start());
+            for second in 0..100 {
+                life.step(&mut estate, start() + TimeDelta::seconds(second));
+            }
+            let ids = estate.partition_ids().into_iter();
+            ids.map(|id| (id, estate.record(id))).collect::<Vec<_>>()
+        };
+        assert_eq!(run(), run());
+    }
 }

@@ -183,3 +183,45 @@ fn escape(after: &[u8]) -> Option<u8> {
     let digit = |index: usize| char::from(*after.get(index)?).to_digit(16);
     u8::try_from(digit(0)? * 16 + digit(1)?).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_both_separators_name_the_same_service() {
+        for path in [
+            "/Services/Retail~Shop~Orders/$/GetPartitions",
+            "/Services/Retail%2FShop%2forders/$/GetPartitions",
+            "/Services/Retail/Shop/Orders/%24/GetPartitions",
+        ] {
+            let request = Request::parse(&Method::GET, &path.parse().unwrap());
+            assert_eq!(request.operation, Operation::GetPartitionInfoList, "{path}");
+            assert_eq!(
+                request.name().to_lowercase(),
+                "fabric:/retail/shop/orders",
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_verbs_capitals_and_paths_are_no_route() {
+        for (method, path) in [
+            (Method::POST, "/Applications"),
+            (Method::GET, "/applications"),
+            (Method::GET, "/Partitions"),
+            (Method::GET, "/Partitions/x/$/Backup"),
+            (Method::GET, "/"),
+            (Method::GET, "/Applications/x/$/getservices"),
+        ] {
+            let request = Request::parse(&method, &path.parse().unwrap());
+            assert_eq!(request.operation, Operation::Unknown, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn broken_escapes_stay_as_they_are() {
+        assert_eq!(decode("/a%2Fb%zz%4"), "/a/b%zz%4");
+    }
+}

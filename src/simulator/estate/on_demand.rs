@@ -186,3 +186,191 @@ fn later(start: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
         .and_then(|delay| start.checked_add_signed(delay))
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::simulator::record::Code;
+    use crate::simulator::{Scheme, Shape};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn start() -> DateTime<Utc> {
+        DateTime::from_timestamp(1_750_000_000, 0).unwrap()
+    }
+
+    fn world() -> (Estate, Uuid) {
+        let shape = Shape {
+            seed: 1,
+            applications: 2,
+            services_per_application: 1,
+            partitions_per_service: 1,
+        };
+        let estate = Estate::generate(&shape, start());
+        let id = estate.partition_ids()[1];
+        assert_eq!(&*estate.application_of(id).unwrap(), "fabric:/Shop");
+        (estate, id)
+    }
+
+    fn plan(outcome: Outcome) -> Plan {
+        Plan {
+            accepted_for: SECOND * 2,
+            running_for: SECOND * 4,
+            outcome,
+            timeout: None,
+        }
+    }
+
+    fn state(estate: &Estate, id: Uuid) -> String {
+        let record = estate.record(id).unwrap();
+        record["BackupState"].as_str().unwrap_or("null").to_owned()
+    }
+
+    #[test]
+    fn a_request_passes_through_accepted_and_in_progress_to_its_end() {
+        let failure = Outcome::Failure(Code::Number(5), "no".to_owned());
+        let ends = [
+            (Outcome::Success, "Success"),
+            (failure, "Failure"),
+            (Outcome::Timeout, "Timeout"),
+        ];
+        for (outcome, end) in ends {
+            let (mut estate, id) = world();
+            assert_eq!(state(&estate, id), "null");
+            estate.request_backup(id, plan(outcome), start()).unwrap();
+            let mut seen = Vec::new();
+            for second in 0..8 {
+                estate.tick(start() + SECOND * second);
+                seen.push(state(&estate, id));
+            }
+            seen.dedup();
+            assert_eq!(seen, ["Accepted", "BackupInProgress", end]);
+        }
+    }
+
+    #[test]
+    fn a_success_tells_the_moment_of_its_snapshot_whenever_it_is_looked_at() {
+        let (mut estate, id) = world();
+        estate
+            .request_backup(id, plan(Outcome::Success), start())
+            .unwrap();
+        estate.tick(start() + SECOND * 1000);
+        let record = estate.record(id).unwrap();
+        assert_eq!(record["TimeStampUtc"], "2025-06-15T15:06:44Z");
+        let location = record["BackupLocation"].as_str().unwrap();
+        let service = estate.service_of(id).unwrap();
+        let service = service.strip_prefix("fabric:/Shop/").unwrap();
+        assert_eq!(
+            location,
+            format!("Shop\\{service}\\{id}\\2025-06-15 15.06.44.zip")
+        );
+    }
+
+    #[test]
+    fn a_new_request_erases_the_success_before_it_and_the_next_lsn_is_higher() {
+        let (mut estate, id) = world();
+        let mut last = 0;
+        for round in 0..20 {
+            estate.conclude(id, Outcome::Success, start());
+            let lsn = estate.record(id).unwrap()["LsnOfLastBackupRecord"]
+                .as_u64()
+                .unwrap();
+            assert!(lsn > last, "round {round}: {lsn} after {last}");
+            last = lsn;
+        }
+        estate
+            .request_backup(id, plan(Outcome::Success), start())
+            .unwrap();
+        let record = estate.record(id).unwrap();
+        assert_eq!(record["LsnOfLastBackupRecord"], 0);
+        assert_eq!(record["TimeStampUtc"], "0001-01-01T00:00:00Z");
+        assert_eq!(record["EpochOfLastBackupRecord"], Value::Null);
+    }
+
+    #[test]
+    fn a_second_request_is_refused_until_the_first_has_ended() {
+        let (mut estate, id) = world();
+        let again =
+            |estate: &mut Estate, now| estate.request_backup(id, plan(Outcome::Success), now);
+        again(&mut estate, start()).unwrap();
+        let running = start() + SECOND * 3;
+        estate.tick(running);
+        assert_eq!(again(&mut estate, running), Err(Refusal::InProgress));
+        let ended = start() + SECOND * 6;
+        estate.tick(ended);
+        assert_eq!(again(&mut estate, ended), Ok(()));
+    }
+
+    #[test]
+    fn a_stuck_request_stays_accepted_and_refuses_others_until_its_timeout() {
+        let (mut estate, id) = world();
+        let stuck = Plan {
+            timeout: Some(SECOND * 600),
+            ..plan(Outcome::Never)
+        };
+        estate.request_backup(id, stuck.clone(), start()).unwrap();
+        estate.tick(start() + SECOND * 599);
+        assert_eq!(state(&estate, id), "Accepted");
+        assert_eq!(
+            estate.request_backup(id, stuck, start()),
+            Err(Refusal::InProgress)
+        );
+        estate.tick(start() + SECOND * 600);
+        assert_eq!(state(&estate, id), "Timeout");
+    }
+
+    #[test]
+    fn a_backup_slower_than_its_timeout_ends_as_timeout() {
+        let (mut estate, id) = world();
+        let slow = Plan {
+            timeout: Some(SECOND * 3),
+            ..plan(Outcome::Success)
+        };
+        estate.request_backup(id, slow, start()).unwrap();
+        estate.tick(start() + SECOND * 3);
+        assert_eq!(state(&estate, id), "Timeout");
+        estate.tick(start() + SECOND * 60);
+        assert_eq!(state(&estate, id), "Timeout");
+    }
+
+    #[test]
+    fn a_record_set_by_hand_is_not_changed_by_the_request_it_replaces() {
+        let (mut estate, id) = world();
+        estate
+            .request_backup(id, plan(Outcome::Success), start())
+            .unwrap();
+        estate.set_record(id, json!({"BackupState": "Paused"}));
+        estate.tick(start() + SECOND * 60);
+        assert_eq!(estate.record(id), Some(json!({"BackupState": "Paused"})));
+    }
+
+    #[test]
+    fn what_vanishes_takes_its_requests_along() {
+        let (mut estate, id) = world();
+        estate
+            .request_backup(id, plan(Outcome::Success), start())
+            .unwrap();
+        let service = estate.service_of(id).unwrap();
+        estate.remove_service(&service);
+        estate.tick(start() + SECOND * 60);
+        assert_eq!(estate.record(id), None);
+        assert_eq!(
+            estate.request_backup(id, plan(Outcome::Success), start()),
+            Err(Refusal::NotFound)
+        );
+        assert!(estate.jobs.is_empty() && estate.due.is_empty());
+    }
+
+    #[test]
+    fn stateless_partitions_are_refused() {
+        let (mut estate, _) = world();
+        let kind = ServiceKind::Stateless;
+        let ids = estate.add_service("fabric:/A", "fabric:/A/B", kind, Scheme::Singleton, start());
+        assert_eq!(
+            estate.request_backup(ids[0], plan(Outcome::Success), start()),
+            Err(Refusal::Stateless)
+        );
+    }
+}
