@@ -97,7 +97,8 @@ impl Simulator {
         format!("http://{}", self.address)
     }
 
-    /// Looks at the world, or changes it, while it is being served.
+    /// Looks at the world, or changes it, while it is being served. Requests wait until `f` is
+    /// done, and `f` must not use this simulator: it would wait for itself.
     pub fn with_estate<R>(&self, f: impl FnOnce(&mut Estate) -> R) -> R {
         f(&mut lock(&self.shared.world).estate)
     }
@@ -125,6 +126,11 @@ impl Simulator {
     /// The most requests that were being answered at the same moment.
     pub fn peak_in_flight(&self) -> usize {
         self.shared.peak.load(Ordering::Acquire)
+    }
+
+    /// How many requests are being answered now.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Acquire)
     }
 
     /// Closes the port and every connection at once, without waiting for answers.
