@@ -9,4 +9,5 @@ pub mod model;
 pub mod server;
 pub mod snapshot;
 pub mod state_file;
+pub mod simulator;
 pub mod telemetry;

@@ -1,0 +1,149 @@
+//! A simulated Service Fabric gateway: the only stand-in for a cluster this project has.
+//!
+//! Written from the documented behaviour of the gateway and of its backup service, in its own
+//! types: it shares no type and no code with the client, so a mistake of the one cannot hide a
+//! mistake of the other. [`Estate`] is the pure world, `routes` turns a request into an answer,
+//! `server` owns sockets and faults, [`Life`] keeps a demo estate busy. Same seed, same world.
+
+use std::time::Duration;
+
+mod answer;
+mod estate;
+mod faults;
+mod generation;
+mod life;
+mod record;
+mod request;
+mod routes;
+mod server;
+
+pub use estate::{Estate, Refusal, Scheme, ServiceKind};
+pub use faults::{Fault, Filter};
+pub use generation::Shape;
+pub use life::{Life, live};
+pub use record::{Code, Outcome, Plan};
+pub use request::Operation;
+pub use server::Simulator;
+
+/// How a simulated gateway serves its estate.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Spellings in which real runtimes differ.
+    pub switches: Switches,
+    /// Version of the cluster; native routes refuse an `api-version` newer than it.
+    pub cluster_version: String,
+    /// How long every answer takes.
+    pub latency: Latency,
+    /// How a backup goes that is requested over HTTP; its `timeout` is replaced by the
+    /// `BackupTimeout` of the request.
+    pub on_demand: Plan,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            switches: Switches::default(),
+            cluster_version: "10.1.2493.9590".to_owned(),
+            latency: Latency::None,
+            on_demand: Plan::default(),
+        }
+    }
+}
+
+/// Spellings in which runtimes differ, or might; the default is what runtime 6.4 writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// Write `LsnOfLastBackupRecord` as a string, as the published specification has it.
+    pub lsn_as_string: bool,
+    /// Keys of `EpochOfLastBackupRecord`.
+    pub epoch_spelling: EpochSpelling,
+    /// How the last page of a list says that it is the last.
+    pub token_end: TokenEnd,
+    /// The answer for a partition no backup was ever requested for.
+    pub never: Never,
+    /// How an unset `TimeStampUtc` is printed.
+    pub sentinel: Sentinel,
+    /// Name of the epoch in partitions.
+    pub partition_epoch: PartitionEpoch,
+    /// Add properties that this contract does not know to every kind of object.
+    pub newer_fields: bool,
+    /// Whether the backup service understands `~` in application and service ids.
+    pub brs_accepts_tilde: bool,
+    /// The most items of one page of a list; `None` puts everything on one page.
+    pub page_size: Option<usize>,
+}
+
+/// Keys of the epoch in a backup record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EpochSpelling {
+    /// `DataLossVersion`, `ConfigurationVersion`: since 6.4.
+    #[default]
+    Version,
+    /// `DataLossNumber`, `ConfigurationNumber`: 6.2, 6.3, and the documentation.
+    Number,
+}
+
+/// `ContinuationToken` of the last page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenEnd {
+    /// The empty string, as native routes write it.
+    #[default]
+    Empty,
+    /// `null`, as the backup service writes it.
+    Null,
+    /// No such key.
+    Absent,
+}
+
+/// `GetBackupProgress` of a partition no backup was ever requested for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Never {
+    /// 200 with the four characters `null`.
+    #[default]
+    Null,
+    /// 200 without a body.
+    EmptyBody,
+    /// 204.
+    NoContent,
+}
+
+/// Time zone of the node that prints an unset time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sentinel {
+    /// `0001-01-01T00:00:00Z`.
+    #[default]
+    Utc,
+    /// `0001-01-01T08:00:00Z`: a node eight hours west of UTC.
+    WestOfUtc,
+}
+
+/// Name of the epoch of a partition in `GetPartitions`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartitionEpoch {
+    /// `PrimaryEpoch` from api-version 6.4 on, `CurrentConfigurationEpoch` below.
+    #[default]
+    ByVersion,
+    /// Always `PrimaryEpoch`.
+    Primary,
+    /// Always `CurrentConfigurationEpoch`.
+    CurrentConfiguration,
+}
+
+/// How long an answer takes before it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Latency {
+    /// As fast as it can.
+    #[default]
+    None,
+    /// Always the same.
+    Fixed(Duration),
+    /// Between two bounds, most answers near the lower one, with a long tail; drawn from a seed.
+    Spread {
+        /// Seed of the draws.
+        seed: u64,
+        /// Fastest answer.
+        low: Duration,
+        /// Slowest answer.
+        high: Duration,
+    },
+}

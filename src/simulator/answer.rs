@@ -1,0 +1,183 @@
+//! What the gateway says: status, headers and body of an answer, before it is bytes.
+//!
+//! Responsible for the two accents of an error (JSON from the gateway itself, the same JSON
+//! declared as plain text from the backup service) and for the headers of http.sys. It may not
+//! decide which answer is given. Every answer names its server and forbids sniffing.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::ext::ReasonPhrase;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
+use hyper::http::response::{Builder, Response};
+use serde_json::{Value, json};
+
+use super::record::Progress;
+use super::{Never, Switches};
+
+const JSON: &str = "application/json; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Whether the gateway answers a route itself or passes it on to the backup service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Native,
+    Backup,
+}
+
+/// An answer that has not been rendered yet: lists are built while the estate is locked, a
+/// backup record is only copied then.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    status: StatusCode,
+    reason: Option<&'static str>,
+    content_type: Option<&'static str>,
+    /// `X-ServiceFabric: ResourceNotFound`, which keeps the proxy from looking elsewhere.
+    resource_not_found: bool,
+    close: bool,
+    body: Body,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Empty,
+    Text(&'static str),
+    Json(Value),
+    Progress(Box<Progress>),
+}
+
+impl Answer {
+    /// A status without a body.
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            reason: None,
+            content_type: None,
+            resource_not_found: false,
+            close: false,
+            body: Body::Empty,
+        }
+    }
+
+    /// 200 with a JSON body.
+    pub(super) fn json(body: Value) -> Self {
+        Self::with_body(StatusCode::OK, JSON, Body::Json(body))
+    }
+
+    /// 200 with the record of a partition.
+    pub(super) fn progress(progress: Progress) -> Self {
+        Self::with_body(StatusCode::OK, JSON, Body::Progress(Box::new(progress)))
+    }
+
+    /// The Error object in the accent of whoever answers.
+    pub(super) fn error(kind: Kind, status: StatusCode, code: &str, message: &str) -> Self {
+        let content_type = match kind {
+            Kind::Native => JSON,
+            Kind::Backup => TEXT,
+        };
+        let body = json!({"Error": {"Code": code, "Message": message}});
+        Self {
+            resource_not_found: kind == Kind::Backup && status == StatusCode::NOT_FOUND,
+            ..Self::with_body(status, content_type, Body::Json(body))
+        }
+    }
+
+    /// The backup service could not find out whose partition it is: a bad id, or a timeout
+    /// inside the cluster.
+    pub(super) fn masked() -> Self {
+        let status = StatusCode::BAD_REQUEST;
+        Self::error(Kind::Backup, status, "E_INVALIDARG", "Invalid Arguments.")
+    }
+
+    /// 403 of a gateway that wants a client certificate and got none it knows.
+    pub(super) fn no_certificate() -> Self {
+        Self {
+            reason: Some("Client certificate required"),
+            ..Self::empty(StatusCode::FORBIDDEN)
+        }
+    }
+
+    /// 503 of http.sys itself, before any Service Fabric code runs.
+    pub(super) fn service_unavailable() -> Self {
+        const PAGE: &str = concat!(
+            "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\"",
+            "\"http://www.w3.org/TR/html4/strict.dtd\">\r\n",
+            "<HTML><HEAD><TITLE>Service Unavailable</TITLE></HEAD>\r\n",
+            "<BODY><h2>Service Unavailable</h2>\r\n",
+            "<hr><p>HTTP Error 503. The service is unavailable.</p>\r\n",
+            "</BODY></HTML>\r\n",
+        );
+        Self {
+            close: true,
+            ..Self::with_body(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "text/html; charset=us-ascii",
+                Body::Text(PAGE),
+            )
+        }
+    }
+
+    /// 200 that says it is JSON and is not.
+    pub(super) fn not_json() -> Self {
+        let page = "<html><body>Welcome to the load balancer</body></html>";
+        Self::with_body(StatusCode::OK, JSON, Body::Text(page))
+    }
+
+    fn with_body(status: StatusCode, content_type: &'static str, body: Body) -> Self {
+        Self {
+            content_type: Some(content_type),
+            body,
+            ..Self::empty(status)
+        }
+    }
+
+    /// Head and body as they go over the wire.
+    pub(super) fn render(mut self, switches: &Switches) -> (Builder, Bytes) {
+        let body = match &self.body {
+            Body::Empty => Bytes::new(),
+            Body::Text(text) => Bytes::from_static(text.as_bytes()),
+            Body::Json(json) => Bytes::from(json.to_string()),
+            Body::Progress(progress) => {
+                let body = progress.to_json(switches);
+                body.map_or_else(
+                    || self.never(switches.never),
+                    |body| body.to_string().into(),
+                )
+            }
+        };
+        (self.head(), body)
+    }
+
+    /// The answer for a partition no backup was ever requested for.
+    fn never(&mut self, never: Never) -> Bytes {
+        match never {
+            Never::Null => Bytes::from_static(b"null"),
+            Never::EmptyBody => Bytes::new(),
+            Never::NoContent => {
+                self.status = StatusCode::NO_CONTENT;
+                self.content_type = None;
+                Bytes::new()
+            }
+        }
+    }
+
+    fn head(&self) -> Builder {
+        const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
+        let mut head = Response::builder()
+            .status(self.status)
+            .header(SERVER, HeaderValue::from_static("Microsoft-HTTPAPI/2.0"))
+            .header(NOSNIFF, HeaderValue::from_static("nosniff"));
+        if let Some(content_type) = self.content_type {
+            head = head.header(CONTENT_TYPE, content_type);
+        }
+        if self.resource_not_found {
+            head = head.header("x-servicefabric", "ResourceNotFound");
+        }
+        if self.close {
+            head = head.header(CONNECTION, "close");
+        }
+        if let Some(reason) = self.reason {
+            head = head.extension(ReasonPhrase::from_static(reason.as_bytes()));
+        }
+        head
+    }
+}

@@ -1,0 +1,305 @@
+//! The simulated world: applications, services, partitions, their backup records, and time.
+//!
+//! Responsible for what exists; `on_demand` moves the records along. It may not read a clock or
+//! do I/O: `now` is an argument, and all chance comes from the seed, so the same calls give the
+//! same world. A lookup by partition id costs the same in a world of any size.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Switches;
+use super::record::{Epoch, Progress, Record};
+use on_demand::Job;
+
+mod on_demand;
+
+pub use on_demand::Refusal;
+
+/// The application of the system services: it exists, but no list of applications shows it.
+pub(super) const SYSTEM: &str = "fabric:/System";
+
+/// The service behind the backup routes; without it they answer 404.
+pub(super) const BACKUP_RESTORE_SERVICE: &str = "fabric:/System/BackupRestoreService";
+
+/// Seconds between 1601, where FILETIME begins, and 1970.
+const FILETIME_TO_UNIX: i64 = 11_644_473_600;
+
+/// A cluster's worth of applications, services, partitions and backup records.
+#[derive(Debug)]
+pub struct Estate {
+    pub(super) rng: fastrand::Rng,
+    pub(super) applications: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    pub(super) services: HashMap<Arc<str>, Service>,
+    pub(super) partitions: HashMap<Uuid, Partition>,
+    /// Requests that have not ended.
+    jobs: HashMap<Uuid, Job>,
+    /// When each of them takes its next step.
+    due: BTreeSet<(DateTime<Utc>, Uuid)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) application: Arc<str>,
+    pub(super) kind: ServiceKind,
+    pub(super) partitions: BTreeSet<Uuid>,
+}
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) service: Arc<str>,
+    pub(super) keys: Keys,
+    pub(super) epoch: Epoch,
+    lsn: u64,
+    record: Record,
+}
+
+/// Which part of a service's keys a partition holds.
+#[derive(Clone, Debug)]
+pub(super) enum Keys {
+    Singleton,
+    Named(Arc<str>),
+    Range(i64, i64),
+}
+
+/// Kind of a service; only [`Self::Persisted`] ones can be backed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// Stateful with `HasPersistedState` true.
+    Persisted,
+    /// Stateful, state in memory only.
+    Volatile,
+    /// Stateless.
+    Stateless,
+    /// The third kind, of runtimes from 2025 on.
+    SelfReconfiguring,
+}
+
+/// How a new service is partitioned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// One partition.
+    Singleton,
+    /// One partition for each name.
+    Named(Vec<String>),
+    /// So many equal ranges of the 64-bit keys.
+    Ranges(usize),
+}
+
+impl Estate {
+    /// A world with nothing in it but the system services.
+    pub fn empty(seed: u64, created: DateTime<Utc>) -> Self {
+        let mut estate = Self {
+            rng: fastrand::Rng::with_seed(seed),
+            applications: BTreeMap::new(),
+            services: HashMap::new(),
+            partitions: HashMap::new(),
+            jobs: HashMap::new(),
+            due: BTreeSet::new(),
+        };
+        for service in [
+            BACKUP_RESTORE_SERVICE,
+            "fabric:/System/FaultAnalysisService",
+        ] {
+            estate.add_service(
+                SYSTEM,
+                service,
+                ServiceKind::Persisted,
+                Scheme::Singleton,
+                created,
+            );
+        }
+        estate
+    }
+
+    /// Every partition that can be backed up, service by service in the order of their names:
+    /// those of persisted services outside `fabric:/System`.
+    pub fn partition_ids(&self) -> Vec<Uuid> {
+        self.applications
+            .iter()
+            .filter(|(application, _)| ***application != *SYSTEM)
+            .flat_map(|(_, services)| services)
+            .filter_map(|name| self.services.get(name))
+            .filter(|service| service.kind == ServiceKind::Persisted)
+            .flat_map(|service| service.partitions.iter().copied())
+            .collect()
+    }
+
+    /// Names of all services that can be backed up, in order.
+    pub fn service_names(&self) -> Vec<Arc<str>> {
+        self.applications
+            .iter()
+            .filter(|(application, _)| ***application != *SYSTEM)
+            .flat_map(|(_, services)| services)
+            .filter(|name| self.kind_of(name) == Some(ServiceKind::Persisted))
+            .cloned()
+            .collect()
+    }
+
+    /// Names of all applications but `fabric:/System`, in order.
+    pub fn application_names(&self) -> Vec<Arc<str>> {
+        let names = self.applications.keys();
+        names.filter(|name| ***name != *SYSTEM).cloned().collect()
+    }
+
+    /// Name of the service of a partition.
+    pub fn service_of(&self, id: Uuid) -> Option<Arc<str>> {
+        Some(Arc::clone(&self.partitions.get(&id)?.service))
+    }
+
+    /// Name of the application of a partition.
+    pub fn application_of(&self, id: Uuid) -> Option<Arc<str>> {
+        let service = &self.partitions.get(&id)?.service;
+        Some(Arc::clone(&self.services.get(service)?.application))
+    }
+
+    /// Kind of a service.
+    pub fn kind_of(&self, service: &str) -> Option<ServiceKind> {
+        Some(self.services.get(service)?.kind)
+    }
+
+    /// The truth about a partition, as the default switches spell it: JSON null when no backup
+    /// was ever requested, `None` when there is no such partition.
+    pub fn record(&self, id: Uuid) -> Option<Value> {
+        let progress = self.progress(id)?;
+        Some(progress.to_json(&Switches::default()).unwrap_or_default())
+    }
+
+    /// Whether the cluster has the service behind the backup routes.
+    pub fn has_backup_service(&self) -> bool {
+        self.services.contains_key(BACKUP_RESTORE_SERVICE)
+    }
+
+    pub(super) fn progress(&self, id: Uuid) -> Option<Progress> {
+        let partition = self.partitions.get(&id)?;
+        Some(Progress {
+            partition: id,
+            application: self.application_of(id)?,
+            service: Arc::clone(&partition.service),
+            record: partition.record.clone(),
+        })
+    }
+}
+
+/// Things appear and vanish.
+impl Estate {
+    /// Adds a service, its application too when it is new; returns its partitions.
+    pub fn add_service(
+        &mut self,
+        application: &str,
+        service: &str,
+        kind: ServiceKind,
+        scheme: Scheme,
+        now: DateTime<Utc>,
+    ) -> Vec<Uuid> {
+        let (application, service): (Arc<str>, Arc<str>) = (application.into(), service.into());
+        self.services.insert(
+            Arc::clone(&service),
+            Service {
+                application: Arc::clone(&application),
+                kind,
+                partitions: BTreeSet::new(),
+            },
+        );
+        let services = self.applications.entry(application).or_default();
+        services.insert(Arc::clone(&service));
+        let keys = scheme.into_keys();
+        keys.into_iter()
+            .filter_map(|keys| self.insert_partition(&service, keys, now))
+            .collect()
+    }
+
+    /// Adds a named partition to a service; `None` when there is no such service.
+    pub fn add_partition(&mut self, service: &str, name: &str, now: DateTime<Utc>) -> Option<Uuid> {
+        let (service, _) = self.services.get_key_value(service)?;
+        self.insert_partition(&Arc::clone(service), Keys::Named(name.into()), now)
+    }
+
+    /// Removes a partition, its record and whatever runs for it.
+    pub fn remove_partition(&mut self, id: Uuid) {
+        self.forget_job(id);
+        let partition = self.partitions.remove(&id);
+        let service = partition.and_then(|it| self.services.get_mut(&it.service));
+        if let Some(service) = service {
+            service.partitions.remove(&id);
+        }
+    }
+
+    /// Removes a service with its partitions.
+    pub fn remove_service(&mut self, name: &str) {
+        let Some(service) = self.services.remove(name) else {
+            return;
+        };
+        for id in service.partitions {
+            self.remove_partition(id);
+        }
+        if let Some(services) = self.applications.get_mut(&service.application) {
+            services.remove(name);
+        }
+    }
+
+    /// Removes an application with its services.
+    pub fn remove_application(&mut self, name: &str) {
+        for service in self.applications.get(name).cloned().unwrap_or_default() {
+            self.remove_service(&service);
+        }
+        self.applications.remove(name);
+    }
+
+    fn insert_partition(
+        &mut self,
+        service: &Arc<str>,
+        keys: Keys,
+        now: DateTime<Utc>,
+    ) -> Option<Uuid> {
+        let id = self.new_id();
+        let partition = Partition {
+            service: Arc::clone(service),
+            keys,
+            epoch: self.new_epoch(now),
+            lsn: self.rng.u64(1..100_000),
+            record: Record::Never,
+        };
+        self.services.get_mut(service)?.partitions.insert(id);
+        self.partitions.insert(id, partition);
+        Some(id)
+    }
+
+    /// A random GUID of version 4, as the cluster makes them.
+    fn new_id(&mut self) -> Uuid {
+        let bytes = self.rng.u128(..).to_be_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// A partition's epoch names its birth and counts its changes of primary.
+    fn new_epoch(&mut self, now: DateTime<Utc>) -> Epoch {
+        let seconds = u64::try_from(now.timestamp() + FILETIME_TO_UNIX).unwrap_or_default();
+        Epoch {
+            data_loss: seconds * 10_000_000 + self.rng.u64(..10_000_000),
+            configuration: self.rng.u64(1..6) << 32,
+        }
+    }
+}
+
+impl Scheme {
+    fn into_keys(self) -> Vec<Keys> {
+        match self {
+            Self::Singleton => vec![Keys::Singleton],
+            Self::Named(names) => names.into_iter().map(|it| Keys::Named(it.into())).collect(),
+            Self::Ranges(count) => (0..count).map(|index| range(index, count)).collect(),
+        }
+    }
+}
+
+/// The `index`-th of `count` equal ranges of all 64-bit keys.
+fn range(index: usize, count: usize) -> Keys {
+    let edge = |index: usize| {
+        let share = (1_u128 << 64) * index as u128 / count as u128;
+        i128::from(i64::MIN).saturating_add_unsigned(share)
+    };
+    let narrow = |key: i128| i64::try_from(key).unwrap_or(i64::MAX);
+    Keys::Range(narrow(edge(index)), narrow(edge(index + 1) - 1))
+}

@@ -1,0 +1,194 @@
+//! Things that go wrong, and for which requests.
+//!
+//! Responsible for choosing the fault that strikes a request, newest first, and for the answer
+//! of those faults that are an answer. It may not touch sockets: faults of the wire are carried
+//! out by the server. A fault for a number of requests is gone after them.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use uuid::Uuid;
+
+use super::answer::{Answer, Kind};
+use super::request::{Operation, Request};
+
+/// Something that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The cluster has no backup service: 404 without a body on the backup routes, and no such
+    /// service in the list of the system application.
+    ServiceAbsent,
+    /// The backup service fails over: silence, then 504 without a body.
+    HangThen504(Duration),
+    /// Silence for as long as the client waits.
+    Hang,
+    /// 400 `E_INVALIDARG` of the backup service, for a timeout inside the cluster.
+    Masked400,
+    /// 403 without a body, reason "Client certificate required".
+    Forbidden,
+    /// 503 of http.sys, an HTML page.
+    Html503,
+    /// 500 `E_UNEXPECTED` with the Error object.
+    InternalError,
+    /// 200 that says it is JSON and is not.
+    NotJson,
+    /// The connection is reset (TCP RST) once the request has been read.
+    Reset,
+    /// The right answer, its body spread over this time.
+    SlowBody(Duration),
+    /// The right head, half of the body, then the connection closes.
+    TruncatedBody,
+    /// 200 with a JSON string of about so many bytes, in chunks without a declared length.
+    TooLarge(u64),
+    /// Lists never end: every page is the first one, with a new token.
+    EndlessPaging,
+    /// Lists never end: every page is the first one, always with the same token.
+    RepeatedToken,
+}
+
+/// Which requests a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// All of them.
+    All,
+    /// Those the gateway answers itself.
+    Native,
+    /// Those that are passed on to the backup service.
+    Backup,
+    /// One operation.
+    Operation(Operation),
+    /// Whatever names this partition in its path.
+    Partition(Uuid),
+}
+
+/// The faults that are in force.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Active>);
+
+#[derive(Debug)]
+struct Active {
+    fault: Fault,
+    filter: Filter,
+    /// How many more requests; `None` until healed.
+    left: Option<u64>,
+}
+
+impl Faults {
+    pub(super) fn inject(&mut self, fault: Fault, filter: Filter, left: Option<u64>) {
+        self.0.push(Active {
+            fault,
+            filter,
+            left,
+        });
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.0.clear();
+    }
+
+    /// The fault that strikes this request, if any.
+    pub(super) fn strike(&mut self, request: &Request) -> Option<Fault> {
+        self.0.retain(|active| active.left != Some(0));
+        let mut newest_first = self.0.iter_mut().rev();
+        let struck = newest_first.find(|active| active.matches(request))?;
+        struck.left = struck.left.map(|left| left - 1);
+        Some(struck.fault)
+    }
+
+    /// Whether the cluster has no backup service for now.
+    pub(super) fn service_absent(&self) -> bool {
+        let mut faults = self.0.iter();
+        faults.any(|active| active.fault == Fault::ServiceAbsent && active.left != Some(0))
+    }
+}
+
+impl Active {
+    fn matches(&self, request: &Request) -> bool {
+        let kind = request.operation.kind();
+        if self.fault == Fault::ServiceAbsent && kind == Kind::Native {
+            return false;
+        }
+        match self.filter {
+            Filter::All => true,
+            Filter::Native => kind == Kind::Native,
+            Filter::Backup => kind == Kind::Backup,
+            Filter::Operation(operation) => operation == request.operation,
+            Filter::Partition(id) => request.partition() == Some(id),
+        }
+    }
+}
+
+impl Fault {
+    /// The answer given in place of the right one; `None` where the right one is looked up and
+    /// only spoilt. What never answers has one too, because a backup must not be requested by it.
+    pub(super) fn answer(self, kind: Kind) -> Option<Answer> {
+        match self {
+            Self::ServiceAbsent => Some(Answer::empty(StatusCode::NOT_FOUND)),
+            Self::HangThen504(_) | Self::Hang | Self::Reset => {
+                Some(Answer::empty(StatusCode::GATEWAY_TIMEOUT))
+            }
+            Self::Masked400 => Some(Answer::masked()),
+            Self::Forbidden => Some(Answer::no_certificate()),
+            Self::Html503 => Some(Answer::service_unavailable()),
+            Self::InternalError => Some(Answer::error(
+                kind,
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "E_UNEXPECTED",
+                "Unable to get recovery point details.",
+            )),
+            Self::NotJson => Some(Answer::not_json()),
+            Self::TooLarge(_) => Some(Answer::json(serde_json::Value::Null)),
+            Self::SlowBody(_) | Self::TruncatedBody | Self::EndlessPaging | Self::RepeatedToken => {
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::{Method, Uri};
+
+    use super::*;
+
+    fn get(path: &'static str) -> Request {
+        Request::parse(&Method::GET, &Uri::from_static(path))
+    }
+
+    #[test]
+    fn the_newest_matching_fault_strikes_and_a_counted_one_wears_off() {
+        let mut faults = Faults::default();
+        faults.inject(Fault::Html503, Filter::Native, None);
+        faults.inject(Fault::Hang, Filter::All, Some(2));
+        let list = get("/Applications");
+        let struck: Vec<_> = (0..4).map(|_| faults.strike(&list)).collect();
+        let (hang, html) = (Some(Fault::Hang), Some(Fault::Html503));
+        assert_eq!(struck, [hang, hang, html, html]);
+        faults.heal();
+        assert_eq!(faults.strike(&list), None);
+    }
+
+    #[test]
+    fn a_filter_strikes_what_it_names_only() {
+        let id = "0d6c4b8e-5f0a-4c1e-9d2b-7a3f6e8c1b05".parse().unwrap();
+        let progress = get("/Partitions/0d6c4b8e-5f0a-4c1e-9d2b-7a3f6e8c1b05/$/GetBackupProgress");
+        let other = get("/Partitions/1d6c4b8e-5f0a-4c1e-9d2b-7a3f6e8c1b05/$/GetBackupProgress");
+        let list = get("/Applications");
+        let cases = [
+            (Filter::All, [true, true, true]),
+            (Filter::Native, [false, false, true]),
+            (Filter::Backup, [true, true, false]),
+            (Filter::Partition(id), [true, false, false]),
+            (
+                Filter::Operation(Operation::GetApplicationInfoList),
+                [false, false, true],
+            ),
+        ];
+        for (filter, expected) in cases {
+            let mut faults = Faults::default();
+            faults.inject(Fault::Reset, filter, None);
+            let struck = [&progress, &other, &list].map(|it| faults.strike(it).is_some());
+            assert_eq!(struck, expected, "{filter:?}");
+        }
+    }
+}

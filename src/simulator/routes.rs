@@ -1,0 +1,214 @@
+//! Which request gets which answer.
+//!
+//! Responsible for the rules of the two kinds of routes: native ones, where the gateway insists
+//! on an api-version it knows, and backup ones, which it passes on unread to a service with
+//! rules of its own. Pure but for the estate it is given; it may not touch sockets or faults.
+//! Whatever is not a route of the gateway is 400, wrong verbs included.
+
+use chrono::{DateTime, Utc};
+use hyper::StatusCode;
+use serde_json::json;
+
+use super::Switches;
+use super::answer::{Answer, Kind};
+use super::estate::{Estate, Refusal};
+use super::record::Plan;
+use super::request::{Operation, Request, parse_version};
+
+mod lists;
+
+pub(super) use lists::Paging;
+
+/// What an answer depends on besides the request and the estate.
+#[derive(Debug)]
+pub(super) struct Terms<'a> {
+    pub(super) switches: &'a Switches,
+    pub(super) cluster_version: &'a str,
+    pub(super) on_demand: &'a Plan,
+    /// False while the cluster has no backup service.
+    pub(super) backup_service: bool,
+    pub(super) paging: Paging,
+}
+
+/// Answers a request and, where it asks for that, changes the estate.
+pub(super) fn answer(
+    estate: &mut Estate,
+    request: &Request,
+    terms: &Terms<'_>,
+    now: DateTime<Utc>,
+) -> Answer {
+    match request.operation.kind() {
+        Kind::Native => native(estate, request, terms),
+        Kind::Backup if !terms.backup_service || !estate.has_backup_service() => {
+            Answer::empty(StatusCode::NOT_FOUND)
+        }
+        Kind::Backup => backup(estate, request, terms, now),
+    }
+}
+
+fn native(estate: &Estate, request: &Request, terms: &Terms<'_>) -> Answer {
+    let newest = parse_version(terms.cluster_version).unwrap_or((6, 4));
+    let allowed = request.operation.minimum_version()..=newest;
+    let Some(version) = request.api_version().filter(|it| allowed.contains(it)) else {
+        return invalid_argument();
+    };
+    if !request.has_valid_timeout() {
+        return invalid_argument();
+    }
+    match request.operation {
+        Operation::GetClusterVersion => Answer::json(json!({"Version": terms.cluster_version})),
+        Operation::GetApplicationInfoList => lists::applications(estate, &request.query, terms),
+        Operation::GetApplicationInfo => lists::application(estate, &request.name(), terms),
+        Operation::GetServiceInfoList => {
+            lists::services(estate, &request.name(), &request.query, terms)
+        }
+        Operation::GetPartitionInfoList => {
+            lists::partitions(estate, &request.name(), version, &request.query, terms)
+        }
+        Operation::GetApplicationNameInfo => application_name(estate, &request.name()),
+        Operation::GetPartitionInfo | Operation::GetServiceNameInfo => {
+            native_partition(estate, request, terms)
+        }
+        _ => invalid_argument(),
+    }
+}
+
+fn native_partition(estate: &Estate, request: &Request, terms: &Terms<'_>) -> Answer {
+    let Some(id) = request.partition() else {
+        return invalid_argument();
+    };
+    if request.operation == Operation::GetPartitionInfo {
+        return lists::partition(estate, id, terms);
+    }
+    match estate.service_of(id) {
+        Some(name) => name_info(&name),
+        None => not_found(Kind::Native, "FABRIC_E_PARTITION_NOT_FOUND"),
+    }
+}
+
+fn application_name(estate: &Estate, service: &str) -> Answer {
+    match estate.services.get(service) {
+        Some(service) => name_info(&service.application),
+        None => not_found(Kind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST"),
+    }
+}
+
+fn name_info(name: &str) -> Answer {
+    Answer::json(json!({"Id": id_of(name), "Name": name}))
+}
+
+fn backup(estate: &mut Estate, request: &Request, terms: &Terms<'_>, now: DateTime<Utc>) -> Answer {
+    // The service reads the version as one number, so here 6.10 is older than 6.4.
+    let version = request.query.get("api-version");
+    let version: f64 = version.and_then(|it| it.parse().ok()).unwrap_or_default();
+    if version < 6.4 {
+        return brs_invalid_argument("Invalid API Version");
+    }
+    if !request.has_valid_timeout() {
+        return Answer::masked();
+    }
+    match request.operation {
+        Operation::GetPartitionBackupProgress => match request.partition() {
+            None => Answer::masked(),
+            Some(id) => estate
+                .progress(id)
+                .map_or_else(|| refusal(Refusal::NotFound), Answer::progress),
+        },
+        Operation::BackupPartition => on_demand(estate, request, terms, now),
+        _ => configuration(estate, request, terms),
+    }
+}
+
+fn on_demand(
+    estate: &mut Estate,
+    request: &Request,
+    terms: &Terms<'_>,
+    now: DateTime<Utc>,
+) -> Answer {
+    let Some(id) = request.partition() else {
+        return Answer::masked();
+    };
+    let minutes = request.query.get("BackupTimeout").map(|it| it.parse());
+    let Some(minutes) = minutes.unwrap_or(Ok(10_u32)).ok().filter(|it| *it > 0) else {
+        return Answer::masked();
+    };
+    let plan = Plan {
+        timeout: Some(std::time::Duration::from_secs(u64::from(minutes) * 60)),
+        ..terms.on_demand.clone()
+    };
+    match estate.request_backup(id, plan, now) {
+        Ok(()) => Answer::empty(StatusCode::ACCEPTED),
+        Err(why) => refusal(why),
+    }
+}
+
+/// Nothing in this world has a backup policy of its own, which is all these routes would list.
+fn configuration(estate: &Estate, request: &Request, terms: &Terms<'_>) -> Answer {
+    let name = if terms.switches.brs_accepts_tilde {
+        request.name()
+    } else {
+        format!("fabric:/{}", request.id)
+    };
+    let (found, code) = match request.operation {
+        Operation::GetApplicationBackupConfigurationInfo => (
+            estate.applications.contains_key(name.as_str()),
+            "FABRIC_E_APPLICATION_NOT_FOUND",
+        ),
+        _ => (
+            estate.services.contains_key(name.as_str()),
+            "FABRIC_E_SERVICE_DOES_NOT_EXIST",
+        ),
+    };
+    if !found {
+        return not_found(Kind::Backup, code);
+    }
+    brs_error(
+        StatusCode::NOT_FOUND,
+        "FABRIC_E_BACKUP_NOT_ENABLED",
+        "Backup Mapping is not existing.",
+    )
+}
+
+fn refusal(why: Refusal) -> Answer {
+    match why {
+        Refusal::InProgress => brs_error(
+            StatusCode::CONFLICT,
+            "FABRIC_E_BACKUP_IN_PROGRESS",
+            "Backup already in Progress",
+        ),
+        Refusal::NotFound => not_found(Kind::Backup, "FABRIC_E_PARTITION_NOT_FOUND"),
+        Refusal::Stateless => brs_error(
+            StatusCode::BAD_REQUEST,
+            "FABRIC_E_INVALID_FOR_STATELESS_SERVICES",
+            "The operation is not valid for stateless services.",
+        ),
+    }
+}
+
+fn not_found(kind: Kind, code: &str) -> Answer {
+    let message = match code {
+        "FABRIC_E_PARTITION_NOT_FOUND" => "The specified partition was not found.",
+        "FABRIC_E_APPLICATION_NOT_FOUND" => "The specified application was not found.",
+        _ => "The specified service was not found.",
+    };
+    Answer::error(kind, StatusCode::NOT_FOUND, code, message)
+}
+
+/// The gateway's one answer to whatever it does not understand.
+fn invalid_argument() -> Answer {
+    Answer::error(Kind::Native, StatusCode::BAD_REQUEST, "E_INVALIDARG", "")
+}
+
+fn brs_invalid_argument(message: &str) -> Answer {
+    brs_error(StatusCode::BAD_REQUEST, "E_INVALIDARG", message)
+}
+
+fn brs_error(status: StatusCode, code: &str, message: &str) -> Answer {
+    Answer::error(Kind::Backup, status, code, message)
+}
+
+/// An id as the gateway writes it from api-version 6.0 on.
+fn id_of(name: &str) -> String {
+    let relative = name.strip_prefix("fabric:/").unwrap_or(name);
+    relative.replace('/', "~")
+}

@@ -1,0 +1,321 @@
+//! Lists of applications, services and partitions, page by page, and their items.
+//!
+//! Responsible for the shape of the items and for paging by opaque tokens that continue after
+//! the last item shown, even when that item is gone by then. It may not decide who may ask.
+//! 64-bit numbers are strings, enumerations are words, absent is absent, as native routes do it.
+
+use std::collections::HashMap;
+use std::ops::Bound::{Excluded, Unbounded};
+
+use hyper::StatusCode;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{Terms, id_of, invalid_argument, not_found};
+use crate::simulator::answer::{Answer, Kind};
+use crate::simulator::estate::{
+    BACKUP_RESTORE_SERVICE, Estate, Keys, Partition, SYSTEM, Service, ServiceKind,
+};
+use crate::simulator::{PartitionEpoch, TokenEnd};
+
+/// Between the list a token belongs to and the last item shown.
+const MARK: char = '#';
+
+/// Whether a list comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paging {
+    Normal,
+    /// Every page is the first one, with a new token.
+    Endless,
+    /// Every page is the first one, with the token of the page before.
+    Repeated,
+}
+
+type Query = HashMap<String, String>;
+
+pub(super) fn applications(estate: &Estate, query: &Query, terms: &Terms<'_>) -> Answer {
+    let Some(page) = Page::requested("fabric:/", query, terms) else {
+        return invalid_argument();
+    };
+    let Some(page) = page.with_limit(query.get("MaxResults")) else {
+        return invalid_argument();
+    };
+    let after = page.after.as_deref();
+    let names = estate
+        .applications
+        .range::<str, _>((after.map_or(Unbounded, Excluded), Unbounded))
+        .map(|(name, _)| &**name)
+        .filter(|name| *name != SYSTEM);
+    page.answer(names, |name| {
+        (name.to_string(), application_item(name, terms))
+    })
+}
+
+/// One application; one that does not exist is 204.
+pub(super) fn application(estate: &Estate, name: &str, terms: &Terms<'_>) -> Answer {
+    if estate.applications.contains_key(name) && name != SYSTEM {
+        Answer::json(application_item(name, terms))
+    } else {
+        Answer::empty(StatusCode::NO_CONTENT)
+    }
+}
+
+pub(super) fn services(
+    estate: &Estate,
+    application: &str,
+    query: &Query,
+    terms: &Terms<'_>,
+) -> Answer {
+    let Some(names) = estate.applications.get(application) else {
+        return not_found(Kind::Native, "FABRIC_E_APPLICATION_NOT_FOUND");
+    };
+    let Some(page) = Page::requested(application, query, terms) else {
+        return invalid_argument();
+    };
+    let after = page.after.as_deref();
+    let services = names
+        .range::<str, _>((after.map_or(Unbounded, Excluded), Unbounded))
+        .filter(|name| terms.backup_service || ***name != *BACKUP_RESTORE_SERVICE)
+        .filter_map(|name| Some((&**name, estate.services.get(name)?)));
+    page.answer(services, |(name, service)| {
+        ((*name).to_owned(), service_item(name, service, terms))
+    })
+}
+
+pub(super) fn partitions(
+    estate: &Estate,
+    service: &str,
+    version: (u32, u32),
+    query: &Query,
+    terms: &Terms<'_>,
+) -> Answer {
+    let Some(found) = estate.services.get(service) else {
+        return not_found(Kind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST");
+    };
+    let Some(page) = Page::requested(service, query, terms) else {
+        return invalid_argument();
+    };
+    let after = page.after.as_deref().map(str::parse::<Uuid>);
+    let Ok(after) = after.transpose() else {
+        return invalid_argument();
+    };
+    let ids = found
+        .partitions
+        .range((after.map_or(Unbounded, Excluded), Unbounded))
+        .filter_map(|id| Some((*id, estate.partitions.get(id)?)));
+    let epoch = epoch_key(terms, version >= (6, 4));
+    page.answer(ids, |(id, partition)| {
+        let item = partition_item(*id, partition, found.kind, epoch, terms);
+        (id.to_string(), item)
+    })
+}
+
+/// One partition; one that does not exist is 204.
+pub(super) fn partition(estate: &Estate, id: Uuid, terms: &Terms<'_>) -> Answer {
+    let partition = estate.partitions.get(&id);
+    let service = partition.and_then(|it| estate.services.get(&it.service));
+    match partition.zip(service) {
+        None => Answer::empty(StatusCode::NO_CONTENT),
+        Some((partition, service)) => {
+            let epoch = epoch_key(terms, false);
+            Answer::json(partition_item(id, partition, service.kind, epoch, terms))
+        }
+    }
+}
+
+/// Where a page begins and how much it may hold.
+struct Page<'a> {
+    /// What the list belongs to; stands before the mark of its tokens.
+    context: &'a str,
+    token: Option<&'a str>,
+    after: Option<String>,
+    limit: usize,
+    terms: &'a Terms<'a>,
+}
+
+impl<'a> Page<'a> {
+    /// `None` when the token is not one of this list.
+    fn requested(context: &'a str, query: &'a Query, terms: &'a Terms<'a>) -> Option<Self> {
+        let token = query.get("ContinuationToken").map(String::as_str);
+        let token = token.filter(|it| !it.is_empty());
+        let after = match (token, terms.paging) {
+            (Some(token), Paging::Normal) => {
+                let (of, after) = token.rsplit_once(MARK)?;
+                (of == context).then(|| Some(after.to_owned()))?
+            }
+            _ => None,
+        };
+        Some(Self {
+            context,
+            token,
+            after,
+            limit: terms.switches.page_size.unwrap_or(usize::MAX),
+            terms,
+        })
+    }
+
+    /// `MaxResults` is an upper wish, 0 means all; `None` when it is not a number.
+    fn with_limit(self, wish: Option<&String>) -> Option<Self> {
+        let wish: usize = wish.map_or(Ok(0), |it| it.parse()).ok()?;
+        let wish = if wish == 0 { usize::MAX } else { wish };
+        Some(Self {
+            limit: self.limit.min(wish),
+            ..self
+        })
+    }
+
+    /// Fills the page; `render` gives the key of an item and the item.
+    fn answer<T>(
+        &self,
+        items: impl Iterator<Item = T>,
+        render: impl Fn(&T) -> (String, Value),
+    ) -> Answer {
+        let mut items = items.peekable();
+        let mut shown = Vec::new();
+        let mut last = None;
+        while shown.len() < self.limit.max(1) {
+            let Some(item) = items.next() else { break };
+            let (key, item) = render(&item);
+            shown.push(item);
+            last = Some(key);
+        }
+        let more = last.filter(|_| items.peek().is_some());
+        let mut body = Map::new();
+        if let Some(token) = self.next_token(more.as_deref()) {
+            body.insert("ContinuationToken".to_owned(), token);
+        }
+        body.insert("Items".to_owned(), Value::Array(shown));
+        Answer::json(Value::Object(body))
+    }
+
+    fn next_token(&self, more: Option<&str>) -> Option<Value> {
+        let turn = || {
+            let turn = self
+                .token
+                .and_then(|it| it.rsplit_once(MARK)?.1.parse().ok());
+            turn.unwrap_or(0_u64) + 1
+        };
+        let last = match self.terms.paging {
+            Paging::Normal => more.map(str::to_owned),
+            Paging::Endless => Some(turn().to_string()),
+            Paging::Repeated => Some("1".to_owned()),
+        };
+        match (last, self.terms.switches.token_end) {
+            (Some(last), _) => Some(json!(format!("{}{MARK}{last}", self.context))),
+            (None, TokenEnd::Empty) => Some(json!("")),
+            (None, TokenEnd::Null) => Some(Value::Null),
+            (None, TokenEnd::Absent) => None,
+        }
+    }
+}
+
+/// As in the samples `GetApplicationInfoList.*.json`.
+fn application_item(name: &str, terms: &Terms<'_>) -> Value {
+    let type_name = name.rsplit('/').next().unwrap_or(name);
+    let mut item = json!({
+        "Id": id_of(name),
+        "Name": name,
+        "TypeName": format!("{type_name}Type"),
+        "TypeVersion": "1.0.0",
+        "Status": "Ready",
+        "Parameters": [],
+        "HealthState": "Ok",
+        "ApplicationDefinitionKind": "ServiceFabricApplicationDescription",
+    });
+    if terms.switches.newer_fields {
+        item["ManagedApplicationIdentity"] = json!({"ManagedIdentities": []});
+        item["ApplicationMetadata"] = json!({"ArmMetadata": {}});
+    }
+    item
+}
+
+/// As in the sample `GetServiceInfoList.mixed.json`; only stateful services have
+/// `HasPersistedState`.
+fn service_item(name: &str, service: &Service, terms: &Terms<'_>) -> Value {
+    let type_name = name.rsplit('/').next().unwrap_or(name);
+    let mut item = json!({
+        "Id": id_of(name),
+        "ServiceKind": kind_word(service.kind),
+        "Name": name,
+        "TypeName": format!("{type_name}Type"),
+        "ManifestVersion": "1.0.0",
+        "HealthState": "Ok",
+        "ServiceStatus": "Active",
+        "IsServiceGroup": false,
+    });
+    match service.kind {
+        ServiceKind::Persisted => item["HasPersistedState"] = json!(true),
+        ServiceKind::Volatile => item["HasPersistedState"] = json!(false),
+        ServiceKind::Stateless | ServiceKind::SelfReconfiguring => {}
+    }
+    if terms.switches.newer_fields {
+        item["ServiceMetadata"] = json!({"ArmMetadata": {}});
+    }
+    item
+}
+
+/// As in the samples `GetPartitionInfo.*.json`.
+fn partition_item(
+    id: Uuid,
+    partition: &Partition,
+    kind: ServiceKind,
+    epoch_key: &str,
+    terms: &Terms<'_>,
+) -> Value {
+    let mut item = json!({
+        "ServiceKind": kind_word(kind),
+        "PartitionInformation": partition_information(id, &partition.keys),
+        "HealthState": "Ok",
+        "PartitionStatus": "Ready",
+    });
+    match kind {
+        ServiceKind::Persisted | ServiceKind::Volatile => {
+            item["TargetReplicaSetSize"] = json!(3);
+            item["MinReplicaSetSize"] = json!(2);
+            item["LastQuorumLossDurationInSeconds"] = json!("0");
+            item[epoch_key] = json!({
+                "ConfigurationVersion": partition.epoch.configuration.to_string(),
+                "DataLossVersion": partition.epoch.data_loss.to_string(),
+            });
+        }
+        ServiceKind::Stateless => item["InstanceCount"] = json!(-1),
+        ServiceKind::SelfReconfiguring => {
+            item["InstanceCount"] = json!(2);
+            item["MinInstanceCount"] = json!(2);
+        }
+    }
+    if terms.switches.newer_fields {
+        item["PartitionMetadata"] = json!({"ArmMetadata": {}});
+    }
+    item
+}
+
+fn partition_information(id: Uuid, keys: &Keys) -> Value {
+    match keys {
+        Keys::Singleton => json!({"ServicePartitionKind": "Singleton", "Id": id}),
+        Keys::Named(name) => {
+            json!({"ServicePartitionKind": "Named", "Id": id, "Name": &**name})
+        }
+        Keys::Range(low, high) => json!({
+            "ServicePartitionKind": "Int64Range",
+            "Id": id,
+            "LowKey": low.to_string(),
+            "HighKey": high.to_string(),
+        }),
+    }
+}
+
+fn epoch_key(terms: &Terms<'_>, primary: bool) -> &'static str {
+    match (terms.switches.partition_epoch, primary) {
+        (PartitionEpoch::Primary, _) | (PartitionEpoch::ByVersion, true) => "PrimaryEpoch",
+        _ => "CurrentConfigurationEpoch",
+    }
+}
+
+fn kind_word(kind: ServiceKind) -> &'static str {
+    match kind {
+        ServiceKind::Persisted | ServiceKind::Volatile => "Stateful",
+        ServiceKind::Stateless => "Stateless",
+        ServiceKind::SelfReconfiguring => "SelfReconfiguring",
+    }
+}

@@ -1,0 +1,286 @@
+//! The sockets of the simulated gateway.
+//!
+//! Responsible for listening, for metering what arrives, and for carrying out the faults that
+//! only show on the wire. It may not know routes or records. The estate is locked for the
+//! lookup only; rendering, waiting and writing happen outside the lock.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::answer::Answer;
+use super::estate::Estate;
+use super::faults::{Fault, Faults, Filter};
+use super::request::Request;
+use super::routes::{self, Paging, Terms};
+use super::{Latency, Options};
+use crate::clock;
+
+mod wire;
+
+use wire::{Fuse, Wire, WireBody};
+
+/// A simulated gateway that serves an [`Estate`] until it is dropped or stopped.
+#[derive(Debug)]
+pub struct Simulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world: Mutex<World>,
+    options: Options,
+    chance: Mutex<fastrand::Rng>,
+    requests: Mutex<BTreeMap<String, u64>>,
+    in_flight: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct World {
+    estate: Estate,
+    faults: Faults,
+}
+
+impl Simulator {
+    /// Starts to serve in the background; must be called within a tokio runtime. Fails when the
+    /// listener cannot tell its address.
+    pub fn start(listener: TcpListener, estate: Estate, options: Options) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let seed = match options.latency {
+            Latency::Spread { seed, .. } => seed,
+            _ => 0,
+        };
+        let shared = Arc::new(Shared {
+            world: Mutex::new(World {
+                estate,
+                faults: Faults::default(),
+            }),
+            options,
+            chance: Mutex::new(fastrand::Rng::with_seed(seed)),
+            requests: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        });
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(listen(
+            listener,
+            Arc::clone(&shared),
+            tasks.clone(),
+            stop.clone(),
+        ));
+        Ok(Self {
+            shared,
+            address,
+            stop,
+            tasks,
+        })
+    }
+
+    /// The base address of the gateway, without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Looks at the world, or changes it, while it is being served. Requests wait until `f` is
+    /// done, and `f` must not use this simulator: it would wait for itself.
+    pub fn with_estate<R>(&self, f: impl FnOnce(&mut Estate) -> R) -> R {
+        f(&mut lock(&self.shared.world).estate)
+    }
+
+    /// Makes things go wrong until [`Self::heal`]. The fault injected last goes first.
+    pub fn inject(&self, fault: Fault, filter: Filter) {
+        self.world().faults.inject(fault, filter, None);
+    }
+
+    /// Makes things go wrong for the next `count` requests that match.
+    pub fn inject_next(&self, count: u64, fault: Fault, filter: Filter) {
+        self.world().faults.inject(fault, filter, Some(count));
+    }
+
+    /// Ends all faults; answers already under way are not changed by it.
+    pub fn heal(&self) {
+        self.world().faults.heal();
+    }
+
+    /// How many requests arrived, by [`super::Operation::name`].
+    pub fn requests(&self) -> BTreeMap<String, u64> {
+        lock(&self.shared.requests).clone()
+    }
+
+    /// The most requests that were being answered at the same moment.
+    pub fn peak_in_flight(&self) -> usize {
+        self.shared.peak.load(Ordering::Acquire)
+    }
+
+    /// How many requests are being answered now.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Closes the port and every connection at once, without waiting for answers.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        lock(&self.shared.world)
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A panic of a test while it held the lock must not hide its message behind another one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn listen(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = serve(stream, Arc::clone(&shared));
+                let stop = stop.clone();
+                tasks.spawn(async move { stop.run_until_cancelled(connection).await });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the simulated gateway could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let fuse = Fuse::default();
+    let wire = Wire::new(stream, fuse.clone());
+    let service = service_fn(move |request| respond(Arc::clone(&shared), fuse.clone(), request));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(wire), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to the simulated gateway ended early");
+    }
+}
+
+async fn respond(
+    shared: Arc<Shared>,
+    fuse: Fuse,
+    incoming: hyper::Request<Incoming>,
+) -> io::Result<Response<WireBody>> {
+    let seat = Arc::new(Seat::take(&shared));
+    let request = Request::parse(incoming.method(), incoming.uri());
+    shared.count(&request);
+    let body = incoming.into_body().collect().await;
+    body.map_err(io::Error::other)?;
+    let pause = shared.pause();
+    // A sleep of nothing would still last until the next tick of the timer, a millisecond.
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
+    let (fault, answer) = shared.look_up(&request);
+    match fault {
+        Some(Fault::Hang) => std::future::pending::<()>().await,
+        Some(Fault::HangThen504(time)) => tokio::time::sleep(time).await,
+        Some(Fault::Reset) => return Err(fuse.blow()),
+        _ => {}
+    }
+    let (head, body) = answer.render(&shared.options.switches);
+    Ok(match fault {
+        Some(Fault::TooLarge(bytes)) => wire::unbounded(head, bytes),
+        Some(Fault::SlowBody(time)) => wire::slow(head, &body, time, seat),
+        Some(Fault::TruncatedBody) => wire::truncated(head, &body),
+        _ => wire::whole(head, body),
+    })
+}
+
+impl Shared {
+    fn count(&self, request: &Request) {
+        let name = request.operation.name();
+        let mut requests = lock(&self.requests);
+        match requests.get_mut(name) {
+            Some(count) => *count += 1,
+            None => drop(requests.insert(name.to_owned(), 1)),
+        }
+    }
+
+    /// The latency of the next answer.
+    fn pause(&self) -> Duration {
+        match self.options.latency {
+            Latency::None => Duration::ZERO,
+            Latency::Fixed(time) => time,
+            Latency::Spread { low, high, .. } => {
+                let chance = lock(&self.chance).f64();
+                low + high.saturating_sub(low).mul_f64(chance.powi(4))
+            }
+        }
+    }
+
+    fn look_up(&self, request: &Request) -> (Option<Fault>, Answer) {
+        let now = clock::now();
+        let mut guard = lock(&self.world);
+        let world = &mut *guard;
+        world.estate.tick(now);
+        let fault = world.faults.strike(request);
+        let replaced = fault.and_then(|fault| fault.answer(request.operation.kind()));
+        let answer = replaced.unwrap_or_else(|| {
+            let terms = Terms {
+                switches: &self.options.switches,
+                cluster_version: &self.options.cluster_version,
+                on_demand: &self.options.on_demand,
+                backup_service: !world.faults.service_absent(),
+                paging: match fault {
+                    Some(Fault::EndlessPaging) => Paging::Endless,
+                    Some(Fault::RepeatedToken) => Paging::Repeated,
+                    _ => Paging::Normal,
+                },
+            };
+            routes::answer(&mut world.estate, request, &terms, now)
+        });
+        (fault, answer)
+    }
+}
+
+/// One request under way.
+#[derive(Debug)]
+struct Seat(Arc<Shared>);
+
+impl Seat {
+    fn take(shared: &Arc<Shared>) -> Self {
+        let taken = shared.in_flight.fetch_add(1, Ordering::AcqRel) + 1;
+        shared.peak.fetch_max(taken, Ordering::AcqRel);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,168 @@
+//! Answers as bytes on a connection, and the ways to spoil them.
+//!
+//! Responsible for bodies that are slow, cut off or without end, and for connections that end in
+//! a reset instead of a close. It may not choose between them. A declared length is always that
+//! of the right body, so a cut can be told from an end.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::Response;
+use hyper::body::Frame;
+use hyper::header::CONTENT_LENGTH;
+use hyper::http::response::Builder;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+pub(super) type WireBody = UnsyncBoxBody<Bytes, io::Error>;
+
+/// In how many pieces a slow body arrives.
+const PIECES: usize = 16;
+
+/// Size of the chunks of an unbounded body.
+const CHUNK: usize = 64 * 1024;
+
+/// How long half a body gets to reach the client before the connection is closed.
+const BEFORE_THE_CUT: Duration = Duration::from_millis(20);
+
+pub(super) fn whole(head: Builder, body: Bytes) -> Response<WireBody> {
+    assemble(
+        head,
+        Full::new(body)
+            .map_err(|never| match never {})
+            .boxed_unsync(),
+    )
+}
+
+/// The body in pieces over `time`, with `seat` held until the last one is out.
+pub(super) fn slow<S: Send + Sync + 'static>(
+    head: Builder,
+    body: &Bytes,
+    time: Duration,
+    seat: Arc<S>,
+) -> Response<WireBody> {
+    let length = body.len();
+    let size = length.div_ceil(PIECES).max(1);
+    let pieces: Vec<Bytes> = (0..length)
+        .step_by(size)
+        .map(|at| body.slice(at..length.min(at + size)))
+        .collect();
+    let pause = time / u32::try_from(pieces.len().max(1)).unwrap_or(u32::MAX);
+    let pieces = stream::iter(pieces).then(move |piece| {
+        let seat = Arc::clone(&seat);
+        async move {
+            tokio::time::sleep(pause).await;
+            drop(seat);
+            Ok(piece)
+        }
+    });
+    assemble(head.header(CONTENT_LENGTH, length), streamed(pieces))
+}
+
+/// Half of the body; the connection closes in place of the other half.
+pub(super) fn truncated(head: Builder, body: &Bytes) -> Response<WireBody> {
+    let half = body.slice(..body.len() / 2);
+    let cut = stream::once(async {
+        tokio::time::sleep(BEFORE_THE_CUT).await;
+        Err(io::Error::other("body cut off on purpose"))
+    });
+    let pieces = stream::iter([Ok(half)]).chain(cut);
+    assemble(head.header(CONTENT_LENGTH, body.len()), streamed(pieces))
+}
+
+/// One JSON string of at least so many bytes, chunk by chunk, its length not declared.
+pub(super) fn unbounded(head: Builder, bytes: u64) -> Response<WireBody> {
+    let chunk = Bytes::from(vec![b'x'; CHUNK]);
+    let chunks = usize::try_from(bytes.div_ceil(CHUNK as u64)).unwrap_or(usize::MAX);
+    let quote = || stream::iter([Bytes::from_static(b"\"")]);
+    let text = stream::repeat(chunk).take(chunks);
+    assemble(head, streamed(quote().chain(text).chain(quote()).map(Ok)))
+}
+
+fn streamed(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> WireBody {
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
+}
+
+fn assemble(head: Builder, body: WireBody) -> Response<WireBody> {
+    head.body(body)
+        .expect("every header is a constant or a number")
+}
+
+/// Makes the connection it belongs to end in a reset.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fuse(Arc<AtomicBool>);
+
+impl Fuse {
+    /// The error to give up the connection with.
+    pub(super) fn blow(&self) -> io::Error {
+        self.0.store(true, Ordering::Release);
+        io::Error::other("connection reset on purpose")
+    }
+}
+
+/// A TCP stream that is closed by RST instead of FIN once its fuse is blown.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    fuse: Fuse,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, fuse: Fuse) -> Self {
+        // Without it, small answers wait for the client's delayed acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection to the simulated gateway keeps Nagle's delay");
+        }
+        Self { stream, fuse }
+    }
+
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
+        Pin::new(&mut self.get_mut().stream)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.fuse.0.load(Ordering::Acquire)
+            && let Err(error) = self.stream.set_zero_linger()
+        {
+            tracing::warn!(%error, "the simulated gateway could not reset a connection");
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.stream().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(cx)
+    }
+}
