@@ -5,7 +5,7 @@
 //! own numbers are encoded for each scrape. The sample lines are the same in both formats, so one
 //! set of pieces serves OpenMetrics 1.0 and text 0.0.4, plain and compressed.
 
-pub mod families;
+mod families;
 mod family;
 mod gzip;
 pub mod negotiation;
@@ -19,8 +19,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::config::States;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Process;
-use families::FAMILIES;
-use family::{Family, Input};
+pub use families::FAMILIES;
+use family::Input;
+pub use family::{Family, Kind};
 use gzip::Piece;
 use negotiation::Format;
 
@@ -48,9 +49,12 @@ impl KeptPieces {
     /// Encodes and compresses all that `view` says at `now`, ages excepted.
     pub fn encode(view: ClusterView, now: DateTime<Utc>) -> Self {
         let input = Input::Cluster(view.clone(), now);
-        let pieces = FAMILIES.iter().map(|family| match family.is_kept() {
-            true => family.encode(&input),
-            false => Piece::default(),
+        let pieces = FAMILIES.iter().map(|family| {
+            if family.is_kept() {
+                family.encode(&input)
+            } else {
+                Piece::default()
+            }
         });
         Self {
             pieces: pieces.collect(),

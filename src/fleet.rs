@@ -62,6 +62,11 @@ impl Fleet {
         }
     }
 
+    /// The part of the partitions that it watches.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
     /// The clusters, as they are replaced.
     pub fn subscribe(&self) -> watch::Receiver<Arc<[Watched]>> {
         self.watched.subscribe()
@@ -69,7 +74,11 @@ impl Fleet {
 
     /// What is known of every cluster now.
     pub fn snapshots(&self) -> Vec<Arc<Snapshot>> {
-        self.watched.borrow().iter().map(Watched::snapshot).collect()
+        self.watched
+            .borrow()
+            .iter()
+            .map(Watched::snapshot)
+            .collect()
     }
 
     /// Watches the clusters of `config` instead of those before. What is known of a cluster stays

@@ -37,7 +37,9 @@ pub enum Level {
 
 /// Sends the events of this process to standard error from now on.
 pub fn start(level: Level, format: Format) {
-    tracing_subscriber::registry().with(layer(level, format)).init();
+    tracing_subscriber::registry()
+        .with(layer(level, format))
+        .init();
 }
 
 fn layer<S>(level: Level, format: Format) -> Box<dyn Layer<S> + Send + Sync>

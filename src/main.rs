@@ -1,3 +1,66 @@
-//! Command line entry.
+//! Arguments → exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
+use servicefabric_backup_exporter::config::Config;
+use servicefabric_backup_exporter::{config, demo, logging, run};
+
+/// Wrong arguments or a wrong configuration (`EX_USAGE` of sysexits).
+const USAGE: u8 = 64;
+
+#[expect(
+    clippy::print_stderr,
+    reason = "before and after the log there is only this"
+)]
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            let printed = message.print().is_ok();
+            return if printed && !message.use_stderr() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(USAGE)
+            };
+        }
+    };
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            if error.is::<config::Error>() || error.is::<UsageError>() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of check-config")]
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(Command::CheckConfig) = arguments.command {
+        Config::load(&arguments.config_file)?;
+        println!("{}: no fault found", arguments.config_file.display());
+        return Ok(());
+    }
+    logging::start(arguments.log_level, arguments.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let ended = runtime.block_on(async {
+        match &arguments.command {
+            None => run::exporter(arguments, run::Source::File).await,
+            Some(Command::Demo(shape)) => demo::demo(arguments, shape).await,
+            Some(Command::Simulate(shape)) => demo::simulate(arguments, shape).await,
+            Some(Command::CheckConfig) => Ok(()),
+        }
+    });
+    // A thread that still encodes a page must not hold the exit up.
+    runtime.shutdown_background();
+    ended
+}

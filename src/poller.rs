@@ -180,7 +180,8 @@ impl Poller {
     /// Counts and tells that the cluster has more partitions than one exporter watches.
     fn refuse(&self, excess: usize) {
         let (cluster, reason) = (&self.cluster.name, Reason::TooLarge.as_str());
-        self.telemetry.record_error(cluster, Collector::Inventory, reason);
+        self.telemetry
+            .record_error(cluster, Collector::Inventory, reason);
         warn!(
             %cluster,
             excess,
@@ -195,7 +196,8 @@ impl Poller {
         tally.fail(error);
         if error.was_sent() {
             let reason = error.reason().as_str();
-            self.telemetry.record_error(&self.cluster.name, collector, reason);
+            self.telemetry
+                .record_error(&self.cluster.name, collector, reason);
         }
     }
 }

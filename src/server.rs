@@ -93,7 +93,10 @@ async fn ready(State(served): State<Arc<Served>>) -> Response {
     if waiting.is_empty() {
         return "Ready.\n".into_response();
     }
-    let text = format!("Not ready: the first cycle of {} has not ended.\n", waiting.join(", "));
+    let text = format!(
+        "Not ready: the first cycle of {} has not ended.\n",
+        waiting.join(", ")
+    );
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
@@ -115,5 +118,9 @@ async fn reload(State(served): State<Arc<Served>>) -> Response {
 }
 
 fn stopping() -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, "The exporter is stopping.\n").into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The exporter is stopping.\n",
+    )
+        .into_response()
 }

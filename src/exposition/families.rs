@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::ClusterView;
 use super::family::{Family, Kind, PARTITION, PartitionView, Source};
 use super::samples::{Labels, Samples, Value};
-use crate::model::{BackupState, Epoch};
+use crate::model::{BackupState, Epoch, PartitionKind};
 use crate::snapshot::{Outcome, ServiceKey, Totals};
 use crate::telemetry::BuildInfo;
 
@@ -73,7 +73,7 @@ pub const FAMILIES: &[Family] = &[
         help: "1 while the record of the last requested backup carries a failure, by its code",
         source: Source::Labelled(|p| {
             let failure = p.progress()?.failure.as_ref()?;
-            Some([("code", Some(failure.code.as_str()))])
+            Some(("code", Some(failure.code.as_str())))
         }),
     },
     Family {
@@ -109,7 +109,7 @@ pub const FAMILIES: &[Family] = &[
         help: "A known partition and what it is",
         source: Source::Labelled(|p| {
             let kind = p.known.partition.kind;
-            Some([("partition_kind", kind.map(|kind| kind.as_str()))])
+            Some(("partition_kind", kind.map(PartitionKind::as_str)))
         }),
     },
     Family::partition(
@@ -220,7 +220,8 @@ pub const FAMILIES: &[Family] = &[
         "Clock of the gateway minus clock of the exporter, from the Date header of the last answer",
         |view, labels, samples| match view.snapshot.status.clock_skew {
             Some(skew) => {
-                let seconds = skew.num_milliseconds().div_euclid(1000);
+                // Rounded up: the header carries whole seconds, cut down.
+                let seconds = -(-skew.num_milliseconds()).div_euclid(1000);
                 samples.write(labels, Value::Integer(seconds))
             }
             None => Ok(()),

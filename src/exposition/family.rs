@@ -75,7 +75,7 @@ pub(super) enum Source {
         fn(&PartitionView<'_>) -> Option<&'static str>,
     ),
     /// At most one sample of value 1 per partition, with a label of its own.
-    Labelled(for<'a> fn(&PartitionView<'a>) -> Option<[(&'static str, Option<&'a str>); 1]>),
+    Labelled(for<'a> fn(&PartitionView<'a>) -> Option<OwnLabel<'a>>),
     /// Any samples of a cluster.
     Cluster(fn(&ClusterView, &Labels<'_>, &mut Samples<'_>) -> fmt::Result),
     /// At most one sample per collector of a cluster.
@@ -87,6 +87,9 @@ pub(super) enum Source {
     /// Any samples of the process.
     Process(fn(&Process, &mut Samples<'_>) -> fmt::Result),
 }
+
+/// A label that only this family has; without a value it is left out.
+pub(super) type OwnLabel<'a> = (&'static str, Option<&'a str>);
 
 /// What a family is encoded from.
 #[derive(Clone, Debug)]
@@ -368,7 +371,7 @@ fn write_partition(
                     samples.write(&labels, Value::from(*word == current))
                 })
         }),
-        Source::Labelled(label) => label(partition).map_or(Ok(()), |[(key, value)]| {
+        Source::Labelled(label) => label(partition).map_or(Ok(()), |(key, value)| {
             samples.write(&labels.with(key, value), Value::Integer(1))
         }),
         Source::Cluster(_)

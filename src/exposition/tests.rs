@@ -82,7 +82,7 @@ fn snapshot() -> Arc<Snapshot> {
             up: true,
             service_up: Some(true),
             version: Some("10.1.2308.9590".to_owned()),
-            clock_skew: Some(TimeDelta::milliseconds(-1)),
+            clock_skew: Some(TimeDelta::milliseconds(-1_001)),
             runs: vec![
                 (Collector::Inventory, true, Duration::from_millis(1500)),
                 (Collector::Progress, false, Duration::from_secs(45)),
@@ -191,11 +191,11 @@ fn the_openmetrics_headers_are_those_of_prometheus_client() {
             None => name,
         };
         let mut registry = Registry::default();
-        let unit = unit.unwrap_or(Unit::Other("none".to_owned()));
+        let unit = unit.unwrap_or_else(|| Unit::Other("none".to_owned()));
         match family.kind {
             Kind::Gauge => registry.register_with_unit(name, help, unit, Gauge::<i64>::default()),
             Kind::Counter => {
-                registry.register_with_unit(name, help, unit, Counter::<u64>::default())
+                registry.register_with_unit(name, help, unit, Counter::<u64>::default());
             }
             Kind::Info => registry.register_with_unit(name, help, unit, Info::new([("a", "b")])),
             Kind::Histogram => registry.register_with_unit(name, help, unit, Histogram::new([1.0])),

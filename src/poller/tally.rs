@@ -48,8 +48,11 @@ impl Tally {
         let mut reasons = String::new();
         for (reason, (count, example)) in &self.failures {
             let separator = if reasons.is_empty() { "" } else { "; " };
-            write!(reasons, "{separator}{count} x {reason}, for example: {example}")
-                .expect("a String takes everything");
+            write!(
+                reasons,
+                "{separator}{count} x {reason}, for example: {example}"
+            )
+            .expect("a String takes everything");
         }
         warn!(
             cluster,

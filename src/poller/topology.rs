@@ -53,13 +53,16 @@ impl Topology {
             Err(error) => return self.unread(Scope::Cluster, error),
         };
         let selected = |name: &Name| cluster.applications.selects(name);
-        let applications = applications.into_iter().filter(selected).map(|application| {
-            let gateway = Arc::clone(gateway);
-            async move {
-                let services = gateway.persisted_services(&application).await;
-                (application, services)
-            }
-        });
+        let applications = applications
+            .into_iter()
+            .filter(selected)
+            .map(|application| {
+                let gateway = Arc::clone(gateway);
+                async move {
+                    let services = gateway.persisted_services(&application).await;
+                    (application, services)
+                }
+            });
         let mut answers = stream::iter(applications).buffer_unordered(AT_ONCE);
         let mut services = Vec::new();
         while let Some((application, answer)) = answers.next().await {
@@ -148,7 +151,9 @@ impl Topology {
             .into_iter()
             .map(|(id, service)| Partition {
                 id,
-                application: service.as_ref().and_then(|name| applications.get(name).cloned()),
+                application: service
+                    .as_ref()
+                    .and_then(|name| applications.get(name).cloned()),
                 service,
                 kind: None,
             })

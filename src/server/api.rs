@@ -23,7 +23,10 @@ use crate::snapshot::{PartitionSnapshot, RecoveryPoint, Seen};
 /// Every partition of every cluster.
 pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
     let Ok(permit) = Arc::clone(&served.free).try_acquire_owned() else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time");
+        return error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many requests at a time",
+        );
     };
     let encoded = tokio::task::spawn_blocking(move || {
         let now = clock::now();
@@ -45,7 +48,10 @@ pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
 }
 
 /// One partition, by its id.
-pub(super) async fn partition(State(served): State<Arc<Served>>, Path(id): Path<String>) -> Response {
+pub(super) async fn partition(
+    State(served): State<Arc<Served>>,
+    Path(id): Path<String>,
+) -> Response {
     let Ok(id) = Uuid::try_parse(&id) else {
         return error(
             StatusCode::BAD_REQUEST,
@@ -75,6 +81,10 @@ struct List<'a> {
 }
 
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the names are those of the metric labels"
+)]
 struct Partition<'a> {
     cluster_name: &'a str,
     application_name: Option<&'a str>,
@@ -122,14 +132,20 @@ impl<'a> Partition<'a> {
             application_name: known.partition.application.as_deref(),
             service_name: known.partition.service.as_deref(),
             partition_id: known.partition.id.to_string(),
-            partition_kind: known.partition.kind.map(crate::model::PartitionKind::as_str),
+            partition_kind: known
+                .partition
+                .kind
+                .map(crate::model::PartitionKind::as_str),
             read_at: known.read_at.map(rfc3339),
             stale: !known.is_fresh(now, view.staleness),
             progress: known.progress.as_ref().map(|progress| {
                 let since = known.seen.as_ref().and_then(Seen::since);
                 Progress::of(progress, since)
             }),
-            last_success: known.last_success.as_ref().map(|point| LastSuccess::of(point, now)),
+            last_success: known
+                .last_success
+                .as_ref()
+                .map(|point| LastSuccess::of(point, now)),
         }
     }
 }
@@ -143,7 +159,9 @@ impl<'a> Progress<'a> {
             timestamp: progress.timestamp.map(rfc3339),
             backup_id: progress.backup_id,
             lsn: progress.lsn,
-            data_loss_version: epoch.and_then(|e| e.data_loss_version).map(|v| v.to_string()),
+            data_loss_version: epoch
+                .and_then(|e| e.data_loss_version)
+                .map(|v| v.to_string()),
             configuration_version: epoch
                 .and_then(|e| e.configuration_version)
                 .map(|v| v.to_string()),

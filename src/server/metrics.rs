@@ -33,13 +33,18 @@ pub(super) async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMa
     let gzip = accepts_gzip(&joined(&headers, &ACCEPT_ENCODING));
     let encoded = tokio::task::spawn_blocking(move || {
         let page = served.page(format, clock::now());
-        match gzip {
-            true => page.gzip(),
-            false => vec![Bytes::from(page.plain())],
+        if gzip {
+            page.gzip()
+        } else {
+            vec![Bytes::from(page.plain())]
         }
     });
     let Ok(chunks) = encoded.await else {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "Encoding the page failed.\n").into_response();
+        return (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Encoding the page failed.\n",
+        )
+            .into_response();
     };
     respond(chunks, format, gzip, permit)
 }
@@ -71,7 +76,10 @@ fn respond(
     let mut response = (headers, Body::from_stream(stream::iter(chunks))).into_response();
     if gzip {
         let headers = response.headers_mut();
-        headers.insert(CONTENT_ENCODING, axum::http::HeaderValue::from_static("gzip"));
+        headers.insert(
+            CONTENT_ENCODING,
+            axum::http::HeaderValue::from_static("gzip"),
+        );
     }
     response
 }

@@ -93,14 +93,14 @@ impl Landing<'_> {
             Some(true) => "answers",
             Some(false) => "absent, unreachable, or refuses the exporter",
         };
-        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for known in snapshot.partitions.values() {
             let state = match &known.progress {
                 _ if !known.is_fresh(self.now, view.staleness) => "not known",
                 None => "never requested",
                 Some(progress) => progress.state.as_str(),
             };
-            *states.entry(state).or_default() += 1;
+            *counts.entry(state).or_default() += 1;
         }
         write!(
             f,
@@ -109,7 +109,7 @@ impl Landing<'_> {
             Escaped(&gateway),
             snapshot.partitions.len(),
         )?;
-        for (state, count) in states {
+        for (state, count) in counts {
             write!(f, "{count} {state}<br>")?;
         }
         f.write_str("</td></tr>\n")
@@ -142,6 +142,9 @@ mod tests {
     #[test]
     fn what_comes_from_elsewhere_is_escaped() {
         let text = Escaped("<script>\"a\" & 'b'</script>").to_string();
-        assert_eq!(text, "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;");
+        assert_eq!(
+            text,
+            "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;"
+        );
     }
 }

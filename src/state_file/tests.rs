@@ -115,7 +115,7 @@ fn every_cut_of_a_file_is_set_aside_and_kept() {
     write(&path);
     let whole = fs::read(&path).unwrap();
     for length in (0..whole.len()).step_by(7) {
-        let cut = whole.get(..length).unwrap();
+        let cut = &whole[..length];
         fs::write(&path, cut).unwrap();
         let loaded = load(&path, at(length.try_into().unwrap())).unwrap();
         let (to, damage) = loaded.set_aside.unwrap();

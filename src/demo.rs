@@ -1,0 +1,107 @@
+//! The simulated cluster as a command: with the exporter beside it, or alone.
+//!
+//! Wires the simulator up; what happens in it is the simulator's business. The exporter of the
+//! demo is the real one, polling over HTTP: only its configuration is made here.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use chrono::TimeDelta;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::cli::{Arguments, Simulated};
+use crate::clock;
+use crate::config::{Cluster, Config, Metrics, Poll, Selector};
+use crate::run::{self, Source};
+use crate::simulator::{Estate, Life, Options, Shape, Simulator, live};
+
+/// How often the demo polls: its days are compressed, so its interval is as well.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Partitions of each service, and services of each application, of the simulated estate.
+const PARTITIONS_PER_SERVICE: u32 = 8;
+const SERVICES_PER_APPLICATION: u32 = 3;
+
+/// Runs a simulated cluster and the exporter until a signal ends them.
+///
+/// # Errors
+///
+/// When an address is not free, and those of the exporter.
+pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener = listener.context("cannot open a port for the simulated gateway")?;
+    let simulator = start(listener, simulated, true)?;
+    let endpoint = simulator.url();
+    info!(
+        endpoint,
+        "The simulated cluster `demo` answers at {endpoint}; time runs fast in it: every state of \
+         a requested backup shows within two minutes."
+    );
+    let config = Config {
+        poll: Poll {
+            interval: INTERVAL,
+            timeout: INTERVAL,
+            staleness: INTERVAL * 5,
+            ..Poll::default()
+        },
+        metrics: Metrics::default(),
+        state_file: None,
+        clusters: vec![Cluster {
+            name: "demo".into(),
+            endpoints: vec![
+                endpoint
+                    .parse()
+                    .context("the simulator has no valid address")?,
+            ],
+            partitions: Vec::new(),
+            applications: Selector::default(),
+            services: Selector::default(),
+        }],
+    };
+    run::exporter(arguments, Source::Fixed(config)).await
+}
+
+/// Runs a simulated gateway on the listen addresses until Ctrl-C.
+///
+/// # Errors
+///
+/// When an address is not free.
+pub async fn simulate(arguments: &Arguments, simulated: &Simulated) -> anyhow::Result<()> {
+    let mut simulators = Vec::new();
+    for listener in run::bind(&arguments.listen_addresses)? {
+        let simulator = start(listener, simulated, false)?;
+        let url = simulator.url();
+        info!(url, "A simulated gateway answers at {url}.");
+        simulators.push(simulator);
+    }
+    run::until_stopped().await
+}
+
+/// Starts a gateway whose estate is older than its history. One that is `alive` requests backups
+/// by itself; otherwise all that happens is what clients request.
+fn start(
+    listener: TcpListener,
+    simulated: &Simulated,
+    alive: bool,
+) -> anyhow::Result<Arc<Simulator>> {
+    let now = clock::now();
+    let per_application = SERVICES_PER_APPLICATION * PARTITIONS_PER_SERVICE;
+    let shape = Shape {
+        seed: simulated.seed,
+        applications: simulated.partitions.div_ceil(per_application) as usize,
+        services_per_application: SERVICES_PER_APPLICATION as usize,
+        partitions_per_service: PARTITIONS_PER_SERVICE as usize,
+    };
+    let mut estate = Estate::generate(&shape, now - TimeDelta::days(30));
+    let life = alive.then(|| Life::begin(simulated.seed, 1.0, &mut estate, now));
+    let simulator = Simulator::start(listener, estate, Options::default());
+    let simulator = Arc::new(simulator.context("cannot start the simulated gateway")?);
+    if let Some(life) = life {
+        tokio::spawn(live(Arc::clone(&simulator), life, CancellationToken::new()));
+    }
+    Ok(simulator)
+}

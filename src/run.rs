@@ -1,0 +1,229 @@
+//! The life of the exporter: start, reload, drain, end.
+//!
+//! Puts the parts together and waits. A part that ends unasked ends the process, because half an
+//! exporter looks like a healthy one.
+
+mod memory;
+mod signals;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::memory::Memory;
+use self::signals::{Signal, Signals};
+use crate::cli::{Arguments, UsageError};
+use crate::clock;
+use crate::config::{self, Config};
+use crate::fleet::Fleet;
+use crate::server::{self, App, ReloadRequest, listener};
+use crate::telemetry::{BuildInfo, Reload, Telemetry};
+
+/// How often the exporter looks whether there is something new to remember.
+const REMEMBER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The file of the command line; a reload reads it again.
+    File,
+    /// The program itself.
+    Fixed(Config),
+}
+
+impl Source {
+    fn load(&self, arguments: &Arguments) -> Result<Config, config::Error> {
+        match self {
+            Self::File => Config::load(&arguments.config_file),
+            Self::Fixed(config) => Ok(config.clone()),
+        }
+    }
+}
+
+/// Runs the exporter until a signal ends it.
+///
+/// # Errors
+///
+/// When it cannot start, or when a part of it has broken.
+pub async fn exporter(arguments: &Arguments, source: Source) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    let config = source.load(arguments)?;
+    let listeners = bind(&arguments.listen_addresses)?;
+    let (reload_requests, mut requests) = mpsc::channel(1);
+    let mut exporter = Exporter::start(arguments, source, &config).await?;
+    let router = server::router(exporter.app(reload_requests));
+    let shutdown = CancellationToken::new();
+    let serving = listener::serve(
+        listeners,
+        router,
+        listener::Limits::default(),
+        shutdown.clone(),
+    );
+    let mut serving = tokio::spawn(serving);
+    announce(&config);
+
+    let mut remember = interval(REMEMBER_INTERVAL);
+    remember.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let ended = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Reload => exporter.reload(None).await,
+                Signal::Stop => break Ok(()),
+            },
+            Some(request) = requests.recv() => exporter.reload(Some(request)).await,
+            _ = remember.tick() => exporter.memory.save(exporter.fleet.snapshots()).await,
+            broken = exporter.fleet.broken() => {
+                break Err(anyhow::Error::new(broken).context("a poller has broken"));
+            }
+            _ = &mut serving => return Err(anyhow!("the listener has ended")),
+        }
+    };
+    info!("Stopping.");
+    shutdown.cancel();
+    tokio::select! {
+        () = exporter.stop(serving) => info!("Stopped."),
+        () = signals.stop() => warn!("Stopped at once, by a second signal."),
+    }
+    ended
+}
+
+/// Waits for the signal to stop, while everything that runs is in tasks of its own.
+///
+/// # Errors
+///
+/// When the process cannot listen for signals.
+pub async fn until_stopped() -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("cannot listen for signals")?;
+    signals.stop().await;
+    Ok(())
+}
+
+/// Opens every address.
+///
+/// # Errors
+///
+/// When one is malformed or not free.
+pub fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match listener::bind(address) {
+            Ok(bound) => listeners.extend(bound),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Err(UsageError(format!("--web.listen-address: {error}")).into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(listeners)
+}
+
+fn announce(config: &Config) {
+    let (clusters, version) = (config.clusters.len(), BuildInfo::CURRENT.version);
+    let revision = BuildInfo::CURRENT.revision;
+    info!(
+        clusters,
+        version, revision, "Version {version} is watching {clusters} clusters."
+    );
+}
+
+/// The parts that a reload changes.
+struct Exporter<'a> {
+    arguments: &'a Arguments,
+    source: Source,
+    telemetry: Arc<Telemetry>,
+    fleet: Fleet,
+    memory: Memory,
+    reload: watch::Sender<Reload>,
+}
+
+impl<'a> Exporter<'a> {
+    /// Reads what is remembered and starts to poll.
+    async fn start(
+        arguments: &'a Arguments,
+        source: Source,
+        config: &Config,
+    ) -> anyhow::Result<Self> {
+        let telemetry = Arc::new(Telemetry::default());
+        let (memory, remembered) = Memory::open(config);
+        let mut fleet = Fleet::new(Arc::clone(&telemetry), arguments.shard()?);
+        fleet.watch(config, remembered).await?;
+        Ok(Self {
+            arguments,
+            source,
+            telemetry,
+            fleet,
+            memory,
+            reload: watch::Sender::new(Reload {
+                successful: true,
+                succeeded_at: clock::now(),
+            }),
+        })
+    }
+
+    fn app(&self, reload_requests: mpsc::Sender<ReloadRequest>) -> App {
+        App {
+            watched: self.fleet.subscribe(),
+            telemetry: Arc::clone(&self.telemetry),
+            reload: self.reload.subscribe(),
+            shard: self.fleet.shard(),
+            telemetry_path: self.arguments.telemetry_path.clone(),
+            max_requests: self.arguments.max_requests.get(),
+            reload_requests: self.arguments.enable_lifecycle.then_some(reload_requests),
+        }
+    }
+
+    /// Reads the configuration again and tells the result to the log, the metrics, and whoever
+    /// asked.
+    async fn reload(&mut self, request: Option<ReloadRequest>) {
+        let result = self.try_reload().await;
+        match &result {
+            Ok(()) => {
+                info!("Reloaded the configuration.");
+                self.reload.send_replace(Reload {
+                    successful: true,
+                    succeeded_at: clock::now(),
+                });
+            }
+            Err(faults) => {
+                error!(
+                    faults,
+                    "The new configuration cannot be used; the old one stays."
+                );
+                self.reload.send_modify(|reload| reload.successful = false);
+            }
+        }
+        if let Some(request) = request {
+            // Whoever asked may be gone.
+            drop(request.send(result));
+        }
+    }
+
+    /// All or nothing: a configuration that cannot be used changes nothing.
+    async fn try_reload(&mut self) -> Result<(), String> {
+        let config = self
+            .source
+            .load(self.arguments)
+            .map_err(|error| error.to_string())?;
+        let watching = self.fleet.watch(&config, BTreeMap::new()).await;
+        watching.map_err(|error| error.to_string())?;
+        self.memory.move_to(&config);
+        Ok(())
+    }
+
+    /// Ends in order: no more polls, what is known is written, answers under way are finished.
+    async fn stop(&mut self, serving: JoinHandle<bool>) {
+        self.fleet.stop().await;
+        self.memory.save(self.fleet.snapshots()).await;
+        // How gracefully it ended is in the log already.
+        drop(serving.await);
+    }
+}

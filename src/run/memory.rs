@@ -1,0 +1,91 @@
+//! The state file in the life of the process: read once, written whenever there is news.
+//!
+//! Decides when; what is written and how it stays whole is the state file's business. A failure
+//! is logged and never ends the process: the exporter then only forgets at its next restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tracing::error;
+
+use crate::clock;
+use crate::config::Config;
+use crate::snapshot::Snapshot;
+use crate::state_file::{self, StateFile};
+
+/// The state file, if there is one, and what was last written to it.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    file: Option<StateFile>,
+    saved: Vec<Arc<Snapshot>>,
+}
+
+impl Memory {
+    /// Opens the state file of `config` and reads what it remembers.
+    pub(super) fn open(config: &Config) -> (Self, BTreeMap<Arc<str>, Snapshot>) {
+        let mut memory = Self::default();
+        let Some(path) = &config.state_file else {
+            return (memory, BTreeMap::new());
+        };
+        let clusters = match state_file::load(path, clock::now()) {
+            Ok(loaded) => {
+                if let Some((to, damage)) = loaded.set_aside {
+                    let (path, to) = (path.display(), to.display());
+                    let cause = format!("{:#}", anyhow::Error::new(damage));
+                    error!(
+                        %path, %to, cause,
+                        "Cannot use the state file {path} ({cause}). It is kept as {to}; successes \
+                         before this start are not known until the cluster tells them again."
+                    );
+                }
+                memory.file = Some(StateFile::new(path.clone()));
+                loaded.clusters
+            }
+            Err(cause) => {
+                let path = path.display();
+                let cause = format!("{:#}", anyhow::Error::new(cause));
+                error!(
+                    %path, cause,
+                    "The state file {path} is not used, so that it is not written over: {cause}."
+                );
+                BTreeMap::new()
+            }
+        };
+        (memory, clusters)
+    }
+
+    /// Writes to the file of `config` from now on.
+    pub(super) fn move_to(&mut self, config: &Config) {
+        let current = self.file.as_ref().map(StateFile::path);
+        if current != config.state_file.as_deref() {
+            self.file = config.state_file.clone().map(StateFile::new);
+            self.saved.clear();
+        }
+    }
+
+    /// Writes what is known, if there is news since the last time.
+    pub(super) async fn save(&mut self, snapshots: Vec<Arc<Snapshot>>) {
+        let unchanged = snapshots.len() == self.saved.len()
+            && std::iter::zip(&snapshots, &self.saved).all(|(a, b)| Arc::ptr_eq(a, b));
+        if unchanged {
+            return;
+        }
+        let Some(mut file) = self.file.take() else {
+            return;
+        };
+        self.saved.clone_from(&snapshots);
+        let written = tokio::task::spawn_blocking(move || {
+            let result = file.save(&snapshots);
+            (file, result)
+        });
+        let Ok((file, result)) = written.await else {
+            error!("Writing the state file has broken; it is not written any more.");
+            return;
+        };
+        if let Err(error) = result {
+            let path = file.path().display();
+            error!(%path, %error, "Cannot write the state file {path}: {error}.");
+        }
+        self.file = Some(file);
+    }
+}
