@@ -152,7 +152,8 @@ pub struct BackupProgress {
     pub backup_id: Option<Uuid>,
     /// Epoch of the last record in the backup.
     pub epoch: Option<Epoch>,
-    /// Log sequence number of the last record in the backup; `None` when negative.
+    /// Log sequence number of the last record in the backup; `None` when negative, and in every
+    /// state but Success, where it is a sentinel.
     pub lsn: Option<u64>,
     /// Why it failed.
     pub failure: Option<Failure>,
@@ -205,8 +206,11 @@ impl FailureCode {
     /// Takes a symbolic code. A string of digits is a number (see [`Self::from_number`]);
     /// anything but ASCII letters, digits and `_`, or more than 80 of them, is `other`.
     pub fn from_text(code: &str) -> Self {
-        if let Ok(number) = code.parse() {
-            return Self::from_number(number);
+        let digits = code.strip_prefix('-').unwrap_or(code);
+        if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return code
+                .parse()
+                .map_or_else(|_| Self::other(), Self::from_number);
         }
         let fits = !code.is_empty()
             && code.len() <= Self::MAX_LENGTH
@@ -248,6 +252,7 @@ mod tests {
         }
         assert_eq!(FailureCode::from_number(5).as_str(), "0x00000005");
         assert_eq!(FailureCode::from_number(1 << 32).as_str(), "other");
+        assert_eq!(FailureCode::from_text(&"9".repeat(30)).as_str(), "other");
     }
 
     #[test]

@@ -37,7 +37,11 @@ fn files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
 
 /// The line of a family in the reference.
 fn row(family: &Family) -> String {
-    let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+    let labels: Vec<String> = family
+        .labels
+        .iter()
+        .map(|label| format!("`{label}`"))
+        .collect();
     format!(
         "| `{}` | {} | {} | {} |",
         family.name,
@@ -51,7 +55,8 @@ fn row(family: &Family) -> String {
 fn the_reference_has_exactly_the_families_of_the_catalogue_in_its_order() {
     let reference = read("docs/metrics.md");
     let rows = reference.lines().filter(|line| line.starts_with("| `"));
-    let rows = rows.filter(|line| line.contains("servicefabric_backup_") || line.contains("`process_"));
+    let rows =
+        rows.filter(|line| line.contains("servicefabric_backup_") || line.contains("`process_"));
     let expected: Vec<String> = FAMILIES.iter().map(row).collect();
     assert_eq!(
         rows.collect::<Vec<_>>(),
@@ -76,14 +81,20 @@ fn every_metric_name_in_a_document_is_in_the_catalogue() {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         for word in words.filter(|word| word.starts_with("servicefabric_backup_")) {
             let is_prefix = word.ends_with('_') || word == "servicefabric_backup_exporter";
-            assert!(is_prefix || known.contains(word), "{}: {word}", document.display());
+            assert!(
+                is_prefix || known.contains(word),
+                "{}: {word}",
+                document.display()
+            );
         }
     }
 }
 
 /// The lines of a source file before its tests.
 fn product_lines(text: &str) -> Vec<&str> {
-    text.lines().take_while(|line| line.trim() != "#[cfg(test)]").collect()
+    text.lines()
+        .take_while(|line| line.trim() != "#[cfg(test)]")
+        .collect()
 }
 
 #[test]
@@ -92,7 +103,11 @@ fn no_source_file_is_longer_than_a_reader_can_hold() {
         let text = fs::read_to_string(&path).unwrap();
         let tests = path.file_name().is_some_and(|name| name == "tests.rs");
         let length = product_lines(&text).len();
-        assert!(tests || length <= 350, "{} has {length} lines", path.display());
+        assert!(
+            tests || length <= 350,
+            "{} has {length} lines",
+            path.display()
+        );
     }
 }
 

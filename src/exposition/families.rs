@@ -48,7 +48,7 @@ pub const FAMILIES: &[Family] = &[
     Family::partition(
         "servicefabric_backup_progress_lsn",
         "Log sequence number of the last record in the last requested backup, if it is a Success",
-        |p| i64::try_from(p.success()?.lsn?).ok(),
+        |p| i64::try_from(p.progress()?.lsn?).ok(),
     ),
     Family::partition(
         "servicefabric_backup_progress_configuration_version",
@@ -337,7 +337,7 @@ fn seconds(instant: DateTime<Utc>) -> Option<i64> {
 }
 
 fn epoch(partition: &PartitionView<'_>) -> Option<Epoch> {
-    partition.success()?.epoch
+    partition.progress()?.epoch
 }
 
 fn completions(view: &ClusterView, labels: &Labels<'_>, samples: &mut Samples<'_>) -> fmt::Result {

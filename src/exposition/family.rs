@@ -19,7 +19,7 @@ use super::ClusterView;
 use super::gzip::Piece;
 use super::samples::{Labels, SampleSink, Samples, Value};
 use crate::config::States;
-use crate::model::{BackupProgress, BackupState};
+use crate::model::BackupProgress;
 use crate::snapshot::{CollectorStatus, PartitionSnapshot};
 use crate::telemetry::{Process, Telemetry};
 
@@ -112,12 +112,6 @@ impl<'a> PartitionView<'a> {
     /// The record of the last requested backup, while it is believed.
     pub(super) fn progress(&self) -> Option<&'a BackupProgress> {
         self.known.progress.as_ref().filter(|_| self.fresh)
-    }
-
-    /// The same, if it is a Success: in every other state its numbers are sentinels.
-    pub(super) fn success(&self) -> Option<&'a BackupProgress> {
-        let progress = self.progress()?;
-        (progress.state == BackupState::Success).then_some(progress)
     }
 }
 

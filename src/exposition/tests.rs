@@ -41,7 +41,7 @@ fn failure() -> BackupProgress {
         timestamp: None,
         backup_id: None,
         epoch: None,
-        lsn: Some(0),
+        lsn: None,
         failure: Some(Failure {
             code: FailureCode::from_number(2_148_734_208),
             message: Some("not a label".into()),

@@ -19,6 +19,9 @@ use crate::gateway::{Gateway, locked};
 /// Most pages of one list: with the gateway's own 4 MB per page, more than any cluster has.
 const MAX_PAGES: usize = 1_000;
 
+/// Most items of one list, over all pages: a list is held in memory as a whole.
+const MAX_ITEMS: usize = 1_000_000;
+
 impl Gateway {
     /// Asks a question with a single answer.
     pub(super) async fn get<Q: Query>(&self, query: &Q) -> Result<Q::Answer, Error> {
@@ -48,6 +51,9 @@ impl Gateway {
         let mut token: Option<String> = None;
         for _ in 0..MAX_PAGES {
             let page = self.call::<Q>(subject, token.as_deref()).await?;
+            if page.items.len() > MAX_ITEMS - items.len() {
+                return Err(Cause::TooManyItems { limit: MAX_ITEMS });
+            }
             items.extend(page.items);
             let Some(next) = page.next else {
                 return Ok(items);

@@ -147,6 +147,8 @@ pub(super) enum Cause {
     TooManyBytes { limit: usize },
     #[error("the list has more than {limit} pages")]
     TooManyPages { limit: usize },
+    #[error("the list has more than {limit} items")]
+    TooManyItems { limit: usize },
     #[error("the cluster has no such partition")]
     PartitionNotFound,
     #[error("earlier calls failed ({}), the next probe is not due", .0.as_str())]
@@ -160,7 +162,9 @@ impl Cause {
             Self::Deadline { .. } => Reason::Timeout,
             Self::Refusal(refusal) => refusal.reason,
             Self::Misread(_) => Reason::Decode,
-            Self::TooManyBytes { .. } | Self::TooManyPages { .. } => Reason::TooLarge,
+            Self::TooManyBytes { .. } | Self::TooManyPages { .. } | Self::TooManyItems { .. } => {
+                Reason::TooLarge
+            }
             Self::PartitionNotFound => Reason::Api,
             Self::BreakerOpen(reason) => *reason,
         }
@@ -187,8 +191,10 @@ pub(super) enum Misread {
     Shape { line: usize, column: usize },
     #[error("nothing where a value was expected")]
     Nothing,
-    #[error("a name that does not begin with fabric:/")]
+    #[error("a name that does not begin with fabric:/, is too long, or has control characters")]
     Name,
+    #[error("a version that is none")]
+    Version,
     #[error("a stateful partition without an id")]
     PartitionId,
     #[error("a continuation token came twice")]

@@ -48,7 +48,7 @@ mod tests {
             timestamp: None,
             backup_id: None,
             epoch: None,
-            lsn: Some(0),
+            lsn: None,
             failure: None,
         }
     }

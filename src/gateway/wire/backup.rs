@@ -59,26 +59,28 @@ impl Query for Progress {
     }
 
     fn answer(reply: Option<ProgressReply>) -> Result<Option<BackupProgress>, Cause> {
-        Ok(reply.map(|reply| BackupProgress {
-            state: state(&reply.backup_state),
+        Ok(reply.map(BackupProgress::from))
+    }
+}
+
+impl From<ProgressReply> for BackupProgress {
+    /// In every state but Success the number is the sentinel 0, which says nothing.
+    fn from(reply: ProgressReply) -> Self {
+        let state = BackupState::from_word(&reply.backup_state);
+        let lsn = reply.lsn_of_last_backup_record.and_then(Integer::known);
+        Self {
+            state,
             timestamp: reply.time_stamp_utc.and_then(|time| time.0),
             backup_id: reply.backup_id.and_then(|id| id.0),
             epoch: reply
                 .epoch_of_last_backup_record
                 .map(|Object(reply)| Epoch::from(reply)),
-            lsn: reply.lsn_of_last_backup_record.and_then(Integer::known),
+            lsn: lsn.filter(|_| state == BackupState::Success),
             failure: reply
                 .failure_error
                 .map(|Object(reply)| Failure::from(reply)),
-        }))
+        }
     }
-}
-
-fn state(word: &str) -> BackupState {
-    BackupState::ALL
-        .into_iter()
-        .find(|state| state.as_str() == word)
-        .unwrap_or(BackupState::Unknown)
 }
 
 impl From<EpochReply> for Epoch {

@@ -17,12 +17,25 @@ pub(in crate::gateway) struct NameReply {
     name: String,
 }
 
+/// Longest name accepted, in bytes: names become label values, and real ones are far shorter.
+const MAX_NAME: usize = 1_024;
+
 /// A name without the scheme would not lead back to its id.
 fn name(text: &str) -> Result<Name, Misread> {
-    match text.strip_prefix("fabric:/") {
-        Some(rest) if !rest.is_empty() => Ok(Arc::from(text)),
-        _ => Err(Misread::Name),
+    let rest = text.strip_prefix("fabric:/").unwrap_or_default();
+    if rest.is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
+        return Err(Misread::Name);
     }
+    Ok(Arc::from(text))
+}
+
+/// A version becomes a label value: numbers and dots, and whatever short word may follow.
+fn version(text: String) -> Result<String, Misread> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+        return Err(Misread::Version);
+    }
+    Ok(text)
 }
 
 // GET /$/GetClusterVersion, sample GetClusterVersion.json
@@ -52,7 +65,7 @@ impl Query for ClusterVersion {
     }
 
     fn answer(reply: Option<VersionReply>) -> Result<String, Cause> {
-        Ok(reply.ok_or(Misread::Nothing)?.version)
+        Ok(version(reply.ok_or(Misread::Nothing)?.version)?)
     }
 }
 
@@ -175,12 +188,7 @@ fn stateful(
     information: Option<Object<PartitionInformation>>,
 ) -> Result<(PartitionId, PartitionKind), Misread> {
     let Object(information) = information.ok_or(Misread::PartitionId)?;
-    let kind = match information.service_partition_kind.as_str() {
-        "Int64Range" => PartitionKind::Int64Range,
-        "Named" => PartitionKind::Named,
-        "Singleton" => PartitionKind::Singleton,
-        _ => PartitionKind::Unknown,
-    };
+    let kind = PartitionKind::from_word(&information.service_partition_kind);
     let id = information.id.0.ok_or(Misread::PartitionId)?;
     Ok((PartitionId(id), kind))
 }
