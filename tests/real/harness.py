@@ -177,7 +177,7 @@ def parts_with(folder, binary):
 def main(description, *tests):
     """Runs tests, each `test(tally, exporter, parts)`, prints the tally, and returns the exit code."""
     chosen = arguments(description)
-    tally = Tally()
+    tally, begun = Tally(), time.monotonic()
     for test in tests:
         started = time.monotonic()
         print(f"--- {test.__doc__.splitlines()[0]}", flush=True)
@@ -188,5 +188,6 @@ def main(description, *tests):
             with tally.check(f"{test.__module__} runs to its end"):
                 raise fault
         print(f"    {time.monotonic() - started:.1f} s", flush=True)
+    print(f"    {time.monotonic() - begun:.1f} s in all", flush=True)
     print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
     return 1 if tally.failed or not tally.passed else 0
