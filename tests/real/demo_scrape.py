@@ -132,7 +132,7 @@ class VictoriaMetrics(Database):
             # null is the marker of a series that has just ended.
             at = [
                 value
-                for stamp, value in zip(series["timestamps"], series["values"])
+                for stamp, value in zip(series["timestamps"], series["values"], strict=True)
                 if stamp == round(instant * 1000) and value is not None
             ]
             if at:
@@ -174,7 +174,11 @@ def compare_with_page(database, demo_port):
         both, either = before.label_sets() & after.label_sets(), before.label_sets() | after.label_sets()
         fault = judge(everything, ours, both, either, before, after)
         if not fault:
-            quiet = "the page stood still" if both == either else f"{len(either - both)} of {len(either)} series came or went"
+            quiet = (
+                "the page stood still"
+                if both == either
+                else f"{len(either - both)} of {len(either)} series came or went"
+            )
             return f"{len(ours)} series stored, {quiet}"
         faults.append(fault)
     raise AssertionError("in ten scrapes none fits:\n" + "\n".join(faults))
@@ -194,7 +198,10 @@ def judge(everything, ours, both, either, before, after):
         return f"{scraped:.0f} samples were scraped, {len(ours)} series stored"
     if both == either and scraped != len(before.samples):
         return f"{scraped:.0f} samples were scraped, the page has {len(before.samples)} sample lines"
-    left, right = ({(s.name, s.labels): float(s.value) for s in page.samples if s.name.endswith(STEADY)} for page in (before, after))
+    left, right = (
+        {(sample.name, sample.labels): float(sample.value) for sample in page.samples if sample.name.endswith(STEADY)}
+        for page in (before, after)
+    )
     changed = [(key, value, ours[key]) for key, value in left.items() if right.get(key) == value and ours[key] != value]
     if changed:
         return f"values differ: {changed[:3]}"

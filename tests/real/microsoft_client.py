@@ -11,7 +11,7 @@ how it degrades.
 import logging
 import re
 import sys
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import requests
@@ -30,7 +30,12 @@ class Gateway:
     def __init__(self, stage, exporter):
         self.port = free_port()
         self.process = stage.start(
-            "simulate", exporter, "simulate", f"--web.listen-address=127.0.0.1:{self.port}", "--seed=7", "--partitions=24"
+            "simulate",
+            exporter,
+            "simulate",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--seed=7",
+            "--partitions=24",
         )
         self.client = ServiceFabricClientAPIs(Authentication(), f"http://127.0.0.1:{self.port}")
         wait_until("an answer of the simulated gateway", lambda: self.raw("/$/GetClusterVersion", "6.4"), self.process)
@@ -49,11 +54,14 @@ class Gateway:
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
-    def both(self, call, path, version="6.4", **query):
-        """What Microsoft's client reads and what the wire says, of one moment: the cluster lives, so ask until they are."""
+    def both(self, path, version, call, *arguments, **query):
+        """What `call` of Microsoft's client reads and what the wire says, at one moment.
+
+        The cluster lives, so a moment is when the wire says the same before and after the call.
+        """
 
         def attempt():
-            before, model, after = self.raw(path, version, **query), call(), self.raw(path, version, **query)
+            before, model, after = self.raw(path, version, **query), call(*arguments), self.raw(path, version, **query)
             return [model, after] if before == after else None
 
         return wait_until(f"a still moment of {path}", attempt, self.process)
@@ -79,7 +87,7 @@ def compare_field(read, raw, kind, at):
         assert read is None, f"{at}: {read!r} for a value that is null or absent"
     elif kind.startswith("["):
         assert len(read) == len(raw), f"{at}: {len(read)} of {len(raw)} items"
-        for number, pair in enumerate(zip(read, raw)):
+        for number, pair in enumerate(zip(read, raw, strict=True)):
             compare_field(*pair, kind[1:-1], f"{at}[{number}]")
     elif kind == "str":
         # Every number is declared as a string. The client takes the LSN, which is a bare number on the wire, as text.
@@ -100,7 +108,7 @@ def instant(text):
     match = re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,7}))?Z", text)
     assert match, f"not a time of Service Fabric: {text!r}"
     fraction = (match[7] or "").ljust(6, "0")[:6]
-    return datetime(*(int(part) for part in match.groups()[:6]), int(fraction), tzinfo=timezone.utc)
+    return datetime(*(int(part) for part in match.groups()[:6]), int(fraction), tzinfo=UTC)
 
 
 def span(text):
@@ -127,14 +135,14 @@ def check_topology(tally, gateway):
     client = gateway.client
 
     with tally.check("get_cluster_version"):
-        version, raw = gateway.both(client.get_cluster_version, "/$/GetClusterVersion", "6.4")
+        version, raw = gateway.both("/$/GetClusterVersion", "6.4", client.get_cluster_version)
         compare(version, raw, "version")
         assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", version.version), version.version
 
     applications = pages(lambda token: client.get_application_info_list(continuation_token=token))
     with tally.check("get_application_info_list, at once and in pages of one"):
         page, raw = gateway.both(
-            client.get_application_info_list, "/Applications", "6.1",
+            "/Applications", "6.1", client.get_application_info_list,
             ApplicationDefinitionKindFilter=0, ExcludeApplicationParameters="false", MaxResults=0,
         )  # fmt: skip
         compare(page, raw, "applications")
@@ -145,7 +153,10 @@ def check_topology(tally, gateway):
     with tally.check("get_service_info_list of every application"):
         for application in applications:
             page, raw = gateway.both(
-                lambda: client.get_service_info_list(application.id), f"/Applications/{quote(application.id)}/$/GetServices", "6.0"
+                f"/Applications/{quote(application.id)}/$/GetServices",
+                "6.0",
+                client.get_service_info_list,
+                application.id,
             )
             compare(page, raw, application.name)
             services += [(application, service) for service in page.items]
@@ -155,10 +166,10 @@ def check_topology(tally, gateway):
     with tally.check("get_partition_info_list of every service"):
         for _, service in services:
             page, raw = gateway.both(
-                lambda: client.get_partition_info_list(service.id), f"/Services/{quote(service.id)}/$/GetPartitions", "6.4"
+                f"/Services/{quote(service.id)}/$/GetPartitions", "6.4", client.get_partition_info_list, service.id
             )
             compare(page, raw, service.name)
-            for partition, item in zip(page.items, raw["Items"]):
+            for partition, item in zip(page.items, raw["Items"], strict=True):
                 if getattr(service, "has_persisted_state", False):
                     stateful.append((service, partition.partition_information.id))
                     assert partition.primary_epoch.data_loss_version == str(item["PrimaryEpoch"]["DataLossVersion"])
@@ -169,7 +180,7 @@ def check_topology(tally, gateway):
     with tally.check("get_service_name_info of every partition leads back to its service"):
         for service, partition in stateful:
             found, raw = gateway.both(
-                lambda: client.get_service_name_info(partition), f"/Partitions/{partition}/$/GetServiceName", "6.0"
+                f"/Partitions/{partition}/$/GetServiceName", "6.0", client.get_service_name_info, partition
             )
             compare(found, raw, partition)
             assert found.name == service.name, f"{found.name}, not {service.name}"
@@ -177,14 +188,17 @@ def check_topology(tally, gateway):
     with tally.check("get_application_name_info of every service leads back to its application"):
         for application, service in services:
             found, raw = gateway.both(
-                lambda: client.get_application_name_info(service.id), f"/Services/{quote(service.id)}/$/GetApplicationName", "6.0"
+                f"/Services/{quote(service.id)}/$/GetApplicationName",
+                "6.0",
+                client.get_application_name_info,
+                service.id,
             )
             compare(found, raw, service.name)
             assert found.name == application.name, f"{found.name}, not {application.name}"
 
     with tally.check("get_partition_info of every partition, and of one that is not there (204)"):
         for _, partition in stateful:
-            found, raw = gateway.both(lambda: client.get_partition_info(partition), f"/Partitions/{partition}", "6.0")
+            found, raw = gateway.both(f"/Partitions/{partition}", "6.0", client.get_partition_info, partition)
             # Asked at 6.0 the epoch has another key, which this client does not know: it reads none.
             compare(found, raw, partition)
             assert found.partition_information.id == partition
@@ -200,7 +214,7 @@ def names(items):
 def read_progress(gateway, partition):
     """The progress of a partition, compared with the wire; None when a backup was never requested."""
     path = f"/Partitions/{partition}/$/GetBackupProgress"
-    progress, raw = gateway.both(lambda: gateway.client.get_partition_backup_progress(partition), path)
+    progress, raw = gateway.both(path, "6.4", gateway.client.get_partition_backup_progress, partition)
     compare(progress, raw, partition)
     if progress is not None:
         check_record(progress, raw)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the page of the demo against the format's strict readers, byte by byte, in every encoding.
 
-    page_checks.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+page_checks.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
 """
 
 import gzip
@@ -101,7 +101,7 @@ def standing(text):
 
 
 def difference(left, right):
-    for number, pair in enumerate(zip(left, right)):
+    for number, pair in enumerate(zip(left, right, strict=False)):
         if pair[0] != pair[1]:
             return f"sample {number}: {pair[0]} / {pair[1]}"
     return f"{len(left)} / {len(right)} samples"
@@ -121,7 +121,9 @@ def check_readers(tally, port, parts):
 
     for suite, version, promtool in parts_with(parts, "promtool"):
         with tally.check(f"promtool {version} ({suite}) has nothing to say about the text"):
-            lint = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
+            lint = subprocess.run(
+                [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60
+            )
             said = lint.stdout + lint.stderr
             assert lint.returncode == 0 and not said, f"exit {lint.returncode}:\n{said}"
 
@@ -174,7 +176,9 @@ def check_encodings(tally, port):
             left, right = standing(identity.decode()), standing(unpacked)
             assert left == right, difference(left, right)
             # Header lines too: all that is not a sample.
-            comments = [[line for line in page.split("\n") if line.startswith("#")] for page in (identity.decode(), unpacked)]
+            comments = [
+                [line for line in page.split("\n") if line.startswith("#")] for page in (identity.decode(), unpacked)
+            ]
             assert comments[0] == comments[1], "header lines differ"
             assert len(compressed) < len(identity) / 3, f"{len(identity)} bytes became {len(compressed)}"
 
@@ -187,7 +191,9 @@ def check_encodings(tally, port):
         with tally.check(f"Accept-Encoding {accepted!r} gets {coded or 'identity'}"):
             answer = fetch(port, "/metrics", {"Accept-Encoding": accepted} if accepted else {})
             assert answer.status == 200
-            assert answer.headers["Content-Encoding"] == coded, f"Content-Encoding: {answer.headers['Content-Encoding']}"
+            assert answer.headers["Content-Encoding"] == coded, (
+                f"Content-Encoding: {answer.headers['Content-Encoding']}"
+            )
             assert (answer.body[:2] == b"\x1f\x8b") == (coded == "gzip")
 
     for headers in ({}, ASK_OPENMETRICS, {"Accept-Encoding": "gzip"}):
@@ -195,7 +201,9 @@ def check_encodings(tally, port):
             head, get = fetch(port, "/metrics", headers, method="HEAD"), fetch(port, "/metrics", headers)
             assert (head.status, head.body) == (200, b""), f"{head.status}, {len(head.body)} bytes"
             for header in ("Content-Type", "Content-Encoding", "Vary"):
-                assert head.headers[header] == get.headers[header], f"{header}: {head.headers[header]} / {get.headers[header]}"
+                assert head.headers[header] == get.headers[header], (
+                    f"{header}: {head.headers[header]} / {get.headers[header]}"
+                )
 
 
 def check_negotiation(tally, port):
@@ -228,12 +236,16 @@ def check_values(tally, port):
 
     for what in ("progress", "last_success"):
         with tally.check(f"the {what} age is the time of the scrape minus the timestamp, in whole seconds"):
-            stamps = {sample.labels: float(sample.value) for sample in page.named(f"servicefabric_backup_{what}_timestamp_seconds")}
-            ages = {sample.labels: float(sample.value) for sample in page.named(f"servicefabric_backup_{what}_age_seconds")}
+            stamps, ages = (
+                {sample.labels: float(sample.value) for sample in page.named(f"servicefabric_backup_{what}_{unit}")}
+                for unit in ("timestamp_seconds", "age_seconds")
+            )
             assert stamps and stamps.keys() == ages.keys(), f"{len(stamps)} timestamps, {len(ages)} ages"
             for labels, age in ages.items():
                 assert age == int(age), f"{age} of {labels}"
-                assert asked_at - 1.001 <= age + stamps[labels] <= answered_at + 0.001, f"{labels}: {stamps[labels]} + {age}"
+                assert asked_at - 1.001 <= age + stamps[labels] <= answered_at + 0.001, (
+                    f"{labels}: {stamps[labels]} + {age}"
+                )
 
     for family, states in STATESETS.items():
         with tally.check(f"{family} has exactly one state that is 1, of the states it may have"):
