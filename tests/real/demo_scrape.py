@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""Lets real Prometheus and VictoriaMetrics scrape the demo, and compares what they stored with the page.
+
+    demo_scrape.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+
+Prometheus asks for OpenMetrics, VictoriaMetrics only ever for text 0.0.4, so both formats go through a database.
+"""
+
+import json
+import sys
+import time
+
+import requests
+from harness import Stage, fetch, free_port, main, parts_with, start_demo, wait_until
+from page import Page
+
+SCRAPE_CONFIG = """\
+global:
+  scrape_interval: 2s
+  scrape_timeout: 2s
+scrape_configs:
+  - job_name: demo
+    static_configs:
+      - targets: ['127.0.0.1:{port}']
+"""
+
+OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
+TEXT = {"Accept": "text/plain; version=0.0.4"}
+
+# Values that only move forward or not at all: what two pages agree on must be what a scrape between them stored.
+STEADY = ("_timestamp_seconds", "_lsn", "_info", "_interval_seconds", "_configuration_version")
+
+
+class Database:
+    """A database that scrapes the demo, and what it stored at the instant of one scrape."""
+
+    accept = None
+
+    def __init__(self, name, port, process):
+        self.name, self.port, self.process = name, port, process
+
+    def get(self, path, **query):
+        answer = requests.get(f"http://127.0.0.1:{self.port}{path}", params=query, timeout=30)
+        answer.raise_for_status()
+        return answer
+
+    def scrapes(self, since):
+        """Instants (seconds) of the scrapes after `since` that worked or not, oldest first: samples of `up`."""
+        raise NotImplementedError
+
+    def stored(self, instant):
+        """{(name, labels): value} of the samples with exactly this timestamp, without the labels of the target."""
+        raise NotImplementedError
+
+    def wait_for_scrapes(self, count, since=0.0):
+        return wait_until(
+            f"{count} scrapes by {self.name}",
+            lambda: instants if len(instants := self.scrapes(since)) >= count else None,
+            self.process,
+        )
+
+
+class Prometheus(Database):
+    accept = OPENMETRICS
+
+    @classmethod
+    def start(cls, stage, name, binary, demo_port):
+        port, folder = free_port(), stage.scratch(name.replace(" ", "-"))
+        (folder / "prometheus.yml").write_text(SCRAPE_CONFIG.format(port=demo_port))
+        process = stage.start(
+            name, binary, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
+            f"--web.listen-address=127.0.0.1:{port}",
+        )  # fmt: skip
+        database = cls(name, port, process)
+        return database
+
+    def query(self, expression, instant=None):
+        answer = self.get("/api/v1/query", query=expression, **({"time": f"{instant:.3f}"} if instant else {})).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]["result"]
+
+    def scrapes(self, since):
+        result = self.query('up{job="demo"}[5m]')
+        return [instant for instant, _ in result[0]["values"] if instant > since] if result else []
+
+    def stored(self, instant):
+        found = {}
+        # A range of a second, because an instant query would answer with older samples too.
+        for series in self.query('{job="demo"}[1s]', instant):
+            at = [value for stamp, value in series["values"] if abs(stamp - instant) < 0.0005]
+            if at:
+                assert len(at) == 1, series
+                found[identity(series["metric"])] = float(at[0])
+        return found
+
+    def types(self):
+        """The type of every family as the metadata API tells it."""
+        answer = self.get("/api/v1/targets/metadata", match_target='{job="demo"}').json()
+        return {row["metric"]: row["type"] for row in answer["data"]}
+
+    def target(self):
+        return self.get("/api/v1/targets").json()["data"]["activeTargets"][0]
+
+
+class VictoriaMetrics(Database):
+    accept = TEXT
+
+    @classmethod
+    def start(cls, stage, name, binary, demo_port):
+        port, folder = free_port(), stage.scratch(name.replace(" ", "-"))
+        (folder / "scrape.yml").write_text(SCRAPE_CONFIG.format(port=demo_port))
+        process = stage.start(
+            name, binary, f"-promscrape.config={folder}/scrape.yml", f"-storageDataPath={folder}/data",
+            f"-httpListenAddr=127.0.0.1:{port}", "-retentionPeriod=1d", "-memory.allowedBytes=256MB",
+        )  # fmt: skip
+        database = cls(name, port, process)
+        return database
+
+    def export(self, selector, start, end):
+        """Raw samples: queries would shift and fill them."""
+        self.get("/internal/force_flush")
+        answer = self.get("/api/v1/export", **{"match[]": selector, "start": f"{start:.3f}", "end": f"{end:.3f}"})
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+    def scrapes(self, since):
+        series = self.export('up{job="demo"}', time.time() - 300, time.time())
+        return [stamp / 1000 for stamp in series[0]["timestamps"] if stamp / 1000 > since] if series else []
+
+    def stored(self, instant):
+        found = {}
+        for series in self.export('{job="demo"}', instant, instant):
+            # null is the marker of a series that has just ended.
+            at = [
+                value
+                for stamp, value in zip(series["timestamps"], series["values"], strict=True)
+                if stamp == round(instant * 1000) and value is not None
+            ]
+            if at:
+                assert len(at) == 1, series
+                found[identity(series["metric"])] = float(at[0])
+        return found
+
+
+def identity(metric):
+    labels = {name: value for name, value in metric.items() if name not in ("__name__", "job", "instance")}
+    return metric["__name__"], frozenset(labels.items())
+
+
+def is_ours(key):
+    return not (key[0] == "up" or key[0].startswith("scrape_"))
+
+
+def fetch_page(demo_port, accept):
+    answer = fetch(demo_port, "/metrics", accept)
+    assert answer.status == 200, f"status {answer.status}"
+    return Page(answer.body.decode())
+
+
+def compare_with_page(database, demo_port):
+    """Finds a scrape between two pages with the same series, and asserts that it stored exactly those.
+
+    The demo lives: partitions come and go between two fetches. Series that stand on one of the two pages only may be
+    stored or not; nothing else may be missing or be there. A page that stands still is preferred, and tried for.
+    """
+    faults = []
+    for _ in range(10):
+        asked = time.time()
+        before = fetch_page(demo_port, database.accept)
+        # The stamp of a scrape may be moved by 2 ms to keep intervals even.
+        instant = database.wait_for_scrapes(1, since=asked + 0.25)[0]
+        after = fetch_page(demo_port, database.accept)
+        everything = database.stored(instant)
+        ours = {key: value for key, value in everything.items() if is_ours(key)}
+        both, either = before.label_sets() & after.label_sets(), before.label_sets() | after.label_sets()
+        fault = judge(everything, ours, both, either, before, after)
+        if not fault:
+            quiet = (
+                "the page stood still"
+                if both == either
+                else f"{len(either - both)} of {len(either)} series came or went"
+            )
+            return f"{len(ours)} series stored, {quiet}"
+        faults.append(fault)
+    raise AssertionError("in ten scrapes none fits:\n" + "\n".join(faults))
+
+
+def judge(everything, ours, both, either, before, after):
+    """What is wrong with one scrape, or None."""
+    if missing := both - ours.keys():
+        return f"{len(missing)} series were not stored: {sorted(map(str, missing))[:3]}"
+    if strange := ours.keys() - either:
+        return f"{len(strange)} series were stored that the page does not have: {sorted(map(str, strange))[:3]}"
+    if everything[("up", frozenset())] != 1:
+        return "up is not 1"
+    # Counted by the database before it drops anything, so a series that stands twice makes it larger.
+    scraped = everything[("scrape_samples_scraped", frozenset())]
+    if scraped != len(ours):
+        return f"{scraped:.0f} samples were scraped, {len(ours)} series stored"
+    if both == either and scraped != len(before.samples):
+        return f"{scraped:.0f} samples were scraped, the page has {len(before.samples)} sample lines"
+    left, right = (
+        {(sample.name, sample.labels): float(sample.value) for sample in page.samples if sample.name.endswith(STEADY)}
+        for page in (before, after)
+    )
+    changed = [(key, value, ours[key]) for key, value in left.items() if right.get(key) == value and ours[key] != value]
+    if changed:
+        return f"values differ: {changed[:3]}"
+    return None
+
+
+def expected_types(page):
+    """What each family must be in Prometheus, told by the names of the samples alone."""
+    types = {}
+    histograms = {name for name, kind in page.types.items() if kind == "histogram"}
+    for sample in page.samples:
+        name = sample.name
+        stem = name.rsplit("_", 1)[0]
+        if name.endswith("_total"):
+            types[stem] = "counter"
+        elif name.endswith("_info"):
+            types[stem] = "info"
+        elif stem in histograms:
+            types[stem] = "histogram"
+        else:
+            types[name] = "gauge"
+    return types
+
+
+def check_prometheus(tally, database, demo_port):
+    with tally.check(f"{database.name}: the metadata has the types of the contract"):
+        wanted = expected_types(fetch_page(demo_port, OPENMETRICS))
+        assert {"counter", "info", "gauge", "histogram"} <= set(wanted.values()), set(wanted.values())
+        stored = database.types()
+        wrong = {name: (kind, stored.get(name)) for name, kind in wanted.items() if stored.get(name) != kind}
+        assert not wrong, f"name: (contract, stored) {wrong}"
+
+    with tally.check(f"{database.name}: the target is up and no scrape had an error"):
+        target = database.target()
+        assert (target["health"], target["lastError"]) == ("up", ""), target
+
+    with tally.check(f"{database.name}: no sample was dropped as duplicate, out of order or out of bounds"):
+        own = Page(fetch(database.port, "/metrics").body.decode())
+        for reason in ("duplicate_timestamp", "out_of_order", "out_of_bounds"):
+            (sample,) = own.named(f"prometheus_target_scrapes_sample_{reason}_total")
+            assert float(sample.value) == 0, sample
+
+
+def demo_scrape(tally, exporter, parts):
+    """The demo, scraped by real databases"""
+    with Stage() as stage:
+        demo, demo_port = start_demo(stage, exporter)
+        databases = []
+        for kind, binary in ((Prometheus, "prometheus"), (VictoriaMetrics, "victoria-metrics")):
+            for _, version, path in parts_with(parts, binary):
+                databases.append(kind.start(stage, f"{kind.__name__} {version}", path, demo_port))
+        for database in databases:
+            with tally.check(f"{database.name} scrapes twice, and up is 1"):
+                last = database.wait_for_scrapes(2)[-1]
+                assert database.stored(last)[("up", frozenset())] == 1, database.process.said()
+        for database in databases:
+            with tally.check(f"{database.name}: every sample of the page is stored, none twice, none else"):
+                print(f"        {compare_with_page(database, demo_port)}", flush=True)
+            if isinstance(database, Prometheus):
+                check_prometheus(tally, database, demo_port)
+        with tally.check("the demo outlives its scrapers"):
+            demo.ensure_alive()
+            assert fetch(demo_port, "/-/healthy").status == 200
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__.splitlines()[0], demo_scrape))

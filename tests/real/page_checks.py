@@ -1,0 +1,319 @@
+#!/usr/bin/env python3
+"""Checks the page of the demo against the format's strict readers, byte by byte, in every encoding.
+
+page_checks.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+"""
+
+import gzip
+import subprocess
+import sys
+import time
+import zlib
+
+from harness import Stage, fetch, main, parts_with, start_demo, wait_until
+from page import Page, moves
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as python_text
+
+OPENMETRICS = "application/openmetrics-text"
+TEXT = "text/plain"
+
+# What each database sends by default, read off the wire, and what it must get.
+ACCEPTS = [
+    (
+        "Prometheus 2.42",
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+        "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+        OPENMETRICS,
+    ),
+    (
+        "Prometheus 2.42 with native histograms",
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,"
+        "application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,"
+        "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+        OPENMETRICS,
+    ),
+    (
+        "Prometheus 2.53",
+        "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+        "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        OPENMETRICS,
+    ),
+    (
+        "Prometheus 3.5",
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+        "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+        "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        OPENMETRICS,
+    ),
+    (
+        "Prometheus 3.5 with legacy names",
+        "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.6,"
+        "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=underscores;q=0.4,"
+        "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        OPENMETRICS,
+    ),
+    ("VictoriaMetrics", "text/plain;version=0.0.4;q=1,*/*;q=0.1", TEXT),
+    ("curl", "*/*", TEXT),
+    ("a client that says nothing", None, TEXT),
+    ("a client that wants only what nobody has", "application/json", TEXT),
+]
+
+ASK_OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
+ASK_TEXT = {"Accept": "text/plain; version=0.0.4"}
+
+PROGRESS_STATES = {"Invalid", "Accepted", "BackupInProgress", "Success", "Failure", "Timeout", "Unknown"}
+STATESETS = {
+    "servicefabric_backup_progress_state": PROGRESS_STATES,
+    "servicefabric_backup_protection_state": {
+        "Unknown", "Stuck", "Unprotected", "Suspended", "NeverBackedUp", "Overdue", "Failing", "Pending", "Protected",
+    },
+    "servicefabric_backup_restore_state": {
+        "Invalid", "Accepted", "RestoreInProgress", "SecondariesInProgress", "Success", "Failure", "Timeout", "Unknown",
+    },
+}  # fmt: skip
+
+
+def body(port, headers):
+    answer = fetch(port, "/metrics", headers)
+    assert answer.status == 200, f"status {answer.status}"
+    return answer.body.decode("utf-8")
+
+
+def same_snapshot(port, *asked):
+    """Bodies for several sets of headers that show one snapshot: the demo goes on living, so ask until they do."""
+
+    def attempt():
+        bodies = [fetch(port, "/metrics", headers).body for headers in (*asked, asked[0])]
+        first, last = standing(plain(bodies[0])), standing(plain(bodies[-1]))
+        return bodies[:-1] if first == last else None
+
+    return wait_until("two equal pages in a row", attempt, seconds=60)
+
+
+def plain(answered):
+    return (gzip.decompress(answered) if answered[:2] == b"\x1f\x8b" else answered).decode("utf-8")
+
+
+def standing(text):
+    """What must not differ between two renderings of one snapshot: every series in order, and the values that stand."""
+    return [(sample.series, None if moves(sample.name) else sample.value) for sample in Page(text).samples]
+
+
+def difference(left, right):
+    for number, pair in enumerate(zip(left, right, strict=False)):
+        if pair[0] != pair[1]:
+            return f"sample {number}: {pair[0]} / {pair[1]}"
+    return f"{len(left)} / {len(right)} samples"
+
+
+def single_stream(compressed):
+    """Decodes the first gzip member only; what simple decoders take for the whole."""
+    decoder = zlib.decompressobj(wbits=31)
+    decoded = decoder.decompress(compressed) + decoder.flush()
+    assert decoder.eof, "the gzip stream is not ended"
+    assert decoder.unused_data == b"", f"{len(decoder.unused_data)} bytes follow the first gzip member"
+    return decoded
+
+
+def check_readers(tally, port, parts):
+    text, openmetrics = (answered.decode() for answered in same_snapshot(port, ASK_TEXT, ASK_OPENMETRICS))
+
+    for suite, version, promtool in parts_with(parts, "promtool"):
+        with tally.check(f"promtool {version} ({suite}) has nothing to say about the text"):
+            lint = subprocess.run(
+                [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60
+            )
+            said = lint.stdout + lint.stderr
+            assert lint.returncode == 0 and not said, f"exit {lint.returncode}:\n{said}"
+
+    with tally.check("the strict Python parser takes the OpenMetrics page, sample for sample"):
+        read = sum(len(family.samples) for family in strict_openmetrics(openmetrics))
+        written = len(Page(openmetrics).samples)
+        assert read == written and written, f"{read} read of {written}"
+
+    with tally.check("the Python text parser takes the text, sample for sample"):
+        read = sum(len(family.samples) for family in python_text(text))
+        written = len(Page(text).samples)
+        assert read == written and written, f"{read} read of {written}"
+
+    with tally.check("the sample lines are the same in both formats, in the same order"):
+        left, right = standing(text), standing(openmetrics)
+        assert left == right, difference(left, right)
+
+    with tally.check("OpenMetrics ends in # EOF, text does not"):
+        assert Page(openmetrics).ended and not Page(text).ended and "# EOF" not in text
+
+    with tally.check("no series stands twice"):
+        for page in (Page(text), Page(openmetrics)):
+            assert not page.duplicates(), page.duplicates()[:5]
+
+    with tally.check("no line of the text is said of a type that text does not know"):
+        odd = {name: kind for name, kind in Page(text).types.items() if kind not in ("counter", "gauge", "histogram")}
+        assert not odd, odd
+
+    with tally.check("every sample of either format belongs to a family with a TYPE and a HELP"):
+        for page in (Page(text), Page(openmetrics)):
+            for sample in page.samples:
+                family = family_of(sample.name, page)
+                assert family and page.helps.get(family), f"{sample.name} has no family or no help"
+
+
+def family_of(name, page):
+    candidates = [name]
+    for suffix in ("_total", "_info", "_bucket", "_count", "_sum"):
+        if name.endswith(suffix):
+            candidates.append(name[: -len(suffix)])
+    return next((candidate for candidate in candidates if candidate in page.types), None)
+
+
+def check_encodings(tally, port):
+    for name, ask in (("text", ASK_TEXT), ("OpenMetrics", ASK_OPENMETRICS)):
+        with tally.check(f"{name}: gzip is one member, and holds the page"):
+            identity, compressed = same_snapshot(port, ask, {**ask, "Accept-Encoding": "gzip"})
+            assert compressed[:2] == b"\x1f\x8b", "gzip was asked for and not given"
+            unpacked = single_stream(compressed).decode()
+            left, right = standing(identity.decode()), standing(unpacked)
+            assert left == right, difference(left, right)
+            # Header lines too: all that is not a sample.
+            comments = [
+                [line for line in page.split("\n") if line.startswith("#")] for page in (identity.decode(), unpacked)
+            ]
+            assert comments[0] == comments[1], "header lines differ"
+            assert len(compressed) < len(identity) / 3, f"{len(identity)} bytes became {len(compressed)}"
+
+    with tally.check("gzip(1) itself finds no fault in the compressed page"):
+        compressed = fetch(port, "/metrics", {"Accept-Encoding": "gzip"}).body
+        test = subprocess.run(["gzip", "--test", "--verbose"], input=compressed, capture_output=True, timeout=60)
+        assert test.returncode == 0, test.stderr.decode()
+
+    for accepted, coded in (("gzip", "gzip"), ("identity", None), ("gzip;q=0", None), ("br, zstd", None), (None, None)):
+        with tally.check(f"Accept-Encoding {accepted!r} gets {coded or 'identity'}"):
+            answer = fetch(port, "/metrics", {"Accept-Encoding": accepted} if accepted else {})
+            assert answer.status == 200
+            assert answer.headers["Content-Encoding"] == coded, (
+                f"Content-Encoding: {answer.headers['Content-Encoding']}"
+            )
+            assert (answer.body[:2] == b"\x1f\x8b") == (coded == "gzip")
+
+    for headers in ({}, ASK_OPENMETRICS, {"Accept-Encoding": "gzip"}):
+        with tally.check(f"HEAD with {headers or 'no headers'} is GET without the body"):
+            head, get = fetch(port, "/metrics", headers, method="HEAD"), fetch(port, "/metrics", headers)
+            assert (head.status, head.body) == (200, b""), f"{head.status}, {len(head.body)} bytes"
+            for header in ("Content-Type", "Content-Encoding", "Vary"):
+                assert head.headers[header] == get.headers[header], (
+                    f"{header}: {head.headers[header]} / {get.headers[header]}"
+                )
+
+
+def check_negotiation(tally, port):
+    for who, accept, expected in ACCEPTS:
+        with tally.check(f"{who} gets {expected}"):
+            answer = fetch(port, "/metrics", {"Accept": accept} if accept else {})
+            media, *parameters = (part.strip() for part in answer.headers["Content-Type"].split(";"))
+            assert (answer.status, media) == (200, expected), f"{answer.status} {answer.headers['Content-Type']}"
+            version = "version=1.0.0" if expected == OPENMETRICS else "version=0.0.4"
+            assert version in parameters and "charset=utf-8" in parameters, answer.headers["Content-Type"]
+            assert Page(answer.body.decode()).ended == (expected == OPENMETRICS)
+
+
+def check_values(tally, port):
+    asked_at = time.time()
+    page = Page(body(port, ASK_TEXT))
+    answered_at = time.time()
+
+    with tally.check("nothing unknown is written as NaN or as an infinity"):
+        odd = [sample for sample in page.samples if sample.value.lower().lstrip("+-") in ("nan", "inf", "infinity")]
+        assert not odd, odd[:5]
+
+    with tally.check("no time is a sentinel: not year 1, not 1601, not 1970, not far ahead"):
+        # Service Fabric is of 2015; a due time may lie as far ahead as a schedule is long.
+        first, last = 1_420_000_000, answered_at + 400 * 86_400
+        times = [sample for sample in page.samples if sample.name.endswith("_timestamp_seconds")]
+        assert times, "no timestamps at all"
+        odd = [sample for sample in times if not first < float(sample.value) < last]
+        assert not odd, odd[:5]
+
+    for what in ("progress", "last_success"):
+        with tally.check(f"the {what} age is the time of the scrape minus the timestamp, in whole seconds"):
+            stamps, ages = (
+                {sample.labels: float(sample.value) for sample in page.named(f"servicefabric_backup_{what}_{unit}")}
+                for unit in ("timestamp_seconds", "age_seconds")
+            )
+            assert stamps and stamps.keys() == ages.keys(), f"{len(stamps)} timestamps, {len(ages)} ages"
+            for labels, age in ages.items():
+                assert age == int(age), f"{age} of {labels}"
+                assert asked_at - 1.001 <= age + stamps[labels] <= answered_at + 0.001, (
+                    f"{labels}: {stamps[labels]} + {age}"
+                )
+
+    for family, states in STATESETS.items():
+        with tally.check(f"{family} has exactly one state that is 1, of the states it may have"):
+            check_stateset(page.named(family), states)
+
+    with tally.check("every partition has its info and its protection state, under one set of labels"):
+        known = {identity(sample) for sample in page.named("servicefabric_backup_partition_info")}
+        assert known, "no partitions"
+        judged = {identity(sample) for sample in page.named("servicefabric_backup_protection_state")}
+        assert known == judged, sorted(known ^ judged)[:5]
+        for sample in page.samples:
+            if dict(sample.labels).get("partition_id"):
+                assert identity(sample) in known, f"{sample} is of a partition without info"
+                partition = dict(sample.labels)["partition_id"]
+                assert partition == partition.lower(), f"{partition} is not in lower case"
+
+
+def identity(sample):
+    labels = dict(sample.labels)
+    return tuple(labels.get(name, "") for name in ("cluster_name", "application_name", "service_name", "partition_id"))
+
+
+def check_stateset(samples, states):
+    assert samples, "no samples"
+    ones, seen = {}, {}
+    for sample in samples:
+        state = dict(sample.labels)["state"]
+        assert state in states, f"{state} is not one of its states"
+        assert sample.value in ("0", "1", "0.0", "1.0"), f"{sample.value} of {sample.labels}"
+        ones[identity(sample)] = ones.get(identity(sample), 0) + int(float(sample.value))
+        seen.setdefault(identity(sample), set()).add(state)
+    odd = {key: count for key, count in ones.items() if count != 1}
+    assert not odd, f"states that are 1: {list(odd.items())[:3]}"
+    partial = {key: found for key, found in seen.items() if found != states}
+    assert not partial, f"states are missing: {list(partial.items())[:3]}"
+
+
+def check_states_are_shown(tally, port, started):
+    with tally.check("within two minutes the demo has shown every state of a requested backup"):
+        missing = set(PROGRESS_STATES)
+
+        def shown():
+            for sample in Page(body(port, ASK_TEXT)).named("servicefabric_backup_progress_state"):
+                if float(sample.value) == 1:
+                    missing.discard(dict(sample.labels)["state"])
+            return not missing
+
+        try:
+            wait_until("all states", shown, seconds=max(1, started + 120 - time.monotonic()), pause=0.5)
+        except AssertionError as fault:
+            raise AssertionError(f"never shown: {sorted(missing)}") from fault
+        print(f"        all shown {time.monotonic() - started:.0f} s after the start", flush=True)
+
+
+def page_checks(tally, exporter, parts):
+    """The page of the demo, read by promtool and the Python parsers"""
+    with Stage() as stage:
+        started = time.monotonic()
+        demo, port = start_demo(stage, exporter)
+        check_readers(tally, port, parts)
+        check_encodings(tally, port)
+        check_negotiation(tally, port)
+        check_values(tally, port)
+        check_states_are_shown(tally, port, started)
+        with tally.check("the demo drains and ends with 0 on SIGTERM"):
+            code = demo.stop()
+            assert code == 0, f"exit code {code}:\n{demo.said()}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__.splitlines()[0], page_checks))

@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Runs every test against real parts and prints one tally, alone on the last line.
+
+run.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+"""
+
+import sys
+
+from demo_scrape import demo_scrape
+from harness import main
+from microsoft_client import microsoft_client
+from page_checks import page_checks
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__.splitlines()[0], microsoft_client, page_checks, demo_scrape))
