@@ -34,7 +34,7 @@ const SERVICES_PER_APPLICATION: u32 = 3;
 pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.context("cannot open a port for the simulated gateway")?;
-    let simulator = start(listener, simulated, true)?;
+    let simulator = start(listener, simulated)?;
     let endpoint = simulator.url();
     info!(
         endpoint,
@@ -73,7 +73,7 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
 pub async fn simulate(arguments: &Arguments, simulated: &Simulated) -> anyhow::Result<()> {
     let mut simulators = Vec::new();
     for listener in run::bind(&arguments.listen_addresses)? {
-        let simulator = start(listener, simulated, false)?;
+        let simulator = start(listener, simulated)?;
         let url = simulator.url();
         info!(url, "A simulated gateway answers at {url}.");
         simulators.push(simulator);
@@ -81,13 +81,9 @@ pub async fn simulate(arguments: &Arguments, simulated: &Simulated) -> anyhow::R
     run::until_stopped().await
 }
 
-/// Starts a gateway whose estate is older than its history. One that is `alive` requests backups
-/// by itself; otherwise all that happens is what clients request.
-fn start(
-    listener: TcpListener,
-    simulated: &Simulated,
-    alive: bool,
-) -> anyhow::Result<Arc<Simulator>> {
+/// Starts a gateway whose estate is older than its history, and in which backups are requested
+/// all the time.
+fn start(listener: TcpListener, simulated: &Simulated) -> anyhow::Result<Arc<Simulator>> {
     let now = clock::now();
     let per_application = SERVICES_PER_APPLICATION * PARTITIONS_PER_SERVICE;
     let shape = Shape {
@@ -97,11 +93,9 @@ fn start(
         partitions_per_service: PARTITIONS_PER_SERVICE as usize,
     };
     let mut estate = Estate::generate(&shape, now - TimeDelta::days(30));
-    let life = alive.then(|| Life::begin(simulated.seed, 1.0, &mut estate, now));
+    let life = Life::begin(simulated.seed, 1.0, &mut estate, now);
     let simulator = Simulator::start(listener, estate, Options::default());
     let simulator = Arc::new(simulator.context("cannot start the simulated gateway")?);
-    if let Some(life) = life {
-        tokio::spawn(live(Arc::clone(&simulator), life, CancellationToken::new()));
-    }
+    tokio::spawn(live(Arc::clone(&simulator), life, CancellationToken::new()));
     Ok(simulator)
 }

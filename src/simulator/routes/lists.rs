@@ -19,7 +19,7 @@ use crate::simulator::estate::{
 use crate::simulator::{PartitionEpoch, TokenEnd};
 
 /// Between the list a token belongs to and the last item shown.
-const MARK: char = '#';
+const MARK: char = '|';
 
 /// Whether a list comes to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
