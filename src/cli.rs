@@ -6,7 +6,8 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::inventory::Shard;
 use crate::logging::{Format, Level};
@@ -66,6 +67,8 @@ pub struct Arguments {
     #[arg(
         long = "web.enable-lifecycle",
         env = "SFBE_WEB_ENABLE_LIFECYCLE",
+        action = ArgAction::SetTrue,
+        value_parser = BoolishValueParser::new(),
         global = true
     )]
     pub enable_lifecycle: bool,
