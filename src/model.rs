@@ -4,10 +4,16 @@
 //! the wire (year 1, zero GUID, negative log sequence numbers) have become `None` before they
 //! arrive here.
 
+mod protection;
+
 use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+pub use protection::{
+    BackupHealth, BackupKind, Configuration, Entity, Level, ListedBackup, PeriodicAttempt, Policy,
+    RestoreProgress, RestoreState, Schedule, Word,
+};
 use uuid::Uuid;
 
 /// Identity of a partition: a GUID, unique over all clusters, never reused.

@@ -1,0 +1,226 @@
+//! What protects a partition: policies, schedules, where they apply, what they left behind.
+//!
+//! Values only, as everywhere in the model. Secrets of a storage never get here: of a storage
+//! only its kind is kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveTime, Utc, Weekday};
+use uuid::Uuid;
+
+use super::{Epoch, Name, PartitionId};
+
+/// A word of the cluster fit to be a label value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Word(Arc<str>);
+
+impl Word {
+    /// What a word is called that is not fit to be a label value.
+    pub const OTHER: &'static str = "other";
+
+    /// Longest word taken as it is, in bytes.
+    const MAX_LENGTH: usize = 80;
+
+    /// Anything but ASCII letters, digits and `_`, or more than 80 of them, is `other`.
+    pub fn new(text: &str) -> Self {
+        let fits = !text.is_empty()
+            && text.len() <= Self::MAX_LENGTH
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        Self(Arc::from(if fits { text } else { Self::OTHER }))
+    }
+
+    /// The label value.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A backup policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name, unique in the cluster.
+    pub name: Name,
+    /// When backups are taken; `None` for a kind of schedule that this version does not know.
+    pub schedule: Option<Schedule>,
+    /// Kind of the storage (`StorageKind`): `AzureBlobStore`, `FileShare`, …
+    pub storage: Word,
+    /// Whether the newest backup is restored by itself after a data loss.
+    pub auto_restore: bool,
+    /// Most incremental backups between two full ones.
+    pub max_incrementals: Option<u32>,
+    /// How long backups are kept; `None` for ever.
+    pub retention: Option<Duration>,
+}
+
+/// When a policy takes backups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// So long after the end of the last one.
+    Frequency(Duration),
+    /// At these times of every day, UTC. Sorted, distinct, at least one.
+    Daily(Vec<NaiveTime>),
+    /// At these times of these days of every week, UTC. Both sorted from Monday, distinct, at
+    /// least one.
+    Weekly(Vec<Weekday>, Vec<NaiveTime>),
+}
+
+/// Where a policy or a suspension was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// At the application.
+    Application,
+    /// At the service.
+    Service,
+    /// At the partition itself.
+    Partition,
+}
+
+impl Level {
+    /// The word used on the wire and in labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Application => "Application",
+            Self::Service => "Service",
+            Self::Partition => "Partition",
+        }
+    }
+}
+
+/// Something that can be protected.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entity {
+    /// Everything in an application.
+    Application(Name),
+    /// Everything in a service.
+    Service(Name),
+    /// One partition.
+    Partition(PartitionId),
+}
+
+/// One line of a backup configuration: what was set at an entity, or came down to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// What it is about.
+    pub entity: Entity,
+    /// The policy that applies to the entity.
+    pub policy: Option<Name>,
+    /// Where that policy was set.
+    pub policy_from: Option<Level>,
+    /// Where protection was suspended, if it is suspended here.
+    pub suspended_at: Option<Level>,
+}
+
+/// The last attempt of a periodic backup, as the replica reported it to the health store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeriodicAttempt {
+    /// Whether it ended well.
+    pub succeeded: bool,
+    /// When it ended (`SourceUtcTimestamp`).
+    pub ended: DateTime<Utc>,
+}
+
+/// What the health of a partition says of its backups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupHealth {
+    /// The last periodic attempt; `None` without protection, while suspended, and before the
+    /// first attempt.
+    pub attempt: Option<PeriodicAttempt>,
+    /// Whether somebody else reports on backups: a runtime that this version does not know.
+    pub unknown_reporter: bool,
+}
+
+/// A backup in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedBackup {
+    /// Whose it is; that partition may be gone.
+    pub partition: PartitionId,
+    /// Its id.
+    pub backup_id: Option<Uuid>,
+    /// Id of the full backup that its chain starts with.
+    pub chain_id: Option<Uuid>,
+    /// Whether it is one of all data.
+    pub kind: BackupKind,
+    /// Moment of the snapshot (`CreationTimeUtc`).
+    pub created: Option<DateTime<Utc>>,
+    /// Epoch of the last record in it.
+    pub epoch: Option<Epoch>,
+    /// Log sequence number of the last record in it; `None` when negative: such an item cannot be
+    /// restored.
+    pub lsn: Option<u64>,
+}
+
+/// What a backup holds (`BackupType`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackupKind {
+    /// All data.
+    Full,
+    /// What changed since the one before it in its chain.
+    Incremental,
+    /// A word this version does not know.
+    Unknown,
+}
+
+/// The record of the last restore: `RestoreProgressInfo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoreProgress {
+    /// Where it stands.
+    pub state: RestoreState,
+    /// `TimeStampUtc`; `None` for the year-1 sentinel.
+    pub timestamp: Option<DateTime<Utc>>,
+}
+
+/// State of the last restore (`RestoreState`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreState {
+    /// The zero value of the service; should never be seen.
+    Invalid,
+    /// The request is queued.
+    Accepted,
+    /// The primary replica restores.
+    RestoreInProgress,
+    /// The primary is restored, its secondaries are not yet.
+    SecondariesInProgress,
+    /// The partition is restored.
+    Success,
+    /// It failed.
+    Failure,
+    /// It did not end in time.
+    Timeout,
+    /// A word this version does not know.
+    Unknown,
+}
+
+impl RestoreState {
+    /// Every state, in the order of the metric contract.
+    pub const ALL: [Self; 8] = [
+        Self::Invalid,
+        Self::Accepted,
+        Self::RestoreInProgress,
+        Self::SecondariesInProgress,
+        Self::Success,
+        Self::Failure,
+        Self::Timeout,
+        Self::Unknown,
+    ];
+
+    /// Takes the word of the wire; one this version does not know is `Unknown`.
+    pub fn from_word(word: &str) -> Self {
+        let named = Self::ALL.into_iter().find(|state| state.as_str() == word);
+        named.unwrap_or(Self::Unknown)
+    }
+
+    /// The word used on the wire and in labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Invalid => "Invalid",
+            Self::Accepted => "Accepted",
+            Self::RestoreInProgress => "RestoreInProgress",
+            Self::SecondariesInProgress => "SecondariesInProgress",
+            Self::Success => "Success",
+            Self::Failure => "Failure",
+            Self::Timeout => "Timeout",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
