@@ -40,6 +40,7 @@ pub mod logging;
 pub mod model;
 pub mod poller;
 pub mod run;
+pub mod schedule;
 pub mod server;
 pub mod simulator;
 pub mod snapshot;

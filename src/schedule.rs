@@ -1,0 +1,180 @@
+//! When a backup is due: from a schedule and a moment to the next moment.
+//!
+//! Pure arithmetic in UTC, on the clock of the cluster. It knows what a schedule says, not
+//! whether a backup happened; no result is a guess, and what lies beyond the calendar is `None`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, Utc, Weekday};
+
+use crate::model::Schedule;
+
+/// Days in a week.
+const WEEK: u64 = 7;
+
+impl Schedule {
+    /// When the first backup after `moment` is due. For a frequency: one interval later, since
+    /// the next backup is taken so long after the end of the last one, and after enabling,
+    /// resuming or a change of the policy so long after that. Otherwise: the first run time
+    /// later than `moment`.
+    pub fn next(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Frequency(interval) => {
+                moment.checked_add_signed(TimeDelta::from_std(*interval).ok()?)
+            }
+            Self::Daily(times) => next_run(moment, times, |_| true),
+            Self::Weekly(days, times) => next_run(moment, times, |day| days.contains(&day)),
+        }
+    }
+
+    /// The longest time between two due moments.
+    pub fn longest_gap(&self) -> Option<Duration> {
+        let gap = match self {
+            Self::Frequency(interval) => return Some(*interval),
+            Self::Daily(times) => longest_gap(times, &ALL_DAYS),
+            Self::Weekly(days, times) => longest_gap(times, days),
+        };
+        gap?.to_std().ok()
+    }
+
+    /// The label value.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Frequency(_) => "FrequencyBased",
+            Self::Daily(_) => "TimeBasedDaily",
+            Self::Weekly(..) => "TimeBasedWeekly",
+        }
+    }
+}
+
+const ALL_DAYS: [Weekday; 7] = [
+    Weekday::Mon,
+    Weekday::Tue,
+    Weekday::Wed,
+    Weekday::Thu,
+    Weekday::Fri,
+    Weekday::Sat,
+    Weekday::Sun,
+];
+
+/// The first run later than `moment`: today's rest, or one of the days until the same weekday
+/// comes again.
+fn next_run(
+    moment: DateTime<Utc>,
+    times: &[NaiveTime],
+    runs_on: impl Fn(Weekday) -> bool,
+) -> Option<DateTime<Utc>> {
+    (0..=WEEK).find_map(|offset| {
+        let day = moment.date_naive().checked_add_days(Days::new(offset))?;
+        let runs = times.iter().map(|time| day.and_time(*time).and_utc());
+        runs.filter(|run| runs_on(day.weekday()) && *run > moment)
+            .min()
+    })
+}
+
+/// The longest distance between neighbours on the circle of a week.
+fn longest_gap(times: &[NaiveTime], days: &[Weekday]) -> Option<TimeDelta> {
+    let week = TimeDelta::weeks(1);
+    let mut runs: Vec<TimeDelta> = days
+        .iter()
+        .flat_map(|day| times.iter().map(|time| since_monday(*day, *time)))
+        .collect();
+    runs.sort_unstable();
+    let first = *runs.first()?;
+    runs.push(first + week);
+    let gaps = runs.windows(2).map(|pair| match pair {
+        [earlier, later] => *later - *earlier,
+        _ => TimeDelta::zero(),
+    });
+    gaps.max()
+}
+
+fn since_monday(day: Weekday, time: NaiveTime) -> TimeDelta {
+    TimeDelta::days(day.num_days_from_monday().into()) + (time - NaiveTime::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// 2026-11-23 is a Monday.
+    fn at(text: &str) -> DateTime<Utc> {
+        format!("2026-11-{text}Z").parse().unwrap()
+    }
+
+    fn time(text: &str) -> NaiveTime {
+        text.parse().unwrap()
+    }
+
+    fn hours(hours: u64) -> Duration {
+        Duration::from_secs(hours * 3600)
+    }
+
+    #[test]
+    fn a_frequency_is_due_one_interval_later() {
+        let schedule = Schedule::Frequency(Duration::from_secs(600));
+        assert_eq!(schedule.next(at("23T10:00:03")), Some(at("23T10:10:03")));
+        assert_eq!(schedule.longest_gap(), Some(Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn a_daily_schedule_is_due_at_its_next_run_time() {
+        let schedule = Schedule::Daily(vec![time("09:00:00"), time("17:00:00")]);
+        assert_eq!(schedule.next(at("23T08:59:59")), Some(at("23T09:00:00")));
+        assert_eq!(schedule.next(at("23T09:00:00")), Some(at("23T17:00:00")));
+        assert_eq!(schedule.next(at("23T17:00:01")), Some(at("24T09:00:00")));
+        assert_eq!(schedule.longest_gap(), Some(hours(16)));
+        let once = Schedule::Daily(vec![time("00:00:00")]);
+        assert_eq!(once.next(at("23T00:00:00")), Some(at("24T00:00:00")));
+        assert_eq!(once.longest_gap(), Some(hours(24)));
+    }
+
+    #[test]
+    fn a_weekly_schedule_is_due_on_its_next_day() {
+        let workdays = vec![Weekday::Mon, Weekday::Wed, Weekday::Fri];
+        let schedule = Schedule::Weekly(workdays, vec![time("09:00:00"), time("18:00:00")]);
+        assert_eq!(schedule.next(at("23T10:00:00")), Some(at("23T18:00:00")));
+        assert_eq!(schedule.next(at("23T18:00:00")), Some(at("25T09:00:00")));
+        assert_eq!(schedule.next(at("27T18:00:00")), Some(at("30T09:00:00")));
+        // From Friday evening to Monday morning.
+        assert_eq!(schedule.longest_gap(), Some(hours(63)));
+    }
+
+    #[test]
+    fn a_single_weekly_run_is_due_a_week_later() {
+        let schedule = Schedule::Weekly(vec![Weekday::Mon], vec![time("09:00:00")]);
+        assert_eq!(schedule.next(at("23T08:00:00")), Some(at("23T09:00:00")));
+        assert_eq!(schedule.next(at("23T09:00:00")), Some(at("30T09:00:00")));
+        assert_eq!(schedule.longest_gap(), Some(hours(24 * 7)));
+    }
+
+    #[test]
+    fn beyond_the_calendar_nothing_is_due() {
+        let schedule = Schedule::Frequency(Duration::MAX);
+        assert_eq!(schedule.next(at("23T00:00:00")), None);
+        let daily = Schedule::Daily(vec![time("00:00:00")]);
+        assert_eq!(daily.next(DateTime::<Utc>::MAX_UTC), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_due_is_later_but_never_by_more_than_the_longest_gap(
+            seconds in 0_i64..4_000_000_000,
+            minutes in prop::collection::btree_set(0_u32..1440, 1..5),
+            days in prop::collection::btree_set(0_u8..7, 1..8),
+        ) {
+            let moment = DateTime::from_timestamp(seconds, 0).unwrap();
+            let times: Vec<_> = minutes
+                .iter()
+                .map(|minute| NaiveTime::from_hms_opt(minute / 60, minute % 60, 0).unwrap())
+                .collect();
+            let days = days.iter().map(|day| Weekday::try_from(*day).unwrap()).collect();
+            for schedule in [Schedule::Daily(times.clone()), Schedule::Weekly(days, times)] {
+                let due = schedule.next(moment).unwrap();
+                let gap = TimeDelta::from_std(schedule.longest_gap().unwrap()).unwrap();
+                prop_assert!(due > moment && due - moment <= gap);
+            }
+        }
+    }
+}
