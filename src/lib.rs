@@ -39,6 +39,7 @@ pub mod inventory;
 pub mod logging;
 pub mod model;
 pub mod poller;
+pub mod protection;
 pub mod run;
 pub mod schedule;
 pub mod server;

@@ -1,0 +1,343 @@
+//! The verdict: can this partition be restored, and is its backup on time?
+//!
+//! Pure: facts, rules and a moment in, one state out, by a fixed order of questions. It never
+//! says `Protected` or `Overdue` of what it cannot see: a fact that was not read, or was read too
+//! long ago, is no fact. What led to a verdict is told by [`evidence`].
+
+pub mod evidence;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::model::{BackupProgress, BackupState, Level, PeriodicAttempt, Schedule};
+
+/// The verdict on a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protection {
+    /// What is needed to decide was never read, or is too old to be believed.
+    Unknown,
+    /// A requested backup neither ends nor fails.
+    Stuck,
+    /// Nothing says that it should be backed up.
+    Unprotected,
+    /// Somebody has suspended its protection.
+    Suspended,
+    /// No backup is known, and the first one is overdue.
+    NeverBackedUp,
+    /// The next backup is overdue.
+    Overdue,
+    /// The last attempt failed, and the schedule is not broken yet.
+    Failing,
+    /// No backup yet, and the first one is not due yet.
+    Pending,
+    /// It has a backup, and the next one is not due.
+    Protected,
+}
+
+impl Protection {
+    /// Every verdict, in the order in which they are given.
+    pub const ALL: [Self; 9] = [
+        Self::Unknown,
+        Self::Stuck,
+        Self::Unprotected,
+        Self::Suspended,
+        Self::NeverBackedUp,
+        Self::Overdue,
+        Self::Failing,
+        Self::Pending,
+        Self::Protected,
+    ];
+
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "Unknown",
+            Self::Stuck => "Stuck",
+            Self::Unprotected => "Unprotected",
+            Self::Suspended => "Suspended",
+            Self::NeverBackedUp => "NeverBackedUp",
+            Self::Overdue => "Overdue",
+            Self::Failing => "Failing",
+            Self::Pending => "Pending",
+            Self::Protected => "Protected",
+        }
+    }
+}
+
+/// A fact and the moment at which it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    /// What was read.
+    pub value: T,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// What the configuration says of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied<'a> {
+    /// The policy that applies, and where it was set.
+    pub policy: Option<(&'a str, Level)>,
+    /// Where protection is suspended, if it is.
+    pub suspended: Option<Level>,
+}
+
+/// All that the verdict on a partition rests on. `None` is what was never read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'a> {
+    /// What applies to it.
+    pub applied: Option<Read<Applied<'a>>>,
+    /// Schedule of the policy that applies: `None` inside when there is no such policy, or its
+    /// kind of schedule is not known.
+    pub schedule: Option<Read<Option<&'a Schedule>>>,
+    /// The record of the last requested backup.
+    pub progress: Option<Read<Option<&'a BackupProgress>>>,
+    /// Since when that record is as it is.
+    pub record_since: Option<DateTime<Utc>>,
+    /// Whether it was so already when this exporter first looked.
+    pub record_is_baseline: bool,
+    /// The last periodic attempt.
+    pub health: Option<Read<Option<PeriodicAttempt>>>,
+    /// When the backups in the store were last listed.
+    pub listed_at: Option<DateTime<Utc>>,
+    /// The newest proof of a good backup, from whatever source.
+    pub last_success: Option<DateTime<Utc>>,
+    /// When it was first seen that a backup is expected.
+    pub expected_since: Option<DateTime<Utc>>,
+    /// When protection was last seen to begin, to be resumed, or to change its policy.
+    pub changed_at: Option<DateTime<Utc>>,
+}
+
+/// By what the facts are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Older facts are not believed, if they are read in each cycle.
+    pub staleness: TimeDelta,
+    /// Older lists of backups are not believed.
+    pub list_staleness: TimeDelta,
+    /// Grace after the due moment.
+    pub overdue_allowance: TimeDelta,
+    /// The longest that a requested backup may take.
+    pub stuck_after: TimeDelta,
+    /// What is expected where no policy applies.
+    pub expected_interval: Option<TimeDelta>,
+    /// Whether the configuration is read at all.
+    pub reads_configuration: bool,
+}
+
+/// A verdict and what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The verdict.
+    pub state: Protection,
+    /// When the next success is due, allowance not included.
+    pub due: Option<DateTime<Utc>>,
+    /// The first moment at which the same facts may give another verdict.
+    pub holds_until: Option<DateTime<Utc>>,
+}
+
+/// What is expected of a partition.
+enum Expected<'a> {
+    /// Backups by a policy that has this schedule.
+    Policy(&'a Schedule),
+    /// Backups that something else requests.
+    Requests(TimeDelta),
+}
+
+impl Expected<'_> {
+    fn next(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Policy(schedule) => schedule.next(moment),
+            Self::Requests(interval) => moment.checked_add_signed(*interval),
+        }
+    }
+}
+
+/// Judges `facts` by `rules` at `now`.
+pub fn judge(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
+    let case = Case { facts, rules, now };
+    let expected = case.expected();
+    let due = expected.as_ref().and_then(|expected| case.due(expected));
+    let state = case.state(expected.is_some(), due);
+    let is_due_known = !matches!(state, Protection::Unknown | Protection::Suspended);
+    Verdict {
+        state,
+        due: due.filter(|_| is_due_known),
+        holds_until: case.holds_until(due),
+    }
+}
+
+struct Case<'a> {
+    facts: &'a Facts<'a>,
+    rules: &'a Rules,
+    now: DateTime<Utc>,
+}
+
+impl<'a> Case<'a> {
+    /// The first line of the table that holds.
+    fn state(&self, is_expected: bool, due: Option<DateTime<Utc>>) -> Protection {
+        let Some(applied) = self.applied() else {
+            return Protection::Unknown;
+        };
+        if !self.sees_successes() {
+            return Protection::Unknown;
+        }
+        if self.is_stuck() {
+            return Protection::Stuck;
+        }
+        if applied.policy.is_none() && self.rules.expected_interval.is_none() {
+            return Protection::Unprotected;
+        }
+        if applied.suspended.is_some() {
+            return Protection::Suspended;
+        }
+        if !is_expected || !self.sees_expected_successes(applied) {
+            return Protection::Unknown;
+        }
+        let Some(due) = due else {
+            return Protection::Unknown;
+        };
+        let overdue = self.seen_until(applied) > due + self.rules.overdue_allowance;
+        match (self.facts.last_success.is_some(), overdue) {
+            (false, true) => Protection::NeverBackedUp,
+            (true, true) => Protection::Overdue,
+            (_, false) if self.is_failing() => Protection::Failing,
+            (false, false) => Protection::Pending,
+            (true, false) => Protection::Protected,
+        }
+    }
+
+    /// What applies, if that is known. Where the configuration is not read at all and an interval
+    /// is expected, no policy is known to apply.
+    fn applied(&self) -> Option<Applied<'a>> {
+        if !self.rules.reads_configuration && self.rules.expected_interval.is_some() {
+            return Some(Applied::default());
+        }
+        let read = self.facts.applied?;
+        self.is_fresh(read.at).then_some(read.value)
+    }
+
+    fn expected(&self) -> Option<Expected<'a>> {
+        if self.applied()?.policy.is_none() {
+            return self.rules.expected_interval.map(Expected::Requests);
+        }
+        let schedule = self.facts.schedule.filter(|read| self.is_fresh(read.at))?;
+        schedule.value.map(Expected::Policy)
+    }
+
+    /// One interval, or the first run, after the last success; where there is none, after a
+    /// backup was first expected. Protection that began, was resumed or got another policy
+    /// starts its timers anew.
+    fn due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
+        let from = self.facts.last_success.or(self.facts.expected_since)?;
+        let after_change = self.facts.changed_at.and_then(|at| expected.next(at));
+        expected.next(from).max(after_change)
+    }
+
+    fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
+        self.now - read_at < self.rules.staleness
+    }
+
+    fn sees_progress(&self) -> bool {
+        self.facts
+            .progress
+            .is_some_and(|read| self.is_fresh(read.at))
+    }
+
+    fn sees_health(&self) -> bool {
+        self.facts.health.is_some_and(|read| self.is_fresh(read.at))
+    }
+
+    fn sees_list(&self) -> bool {
+        let believed = |at| self.now - at < self.rules.list_staleness;
+        self.facts.listed_at.is_some_and(believed)
+    }
+
+    fn sees_successes(&self) -> bool {
+        self.sees_progress() || self.sees_health() || self.sees_list()
+    }
+
+    /// Whether the successes that are expected would be seen: those of a policy never show in
+    /// the record of requests, those of requests nowhere else.
+    fn sees_expected_successes(&self, applied: Applied<'_>) -> bool {
+        match applied.policy {
+            Some(_) => self.sees_health() || self.sees_list(),
+            None => self.sees_progress(),
+        }
+    }
+
+    /// The moment up to which a success would have been seen. A list is read rarely: until the
+    /// next one, what happened since is not known, and its absence proves nothing.
+    fn seen_until(&self, applied: Applied<'_>) -> DateTime<Utc> {
+        match self.facts.listed_at {
+            Some(listed_at) if applied.policy.is_some() && !self.sees_health() => listed_at,
+            _ => self.now,
+        }
+    }
+
+    fn record(&self) -> Option<&'a BackupProgress> {
+        let read = self.facts.progress.filter(|read| self.is_fresh(read.at))?;
+        read.value
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.running_since()
+            .is_some_and(|since| self.now - since > self.rules.stuck_after)
+    }
+
+    fn running_since(&self) -> Option<DateTime<Utc>> {
+        let running = [BackupState::Accepted, BackupState::BackupInProgress];
+        let record = self.record()?;
+        self.facts
+            .record_since
+            .filter(|_| running.contains(&record.state))
+    }
+
+    /// Whether the last attempt, of whichever kind, did not succeed.
+    fn is_failing(&self) -> bool {
+        let health = self.facts.health.filter(|read| self.is_fresh(read.at));
+        let periodic = health.and_then(|read| read.value);
+        let failed_at = periodic
+            .filter(|attempt| !attempt.succeeded)
+            .map(|attempt| attempt.ended);
+        let request = self.request_failed_since();
+        let later_attempt = periodic.map(|attempt| attempt.ended);
+        let request = request.filter(|since| later_attempt.is_none_or(|ended| ended < *since));
+        let last_failure = failed_at.max(request);
+        last_failure > self.facts.last_success
+    }
+
+    /// Since when the last request counts as failed. What had failed before this exporter first
+    /// looked has no known time: it counts only where no success is known.
+    fn request_failed_since(&self) -> Option<DateTime<Utc>> {
+        let failed = [BackupState::Failure, BackupState::Timeout];
+        let record = self.record()?;
+        let counts = !self.facts.record_is_baseline || self.facts.last_success.is_none();
+        let since = self.facts.record_since?;
+        (failed.contains(&record.state) && counts).then_some(since)
+    }
+
+    /// The first of all moments to come at which a comparison above turns.
+    fn holds_until(&self, due: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+        let (facts, rules) = (self.facts, self.rules);
+        // "Later than" turns just behind its moment.
+        let behind = |moment: DateTime<Utc>| moment + TimeDelta::nanoseconds(1);
+        let turns = [
+            facts.applied.map(|read| read.at + rules.staleness),
+            facts.schedule.map(|read| read.at + rules.staleness),
+            facts.progress.map(|read| read.at + rules.staleness),
+            facts.health.map(|read| read.at + rules.staleness),
+            facts.listed_at.map(|at| at + rules.list_staleness),
+            self.running_since()
+                .map(|since| behind(since + rules.stuck_after)),
+            due.map(|due| behind(due + rules.overdue_allowance)),
+        ];
+        turns
+            .into_iter()
+            .flatten()
+            .filter(|turn| *turn > self.now)
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! Why a verdict is what it is: each fact, its value, where it comes from and how old it is.
+//!
+//! For people, in the words of Service Fabric. Shows every fact that the verdict may rest on,
+//! also those that are missing, because a missing fact is what makes `Unknown`.
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::Serialize;
+
+use super::{Facts, Read, Rules, judge};
+use crate::model::{Level, Schedule};
+
+/// One fact behind a verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// What it is about.
+    pub fact: &'static str,
+    /// What is known; `null` when nothing is.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub source: &'static str,
+    /// Seconds since it was read; `null` when it was never read, or follows from other facts.
+    pub age_seconds: Option<i64>,
+}
+
+/// The facts behind the verdict on `facts` at `now`.
+pub fn evidence(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Vec<Evidence> {
+    let due = judge(facts, rules, now).due.map(rfc3339);
+    let allowance = Some(seconds(rules.overdue_allowance));
+    let expected = rules.expected_interval.map(seconds);
+    let listed = facts.listed_at.map(|at| Read { value: (), at });
+    let schedule = facts.schedule.and_then(|read| read.value).map(describe);
+    let success = facts.last_success.map(rfc3339);
+    let [policy, suspended] = configuration(facts);
+    let applied = age(facts.applied, now);
+    let rows = [
+        ("policy", policy, CONFIGURATION, applied),
+        ("suspended at", suspended, CONFIGURATION, applied),
+        ("schedule", schedule, POLICIES, age(facts.schedule, now)),
+        ("expected interval", expected, SETTINGS, None),
+        ("last success", success, NEWEST, None),
+        (
+            "last periodic attempt",
+            attempt(facts),
+            HEALTH,
+            age(facts.health, now),
+        ),
+        (
+            "last requested backup",
+            record(facts),
+            PROGRESS,
+            age(facts.progress, now),
+        ),
+        (
+            "backups listed",
+            facts.listed_at.map(rfc3339),
+            LIST,
+            age(listed, now),
+        ),
+        (
+            "first expected",
+            facts.expected_since.map(rfc3339),
+            OBSERVED,
+            None,
+        ),
+        (
+            "protection changed",
+            facts.changed_at.map(rfc3339),
+            OBSERVED,
+            None,
+        ),
+        ("due", due, DERIVED, None),
+        ("overdue allowance", allowance, SETTINGS, None),
+    ];
+    rows.into_iter().map(Evidence::from).collect()
+}
+
+impl From<(&'static str, Option<String>, &'static str, Option<i64>)> for Evidence {
+    fn from(row: (&'static str, Option<String>, &'static str, Option<i64>)) -> Self {
+        let (fact, value, source, age_seconds) = row;
+        Self {
+            fact,
+            value,
+            source,
+            age_seconds,
+        }
+    }
+}
+
+fn configuration(facts: &Facts<'_>) -> [Option<String>; 2] {
+    let Some(Read { value: applied, .. }) = facts.applied else {
+        return [None, None];
+    };
+    let policy = applied.policy.map_or_else(
+        || "none applies".to_owned(),
+        |(name, level)| format!("{name}, set at the {}", level.as_str()),
+    );
+    let suspended = applied.suspended.map_or("nowhere", Level::as_str);
+    [Some(policy), Some(suspended.to_owned())]
+}
+
+fn attempt(facts: &Facts<'_>) -> Option<String> {
+    let attempt = facts.health?.value?;
+    let outcome = if attempt.succeeded {
+        "succeeded"
+    } else {
+        "failed"
+    };
+    Some(format!("{outcome} at {}", rfc3339(attempt.ended)))
+}
+
+fn record(facts: &Facts<'_>) -> Option<String> {
+    let state = facts.progress?.value?.state.as_str();
+    Some(match facts.record_since {
+        Some(since) => format!("{state} since {}", rfc3339(since)),
+        None => state.to_owned(),
+    })
+}
+
+fn age<T>(read: Option<Read<T>>, now: DateTime<Utc>) -> Option<i64> {
+    Some((now - read?.at).num_seconds())
+}
+
+const CONFIGURATION: &str = "GetBackupConfigurationInfo";
+const POLICIES: &str = "GetBackupPolicyList";
+const HEALTH: &str = "GetPartitionHealth";
+const PROGRESS: &str = "GetPartitionBackupProgress";
+const LIST: &str = "GetApplicationBackupList";
+const SETTINGS: &str = "exporter configuration";
+const OBSERVED: &str = "observed by the exporter";
+const NEWEST: &str = "the newest that progress, health and list have shown";
+const DERIVED: &str = "schedule and last success";
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn seconds(delta: TimeDelta) -> String {
+    format!("{} s", delta.num_seconds())
+}
+
+fn describe(schedule: &Schedule) -> String {
+    let times = |times: &[chrono::NaiveTime]| {
+        let times: Vec<_> = times.iter().map(ToString::to_string).collect();
+        times.join(", ")
+    };
+    match schedule {
+        Schedule::Frequency(interval) => format!("every {} s", interval.as_secs()),
+        Schedule::Daily(at) => format!("daily at {} UTC", times(at)),
+        Schedule::Weekly(days, at) => {
+            let days: Vec<_> = days.iter().map(ToString::to_string).collect();
+            format!("{} at {} UTC", days.join(", "), times(at))
+        }
+    }
+}

@@ -1,0 +1,469 @@
+use super::evidence::evidence;
+use super::*;
+use crate::model::{Failure, FailureCode};
+use proptest::prelude::*;
+use std::time::Duration;
+
+const INTERVAL: i64 = 3_600;
+const ALLOWANCE: i64 = 900;
+const STUCK: i64 = 900;
+const STALE: i64 = 300;
+const LIST_STALE: i64 = 1_800;
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap()
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the facts are options")]
+fn read<T>(second: i64, value: T) -> Option<Read<T>> {
+    let at = at(second);
+    Some(Read { value, at })
+}
+
+const RULES: Rules = Rules {
+    staleness: TimeDelta::seconds(STALE),
+    list_staleness: TimeDelta::seconds(LIST_STALE),
+    overdue_allowance: TimeDelta::seconds(ALLOWANCE),
+    stuck_after: TimeDelta::seconds(STUCK),
+    expected_interval: None,
+    reads_configuration: true,
+};
+
+const REQUESTS: Rules = Rules {
+    expected_interval: Some(TimeDelta::seconds(INTERVAL)),
+    ..RULES
+};
+
+fn hourly() -> Schedule {
+    Schedule::Frequency(Duration::from_secs(3_600))
+}
+
+fn protected() -> Applied<'static> {
+    Applied {
+        policy: Some(("Hourly", Level::Application)),
+        suspended: None,
+    }
+}
+
+/// A partition under an hourly policy, everything read at `second`, last success at 0.
+fn facts(schedule: &Schedule, second: i64) -> Facts<'_> {
+    Facts {
+        applied: read(second, protected()),
+        schedule: read(second, Some(schedule)),
+        progress: read(second, None),
+        health: read(second, Some(ended(true, 0))),
+        listed_at: Some(at(second)),
+        last_success: Some(at(0)),
+        expected_since: Some(at(-100_000)),
+        ..Facts::default()
+    }
+}
+
+fn ended(succeeded: bool, second: i64) -> PeriodicAttempt {
+    let ended = at(second);
+    PeriodicAttempt { succeeded, ended }
+}
+
+fn record(state: BackupState) -> BackupProgress {
+    BackupProgress {
+        state,
+        timestamp: None,
+        backup_id: None,
+        epoch: None,
+        lsn: None,
+        failure: Some(Failure {
+            code: FailureCode::other(),
+            message: None,
+        }),
+    }
+}
+
+fn state(facts: &Facts<'_>, rules: &Rules, second: i64) -> Protection {
+    judge(facts, rules, at(second)).state
+}
+
+/// The state holds from `second` on and does not hold a second before.
+fn begins(facts: &Facts<'_>, rules: &Rules, expected: Protection, second: i64) {
+    assert_eq!(state(facts, rules, second), expected);
+    let before = state(facts, rules, second - 1);
+    assert_ne!(before, expected, "one second too early");
+}
+
+#[test]
+fn nothing_read_is_unknown() {
+    assert_eq!(state(&Facts::default(), &RULES, 0), Protection::Unknown);
+    assert_eq!(state(&Facts::default(), &REQUESTS, 0), Protection::Unknown);
+}
+
+#[test]
+fn a_configuration_that_was_never_read_or_is_stale_is_unknown() {
+    let schedule = hourly();
+    let fresh = facts(&schedule, 100);
+    assert_eq!(state(&fresh, &RULES, 100), Protection::Protected);
+    let unread = Facts {
+        applied: None,
+        ..fresh
+    };
+    assert_eq!(state(&unread, &RULES, 100), Protection::Unknown);
+    let stale = Facts {
+        applied: read(0, protected()),
+        ..fresh
+    };
+    begins(&stale, &RULES, Protection::Unknown, STALE);
+    let policies = Facts {
+        schedule: read(0, Some(&schedule)),
+        ..fresh
+    };
+    begins(&policies, &RULES, Protection::Unknown, STALE);
+}
+
+#[test]
+fn a_schedule_of_an_unknown_kind_is_unknown_not_protected() {
+    let schedule = hourly();
+    let facts = Facts {
+        schedule: read(100, None),
+        ..facts(&schedule, 100)
+    };
+    assert_eq!(state(&facts, &RULES, 100), Protection::Unknown);
+}
+
+#[test]
+fn without_any_source_of_the_expected_successes_it_is_unknown() {
+    let schedule = hourly();
+    let blind = Facts {
+        health: read(100, Some(ended(true, 0))),
+        listed_at: None,
+        progress: read(1_000, None),
+        ..facts(&schedule, 100 + STALE - 50)
+    };
+    // Progress is still fresh, but periodic backups never show there.
+    begins(&blind, &RULES, Protection::Unknown, 100 + STALE);
+    let listed = Facts {
+        health: None,
+        listed_at: Some(at(0)),
+        applied: read(LIST_STALE, protected()),
+        schedule: read(LIST_STALE, Some(&schedule)),
+        ..blind
+    };
+    begins(&listed, &RULES, Protection::Unknown, LIST_STALE);
+}
+
+#[test]
+fn an_accepted_request_is_stuck_when_it_takes_too_long() {
+    let schedule = hourly();
+    for running in [BackupState::Accepted, BackupState::BackupInProgress] {
+        let record = record(running);
+        let facts = Facts {
+            progress: read(STUCK, Some(&record)),
+            record_since: Some(at(0)),
+            ..facts(&schedule, STUCK)
+        };
+        begins(&facts, &RULES, Protection::Stuck, STUCK + 1);
+    }
+}
+
+#[test]
+fn a_request_that_was_seen_long_ago_is_not_stuck() {
+    let schedule = hourly();
+    let record = record(BackupState::Accepted);
+    let facts = Facts {
+        progress: read(STUCK - STALE, Some(&record)),
+        record_since: Some(at(0)),
+        ..facts(&schedule, STUCK)
+    };
+    assert_ne!(state(&facts, &RULES, STUCK + 1), Protection::Stuck);
+}
+
+#[test]
+fn no_policy_and_no_expectation_is_unprotected() {
+    let schedule = hourly();
+    let facts = Facts {
+        applied: read(100, Applied::default()),
+        schedule: None,
+        ..facts(&schedule, 100)
+    };
+    assert_eq!(state(&facts, &RULES, 100), Protection::Unprotected);
+    assert_ne!(state(&facts, &REQUESTS, 100), Protection::Unprotected);
+}
+
+#[test]
+fn suspended_protection_is_suspended_however_late_it_is() {
+    let schedule = hourly();
+    let suspended = Applied {
+        suspended: Some(Level::Service),
+        ..protected()
+    };
+    let facts = Facts {
+        applied: read(1_000_000, suspended),
+        health: read(1_000_000, None),
+        ..facts(&schedule, 1_000_000)
+    };
+    let verdict = judge(&facts, &RULES, at(1_000_000));
+    assert_eq!(verdict.state, Protection::Suspended);
+    assert_eq!(verdict.due, None);
+}
+
+#[test]
+fn without_a_success_it_is_pending_until_the_first_one_is_overdue() {
+    let schedule = hourly();
+    let overdue = INTERVAL + ALLOWANCE + 1;
+    let facts = Facts {
+        health: read(overdue, None),
+        last_success: None,
+        expected_since: Some(at(0)),
+        ..facts(&schedule, overdue)
+    };
+    begins(&facts, &RULES, Protection::NeverBackedUp, overdue);
+    assert_eq!(state(&facts, &RULES, overdue - 1), Protection::Pending);
+    assert_eq!(judge(&facts, &RULES, at(overdue)).due, Some(at(INTERVAL)));
+}
+
+#[test]
+fn a_success_is_overdue_behind_due_and_allowance() {
+    let schedule = hourly();
+    let overdue = INTERVAL + ALLOWANCE + 1;
+    let facts = facts(&schedule, overdue);
+    begins(&facts, &RULES, Protection::Overdue, overdue);
+    assert_eq!(state(&facts, &RULES, overdue - 1), Protection::Protected);
+}
+
+#[test]
+fn a_run_time_is_what_counts_for_a_daily_schedule() {
+    let schedule = Schedule::Daily(vec![chrono::NaiveTime::MIN]);
+    // 1_700_000_000 is 22:13:20: midnight is 6,400 s later.
+    let overdue = 6_400 + ALLOWANCE + 1;
+    let facts = facts(&schedule, overdue);
+    begins(&facts, &RULES, Protection::Overdue, overdue);
+}
+
+#[test]
+fn a_change_of_protection_grants_a_whole_interval() {
+    let schedule = hourly();
+    let overdue = 2_000 + INTERVAL + ALLOWANCE + 1;
+    let facts = Facts {
+        changed_at: Some(at(2_000)),
+        ..facts(&schedule, overdue)
+    };
+    begins(&facts, &RULES, Protection::Overdue, overdue);
+    let earlier = Facts {
+        changed_at: Some(at(-2_000)),
+        ..facts
+    };
+    assert_eq!(
+        state(&earlier, &RULES, INTERVAL + ALLOWANCE + 1),
+        Protection::Overdue
+    );
+}
+
+#[test]
+fn a_list_proves_that_nothing_happened_only_up_to_its_reading() {
+    let schedule = hourly();
+    let overdue = INTERVAL + ALLOWANCE + 1;
+    let listed = |second| Facts {
+        health: None,
+        listed_at: Some(at(second)),
+        ..facts(&schedule, overdue)
+    };
+    assert_eq!(
+        state(&listed(overdue - 600), &RULES, overdue),
+        Protection::Protected
+    );
+    assert_eq!(
+        state(&listed(overdue), &RULES, overdue),
+        Protection::Overdue
+    );
+}
+
+#[test]
+fn a_failed_attempt_fails_until_a_success_or_until_it_is_overdue() {
+    let schedule = hourly();
+    let warned = Facts {
+        health: read(1_000, Some(ended(false, 500))),
+        ..facts(&schedule, 1_000)
+    };
+    assert_eq!(state(&warned, &RULES, 1_000), Protection::Failing);
+    let mended = Facts {
+        last_success: Some(at(600)),
+        ..warned
+    };
+    assert_eq!(state(&mended, &RULES, 1_000), Protection::Protected);
+    let first = Facts {
+        last_success: None,
+        expected_since: Some(at(0)),
+        ..warned
+    };
+    assert_eq!(state(&first, &RULES, 1_000), Protection::Failing);
+}
+
+#[test]
+fn a_requested_failure_stands_from_when_it_was_first_seen() {
+    let schedule = hourly();
+    for failed in [BackupState::Failure, BackupState::Timeout] {
+        let record = record(failed);
+        let requested = Facts {
+            progress: read(1_000, Some(&record)),
+            record_since: Some(at(500)),
+            ..facts(&schedule, 1_000)
+        };
+        assert_eq!(state(&requested, &RULES, 1_000), Protection::Failing);
+        let later_success = Facts {
+            last_success: Some(at(501)),
+            ..requested
+        };
+        assert_eq!(state(&later_success, &RULES, 1_000), Protection::Protected);
+        let later_attempt = Facts {
+            health: read(1_000, Some(ended(true, 501))),
+            ..requested
+        };
+        assert_eq!(state(&later_attempt, &RULES, 1_000), Protection::Protected);
+    }
+}
+
+#[test]
+fn a_failure_from_before_the_first_look_counts_only_without_a_success() {
+    let schedule = hourly();
+    let record = record(BackupState::Failure);
+    let known = Facts {
+        progress: read(1_000, Some(&record)),
+        record_since: Some(at(500)),
+        record_is_baseline: true,
+        ..facts(&schedule, 1_000)
+    };
+    assert_eq!(state(&known, &RULES, 1_000), Protection::Protected);
+    let unknown = Facts {
+        last_success: None,
+        health: read(1_000, None),
+        expected_since: Some(at(500)),
+        ..known
+    };
+    assert_eq!(state(&unknown, &RULES, 1_000), Protection::Failing);
+}
+
+#[test]
+fn requests_are_judged_by_the_expected_interval() {
+    let overdue = INTERVAL + ALLOWANCE + 1;
+    let facts = Facts {
+        applied: read(overdue, Applied::default()),
+        progress: read(overdue, None),
+        last_success: Some(at(0)),
+        expected_since: Some(at(-50)),
+        ..Facts::default()
+    };
+    begins(&facts, &REQUESTS, Protection::Overdue, overdue);
+    assert_eq!(state(&facts, &REQUESTS, overdue - 1), Protection::Protected);
+    let never = Facts {
+        last_success: None,
+        ..facts
+    };
+    begins(&never, &REQUESTS, Protection::NeverBackedUp, overdue - 50);
+    let unread = Facts {
+        progress: None,
+        health: read(overdue, None),
+        ..facts
+    };
+    assert_eq!(state(&unread, &REQUESTS, overdue), Protection::Unknown);
+    let without_configuration = Rules {
+        reads_configuration: false,
+        ..REQUESTS
+    };
+    let unread = Facts {
+        applied: None,
+        ..facts
+    };
+    assert_eq!(
+        state(&unread, &without_configuration, overdue),
+        Protection::Overdue
+    );
+}
+
+#[test]
+fn a_clock_that_is_an_hour_ahead_neither_hides_nor_invents_a_breach() {
+    let schedule = hourly();
+    // The cluster's clock is an hour ahead: its success carries a time to come.
+    let facts = Facts {
+        health: read(0, Some(ended(true, 3_600))),
+        last_success: Some(at(3_600)),
+        ..facts(&schedule, 0)
+    };
+    let verdict = judge(&facts, &RULES, at(0));
+    assert_eq!(verdict.state, Protection::Protected);
+    assert_eq!(verdict.due, Some(at(3_600 + INTERVAL)));
+}
+
+#[test]
+fn evidence_names_every_fact_with_its_age() {
+    let schedule = hourly();
+    let record = record(BackupState::Timeout);
+    let facts = Facts {
+        progress: read(90, Some(&record)),
+        record_since: Some(at(40)),
+        ..facts(&schedule, 95)
+    };
+    let lines = evidence(&facts, &RULES, at(100))
+        .into_iter()
+        .map(|evidence| {
+            let value = evidence.value.unwrap_or_else(|| "-".to_owned());
+            let age = evidence
+                .age_seconds
+                .map_or_else(|| "-".to_owned(), |age| age.to_string());
+            format!("{}: {value} ({}, {age})", evidence.fact, evidence.source)
+        });
+    insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
+}
+
+prop_compose! {
+    fn any_second()(second in -8_000_i64..8_000) -> DateTime<Utc> {
+        at(second)
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_verdict_holds_as_long_as_it_says(
+        applied in prop::option::of(any_second()),
+        policy in any::<bool>(),
+        suspended in any::<bool>(),
+        scheduled in prop::option::of(any_second()),
+        progress in prop::option::of((any_second(), prop::sample::select(BackupState::ALL.to_vec()))),
+        since in any_second(),
+        baseline in any::<bool>(),
+        health in prop::option::of((any_second(), any::<bool>(), any_second())),
+        listed_at in prop::option::of(any_second()),
+        last_success in prop::option::of(any_second()),
+        changed_at in prop::option::of(any_second()),
+        expects in any::<bool>(),
+        now in any_second(),
+        later in 0_i64..10_000,
+    ) {
+        let schedule = hourly();
+        let record = progress.map(|(_, state)| record(state));
+        let facts = Facts {
+            applied: applied.map(|at| Read {
+                value: Applied {
+                    policy: policy.then_some(("Hourly", Level::Partition)),
+                    suspended: suspended.then_some(Level::Partition),
+                },
+                at,
+            }),
+            schedule: scheduled.map(|at| Read { value: Some(&schedule), at }),
+            progress: progress.map(|(at, _)| Read { value: record.as_ref(), at }),
+            record_since: record.as_ref().map(|_| since),
+            record_is_baseline: baseline,
+            health: health.map(|(at, succeeded, ended)| Read {
+                value: Some(PeriodicAttempt { succeeded, ended }),
+                at,
+            }),
+            listed_at,
+            last_success,
+            expected_since: Some(since),
+            changed_at,
+        };
+        let rules = if expects { REQUESTS } else { RULES };
+        let verdict = judge(&facts, &rules, now);
+        let moment = now + TimeDelta::seconds(later);
+        if verdict.holds_until.is_none_or(|until| moment < until) {
+            let again = judge(&facts, &rules, moment);
+            prop_assert_eq!((again.state, again.due), (verdict.state, verdict.due));
+        }
+    }
+}
