@@ -4,11 +4,14 @@
 //! says `Protected` or `Overdue` of what it cannot see: a fact that was not read, or was read too
 //! long ago, is no fact. What led to a verdict is told by [`evidence`].
 
+pub mod applied;
 pub mod evidence;
+pub mod history;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::model::{BackupProgress, BackupState, Level, PeriodicAttempt, Schedule};
+use self::applied::Applied;
+use crate::model::{BackupProgress, BackupState, PeriodicAttempt, Schedule};
 
 /// The verdict on a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,20 +75,11 @@ pub struct Read<T> {
     pub at: DateTime<Utc>,
 }
 
-/// What the configuration says of a partition.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Applied<'a> {
-    /// The policy that applies, and where it was set.
-    pub policy: Option<(&'a str, Level)>,
-    /// Where protection is suspended, if it is.
-    pub suspended: Option<Level>,
-}
-
 /// All that the verdict on a partition rests on. `None` is what was never read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
     /// What applies to it.
-    pub applied: Option<Read<Applied<'a>>>,
+    pub applied: Option<Read<&'a Applied>>,
     /// Schedule of the policy that applies: `None` inside when there is no such policy, or its
     /// kind of schedule is not known.
     pub schedule: Option<Read<Option<&'a Schedule>>>,
@@ -166,6 +160,12 @@ pub fn judge(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
     }
 }
 
+/// What is known to apply where nothing is read.
+static NOTHING: Applied = Applied {
+    policy: None,
+    suspended: None,
+};
+
 struct Case<'a> {
     facts: &'a Facts<'a>,
     rules: &'a Rules,
@@ -208,9 +208,9 @@ impl<'a> Case<'a> {
 
     /// What applies, if that is known. Where the configuration is not read at all and an interval
     /// is expected, no policy is known to apply.
-    fn applied(&self) -> Option<Applied<'a>> {
+    fn applied(&self) -> Option<&'a Applied> {
         if !self.rules.reads_configuration && self.rules.expected_interval.is_some() {
-            return Some(Applied::default());
+            return Some(&NOTHING);
         }
         let read = self.facts.applied?;
         self.is_fresh(read.at).then_some(read.value)
@@ -258,7 +258,7 @@ impl<'a> Case<'a> {
 
     /// Whether the successes that are expected would be seen: those of a policy never show in
     /// the record of requests, those of requests nowhere else.
-    fn sees_expected_successes(&self, applied: Applied<'_>) -> bool {
+    fn sees_expected_successes(&self, applied: &Applied) -> bool {
         match applied.policy {
             Some(_) => self.sees_health() || self.sees_list(),
             None => self.sees_progress(),
@@ -267,7 +267,7 @@ impl<'a> Case<'a> {
 
     /// The moment up to which a success would have been seen. A list is read rarely: until the
     /// next one, what happened since is not known, and its absence proves nothing.
-    fn seen_until(&self, applied: Applied<'_>) -> DateTime<Utc> {
+    fn seen_until(&self, applied: &Applied) -> DateTime<Utc> {
         match self.facts.listed_at {
             Some(listed_at) if applied.policy.is_some() && !self.sees_health() => listed_at,
             _ => self.now,

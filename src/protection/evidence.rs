@@ -90,7 +90,7 @@ fn configuration(facts: &Facts<'_>) -> [Option<String>; 2] {
     let Some(Read { value: applied, .. }) = facts.applied else {
         return [None, None];
     };
-    let policy = applied.policy.map_or_else(
+    let policy = applied.policy.as_ref().map_or_else(
         || "none applies".to_owned(),
         |(name, level)| format!("{name}, set at the {}", level.as_str()),
     );

@@ -1,7 +1,9 @@
+use super::applied::Applied;
 use super::evidence::evidence;
 use super::*;
-use crate::model::{Failure, FailureCode};
+use crate::model::{Failure, FailureCode, Level};
 use proptest::prelude::*;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 const INTERVAL: i64 = 3_600;
@@ -38,17 +40,15 @@ fn hourly() -> Schedule {
     Schedule::Frequency(Duration::from_secs(3_600))
 }
 
-fn protected() -> Applied<'static> {
-    Applied {
-        policy: Some(("Hourly", Level::Application)),
-        suspended: None,
-    }
-}
+static PROTECTED: LazyLock<Applied> = LazyLock::new(|| Applied {
+    policy: Some(("Hourly".into(), Level::Application)),
+    suspended: None,
+});
 
 /// A partition under an hourly policy, everything read at `second`, last success at 0.
 fn facts(schedule: &Schedule, second: i64) -> Facts<'_> {
     Facts {
-        applied: read(second, protected()),
+        applied: read(second, &*PROTECTED),
         schedule: read(second, Some(schedule)),
         progress: read(second, None),
         health: read(second, Some(ended(true, 0))),
@@ -106,7 +106,7 @@ fn a_configuration_that_was_never_read_or_is_stale_is_unknown() {
     };
     assert_eq!(state(&unread, &RULES, 100), Protection::Unknown);
     let stale = Facts {
-        applied: read(0, protected()),
+        applied: read(0, &*PROTECTED),
         ..fresh
     };
     begins(&stale, &RULES, Protection::Unknown, STALE);
@@ -141,7 +141,7 @@ fn without_any_source_of_the_expected_successes_it_is_unknown() {
     let listed = Facts {
         health: None,
         listed_at: Some(at(0)),
-        applied: read(LIST_STALE, protected()),
+        applied: read(LIST_STALE, &*PROTECTED),
         schedule: read(LIST_STALE, Some(&schedule)),
         ..blind
     };
@@ -178,7 +178,7 @@ fn a_request_that_was_seen_long_ago_is_not_stuck() {
 fn no_policy_and_no_expectation_is_unprotected() {
     let schedule = hourly();
     let facts = Facts {
-        applied: read(100, Applied::default()),
+        applied: read(100, &NOTHING),
         schedule: None,
         ..facts(&schedule, 100)
     };
@@ -191,10 +191,10 @@ fn suspended_protection_is_suspended_however_late_it_is() {
     let schedule = hourly();
     let suspended = Applied {
         suspended: Some(Level::Service),
-        ..protected()
+        ..PROTECTED.clone()
     };
     let facts = Facts {
-        applied: read(1_000_000, suspended),
+        applied: read(1_000_000, &suspended),
         health: read(1_000_000, None),
         ..facts(&schedule, 1_000_000)
     };
@@ -343,7 +343,7 @@ fn a_failure_from_before_the_first_look_counts_only_without_a_success() {
 fn requests_are_judged_by_the_expected_interval() {
     let overdue = INTERVAL + ALLOWANCE + 1;
     let facts = Facts {
-        applied: read(overdue, Applied::default()),
+        applied: read(overdue, &NOTHING),
         progress: read(overdue, None),
         last_success: Some(at(0)),
         expected_since: Some(at(-50)),
@@ -437,14 +437,12 @@ proptest! {
     ) {
         let schedule = hourly();
         let record = progress.map(|(_, state)| record(state));
+        let setting = Applied {
+            policy: policy.then(|| ("Hourly".into(), Level::Partition)),
+            suspended: suspended.then_some(Level::Partition),
+        };
         let facts = Facts {
-            applied: applied.map(|at| Read {
-                value: Applied {
-                    policy: policy.then_some(("Hourly", Level::Partition)),
-                    suspended: suspended.then_some(Level::Partition),
-                },
-                at,
-            }),
+            applied: applied.map(|at| Read { value: &setting, at }),
             schedule: scheduled.map(|at| Read { value: Some(&schedule), at }),
             progress: progress.map(|(at, _)| Read { value: record.as_ref(), at }),
             record_since: record.as_ref().map(|_| since),
