@@ -34,7 +34,7 @@ impl Settings {
     pub fn applied_to(&self, partition: &Partition) -> Applied {
         let lines = self.lines_above(partition);
         let policy = lines.iter().flatten().find_map(|line| {
-            let from = line.policy_from.unwrap_or(level(&line.entity));
+            let from = line.policy_from.unwrap_or_else(|| level(&line.entity));
             Some((line.policy.clone()?, from))
         });
         let suspended = lines.iter().flatten().find_map(|line| line.suspended_at);
