@@ -34,6 +34,18 @@ impl Gate {
         })
     }
 
+    /// Lets a call pass only while the breaker is closed: one that may take long would keep
+    /// everybody waiting for its outcome if it were the probe.
+    pub(super) fn enter_closed(&self) -> Result<Lease<'_>, Reason> {
+        match self.open_because() {
+            Some(reason) => Err(reason),
+            None => Ok(Lease {
+                gate: self,
+                pass: Some(Pass::Normal),
+            }),
+        }
+    }
+
     /// What opened the breaker; `None` while it is closed.
     pub(super) fn open_because(&self) -> Option<Reason> {
         locked(&self.0).open_because()

@@ -29,6 +29,12 @@ impl Refusal {
             matches!(code.as_str(), "FABRIC_E_PARTITION_NOT_FOUND" | "0x80071BE7")
         })
     }
+
+    /// Whether the backup service says that no policy applies.
+    pub(super) fn is_backup_not_enabled(&self) -> bool {
+        let code = self.code.as_ref().map(FailureCode::as_str);
+        code == Some("FABRIC_E_BACKUP_NOT_ENABLED")
+    }
 }
 
 impl fmt::Display for Refusal {

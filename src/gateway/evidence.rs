@@ -23,7 +23,8 @@ impl Evidence {
         let success = status.is_some_and(|status| (200..300).contains(&status)) && understood;
         match kind {
             RouteKind::Native => self.native_success |= success,
-            RouteKind::Backup if success || failure.is_some_and(is_from_the_service) => {
+            // A refusal that says "not protected" is no failure, and nobody else says so.
+            RouteKind::Backup if success || failure.is_none_or(is_from_the_service) => {
                 self.service = Some(true);
             }
             RouteKind::Backup if failure.is_some_and(is_for_want_of_the_service) => {

@@ -4,13 +4,22 @@
 //! or a JSON key. Ids come from names, never from the `Id` of a reply: runtimes disagree about its
 //! spelling.
 
-mod backup;
+mod backups;
+mod configuration;
+mod health;
 mod native;
+mod policy;
+mod progress;
+mod schedule;
 
-pub(super) use backup::Progress;
+pub(super) use backups::Backups;
+pub(super) use configuration::{Configurations, Entities};
+pub(super) use health::Health;
 pub(super) use native::{
     ApplicationName, Applications, ClusterVersion, Partitions, ServiceName, Services,
 };
+pub(super) use policy::Policies;
+pub(super) use progress::{Progress, Restore};
 
 /// Largest body of a single answer, in bytes: what the gateway itself accepts.
 const SINGLE_LIMIT: usize = 4 << 20;
@@ -19,7 +28,7 @@ const SINGLE_LIMIT: usize = 4 << 20;
 const LIST_LIMIT: usize = 64 << 20;
 
 #[cfg(test)]
-mod tests {
+pub(in crate::gateway) mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -30,7 +39,7 @@ mod tests {
     use crate::gateway::query::{Query, Subject, read};
     use crate::model::{BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionKind};
 
-    fn answer<Q: Query>(body: impl AsRef<[u8]>) -> Result<Q::Answer, Cause> {
+    pub(super) fn answer<Q: Query>(body: impl AsRef<[u8]>) -> Result<Q::Answer, Cause> {
         read::<Q>(&Subject::Cluster, 200, body.as_ref())
     }
 
@@ -38,7 +47,7 @@ mod tests {
         answer::<Progress>(body)
     }
 
-    fn guid(text: &str) -> Uuid {
+    pub(super) fn guid(text: &str) -> Uuid {
         text.parse().unwrap()
     }
 
@@ -243,7 +252,7 @@ mod tests {
         ] {
             let body = sample(&format!("GetPartitionInfoList.{file}.json"));
             let page = answer::<Partitions<'_>>(body).unwrap();
-            let read: Vec<_> = page.items.iter().map(|(_, kind)| *kind).collect();
+            let read: Vec<_> = page.items.iter().map(|listed| listed.kind).collect();
             assert_eq!(read, kinds, "{file}");
         }
         assert_eq!(samples("GetPartitionInfoList.").len(), 3);
@@ -336,11 +345,11 @@ mod tests {
                 .is_none_or(|time| text.contains(&time.format("%M:%S").to_string()))
     }
 
-    fn is_read_or_not_understood<T>(read: Result<T, Cause>) -> bool {
+    pub(super) fn is_read_or_not_understood<T>(read: Result<T, Cause>) -> bool {
         read.map_or_else(|cause| cause.reason() == Reason::Decode, |_| true)
     }
 
-    fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    pub(super) fn mutated() -> impl Strategy<Value = Vec<u8>> {
         let mut bodies: Vec<_> = samples("Get").iter().map(|name| sample(name)).collect();
         bodies.retain(|body| !body.is_empty());
         let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..6);
