@@ -128,3 +128,154 @@ impl EventReply {
         Ok(Reading::Attempt(PeriodicAttempt { succeeded, ended }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::gateway::decode::tests::{sample, samples};
+    use crate::gateway::error::Reason;
+    use crate::gateway::wire::tests::{answer, is_read_or_not_understood, mutated};
+
+    const FOR_EVER: &str = "P10675199DT2H48M5.4775807S";
+    const TIME: &str = "2022-11-11T16:05:12.118Z";
+
+    fn time(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn attempt(succeeded: bool, ended: &str) -> Option<PeriodicAttempt> {
+        let ended = time(ended);
+        Some(PeriodicAttempt { succeeded, ended })
+    }
+
+    /// The report on a success, with some of its keys replaced.
+    fn event(changes: &Value) -> Value {
+        let mut event = json!({
+            "SourceId": REPORTER, "Property": PROPERTY, "HealthState": "Ok",
+            "TimeToLiveInMilliSeconds": FOR_EVER, "RemoveWhenExpired": false,
+            "SourceUtcTimestamp": TIME, "IsExpired": false,
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            event[key] = value.clone();
+        }
+        event
+    }
+
+    fn health(events: &[Value]) -> Result<BackupHealth, Cause> {
+        answer::<Health>(json!({"HealthEvents": events}).to_string())
+    }
+
+    fn health_with(changes: &Value) -> BackupHealth {
+        health(&[event(changes)]).unwrap()
+    }
+
+    #[test]
+    fn every_health_sample_is_read() {
+        let expected = [
+            ("backup-ok", attempt(true, TIME)),
+            ("backup-warning", attempt(false, "2022-11-11T17:05:12.118Z")),
+            ("no-backup-event", None),
+        ];
+        for (name, attempt) in expected {
+            let read = answer::<Health>(sample(&format!("GetPartitionHealth.{name}.json")));
+            let unknown_reporter = false;
+            let expected = BackupHealth {
+                attempt,
+                unknown_reporter,
+            };
+            assert_eq!(read.unwrap(), expected, "{name}");
+        }
+        assert_eq!(samples("GetPartitionHealth.").len(), expected.len());
+    }
+
+    #[test]
+    fn only_lasting_reports_are_attempts() {
+        for (changes, succeeded) in [
+            (json!({}), Some(true)),
+            (json!({"HealthState": "Error"}), Some(false)),
+            (json!({"TimeToLiveInMilliSeconds": null}), Some(true)),
+            (
+                json!({"Description": "Periodic backup successfully disabled"}),
+                Some(true),
+            ),
+            (json!({"TimeToLiveInMilliSeconds": "PT1S"}), None),
+            (json!({"TimeToLiveInMilliSeconds": "P10675198D"}), None),
+            (json!({"RemoveWhenExpired": true}), None),
+            (json!({"IsExpired": true, "HealthState": "Error"}), None),
+            (json!({"Property": "Restore", "HealthState": "Error"}), None),
+            (json!({"Property": "backup"}), None),
+        ] {
+            let read = health_with(&changes);
+            assert_eq!(read.attempt.map(|it| it.succeeded), succeeded, "{changes}");
+            assert!(!read.unknown_reporter, "{changes}");
+        }
+    }
+
+    #[test]
+    fn of_several_reports_the_newest_counts() {
+        let older =
+            event(&json!({"HealthState": "Warning", "SourceUtcTimestamp": "2022-11-10T00:00:00"}));
+        let newer = event(&json!({}));
+        for events in [[older.clone(), newer.clone()], [newer, older]] {
+            assert_eq!(health(&events).unwrap().attempt, attempt(true, TIME));
+        }
+    }
+
+    #[test]
+    fn what_a_newer_runtime_may_say_is_noticed_and_no_attempt() {
+        for changes in [
+            json!({"SourceId": "FabricBackupRestoreService"}),
+            json!({"SourceId": "system.BACKUPrestoremanager", "HealthState": "Error"}),
+            json!({"HealthState": "Unknown"}),
+            json!({"HealthState": null}),
+            json!({"TimeToLiveInMilliSeconds": "86400000"}),
+        ] {
+            let unknown = BackupHealth {
+                attempt: None,
+                unknown_reporter: true,
+            };
+            assert_eq!(health_with(&changes), unknown, "{changes}");
+        }
+        let others = [event(&json!({"SourceId": "MyBackups"})), event(&json!({}))];
+        let read = health(&others).unwrap();
+        assert_eq!(
+            (read.attempt, read.unknown_reporter),
+            (attempt(true, TIME), true)
+        );
+    }
+
+    #[test]
+    fn health_that_is_not_understood_is_an_error() {
+        for body in [
+            "".to_owned(),
+            "null".to_owned(),
+            "{}".to_owned(),
+            json!({"HealthEvents": null}).to_string(),
+            json!({"HealthEvents": [{}]}).to_string(),
+            json!({"HealthEvents": [event(&json!({"SourceUtcTimestamp": null}))]}).to_string(),
+            json!({"HealthEvents": [event(&json!({"SourceUtcTimestamp": "0001-01-01T00:00:00.000Z"}))]}).to_string(),
+            json!({"HealthEvents": [event(&json!({"HealthState": 1}))]}).to_string(),
+            json!({"HealthEvents": [event(&json!({"IsExpired": "no"}))]}).to_string(),
+        ] {
+            let error = answer::<Health>(&body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_attempt_is_made_up(body in mutated()) {
+            let read = answer::<Health>(&body);
+            if let Ok(BackupHealth { attempt: Some(attempt), .. }) = &read {
+                let text = String::from_utf8_lossy(&body);
+                prop_assert!(text.contains(&attempt.ended.format("%M:%S").to_string()));
+                prop_assert!(text.contains(REPORTER));
+            }
+            prop_assert!(is_read_or_not_understood(read));
+        }
+    }
+}

@@ -98,3 +98,366 @@ fn policy(reply: PolicyReply) -> Result<Policy, Misread> {
         }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::{NaiveTime, Weekday};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::gateway::decode::tests::{sample, samples};
+    use crate::gateway::error::{Error, Reason};
+    use crate::gateway::query::read;
+    use crate::gateway::wire::tests::{answer, is_read_or_not_understood, mutated};
+    use crate::model::Schedule;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn minutes(minutes: u64) -> Option<Schedule> {
+        Some(Schedule::Frequency(Duration::from_secs(minutes * 60)))
+    }
+
+    fn at(hour: u32) -> NaiveTime {
+        NaiveTime::from_hms_opt(hour, 0, 0).unwrap()
+    }
+
+    fn a_policy(
+        name: &str,
+        schedule: Option<Schedule>,
+        storage: &str,
+        incrementals: u32,
+        days: Option<u32>,
+    ) -> Policy {
+        Policy {
+            name: name.into(),
+            schedule,
+            storage: Word::new(storage),
+            auto_restore: false,
+            max_incrementals: Some(incrementals),
+            retention: days.map(|days| DAY * days),
+        }
+    }
+
+    fn list_of(item: &Value) -> String {
+        json!({"ContinuationToken": null, "Items": [item]}).to_string()
+    }
+
+    #[test]
+    fn every_list_of_policies_is_read() {
+        let daily = Some(Schedule::Daily(vec![at(9), at(17)]));
+        let expected = [
+            ("empty", vec![], None),
+            (
+                "frequency-based.sfx",
+                vec![a_policy(
+                    "MyBackupPolicy",
+                    minutes(15),
+                    "AzureBlobStore",
+                    20,
+                    Some(10),
+                )],
+                None,
+            ),
+            (
+                "page-1",
+                vec![
+                    a_policy(
+                        "DailyAzureBackupPolicy",
+                        daily,
+                        "AzureBlobStore",
+                        3,
+                        Some(29),
+                    ),
+                    a_policy(
+                        "FileShare10MinBackupPolicy",
+                        minutes(10),
+                        "FileShare",
+                        3,
+                        Some(20),
+                    ),
+                ],
+                Some("FileShare10MinBackupPolicy"),
+            ),
+            (
+                "page-2",
+                vec![a_policy(
+                    "SampleBackupPolicy",
+                    minutes(4 * 60 + 5),
+                    "FileShare",
+                    5,
+                    Some(20),
+                )],
+                None,
+            ),
+        ];
+        assert_eq!(samples("GetBackupPolicyList.").len(), expected.len());
+        for (name, items, next) in expected {
+            let page = answer::<Policies>(sample(&format!("GetBackupPolicyList.{name}.json")));
+            let page = page.unwrap();
+            assert_eq!((page.items, page.next.as_deref()), (items, next), "{name}");
+        }
+    }
+
+    #[test]
+    fn single_policies_are_items_of_a_list() {
+        use Weekday::{Fri, Mon, Thu, Tue, Wed};
+        let workdays = vec![Mon, Tue, Wed, Thu, Fri];
+        let weekly = Some(Schedule::Weekly(workdays, vec![at(9), at(18)]));
+        let daily = Some(Schedule::Daily(vec![at(9), at(17)]));
+        let expected = [
+            (
+                "no-retention",
+                a_policy(
+                    "IntegratedAuthNoRetention",
+                    minutes(24 * 60),
+                    "FileShare",
+                    5,
+                    None,
+                ),
+            ),
+            (
+                "time-based-daily",
+                a_policy(
+                    "DailyAzureBackupPolicy",
+                    daily,
+                    "AzureBlobStore",
+                    3,
+                    Some(20),
+                ),
+            ),
+            (
+                "time-based-weekly-managed-identity",
+                a_policy(
+                    "WeeklyMIBackupPolicy",
+                    weekly,
+                    "ManagedIdentityAzureBlobStore",
+                    3,
+                    Some(10),
+                ),
+            ),
+        ];
+        assert_eq!(samples("GetBackupPolicyByName.").len(), expected.len());
+        for (name, policy) in expected {
+            let item = sample(&format!("GetBackupPolicyByName.{name}.json"));
+            let body = list_of(&serde_json::from_slice(&item).unwrap());
+            assert_eq!(answer::<Policies>(body).unwrap().items, [policy], "{name}");
+        }
+    }
+
+    /// A policy with some of its keys replaced.
+    fn item(changes: &Value) -> Value {
+        let mut item = json!({
+            "Name": "P", "AutoRestoreOnDataLoss": true, "MaxIncrementalBackups": 3,
+            "Schedule": {"ScheduleKind": "FrequencyBased", "Interval": "PT10M"},
+            "Storage": {"StorageKind": "FileShare"},
+            "RetentionPolicy": {"RetentionPolicyType": "Basic", "RetentionDuration": "P1D"},
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            item[key] = value.clone();
+        }
+        item
+    }
+
+    #[test]
+    fn one_strange_policy_does_not_cost_the_others() {
+        let plain = Policy {
+            auto_restore: true,
+            ..a_policy("P", minutes(10), "FileShare", 3, Some(1))
+        };
+        let unknown = json!({"ScheduleKind": "Continuous", "Lag": 5});
+        let vault = json!({"StorageKind": "Vault2", "Key": "k"});
+        let by_count = json!({"RetentionPolicyType": "Count", "RetentionDuration": "P1D"});
+        let months = json!({"RetentionPolicyType": "Basic", "RetentionDuration": "P1M"});
+        for (changes, expected) in [
+            (json!({}), plain.clone()),
+            (
+                json!({"Schedule": unknown}),
+                Policy {
+                    schedule: None,
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"Schedule": null}),
+                Policy {
+                    schedule: None,
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"Storage": vault}),
+                Policy {
+                    storage: Word::new("Vault2"),
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"Storage": {"StorageKind": "a b"}}),
+                Policy {
+                    storage: Word::new(""),
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"Storage": null}),
+                Policy {
+                    storage: Word::new("other"),
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"RetentionPolicy": by_count}),
+                Policy {
+                    retention: None,
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"RetentionPolicy": months}),
+                Policy {
+                    retention: None,
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"MaxIncrementalBackups": -1}),
+                Policy {
+                    max_incrementals: None,
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"MaxIncrementalBackups": "255"}),
+                Policy {
+                    max_incrementals: Some(255),
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"MaxIncrementalBackups": 1_u64 << 32}),
+                Policy {
+                    max_incrementals: None,
+                    ..plain.clone()
+                },
+            ),
+            (
+                json!({"AutoRestoreOnDataLoss": null}),
+                Policy {
+                    auto_restore: false,
+                    ..plain.clone()
+                },
+            ),
+        ] {
+            let body = json!({"Items": [item(&changes), item(&json!({}))]}).to_string();
+            let items = answer::<Policies>(body).unwrap().items;
+            assert_eq!(items, [expected, plain.clone()], "{changes}");
+        }
+    }
+
+    #[test]
+    fn policies_that_are_not_understood_are_errors() {
+        let changes = [
+            json!({"Name": null}),
+            json!({"Name": ""}),
+            json!({"Name": ".."}),
+            json!({"Name": "tab\there"}),
+            json!({"Name": "x".repeat(1_025)}),
+            json!({"AutoRestoreOnDataLoss": "false"}),
+            json!({"MaxIncrementalBackups": 2.5}),
+            json!({"Schedule": "daily"}),
+            json!({"Schedule": {"ScheduleKind": "FrequencyBased", "Interval": 600}}),
+            json!({"Storage": ["FileShare"]}),
+            json!({"Storage": {"StorageKind": 1}}),
+        ];
+        let bodies = changes.iter().map(|changes| list_of(&item(changes)));
+        for body in bodies.chain(["", "null", "{}"].map(str::to_owned)) {
+            let error = answer::<Policies>(&body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+    }
+
+    /// Everything that anybody could print of an answer.
+    fn shown(status: u16, body: &[u8]) -> String {
+        let subject = Policies.subject();
+        match read::<Policies>(&subject, status, body) {
+            Ok(page) => format!("{page:?}"),
+            Err(cause) => {
+                let error = Error::new(&Policies::ROUTE, &subject, cause);
+                let text = format!("{error:?} {error}");
+                format!("{text} {:#} {:?}", anyhow::Error::new(error), status)
+            }
+        }
+    }
+
+    fn with_canaries() -> Vec<u8> {
+        let storage = json!({
+            "FriendlyName": "canary-1", "StorageKind": "AzureBlobStore",
+            "ConnectionString": "AccountName=canary-2;AccountKey=canary-3==",
+            "ContainerName": "canary-4", "Path": "\\\\canary-5\\share",
+            "PrimaryUserName": "canary-6", "PrimaryPassword": "can\u{e4}ry canary-7",
+            "SecondaryPassword": {"Nested": ["canary-8"]},
+            "BlobServiceUri": "https://canary-9?sig=canary-10",
+        });
+        list_of(&item(&json!({"Storage": storage}))).into_bytes()
+    }
+
+    #[test]
+    fn no_secret_of_a_storage_is_ever_shown() {
+        let body = with_canaries();
+        let text = shown(200, &body);
+        assert!(text.contains("AzureBlobStore"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+        let text = String::from_utf8(body).unwrap();
+        let broken = [
+            text.replace("\"Path\"", "Path"),
+            text.replace("\"P\"", "[\"P\"]"),
+            text.replace("\"AzureBlobStore\"", "7"),
+            text.replace("\"Items\"", "\"Error\""),
+            format!("{{\"Error\":{{\"Code\":\"E_FAIL\",\"Message\":{text:?}}}}}"),
+            format!("{{\"Error\":{{\"Code\":{text:?}}}}}"),
+        ];
+        for body in broken {
+            for status in [200, 404, 500] {
+                let text = shown(status, body.as_bytes());
+                assert!(!text.contains("canary"), "{text}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_to_a_body_brings_a_secret_out(
+            place: prop::sample::Index,
+            byte: u8,
+            edit in 0..3,
+            status in prop::sample::select(vec![200_u16, 400, 500]),
+        ) {
+            let mut body = with_canaries();
+            let place = place.index(body.len());
+            match edit {
+                0 => body[place] = byte,
+                1 => body.insert(place, byte),
+                _ => body.truncate(place),
+            }
+            let text = shown(status, &body);
+            prop_assert!(!text.contains("canary"), "{}", text);
+        }
+
+        #[test]
+        fn no_policy_is_made_up(body in mutated()) {
+            let text = String::from_utf8_lossy(&body);
+            let read = answer::<Policies>(&body);
+            if let Ok(page) = &read {
+                for policy in &page.items {
+                    let number = policy.max_incrementals.map(|number| number.to_string());
+                    prop_assert!(number.is_none_or(|number| text.contains(&number)), "{policy:?}");
+                    prop_assert!(policy.schedule.is_none() || text.contains("Based"), "{policy:?}");
+                }
+            }
+            prop_assert!(is_read_or_not_understood(read));
+        }
+    }
+}
