@@ -296,6 +296,17 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_may_take_long_is_never_the_probe() {
+        let now = Instant::now();
+        let gate = Gate(Mutex::new(opened(now)));
+        assert_eq!(gate.enter_closed().err(), Some(Reason::Timeout));
+        let probe = gate.enter(after(now, 1.0)).unwrap();
+        assert_eq!(gate.enter_closed().err(), Some(Reason::Timeout));
+        probe.settle(None, now);
+        assert!(gate.enter_closed().is_ok());
+    }
+
+    #[test]
     fn a_probe_that_was_dropped_frees_its_place() {
         let now = Instant::now();
         let gate = Gate(Mutex::new(opened(now)));

@@ -95,6 +95,8 @@ mod tests {
     #[test]
     fn an_answer_of_the_service_shows_that_it_is_there() {
         assert_eq!(after_backup_call(Some(200), None), Some(true));
+        let not_protected = after_backup_call(Some(404), None);
+        assert_eq!(not_protected, Some(true));
         for (status, code) in [
             (404, "FABRIC_E_PARTITION_NOT_FOUND"),
             (504, "FABRIC_E_TIMEOUT"),

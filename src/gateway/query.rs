@@ -242,7 +242,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::gateway::wire::{Applications, ClusterVersion, Partitions, Progress, Services};
+    use crate::gateway::decode::tests::sample;
+    use crate::gateway::wire::{
+        Applications, Backups, ClusterVersion, Configurations, Entities, Health, Partitions,
+        Policies, Progress, Restore, Services,
+    };
 
     fn address<Q: Query>(endpoint: &str, query: &Q, token: Option<&str>) -> String {
         let endpoint = endpoint.parse().unwrap();
@@ -302,6 +306,76 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_what_protects_a_partition_follow_the_reference() {
+        let partition = PartitionId(Uuid::from_u128(0xAB));
+        let application = "fabric:/samples~1/A b";
+        let policy = "Every 4/5 h?";
+        for (built, expected) in [
+            (
+                address("http://sf", &Health { partition }, None),
+                "Partitions/00000000-0000-0000-0000-0000000000ab/$/GetHealth?api-version=6.0&timeout=29&ReplicasHealthStateFilter=1&ExcludeHealthStatistics=true",
+            ),
+            (
+                address("http://sf", &Restore { partition }, None),
+                "Partitions/00000000-0000-0000-0000-0000000000ab/$/GetRestoreProgress?api-version=6.4&timeout=29",
+            ),
+            (
+                address("http://sf", &Configurations { application }, Some("a#b")),
+                "Applications/samples~1%2FA%20b/$/GetBackupConfigurationInfo?api-version=6.4&timeout=29&ContinuationToken=a%23b",
+            ),
+            (
+                address("http://sf", &Policies, None),
+                "BackupRestore/BackupPolicies?api-version=6.4&timeout=29",
+            ),
+            (
+                address("http://sf", &Entities { policy }, None),
+                "BackupRestore/BackupPolicies/Every%204%2F5%20h%3F/$/GetBackupEnabledEntities?api-version=6.4&timeout=29",
+            ),
+            (
+                address("http://sf", &Backups::<true> { application }, None),
+                "Applications/samples~1%2FA%20b/$/GetBackups?api-version=6.4&timeout=29&Latest=true",
+            ),
+            (
+                address("http://sf", &Backups::<false> { application }, None),
+                "Applications/samples~1%2FA%20b/$/GetBackups?api-version=6.4&timeout=29",
+            ),
+        ] {
+            assert_eq!(built, format!("http://sf/{expected}"));
+        }
+    }
+
+    #[test]
+    fn not_protected_is_no_error_where_protection_is_asked_for() {
+        let body = sample("error.404.backup-not-enabled.json");
+        let subject = Subject::Cluster;
+        let configurations = read::<Configurations<'_>>(&subject, 404, &body).unwrap();
+        assert_eq!((configurations.items.len(), configurations.next), (0, None));
+        let backups = read::<Backups<'_, true>>(&subject, 404, &body).unwrap();
+        assert_eq!((backups.items.len(), backups.next), (0, None));
+        let restore = read::<Restore>(&subject, 404, &body);
+        assert_eq!(restore.unwrap(), None);
+        for (status, refusal) in [
+            (404, "error.404.partition-not-found.json"),
+            (404, "error.404.policy-does-not-exist.json"),
+            (404, "error.404.brs-not-installed-empty.txt"),
+            (500, "error.500.recovery-point-details.brs.json"),
+        ] {
+            let read = read::<Backups<'_, true>>(&subject, status, &sample(refusal));
+            assert!(matches!(read, Err(Cause::Refusal(_))), "{refusal}");
+        }
+        assert!(read::<Applications>(&subject, 404, &body).is_err());
+    }
+
+    #[test]
+    fn only_a_slow_storage_explains_silence() {
+        for reason in Reason::ALL {
+            let silence = matches!(reason, Reason::Timeout | Reason::ServiceUnavailable);
+            assert_eq!(Pace::Storage.explains(reason), silence, "{reason:?}");
+            assert!(!Pace::Prompt.explains(reason), "{reason:?}");
+        }
+    }
+
+    #[test]
     fn the_server_gets_whole_seconds_and_less_than_we_wait() {
         for (milliseconds, seconds) in [(0, 1), (900, 1), (2_400, 1), (2_500, 2), (30_000, 29)] {
             assert_eq!(server_timeout(Duration::from_millis(milliseconds)), seconds);
@@ -319,6 +393,13 @@ mod tests {
             let pairs: Vec<_> = built.query_pairs().collect();
             prop_assert_eq!(pairs.len(), 3);
             prop_assert_eq!(&pairs[2].1, &token);
+            for (built, segments) in [
+                (address("http://sf/x", &Configurations { application: &name }, None), 5),
+                (address("http://sf/x", &Entities { policy: &name }, None), 6),
+            ] {
+                let built: Url = built.parse().unwrap();
+                prop_assert_eq!(built.path_segments().unwrap().count(), segments);
+            }
         }
     }
 }

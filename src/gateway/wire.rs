@@ -37,7 +37,10 @@ pub(in crate::gateway) mod tests {
     use crate::gateway::decode::without_padding;
     use crate::gateway::error::{Cause, Reason};
     use crate::gateway::query::{Query, Subject, read};
-    use crate::model::{BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionKind};
+    use crate::model::{
+        BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionKind, RestoreProgress,
+        RestoreState,
+    };
 
     pub(super) fn answer<Q: Query>(body: impl AsRef<[u8]>) -> Result<Q::Answer, Cause> {
         read::<Q>(&Subject::Cluster, 200, body.as_ref())
@@ -141,9 +144,62 @@ pub(in crate::gateway) mod tests {
     }
 
     #[test]
+    fn every_restore_sample_is_read() {
+        let expected = [
+            ("accepted", Some((RestoreState::Accepted, None))),
+            ("accepted.capture", Some((RestoreState::Accepted, None))),
+            ("failure", Some((RestoreState::Failure, None))),
+            ("in-progress", Some((RestoreState::RestoreInProgress, None))),
+            ("never", None),
+            (
+                "secondaries-in-progress",
+                Some((RestoreState::SecondariesInProgress, None)),
+            ),
+            (
+                "success.spec",
+                Some((RestoreState::Success, Some("2018-01-01T09:00:55Z"))),
+            ),
+            (
+                "success.wire",
+                Some((RestoreState::Success, Some("2018-11-22T11:22:33Z"))),
+            ),
+            ("timeout", Some((RestoreState::Timeout, None))),
+        ];
+        assert_eq!(
+            samples("GetPartitionRestoreProgress.").len(),
+            expected.len()
+        );
+        for (name, expected) in expected {
+            let body = sample(&format!("GetPartitionRestoreProgress.{name}.json"));
+            let expected = expected.map(|(state, time)| RestoreProgress {
+                state,
+                timestamp: time.map(|time| time.parse().unwrap()),
+            });
+            assert_eq!(answer::<Restore>(body).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_restore_is_an_error_and_an_unknown_state_is_not() {
+        let read = answer::<Restore>("{\"RestoreState\":\"Paused\"}").unwrap();
+        assert_eq!(read.unwrap().state, RestoreState::Unknown);
+        for body in [
+            "{}",
+            "[]",
+            "{\"RestoreState\":4}",
+            "{\"RestoreState\":\"Success\",\"TimeStampUtc\":0}",
+            "{\"BackupState\":\"Success\"}",
+        ] {
+            let error = answer::<Restore>(body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+    }
+
+    #[test]
     fn no_record_comes_in_three_spellings() {
         for body in ["null", "", "\u{feff}null", " \r\n"] {
             assert_eq!(progress(body).unwrap(), None, "{body:?}");
+            assert_eq!(answer::<Restore>(body).unwrap(), None, "{body:?}");
         }
     }
 
@@ -273,6 +329,33 @@ pub(in crate::gateway) mod tests {
     }
 
     #[test]
+    fn an_epoch_under_either_name_dates_the_last_data_loss() {
+        let data_loss_time = |epochs: &str| {
+            let id = Uuid::from_u128(1);
+            let body = format!(
+                "{{\"Items\":[{{\"ServiceKind\":\"Stateful\",\"PartitionInformation\":\
+                 {{\"ServicePartitionKind\":\"Named\",\"Id\":\"{id}\"}}{epochs}}}]}}"
+            );
+            let listed = answer::<Partitions<'_>>(body).unwrap().items[0];
+            listed.data_loss_time.map(|time| time.to_rfc3339())
+        };
+        let primary = ",\"PrimaryEpoch\":{\"DataLossVersion\":\"131873018908156893\"}";
+        let current = ",\"CurrentConfigurationEpoch\":{\"DataLossVersion\":131873018908156893}";
+        let small = ",\"CurrentConfigurationEpoch\":{\"DataLossVersion\":\"1\"}";
+        let time = Some("2018-11-21T19:24:50.815689300+00:00".to_owned());
+        for (epochs, expected) in [
+            (primary.to_owned(), time.clone()),
+            (current.to_owned(), time.clone()),
+            (format!("{small}{primary}"), time),
+            (small.to_owned(), None),
+            (",\"PrimaryEpoch\":null".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(data_loss_time(&epochs), expected, "{epochs}");
+        }
+    }
+
+    #[test]
     fn lists_that_are_not_understood_are_errors() {
         for body in [
             "",
@@ -371,6 +454,9 @@ pub(in crate::gateway) mod tests {
         fn any_bytes_are_read_or_not_understood(body: Vec<u8>) {
             prop_assert!(is_read_or_not_understood(progress(&body)));
             prop_assert!(is_read_or_not_understood(answer::<Partitions<'_>>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Health>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Policies>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Backups<'_, false>>(&body)));
         }
 
         #[test]
@@ -386,6 +472,7 @@ pub(in crate::gateway) mod tests {
             prop_assert!(is_read_or_not_understood(answer::<Services<'_>>(&body)));
             prop_assert!(is_read_or_not_understood(answer::<Partitions<'_>>(&body)));
             prop_assert!(is_read_or_not_understood(answer::<Applications>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Restore>(&body)));
         }
     }
 }

@@ -394,6 +394,7 @@ mod tests {
     }
 
     fn stands_in(entity: &Entity, text: &str) -> bool {
+        let text = text.replace("\\/", "/");
         match entity {
             Entity::Application(name) | Entity::Service(name) => {
                 text.contains(name.trim_start_matches("fabric:/"))
