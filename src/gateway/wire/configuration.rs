@@ -400,7 +400,10 @@ mod tests {
                 text.contains(name.trim_start_matches("fabric:/"))
             }
             // Four digits: a mutation may take hyphens, but leaves the digits side by side.
-            Entity::Partition(id) => text.to_lowercase().contains(&id.to_string()[..4]),
+            Entity::Partition(id) => {
+                let digits: String = id.to_string().chars().take(4).collect();
+                text.to_lowercase().contains(&digits)
+            }
         }
     }
 

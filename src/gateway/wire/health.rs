@@ -131,7 +131,6 @@ impl EventReply {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, Utc};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -143,13 +142,9 @@ mod tests {
     const FOR_EVER: &str = "P10675199DT2H48M5.4775807S";
     const TIME: &str = "2022-11-11T16:05:12.118Z";
 
-    fn time(text: &str) -> DateTime<Utc> {
-        text.parse().unwrap()
-    }
-
-    fn attempt(succeeded: bool, ended: &str) -> Option<PeriodicAttempt> {
-        let ended = time(ended);
-        Some(PeriodicAttempt { succeeded, ended })
+    fn attempt(succeeded: bool, ended: &str) -> PeriodicAttempt {
+        let ended = ended.parse().unwrap();
+        PeriodicAttempt { succeeded, ended }
     }
 
     /// The report on a success, with some of its keys replaced.
@@ -176,8 +171,11 @@ mod tests {
     #[test]
     fn every_health_sample_is_read() {
         let expected = [
-            ("backup-ok", attempt(true, TIME)),
-            ("backup-warning", attempt(false, "2022-11-11T17:05:12.118Z")),
+            ("backup-ok", Some(attempt(true, TIME))),
+            (
+                "backup-warning",
+                Some(attempt(false, "2022-11-11T17:05:12.118Z")),
+            ),
             ("no-backup-event", None),
         ];
         for (name, attempt) in expected {
@@ -221,7 +219,7 @@ mod tests {
             event(&json!({"HealthState": "Warning", "SourceUtcTimestamp": "2022-11-10T00:00:00"}));
         let newer = event(&json!({}));
         for events in [[older.clone(), newer.clone()], [newer, older]] {
-            assert_eq!(health(&events).unwrap().attempt, attempt(true, TIME));
+            assert_eq!(health(&events).unwrap().attempt, Some(attempt(true, TIME)));
         }
     }
 
@@ -244,14 +242,14 @@ mod tests {
         let read = health(&others).unwrap();
         assert_eq!(
             (read.attempt, read.unknown_reporter),
-            (attempt(true, TIME), true)
+            (Some(attempt(true, TIME)), true)
         );
     }
 
     #[test]
     fn health_that_is_not_understood_is_an_error() {
         for body in [
-            "".to_owned(),
+            String::new(),
             "null".to_owned(),
             "{}".to_owned(),
             json!({"HealthEvents": null}).to_string(),

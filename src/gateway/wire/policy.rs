@@ -116,8 +116,8 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-    fn minutes(minutes: u64) -> Option<Schedule> {
-        Some(Schedule::Frequency(Duration::from_secs(minutes * 60)))
+    fn minutes(minutes: u64) -> Schedule {
+        Schedule::Frequency(Duration::from_secs(minutes * 60))
     }
 
     fn at(hour: u32) -> NaiveTime {
@@ -126,14 +126,14 @@ mod tests {
 
     fn a_policy(
         name: &str,
-        schedule: Option<Schedule>,
+        schedule: Schedule,
         storage: &str,
         incrementals: u32,
         days: Option<u32>,
     ) -> Policy {
         Policy {
             name: name.into(),
-            schedule,
+            schedule: Some(schedule),
             storage: Word::new(storage),
             auto_restore: false,
             max_incrementals: Some(incrementals),
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_list_of_policies_is_read() {
-        let daily = Some(Schedule::Daily(vec![at(9), at(17)]));
+        let daily = Schedule::Daily(vec![at(9), at(17)]);
         let expected = [
             ("empty", vec![], None),
             (
@@ -205,8 +205,8 @@ mod tests {
     fn single_policies_are_items_of_a_list() {
         use Weekday::{Fri, Mon, Thu, Tue, Wed};
         let workdays = vec![Mon, Tue, Wed, Thu, Fri];
-        let weekly = Some(Schedule::Weekly(workdays, vec![at(9), at(18)]));
-        let daily = Some(Schedule::Daily(vec![at(9), at(17)]));
+        let weekly = Schedule::Weekly(workdays, vec![at(9), at(18)]);
+        let daily = Schedule::Daily(vec![at(9), at(17)]);
         let expected = [
             (
                 "no-retention",
@@ -261,100 +261,82 @@ mod tests {
         item
     }
 
-    #[test]
-    fn one_strange_policy_does_not_cost_the_others() {
-        let plain = Policy {
+    fn plain() -> Policy {
+        Policy {
             auto_restore: true,
             ..a_policy("P", minutes(10), "FileShare", 3, Some(1))
-        };
-        let unknown = json!({"ScheduleKind": "Continuous", "Lag": 5});
-        let vault = json!({"StorageKind": "Vault2", "Key": "k"});
-        let by_count = json!({"RetentionPolicyType": "Count", "RetentionDuration": "P1D"});
-        let months = json!({"RetentionPolicyType": "Basic", "RetentionDuration": "P1M"});
-        for (changes, expected) in [
-            (json!({}), plain.clone()),
-            (
-                json!({"Schedule": unknown}),
-                Policy {
-                    schedule: None,
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"Schedule": null}),
-                Policy {
-                    schedule: None,
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"Storage": vault}),
-                Policy {
-                    storage: Word::new("Vault2"),
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"Storage": {"StorageKind": "a b"}}),
-                Policy {
-                    storage: Word::new(""),
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"Storage": null}),
-                Policy {
-                    storage: Word::new("other"),
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"RetentionPolicy": by_count}),
-                Policy {
-                    retention: None,
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"RetentionPolicy": months}),
-                Policy {
-                    retention: None,
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"MaxIncrementalBackups": -1}),
-                Policy {
-                    max_incrementals: None,
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"MaxIncrementalBackups": "255"}),
-                Policy {
-                    max_incrementals: Some(255),
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"MaxIncrementalBackups": 1_u64 << 32}),
-                Policy {
-                    max_incrementals: None,
-                    ..plain.clone()
-                },
-            ),
-            (
-                json!({"AutoRestoreOnDataLoss": null}),
-                Policy {
-                    auto_restore: false,
-                    ..plain.clone()
-                },
-            ),
-        ] {
-            let body = json!({"Items": [item(&changes), item(&json!({}))]}).to_string();
-            let items = answer::<Policies>(body).unwrap().items;
-            assert_eq!(items, [expected, plain.clone()], "{changes}");
         }
+    }
+
+    /// Reads a policy with `changes` beside a plain one, which must not suffer from them.
+    fn beside_a_plain_one(changes: &Value) -> Policy {
+        let body = json!({"Items": [item(changes), item(&json!({}))]}).to_string();
+        let mut items = answer::<Policies>(body).unwrap().items;
+        assert_eq!(items.pop(), Some(plain()), "{changes}");
+        items.pop().unwrap()
+    }
+
+    #[test]
+    fn one_strange_schedule_or_storage_does_not_cost_the_rest() {
+        for schedule in [
+            json!({"ScheduleKind": "Continuous", "Lag": 5}),
+            json!({"ScheduleKind": "FrequencyBased", "Interval": "P1M"}),
+            json!({}),
+            json!(null),
+        ] {
+            let read = beside_a_plain_one(&json!({"Schedule": schedule}));
+            let expected = Policy {
+                schedule: None,
+                ..plain()
+            };
+            assert_eq!(read, expected, "{schedule}");
+        }
+        for (storage, word) in [
+            (json!({"StorageKind": "Vault2", "Key": "k"}), "Vault2"),
+            (json!({"StorageKind": "two words"}), "other"),
+            (json!({"StorageKind": null}), "other"),
+            (json!(null), "other"),
+        ] {
+            let read = beside_a_plain_one(&json!({"Storage": storage}));
+            let expected = Policy {
+                storage: Word::new(word),
+                ..plain()
+            };
+            assert_eq!(read, expected, "{storage}");
+        }
+    }
+
+    #[test]
+    fn what_a_policy_does_not_say_is_absent() {
+        for retention in [
+            json!({"RetentionPolicyType": "Count", "RetentionDuration": "P1D"}),
+            json!({"RetentionPolicyType": "Basic", "RetentionDuration": "P1M"}),
+            json!({"RetentionPolicyType": "Basic"}),
+            json!(null),
+        ] {
+            let read = beside_a_plain_one(&json!({"RetentionPolicy": retention}));
+            let expected = Policy {
+                retention: None,
+                ..plain()
+            };
+            assert_eq!(read, expected, "{retention}");
+        }
+        for (number, max_incrementals) in [
+            (json!("255"), Some(255)),
+            (json!(0), Some(0)),
+            (json!(-1), None),
+            (json!(1_u64 << 32), None),
+            (json!(null), None),
+        ] {
+            let read = beside_a_plain_one(&json!({"MaxIncrementalBackups": number}));
+            let expected = Policy {
+                max_incrementals,
+                ..plain()
+            };
+            assert_eq!(read, expected, "{number}");
+        }
+        let read = beside_a_plain_one(&json!({"AutoRestoreOnDataLoss": null}));
+        assert!(!read.auto_restore);
     }
 
     #[test]

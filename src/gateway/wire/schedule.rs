@@ -126,13 +126,13 @@ mod tests {
         reply.schedule()
     }
 
-    fn daily(times: Value) -> Option<Schedule> {
+    fn daily(times: &Value) -> Option<Schedule> {
         schedule(json!({
             "ScheduleKind": "TimeBased", "ScheduleFrequencyType": "Daily", "RunTimes": times,
         }))
     }
 
-    fn weekly(days: Value) -> Option<Schedule> {
+    fn weekly(days: &Value) -> Option<Schedule> {
         schedule(json!({
             "ScheduleKind": "TimeBased", "ScheduleFrequencyType": "Weekly",
             "RunDays": days, "RunTimes": ["0001-01-01T09:00:00Z"],
@@ -234,7 +234,7 @@ mod tests {
             "0001-01-01T09:00:00",
             "0001-01-01T11:00:00+02:00",
         ]);
-        assert_eq!(daily(times), expected);
+        assert_eq!(daily(&times), expected);
         for times in [
             json!([]),
             json!(null),
@@ -242,7 +242,7 @@ mod tests {
             json!(["0001-01-01T09:00:00Z", "noon"]),
             json!(["0001-01-01T25:00:00Z"]),
         ] {
-            assert_eq!(daily(times.clone()), None, "{times}");
+            assert_eq!(daily(&times), None, "{times}");
         }
     }
 
@@ -280,7 +280,7 @@ mod tests {
             (json!(null), None),
         ] {
             let expected = expected.map(|days| Schedule::Weekly(days, times()));
-            assert_eq!(weekly(days.clone()), expected, "{days}");
+            assert_eq!(weekly(&days), expected, "{days}");
         }
     }
 
