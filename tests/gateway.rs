@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
 use servicefabric_backup_exporter::model::{BackupState, Entity, PartitionId, Schedule};
+use servicefabric_backup_exporter::simulator::{self, Estate, Simulator, Switches};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -723,4 +724,35 @@ async fn the_configuration_counts_for_the_breaker_and_keeps_lists_back() {
     assert!(!error.was_sent());
     assert_eq!(error.reason(), Reason::ServiceAbsent);
     assert_eq!(server.requests(), 5);
+}
+
+#[tokio::test]
+async fn names_of_several_levels_are_understood_by_backup_services_old_and_new() {
+    for brs_accepts_tilde in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let shape = simulator::Shape {
+            seed: 1,
+            applications: 4,
+            services_per_application: 1,
+            partitions_per_service: 1,
+        };
+        let estate = Estate::generate(&shape, clock::now());
+        let options = simulator::Options {
+            switches: Switches {
+                brs_accepts_tilde,
+                ..Switches::default()
+            },
+            ..simulator::Options::default()
+        };
+        let simulator = Simulator::start(listener, estate, options).unwrap();
+        let gateway = gateway(vec![simulator.url().parse().unwrap()], 8);
+        let application = "fabric:/Retail/Shop";
+        let services = gateway.persisted_services(application).await.unwrap();
+        let partitions = gateway.partitions(&services[0]).await.unwrap();
+        assert!(partitions[0].data_loss_time.is_some());
+        let configuration = gateway.backup_configuration(application).await.unwrap();
+        assert_eq!(configuration, []);
+        let nobody = gateway.backup_configuration("fabric:/Retail").await;
+        assert_eq!(nobody.unwrap_err().reason(), Reason::Api);
+    }
 }
