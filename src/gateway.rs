@@ -13,7 +13,10 @@ use chrono::TimeDelta;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::model::{BackupProgress, Name, PartitionId, PartitionKind};
+use crate::model::{
+    BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
+    PartitionId, Policy, RestoreProgress,
+};
 use crate::telemetry::Telemetry;
 use breaker::Gate;
 use endpoints::Endpoints;
@@ -45,9 +48,11 @@ pub struct Options {
     /// Base URLs of equivalent gateways, `http://host:port` with an optional path in front of
     /// the API. At least one.
     pub endpoints: Vec<Url>,
-    /// Longest duration of one call, its retries included; of a list, of one page.
+    /// Longest duration of one call, its retries included; of a list, of one page. A list of
+    /// backups may take six times as long: the whole storage is read for it.
     pub timeout: Duration,
-    /// Most requests in flight at any time; zero counts as one.
+    /// Most requests in flight at any time; zero counts as one. At most half of them (rounded up)
+    /// are for lists of backups.
     pub concurrency: usize,
 }
 
@@ -60,6 +65,7 @@ pub struct Gateway {
     endpoints: Endpoints,
     timeout: Duration,
     permits: Semaphore,
+    storage_permits: Semaphore,
     budget: Mutex<Budget>,
     native: Gate,
     backup: Gate,
@@ -79,6 +85,7 @@ impl Gateway {
             endpoints,
             timeout: options.timeout,
             permits: Semaphore::new(concurrency),
+            storage_permits: Semaphore::new(concurrency.div_ceil(2)),
             budget: Mutex::default(),
             native: Gate::new(concurrency),
             backup: Gate::new(concurrency),
@@ -103,10 +110,7 @@ impl Gateway {
     }
 
     /// The partitions of `service`, if it is stateful.
-    pub async fn partitions(
-        &self,
-        service: &str,
-    ) -> Result<Vec<(PartitionId, PartitionKind)>, Error> {
+    pub async fn partitions(&self, service: &str) -> Result<Vec<ListedPartition>, Error> {
         self.get_all(&wire::Partitions { service }).await
     }
 
@@ -126,6 +130,55 @@ impl Gateway {
         partition: PartitionId,
     ) -> Result<Option<BackupProgress>, Error> {
         self.get(&wire::Progress { partition }).await
+    }
+
+    /// The record of the last restore of `partition`; `None` when none ever was.
+    pub async fn restore_progress(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Option<RestoreProgress>, Error> {
+        self.get(&wire::Restore { partition }).await
+    }
+
+    /// What the health of `partition` says of its periodic backups.
+    pub async fn backup_health(&self, partition: PartitionId) -> Result<BackupHealth, Error> {
+        self.get(&wire::Health { partition }).await
+    }
+
+    /// How `application` and what is below it is protected: the application itself, and only
+    /// those of its services and partitions where something else was set. Empty when it is not
+    /// protected. Old runtimes add entities of applications whose name begins alike.
+    pub async fn backup_configuration(
+        &self,
+        application: &str,
+    ) -> Result<Vec<Configuration>, Error> {
+        self.get_all(&wire::Configurations { application }).await
+    }
+
+    /// All backup policies.
+    pub async fn policies(&self) -> Result<Vec<Policy>, Error> {
+        self.get_all(&wire::Policies).await
+    }
+
+    /// Where `policy` was set; not what it came down to.
+    pub async fn entities_of_policy(&self, policy: &str) -> Result<Vec<Entity>, Error> {
+        self.get_all(&wire::Entities { policy }).await
+    }
+
+    /// The newest backup of every partition of `application` in the storage of the policy that
+    /// applies now; of partitions that are gone, too. Empty when it is not protected.
+    ///
+    /// Costly for the cluster, and slow: see [`Options::timeout`]. A time-out here says nothing of
+    /// the backup service, and is not tried again.
+    pub async fn latest_backups(&self, application: &str) -> Result<Vec<ListedBackup>, Error> {
+        let backups = wire::Backups::<true> { application };
+        self.get_all(&backups).await
+    }
+
+    /// All backups of [`Self::latest_backups`], and at its price.
+    pub async fn all_backups(&self, application: &str) -> Result<Vec<ListedBackup>, Error> {
+        let backups = wire::Backups::<false> { application };
+        self.get_all(&backups).await
     }
 
     /// How far the cluster's clock is ahead of this machine's, to the second, as of the last

@@ -61,6 +61,17 @@ impl Partition {
     }
 }
 
+/// A partition in the list of its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedPartition {
+    /// Its identity.
+    pub id: PartitionId,
+    /// How its service is partitioned.
+    pub kind: PartitionKind,
+    /// When it last lost data, or was created; `None` where the epoch is no time.
+    pub data_loss_time: Option<DateTime<Utc>>,
+}
+
 /// How a service is partitioned (`ServicePartitionKind`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionKind {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
-use servicefabric_backup_exporter::model::{BackupState, PartitionId};
+use servicefabric_backup_exporter::model::{BackupState, Entity, PartitionId, Schedule};
+use servicefabric_backup_exporter::simulator::{self, Estate, Simulator, Switches};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,8 @@ const PARTITION: PartitionId = PartitionId(Uuid::from_u128(0xAB));
 const VERSION: &str = r#"{"Version":"6.4.514.9494"}"#;
 const MASKED_TIMEOUT: &str = include_str!("samples/error.400.masked-timeout.brs.json");
 const NOT_FOUND: &str = include_str!("samples/error.404.partition-not-found.json");
+const NOT_ENABLED: &str = include_str!("samples/error.404.backup-not-enabled.json");
+const STORAGE_FAILED: &str = include_str!("samples/error.500.recovery-point-details.brs.json");
 const SUCCESS: &str = include_str!("samples/GetPartitionBackupProgress.success.wire.json");
 
 /// What the server does with one request.
@@ -514,4 +517,242 @@ async fn no_more_requests_are_in_flight_than_allowed() {
     }
     assert_eq!(server.requests(), 30);
     assert_eq!(server.most_in_flight.load(Ordering::SeqCst), 3);
+}
+
+/// Paths of the requests so far, without what follows the api-version.
+fn paths(server: &Server) -> Vec<String> {
+    let heads = server.heads.lock().unwrap();
+    let line = |head: &String| head.split_whitespace().nth(1).unwrap().to_owned();
+    heads
+        .iter()
+        .map(|head| line(head).split('?').next().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn native_and_backup_routes_spell_names_of_several_levels_differently() {
+    let empty = r#"{"ContinuationToken":null,"Items":[]}"#;
+    let server = Server::start(move |_| answer(200, empty)).await;
+    let gateway = server.gateway();
+    let application = "fabric:/Retail/Shop 1";
+    gateway.persisted_services(application).await.unwrap();
+    gateway.backup_configuration(application).await.unwrap();
+    gateway.latest_backups(application).await.unwrap();
+    gateway.all_backups(application).await.unwrap();
+    gateway.entities_of_policy("Daily/2").await.unwrap();
+    assert_eq!(
+        paths(&server),
+        [
+            "/Applications/Retail~Shop%201/$/GetServices",
+            "/Applications/Retail%2FShop%201/$/GetBackupConfigurationInfo",
+            "/Applications/Retail%2FShop%201/$/GetBackups",
+            "/Applications/Retail%2FShop%201/$/GetBackups",
+            "/BackupRestore/BackupPolicies/Daily%2F2/$/GetBackupEnabledEntities",
+        ]
+    );
+    let heads = server.heads.lock().unwrap();
+    assert!(heads[2].contains("&Latest=true "), "{}", heads[2]);
+    assert!(!heads[3].contains("Latest"), "{}", heads[3]);
+}
+
+#[tokio::test]
+async fn an_application_without_a_policy_has_nothing_and_shows_that_the_service_is_there() {
+    let server = Server::start(|_| answer(404, NOT_ENABLED)).await;
+    let gateway = server.gateway();
+    for _ in 0..10 {
+        let configuration = gateway.backup_configuration("fabric:/A").await.unwrap();
+        assert_eq!(configuration, []);
+        assert_eq!(gateway.latest_backups("fabric:/A").await.unwrap(), []);
+        assert_eq!(gateway.all_backups("fabric:/A").await.unwrap(), []);
+        assert_eq!(gateway.restore_progress(PARTITION).await.unwrap(), None);
+    }
+    assert_eq!(server.requests(), 40);
+    assert_eq!(gateway.backup_service(), Some(true));
+    assert!(!gateway.native_access());
+}
+
+#[tokio::test]
+async fn nothing_is_an_empty_configuration_and_no_restore() {
+    let nothing = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_vec();
+    let server = Server::start(move |number| match number % 3 {
+        0 => answer(200, "null"),
+        1 => answer(200, ""),
+        _ => Act::Answer(nothing.clone()),
+    })
+    .await;
+    let gateway = server.gateway();
+    for _ in 0..3 {
+        let configuration = gateway.backup_configuration("fabric:/A").await.unwrap();
+        assert_eq!(configuration, []);
+    }
+    for _ in 0..3 {
+        assert_eq!(gateway.restore_progress(PARTITION).await.unwrap(), None);
+    }
+    assert_eq!(gateway.backup_service(), Some(true));
+}
+
+#[tokio::test]
+async fn a_null_token_ends_a_list() {
+    let server = Server::start(|number| {
+        let items = r#"[{"EntityKind":"Application","ApplicationName":"fabric:/A"}]"#;
+        let token = ["\"fabric:/A#1\"", "null"][number];
+        answer(
+            200,
+            &format!("{{\"ContinuationToken\":{token},\"Items\":{items}}}"),
+        )
+    })
+    .await;
+    let entities = server.gateway().entities_of_policy("P").await.unwrap();
+    assert_eq!(entities, vec![Entity::Application("fabric:/A".into()); 2]);
+    let second = server.heads.lock().unwrap()[1].clone();
+    assert!(
+        second.contains("&ContinuationToken=fabric%3A%2FA%231 "),
+        "{second}"
+    );
+}
+
+#[tokio::test]
+async fn policies_of_several_pages_are_read() {
+    let pages = [
+        include_str!("samples/GetBackupPolicyList.page-1.json"),
+        include_str!("samples/GetBackupPolicyList.page-2.json"),
+    ];
+    let server = Server::start(move |number| answer(200, pages[number])).await;
+    let policies = server.gateway().policies().await.unwrap();
+    let names: Vec<_> = policies.iter().map(|policy| &*policy.name).collect();
+    let expected = [
+        "DailyAzureBackupPolicy",
+        "FileShare10MinBackupPolicy",
+        "SampleBackupPolicy",
+    ];
+    assert_eq!(names, expected);
+    let ten_minutes = Schedule::Frequency(Duration::from_secs(600));
+    assert_eq!(policies[1].schedule, Some(ten_minutes));
+}
+
+#[tokio::test]
+async fn the_health_of_a_partition_tells_of_its_last_periodic_backup() {
+    let health = include_str!("samples/GetPartitionHealth.backup-warning.json");
+    let server = Server::start(move |_| answer(200, health)).await;
+    let gateway = server.gateway();
+    let attempt = gateway.backup_health(PARTITION).await.unwrap().attempt;
+    assert!(!attempt.unwrap().succeeded);
+    assert!(gateway.native_access());
+    assert_eq!(gateway.backup_service(), None);
+}
+
+#[tokio::test]
+async fn a_storage_that_cannot_be_read_is_not_asked_again() {
+    let server = Server::start(|number| match number {
+        0 => answer(500, STORAGE_FAILED),
+        _ => answer(400, MASKED_TIMEOUT),
+    })
+    .await;
+    let gateway = server.gateway();
+    for _ in 0..2 {
+        assert_eq!(
+            reason(gateway.latest_backups("fabric:/A")).await,
+            Reason::Api
+        );
+    }
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_list_of_backups_may_take_six_times_as_long_and_its_timeout_tells_nothing() {
+    let server = Server::start(|_| Act::Hang).await;
+    let gateway = with_timeout(vec![server.url.clone()], 8, Duration::from_millis(300));
+    let started = Instant::now();
+    let calls = (0..8).map(|_| reason(gateway.latest_backups("fabric:/A")));
+    for reason in futures_util::future::join_all(calls).await {
+        assert_eq!(reason, Reason::Timeout);
+    }
+    assert!(started.elapsed() >= Duration::from_millis(1_800));
+    assert_eq!(server.requests(), 8);
+    assert_eq!(gateway.backup_service(), None);
+    let error = gateway.backup_progress(PARTITION).await.unwrap_err();
+    assert!(error.was_sent(), "{error}");
+}
+
+#[tokio::test]
+async fn slow_lists_leave_half_of_the_permits_to_others() {
+    let server = Server::start(|number| match number {
+        0..3 => Act::Hang,
+        _ => answer(200, "null"),
+    })
+    .await;
+    let gateway = Arc::new(gateway(vec![server.url.clone()], 5));
+    let lists: Vec<_> = (0..10)
+        .map(|_| {
+            let gateway = Arc::clone(&gateway);
+            tokio::spawn(async move { gateway.all_backups("fabric:/A").await })
+        })
+        .collect();
+    while server.requests() < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..10 {
+        assert_eq!(gateway.backup_progress(PARTITION).await.unwrap(), None);
+    }
+    assert_eq!(server.requests(), 13);
+    for list in lists {
+        list.abort();
+    }
+}
+
+#[tokio::test]
+async fn the_inner_proxy_giving_up_on_a_list_is_not_asked_again_and_opens_no_breaker() {
+    let server = Server::start(|_| answer(504, "")).await;
+    let gateway = server.gateway();
+    for _ in 0..20 {
+        let error = gateway.all_backups("fabric:/A").await.unwrap_err();
+        assert_eq!(error.reason(), Reason::ServiceUnavailable);
+        assert!(error.was_sent());
+    }
+    assert_eq!(server.requests(), 20);
+}
+
+#[tokio::test]
+async fn the_configuration_counts_for_the_breaker_and_keeps_lists_back() {
+    let server = Server::start(|_| answer(404, "")).await;
+    let gateway = gateway(vec![server.url.clone()], 1);
+    for _ in 0..5 {
+        let error = gateway.backup_configuration("fabric:/A").await;
+        assert!(error.unwrap_err().was_sent());
+    }
+    let error = gateway.latest_backups("fabric:/A").await.unwrap_err();
+    assert!(!error.was_sent());
+    assert_eq!(error.reason(), Reason::ServiceAbsent);
+    assert_eq!(server.requests(), 5);
+}
+
+#[tokio::test]
+async fn names_of_several_levels_are_understood_by_backup_services_old_and_new() {
+    for brs_accepts_tilde in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let shape = simulator::Shape {
+            seed: 1,
+            applications: 4,
+            services_per_application: 1,
+            partitions_per_service: 1,
+        };
+        let estate = Estate::generate(&shape, clock::now());
+        let options = simulator::Options {
+            switches: Switches {
+                brs_accepts_tilde,
+                ..Switches::default()
+            },
+            ..simulator::Options::default()
+        };
+        let simulator = Simulator::start(listener, estate, options).unwrap();
+        let gateway = gateway(vec![simulator.url().parse().unwrap()], 8);
+        let application = "fabric:/Retail/Shop";
+        let services = gateway.persisted_services(application).await.unwrap();
+        let partitions = gateway.partitions(&services[0]).await.unwrap();
+        assert!(partitions[0].data_loss_time.is_some());
+        let configuration = gateway.backup_configuration(application).await.unwrap();
+        assert_eq!(configuration, []);
+        let nobody = gateway.backup_configuration("fabric:/Retail").await;
+        assert_eq!(nobody.unwrap_err().reason(), Reason::Api);
+    }
 }

@@ -34,6 +34,18 @@ impl Gate {
         })
     }
 
+    /// Lets a call pass only while the breaker is closed: one that may take long would keep
+    /// everybody waiting for its outcome if it were the probe.
+    pub(super) fn enter_closed(&self) -> Result<Lease<'_>, Reason> {
+        match self.open_because() {
+            Some(reason) => Err(reason),
+            None => Ok(Lease {
+                gate: self,
+                pass: Some(Pass::Normal),
+            }),
+        }
+    }
+
     /// What opened the breaker; `None` while it is closed.
     pub(super) fn open_because(&self) -> Option<Reason> {
         locked(&self.0).open_because()
@@ -281,6 +293,17 @@ mod tests {
         breaker.abandon(probe);
         assert!(breaker.admit(after(now, 1.2)).is_err(), "{second:?} runs");
         assert_eq!(breaker.open_because(), Some(Reason::Timeout));
+    }
+
+    #[test]
+    fn a_call_that_may_take_long_is_never_the_probe() {
+        let now = Instant::now();
+        let gate = Gate(Mutex::new(opened(now)));
+        assert_eq!(gate.enter_closed().err(), Some(Reason::Timeout));
+        let probe = gate.enter(after(now, 1.0)).unwrap();
+        assert_eq!(gate.enter_closed().err(), Some(Reason::Timeout));
+        probe.settle(None, now);
+        assert!(gate.enter_closed().is_ok());
     }
 
     #[test]

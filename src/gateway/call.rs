@@ -1,18 +1,21 @@
 //! A call: one question, as many attempts as the rules allow.
 //!
 //! Holds a permit while it runs, asks the breaker first and tells it the outcome last. The
-//! deadline covers all attempts; waiting for the permit is not part of it.
+//! deadline covers all attempts; waiting for the permit is not part of it. Calls that have a
+//! storage listed keep to the background: they leave permits to the others and never stand for
+//! the health of the service.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::clock;
 use crate::gateway::error::{Cause, Error, Misread};
-use crate::gateway::http::Exchange;
-use crate::gateway::query::{self, Page, Query, Subject};
+use crate::gateway::http::{Deadline, Exchange};
+use crate::gateway::query::{self, Pace, Page, Query, Subject};
 use crate::gateway::retry::{self, MAX_RETRIES};
 use crate::gateway::{Gateway, locked};
 
@@ -71,16 +74,23 @@ impl Gateway {
         subject: &Subject<'_>,
         token: Option<&str>,
     ) -> Result<Q::Answer, Cause> {
-        let permit = self.permits.acquire().await;
-        let _permit = permit.expect("nobody closes the semaphore");
-        let lease = self
-            .gate(Q::ROUTE.kind)
-            .enter(Instant::now().into_std())
-            .map_err(Cause::BreakerOpen)?;
+        let _turn = match Q::PACE {
+            Pace::Prompt => None,
+            Pace::Storage => Some(admitted(&self.storage_permits).await),
+        };
+        let _permit = admitted(&self.permits).await;
+        let gate = self.gate(Q::ROUTE.kind);
+        let lease = match Q::PACE {
+            Pace::Prompt => gate.enter(Instant::now().into_std()),
+            Pace::Storage => gate.enter_closed(),
+        };
+        let lease = lease.map_err(Cause::BreakerOpen)?;
         locked(&self.budget).earn();
         let outcome = self.attempts::<Q>(subject, token).await;
-        let failure = outcome.as_ref().err().map(Cause::reason);
-        lease.settle(failure, Instant::now().into_std());
+        match outcome.as_ref().err().map(Cause::reason) {
+            Some(reason) if Q::PACE.explains(reason) => drop(lease),
+            failure => lease.settle(failure, Instant::now().into_std()),
+        }
         outcome
     }
 
@@ -89,16 +99,17 @@ impl Gateway {
         subject: &Subject<'_>,
         token: Option<&str>,
     ) -> Result<Q::Answer, Cause> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = Deadline::after(Q::PACE.deadline(self.timeout));
         let mut course = Course::starting_at(self.endpoints.current());
         loop {
             let endpoint = self.endpoints.at(course.position);
             let attempt = self.attempt::<Q>(endpoint, subject, token, deadline);
             let cause = match attempt.await {
                 Ok(answer) => return Ok(answer),
+                Err(cause) if Q::PACE.explains(cause.reason()) => return Err(cause),
                 Err(cause) => cause,
             };
-            match self.next_step(&mut course, &cause, deadline) {
+            match self.next_step(&mut course, &cause, deadline.end) {
                 Some(pause) => sleep(pause).await,
                 None => return Err(cause),
             }
@@ -140,10 +151,10 @@ impl Gateway {
         endpoint: &Url,
         subject: &Subject<'_>,
         token: Option<&str>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Q::Answer, Cause> {
         let started = Instant::now();
-        let remaining = deadline.duration_since(started);
+        let remaining = deadline.end.duration_since(started);
         let url = query::url(endpoint, &Q::ROUTE, subject, token, remaining);
         let exchange = self
             .transport
@@ -169,9 +180,17 @@ impl Gateway {
         }
         let answer =
             body.and_then(|body| query::read::<Q>(subject, status.unwrap_or_default(), &body));
-        locked(&self.evidence).note(Q::ROUTE.kind, status, answer.as_ref().err());
+        let failure = answer.as_ref().err();
+        if !failure.is_some_and(|cause| Q::PACE.explains(cause.reason())) {
+            locked(&self.evidence).note(Q::ROUTE.kind, status, failure);
+        }
         answer
     }
+}
+
+async fn admitted(permits: &Semaphore) -> SemaphorePermit<'_> {
+    let permit = permits.acquire().await;
+    permit.expect("nobody closes the semaphore")
 }
 
 /// How far a call has got.

@@ -29,6 +29,12 @@ impl Refusal {
             matches!(code.as_str(), "FABRIC_E_PARTITION_NOT_FOUND" | "0x80071BE7")
         })
     }
+
+    /// Whether the backup service says that no policy applies.
+    pub(super) fn is_backup_not_enabled(&self) -> bool {
+        let code = self.code.as_ref().map(FailureCode::as_str);
+        code == Some("FABRIC_E_BACKUP_NOT_ENABLED")
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -201,8 +207,22 @@ mod tests {
                 (reason, transient),
                 "{file}"
             );
+            let unprotected = file == "error.404.backup-not-enabled.json";
+            assert_eq!(refusal.is_backup_not_enabled(), unprotected, "{file}");
             let vanished = file == "error.404.partition-not-found.json";
             assert_eq!(refusal.is_partition_not_found(), vanished, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_storage_that_cannot_be_read_is_an_error_to_stay() {
+        for (status, file) in [
+            (400, "error.400.list-index-out-of-range.brs.json"),
+            (500, "error.500.recovery-point-details.brs.json"),
+        ] {
+            let subject = Subject::Application("fabric:/A");
+            let refusal = classify(RouteKind::Backup, &subject, status, &sample(file));
+            assert_eq!((refusal.reason, refusal.transient), (Reason::Api, false));
         }
     }
 
@@ -271,6 +291,7 @@ mod tests {
         let literal = [
             classify(RouteKind::Native, &PARTITION, 400, &body),
             classify(RouteKind::Backup, &Subject::Cluster, 400, &body),
+            classify(RouteKind::Backup, &Subject::Application("A"), 400, &body),
         ];
         for refusal in literal {
             assert_eq!((refusal.reason, refusal.transient), (Reason::Api, false));

@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// RFC 3339; without an offset it is taken to be UTC.
-fn point_in_time(text: &str) -> Option<DateTime<Utc>> {
+pub(super) fn point_in_time(text: &str) -> Option<DateTime<Utc>> {
     match DateTime::parse_from_rfc3339(text) {
         Ok(time) => Some(time.to_utc()),
         Err(_) => NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f")

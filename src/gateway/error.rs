@@ -195,7 +195,9 @@ pub(super) enum Misread {
     Name,
     #[error("a version that is none")]
     Version,
-    #[error("a stateful partition without an id")]
+    #[error("a name of a policy that is empty, too long, a dot segment, or has control characters")]
+    PolicyName,
+    #[error("a partition without an id")]
     PartitionId,
     #[error("a continuation token came twice")]
     RepeatedToken,

@@ -23,7 +23,8 @@ impl Evidence {
         let success = status.is_some_and(|status| (200..300).contains(&status)) && understood;
         match kind {
             RouteKind::Native => self.native_success |= success,
-            RouteKind::Backup if success || failure.is_some_and(is_from_the_service) => {
+            // A refusal that says "not protected" is no failure, and nobody else says so.
+            RouteKind::Backup if success || failure.is_none_or(is_from_the_service) => {
                 self.service = Some(true);
             }
             RouteKind::Backup if failure.is_some_and(is_for_want_of_the_service) => {
@@ -94,6 +95,8 @@ mod tests {
     #[test]
     fn an_answer_of_the_service_shows_that_it_is_there() {
         assert_eq!(after_backup_call(Some(200), None), Some(true));
+        let not_protected = after_backup_call(Some(404), None);
+        assert_eq!(not_protected, Some(true));
         for (status, code) in [
             (404, "FABRIC_E_PARTITION_NOT_FOUND"),
             (504, "FABRIC_E_TIMEOUT"),

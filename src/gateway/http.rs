@@ -21,8 +21,25 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Transport {
     client: Client,
-    timeout: Duration,
     connect_timeout: Duration,
+}
+
+/// Until when a call may run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    pub(super) end: Instant,
+    /// How long the call may take in all.
+    timeout: Duration,
+}
+
+impl Deadline {
+    /// The deadline of a call that begins now.
+    pub(super) fn after(timeout: Duration) -> Self {
+        Self {
+            end: Instant::now() + timeout,
+            timeout,
+        }
+    }
 }
 
 /// What came back.
@@ -44,7 +61,6 @@ impl Transport {
         let connect_timeout = (timeout / attempts.saturating_add(1)).min(MAX_CONNECT_TIMEOUT);
         Ok(Self {
             client: client(connect_timeout).map_err(BuildError::Client)?,
-            timeout,
             connect_timeout,
         })
     }
@@ -60,13 +76,13 @@ impl Transport {
         endpoint: &Url,
         url: Url,
         limit: usize,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Exchange {
         let late = || Cause::Deadline {
             endpoint: endpoint.to_string(),
-            timeout: self.timeout,
+            timeout: deadline.timeout,
         };
-        let response = match timeout_at(deadline, self.client.get(url).send()).await {
+        let response = match timeout_at(deadline.end, self.client.get(url).send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Exchange::unanswered(cause(endpoint, error)),
             Err(_) => return Exchange::unanswered(late()),
@@ -74,7 +90,7 @@ impl Transport {
         Exchange {
             status: Some(response.status().as_u16()),
             date: date(response.headers()),
-            body: timeout_at(deadline, read(endpoint, response, limit))
+            body: timeout_at(deadline.end, read(endpoint, response, limit))
                 .await
                 .unwrap_or_else(|_| Err(late())),
         }

@@ -13,13 +13,15 @@ use url::form_urlencoded::byte_serialize;
 
 use crate::gateway::classify::classify;
 use crate::gateway::decode::{self, Object};
-use crate::gateway::error::{Cause, Misread};
+use crate::gateway::error::{Cause, Misread, Reason};
 use crate::model::PartitionId;
 
 /// A question to the gateway.
 pub(super) trait Query {
     /// Where to ask.
     const ROUTE: Route;
+    /// How long the answer may take.
+    const PACE: Pace = Pace::Prompt;
     /// The JSON object that is answered.
     type Reply: DeserializeOwned;
     /// What it means.
@@ -30,6 +32,11 @@ pub(super) trait Query {
 
     /// Translates the reply; `None` is an empty body or `null`.
     fn answer(reply: Option<Self::Reply>) -> Result<Self::Answer, Cause>;
+
+    /// The answer when the service says that nothing is protected here; by default an error.
+    fn unprotected() -> Option<Self::Answer> {
+        None
+    }
 }
 
 /// The fixed part of an address.
@@ -57,6 +64,32 @@ pub(super) enum RouteKind {
     Backup,
 }
 
+/// How long an answer may take, and what it means when it takes longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Comes out of memory: whoever does not answer in time is not well.
+    Prompt,
+    /// Has a whole storage listed first: takes several times as long, even where all is well.
+    Storage,
+}
+
+impl Pace {
+    /// How long a call may take where a prompt one may take `timeout`.
+    pub(super) fn deadline(self, timeout: Duration) -> Duration {
+        match self {
+            Self::Prompt => timeout,
+            Self::Storage => timeout.saturating_mul(6),
+        }
+    }
+
+    /// Whether a failure may come from a large storage alone. It then tells nothing of the
+    /// service, and asking again would only have the storage listed once more: old runtimes go
+    /// on listing when nobody waits any longer, and the inner proxy gives up with an empty 504.
+    pub(super) fn explains(self, reason: Reason) -> bool {
+        self == Self::Storage && matches!(reason, Reason::Timeout | Reason::ServiceUnavailable)
+    }
+}
+
 /// What a question is about: the first part of its path.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Subject<'a> {
@@ -64,24 +97,33 @@ pub(super) enum Subject<'a> {
     Application(&'a str),
     Service(&'a str),
     Partition(PartitionId),
+    Policy(&'a str),
 }
 
 impl Subject<'_> {
-    /// Collection and id, as native routes spell it: `~` between the levels of a name.
-    fn segments(&self) -> Option<(&'static str, String)> {
+    /// Collection and id, as `kind` spells it. Between the levels of a name stands `~` on native
+    /// routes and `/` on backup routes, where 6.4 does not know the other; it is escaped like
+    /// everything in an id, which every runtime undoes.
+    fn segments(&self, kind: RouteKind) -> Option<(&'static [&'static str], String)> {
         let id = |name: &str| {
-            name.strip_prefix("fabric:/")
-                .unwrap_or(name)
-                .replace('/', "~")
+            let name = name.strip_prefix("fabric:/").unwrap_or(name);
+            match kind {
+                RouteKind::Native => name.replace('/', "~"),
+                RouteKind::Backup => name.to_owned(),
+            }
         };
         match self {
             Self::Cluster => None,
-            Self::Application(name) => Some(("Applications", id(name))),
-            Self::Service(name) => Some(("Services", id(name))),
-            Self::Partition(partition) => Some(("Partitions", partition.to_string())),
+            Self::Application(name) => Some((&["Applications"], id(name))),
+            Self::Service(name) => Some((&["Services"], id(name))),
+            Self::Partition(partition) => Some((&["Partitions"], partition.to_string())),
+            Self::Policy(name) => Some((POLICIES, (*name).to_owned())),
         }
     }
 }
+
+/// Where the backup service keeps its policies.
+pub(super) const POLICIES: &[&str] = &["BackupRestore", "BackupPolicies"];
 
 impl fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,6 +132,7 @@ impl fmt::Display for Subject<'_> {
             Self::Application(name) => write!(f, "application {name}"),
             Self::Service(name) => write!(f, "service {name}"),
             Self::Partition(partition) => write!(f, "partition {partition}"),
+            Self::Policy(name) => write!(f, "policy {name}"),
         }
     }
 }
@@ -105,8 +148,8 @@ pub(super) fn url(
     let mut url = endpoint.clone();
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty();
-        if let Some((collection, id)) = subject.segments() {
-            path.push(collection).push(&id);
+        if let Some((collection, id)) = subject.segments(route.kind) {
+            path.extend(collection).push(&id);
         }
         path.extend(route.operation);
     }
@@ -145,15 +188,11 @@ pub(super) fn read<Q: Query>(
     body: &[u8],
 ) -> Result<Q::Answer, Cause> {
     if (200..300).contains(&status) {
-        Q::answer(decode::document(body)?)
-    } else {
-        Err(Cause::Refusal(classify(
-            Q::ROUTE.kind,
-            subject,
-            status,
-            body,
-        )))
+        return Q::answer(decode::document(body)?);
     }
+    let refusal = classify(Q::ROUTE.kind, subject, status, body);
+    let answer = Q::unprotected().filter(|_| refusal.is_backup_not_enabled());
+    answer.ok_or(Cause::Refusal(refusal))
 }
 
 /// One page of a list.
@@ -173,6 +212,14 @@ pub(super) struct PageReply<T> {
 }
 
 impl<T> Page<T> {
+    /// The end of a list, and nothing on it.
+    pub(super) fn empty() -> Self {
+        Self {
+            items: Vec::new(),
+            next: None,
+        }
+    }
+
     /// Translates the items; those that `item` answers `None` for do not concern us.
     pub(super) fn of<R>(
         reply: Option<PageReply<R>>,
@@ -195,7 +242,11 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::gateway::wire::{Applications, ClusterVersion, Partitions, Progress, Services};
+    use crate::gateway::decode::tests::sample;
+    use crate::gateway::wire::{
+        Applications, Backups, ClusterVersion, Configurations, Entities, Health, Partitions,
+        Policies, Progress, Restore, Services,
+    };
 
     fn address<Q: Query>(endpoint: &str, query: &Q, token: Option<&str>) -> String {
         let endpoint = endpoint.parse().unwrap();
@@ -255,6 +306,76 @@ mod tests {
     }
 
     #[test]
+    fn addresses_of_what_protects_a_partition_follow_the_reference() {
+        let partition = PartitionId(Uuid::from_u128(0xAB));
+        let application = "fabric:/samples~1/A b";
+        let policy = "Every 4/5 h?";
+        for (built, expected) in [
+            (
+                address("http://sf", &Health { partition }, None),
+                "Partitions/00000000-0000-0000-0000-0000000000ab/$/GetHealth?api-version=6.0&timeout=29&ReplicasHealthStateFilter=1&ExcludeHealthStatistics=true",
+            ),
+            (
+                address("http://sf", &Restore { partition }, None),
+                "Partitions/00000000-0000-0000-0000-0000000000ab/$/GetRestoreProgress?api-version=6.4&timeout=29",
+            ),
+            (
+                address("http://sf", &Configurations { application }, Some("a#b")),
+                "Applications/samples~1%2FA%20b/$/GetBackupConfigurationInfo?api-version=6.4&timeout=29&ContinuationToken=a%23b",
+            ),
+            (
+                address("http://sf", &Policies, None),
+                "BackupRestore/BackupPolicies?api-version=6.4&timeout=29",
+            ),
+            (
+                address("http://sf", &Entities { policy }, None),
+                "BackupRestore/BackupPolicies/Every%204%2F5%20h%3F/$/GetBackupEnabledEntities?api-version=6.4&timeout=29",
+            ),
+            (
+                address("http://sf", &Backups::<true> { application }, None),
+                "Applications/samples~1%2FA%20b/$/GetBackups?api-version=6.4&timeout=29&Latest=true",
+            ),
+            (
+                address("http://sf", &Backups::<false> { application }, None),
+                "Applications/samples~1%2FA%20b/$/GetBackups?api-version=6.4&timeout=29",
+            ),
+        ] {
+            assert_eq!(built, format!("http://sf/{expected}"));
+        }
+    }
+
+    #[test]
+    fn not_protected_is_no_error_where_protection_is_asked_for() {
+        let body = sample("error.404.backup-not-enabled.json");
+        let subject = Subject::Cluster;
+        let configurations = read::<Configurations<'_>>(&subject, 404, &body).unwrap();
+        assert_eq!((configurations.items.len(), configurations.next), (0, None));
+        let backups = read::<Backups<'_, true>>(&subject, 404, &body).unwrap();
+        assert_eq!((backups.items.len(), backups.next), (0, None));
+        let restore = read::<Restore>(&subject, 404, &body);
+        assert_eq!(restore.unwrap(), None);
+        for (status, refusal) in [
+            (404, "error.404.partition-not-found.json"),
+            (404, "error.404.policy-does-not-exist.json"),
+            (404, "error.404.brs-not-installed-empty.txt"),
+            (500, "error.500.recovery-point-details.brs.json"),
+        ] {
+            let read = read::<Backups<'_, true>>(&subject, status, &sample(refusal));
+            assert!(matches!(read, Err(Cause::Refusal(_))), "{refusal}");
+        }
+        assert!(read::<Applications>(&subject, 404, &body).is_err());
+    }
+
+    #[test]
+    fn only_a_slow_storage_explains_silence() {
+        for reason in Reason::ALL {
+            let silence = matches!(reason, Reason::Timeout | Reason::ServiceUnavailable);
+            assert_eq!(Pace::Storage.explains(reason), silence, "{reason:?}");
+            assert!(!Pace::Prompt.explains(reason), "{reason:?}");
+        }
+    }
+
+    #[test]
     fn the_server_gets_whole_seconds_and_less_than_we_wait() {
         for (milliseconds, seconds) in [(0, 1), (900, 1), (2_400, 1), (2_500, 2), (30_000, 29)] {
             assert_eq!(server_timeout(Duration::from_millis(milliseconds)), seconds);
@@ -272,6 +393,13 @@ mod tests {
             let pairs: Vec<_> = built.query_pairs().collect();
             prop_assert_eq!(pairs.len(), 3);
             prop_assert_eq!(&pairs[2].1, &token);
+            for (built, segments) in [
+                (address("http://sf/x", &Configurations { application: &name }, None), 5),
+                (address("http://sf/x", &Entities { policy: &name }, None), 6),
+            ] {
+                let built: Url = built.parse().unwrap();
+                prop_assert_eq!(built.path_segments().unwrap().count(), segments);
+            }
         }
     }
 }

@@ -4,13 +4,22 @@
 //! or a JSON key. Ids come from names, never from the `Id` of a reply: runtimes disagree about its
 //! spelling.
 
-mod backup;
+mod backups;
+mod configuration;
+mod health;
 mod native;
+mod policy;
+mod progress;
+mod schedule;
 
-pub(super) use backup::Progress;
+pub(super) use backups::Backups;
+pub(super) use configuration::{Configurations, Entities};
+pub(super) use health::Health;
 pub(super) use native::{
     ApplicationName, Applications, ClusterVersion, Partitions, ServiceName, Services,
 };
+pub(super) use policy::Policies;
+pub(super) use progress::{Progress, Restore};
 
 /// Largest body of a single answer, in bytes: what the gateway itself accepts.
 const SINGLE_LIMIT: usize = 4 << 20;
@@ -19,7 +28,7 @@ const SINGLE_LIMIT: usize = 4 << 20;
 const LIST_LIMIT: usize = 64 << 20;
 
 #[cfg(test)]
-mod tests {
+pub(in crate::gateway) mod tests {
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -28,9 +37,12 @@ mod tests {
     use crate::gateway::decode::without_padding;
     use crate::gateway::error::{Cause, Reason};
     use crate::gateway::query::{Query, Subject, read};
-    use crate::model::{BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionKind};
+    use crate::model::{
+        BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionKind, RestoreProgress,
+        RestoreState,
+    };
 
-    fn answer<Q: Query>(body: impl AsRef<[u8]>) -> Result<Q::Answer, Cause> {
+    pub(super) fn answer<Q: Query>(body: impl AsRef<[u8]>) -> Result<Q::Answer, Cause> {
         read::<Q>(&Subject::Cluster, 200, body.as_ref())
     }
 
@@ -38,7 +50,7 @@ mod tests {
         answer::<Progress>(body)
     }
 
-    fn guid(text: &str) -> Uuid {
+    pub(super) fn guid(text: &str) -> Uuid {
         text.parse().unwrap()
     }
 
@@ -132,9 +144,62 @@ mod tests {
     }
 
     #[test]
+    fn every_restore_sample_is_read() {
+        let expected = [
+            ("accepted", Some((RestoreState::Accepted, None))),
+            ("accepted.capture", Some((RestoreState::Accepted, None))),
+            ("failure", Some((RestoreState::Failure, None))),
+            ("in-progress", Some((RestoreState::RestoreInProgress, None))),
+            ("never", None),
+            (
+                "secondaries-in-progress",
+                Some((RestoreState::SecondariesInProgress, None)),
+            ),
+            (
+                "success.spec",
+                Some((RestoreState::Success, Some("2018-01-01T09:00:55Z"))),
+            ),
+            (
+                "success.wire",
+                Some((RestoreState::Success, Some("2018-11-22T11:22:33Z"))),
+            ),
+            ("timeout", Some((RestoreState::Timeout, None))),
+        ];
+        assert_eq!(
+            samples("GetPartitionRestoreProgress.").len(),
+            expected.len()
+        );
+        for (name, expected) in expected {
+            let body = sample(&format!("GetPartitionRestoreProgress.{name}.json"));
+            let expected = expected.map(|(state, time)| RestoreProgress {
+                state,
+                timestamp: time.map(|time| time.parse().unwrap()),
+            });
+            assert_eq!(answer::<Restore>(body).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_restore_is_an_error_and_an_unknown_state_is_not() {
+        let read = answer::<Restore>("{\"RestoreState\":\"Paused\"}").unwrap();
+        assert_eq!(read.unwrap().state, RestoreState::Unknown);
+        for body in [
+            "{}",
+            "[]",
+            "{\"RestoreState\":4}",
+            "{\"RestoreState\":\"Success\",\"TimeStampUtc\":0}",
+            "{\"BackupState\":\"Success\"}",
+        ] {
+            let error = answer::<Restore>(body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+    }
+
+    #[test]
     fn no_record_comes_in_three_spellings() {
         for body in ["null", "", "\u{feff}null", " \r\n"] {
             assert_eq!(progress(body).unwrap(), None, "{body:?}");
+            assert_eq!(answer::<Restore>(body).unwrap(), None, "{body:?}");
         }
     }
 
@@ -243,7 +308,7 @@ mod tests {
         ] {
             let body = sample(&format!("GetPartitionInfoList.{file}.json"));
             let page = answer::<Partitions<'_>>(body).unwrap();
-            let read: Vec<_> = page.items.iter().map(|(_, kind)| *kind).collect();
+            let read: Vec<_> = page.items.iter().map(|listed| listed.kind).collect();
             assert_eq!(read, kinds, "{file}");
         }
         assert_eq!(samples("GetPartitionInfoList.").len(), 3);
@@ -260,6 +325,33 @@ mod tests {
             let body = format!("{{\"Items\":[{}]}}", String::from_utf8(item).unwrap());
             let page = answer::<Partitions<'_>>(body).unwrap();
             assert_eq!((page.items.len(), page.next), (items, None), "{file}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_under_either_name_dates_the_last_data_loss() {
+        let data_loss_time = |epochs: &str| {
+            let id = Uuid::from_u128(1);
+            let body = format!(
+                "{{\"Items\":[{{\"ServiceKind\":\"Stateful\",\"PartitionInformation\":\
+                 {{\"ServicePartitionKind\":\"Named\",\"Id\":\"{id}\"}}{epochs}}}]}}"
+            );
+            let listed = answer::<Partitions<'_>>(body).unwrap().items[0];
+            listed.data_loss_time.map(|time| time.to_rfc3339())
+        };
+        let primary = ",\"PrimaryEpoch\":{\"DataLossVersion\":\"131873018908156893\"}";
+        let current = ",\"CurrentConfigurationEpoch\":{\"DataLossVersion\":131873018908156893}";
+        let small = ",\"CurrentConfigurationEpoch\":{\"DataLossVersion\":\"1\"}";
+        let time = Some("2018-11-21T19:24:50.815689300+00:00".to_owned());
+        for (epochs, expected) in [
+            (primary.to_owned(), time.clone()),
+            (current.to_owned(), time.clone()),
+            (format!("{small}{primary}"), time),
+            (small.to_owned(), None),
+            (",\"PrimaryEpoch\":null".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(data_loss_time(&epochs), expected, "{epochs}");
         }
     }
 
@@ -336,11 +428,11 @@ mod tests {
                 .is_none_or(|time| text.contains(&time.format("%M:%S").to_string()))
     }
 
-    fn is_read_or_not_understood<T>(read: Result<T, Cause>) -> bool {
+    pub(super) fn is_read_or_not_understood<T>(read: Result<T, Cause>) -> bool {
         read.map_or_else(|cause| cause.reason() == Reason::Decode, |_| true)
     }
 
-    fn mutated() -> impl Strategy<Value = Vec<u8>> {
+    pub(super) fn mutated() -> impl Strategy<Value = Vec<u8>> {
         let mut bodies: Vec<_> = samples("Get").iter().map(|name| sample(name)).collect();
         bodies.retain(|body| !body.is_empty());
         let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..6);
@@ -362,6 +454,9 @@ mod tests {
         fn any_bytes_are_read_or_not_understood(body: Vec<u8>) {
             prop_assert!(is_read_or_not_understood(progress(&body)));
             prop_assert!(is_read_or_not_understood(answer::<Partitions<'_>>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Health>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Policies>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Backups<'_, false>>(&body)));
         }
 
         #[test]
@@ -377,6 +472,7 @@ mod tests {
             prop_assert!(is_read_or_not_understood(answer::<Services<'_>>(&body)));
             prop_assert!(is_read_or_not_understood(answer::<Partitions<'_>>(&body)));
             prop_assert!(is_read_or_not_understood(answer::<Applications>(&body)));
+            prop_assert!(is_read_or_not_understood(answer::<Restore>(&body)));
         }
     }
 }

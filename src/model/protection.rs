@@ -49,7 +49,8 @@ pub struct Policy {
     pub auto_restore: bool,
     /// Most incremental backups between two full ones.
     pub max_incrementals: Option<u32>,
-    /// How long backups are kept; `None` for ever.
+    /// How long backups are kept; `None` where they are kept for ever, or by a rule that this
+    /// version does not know.
     pub retention: Option<Duration>,
 }
 
@@ -77,6 +78,15 @@ pub enum Level {
 }
 
 impl Level {
+    /// Every level, from the top down.
+    pub const ALL: [Self; 3] = [Self::Application, Self::Service, Self::Partition];
+
+    /// Takes the word of the wire; `None` for `Invalid`, which means that there is none, and for a
+    /// word that this version does not know.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == word)
+    }
+
     /// The word used on the wire and in labels.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -126,7 +136,8 @@ pub struct BackupHealth {
     /// The last periodic attempt; `None` without protection, while suspended, and before the
     /// first attempt.
     pub attempt: Option<PeriodicAttempt>,
-    /// Whether somebody else reports on backups: a runtime that this version does not know.
+    /// Whether somebody else reports on backups, or what the replica reports is not understood: a
+    /// runtime that this version does not know.
     pub unknown_reporter: bool,
 }
 
@@ -143,10 +154,10 @@ pub struct ListedBackup {
     pub kind: BackupKind,
     /// Moment of the snapshot (`CreationTimeUtc`).
     pub created: Option<DateTime<Utc>>,
-    /// Epoch of the last record in it.
+    /// Epoch of the last record in it; its parts are `None` as [`Self::lsn`] is.
     pub epoch: Option<Epoch>,
-    /// Log sequence number of the last record in it; `None` when negative: such an item cannot be
-    /// restored.
+    /// Log sequence number of the last record in it; `None` when negative, or when the service
+    /// says that it could not read what it lists: such an item cannot be restored.
     pub lsn: Option<u64>,
 }
 
@@ -159,6 +170,17 @@ pub enum BackupKind {
     Incremental,
     /// A word this version does not know.
     Unknown,
+}
+
+impl BackupKind {
+    /// Takes the word of the wire; one this version does not know is `Unknown`.
+    pub fn from_word(word: &str) -> Self {
+        match word {
+            "Full" => Self::Full,
+            "Incremental" => Self::Incremental,
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// The record of the last restore: `RestoreProgressInfo`.

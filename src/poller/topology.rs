@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use crate::config::Cluster;
 use crate::gateway::{Error, Gateway};
 use crate::inventory::{Inventory, MAX_PARTITIONS, Scope, Shard};
-use crate::model::{Name, Partition, PartitionId, PartitionKind};
+use crate::model::{ListedPartition, Name, Partition, PartitionId};
 
 /// Questions that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
@@ -106,10 +106,10 @@ impl Topology {
         &mut self,
         application: &Name,
         service: &Name,
-        partitions: Vec<(PartitionId, PartitionKind)>,
+        partitions: Vec<ListedPartition>,
         shard: Shard,
     ) {
-        for (id, kind) in partitions {
+        for ListedPartition { id, kind, .. } in partitions {
             if !shard.owns(id) {
                 continue;
             }

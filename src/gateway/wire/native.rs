@@ -1,14 +1,15 @@
-//! Routes that the gateway answers itself: what exists in the cluster and what it is called.
+//! Native routes of the topology: what exists in the cluster and what it is called.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::progress::EpochReply;
 use super::{LIST_LIMIT, SINGLE_LIMIT};
 use crate::gateway::decode::{Guid, Object};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{Page, PageReply, Query, Route, RouteKind, Subject};
-use crate::model::{Name, PartitionId, PartitionKind};
+use crate::model::{Epoch, ListedPartition, Name, PartitionId, PartitionKind};
 
 /// `{"Name":…}`: an application in a list, or the answer to "whose is it".
 #[derive(Deserialize)]
@@ -18,10 +19,10 @@ pub(in crate::gateway) struct NameReply {
 }
 
 /// Longest name accepted, in bytes: names become label values, and real ones are far shorter.
-const MAX_NAME: usize = 1_024;
+pub(super) const MAX_NAME: usize = 1_024;
 
 /// A name without the scheme would not lead back to its id.
-fn name(text: &str) -> Result<Name, Misread> {
+pub(super) fn name(text: &str) -> Result<Name, Misread> {
     let rest = text.strip_prefix("fabric:/").unwrap_or_default();
     if rest.is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
         return Err(Misread::Name);
@@ -150,6 +151,9 @@ pub(in crate::gateway) struct Partitions<'a> {
 pub(in crate::gateway) struct PartitionReply {
     service_kind: String,
     partition_information: Option<Object<PartitionInformation>>,
+    primary_epoch: Option<Object<EpochReply>>,
+    /// Its name in answers to api-versions before 6.4, and of some runtimes to newer ones.
+    current_configuration_epoch: Option<Object<EpochReply>>,
 }
 
 #[derive(Deserialize)]
@@ -169,7 +173,7 @@ impl Query for Partitions<'_> {
         body_limit: LIST_LIMIT,
     };
     type Reply = PageReply<PartitionReply>;
-    type Answer = Page<(PartitionId, PartitionKind)>;
+    type Answer = Page<ListedPartition>;
 
     fn subject(&self) -> Subject<'_> {
         Subject::Service(self.service)
@@ -178,19 +182,28 @@ impl Query for Partitions<'_> {
     fn answer(reply: Option<Self::Reply>) -> Result<Self::Answer, Cause> {
         Page::of(reply, |partition| {
             (partition.service_kind == STATEFUL)
-                .then(|| stateful(partition.partition_information))
+                .then(|| stateful(partition))
                 .transpose()
         })
     }
 }
 
-fn stateful(
-    information: Option<Object<PartitionInformation>>,
-) -> Result<(PartitionId, PartitionKind), Misread> {
+fn stateful(partition: PartitionReply) -> Result<ListedPartition, Misread> {
+    let information = partition.partition_information;
     let Object(information) = information.ok_or(Misread::PartitionId)?;
-    let kind = PartitionKind::from_word(&information.service_partition_kind);
-    let id = information.id.0.ok_or(Misread::PartitionId)?;
-    Ok((PartitionId(id), kind))
+    let epoch = partition.primary_epoch;
+    let epoch = epoch.or(partition.current_configuration_epoch);
+    Ok(ListedPartition {
+        id: partition_id(Some(information.id))?,
+        kind: PartitionKind::from_word(&information.service_partition_kind),
+        data_loss_time: epoch.and_then(|Object(epoch)| Epoch::from(epoch).data_loss_time()),
+    })
+}
+
+/// The zero GUID is nobody's.
+pub(super) fn partition_id(id: Option<Guid>) -> Result<PartitionId, Misread> {
+    let id = id.and_then(|id| id.0);
+    id.map(PartitionId).ok_or(Misread::PartitionId)
 }
 
 // GET /Partitions/{id}/$/GetServiceName, sample GetServiceNameInfo.json

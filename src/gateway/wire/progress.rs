@@ -1,4 +1,4 @@
-//! Routes that the backup service answers, behind the gateway's inner proxy.
+//! Backup routes of the records of a partition: its last requested backup and its last restore.
 
 use serde::Deserialize;
 
@@ -7,7 +7,10 @@ use crate::gateway::decode::{Code, Guid, Integer, Object, Timestamp};
 use crate::gateway::error::Cause;
 use crate::gateway::query::{Query, Route, RouteKind, Subject};
 use crate::gateway::redact;
-use crate::model::{BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionId};
+use crate::model::{
+    BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionId, RestoreProgress,
+    RestoreState,
+};
 
 // GET /Partitions/{id}/$/GetBackupProgress, samples GetPartitionBackupProgress.*
 
@@ -27,7 +30,7 @@ pub(in crate::gateway) struct ProgressReply {
 }
 
 #[derive(Deserialize)]
-struct EpochReply {
+pub(in crate::gateway) struct EpochReply {
     /// The second spelling is that of 6.3 and before, and of today's documentation.
     #[serde(rename = "DataLossVersion", alias = "DataLossNumber")]
     data_loss: Option<Integer>,
@@ -104,5 +107,48 @@ impl From<FailureReply> for Failure {
                 .filter(|message| !message.is_empty())
                 .map(|message| redact::presentable(&message).into()),
         }
+    }
+}
+
+// GET /Partitions/{id}/$/GetRestoreProgress, samples GetPartitionRestoreProgress.*
+
+pub(in crate::gateway) struct Restore {
+    pub(in crate::gateway) partition: PartitionId,
+}
+
+/// Epoch and log sequence number are left out: until it succeeds, they are those of the backup
+/// that is to be restored.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway) struct RestoreReply {
+    restore_state: String,
+    time_stamp_utc: Option<Timestamp>,
+}
+
+impl Query for Restore {
+    const ROUTE: Route = Route {
+        name: "GetPartitionRestoreProgress",
+        kind: RouteKind::Backup,
+        api_version: "6.4",
+        operation: &["$", "GetRestoreProgress"],
+        parameters: &[],
+        body_limit: SINGLE_LIMIT,
+    };
+    type Reply = RestoreReply;
+    type Answer = Option<RestoreProgress>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Partition(self.partition)
+    }
+
+    fn answer(reply: Option<RestoreReply>) -> Result<Option<RestoreProgress>, Cause> {
+        Ok(reply.map(|reply| RestoreProgress {
+            state: RestoreState::from_word(&reply.restore_state),
+            timestamp: reply.time_stamp_utc.and_then(|time| time.0),
+        }))
+    }
+
+    fn unprotected() -> Option<Option<RestoreProgress>> {
+        Some(None)
     }
 }

@@ -1,0 +1,340 @@
+//! Backup routes of the storage: which backups it holds.
+//!
+//! The service lists the whole storage for each answer, and there may be backups of partitions that
+//! are gone, and of applications whose name begins alike. What does not say whose it is, is an
+//! error.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::LIST_LIMIT;
+use super::native::partition_id;
+use super::progress::EpochReply;
+use crate::gateway::decode::{Guid, Integer, Object, Timestamp};
+use crate::gateway::error::{Cause, Misread};
+use crate::gateway::query::{Pace, Page, PageReply, Query, Route, RouteKind, Subject};
+use crate::model::{BackupKind, Epoch, ListedBackup};
+
+// GET /Applications/{id}/$/GetBackups, samples GetApplicationBackupList.*; the lists of services
+// and partitions have the same items, samples GetServiceBackupList.* and GetPartitionBackupList.*
+
+/// The newest backup of each partition, or all backups.
+pub(in crate::gateway) struct Backups<'a, const LATEST: bool> {
+    pub(in crate::gateway) application: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway) struct BackupReply {
+    backup_id: Option<Guid>,
+    backup_chain_id: Option<Guid>,
+    partition_information: Option<Object<PartitionReply>>,
+    backup_type: Option<String>,
+    epoch_of_last_backup_record: Option<Object<EpochReply>>,
+    lsn_of_last_backup_record: Option<Integer>,
+    creation_time_utc: Option<Timestamp>,
+    /// Why the service could not read what it lists; null where all is well.
+    failure_error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PartitionReply {
+    id: Guid,
+}
+
+impl<const LATEST: bool> Query for Backups<'_, LATEST> {
+    const ROUTE: Route = Route {
+        name: "GetApplicationBackupList",
+        kind: RouteKind::Backup,
+        api_version: "6.4",
+        operation: &["$", "GetBackups"],
+        parameters: if LATEST { &[("Latest", "true")] } else { &[] },
+        body_limit: LIST_LIMIT,
+    };
+    const PACE: Pace = Pace::Storage;
+    type Reply = PageReply<BackupReply>;
+    type Answer = Page<ListedBackup>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Application(self.application)
+    }
+
+    fn answer(reply: Option<Self::Reply>) -> Result<Page<ListedBackup>, Cause> {
+        Page::of(reply, |reply| backup(reply).map(Some))
+    }
+
+    fn unprotected() -> Option<Page<ListedBackup>> {
+        Some(Page::empty())
+    }
+}
+
+fn backup(reply: BackupReply) -> Result<ListedBackup, Misread> {
+    let partition = reply.partition_information.map(|Object(reply)| reply.id);
+    let kind = reply.backup_type.as_deref().unwrap_or_default();
+    let readable = reply.failure_error.is_none();
+    let epoch = reply.epoch_of_last_backup_record.filter(|_| readable);
+    let lsn = reply.lsn_of_last_backup_record.filter(|_| readable);
+    Ok(ListedBackup {
+        partition: partition_id(partition)?,
+        backup_id: reply.backup_id.and_then(|id| id.0),
+        chain_id: reply.backup_chain_id.and_then(|id| id.0),
+        kind: BackupKind::from_word(kind),
+        created: reply.creation_time_utc.and_then(|time| time.0),
+        epoch: epoch.map(|Object(epoch)| Epoch::from(epoch)),
+        lsn: lsn.and_then(Integer::known),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::gateway::decode::tests::{sample, samples};
+    use crate::gateway::error::Reason;
+    use crate::gateway::wire::tests::{answer, guid, is_read_or_not_understood, mutated};
+    use crate::model::PartitionId;
+
+    const PARTITION: &str = "1daae3f5-7fd6-42e9-b1ba-8c05f873994d";
+    const CHAIN: &str = "3a056ac9-7206-43c3-8424-6f6103003eba";
+
+    fn backups(body: impl AsRef<[u8]>) -> Result<Page<ListedBackup>, Cause> {
+        answer::<Backups<'_, true>>(body)
+    }
+
+    fn full() -> ListedBackup {
+        ListedBackup {
+            partition: PartitionId(guid(PARTITION)),
+            backup_id: Some(guid(CHAIN)),
+            chain_id: Some(guid(CHAIN)),
+            kind: BackupKind::Full,
+            created: Some("2018-01-01T09:00:55Z".parse().unwrap()),
+            epoch: Some(Epoch {
+                data_loss_version: Some(131_462_452_931_584_510),
+                configuration_version: Some(8_589_934_592),
+            }),
+            lsn: Some(261),
+        }
+    }
+
+    fn incremental() -> ListedBackup {
+        ListedBackup {
+            backup_id: Some(guid("7903dc2a-228d-44b0-b7c8-a13a6c9b46bd")),
+            kind: BackupKind::Incremental,
+            created: Some("2018-01-01T17:01:02Z".parse().unwrap()),
+            lsn: Some(446),
+            ..full()
+        }
+    }
+
+    fn next_full() -> ListedBackup {
+        let id = Some(guid("be06a49c-be67-4eb1-a602-b983605be862"));
+        ListedBackup {
+            backup_id: id,
+            chain_id: id,
+            created: Some("2018-01-02T08:59:53Z".parse().unwrap()),
+            lsn: Some(639),
+            ..full()
+        }
+    }
+
+    fn of_another_partition() -> [ListedBackup; 2] {
+        let id = guid("0ff4fdbe-131c-4dfb-8249-7b4029ddc014");
+        let first = ListedBackup {
+            partition: PartitionId(guid("81645ec7-d260-4c59-9533-8f129bde8e83")),
+            backup_id: Some(id),
+            chain_id: Some(id),
+            created: Some("2018-01-01T09:01:02Z".parse().unwrap()),
+            lsn: Some(161),
+            ..full()
+        };
+        let second = ListedBackup {
+            backup_id: Some(guid("d55a2d98-258b-4a34-8fe5-2063e81af9dc")),
+            kind: BackupKind::Incremental,
+            created: Some("2018-01-01T17:00:34Z".parse().unwrap()),
+            lsn: Some(246),
+            ..first.clone()
+        };
+        [first, second]
+    }
+
+    #[test]
+    fn every_list_of_backups_is_read() {
+        let [first, second] = of_another_partition();
+        let minus_one = guid("b9577400-1131-4f88-b309-2bb1e943322c");
+        let not_restorable = ListedBackup {
+            backup_id: Some(minus_one),
+            chain_id: Some(minus_one),
+            created: Some("2019-06-13T10:42:42Z".parse().unwrap()),
+            epoch: Some(Epoch {
+                data_loss_version: None,
+                configuration_version: None,
+            }),
+            lsn: None,
+            ..full()
+        };
+        let token = "fabric:/CalcApp/CalcService#1daae3f5-7fd6-42e9-b1ba-8c05f873994d\
+                     #7903dc2a-228d-44b0-b7c8-a13a6c9b46bd";
+        let expected = [
+            (
+                "GetApplicationBackupList.latest",
+                vec![incremental(), second.clone()],
+                None,
+            ),
+            ("GetPartitionBackupList.empty", vec![], None),
+            (
+                "GetPartitionBackupList.item-minus-one",
+                vec![not_restorable],
+                None,
+            ),
+            (
+                "GetPartitionBackupList.item-with-validation",
+                vec![full()],
+                None,
+            ),
+            ("GetPartitionBackupList.latest", vec![next_full()], None),
+            (
+                "GetPartitionBackupList.page-1",
+                vec![full(), incremental()],
+                Some(token),
+            ),
+            ("GetPartitionBackupList.page-2", vec![next_full()], None),
+            (
+                "GetPartitionBackupList.range",
+                vec![full(), incremental()],
+                None,
+            ),
+            (
+                "GetServiceBackupList.range",
+                vec![full(), incremental(), first, second],
+                None,
+            ),
+        ];
+        let files = samples("Get").into_iter();
+        assert_eq!(
+            files.filter(|name| name.contains("BackupList.")).count(),
+            expected.len()
+        );
+        for (name, items, next) in expected {
+            let page = backups(sample(&format!("{name}.json"))).unwrap();
+            assert_eq!((page.items, page.next.as_deref()), (items, next), "{name}");
+        }
+    }
+
+    /// The item of [`full`], with some of its keys replaced.
+    fn item(changes: &Value) -> String {
+        let mut item = json!({
+            "BackupId": CHAIN, "BackupChainId": CHAIN, "BackupType": "Full",
+            "PartitionInformation": {"ServicePartitionKind": "Singleton", "Id": PARTITION},
+            "EpochOfLastBackupRecord": {
+                "DataLossVersion": "131462452931584510", "ConfigurationVersion": "8589934592",
+            },
+            "LsnOfLastBackupRecord": "261", "CreationTimeUtc": "2018-01-01T09:00:55Z",
+            "FailureError": null,
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            item[key] = value.clone();
+        }
+        json!({"Items": [item]}).to_string()
+    }
+
+    #[test]
+    fn what_an_item_does_not_say_is_absent() {
+        let failure = json!({"Code": "E_FAIL", "Message": "x"});
+        let zero = "00000000-0000-0000-0000-000000000000";
+        for (changes, expected) in [
+            (json!({"LsnOfLastBackupRecord": 261}), full()),
+            (
+                json!({"BackupType": "Differential"}),
+                ListedBackup {
+                    kind: BackupKind::Unknown,
+                    ..full()
+                },
+            ),
+            (
+                json!({"BackupType": null}),
+                ListedBackup {
+                    kind: BackupKind::Unknown,
+                    ..full()
+                },
+            ),
+            (
+                json!({"LsnOfLastBackupRecord": "-1"}),
+                ListedBackup {
+                    lsn: None,
+                    ..full()
+                },
+            ),
+            (
+                json!({"EpochOfLastBackupRecord": null}),
+                ListedBackup {
+                    epoch: None,
+                    ..full()
+                },
+            ),
+            (
+                json!({"CreationTimeUtc": "0001-01-01T00:00:00Z"}),
+                ListedBackup {
+                    created: None,
+                    ..full()
+                },
+            ),
+            (
+                json!({"BackupId": zero}),
+                ListedBackup {
+                    backup_id: None,
+                    ..full()
+                },
+            ),
+            (
+                json!({"FailureError": failure}),
+                ListedBackup {
+                    epoch: None,
+                    lsn: None,
+                    ..full()
+                },
+            ),
+        ] {
+            let page = backups(item(&changes)).unwrap();
+            assert_eq!(page.items, [expected], "{changes}");
+        }
+    }
+
+    #[test]
+    fn lists_of_backups_that_are_not_understood_are_errors() {
+        let changes = [
+            json!({"PartitionInformation": null}),
+            json!({"PartitionInformation": {"Id": "00000000-0000-0000-0000-000000000000"}}),
+            json!({"PartitionInformation": {"Id": 1}}),
+            json!({"BackupId": "none"}),
+            json!({"BackupType": 0}),
+            json!({"LsnOfLastBackupRecord": 2.5}),
+            json!({"EpochOfLastBackupRecord": [1, 2]}),
+            json!({"CreationTimeUtc": "yesterday"}),
+        ];
+        let bodies = ["", "null", "{}", "{\"Items\":[{}]}"].map(str::to_owned);
+        for body in changes.iter().map(item).chain(bodies) {
+            let error = backups(&body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_backup_is_made_up(body in mutated()) {
+            let text = String::from_utf8_lossy(&body);
+            let read = backups(&body);
+            if let Ok(page) = &read {
+                for backup in &page.items {
+                    let stands = |number: u64| text.contains(&number.to_string());
+                    let moment = backup.created.map(|time| time.format("%M:%S").to_string());
+                    prop_assert!(backup.lsn.is_none_or(stands), "{backup:?}");
+                    prop_assert!(moment.is_none_or(|moment| text.contains(&moment)), "{backup:?}");
+                }
+            }
+            prop_assert!(is_read_or_not_understood(read));
+        }
+    }
+}

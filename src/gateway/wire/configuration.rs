@@ -1,0 +1,429 @@
+//! Backup routes of what is protected: the configuration of an application, and where a policy is
+//! set.
+//!
+//! Old runtimes look for names that begin alike, so that `fabric:/App1` may also tell of
+//! `fabric:/App10`. Such items are kept: each says what it is about, and what it says is true.
+
+use serde::Deserialize;
+
+use super::LIST_LIMIT;
+use super::native::{name, partition_id};
+use super::policy::policy_name;
+use crate::gateway::decode::{Guid, Object};
+use crate::gateway::error::{Cause, Misread};
+use crate::gateway::query::{Page, PageReply, Query, Route, RouteKind, Subject};
+use crate::model::{Configuration, Entity, Level};
+
+// GET /Applications/{id}/$/GetBackupConfigurationInfo,
+// samples GetApplicationBackupConfigurationInfo.*
+
+pub(in crate::gateway) struct Configurations<'a> {
+    pub(in crate::gateway) application: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway) struct ConfigurationReply {
+    kind: String,
+    policy_name: Option<String>,
+    policy_inherited_from: Option<String>,
+    application_name: Option<String>,
+    service_name: Option<String>,
+    partition_id: Option<Guid>,
+    suspension_info: Option<Object<SuspensionReply>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct SuspensionReply {
+    is_suspended: bool,
+    /// `Invalid` where nothing is suspended.
+    suspension_inherited_from: Option<String>,
+}
+
+impl Query for Configurations<'_> {
+    const ROUTE: Route = Route {
+        name: "GetApplicationBackupConfigurationInfo",
+        kind: RouteKind::Backup,
+        api_version: "6.4",
+        operation: &["$", "GetBackupConfigurationInfo"],
+        parameters: &[],
+        body_limit: LIST_LIMIT,
+    };
+    type Reply = PageReply<ConfigurationReply>;
+    type Answer = Page<Configuration>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Application(self.application)
+    }
+
+    /// "Not protected" is null for a partition; for an application it is a refusal in 6.4, and
+    /// here both are understood.
+    fn answer(reply: Option<Self::Reply>) -> Result<Page<Configuration>, Cause> {
+        match reply {
+            None => Ok(Page::empty()),
+            reply => Page::of(reply, configuration),
+        }
+    }
+
+    fn unprotected() -> Option<Page<Configuration>> {
+        Some(Page::empty())
+    }
+}
+
+fn configuration(reply: ConfigurationReply) -> Result<Option<Configuration>, Misread> {
+    let Some(level) = Level::from_word(&reply.kind) else {
+        return Ok(None);
+    };
+    let policy = reply.policy_name.filter(|name| !name.is_empty());
+    let policy_from = reply.policy_inherited_from;
+    let suspension = reply.suspension_info.map(|Object(reply)| reply);
+    Ok(Some(Configuration {
+        entity: EntityNames {
+            application: reply.application_name,
+            service: reply.service_name,
+            partition: reply.partition_id,
+        }
+        .entity(level)?,
+        policy: policy.map(|name| policy_name(&name)).transpose()?,
+        policy_from: policy_from.and_then(|word| Level::from_word(&word)),
+        suspended_at: suspension
+            .filter(|suspension| suspension.is_suspended)
+            .map(|suspension| suspension.level().unwrap_or(level)),
+    }))
+}
+
+impl SuspensionReply {
+    fn level(&self) -> Option<Level> {
+        Level::from_word(self.suspension_inherited_from.as_deref()?)
+    }
+}
+
+// GET /BackupRestore/BackupPolicies/{name}/$/GetBackupEnabledEntities,
+// samples GetAllEntitiesBackedUpByPolicy.*
+
+pub(in crate::gateway) struct Entities<'a> {
+    pub(in crate::gateway) policy: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway) struct EntityReply {
+    entity_kind: String,
+    application_name: Option<String>,
+    service_name: Option<String>,
+    partition_id: Option<Guid>,
+}
+
+impl Query for Entities<'_> {
+    const ROUTE: Route = Route {
+        name: "GetAllEntitiesBackedUpByPolicy",
+        kind: RouteKind::Backup,
+        api_version: "6.4",
+        operation: &["$", "GetBackupEnabledEntities"],
+        parameters: &[],
+        body_limit: LIST_LIMIT,
+    };
+    type Reply = PageReply<EntityReply>;
+    type Answer = Page<Entity>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Policy(self.policy)
+    }
+
+    fn answer(reply: Option<Self::Reply>) -> Result<Page<Entity>, Cause> {
+        Page::of(reply, |reply| {
+            let names = EntityNames {
+                application: reply.application_name,
+                service: reply.service_name,
+                partition: reply.partition_id,
+            };
+            Level::from_word(&reply.entity_kind)
+                .map(|level| names.entity(level))
+                .transpose()
+        })
+    }
+
+    fn unprotected() -> Option<Page<Entity>> {
+        Some(Page::empty())
+    }
+}
+
+/// What an item calls the entity that it is about. A partition comes with its service.
+struct EntityNames {
+    application: Option<String>,
+    service: Option<String>,
+    partition: Option<Guid>,
+}
+
+impl EntityNames {
+    fn entity(self, level: Level) -> Result<Entity, Misread> {
+        let named = |text: Option<String>| name(&text.unwrap_or_default());
+        Ok(match level {
+            Level::Application => Entity::Application(named(self.application)?),
+            Level::Service => Entity::Service(named(self.service)?),
+            Level::Partition => Entity::Partition(partition_id(self.partition)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::gateway::decode::tests::{sample, samples};
+    use crate::gateway::error::Reason;
+    use crate::gateway::wire::tests::{answer, guid, is_read_or_not_understood, mutated};
+    use crate::model::PartitionId;
+    use Level::{Application, Partition, Service};
+
+    const APPLICATION: &str = "fabric:/CalcApp";
+    const SERVICE: &str = "fabric:/CalcApp/CalcService";
+    const FIRST: &str = "1daae3f5-7fd6-42e9-b1ba-8c05f873994d";
+    const SECOND: &str = "7216486c-1ee9-4b00-99b2-92b26fcb07f6";
+
+    fn application() -> Entity {
+        Entity::Application(APPLICATION.into())
+    }
+
+    fn service() -> Entity {
+        Entity::Service(SERVICE.into())
+    }
+
+    fn partition(id: &str) -> Entity {
+        Entity::Partition(PartitionId(guid(id)))
+    }
+
+    fn line(
+        entity: Entity,
+        policy: &str,
+        policy_from: Level,
+        suspended_at: Option<Level>,
+    ) -> Configuration {
+        Configuration {
+            entity,
+            policy: Some(policy.into()),
+            policy_from: Some(policy_from),
+            suspended_at,
+        }
+    }
+
+    fn configurations(body: impl AsRef<[u8]>) -> Result<Page<Configuration>, Cause> {
+        answer::<Configurations<'_>>(body)
+    }
+
+    fn list_of(item: &Value) -> String {
+        json!({"ContinuationToken": null, "Items": [item]}).to_string()
+    }
+
+    /// The configuration of a service, with some of its keys replaced.
+    fn item(changes: &Value) -> String {
+        let mut item = json!({
+            "Kind": "Service", "PolicyName": "P", "PolicyInheritedFrom": "Application",
+            "ServiceName": SERVICE,
+            "SuspensionInfo": {"IsSuspended": false, "SuspensionInheritedFrom": "Invalid"},
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            item[key] = value.clone();
+        }
+        list_of(&item)
+    }
+
+    #[test]
+    fn every_configuration_sample_is_read() {
+        let suspended = line(partition(FIRST), "BackupPolicy2", Service, Some(Partition));
+        for (name, items, next) in [
+            (
+                "Application.page-1",
+                vec![
+                    line(application(), "BackupPolicy1", Application, None),
+                    line(service(), "BackupPolicy2", Service, None),
+                ],
+                Some(SERVICE.to_owned()),
+            ),
+            ("Application.page-2", vec![suspended.clone()], None),
+            (
+                "Service.page-1",
+                vec![
+                    line(service(), "BackupPolicy1", Application, None),
+                    line(partition(FIRST), "BackupPolicy2", Partition, None),
+                ],
+                Some(format!("{SERVICE}#{FIRST}")),
+            ),
+            (
+                "Service.page-2",
+                vec![line(
+                    partition(SECOND),
+                    "BackupPolicy1",
+                    Application,
+                    Some(Partition),
+                )],
+                None,
+            ),
+        ] {
+            let (scope, page) = name.split_once('.').unwrap();
+            let file = format!("Get{scope}BackupConfigurationInfo.{page}.json");
+            let page = configurations(sample(&file)).unwrap();
+            assert_eq!((page.items, page.next), (items, next), "{name}");
+        }
+        for (name, expected) in [
+            (
+                "active",
+                vec![line(partition(FIRST), "BackupPolicy1", Application, None)],
+            ),
+            ("suspended", vec![suspended]),
+        ] {
+            let item = sample(&format!("GetPartitionBackupConfigurationInfo.{name}.json"));
+            let body = list_of(&serde_json::from_slice(&item).unwrap());
+            assert_eq!(configurations(body).unwrap().items, expected, "{name}");
+        }
+        let files = samples("Get").into_iter();
+        assert_eq!(
+            files
+                .filter(|name| name.contains("BackupConfigurationInfo."))
+                .count(),
+            7
+        );
+    }
+
+    #[test]
+    fn not_protected_comes_in_three_spellings() {
+        let null = sample("GetPartitionBackupConfigurationInfo.not-protected.json");
+        for body in [null.as_slice(), b"", b" \r\n"] {
+            let page = configurations(body).unwrap();
+            assert_eq!((page.items.len(), page.next), (0, None));
+        }
+    }
+
+    #[test]
+    fn unknown_words_prove_nothing() {
+        for kind in ["Invalid", "Replica", ""] {
+            let page = configurations(item(&json!({"Kind": kind, "ServiceName": 1.to_string()})));
+            assert_eq!(page.unwrap().items, [], "{kind}");
+        }
+        for word in [json!("Invalid"), json!("Cluster"), json!(null)] {
+            let page = configurations(item(&json!({
+                "PolicyInheritedFrom": word, "PolicyName": null, "SuspensionInfo": null,
+            })));
+            let items = page.unwrap().items;
+            let (policy, policy_from, suspended_at) = (None, None, None);
+            let bare = Configuration {
+                entity: service(),
+                policy,
+                policy_from,
+                suspended_at,
+            };
+            assert_eq!(items, [bare], "{word}");
+        }
+    }
+
+    #[test]
+    fn a_suspension_of_unknown_origin_is_still_one() {
+        for word in [json!("Invalid"), json!("Cluster"), json!(null)] {
+            let suspension = json!({"IsSuspended": true, "SuspensionInheritedFrom": word});
+            let page = configurations(item(&json!({"SuspensionInfo": suspension}))).unwrap();
+            let levels: Vec<_> = page.items.iter().map(|item| item.suspended_at).collect();
+            assert_eq!(levels, [Some(Service)], "{word}");
+        }
+    }
+
+    #[test]
+    fn configurations_that_are_not_understood_are_errors() {
+        let zero = "00000000-0000-0000-0000-000000000000";
+        for changes in [
+            json!({"Kind": null}),
+            json!({"Kind": 2}),
+            json!({"Kind": "Application"}),
+            json!({"Kind": "Partition"}),
+            json!({"Kind": "Partition", "PartitionId": zero}),
+            json!({"PartitionId": "1daae3f5"}),
+            json!({"ServiceName": null}),
+            json!({"ServiceName": "CalcApp/CalcService"}),
+            json!({"ServiceName": format!("fabric:/{}", "x".repeat(1_024))}),
+            json!({"PolicyName": "x".repeat(1_025)}),
+            json!({"PolicyName": "line\nbreak"}),
+            json!({"PolicyName": 1}),
+            json!({"SuspensionInfo": {}}),
+            json!({"SuspensionInfo": {"IsSuspended": "true"}}),
+            json!({"SuspensionInfo": [true, "Service"]}),
+        ] {
+            let error = configurations(item(&changes)).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{changes}");
+        }
+    }
+
+    #[test]
+    fn every_sample_of_entities_is_read() {
+        let demo = Entity::Application("fabric:/DemoApp".into());
+        let voting = Entity::Service("fabric:/VotingApp/VotingActorService".into());
+        let expected = [
+            ("page-1", vec![application(), demo], Some("fabric:/DemoApp")),
+            ("page-2", vec![voting], None),
+            ("partition", vec![partition(FIRST)], None),
+        ];
+        assert_eq!(
+            samples("GetAllEntitiesBackedUpByPolicy.").len(),
+            expected.len()
+        );
+        for (name, items, next) in expected {
+            let body = sample(&format!("GetAllEntitiesBackedUpByPolicy.{name}.json"));
+            let page = answer::<Entities<'_>>(body).unwrap();
+            assert_eq!((page.items, page.next.as_deref()), (items, next), "{name}");
+        }
+    }
+
+    #[test]
+    fn of_entities_only_unknown_kinds_are_passed_over() {
+        let read = |item| answer::<Entities<'_>>(list_of(&item));
+        assert_eq!(read(json!({"EntityKind": "Invalid"})).unwrap().items, []);
+        for item in [
+            json!({}),
+            json!({"EntityKind": "Application", "ServiceName": SERVICE}),
+            json!({"EntityKind": "Service", "ApplicationName": APPLICATION}),
+            json!({"EntityKind": "Partition", "ServiceName": SERVICE}),
+        ] {
+            let error = read(item.clone()).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{item}");
+        }
+        for nothing in ["", "null"] {
+            let error = answer::<Entities<'_>>(nothing).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{nothing:?}");
+        }
+    }
+
+    fn stands_in(entity: &Entity, text: &str) -> bool {
+        let text = text.replace("\\/", "/");
+        match entity {
+            Entity::Application(name) | Entity::Service(name) => {
+                text.contains(name.trim_start_matches("fabric:/"))
+            }
+            // Four digits: a mutation may take hyphens, but leaves the digits side by side.
+            Entity::Partition(id) => {
+                let digits: String = id.to_string().chars().take(4).collect();
+                text.to_lowercase().contains(&digits)
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_entity_is_made_up(body in mutated()) {
+            let text = String::from_utf8_lossy(&body);
+            let configurations = configurations(&body);
+            if let Ok(page) = &configurations {
+                for line in &page.items {
+                    prop_assert!(stands_in(&line.entity, &text), "{line:?}");
+                    prop_assert!(line.suspended_at.is_none() || text.contains("true"));
+                }
+            }
+            prop_assert!(is_read_or_not_understood(configurations));
+            let entities = answer::<Entities<'_>>(&body);
+            if let Ok(page) = &entities {
+                prop_assert!(page.items.iter().all(|entity| stands_in(entity, &text)));
+            }
+            prop_assert!(is_read_or_not_understood(entities));
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! The backup route of the policies.
+//!
+//! Their storages come with connection strings and passwords. All that is read of a storage is
+//! its kind: what is skipped is never copied out of the body.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::LIST_LIMIT;
+use super::native::MAX_NAME;
+use super::schedule::{ScheduleReply, day_time_duration};
+use crate::gateway::decode::{Integer, Object};
+use crate::gateway::error::{Cause, Misread};
+use crate::gateway::query::{POLICIES, Page, PageReply, Query, Route, RouteKind, Subject};
+use crate::model::{Name, Policy, Word};
+
+/// The name becomes a label value and a segment of a path, where dots would lead elsewhere.
+pub(super) fn policy_name(text: &str) -> Result<Name, Misread> {
+    let long = text.is_empty() || text.len() > MAX_NAME;
+    if long || text.contains(char::is_control) || matches!(text, "." | "..") {
+        return Err(Misread::PolicyName);
+    }
+    Ok(Arc::from(text))
+}
+
+// GET /BackupRestore/BackupPolicies, samples GetBackupPolicyList.*; an item is the answer to
+// GET /BackupRestore/BackupPolicies/{name}, samples GetBackupPolicyByName.*
+
+pub(in crate::gateway) struct Policies;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::gateway) struct PolicyReply {
+    name: String,
+    /// The service leaves default values out of what it writes.
+    auto_restore_on_data_loss: Option<bool>,
+    max_incremental_backups: Option<Integer>,
+    schedule: Option<Object<ScheduleReply>>,
+    storage: Option<Object<StorageReply>>,
+    retention_policy: Option<Object<RetentionReply>>,
+}
+
+/// Nothing else may be added here.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StorageReply {
+    storage_kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RetentionReply {
+    retention_policy_type: Option<String>,
+    retention_duration: Option<String>,
+}
+
+impl Query for Policies {
+    const ROUTE: Route = Route {
+        name: "GetBackupPolicyList",
+        kind: RouteKind::Backup,
+        api_version: "6.4",
+        operation: POLICIES,
+        parameters: &[],
+        body_limit: LIST_LIMIT,
+    };
+    type Reply = PageReply<PolicyReply>;
+    type Answer = Page<Policy>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Cluster
+    }
+
+    fn answer(reply: Option<Self::Reply>) -> Result<Page<Policy>, Cause> {
+        Page::of(reply, |reply| policy(reply).map(Some))
+    }
+
+    fn unprotected() -> Option<Page<Policy>> {
+        Some(Page::empty())
+    }
+}
+
+fn policy(reply: PolicyReply) -> Result<Policy, Misread> {
+    let storage = reply
+        .storage
+        .and_then(|Object(storage)| storage.storage_kind);
+    let incrementals = reply.max_incremental_backups.and_then(Integer::known);
+    Ok(Policy {
+        name: policy_name(&reply.name)?,
+        schedule: reply.schedule.and_then(|Object(reply)| reply.schedule()),
+        storage: Word::new(storage.as_deref().unwrap_or_default()),
+        auto_restore: reply.auto_restore_on_data_loss.unwrap_or_default(),
+        max_incrementals: incrementals.and_then(|number| number.try_into().ok()),
+        retention: reply.retention_policy.and_then(|Object(reply)| {
+            (reply.retention_policy_type.as_deref() == Some("Basic"))
+                .then(|| day_time_duration(reply.retention_duration.as_deref()?))
+                .flatten()
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::{NaiveTime, Weekday};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::gateway::decode::tests::{sample, samples};
+    use crate::gateway::error::{Error, Reason};
+    use crate::gateway::query::read;
+    use crate::gateway::wire::tests::{answer, is_read_or_not_understood, mutated};
+    use crate::model::Schedule;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn minutes(minutes: u64) -> Schedule {
+        Schedule::Frequency(Duration::from_secs(minutes * 60))
+    }
+
+    fn at(hour: u32) -> NaiveTime {
+        NaiveTime::from_hms_opt(hour, 0, 0).unwrap()
+    }
+
+    fn a_policy(
+        name: &str,
+        schedule: Schedule,
+        storage: &str,
+        incrementals: u32,
+        days: Option<u32>,
+    ) -> Policy {
+        Policy {
+            name: name.into(),
+            schedule: Some(schedule),
+            storage: Word::new(storage),
+            auto_restore: false,
+            max_incrementals: Some(incrementals),
+            retention: days.map(|days| DAY * days),
+        }
+    }
+
+    fn list_of(item: &Value) -> String {
+        json!({"ContinuationToken": null, "Items": [item]}).to_string()
+    }
+
+    #[test]
+    fn every_list_of_policies_is_read() {
+        let daily = Schedule::Daily(vec![at(9), at(17)]);
+        let expected = [
+            ("empty", vec![], None),
+            (
+                "frequency-based.sfx",
+                vec![a_policy(
+                    "MyBackupPolicy",
+                    minutes(15),
+                    "AzureBlobStore",
+                    20,
+                    Some(10),
+                )],
+                None,
+            ),
+            (
+                "page-1",
+                vec![
+                    a_policy(
+                        "DailyAzureBackupPolicy",
+                        daily,
+                        "AzureBlobStore",
+                        3,
+                        Some(29),
+                    ),
+                    a_policy(
+                        "FileShare10MinBackupPolicy",
+                        minutes(10),
+                        "FileShare",
+                        3,
+                        Some(20),
+                    ),
+                ],
+                Some("FileShare10MinBackupPolicy"),
+            ),
+            (
+                "page-2",
+                vec![a_policy(
+                    "SampleBackupPolicy",
+                    minutes(4 * 60 + 5),
+                    "FileShare",
+                    5,
+                    Some(20),
+                )],
+                None,
+            ),
+        ];
+        assert_eq!(samples("GetBackupPolicyList.").len(), expected.len());
+        for (name, items, next) in expected {
+            let page = answer::<Policies>(sample(&format!("GetBackupPolicyList.{name}.json")));
+            let page = page.unwrap();
+            assert_eq!((page.items, page.next.as_deref()), (items, next), "{name}");
+        }
+    }
+
+    #[test]
+    fn single_policies_are_items_of_a_list() {
+        use Weekday::{Fri, Mon, Thu, Tue, Wed};
+        let workdays = vec![Mon, Tue, Wed, Thu, Fri];
+        let weekly = Schedule::Weekly(workdays, vec![at(9), at(18)]);
+        let daily = Schedule::Daily(vec![at(9), at(17)]);
+        let expected = [
+            (
+                "no-retention",
+                a_policy(
+                    "IntegratedAuthNoRetention",
+                    minutes(24 * 60),
+                    "FileShare",
+                    5,
+                    None,
+                ),
+            ),
+            (
+                "time-based-daily",
+                a_policy(
+                    "DailyAzureBackupPolicy",
+                    daily,
+                    "AzureBlobStore",
+                    3,
+                    Some(20),
+                ),
+            ),
+            (
+                "time-based-weekly-managed-identity",
+                a_policy(
+                    "WeeklyMIBackupPolicy",
+                    weekly,
+                    "ManagedIdentityAzureBlobStore",
+                    3,
+                    Some(10),
+                ),
+            ),
+        ];
+        assert_eq!(samples("GetBackupPolicyByName.").len(), expected.len());
+        for (name, policy) in expected {
+            let item = sample(&format!("GetBackupPolicyByName.{name}.json"));
+            let body = list_of(&serde_json::from_slice(&item).unwrap());
+            assert_eq!(answer::<Policies>(body).unwrap().items, [policy], "{name}");
+        }
+    }
+
+    /// A policy with some of its keys replaced.
+    fn item(changes: &Value) -> Value {
+        let mut item = json!({
+            "Name": "P", "AutoRestoreOnDataLoss": true, "MaxIncrementalBackups": 3,
+            "Schedule": {"ScheduleKind": "FrequencyBased", "Interval": "PT10M"},
+            "Storage": {"StorageKind": "FileShare"},
+            "RetentionPolicy": {"RetentionPolicyType": "Basic", "RetentionDuration": "P1D"},
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            item[key] = value.clone();
+        }
+        item
+    }
+
+    fn plain() -> Policy {
+        Policy {
+            auto_restore: true,
+            ..a_policy("P", minutes(10), "FileShare", 3, Some(1))
+        }
+    }
+
+    /// Reads a policy with `changes` beside a plain one, which must not suffer from them.
+    fn beside_a_plain_one(changes: &Value) -> Policy {
+        let body = json!({"Items": [item(changes), item(&json!({}))]}).to_string();
+        let mut items = answer::<Policies>(body).unwrap().items;
+        assert_eq!(items.pop(), Some(plain()), "{changes}");
+        items.pop().unwrap()
+    }
+
+    #[test]
+    fn one_strange_schedule_or_storage_does_not_cost_the_rest() {
+        for schedule in [
+            json!({"ScheduleKind": "Continuous", "Lag": 5}),
+            json!({"ScheduleKind": "FrequencyBased", "Interval": "P1M"}),
+            json!({}),
+            json!(null),
+        ] {
+            let read = beside_a_plain_one(&json!({"Schedule": schedule}));
+            let expected = Policy {
+                schedule: None,
+                ..plain()
+            };
+            assert_eq!(read, expected, "{schedule}");
+        }
+        for (storage, word) in [
+            (json!({"StorageKind": "Vault2", "Key": "k"}), "Vault2"),
+            (json!({"StorageKind": "two words"}), "other"),
+            (json!({"StorageKind": null}), "other"),
+            (json!(null), "other"),
+        ] {
+            let read = beside_a_plain_one(&json!({"Storage": storage}));
+            let expected = Policy {
+                storage: Word::new(word),
+                ..plain()
+            };
+            assert_eq!(read, expected, "{storage}");
+        }
+    }
+
+    #[test]
+    fn what_a_policy_does_not_say_is_absent() {
+        for retention in [
+            json!({"RetentionPolicyType": "Count", "RetentionDuration": "P1D"}),
+            json!({"RetentionPolicyType": "Basic", "RetentionDuration": "P1M"}),
+            json!({"RetentionPolicyType": "Basic"}),
+            json!(null),
+        ] {
+            let read = beside_a_plain_one(&json!({"RetentionPolicy": retention}));
+            let expected = Policy {
+                retention: None,
+                ..plain()
+            };
+            assert_eq!(read, expected, "{retention}");
+        }
+        for (number, max_incrementals) in [
+            (json!("255"), Some(255)),
+            (json!(0), Some(0)),
+            (json!(-1), None),
+            (json!(1_u64 << 32), None),
+            (json!(null), None),
+        ] {
+            let read = beside_a_plain_one(&json!({"MaxIncrementalBackups": number}));
+            let expected = Policy {
+                max_incrementals,
+                ..plain()
+            };
+            assert_eq!(read, expected, "{number}");
+        }
+        let read = beside_a_plain_one(&json!({"AutoRestoreOnDataLoss": null}));
+        assert!(!read.auto_restore);
+    }
+
+    #[test]
+    fn policies_that_are_not_understood_are_errors() {
+        let changes = [
+            json!({"Name": null}),
+            json!({"Name": ""}),
+            json!({"Name": ".."}),
+            json!({"Name": "tab\there"}),
+            json!({"Name": "x".repeat(1_025)}),
+            json!({"AutoRestoreOnDataLoss": "false"}),
+            json!({"MaxIncrementalBackups": 2.5}),
+            json!({"Schedule": "daily"}),
+            json!({"Schedule": {"ScheduleKind": "FrequencyBased", "Interval": 600}}),
+            json!({"Storage": ["FileShare"]}),
+            json!({"Storage": {"StorageKind": 1}}),
+        ];
+        let bodies = changes.iter().map(|changes| list_of(&item(changes)));
+        for body in bodies.chain(["", "null", "{}"].map(str::to_owned)) {
+            let error = answer::<Policies>(&body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+    }
+
+    /// Everything that anybody could print of an answer.
+    fn shown(status: u16, body: &[u8]) -> String {
+        let subject = Policies.subject();
+        match read::<Policies>(&subject, status, body) {
+            Ok(page) => format!("{page:?}"),
+            Err(cause) => {
+                let error = Error::new(&Policies::ROUTE, &subject, cause);
+                let text = format!("{error:?} {error}");
+                format!("{text} {:#} {:?}", anyhow::Error::new(error), status)
+            }
+        }
+    }
+
+    fn with_canaries() -> Vec<u8> {
+        let storage = json!({
+            "FriendlyName": "canary-1", "StorageKind": "AzureBlobStore",
+            "ConnectionString": "AccountName=canary-2;AccountKey=canary-3==",
+            "ContainerName": "canary-4", "Path": "\\\\canary-5\\share",
+            "PrimaryUserName": "canary-6", "PrimaryPassword": "can\u{e4}ry canary-7",
+            "SecondaryPassword": {"Nested": ["canary-8"]},
+            "BlobServiceUri": "https://canary-9?sig=canary-10",
+        });
+        list_of(&item(&json!({"Storage": storage}))).into_bytes()
+    }
+
+    #[test]
+    fn no_secret_of_a_storage_is_ever_shown() {
+        let body = with_canaries();
+        let text = shown(200, &body);
+        assert!(text.contains("AzureBlobStore"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+        let text = String::from_utf8(body).unwrap();
+        let broken = [
+            text.replace("\"Path\"", "Path"),
+            text.replace("\"P\"", "[\"P\"]"),
+            text.replace("\"AzureBlobStore\"", "7"),
+            text.replace("\"Items\"", "\"Error\""),
+            format!("{{\"Error\":{{\"Code\":\"E_FAIL\",\"Message\":{text:?}}}}}"),
+            format!("{{\"Error\":{{\"Code\":{text:?}}}}}"),
+        ];
+        for body in broken {
+            for status in [200, 404, 500] {
+                let text = shown(status, body.as_bytes());
+                assert!(!text.contains("canary"), "{text}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_to_a_body_brings_a_secret_out(
+            place: prop::sample::Index,
+            byte: u8,
+            edit in 0..3,
+            status in prop::sample::select(vec![200_u16, 400, 500]),
+        ) {
+            let mut body = with_canaries();
+            let place = place.index(body.len());
+            match edit {
+                0 => body[place] = byte,
+                1 => body.insert(place, byte),
+                _ => body.truncate(place),
+            }
+            let text = shown(status, &body);
+            prop_assert!(!text.contains("canary"), "{}", text);
+        }
+
+        #[test]
+        fn no_policy_is_made_up(body in mutated()) {
+            let text = String::from_utf8_lossy(&body);
+            let read = answer::<Policies>(&body);
+            if let Ok(page) = &read {
+                for policy in &page.items {
+                    let number = policy.max_incrementals.map(|number| number.to_string());
+                    prop_assert!(number.is_none_or(|number| text.contains(&number)), "{policy:?}");
+                    prop_assert!(policy.schedule.is_none() || text.contains("Based"), "{policy:?}");
+                }
+            }
+            prop_assert!(is_read_or_not_understood(read));
+        }
+    }
+}
