@@ -60,6 +60,7 @@ pub async fn exporter(arguments: &Arguments, source: Source) -> anyhow::Result<(
     let listeners = bind(&arguments.listen_addresses)?;
     let (reload_requests, mut requests) = mpsc::channel(1);
     let mut exporter = Exporter::start(arguments, source, &config).await?;
+    announce(&config, &listeners);
     let router = server::router(exporter.app(reload_requests));
     let shutdown = CancellationToken::new();
     let serving = listener::serve(
@@ -69,7 +70,6 @@ pub async fn exporter(arguments: &Arguments, source: Source) -> anyhow::Result<(
         shutdown.clone(),
     );
     let mut serving = tokio::spawn(serving);
-    announce(&config);
 
     let mut remember = interval(REMEMBER_INTERVAL);
     remember.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,13 +126,17 @@ pub fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-fn announce(config: &Config) {
+fn announce(config: &Config, listeners: &[TcpListener]) {
     let (clusters, version) = (config.clusters.len(), BuildInfo::CURRENT.version);
     let revision = BuildInfo::CURRENT.revision;
     info!(
         clusters,
         version, revision, "Version {version} is watching {clusters} clusters."
     );
+    // Which port it is nobody knows but the operating system when port 0 was asked for.
+    for address in listeners.iter().filter_map(|one| one.local_addr().ok()) {
+        info!(%address, "Serving on {address}.");
+    }
 }
 
 /// The parts that a reload changes.
