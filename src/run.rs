@@ -6,7 +6,6 @@
 mod memory;
 mod signals;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -217,9 +216,12 @@ impl<'a> Exporter<'a> {
             .source
             .load(self.arguments)
             .map_err(|error| error.to_string())?;
-        let watching = self.fleet.watch(&config, BTreeMap::new()).await;
-        watching.map_err(|error| error.to_string())?;
-        self.memory.move_to(&config);
+        let (memory, remembered) = self.memory.moved(&config).unzip();
+        let watching = self.fleet.watch(&config, remembered.unwrap_or_default());
+        watching.await.map_err(|error| error.to_string())?;
+        if let Some(memory) = memory {
+            self.memory = memory;
+        }
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use reqwest::Method;
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{Estate, Options, Outcome, Simulator};
 use servicefabric_backup_exporter::state_file;
@@ -207,6 +207,25 @@ async fn a_folder_that_cannot_be_written_to_costs_only_the_memory() {
     exporter.stop().await;
 }
 
+#[tokio::test]
+async fn a_file_that_can_be_neither_used_nor_set_aside_is_left_alone() {
+    let simulator = all_succeeded(1).await;
+    // No file can be in a folder that is none.
+    let setup = Setup::new(&config(&simulator, "plain/state.json"));
+    fs::write(setup.file("plain"), "as it was").unwrap();
+    let setup = setup.flag("--web.enable-lifecycle");
+    let exporter = setup.start().await;
+    exporter.logs("is not used").await;
+    exporter.ready().await;
+    let reloaded = exporter.send(Method::POST, "/-/reload").await;
+    assert_eq!(reloaded.status, 200);
+    assert_eq!(exposed(&exporter.scrape().await).len(), 8);
+    let log = exporter.log();
+    exporter.stop().await;
+    assert_eq!(log.matches("is not used").count(), 2, "tried again: {log}");
+    assert!(!log.contains("Cannot write"), "{log}");
+}
+
 /// Backups that succeed all the time, one partition after the other.
 async fn keep_backing_up(simulator: Arc<Simulator>) {
     let ids = simulator.with_estate(|estate| estate.partition_ids());
@@ -240,7 +259,7 @@ async fn moment(round: usize, setup: &Setup, exporter: &Exporter) {
             .await;
         }
         _ => {
-            for _ in 0..fastrand::usize(0..200) {
+            for _ in 0..fastrand::usize(0..20) {
                 exporter.scrape().await;
             }
         }
@@ -259,7 +278,7 @@ async fn no_kill_at_any_moment_damages_the_file_or_takes_a_success_away() {
     let simulator = Arc::new(simulate(estate(4), Options::default()).await);
     let backups = tokio::spawn(keep_backing_up(Arc::clone(&simulator)));
     let setup = remembering(&simulator);
-    let mut before = Successes::new();
+    let (mut before, started) = (Successes::new(), clock::now().timestamp());
     for round in 0..KILLS {
         let exporter = setup.start().await;
         // Taken before the first cycle or after it: the memory is there at once.
@@ -273,11 +292,33 @@ async fn no_kill_at_any_moment_damages_the_file_or_takes_a_success_away() {
         before = after;
     }
     backups.abort();
-    assert_eq!(before.len(), 32, "and something was remembered");
-    let newest: Option<DateTime<Utc>> = simulator.with_estate(|estate| {
-        let id = estate.partition_ids()[0];
-        let record = estate.record(id)?;
-        record["TimeStampUtc"].as_str()?.parse().ok()
-    });
-    assert!(newest.is_some(), "backups went on");
+    assert_eq!(before.len(), 32);
+    let newest = before.values().max();
+    assert!(newest > Some(&started), "backups went on: {before:?}");
+}
+
+#[tokio::test]
+async fn a_reload_that_names_a_state_file_takes_in_what_it_remembers() {
+    let simulator = all_succeeded(2).await;
+    let setup = remembering(&simulator).flag("--web.enable-lifecycle");
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    let before = exposed(&exporter.scrape().await);
+    exporter.stop().await;
+    simulator.with_estate(erase);
+    let with_memory = config(&simulator, "state.json");
+    setup.configure(
+        &with_memory
+            .replace("name: test", "name: other")
+            .replace("state.json", "''"),
+    );
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    assert_eq!(exposed(&exporter.scrape().await), Successes::new());
+    setup.configure(&with_memory);
+    let reloaded = exporter.send(Method::POST, "/-/reload").await;
+    assert_eq!(reloaded.status, 200, "{}", reloaded.body);
+    assert_eq!(exposed(&exporter.scrape().await), before);
+    exporter.stop().await;
+    assert_eq!(remembered(setup.folder()), before);
 }
