@@ -22,8 +22,8 @@ use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::model::{BackupProgress, BackupState, PartitionId};
 use servicefabric_backup_exporter::poller::Poller;
 use servicefabric_backup_exporter::simulator::{
-    EpochSpelling, Fault, Filter, Latency, Never, Operation, Options, Outcome, PartitionEpoch,
-    Scheme, Sentinel, ServiceKind, Simulator, Switches, TokenEnd,
+    EpochSpelling, Estate, Fault, Filter, Latency, Never, Operation, Options, Outcome,
+    PartitionEpoch, Scheme, Sentinel, ServiceKind, Simulator, Switches, TokenEnd,
 };
 use servicefabric_backup_exporter::snapshot::{Collector, PartitionSnapshot, Snapshot};
 use servicefabric_backup_exporter::telemetry::{Process, Reload, Telemetry};
@@ -161,7 +161,7 @@ impl Watch {
         let counted = errors.into_iter().filter(|sample| sample.value > 0.0);
         counted
             .map(|sample| {
-                let label = |key: &str| sample.labels.get(key).unwrap().clone();
+                let label = |key: &str| sample.labels[key].clone();
                 let count = format!("{:.0}", sample.value).parse().unwrap();
                 ((label("collector"), label("reason")), count)
             })
@@ -182,7 +182,7 @@ fn existing(simulator: &Simulator) -> BTreeSet<Uuid> {
 }
 
 fn partition(snapshot: &Snapshot, id: Uuid) -> &PartitionSnapshot {
-    snapshot.partitions.get(&PartitionId(id)).unwrap()
+    &snapshot.partitions[&PartitionId(id)]
 }
 
 fn succeeded(snapshot: &Snapshot, collector: Collector) -> bool {
@@ -208,10 +208,7 @@ fn requests(simulator: &Simulator, operation: Operation) -> u64 {
 }
 
 /// One partition of each service, or of each application.
-fn one_of_each<K: Ord>(
-    simulator: &Simulator,
-    group: impl Fn(&servicefabric_backup_exporter::simulator::Estate, Uuid) -> K,
-) -> Vec<Uuid> {
+fn one_of_each<K: Ord>(simulator: &Simulator, group: impl Fn(&Estate, Uuid) -> K) -> Vec<Uuid> {
     simulator.with_estate(|estate| {
         let ids = estate.partition_ids().into_iter();
         let grouped: BTreeMap<K, Uuid> = ids.map(|id| (group(estate, id), id)).collect();
@@ -382,7 +379,7 @@ async fn a_failed_list_keeps_its_own(
 async fn an_application_whose_services_cannot_be_read_keeps_what_is_known_of_it() {
     let simulator = simulate(estate(3), Options::default()).await;
     let watch = Setup::default().watch(&simulator);
-    let removed = one_of_each(&simulator, |estate, id| estate.application_of(id));
+    let removed = one_of_each(&simulator, Estate::application_of);
     assert_eq!(removed.len(), 4);
     let services = Operation::GetServiceInfoList;
     a_failed_list_keeps_its_own(services, &removed, &watch, &simulator).await;
@@ -392,7 +389,7 @@ async fn an_application_whose_services_cannot_be_read_keeps_what_is_known_of_it(
 async fn a_service_whose_partitions_cannot_be_read_keeps_what_is_known_of_it() {
     let simulator = simulate(estate(3), Options::default()).await;
     let watch = Setup::default().watch(&simulator);
-    let removed = one_of_each(&simulator, |estate, id| estate.service_of(id));
+    let removed = one_of_each(&simulator, Estate::service_of);
     assert_eq!(removed.len(), 8);
     let partitions = Operation::GetPartitionInfoList;
     a_failed_list_keeps_its_own(partitions, &removed, &watch, &simulator).await;
@@ -405,27 +402,30 @@ async fn a_partition_that_vanishes_after_it_was_listed_is_no_failure() {
     let simulator = simulate(estate, Options::default()).await;
     let mut watch = Setup::default().watch(&simulator);
     watch.cycle().await;
-    let last = existing(&simulator).into_iter().next_back().unwrap();
+    let victim = existing(&simulator).into_iter().next_back().unwrap();
     watch.snapshots.mark_unchanged();
     {
         // Requests start in the order of the ids: the last one goes when most time has passed.
         let cycle = watch.poller.cycle(Duration::from_secs(4));
         let listed = async {
             watch.snapshots.changed().await.unwrap();
-            remove(&simulator, &[last]);
+            remove(&simulator, &[victim]);
         };
         timeout(PATIENCE, async { tokio::join!(cycle, listed) })
             .await
             .expect("a cycle ends");
     }
     let snapshot = watch.snapshot();
-    let lost = partition(&snapshot, last);
+    let lost = partition(&snapshot, victim);
     assert_eq!((&lost.progress, lost.read_at), (&None, None));
-    assert_eq!(last_success(&snapshot, last), Some(100));
+    assert_eq!(last_success(&snapshot, victim), Some(100));
     assert!(succeeded(&snapshot, Collector::Progress));
     assert_eq!(watch.errors(), BTreeMap::new());
-    assert!(!known(&watch.cycle().await).contains(&last));
+    assert!(!known(&watch.cycle().await).contains(&victim));
 }
+
+/// Whether a service is to be watched.
+type Chosen = fn(&str) -> bool;
 
 #[tokio::test]
 async fn selectors_choose_applications_and_services_by_their_whole_names() {
@@ -440,9 +440,7 @@ async fn selectors_choose_applications_and_services_by_their_whole_names() {
         names.iter().map(ToString::to_string).collect()
     });
     assert!(all.iter().any(|name| name.starts_with("fabric:/App10/")));
-    let orders = |name: &str| name.ends_with("/Orders");
-    assert!(all.iter().any(|name| orders(name)));
-    type Chosen = fn(&str) -> bool;
+    assert!(all.iter().any(|name| name.ends_with("/Orders")));
     let cases: [(&'static str, Chosen); 4] = [
         ("applications: {include: ['fabric:/App1']}", |name| {
             name.starts_with("fabric:/App1/")
@@ -677,65 +675,26 @@ async fn told_with(switches: Switches) -> BTreeMap<PartitionId, Option<BackupPro
 
 #[tokio::test]
 async fn every_spelling_of_the_wire_tells_the_same() {
-    let plain = Switches::default;
-    let variants = [
-        Switches {
-            lsn_as_string: true,
-            ..plain()
-        },
-        Switches {
-            epoch_spelling: EpochSpelling::Number,
-            ..plain()
-        },
-        Switches {
-            token_end: TokenEnd::Null,
-            ..plain()
-        },
-        Switches {
-            token_end: TokenEnd::Absent,
-            ..plain()
-        },
-        Switches {
-            never: Never::EmptyBody,
-            ..plain()
-        },
-        Switches {
-            never: Never::NoContent,
-            ..plain()
-        },
-        Switches {
-            sentinel: Sentinel::WestOfUtc,
-            ..plain()
-        },
-        Switches {
-            partition_epoch: PartitionEpoch::Primary,
-            ..plain()
-        },
-        Switches {
-            partition_epoch: PartitionEpoch::CurrentConfiguration,
-            ..plain()
-        },
-        Switches {
-            newer_fields: true,
-            ..plain()
-        },
-        Switches {
-            brs_accepts_tilde: true,
-            ..plain()
-        },
-        Switches {
-            page_size: Some(1),
-            ..plain()
-        },
-        Switches {
-            page_size: Some(3),
-            token_end: TokenEnd::Null,
-            ..plain()
-        },
+    let variants: [fn(&mut Switches); 13] = [
+        |wire| wire.lsn_as_string = true,
+        |wire| wire.epoch_spelling = EpochSpelling::Number,
+        |wire| wire.token_end = TokenEnd::Null,
+        |wire| wire.token_end = TokenEnd::Absent,
+        |wire| wire.never = Never::EmptyBody,
+        |wire| wire.never = Never::NoContent,
+        |wire| wire.sentinel = Sentinel::WestOfUtc,
+        |wire| wire.partition_epoch = PartitionEpoch::Primary,
+        |wire| wire.partition_epoch = PartitionEpoch::CurrentConfiguration,
+        |wire| wire.newer_fields = true,
+        |wire| wire.brs_accepts_tilde = true,
+        |wire| wire.page_size = Some(1),
+        |wire| (wire.page_size, wire.token_end) = (Some(3), TokenEnd::Null),
     ];
-    let expected = told_with(plain()).await;
+    let expected = told_with(Switches::default()).await;
     assert_eq!(expected.len(), 56);
-    for variant in variants {
+    for change in variants {
+        let mut variant = Switches::default();
+        change(&mut variant);
         let told = told_with(variant.clone()).await;
         assert_eq!(told, expected, "{variant:?}");
     }

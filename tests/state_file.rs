@@ -4,7 +4,11 @@
 //! `damaged` in its name is the proof that one was.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
@@ -59,7 +63,7 @@ fn exposed(page: &Page) -> Successes {
     samples
         .map(|sample| {
             let seconds = format!("{:.0}", sample.value).parse().unwrap();
-            (sample.labels.get("partition_id").unwrap().clone(), seconds)
+            (sample.labels["partition_id"].clone(), seconds)
         })
         .collect()
 }
