@@ -21,12 +21,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use serde::de::IgnoredAny;
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{Estate, Options, Outcome, Simulator};
 use servicefabric_backup_exporter::state_file;
 use support::page::Page;
 use support::process::{Exporter, Setup};
-use support::{PATIENCE, at, estate, eventually, simulate, succeed_everywhere};
+use support::{PATIENCE, at, estate, simulate, succeed_everywhere};
 use tokio::time::interval;
 
 const UP: &str = "servicefabric_backup_cluster_up";
@@ -240,27 +241,40 @@ async fn keep_backing_up(simulator: Arc<Simulator>) {
     }
 }
 
+/// Asks without a pause, because what it waits for lasts no longer than that.
+async fn watch_closely<T: Send + 'static>(
+    what: &str,
+    ask: impl Fn() -> Option<T> + Send + 'static,
+) -> T {
+    let watching = tokio::task::spawn_blocking(move || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = ask();
+            if answer.is_some() || Instant::now() > deadline {
+                return answer;
+            }
+            thread::yield_now();
+        }
+    });
+    watching.await.unwrap().expect(what)
+}
+
 /// Waits for the moment at which round `round` kills the exporter: while the state file is being
-/// written, once it has been replaced, or after any number of scrapes.
+/// written, when another one is there, or after any number of scrapes.
 async fn moment(round: usize, setup: &Setup, exporter: &Exporter) {
+    let file = setup.file("state.json");
     match round % 3 {
         0 => {
             let temporary = setup.file("state.json.tmp");
-            let seen = tokio::task::spawn_blocking(move || {
-                let deadline = Instant::now() + PATIENCE;
-                while !temporary.exists() && Instant::now() < deadline {
-                    thread::yield_now();
-                }
-                Instant::now() < deadline
-            });
-            assert!(seen.await.unwrap(), "the state file is written again");
+            let written = move || temporary.exists().then_some(());
+            watch_closely("the state file is written", written).await;
         }
         1 => {
-            let before = fs::read(setup.file("state.json")).ok();
-            eventually("the state file is replaced", async || {
-                (fs::read(setup.file("state.json")).ok() != before).then_some(())
-            })
-            .await;
+            let before = fs::read(&file).ok();
+            let read = move || fs::read(&file).ok();
+            let other = move || read().filter(|now| Some(now) != before.as_ref());
+            let other = watch_closely("the state file is replaced", other).await;
+            serde_json::from_slice::<IgnoredAny>(&other).expect("it was whole at once");
         }
         _ => {
             for _ in 0..fastrand::usize(0..20) {
