@@ -213,22 +213,26 @@ async fn a_folder_that_cannot_be_written_to_costs_only_the_memory() {
 }
 
 #[tokio::test]
-async fn a_file_that_can_be_neither_used_nor_set_aside_is_left_alone() {
+async fn what_can_be_neither_used_nor_set_aside_is_left_alone() {
     let simulator = all_succeeded(1).await;
-    // No file can be in a folder that is none.
-    let setup = Setup::new(&config(&simulator, "plain/state.json"));
-    fs::write(setup.file("plain"), "as it was").unwrap();
-    let setup = setup.flag("--web.enable-lifecycle");
-    let exporter = setup.start().await;
-    exporter.logs("is not used").await;
-    exporter.ready().await;
-    let reloaded = exporter.send(Method::POST, "/-/reload").await;
-    assert_eq!(reloaded.status, 200);
-    assert_eq!(exposed(&exporter.scrape().await).len(), 8);
-    let log = exporter.log();
-    exporter.stop().await;
-    assert_eq!(log.matches("is not used").count(), 2, "tried again: {log}");
-    assert!(!log.contains("Cannot write"), "{log}");
+    // The one is in a folder that is none, the other is a folder.
+    for (path, obstacle) in [("plain/state.json", "plain"), ("folder", "folder/inside")] {
+        let setup = Setup::new(&config(&simulator, path)).flag("--web.enable-lifecycle");
+        fs::create_dir(setup.file("folder")).unwrap();
+        fs::write(setup.file(obstacle), "as it was").unwrap();
+        let exporter = setup.start().await;
+        exporter.logs("is not used").await;
+        exporter.ready().await;
+        let reloaded = exporter.send(Method::POST, "/-/reload").await;
+        assert_eq!(reloaded.status, 200);
+        assert_eq!(exposed(&exporter.scrape().await).len(), 8);
+        let log = exporter.log();
+        exporter.stop().await;
+        assert_eq!(log.matches("is not used").count(), 2, "tried again: {log}");
+        assert!(!log.contains("Cannot write"), "{log}");
+        let content = fs::read_to_string(setup.file(obstacle)).unwrap();
+        assert_eq!(content, "as it was");
+    }
 }
 
 /// Backups that succeed all the time, one partition after the other.
