@@ -5,6 +5,7 @@
 //! own numbers are encoded for each scrape. The sample lines are the same in both formats, so one
 //! set of pieces serves OpenMetrics 1.0 and text 0.0.4, plain and compressed.
 
+mod encode;
 mod families;
 mod family;
 mod gzip;
@@ -19,7 +20,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::config::States;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Process;
-pub use families::FAMILIES;
+pub use families::families;
 use family::Input;
 pub use family::{Family, Kind};
 use gzip::Piece;
@@ -49,7 +50,7 @@ impl KeptPieces {
     /// Encodes and compresses all that `view` says at `now`, ages excepted.
     pub fn encode(view: ClusterView, now: DateTime<Utc>) -> Self {
         let input = Input::Cluster(view.clone(), now);
-        let pieces = FAMILIES.iter().map(|family| {
+        let pieces = families().map(|family| {
             if family.is_kept() {
                 family.encode(&input)
             } else {
@@ -94,7 +95,7 @@ impl Page {
         now: DateTime<Utc>,
     ) -> Self {
         let mut pieces = Vec::new();
-        for (index, family) in FAMILIES.iter().enumerate() {
+        for (index, family) in families().enumerate() {
             let of_process = family.encode(&Input::Process(Arc::clone(process)));
             let of_clusters = clusters.iter().map(|kept| match kept.pieces.get(index) {
                 Some(piece) if family.is_kept() => piece.clone(),
@@ -148,8 +149,7 @@ impl Headers {
 }
 
 /// The headers of the catalogue, in its order.
-static HEADERS: LazyLock<Vec<Headers>> =
-    LazyLock::new(|| FAMILIES.iter().map(Headers::new).collect());
+static HEADERS: LazyLock<Vec<Headers>> = LazyLock::new(|| families().map(Headers::new).collect());
 
 /// What ends a page in OpenMetrics.
 static END: LazyLock<Piece> = LazyLock::new(|| Piece::of(b"# EOF\n"));

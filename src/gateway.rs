@@ -195,11 +195,12 @@ impl Gateway {
     /// Whether the backup service answers, as far as the calls since [`Self::begin_cycle`] tell;
     /// `None` when no gateway was reached or no backup route was called.
     pub fn backup_service(&self) -> Option<bool> {
+        let evidence = *locked(&self.evidence);
         match self.backup.open_because() {
             Some(Reason::ServiceAbsent | Reason::ServiceUnavailable | Reason::Timeout) => {
-                Some(false)
+                evidence.gateway_answered().then_some(false)
             }
-            _ => locked(&self.evidence).backup_service(),
+            _ => evidence.backup_service(),
         }
     }
 

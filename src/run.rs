@@ -6,7 +6,6 @@
 mod memory;
 mod signals;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +59,7 @@ pub async fn exporter(arguments: &Arguments, source: Source) -> anyhow::Result<(
     let listeners = bind(&arguments.listen_addresses)?;
     let (reload_requests, mut requests) = mpsc::channel(1);
     let mut exporter = Exporter::start(arguments, source, &config).await?;
+    announce(&config, &listeners);
     let router = server::router(exporter.app(reload_requests));
     let shutdown = CancellationToken::new();
     let serving = listener::serve(
@@ -69,7 +69,6 @@ pub async fn exporter(arguments: &Arguments, source: Source) -> anyhow::Result<(
         shutdown.clone(),
     );
     let mut serving = tokio::spawn(serving);
-    announce(&config);
 
     let mut remember = interval(REMEMBER_INTERVAL);
     remember.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,13 +125,17 @@ pub fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-fn announce(config: &Config) {
+fn announce(config: &Config, listeners: &[TcpListener]) {
     let (clusters, version) = (config.clusters.len(), BuildInfo::CURRENT.version);
     let revision = BuildInfo::CURRENT.revision;
     info!(
         clusters,
         version, revision, "Version {version} is watching {clusters} clusters."
     );
+    // Which port it is nobody knows but the operating system when port 0 was asked for.
+    for address in listeners.iter().filter_map(|one| one.local_addr().ok()) {
+        info!(%address, "Serving on {address}.");
+    }
 }
 
 /// The parts that a reload changes.
@@ -213,9 +216,12 @@ impl<'a> Exporter<'a> {
             .source
             .load(self.arguments)
             .map_err(|error| error.to_string())?;
-        let watching = self.fleet.watch(&config, BTreeMap::new()).await;
-        watching.map_err(|error| error.to_string())?;
-        self.memory.move_to(&config);
+        let (memory, remembered) = self.memory.moved(&config).unzip();
+        let watching = self.fleet.watch(&config, remembered.unwrap_or_default());
+        watching.await.map_err(|error| error.to_string())?;
+        if let Some(memory) = memory {
+            self.memory = memory;
+        }
         Ok(())
     }
 

@@ -54,7 +54,7 @@ pub struct SetAsideError {
 ///
 /// # Errors
 ///
-/// Only when a damaged file cannot be renamed.
+/// Only when a damaged file cannot be renamed, or is none but a folder.
 pub fn load(path: &Path, now: DateTime<Utc>) -> Result<Loaded, SetAsideError> {
     let damage = match read(path) {
         Ok(clusters) => {
@@ -67,7 +67,13 @@ pub fn load(path: &Path, now: DateTime<Utc>) -> Result<Loaded, SetAsideError> {
         Err(damage) => damage,
     };
     let to = beside(path, &format!("damaged-{}", now.timestamp()));
-    match fs::rename(path, &to) {
+    // A folder named by mistake holds something else, which must stay where it is.
+    let renamed = if path.is_dir() {
+        Err(io::ErrorKind::IsADirectory.into())
+    } else {
+        fs::rename(path, &to)
+    };
+    match renamed {
         Ok(()) => Ok(Loaded {
             clusters: BTreeMap::new(),
             set_aside: Some((to, damage)),

@@ -483,9 +483,10 @@ async fn the_breaker_opens_for_one_side_and_closes_after_a_probe() {
     let refused = gateway.backup_progress(PARTITION).await.unwrap_err();
     assert!(!refused.was_sent());
     assert_eq!(refused.reason(), Reason::ServiceAbsent);
-    assert_eq!(gateway.backup_service(), Some(false));
     assert_eq!(server.requests(), 5);
+    assert_eq!(gateway.backup_service(), None, "no gateway was reached");
     gateway.cluster_version().await.unwrap();
+    assert_eq!(gateway.backup_service(), Some(false));
     tokio::time::timeout(Duration::from_secs(30), async {
         while gateway.backup_progress(PARTITION).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;

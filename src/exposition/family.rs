@@ -8,17 +8,14 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use prometheus_client::collector::Collector;
+use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::encoding::text::encode_registry;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use uuid::Uuid;
 
 use super::ClusterView;
+use super::encode::OneFamily;
 use super::gzip::Piece;
 use super::samples::{Labels, SampleSink, Samples, Value};
-use crate::config::States;
 use crate::model::BackupProgress;
 use crate::snapshot::{CollectorStatus, PartitionSnapshot};
 use crate::telemetry::{Process, Telemetry};
@@ -105,7 +102,7 @@ pub(super) struct PartitionView<'a> {
     pub(super) known: &'a PartitionSnapshot,
     /// Whether its last reading is still believed. What was true *now* is shown only then; a
     /// fact of the past always.
-    fresh: bool,
+    pub(super) fresh: bool,
 }
 
 impl<'a> PartitionView<'a> {
@@ -259,134 +256,4 @@ impl Family {
         };
         format!("# HELP {name} {help}\n# TYPE {name} {}\n", kind.as_str())
     }
-}
-
-/// A family and its input, as `prometheus-client` wants them.
-#[derive(Debug)]
-struct OneFamily {
-    family: &'static Family,
-    input: Input,
-}
-
-impl Collector for OneFamily {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let kind = self.family.kind;
-        let metric_type = match kind {
-            Kind::Gauge => MetricType::Gauge,
-            Kind::Counter => MetricType::Counter,
-            Kind::Info => MetricType::Info,
-            Kind::Histogram => MetricType::Histogram,
-        };
-        let name = self.family.openmetrics_name();
-        let encoder = encoder.encode_descriptor(name, "", None, metric_type)?;
-        match (&self.family.source, &self.input) {
-            (Source::Telemetry(metric), Input::Process(process)) => {
-                metric(&process.telemetry).encode(encoder)
-            }
-            (Source::Process(write), Input::Process(process)) => {
-                write(process, &mut Samples { encoder, kind })
-            }
-            (Source::ProcessValue(value), Input::Process(process)) => {
-                let mut samples = Samples { encoder, kind };
-                let value = value(process);
-                value.map_or(Ok(()), |value| samples.write(&Labels::new(&[]), value))
-            }
-            (source, Input::Cluster(view, now)) => {
-                write_cluster(source, view, *now, Samples { encoder, kind })
-            }
-            (_, Input::Process(_)) => Ok(()),
-        }
-    }
-}
-
-fn write_cluster(
-    source: &Source,
-    view: &ClusterView,
-    now: DateTime<Utc>,
-    mut samples: Samples<'_>,
-) -> fmt::Result {
-    let cluster_name = Some(&*view.snapshot.cluster);
-    let of_cluster = Labels::new(&[("cluster_name", cluster_name)]);
-    match source {
-        Source::Cluster(write) => return write(view, &of_cluster, &mut samples),
-        Source::Collector(value) => {
-            return write_collectors(view, *value, &of_cluster, &mut samples);
-        }
-        Source::Telemetry(_) | Source::Process(_) | Source::ProcessValue(_) => return Ok(()),
-        Source::Partition(_) | Source::Age(_) | Source::State(..) | Source::Labelled(_) => {}
-    }
-    for known in view.snapshot.partitions.values() {
-        let partition = PartitionView {
-            known,
-            fresh: known.is_fresh(now, view.staleness),
-        };
-        let mut id = Uuid::encode_buffer();
-        let id = known.partition.id.0.as_hyphenated().encode_lower(&mut id);
-        let labels = Labels::new(&[
-            ("cluster_name", cluster_name),
-            ("application_name", known.partition.application.as_deref()),
-            ("service_name", known.partition.service.as_deref()),
-            ("partition_id", Some(id)),
-        ]);
-        write_partition(
-            source,
-            &partition,
-            (view.states, now),
-            &labels,
-            &mut samples,
-        )?;
-    }
-    Ok(())
-}
-
-fn write_partition(
-    source: &Source,
-    partition: &PartitionView<'_>,
-    (states, now): (States, DateTime<Utc>),
-    labels: &Labels<'_>,
-    samples: &mut Samples<'_>,
-) -> fmt::Result {
-    match source {
-        Source::Partition(value) => {
-            value(partition).map_or(Ok(()), |value| samples.write(labels, Value::Integer(value)))
-        }
-        Source::Age(instant) => instant(partition).map_or(Ok(()), |instant| {
-            // Rounded down, below zero as well: clocks may disagree.
-            let seconds = (now - instant).num_milliseconds().div_euclid(1000);
-            samples.write(labels, Value::Integer(seconds))
-        }),
-        Source::State(words, state) => state(partition).map_or(Ok(()), |current| {
-            let exposed = |word| states == States::All || word == current;
-            words
-                .iter()
-                .filter(|word| exposed(**word))
-                .try_for_each(|word| {
-                    let labels = labels.with("state", Some(word));
-                    samples.write(&labels, Value::from(*word == current))
-                })
-        }),
-        Source::Labelled(label) => label(partition).map_or(Ok(()), |(key, value)| {
-            samples.write(&labels.with(key, value), Value::Integer(1))
-        }),
-        Source::Cluster(_)
-        | Source::Collector(_)
-        | Source::Telemetry(_)
-        | Source::Process(_)
-        | Source::ProcessValue(_) => Ok(()),
-    }
-}
-
-fn write_collectors(
-    view: &ClusterView,
-    value: fn(&CollectorStatus) -> Option<Value>,
-    labels: &Labels<'_>,
-    samples: &mut Samples<'_>,
-) -> fmt::Result {
-    for (collector, status) in &view.snapshot.status.collectors {
-        if let Some(value) = value(status) {
-            let labels = labels.with("collector", Some(collector.as_str()));
-            samples.write(&labels, value)?;
-        }
-    }
-    Ok(())
 }

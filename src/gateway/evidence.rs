@@ -34,6 +34,11 @@ impl Evidence {
         }
     }
 
+    /// Whether anything was answered at all.
+    pub(super) fn gateway_answered(self) -> bool {
+        self.gateway_answered
+    }
+
     pub(super) fn native_access(self) -> bool {
         self.native_success
     }

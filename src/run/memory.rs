@@ -54,13 +54,11 @@ impl Memory {
         (memory, clusters)
     }
 
-    /// Writes to the file of `config` from now on.
-    pub(super) fn move_to(&mut self, config: &Config) {
+    /// The memory for `config` and what it holds, when that is another file than now. A file that
+    /// could not be used is tried again.
+    pub(super) fn moved(&self, config: &Config) -> Option<(Self, BTreeMap<Arc<str>, Snapshot>)> {
         let current = self.file.as_ref().map(StateFile::path);
-        if current != config.state_file.as_deref() {
-            self.file = config.state_file.clone().map(StateFile::new);
-            self.saved.clear();
-        }
+        (current != config.state_file.as_deref()).then(|| Self::open(config))
     }
 
     /// Writes what is known, if there is news since the last time.

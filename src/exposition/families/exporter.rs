@@ -1,0 +1,138 @@
+//! Families of the exporter's own work: its clusters, its requests, itself.
+
+use super::seconds;
+use crate::exposition::family::{Family, Kind, Source};
+use crate::exposition::samples::{Labels, Value};
+use crate::telemetry::BuildInfo;
+
+/// In the order of the page.
+pub(super) const FAMILIES: &[Family] = &[
+    Family::cluster(
+        "servicefabric_backup_cluster_up",
+        "1 if the last poll reached a gateway and was let in on a native route",
+        |view, labels, samples| match view.snapshot.status.up {
+            Some(up) => samples.write(labels, up.into()),
+            None => Ok(()),
+        },
+    ),
+    Family::cluster(
+        "servicefabric_backup_service_up",
+        "1 if the backup restore service answered in the last poll, 0 if it is absent, refuses the exporter or cannot be reached behind the gateway",
+        |view, labels, samples| match view.snapshot.status.service_up {
+            Some(up) => samples.write(labels, up.into()),
+            None => Ok(()),
+        },
+    ),
+    Family {
+        name: "servicefabric_backup_cluster_info",
+        kind: Kind::Info,
+        labels: &["cluster_name", "version"],
+        help: "Runtime version of the cluster",
+        source: Source::Cluster(
+            |view, labels, samples| match &view.snapshot.status.version {
+                Some(version) => samples.write(&labels.with("version", Some(version)), true.into()),
+                None => Ok(()),
+            },
+        ),
+    },
+    Family::cluster(
+        "servicefabric_backup_partitions",
+        "Partitions that are tracked",
+        |view, labels, samples| {
+            let count = view.snapshot.partitions.len() as u64;
+            samples.write(labels, count.into())
+        },
+    ),
+    Family::partition(
+        "servicefabric_backup_partition_poll_timestamp_seconds",
+        "When the backup progress of the partition was last read successfully",
+        |p| seconds(p.known.read_at?),
+    ),
+    Family::collector(
+        "servicefabric_backup_collector_success",
+        "1 if every request of the collector succeeded in its last cycle",
+        |status| Some(status.success.into()),
+    ),
+    Family::collector(
+        "servicefabric_backup_collector_success_timestamp_seconds",
+        "When the collector last succeeded",
+        |status| Some(Value::Integer(seconds(status.succeeded_at?)?)),
+    ),
+    Family::collector(
+        "servicefabric_backup_collector_duration_seconds",
+        "How long the last cycle of the collector took, the time over which its requests are spread included",
+        |status| Some(Value::Float(status.duration.as_secs_f64())),
+    ),
+    Family {
+        name: "servicefabric_backup_collector_errors_total",
+        kind: Kind::Counter,
+        labels: &["cluster_name", "collector", "reason"],
+        help: "Requests of the collector that failed for good, by reason",
+        source: Source::Telemetry(|telemetry| &telemetry.collector_errors),
+    },
+    Family {
+        name: "servicefabric_backup_gateway_requests_total",
+        kind: Kind::Counter,
+        labels: &["cluster_name", "route", "status"],
+        help: "Requests sent to gateways, retries included, by HTTP status; none if no answer came",
+        source: Source::Telemetry(|telemetry| &telemetry.gateway_requests),
+    },
+    Family {
+        name: "servicefabric_backup_gateway_request_duration_seconds",
+        kind: Kind::Histogram,
+        labels: &["cluster_name", "route"],
+        help: "How long requests to gateways took, retries counted one by one",
+        source: Source::Telemetry(|telemetry| &telemetry.gateway_request_duration),
+    },
+    Family::cluster(
+        "servicefabric_backup_gateway_clock_skew_seconds",
+        "Clock of the gateway minus clock of the exporter, from the Date header of the last answer",
+        |view, labels, samples| match view.snapshot.status.clock_skew {
+            Some(skew) => {
+                // Rounded up: the header carries whole seconds, cut down.
+                let seconds = -(-skew.num_milliseconds()).div_euclid(1000);
+                samples.write(labels, Value::Integer(seconds))
+            }
+            None => Ok(()),
+        },
+    ),
+    Family {
+        name: "servicefabric_backup_exporter_build_info",
+        kind: Kind::Info,
+        labels: &["version", "revision", "rustc"],
+        help: "What this exporter was built from",
+        source: Source::Process(|_, samples| {
+            let build = BuildInfo::CURRENT;
+            let labels = Labels::new(&[
+                ("version", Some(build.version)),
+                ("revision", Some(build.revision)),
+                ("rustc", Some(build.rustc)),
+            ]);
+            samples.write(&labels, true.into())
+        }),
+    },
+    Family::process(
+        "servicefabric_backup_exporter_config_last_reload_successful",
+        Kind::Gauge,
+        "1 if the configuration could be used when it was last read",
+        |process| Some(process.reload.successful.into()),
+    ),
+    Family::process(
+        "servicefabric_backup_exporter_config_last_reload_success_timestamp_seconds",
+        Kind::Gauge,
+        "When the configuration in use was read",
+        |process| seconds(process.reload.succeeded_at).map(Value::Integer),
+    ),
+    Family {
+        name: "servicefabric_backup_exporter_shard_info",
+        kind: Kind::Info,
+        labels: &["shard", "shards"],
+        help: "Which part of the partitions this exporter watches, from 0, and how many parts there are",
+        source: Source::Process(|process, samples| {
+            let (shard, shards) = (process.shard.index(), process.shard.total());
+            let (shard, shards) = (shard.to_string(), shards.to_string());
+            let labels = Labels::new(&[("shard", Some(&shard)), ("shards", Some(&shards))]);
+            samples.write(&labels, true.into())
+        }),
+    },
+];

@@ -1,0 +1,549 @@
+//! The program itself: what it serves, how it reloads, how it ends.
+//!
+//! The gateway is simulated in this process; the exporter is a child that polls it over HTTP.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "the other tests use the rest")]
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::net::SocketAddr;
+
+use flate2::read::GzDecoder;
+use reqwest::{Client, Method, StatusCode};
+use servicefabric_backup_exporter::simulator::{
+    Code, Fault, Filter, Options, Outcome, Scheme, ServiceKind, Simulator,
+};
+use support::process::{Exporter, Setup};
+use support::{at, born, estate, eventually, simulate, succeed_everywhere, with_history};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+const STATE: &str = "servicefabric_backup_progress_state";
+const UP: &str = "servicefabric_backup_cluster_up";
+const SERVICE_UP: &str = "servicefabric_backup_service_up";
+const LAST_SUCCESS: &str = "servicefabric_backup_last_success_timestamp_seconds";
+const COMPLETIONS: &str = "servicefabric_backup_observed_completions_total";
+const RELOADED: &str = "servicefabric_backup_exporter_config_last_reload_successful";
+const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
+
+/// Polls as often as it can.
+const FAST: &str = "poll: {interval: 1s, timeout: 1s}\n";
+
+/// The clusters `names`, all of them behind this gateway.
+fn clusters(names: &[&str], simulator: &Simulator) -> String {
+    let url = simulator.url();
+    let clusters = names
+        .iter()
+        .map(|name| format!("- {{name: {name}, endpoints: ['{url}']}}\n"));
+    format!("{FAST}clusters:\n{}", clusters.collect::<String>())
+}
+
+/// An exporter of a gateway with some history, after its first cycle.
+async fn started() -> (Simulator, Exporter) {
+    let simulator = simulate(with_history(estate(7)), Options::default()).await;
+    let setup = Setup::new(&clusters(&["test"], &simulator));
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    (simulator, exporter)
+}
+
+#[tokio::test]
+async fn metrics_are_served_in_both_formats_plain_and_compressed() {
+    let (simulator, exporter) = started().await;
+    let text = exporter.get("/metrics").await;
+    assert_eq!(
+        text.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    assert!(!text.body.contains("# EOF"));
+    let open = exporter.get_accepting("/metrics", OPENMETRICS).await;
+    assert_eq!(
+        open.header("content-type"),
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+    assert!(open.body.ends_with("\n# EOF\n"));
+    for body in [&text.body, &open.body] {
+        let page = support::page::Page::parse(body);
+        let info = page.all("servicefabric_backup_partition_info", &[]);
+        assert_eq!(info.len(), 56);
+        // One partition in seven has no record.
+        assert_eq!(page.all(STATE, &[]).len(), 48 * 7);
+        for state in [
+            "Success",
+            "Failure",
+            "Timeout",
+            "Accepted",
+            "BackupInProgress",
+        ] {
+            let in_state = page.all(STATE, &[("state", state)]);
+            let current = in_state.iter().filter(|sample| sample.value > 0.0).count();
+            let expected = if state == "Failure" { 16 } else { 8 };
+            assert_eq!(current, expected, "{state}");
+        }
+        assert_eq!(page.value(UP, &[("cluster_name", "test")]), Some(1.0));
+        assert_eq!(page.value(SERVICE_UP, &[]), Some(1.0));
+        assert_eq!(
+            page.value("servicefabric_backup_partitions", &[]),
+            Some(56.0)
+        );
+    }
+    drop(simulator);
+
+    let request = Client::new().get(format!("{}/metrics", exporter.addresses()[0]));
+    let packed = request
+        .header("accept-encoding", "gzip")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    let mut unpacked = String::new();
+    let packed = packed.bytes().await.unwrap();
+    GzDecoder::new(packed.as_ref())
+        .read_to_string(&mut unpacked)
+        .unwrap();
+    let families = |page: &str| -> Vec<String> {
+        let lines = page.lines().filter(|line| line.starts_with("# HELP"));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(families(&unpacked), families(&text.body));
+}
+
+#[tokio::test]
+async fn pages_exist_where_they_should_and_nowhere_else() {
+    let (_simulator, exporter) = started().await;
+    let healthy = exporter.get("/-/healthy").await;
+    assert_eq!(
+        (healthy.status, &*healthy.body),
+        (StatusCode::OK, "Healthy.\n")
+    );
+    let landing = exporter.get("/").await;
+    assert_eq!(landing.status, StatusCode::OK);
+    assert!(landing.header("content-type").starts_with("text/html"));
+    for part in [
+        "<td>test</td>",
+        "<td>56</td>",
+        "8 Success<br>",
+        "href=\"/metrics\"",
+    ] {
+        assert!(landing.body.contains(part), "{part}: {}", landing.body);
+    }
+    for path in ["/metrics/", "/nothing", "/api/v1", "/-/"] {
+        let reply = exporter.get(path).await;
+        assert_eq!(reply.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let posted = exporter.send(Method::POST, "/metrics").await;
+    assert_eq!(posted.status, StatusCode::METHOD_NOT_ALLOWED);
+    for path in [
+        "/metrics",
+        "/",
+        "/-/healthy",
+        "/-/ready",
+        "/api/v1/partitions",
+    ] {
+        let head = exporter.send(Method::HEAD, path).await;
+        assert_eq!((head.status, &*head.body), (StatusCode::OK, ""), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn partitions_are_told_as_json_and_no_secret_gets_out() {
+    const SECRET: &str = "aHVudGVyMg==";
+    let mut estate = estate(1);
+    let id = estate.partition_ids()[0];
+    let message = format!("Access denied: AccountName=shop;AccountKey={SECRET};Suffix=x");
+    let code = Code::Name("FABRIC_E_BACKUPCOPIER_ACCESS_DENIED".to_owned());
+    estate.conclude(id, Outcome::Failure(code, message), born());
+    let simulator = simulate(estate, Options::default()).await;
+    let setup = Setup::new(&clusters(&["test"], &simulator)).flag("--log.level=debug");
+    let exporter = setup.start().await;
+    exporter.ready().await;
+
+    let list = exporter.get("/api/v1/partitions").await;
+    assert_eq!(list.json()["partitions"].as_array().unwrap().len(), 8);
+    let one = exporter.get(&format!("/api/v1/partitions/{id}")).await;
+    assert_eq!(one.header("content-type"), "application/json");
+    let told = one.json();
+    assert_eq!(told["partition_id"], id.to_string());
+    assert_eq!(told["progress"]["state"], "Failure");
+    let failure = &told["progress"]["failure"];
+    assert_eq!(failure["code"], "FABRIC_E_BACKUPCOPIER_ACCESS_DENIED");
+    let message = "Access denied: AccountName=shop;AccountKey=***;Suffix=x";
+    assert_eq!(failure["message"], message);
+    assert!(
+        list.json()["partitions"]
+            .as_array()
+            .unwrap()
+            .contains(&told)
+    );
+
+    for (path, status, error) in [
+        ("not-a-guid", 400, "GUID"),
+        (
+            "00000000-0000-0000-0000-000000000001",
+            404,
+            "no such partition",
+        ),
+    ] {
+        let reply = exporter.get(&format!("/api/v1/partitions/{path}")).await;
+        assert_eq!(reply.status, status);
+        assert!(reply.json()["error"].as_str().unwrap().contains(error));
+    }
+    let mut everything = exporter.log() + &list.body + &one.body;
+    for path in ["/", "/metrics"] {
+        let page = exporter.get(path).await.body;
+        assert!(
+            !page.contains("Access denied"),
+            "messages stay out of {path}"
+        );
+        everything += &page;
+    }
+    assert!(!everything.contains(SECRET));
+}
+
+#[tokio::test]
+async fn readiness_waits_for_the_first_cycle_and_for_no_dark_cluster() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    simulator.inject(Fault::Hang, Filter::All);
+    let config = format!(
+        "poll: {{interval: 5m, timeout: 5m}}\nclusters: [{{name: dark, endpoints: ['{}']}}]",
+        simulator.url()
+    );
+    let exporter = Setup::new(&config).start().await;
+    let waiting = exporter.get("/-/ready").await;
+    assert_eq!(waiting.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(waiting.body.contains("dark"), "{}", waiting.body);
+    assert_eq!(exporter.get("/-/healthy").await.status, StatusCode::OK);
+    let page = exporter.scrape().await;
+    assert!(
+        !page.has(UP),
+        "nothing is known before the first cycle has ended"
+    );
+    simulator.stop().await;
+    exporter.ready().await;
+    let page = exporter.scrape().await;
+    assert_eq!(page.value(UP, &[("cluster_name", "dark")]), Some(0.0));
+    assert!(!page.has(SERVICE_UP));
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_lost_goes_stale_and_keeps_the_facts_of_the_past() {
+    let simulator = simulate(with_history(estate(7)), Options::default()).await;
+    let config = format!(
+        "poll: {{interval: 1s, timeout: 1s, staleness: 3s}}\n\
+         clusters: [{{name: test, endpoints: ['{}']}}]",
+        simulator.url()
+    );
+    let exporter = Setup::new(&config).start().await;
+    let before = exporter
+        .page_where("the progress is there", |page| page.has(STATE))
+        .await;
+    simulator.stop().await;
+    let after = exporter
+        .page_where("the cluster is dark and the progress stale", |page| {
+            page.value(UP, &[]) == Some(0.0) && !page.has(STATE)
+        })
+        .await;
+    let names: BTreeSet<_> = after.samples.iter().map(|s| s.name.as_str()).collect();
+    let of_now = names
+        .iter()
+        .filter(|name| name.contains("_backup_progress_"));
+    assert_eq!(of_now.collect::<Vec<_>>(), Vec::<&&str>::new());
+    assert!(!names.contains(SERVICE_UP));
+    for name in [
+        "servicefabric_backup_partition_info",
+        LAST_SUCCESS,
+        "servicefabric_backup_last_success_lsn",
+        COMPLETIONS,
+    ] {
+        assert!(before.has(name));
+        assert_eq!(before.all(name, &[]), after.all(name, &[]), "{name}");
+    }
+    let poll = "servicefabric_backup_partition_poll_timestamp_seconds";
+    assert_eq!(after.all(poll, &[]).len(), 56);
+    let landing = exporter.get("/").await.body;
+    assert!(landing.contains("56 not known<br>"), "{landing}");
+}
+
+#[tokio::test]
+async fn flags_have_twins_in_the_environment_and_win_over_them() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let setup = Setup::new(&clusters(&["test"], &simulator))
+        .env("SFBE_WEB_LISTEN_ADDRESS", "127.0.0.1:0,127.0.0.1:0")
+        .env("SFBE_WEB_TELEMETRY_PATH", "/from-environment")
+        .env("SFBE_WEB_ENABLE_LIFECYCLE", "true")
+        .env("SFBE_LOG_FORMAT", "json")
+        .env("SFBE_LOG_LEVEL", "error")
+        .env("SFBE_SHARD", "1")
+        .env("SFBE_TOTAL_SHARDS", "2")
+        .flag("--web.telemetry-path=/from-flag")
+        .flag("--log.level=info");
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    let reply = exporter.get("/from-flag").await;
+    assert_eq!(reply.status, StatusCode::OK);
+    let page = support::page::Page::parse(&reply.body);
+    let shard = [("shard", "1"), ("shards", "2")];
+    let info = page.value("servicefabric_backup_exporter_shard_info", &shard);
+    assert_eq!(info, Some(1.0));
+    let absent = exporter.get("/from-environment").await;
+    assert_eq!(absent.status, StatusCode::NOT_FOUND);
+    let reloaded = exporter.send(Method::POST, "/-/reload").await;
+    assert_eq!(reloaded.status, StatusCode::OK);
+    for line in exporter.log().lines() {
+        assert!(line.starts_with('{') && line.ends_with('}'), "{line}");
+    }
+    let addresses = exporter.addresses();
+    assert_eq!(addresses.len(), 2);
+    for address in addresses {
+        let url = format!("{address}/-/healthy");
+        assert_eq!(Client::new().get(url).send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn several_addresses_and_metrics_at_the_root_are_served() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let setup = Setup::new(&clusters(&["test"], &simulator))
+        .flag("--web.listen-address=127.0.0.1:0")
+        .flag("--web.listen-address=localhost:0")
+        .flag("--web.telemetry-path=/");
+    let exporter = setup.start().await;
+    let addresses = eventually("two addresses", async || {
+        Some(exporter.addresses()).filter(|addresses| addresses.len() >= 2)
+    });
+    for address in addresses.await {
+        let page = Client::new().get(address).send().await.unwrap();
+        assert_eq!(page.status(), 200);
+        assert!(page.text().await.unwrap().starts_with("# HELP"));
+    }
+}
+
+#[tokio::test]
+async fn reloading_over_http_must_be_enabled() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let exporter = Setup::new(&clusters(&["test"], &simulator)).start().await;
+    let refused = exporter.send(Method::POST, "/-/reload").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(refused.body.contains("--web.enable-lifecycle"));
+    let got = exporter.get("/-/reload").await;
+    assert_eq!(got.status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+/// What a reload with two faults must tell.
+const FAULTY: &str = "poll: {interval: 0s}\nclusters: [{name: test, endpoint: ['http://x']}]\n";
+
+#[tokio::test]
+async fn a_bad_configuration_is_told_over_http_and_the_old_one_stays() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let good = clusters(&["test"], &simulator);
+    let setup = Setup::new(&good).flag("--web.enable-lifecycle");
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    setup.configure(FAULTY);
+    let failed = exporter.send(Method::POST, "/-/reload").await;
+    assert_eq!(failed.status, StatusCode::INTERNAL_SERVER_ERROR);
+    for fault in [
+        "exporter.yml:1:",
+        "poll.interval",
+        "exporter.yml:2:",
+        "endpoint",
+    ] {
+        assert!(failed.body.contains(fault), "{fault}: {}", failed.body);
+    }
+    let page = exporter.scrape().await;
+    assert_eq!(page.value(RELOADED, &[]), Some(0.0));
+    assert_eq!(page.value(UP, &[("cluster_name", "test")]), Some(1.0));
+    setup.configure(&good);
+    let mended = exporter.send(Method::POST, "/-/reload").await;
+    assert_eq!(mended.status, StatusCode::OK, "{}", mended.body);
+    assert_eq!(exporter.scrape().await.value(RELOADED, &[]), Some(1.0));
+}
+
+#[tokio::test]
+async fn a_hang_up_reloads_and_a_bad_configuration_changes_nothing() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let setup = Setup::new(&clusters(&["one"], &simulator));
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    setup.configure(FAULTY);
+    exporter.signal("HUP");
+    let page = exporter
+        .page_where("the reload has failed", |page| {
+            page.value(RELOADED, &[]) == Some(0.0)
+        })
+        .await;
+    assert_eq!(page.value(UP, &[("cluster_name", "one")]), Some(1.0));
+    exporter.logs("the old one stays").await;
+    assert!(exporter.log().contains("poll.interval"), "the log says why");
+    setup.configure(&clusters(&["one", "two"], &simulator));
+    exporter.signal("HUP");
+    let page = exporter
+        .page_where("the second cluster is polled", |page| {
+            page.value(UP, &[("cluster_name", "two")]) == Some(1.0)
+        })
+        .await;
+    assert_eq!(page.value(RELOADED, &[]), Some(1.0));
+    assert_eq!(page.value(UP, &[("cluster_name", "one")]), Some(1.0));
+}
+
+#[tokio::test]
+async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() {
+    let mut estate = estate(1);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let setup = Setup::new(&clusters(&["kept", "gone"], &simulator)).flag("--web.enable-lifecycle");
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    simulator.with_estate(|estate| succeed_everywhere(estate, 200));
+    let success = |name| [("cluster_name", name), ("outcome", "success")];
+    let counted = |page: &support::page::Page, name| {
+        let samples = page.all(COMPLETIONS, &success(name));
+        samples.iter().map(|sample| sample.value).sum::<f64>() >= 8.0
+    };
+    exporter
+        .page_where("the backups are counted", |page| {
+            counted(page, "kept") && counted(page, "gone")
+        })
+        .await;
+    // From now on only the exporter knows of the successes.
+    simulator.with_estate(|estate| {
+        for id in estate.partition_ids() {
+            estate.conclude(id, Outcome::Never, at(300));
+        }
+    });
+    setup.configure(&clusters(&["kept"], &simulator));
+    let reloaded = exporter.send(Method::POST, "/-/reload").await;
+    assert_eq!(reloaded.status, StatusCode::OK);
+    let page = exporter
+        .page_where("the cluster is polled again", |page| {
+            let accepted = page.all(STATE, &[("state", "Accepted")]);
+            accepted.len() == 8 && accepted.iter().all(|sample| sample.value > 0.0)
+        })
+        .await;
+    assert_eq!(page.label_values("cluster_name"), ["kept"].into());
+    assert!(counted(&page, "kept"));
+    let last: BTreeSet<_> = page
+        .all(LAST_SUCCESS, &[])
+        .iter()
+        .map(|sample| format!("{:.0}", sample.value))
+        .collect();
+    assert_eq!(last, [at(200).timestamp().to_string()].into());
+}
+
+/// An exporter whose page is larger than what the sockets of both ends hold.
+async fn started_with_a_large_page(flag: &str) -> (Simulator, Exporter) {
+    let mut estate = estate(1);
+    let application = format!("fabric:/{}", "LongName".repeat(200));
+    let service = format!("{application}/Service");
+    estate.add_service(
+        &application,
+        &service,
+        ServiceKind::Persisted,
+        Scheme::Ranges(150),
+        born(),
+    );
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let config = format!(
+        "clusters: [{{name: test, endpoints: ['{}']}}]",
+        simulator.url()
+    );
+    let exporter = Setup::new(&config).flag(flag).start().await;
+    exporter.ready().await;
+    (simulator, exporter)
+}
+
+/// Asks for the metrics and reads no more of them than the first byte.
+async fn begin_to_scrape(exporter: &Exporter) -> TcpStream {
+    let address = exporter.addresses()[0].clone();
+    let address: SocketAddr = address.strip_prefix("http://").unwrap().parse().unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'H');
+    stream
+}
+
+#[tokio::test]
+async fn scrapes_beyond_the_limit_are_refused_until_one_has_ended() {
+    let (_simulator, exporter) = started_with_a_large_page("--web.max-requests=1").await;
+    let scrape = begin_to_scrape(&exporter).await;
+    for path in ["/metrics", "/api/v1/partitions"] {
+        let refused = exporter.get(path).await;
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+    }
+    assert_eq!(exporter.get("/-/healthy").await.status, StatusCode::OK);
+    drop(scrape);
+    eventually("a scrape is let in again", async || {
+        let reply = exporter.get("/metrics").await;
+        (reply.status == StatusCode::OK).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_under_way_is_finished_before_the_end() {
+    let (_simulator, mut exporter) = started_with_a_large_page("--log.level=info").await;
+    let mut scrape = begin_to_scrape(&exporter).await;
+    exporter.signal("TERM");
+    exporter.logs("Stopping.").await;
+    let mut rest = Vec::new();
+    scrape.read_to_end(&mut rest).await.unwrap();
+    let rest = String::from_utf8(rest).unwrap();
+    let (head, body) = rest.split_once("\r\n\r\n").unwrap();
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-length").then_some(value)
+    });
+    assert_eq!(length.unwrap(), body.len().to_string());
+    assert!(body.len() > 4 * 1024 * 1024, "larger than the buffers");
+    assert_eq!(exporter.ended().await.code(), Some(0));
+    exporter.logs("message=Stopped.").await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let (_simulator, mut exporter) = started_with_a_large_page("--log.level=info").await;
+    let _scrape = begin_to_scrape(&exporter).await;
+    exporter.signal("TERM");
+    exporter.logs("Stopping.").await;
+    exporter.signal("INT");
+    assert_eq!(exporter.ended().await.code(), Some(0));
+    exporter.logs("Stopped at once").await;
+    assert!(
+        !exporter.log().contains("still busy"),
+        "it was cut by the signal"
+    );
+}
+
+#[tokio::test]
+async fn a_cluster_that_hangs_does_not_hold_the_end_up() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    simulator.inject(Fault::Hang, Filter::All);
+    let config = format!(
+        "poll: {{interval: 1h, timeout: 1h, staleness: 1h}}\n\
+         clusters: [{{name: test, endpoints: ['{}']}}]",
+        simulator.url()
+    );
+    let exporter = Setup::new(&config).start().await;
+    eventually("a request hangs", async || {
+        (simulator.in_flight() > 0).then_some(())
+    })
+    .await;
+    exporter.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_exporter_ends_cleanly_and_takes_no_connection_any_more() {
+    let (_simulator, exporter) = started().await;
+    let address = exporter.addresses()[0].clone();
+    exporter.stop().await;
+    let refused = Client::new().get(format!("{address}/-/healthy")).send();
+    assert!(refused.await.unwrap_err().is_connect());
+}

@@ -1,0 +1,800 @@
+//! Whole cycles of the poller against the simulated gateway: what is known after each of them.
+//!
+//! Estates have eight services in four applications; what the cluster really holds is read from
+//! the estate itself, not over HTTP.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "the other tests use the rest")]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use servicefabric_backup_exporter::clock;
+use servicefabric_backup_exporter::config::{Config, Poll, States};
+use servicefabric_backup_exporter::exposition::negotiation::Format;
+use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page as Exposed};
+use servicefabric_backup_exporter::gateway::{self, Gateway};
+use servicefabric_backup_exporter::inventory::Shard;
+use servicefabric_backup_exporter::model::{BackupProgress, BackupState, PartitionId};
+use servicefabric_backup_exporter::poller::Poller;
+use servicefabric_backup_exporter::simulator::{
+    EpochSpelling, Estate, Fault, Filter, Latency, Never, Operation, Options, Outcome,
+    PartitionEpoch, Scheme, Sentinel, ServiceKind, Simulator, Switches, TokenEnd,
+};
+use servicefabric_backup_exporter::snapshot::{Collector, PartitionSnapshot, Snapshot};
+use servicefabric_backup_exporter::telemetry::{Process, Reload, Telemetry};
+use support::page::Page;
+use support::{PATIENCE, at, born, estate, eventually, simulate, succeed_everywhere, with_history};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// A request that takes longer has failed: shorter than a test may take, longer than a busy
+/// machine does.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A poller of the cluster `test`, and what it publishes.
+struct Watch {
+    poller: Poller,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    telemetry: Arc<Telemetry>,
+}
+
+/// How to watch.
+#[derive(Clone, Copy)]
+struct Setup {
+    /// More keys of the cluster in the configuration, as `key: value, key: value`.
+    cluster: &'static str,
+    poll: Poll,
+    shard: Shard,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            cluster: "",
+            poll: Poll {
+                timeout: PATIENCE,
+                ..Poll::default()
+            },
+            shard: Shard::default(),
+        }
+    }
+}
+
+impl Setup {
+    fn cluster(cluster: &'static str) -> Self {
+        Self {
+            cluster,
+            ..Self::default()
+        }
+    }
+
+    fn impatient() -> Self {
+        let mut setup = Self::default();
+        setup.poll.timeout = SHORT_TIMEOUT;
+        setup
+    }
+
+    fn watch(self, simulator: &Simulator) -> Watch {
+        self.watch_partitions(simulator, &[])
+    }
+
+    fn watch_partitions(self, simulator: &Simulator, ids: &[Uuid]) -> Watch {
+        let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+        let text = format!(
+            "clusters: [{{name: test, endpoints: ['{}'], partitions: [{}], {}}}]",
+            simulator.url(),
+            ids.join(", "),
+            self.cluster
+        );
+        let config = Config::parse(&text, Path::new("test.yml")).unwrap();
+        let cluster = config.clusters.into_iter().next().unwrap();
+        let telemetry = Arc::new(Telemetry::default());
+        let options = gateway::Options {
+            cluster: Arc::clone(&cluster.name),
+            endpoints: cluster.endpoints.clone(),
+            timeout: self.poll.timeout,
+            concurrency: self.poll.concurrency,
+        };
+        let gateway = Gateway::new(options, Arc::clone(&telemetry)).unwrap();
+        let empty = Arc::new(Snapshot::empty(Arc::clone(&cluster.name)));
+        let (published, snapshots) = watch::channel(empty);
+        let poller = Poller::new(
+            Arc::new(cluster),
+            self.poll,
+            self.shard,
+            gateway,
+            Arc::clone(&telemetry),
+            published,
+        );
+        Watch {
+            poller,
+            snapshots,
+            telemetry,
+        }
+    }
+}
+
+impl Watch {
+    /// Runs a cycle as fast as it goes; what is known then.
+    async fn cycle(&self) -> Arc<Snapshot> {
+        let cycle = self.poller.cycle(Duration::ZERO);
+        timeout(PATIENCE, cycle).await.expect("a cycle ends");
+        self.snapshot()
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// The page that a scraper would get now.
+    fn page(&self) -> Page {
+        let now = clock::now();
+        let view = ClusterView {
+            snapshot: self.snapshot(),
+            staleness: chrono::TimeDelta::minutes(5),
+            states: States::All,
+        };
+        let process = Arc::new(Process {
+            telemetry: Arc::clone(&self.telemetry),
+            reload: Reload {
+                successful: true,
+                succeeded_at: now,
+            },
+            shard: Shard::default(),
+            resources: metrics_process::collector::collect(),
+        });
+        let kept = [Arc::new(KeptPieces::encode(view, now))];
+        let page = Exposed::assemble(&kept, &process, Format::Text, now).plain();
+        Page::parse(std::str::from_utf8(&page).unwrap())
+    }
+
+    /// How often requests failed, by collector and reason; what never failed is left out.
+    fn errors(&self) -> BTreeMap<(String, String), u64> {
+        let page = self.page();
+        let errors = page.all("servicefabric_backup_collector_errors_total", &[]);
+        let counted = errors.into_iter().filter(|sample| sample.value > 0.0);
+        counted
+            .map(|sample| {
+                let label = |key: &str| sample.labels[key].clone();
+                let count = format!("{:.0}", sample.value).parse().unwrap();
+                ((label("collector"), label("reason")), count)
+            })
+            .collect()
+    }
+}
+
+fn error(collector: Collector, reason: &str) -> (String, String) {
+    (collector.as_str().to_owned(), reason.to_owned())
+}
+
+fn known(snapshot: &Arc<Snapshot>) -> BTreeSet<Uuid> {
+    snapshot.partitions.keys().map(|id| id.0).collect()
+}
+
+fn existing(simulator: &Simulator) -> BTreeSet<Uuid> {
+    simulator.with_estate(|estate| estate.partition_ids().into_iter().collect())
+}
+
+fn partition(snapshot: &Snapshot, id: Uuid) -> &PartitionSnapshot {
+    &snapshot.partitions[&PartitionId(id)]
+}
+
+fn succeeded(snapshot: &Snapshot, collector: Collector) -> bool {
+    let status = snapshot.status.collectors.get(&collector);
+    status.unwrap().success
+}
+
+/// Seconds from the birth of the estate to the last success of a partition.
+fn last_success(snapshot: &Snapshot, id: Uuid) -> Option<i64> {
+    let point = partition(snapshot, id).last_success.as_ref()?;
+    Some((point.at - born()).num_seconds())
+}
+
+/// Those of every partition, each value once.
+fn last_successes(snapshot: &Snapshot) -> BTreeSet<Option<i64>> {
+    let ids = snapshot.partitions.keys();
+    ids.map(|id| last_success(snapshot, id.0)).collect()
+}
+
+fn requests(simulator: &Simulator, operation: Operation) -> u64 {
+    let requests = simulator.requests();
+    requests.get(operation.name()).copied().unwrap_or_default()
+}
+
+/// One partition of each service, or of each application.
+fn one_of_each<K: Ord>(simulator: &Simulator, group: impl Fn(&Estate, Uuid) -> K) -> Vec<Uuid> {
+    simulator.with_estate(|estate| {
+        let ids = estate.partition_ids().into_iter();
+        let grouped: BTreeMap<K, Uuid> = ids.map(|id| (group(estate, id), id)).collect();
+        grouped.into_values().collect()
+    })
+}
+
+fn remove(simulator: &Simulator, ids: &[Uuid]) {
+    simulator.with_estate(|estate| ids.iter().for_each(|id| estate.remove_partition(*id)));
+}
+
+#[tokio::test]
+async fn a_cycle_learns_everything_that_the_cluster_holds() {
+    let simulator = simulate(with_history(estate(7)), Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    let snapshot = watch.cycle().await;
+    assert_eq!(known(&snapshot), existing(&simulator));
+    assert_eq!(snapshot.partitions.len(), 56);
+    for (id, known) in &snapshot.partitions {
+        let (record, service, application) = simulator.with_estate(|estate| {
+            let service = estate.service_of(id.0).unwrap();
+            let application = estate.application_of(id.0).unwrap();
+            (estate.record(id.0).unwrap(), service, application)
+        });
+        assert_eq!(known.partition.service, Some(service));
+        assert_eq!(known.partition.application, Some(application));
+        let told = known.progress.as_ref();
+        let state = told.map(|progress| progress.state.as_str());
+        assert_eq!(state, record["BackupState"].as_str(), "{record}");
+        let success = told.filter(|progress| progress.state == BackupState::Success);
+        assert_eq!(
+            success.and_then(|success| success.lsn),
+            record["LsnOfLastBackupRecord"]
+                .as_u64()
+                .filter(|lsn| *lsn > 0),
+            "{record}"
+        );
+    }
+    assert_eq!(snapshot.status.up, Some(true));
+    assert_eq!(snapshot.status.service_up, Some(true));
+    assert!(Collector::ALL.iter().all(|one| succeeded(&snapshot, *one)));
+    assert_eq!(watch.errors(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn never_more_requests_are_in_flight_than_allowed() {
+    let options = Options {
+        latency: Latency::Fixed(Duration::from_millis(2)),
+        ..Options::default()
+    };
+    let simulator = simulate(estate(250), options).await;
+    let mut setup = Setup::default();
+    setup.poll.concurrency = 8;
+    let snapshot = setup.watch(&simulator).cycle().await;
+    let read = snapshot.partitions.values().filter(|p| p.read_at.is_some());
+    assert_eq!(read.count(), 2_000);
+    assert_eq!(simulator.peak_in_flight(), 8);
+}
+
+#[tokio::test]
+async fn a_partition_that_fails_keeps_what_is_known_of_it_and_stops_no_other() {
+    let mut estate = estate(4);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    let before = watch.cycle().await;
+    let failing = existing(&simulator).into_iter().nth(13).unwrap();
+    simulator.inject(Fault::InternalError, Filter::Partition(failing));
+    simulator.with_estate(|estate| succeed_everywhere(estate, 200));
+    let after = watch.cycle().await;
+    for id in existing(&simulator) {
+        let (then, now) = (partition(&before, id), partition(&after, id));
+        if id == failing {
+            assert_eq!(then, now);
+        } else {
+            assert_eq!(last_success(&after, id), Some(200));
+            assert!(now.read_at > then.read_at);
+        }
+    }
+    assert!(!succeeded(&after, Collector::Progress));
+    assert!(succeeded(&after, Collector::Inventory));
+    assert_eq!(after.status.service_up, Some(true));
+}
+
+#[tokio::test]
+async fn what_vanishes_is_gone_and_what_is_new_is_there_after_one_cycle() {
+    let simulator = simulate(estate(3), Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    assert_eq!(known(&watch.cycle().await), existing(&simulator));
+    let gone = existing(&simulator).into_iter().next().unwrap();
+    let (service, added) = simulator.with_estate(|estate| {
+        estate.remove_partition(gone);
+        let service = Arc::clone(estate.service_names().first().unwrap());
+        estate.remove_service(&service);
+        estate.remove_application("fabric:/App10");
+        let named = Scheme::Named(vec!["eu".to_owned()]);
+        let new = ("fabric:/New", "fabric:/New/Service");
+        let added = estate.add_service(new.0, new.1, ServiceKind::Persisted, named, born());
+        (service, added)
+    });
+    let snapshot = watch.cycle().await;
+    assert_eq!(known(&snapshot), existing(&simulator));
+    assert!(!known(&snapshot).contains(&gone));
+    let services: BTreeSet<_> = snapshot.totals.keys().map(|key| &key.service).collect();
+    assert!(!services.contains(&Some(service)));
+    assert!(services.contains(&Some("fabric:/New/Service".into())));
+    assert_eq!(services.len(), 6);
+    for id in added {
+        assert!(partition(&snapshot, id).read_at.is_some());
+    }
+}
+
+#[tokio::test]
+async fn an_inventory_that_fails_as_a_whole_keeps_everything() {
+    let mut estate = estate(3);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    let before = known(&watch.cycle().await);
+    let list = Filter::Operation(Operation::GetApplicationInfoList);
+    simulator.inject(Fault::InternalError, list);
+    simulator.with_estate(|estate| succeed_everywhere(estate, 200));
+    let snapshot = watch.cycle().await;
+    assert_eq!(known(&snapshot), before);
+    assert_eq!(last_successes(&snapshot), [Some(200)].into());
+    assert!(!succeeded(&snapshot, Collector::Inventory));
+    assert!(succeeded(&snapshot, Collector::Progress));
+    assert_eq!(
+        snapshot.status.up,
+        Some(true),
+        "its version was still answered"
+    );
+    assert_eq!(
+        watch.errors(),
+        [(error(Collector::Inventory, "api"), 1)].into()
+    );
+}
+
+/// Lets one list of many fail after one partition of every group was removed: only what belongs
+/// to the failed list may stay.
+async fn a_failed_list_keeps_its_own(
+    operation: Operation,
+    removed: &[Uuid],
+    watch: &Watch,
+    s: &Simulator,
+) {
+    let before = known(&watch.cycle().await);
+    remove(s, removed);
+    s.inject_next(1, Fault::InternalError, Filter::Operation(operation));
+    let snapshot = watch.cycle().await;
+    let stayed: Vec<_> = removed
+        .iter()
+        .filter(|id| known(&snapshot).contains(id))
+        .collect();
+    assert_eq!(stayed.len(), 1);
+    assert_eq!(known(&snapshot).len(), before.len() - removed.len() + 1);
+    assert!(!succeeded(&snapshot, Collector::Inventory));
+    let snapshot = watch.cycle().await;
+    assert_eq!(
+        known(&snapshot),
+        existing(s),
+        "and only until the next cycle"
+    );
+    assert!(succeeded(&snapshot, Collector::Inventory));
+}
+
+#[tokio::test]
+async fn an_application_whose_services_cannot_be_read_keeps_what_is_known_of_it() {
+    let simulator = simulate(estate(3), Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    let removed = one_of_each(&simulator, Estate::application_of);
+    assert_eq!(removed.len(), 4);
+    let services = Operation::GetServiceInfoList;
+    a_failed_list_keeps_its_own(services, &removed, &watch, &simulator).await;
+}
+
+#[tokio::test]
+async fn a_service_whose_partitions_cannot_be_read_keeps_what_is_known_of_it() {
+    let simulator = simulate(estate(3), Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    let removed = one_of_each(&simulator, Estate::service_of);
+    assert_eq!(removed.len(), 8);
+    let partitions = Operation::GetPartitionInfoList;
+    a_failed_list_keeps_its_own(partitions, &removed, &watch, &simulator).await;
+}
+
+#[tokio::test]
+async fn a_partition_that_vanishes_after_it_was_listed_is_no_failure() {
+    let mut estate = estate(1);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let mut watch = Setup::default().watch(&simulator);
+    watch.cycle().await;
+    let victim = existing(&simulator).into_iter().next_back().unwrap();
+    watch.snapshots.mark_unchanged();
+    {
+        // Requests start in the order of the ids: the last one goes when most time has passed.
+        let cycle = watch.poller.cycle(Duration::from_secs(4));
+        let listed = async {
+            watch.snapshots.changed().await.unwrap();
+            remove(&simulator, &[victim]);
+        };
+        timeout(PATIENCE, async { tokio::join!(cycle, listed) })
+            .await
+            .expect("a cycle ends");
+    }
+    let snapshot = watch.snapshot();
+    let lost = partition(&snapshot, victim);
+    assert_eq!((&lost.progress, lost.read_at), (&None, None));
+    assert_eq!(last_success(&snapshot, victim), Some(100));
+    assert!(succeeded(&snapshot, Collector::Progress));
+    assert_eq!(watch.errors(), BTreeMap::new());
+    assert!(!known(&watch.cycle().await).contains(&victim));
+}
+
+/// Whether a service is to be watched.
+type Chosen = fn(&str) -> bool;
+
+#[tokio::test]
+async fn selectors_choose_applications_and_services_by_their_whole_names() {
+    let simulator = simulate(estate(2), Options::default()).await;
+    let names = |snapshot: &Snapshot| -> BTreeSet<String> {
+        let partitions = snapshot.partitions.values();
+        let names = partitions.filter_map(|known| known.partition.service.clone());
+        names.map(|name| name.to_string()).collect()
+    };
+    let all: BTreeSet<String> = simulator.with_estate(|estate| {
+        let names = estate.service_names();
+        names.iter().map(ToString::to_string).collect()
+    });
+    assert!(all.iter().any(|name| name.starts_with("fabric:/App10/")));
+    assert!(all.iter().any(|name| name.ends_with("/Orders")));
+    let cases: [(&'static str, Chosen); 4] = [
+        ("applications: {include: ['fabric:/App1']}", |name| {
+            name.starts_with("fabric:/App1/")
+        }),
+        (
+            "applications: {include: ['fabric:/App1.*'], exclude: ['fabric:/App1']}",
+            |name| name.starts_with("fabric:/App10/"),
+        ),
+        ("applications: {exclude: ['fabric:/Shop']}", |name| {
+            !name.starts_with("fabric:/Shop/")
+        }),
+        ("services: {exclude: ['.*/Orders']}", |name| {
+            !name.ends_with("/Orders")
+        }),
+    ];
+    for (selectors, chosen) in cases {
+        let snapshot = Setup::cluster(selectors).watch(&simulator).cycle().await;
+        let expected: BTreeSet<String> = all.iter().filter(|n| chosen(n)).cloned().collect();
+        assert_eq!(names(&snapshot), expected, "{selectors}");
+        assert!(!expected.is_empty() && expected.len() < all.len());
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_asked_of_what_is_not_selected_or_cannot_be_backed_up() {
+    let simulator = simulate(estate(2), Options::default()).await;
+    let setup = Setup::cluster("applications: {include: ['fabric:/Shop']}");
+    setup.watch(&simulator).cycle().await;
+    assert_eq!(requests(&simulator, Operation::GetServiceInfoList), 1);
+    let persisted = requests(&simulator, Operation::GetPartitionInfoList);
+    assert_eq!(persisted, 2, "of the five services of fabric:/Shop");
+    let progress = requests(&simulator, Operation::GetPartitionBackupProgress);
+    assert_eq!(progress, 4);
+}
+
+#[tokio::test]
+async fn configured_partitions_are_watched_by_their_names_and_no_others() {
+    let mut estate = estate(3);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    // Whoever may read nothing else must still be able to use it.
+    for operation in [
+        Operation::GetClusterVersion,
+        Operation::GetApplicationInfoList,
+        Operation::GetServiceInfoList,
+        Operation::GetPartitionInfoList,
+        Operation::GetPartitionInfo,
+    ] {
+        simulator.inject(Fault::Forbidden, Filter::Operation(operation));
+    }
+    let ids: Vec<Uuid> = existing(&simulator).into_iter().step_by(5).collect();
+    let missing = Uuid::from_u128(0xdead);
+    let watched = [ids.as_slice(), &[missing]].concat();
+    let watch = Setup::default().watch_partitions(&simulator, &watched);
+    let snapshot = watch.cycle().await;
+    assert_eq!(known(&snapshot), ids.iter().copied().collect());
+    for id in ids {
+        let (service, application) =
+            simulator.with_estate(|estate| (estate.service_of(id), estate.application_of(id)));
+        assert_eq!(partition(&snapshot, id).partition.service, service);
+        assert_eq!(partition(&snapshot, id).partition.application, application);
+        assert_eq!(last_success(&snapshot, id), Some(100));
+    }
+    assert_eq!(snapshot.status.up, Some(true));
+    assert!(succeeded(&snapshot, Collector::Inventory));
+    assert_eq!(requests(&simulator, Operation::GetApplicationInfoList), 0);
+}
+
+#[tokio::test]
+async fn names_that_are_forbidden_are_left_out_and_the_progress_is_still_read() {
+    let mut estate = estate(3);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    simulator.inject(Fault::Forbidden, Filter::Native);
+    let id = existing(&simulator).into_iter().next().unwrap();
+    let missing = Uuid::from_u128(0xdead);
+    let watch = Setup::default().watch_partitions(&simulator, &[id, missing]);
+    let snapshot = watch.cycle().await;
+    assert_eq!(known(&snapshot), [id].into());
+    assert_eq!(last_success(&snapshot, id), Some(100));
+    assert_eq!(
+        snapshot.status.up,
+        Some(false),
+        "no native route lets us in"
+    );
+    assert_eq!(snapshot.status.service_up, Some(true));
+    assert!(!succeeded(&snapshot, Collector::Inventory));
+    assert!(succeeded(&snapshot, Collector::Progress));
+    let page = watch.page();
+    let info = page.all("servicefabric_backup_partition_info", &[]);
+    let [info] = info.as_slice() else {
+        panic!("one partition: {info:?}");
+    };
+    let labels: Vec<_> = info.labels.keys().map(String::as_str).collect();
+    assert_eq!(labels, ["cluster_name", "partition_id"]);
+
+    simulator.heal();
+    let snapshot = watch.cycle().await;
+    let service = simulator.with_estate(|estate| estate.service_of(id));
+    assert_eq!(partition(&snapshot, id).partition.service, service);
+    assert_eq!(snapshot.status.up, Some(true));
+}
+
+#[tokio::test]
+async fn shards_share_the_partitions_out_without_gap_or_overlap() {
+    let simulator = simulate(estate(12), Options::default()).await;
+    let mut seen = BTreeSet::new();
+    for index in 0..3 {
+        let setup = Setup {
+            shard: Shard::new(index, 3).unwrap(),
+            ..Setup::default()
+        };
+        let part = known(&setup.watch(&simulator).cycle().await);
+        assert!(!part.is_empty());
+        for id in part {
+            assert!(seen.insert(id), "{id} is watched twice");
+        }
+    }
+    assert_eq!(seen, existing(&simulator));
+}
+
+#[tokio::test]
+async fn an_absent_backup_service_is_asked_rarely_until_it_is_back() {
+    let mut estate = estate(125);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    watch.cycle().await;
+    let progress = || requests(&simulator, Operation::GetPartitionBackupProgress);
+    assert_eq!(progress(), 1_000);
+
+    simulator.inject(Fault::ServiceAbsent, Filter::All);
+    let dark = watch.cycle().await;
+    let asked = progress() - 1_000;
+    assert!((1..100).contains(&asked), "{asked} of 1000");
+    assert_eq!(dark.status.up, Some(true));
+    assert_eq!(dark.status.service_up, Some(false));
+    assert_eq!(last_successes(&dark), [Some(100)].into());
+    assert_eq!(known(&dark), existing(&simulator));
+    let errors = watch.errors();
+    let absent = error(Collector::Progress, "service_absent");
+    assert_eq!(errors.keys().collect::<Vec<_>>(), [&absent]);
+    assert_eq!(errors.get(&absent), Some(&asked));
+
+    simulator.heal();
+    simulator.with_estate(|estate| succeed_everywhere(estate, 200));
+    eventually("everything is read again", async || {
+        let snapshot = watch.cycle().await;
+        let all = last_successes(&snapshot) == [Some(200)].into();
+        (all && snapshot.status.service_up == Some(true)).then_some(())
+    })
+    .await;
+    assert!(succeeded(&watch.snapshot(), Collector::Progress));
+}
+
+#[tokio::test]
+async fn a_backup_service_that_hangs_does_not_hold_the_cycle_up() {
+    let mut estate = estate(125);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let mut setup = Setup::impatient();
+    setup.poll.concurrency = 8;
+    let watch = setup.watch(&simulator);
+    watch.cycle().await;
+    simulator.inject(Fault::Hang, Filter::Backup);
+    // One after the other, the eight at a time would take four minutes.
+    let snapshot = watch.cycle().await;
+    assert_eq!(snapshot.status.up, Some(true));
+    assert_eq!(snapshot.status.service_up, Some(false));
+    assert_eq!(last_successes(&snapshot), [Some(100)].into());
+    let errors = watch.errors();
+    let (kind, count) = errors.first_key_value().unwrap();
+    assert_eq!(
+        (kind, errors.len()),
+        (&error(Collector::Progress, "timeout"), 1)
+    );
+    assert!(*count < 100, "{count} of 1000");
+}
+
+#[tokio::test]
+async fn a_gateway_that_hangs_is_down_and_says_nothing_of_the_service_behind() {
+    let mut estate = estate(12);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let mut setup = Setup::impatient();
+    setup.poll.concurrency = 4;
+    let watch = setup.watch(&simulator);
+    watch.cycle().await;
+    simulator.inject(Fault::Hang, Filter::All);
+    let snapshot = watch.cycle().await;
+    assert_eq!(snapshot.status.up, Some(false));
+    assert_eq!(snapshot.status.service_up, None);
+    assert_eq!(known(&snapshot), existing(&simulator));
+    assert_eq!(last_successes(&snapshot), [Some(100)].into());
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_gone_is_down_and_says_nothing_of_the_service_behind() {
+    let mut estate = estate(12);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    watch.cycle().await;
+    // Even a service that was absent before is neither absent nor there now.
+    simulator.inject(Fault::ServiceAbsent, Filter::All);
+    assert_eq!(watch.cycle().await.status.service_up, Some(false));
+    simulator.stop().await;
+    let snapshot = watch.cycle().await;
+    assert_eq!(snapshot.status.up, Some(false));
+    assert_eq!(snapshot.status.service_up, None);
+    assert_eq!(known(&snapshot), existing(&simulator));
+    assert_eq!(last_successes(&snapshot), [Some(100)].into());
+    let errors = watch.errors();
+    assert!(errors.contains_key(&error(Collector::Inventory, "connect")));
+}
+
+/// The progress of every partition as a gateway with these switches tells it.
+async fn told_with(switches: Switches) -> BTreeMap<PartitionId, Option<BackupProgress>> {
+    let options = Options {
+        switches,
+        ..Options::default()
+    };
+    let simulator = simulate(with_history(estate(7)), options).await;
+    let watch = Setup::default().watch(&simulator);
+    let snapshot = watch.cycle().await;
+    assert_eq!(watch.errors(), BTreeMap::new());
+    let partitions = snapshot.partitions.iter();
+    partitions
+        .map(|(id, known)| (*id, known.progress.clone()))
+        .collect()
+}
+
+#[tokio::test]
+async fn every_spelling_of_the_wire_tells_the_same() {
+    let variants: [fn(&mut Switches); 13] = [
+        |wire| wire.lsn_as_string = true,
+        |wire| wire.epoch_spelling = EpochSpelling::Number,
+        |wire| wire.token_end = TokenEnd::Null,
+        |wire| wire.token_end = TokenEnd::Absent,
+        |wire| wire.never = Never::EmptyBody,
+        |wire| wire.never = Never::NoContent,
+        |wire| wire.sentinel = Sentinel::WestOfUtc,
+        |wire| wire.partition_epoch = PartitionEpoch::Primary,
+        |wire| wire.partition_epoch = PartitionEpoch::CurrentConfiguration,
+        |wire| wire.newer_fields = true,
+        |wire| wire.brs_accepts_tilde = true,
+        |wire| wire.page_size = Some(1),
+        |wire| (wire.page_size, wire.token_end) = (Some(3), TokenEnd::Null),
+    ];
+    let expected = told_with(Switches::default()).await;
+    assert_eq!(expected.len(), 56);
+    for change in variants {
+        let mut variant = Switches::default();
+        change(&mut variant);
+        let told = told_with(variant.clone()).await;
+        assert_eq!(told, expected, "{variant:?}");
+    }
+}
+
+/// What a fault of one partition is counted as.
+async fn reason_of(fault: Fault) -> BTreeMap<(String, String), u64> {
+    let mut estate = estate(2);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let watch = Setup::impatient().watch(&simulator);
+    let before = watch.cycle().await;
+    let failing = existing(&simulator).into_iter().next().unwrap();
+    simulator.inject(fault, Filter::Partition(failing));
+    simulator.with_estate(|estate| succeed_everywhere(estate, 200));
+    let after = watch.cycle().await;
+    assert_eq!(
+        partition(&after, failing),
+        partition(&before, failing),
+        "{fault:?}"
+    );
+    let others = existing(&simulator).into_iter().filter(|id| *id != failing);
+    let others: Vec<_> = others.map(|id| last_success(&after, id)).collect();
+    assert_eq!(others, [Some(200); 15], "{fault:?}");
+    watch.errors()
+}
+
+#[tokio::test]
+async fn every_fault_has_its_reason_and_takes_no_success_away() {
+    let long = Duration::from_secs(3600);
+    let faults = [
+        (
+            Fault::HangThen504(Duration::from_millis(1)),
+            "service_unavailable",
+        ),
+        (Fault::Hang, "timeout"),
+        (Fault::Masked400, "timeout"),
+        (Fault::Forbidden, "forbidden"),
+        (Fault::Html503, "service_unavailable"),
+        (Fault::InternalError, "api"),
+        (Fault::NotJson, "decode"),
+        (Fault::Reset, "connect"),
+        (Fault::SlowBody(long), "timeout"),
+        (Fault::TruncatedBody, "connect"),
+        (Fault::TooLarge(8 * 1024 * 1024), "too_large"),
+    ];
+    let cycles = faults.map(|(fault, reason)| async move {
+        let expected = [(error(Collector::Progress, reason), 1)].into();
+        assert_eq!(reason_of(fault).await, expected, "{fault:?}");
+    });
+    futures_util::future::join_all(cycles).await;
+}
+
+#[tokio::test]
+async fn lists_without_end_are_given_up() {
+    let list = Operation::GetApplicationInfoList;
+    for (fault, reason, most) in [
+        (Fault::EndlessPaging, "too_large", 1_000),
+        (Fault::RepeatedToken, "decode", 2),
+    ] {
+        let mut estate = estate(2);
+        succeed_everywhere(&mut estate, 100);
+        let simulator = simulate(estate, Options::default()).await;
+        let watch = Setup::default().watch(&simulator);
+        watch.cycle().await;
+        simulator.inject(fault, Filter::Operation(list));
+        simulator.with_estate(|estate| succeed_everywhere(estate, 200));
+        let snapshot = watch.cycle().await;
+        assert_eq!(requests(&simulator, list), 1 + most);
+        assert_eq!(known(&snapshot), existing(&simulator));
+        assert_eq!(last_successes(&snapshot), [Some(200)].into());
+        let expected = [(error(Collector::Inventory, reason), 1)].into();
+        assert_eq!(watch.errors(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_success_stays_when_a_new_request_takes_its_record_away() {
+    let mut estate = estate(2);
+    succeed_everywhere(&mut estate, 100);
+    let simulator = simulate(estate, Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    watch.cycle().await;
+    for outcome in [Outcome::Never, Outcome::Timeout] {
+        simulator.with_estate(|estate| {
+            for id in estate.partition_ids() {
+                estate.conclude(id, outcome.clone(), at(300));
+            }
+        });
+        let snapshot = watch.cycle().await;
+        assert_eq!(last_successes(&snapshot), [Some(100)].into());
+        let states: BTreeSet<_> = snapshot
+            .partitions
+            .values()
+            .filter_map(|known| Some(known.progress.as_ref()?.state.as_str()))
+            .collect();
+        assert_eq!(states.len(), 1);
+        assert!(!states.contains("Success"), "{outcome:?}");
+    }
+    let totals = watch.snapshot();
+    let timed_out: u64 = totals.totals.values().map(|totals| totals.timed_out).sum();
+    assert_eq!(timed_out, 16);
+}

@@ -1,0 +1,111 @@
+//! What the end-to-end tests share: waiting, small estates, simulated gateways.
+//!
+//! Nobody sleeps but [`eventually`]; every wait has a deadline that a healthy machine never meets.
+
+use std::ops::AsyncFnMut;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use servicefabric_backup_exporter::simulator::{
+    Code, Estate, Options, Outcome, Plan, Shape, Simulator,
+};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+pub(crate) mod page;
+pub(crate) mod process;
+
+/// A test that waits longer than this has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks again and again until there is an answer, and fails with `what` when none comes.
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    within(PATIENCE, Duration::from_millis(10), what, ask).await
+}
+
+/// The same with another deadline and another pause between two questions.
+pub(crate) async fn within<T>(
+    patience: Duration,
+    pause: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
+        sleep(pause).await;
+    }
+}
+
+/// When everything in the estates was created.
+pub(crate) fn born() -> DateTime<Utc> {
+    at(0)
+}
+
+/// A moment so many seconds after the estates were created.
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_750_000_000 + seconds, 0).unwrap()
+}
+
+/// An estate of four applications with two services each, `partitions` in each of those, and
+/// decoys that cannot be backed up.
+pub(crate) fn estate(partitions: usize) -> Estate {
+    let shape = Shape {
+        seed: 7,
+        applications: 4,
+        services_per_application: 2,
+        partitions_per_service: partitions,
+    };
+    Estate::generate(&shape, born())
+}
+
+/// Gives the partitions of an estate, in turn, every kind of record that a request leads to, and
+/// to every seventh none at all.
+pub(crate) fn with_history(mut estate: Estate) -> Estate {
+    for (index, id) in estate.partition_ids().into_iter().enumerate() {
+        let symbol = Code::Name("FABRIC_E_BACKUPCOPIER_TIMEOUT".to_owned());
+        let number = Code::Number(0x8013_1500);
+        let outcome = match index % 7 {
+            0 => Outcome::Success,
+            1 => Outcome::Failure(symbol, "Upload ended.".to_owned()),
+            2 => Outcome::Failure(number, "Not supported.".to_owned()),
+            3 => Outcome::Timeout,
+            4 => Outcome::Never,
+            5 => {
+                start_backup(&mut estate, id);
+                continue;
+            }
+            _ => continue,
+        };
+        estate.conclude(id, outcome, at(3600));
+    }
+    estate
+}
+
+/// Puts a backup of the partition in progress; it stays so for longer than any test.
+fn start_backup(estate: &mut Estate, id: Uuid) {
+    let plan = Plan {
+        accepted_for: Duration::ZERO,
+        running_for: Duration::from_secs(1_000_000_000),
+        ..Plan::default()
+    };
+    estate.request_backup(id, plan, born()).unwrap();
+    estate.tick(at(1));
+}
+
+/// Lets every partition of an estate have a successful backup at that moment.
+pub(crate) fn succeed_everywhere(estate: &mut Estate, seconds: i64) {
+    for id in estate.partition_ids() {
+        estate.conclude(id, Outcome::Success, at(seconds));
+    }
+}
+
+/// A gateway of `estate` on a free port.
+pub(crate) async fn simulate(estate: Estate, options: Options) -> Simulator {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    Simulator::start(listener, estate, options).unwrap()
+}
