@@ -63,24 +63,39 @@ async fn measure() -> io::Result<Figures> {
         cpu = cpu.min(cpu_seconds("self") - before);
         let ids: Vec<PartitionId> = snapshots.borrow().partitions.keys().copied().collect();
         assert_eq!(ids.len(), PARTITIONS as usize, "every partition is known");
-        let read = snapshots.borrow().partitions.values().all(|known| known.read_at.is_some());
+        let read = snapshots
+            .borrow()
+            .partitions
+            .values()
+            .all(|known| known.read_at.is_some());
         assert!(read, "every partition was read");
         latencies.extend(one_by_one(&gateway(&simulated.url), &ids).await);
         requests = simulated.stop()?;
     }
     latencies.sort_unstable();
-    let latency = latencies.get(latencies.len() / 2).copied().unwrap_or_default();
+    let latency = latencies
+        .get(latencies.len() / 2)
+        .copied()
+        .unwrap_or_default();
     let ideal = (latency * PARTITIONS / CONCURRENCY).as_secs_f64();
 
     Figures::title("A cycle over 10,000 partitions, 16 requests in flight");
-    Figures::row("one request at a time, median", latency.as_secs_f64() * 1e3, "ms");
+    Figures::row(
+        "one request at a time, median",
+        latency.as_secs_f64() * 1e3,
+        "ms",
+    );
     Figures::row("ideal: partitions x latency / concurrency", ideal, "s");
     Figures::row("first cycle, best of 3", best.as_secs_f64(), "s");
     figures.promise("first cycle / ideal", best.as_secs_f64() / ideal, 1.3, "");
     Figures::row("CPU of the exporter for the cycle", cpu, "s");
     Figures::title("Requests of the cycle");
     for (name, count) in requests {
-        let extra = if name == "GetPartitionBackupProgress" { ONE_BY_ONE as u64 } else { 0 };
+        let extra = if name == "GetPartitionBackupProgress" {
+            ONE_BY_ONE as u64
+        } else {
+            0
+        };
         Figures::row(&name, (count - extra) as f64, "");
     }
     Ok(figures)
@@ -109,7 +124,14 @@ fn poller(url: &str, published: watch::Sender<Arc<Snapshot>>) -> Poller {
         ..Poll::default()
     };
     let telemetry = Arc::new(Telemetry::default());
-    Poller::new(Arc::new(cluster), poll, Shard::default(), gateway(url), telemetry, published)
+    Poller::new(
+        Arc::new(cluster),
+        poll,
+        Shard::default(),
+        gateway(url),
+        telemetry,
+        published,
+    )
 }
 
 /// How long each of so many requests takes when nothing else is in flight.
@@ -117,7 +139,10 @@ async fn one_by_one(gateway: &Gateway, ids: &[PartitionId]) -> Vec<Duration> {
     let mut durations = Vec::new();
     for id in ids.iter().take(ONE_BY_ONE) {
         let started = Instant::now();
-        gateway.backup_progress(*id).await.expect("the simulated gateway answers");
+        gateway
+            .backup_progress(*id)
+            .await
+            .expect("the simulated gateway answers");
         durations.push(started.elapsed());
     }
     durations

@@ -44,7 +44,11 @@ fn measure() -> io::Result<Figures> {
         exporter.await_cycle()?;
         if cycle == 0 {
             Figures::title("The exporter with 100,000 partitions, nobody scrapes");
-            Figures::row("resident after the first cycle", exporter.resident()?, "MiB");
+            Figures::row(
+                "resident after the first cycle",
+                exporter.resident()?,
+                "MiB",
+            );
         }
     }
     let cpu = cpu_seconds(&exporter.id()) - before;
@@ -63,15 +67,27 @@ fn measure() -> io::Result<Figures> {
         let cpu = cpu_seconds(&exporter.id()) - cpu;
         let added = exporter.peak()? - before;
         Figures::row(&format!("{name}: body"), body, "MiB");
-        Figures::row(&format!("{name}: peak during a scrape of a new snapshot"), added, "MiB");
+        Figures::row(
+            &format!("{name}: peak during a scrape of a new snapshot"),
+            added,
+            "MiB",
+        );
         Figures::row(&format!("{name}: peak / body"), added / body, "");
-        Figures::row(&format!("{name}: stays"), exporter.resident()? - before, "MiB");
+        Figures::row(
+            &format!("{name}: stays"),
+            exporter.resident()? - before,
+            "MiB",
+        );
         Figures::row(&format!("{name}: CPU"), cpu, "s");
         exporter.forget_peak()?;
         let before = exporter.resident()?;
         let body = exporter.scrape(encoding)?;
         let added = exporter.peak()? - before;
-        Figures::row(&format!("{name}: peak during the next scrape / body"), added / body, "");
+        Figures::row(
+            &format!("{name}: peak during the next scrape / body"),
+            added / body,
+            "",
+        );
     }
     for _ in 0..2 {
         exporter.await_cycle()?;
@@ -81,7 +97,11 @@ fn measure() -> io::Result<Figures> {
     exporter.await_cycle()?;
     exporter.scrape("gzip")?;
     Figures::row("resident, scraped with gzip", exporter.resident()?, "MiB");
-    Figures::row("peak over a cycle, scraped with gzip", exporter.peak()?, "MiB");
+    Figures::row(
+        "peak over a cycle, scraped with gzip",
+        exporter.peak()?,
+        "MiB",
+    );
     cluster.stop()?;
     Ok(figures)
 }

@@ -41,6 +41,8 @@ const SMALLEST: &str =
 pub struct Config {
     /// How the clusters are asked.
     pub poll: Poll,
+    /// By what partitions are judged.
+    pub protection: Protection,
     /// What is exposed.
     pub metrics: Metrics,
     /// Where the last successes are kept over restarts; nowhere when `None`.
@@ -54,12 +56,23 @@ pub struct Config {
 pub struct Poll {
     /// From the start of one cycle to the start of the next.
     pub interval: Duration,
+    /// From one reading of the lists of backups to the next.
+    pub backups_interval: Duration,
     /// What one request may take; at most the interval.
     pub timeout: Duration,
     /// Requests in flight per cluster.
     pub concurrency: usize,
     /// Observations older than this are no longer believed; at least the interval.
     pub staleness: Duration,
+}
+
+/// By what partitions are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Grace after the due moment before a backup counts as overdue.
+    pub overdue_allowance: Duration,
+    /// The longest that a requested backup may take before it counts as stuck.
+    pub stuck_after: Duration,
 }
 
 /// What is exposed.
@@ -91,6 +104,33 @@ pub struct Cluster {
     pub applications: Selector,
     /// Which services are discovered.
     pub services: Selector,
+    /// How often a backup is expected where no policy applies; `None` expects none.
+    pub expected_interval: Option<Duration>,
+    /// What is read.
+    pub collectors: Collectors,
+}
+
+/// What is read of a cluster, besides its inventory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one switch for each collector"
+)]
+pub struct Collectors {
+    /// The last requested backup of every partition.
+    pub progress: bool,
+    /// The last restore of every partition.
+    pub restore: bool,
+    /// The last periodic backup of every partition, from the health store.
+    pub health: bool,
+    /// What is protected by which policy, and what is suspended.
+    pub configuration: bool,
+    /// All policies.
+    pub policies: bool,
+    /// The newest backup of every partition in the store.
+    pub backups: bool,
+    /// All backups in the store.
+    pub history: bool,
 }
 
 // Every default stands from here …
@@ -99,9 +139,33 @@ impl Default for Poll {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(60),
+            backups_interval: Duration::from_secs(15 * 60),
             timeout: Duration::from_secs(10),
             concurrency: 16,
             staleness: Duration::from_secs(5 * 60),
+        }
+    }
+}
+
+impl Default for Protection {
+    fn default() -> Self {
+        Self {
+            overdue_allowance: Duration::from_secs(15 * 60),
+            stuck_after: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+impl Default for Collectors {
+    fn default() -> Self {
+        Self {
+            progress: true,
+            restore: true,
+            health: true,
+            configuration: true,
+            policies: true,
+            backups: true,
+            history: false,
         }
     }
 }
@@ -117,6 +181,8 @@ impl Default for Metrics {
 const STATE_FILE: Option<PathBuf> = None;
 
 const PARTITIONS: Vec<PartitionId> = Vec::new();
+
+const EXPECTED_INTERVAL: Option<Duration> = None;
 
 const INCLUDE: &str = ".*";
 
@@ -191,6 +257,7 @@ impl Config {
         s.require("clusters", SMALLEST);
         Self {
             poll: s.section("poll", Poll::read),
+            protection: s.section("protection", Protection::read),
             metrics: s.section("metrics", Metrics::read),
             state_file: s.value("state_file", STATE_FILE, |text| Ok(path(text, folder))),
             clusters: s.sections("clusters", |s| Cluster::read(s, &mut names)),
@@ -204,6 +271,11 @@ impl Poll {
         let default = Self::default();
         let poll = Self {
             interval: s.value("interval", default.interval, values::duration),
+            backups_interval: s.value(
+                "backups_interval",
+                default.backups_interval,
+                values::duration,
+            ),
             timeout: s.value("timeout", default.timeout, values::duration),
             concurrency: s.value("concurrency", default.concurrency, |text| {
                 values::number(text, &(1..=1024))
@@ -244,6 +316,39 @@ impl Poll {
     }
 }
 
+impl Protection {
+    fn read(s: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            overdue_allowance: s.value(
+                "overdue_allowance",
+                default.overdue_allowance,
+                values::duration,
+            ),
+            stuck_after: s.value("stuck_after", default.stuck_after, values::duration),
+        }
+    }
+}
+
+impl Collectors {
+    fn read(s: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        let mut switch = |key, default| {
+            let words = [("true", true), ("false", false)];
+            s.value(key, default, |text| values::word(text, &words))
+        };
+        Self {
+            progress: switch("progress", default.progress),
+            restore: switch("restore", default.restore),
+            health: switch("health", default.health),
+            configuration: switch("configuration", default.configuration),
+            policies: switch("policies", default.policies),
+            backups: switch("backups", default.backups),
+            history: switch("history", default.history),
+        }
+    }
+}
+
 impl Metrics {
     fn read(s: &mut Section<'_>) -> Self {
         let default = Self::default();
@@ -276,6 +381,11 @@ impl Cluster {
                 .unwrap_or(PARTITIONS),
             applications: s.section("applications", Selector::read),
             services: s.section("services", Selector::read),
+            expected_interval: s.value("expected_interval", EXPECTED_INTERVAL, |text| {
+                let none = text.is_empty().then_some(Ok(None));
+                none.unwrap_or_else(|| values::duration(text).map(Some))
+            }),
+            collectors: s.section("collectors", Collectors::read),
         }
     }
 }
@@ -367,6 +477,7 @@ mod tests {
     fn the_example_is_the_defaults_and_one_cluster() {
         let config = Config::parse(EXAMPLE, Path::new("deploy/exporter.example.yml")).unwrap();
         let defaults = Config {
+            protection: Protection::default(),
             poll: Poll::default(),
             metrics: Metrics::default(),
             state_file: STATE_FILE,
@@ -376,6 +487,8 @@ mod tests {
                 partitions: PARTITIONS,
                 applications: Selector::default(),
                 services: Selector::default(),
+                expected_interval: EXPECTED_INTERVAL,
+                collectors: Collectors::default(),
             }],
         };
         assert_eq!(config, defaults);

@@ -15,7 +15,7 @@ use tracing::info;
 
 use crate::cli::{Arguments, Simulated};
 use crate::clock;
-use crate::config::{Cluster, Config, Metrics, Poll, Selector};
+use crate::config::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
 use crate::run::{self, Source};
 use crate::simulator::{Estate, Life, Options, Shape, Simulator, live};
 
@@ -44,9 +44,14 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
     let config = Config {
         poll: Poll {
             interval: INTERVAL,
+            backups_interval: INTERVAL * 2,
             timeout: INTERVAL,
             staleness: INTERVAL * 5,
             ..Poll::default()
+        },
+        protection: Protection {
+            overdue_allowance: INTERVAL * 2,
+            stuck_after: INTERVAL * 9,
         },
         metrics: Metrics::default(),
         state_file: None,
@@ -60,6 +65,11 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
             partitions: Vec::new(),
             applications: Selector::default(),
             services: Selector::default(),
+            expected_interval: None,
+            collectors: Collectors {
+                history: true,
+                ..Collectors::default()
+            },
         }],
     };
     run::exporter(arguments, Source::Fixed(config)).await

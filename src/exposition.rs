@@ -11,13 +11,15 @@ mod family;
 mod gzip;
 pub mod negotiation;
 mod samples;
+mod view;
 
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::config::States;
+use crate::protection::Rules;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Process;
 pub use families::families;
@@ -31,53 +33,55 @@ use negotiation::Format;
 pub struct ClusterView {
     /// What is known.
     pub snapshot: Arc<Snapshot>,
-    /// Older readings are no longer believed.
-    pub staleness: TimeDelta,
+    /// By what partitions are judged, and how long a reading is believed.
+    pub rules: Rules,
     /// Which states of a stateset are exposed.
     pub states: States,
 }
 
-/// The part of a cluster's page that holds until its snapshot changes or a reading grows stale.
+/// The part of a cluster's page that holds until its snapshot changes, or time turns a verdict or
+/// makes a reading stale.
 #[derive(Debug)]
 pub struct KeptPieces {
     view: ClusterView,
-    /// One piece per family, in the order of the catalogue.
-    pieces: Vec<Piece>,
-    valid_until: Option<DateTime<Utc>>,
+    /// One per family, in the order of the catalogue, each with the moment until which it holds.
+    pieces: Vec<(Piece, Option<DateTime<Utc>>)>,
 }
 
 impl KeptPieces {
-    /// Encodes and compresses all that `view` says at `now`, ages excepted.
-    pub fn encode(view: ClusterView, now: DateTime<Utc>) -> Self {
+    /// Encodes and compresses all that `view` says at `now`, ages excepted. What `earlier` still
+    /// says is taken from there.
+    pub fn encode(view: ClusterView, now: DateTime<Utc>, earlier: Option<&Self>) -> Self {
+        let earlier = earlier.filter(|earlier| earlier.shows(&view));
         let input = Input::Cluster(view.clone(), now);
-        let pieces = families().map(|family| {
-            if family.is_kept() {
-                family.encode(&input)
-            } else {
-                Piece::default()
+        let pieces = families().enumerate().map(|(index, family)| {
+            let held = earlier.and_then(|earlier| earlier.piece(index, now));
+            match held {
+                Some(held) => held.clone(),
+                None if family.is_kept() => family.encode(&input),
+                None => (Piece::default(), None),
             }
         });
-        Self {
-            pieces: pieces.collect(),
-            valid_until: next_expiry(&view, now),
-            view,
-        }
+        let pieces = pieces.collect();
+        Self { view, pieces }
     }
 
     /// Whether these pieces still say what `view` says at `now`.
     pub fn still_hold(&self, view: &ClusterView, now: DateTime<Utc>) -> bool {
-        Arc::ptr_eq(&self.view.snapshot, &view.snapshot)
-            && self.view.staleness == view.staleness
-            && self.view.states == view.states
-            && self.valid_until.is_none_or(|until| now < until)
+        self.shows(view) && (0..self.pieces.len()).all(|index| self.piece(index, now).is_some())
     }
-}
 
-/// When the next reading that is believed at `now` ceases to be.
-fn next_expiry(view: &ClusterView, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let known = view.snapshot.partitions.values();
-    let expiries = known.filter_map(|known| Some(known.read_at? + view.staleness));
-    expiries.filter(|expiry| *expiry > now).min()
+    /// Whether they were made from `view`, at whatever moment.
+    pub fn shows(&self, view: &ClusterView) -> bool {
+        Arc::ptr_eq(&self.view.snapshot, &view.snapshot)
+            && self.view.rules == view.rules
+            && self.view.states == view.states
+    }
+
+    fn piece(&self, index: usize, now: DateTime<Utc>) -> Option<&(Piece, Option<DateTime<Utc>>)> {
+        let piece = self.pieces.get(index);
+        piece.filter(|(_, holds_until)| holds_until.is_none_or(|until| now < until))
+    }
 }
 
 /// A page, cut into compressed pieces.
@@ -96,10 +100,10 @@ impl Page {
     ) -> Self {
         let mut pieces = Vec::new();
         for (index, family) in families().enumerate() {
-            let of_process = family.encode(&Input::Process(Arc::clone(process)));
+            let (of_process, _) = family.encode(&Input::Process(Arc::clone(process)));
             let of_clusters = clusters.iter().map(|kept| match kept.pieces.get(index) {
-                Some(piece) if family.is_kept() => piece.clone(),
-                _ => family.encode(&Input::Cluster(kept.view.clone(), now)),
+                Some((piece, _)) if family.is_kept() => piece.clone(),
+                _ => family.encode(&Input::Cluster(kept.view.clone(), now)).0,
             });
             let samples = of_clusters.chain([of_process]);
             let samples: Vec<Piece> = samples.filter(|piece| !piece.is_empty()).collect();

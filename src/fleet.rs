@@ -5,24 +5,43 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::config::{Config, States};
+use crate::config::{Cluster, Config, States};
 use crate::exposition::ClusterView;
 use crate::gateway::{BuildError, Gateway, Options};
 use crate::inventory::Shard;
 use crate::poller::Poller;
+use crate::protection::Rules;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
+
+/// By what the partitions of `cluster` are judged.
+fn rules(config: &Config, cluster: &Cluster) -> Rules {
+    Rules {
+        staleness: delta(config.poll.staleness),
+        list_staleness: delta(config.poll.backups_interval.saturating_mul(2)),
+        overdue_allowance: delta(config.protection.overdue_allowance),
+        stuck_after: delta(config.protection.stuck_after),
+        expected_interval: cluster.expected_interval.map(delta),
+        reads_configuration: cluster.collectors.configuration,
+    }
+}
+
+/// The configuration admits no duration that would not fit.
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
 
 /// A cluster as the server sees it.
 #[derive(Clone, Debug)]
 pub struct Watched {
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    staleness: TimeDelta,
+    rules: Rules,
     states: States,
 }
 
@@ -36,7 +55,7 @@ impl Watched {
     pub fn view(&self) -> ClusterView {
         ClusterView {
             snapshot: self.snapshot(),
-            staleness: self.staleness,
+            rules: self.rules,
             states: self.states,
         }
     }
@@ -122,7 +141,7 @@ impl Fleet {
             let (published, snapshots) = watch::channel(snapshot);
             watched.push(Watched {
                 snapshots,
-                staleness: TimeDelta::from_std(config.poll.staleness).unwrap_or(TimeDelta::MAX),
+                rules: rules(config, cluster),
                 states: config.metrics.states,
             });
             let poller = Poller::new(

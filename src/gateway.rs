@@ -155,6 +155,15 @@ impl Gateway {
         self.get_all(&wire::Configurations { application }).await
     }
 
+    /// The same for `service` alone: needed where its application says that it is not protected,
+    /// as it does when only its services are.
+    pub async fn service_backup_configuration(
+        &self,
+        service: &str,
+    ) -> Result<Vec<Configuration>, Error> {
+        self.get_all(&wire::ServiceConfigurations { service }).await
+    }
+
     /// All backup policies.
     pub async fn policies(&self) -> Result<Vec<Policy>, Error> {
         self.get_all(&wire::Policies).await

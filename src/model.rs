@@ -46,6 +46,9 @@ pub struct Partition {
     pub service: Option<Name>,
     /// How its service is partitioned; `None` while the cluster has not told.
     pub kind: Option<PartitionKind>,
+    /// When it last lost data, or was created; `None` while the cluster has not told, and where
+    /// its epoch is no time.
+    pub data_loss: Option<DateTime<Utc>>,
 }
 
 impl Partition {
@@ -57,6 +60,7 @@ impl Partition {
             application: newer.application.or_else(|| self.application.clone()),
             service: newer.service.or_else(|| self.service.clone()),
             kind: newer.kind.or(self.kind),
+            data_loss: newer.data_loss,
         }
     }
 }

@@ -1,19 +1,21 @@
-//! When and how much: the only loop over a cluster.
+//! When and how much: the only loops over a cluster.
 //!
 //! Decides when a cycle starts, which requests it makes, and when what they found is published;
 //! what it means is decided by the snapshot. Cycles never overlap, and a request that fails costs
-//! nothing but its own answer.
+//! nothing but its own answer. Every request goes through one gateway, whose limits hold for all.
 
+mod configuration;
+mod lists;
+mod readings;
 mod tally;
 mod topology;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::watch;
-use tokio::time::{Instant, interval_at, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use self::tally::Tally;
@@ -21,15 +23,15 @@ use crate::clock;
 use crate::config::{Cluster, Poll};
 use crate::gateway::{Error, Gateway, Reason};
 use crate::inventory::{MAX_PARTITIONS, Shard};
-use crate::model::PartitionId;
-use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Snapshot};
+use crate::protection::Read;
+use crate::snapshot::{ClusterReading, Collector, Observations, Run, Snapshot};
 use crate::telemetry::Telemetry;
 
 /// Part of the interval over which a cycle spreads its starts; the rest is for what is slow.
 const SPREAD: f64 = 0.8;
 
-/// A reading of one partition, with the moment of its answer.
-type ProgressReading = (PartitionId, DateTime<Utc>, Reading);
+/// More policies than this are refused: each has series of its own.
+const MAX_POLICIES: usize = 10_000;
 
 /// Polls one cluster for as long as it runs.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub struct Poller {
     gateway: Arc<Gateway>,
     telemetry: Arc<Telemetry>,
     published: watch::Sender<Arc<Snapshot>>,
+    warned_of_reporter: AtomicBool,
 }
 
 impl Poller {
@@ -60,13 +63,19 @@ impl Poller {
             gateway: Arc::new(gateway),
             telemetry,
             published,
+            warned_of_reporter: AtomicBool::new(false),
         }
     }
 
-    /// Runs cycles without end. The first starts at once and goes as fast as the concurrency
-    /// allows; later ones start an interval after the one before, or at once when that one took
-    /// longer, and spread their requests. It stops when the future is dropped.
+    /// Polls without end. It stops when the future is dropped.
     pub async fn run(self) {
+        tokio::join!(self.cycles(), self.lists());
+    }
+
+    /// Runs cycles. The first starts at once and goes as fast as the concurrency allows; later
+    /// ones start an interval after the one before, or at once when that one took longer, and
+    /// spread their requests.
+    async fn cycles(&self) {
         let mut start = Instant::now();
         let mut spread = Duration::ZERO;
         loop {
@@ -77,98 +86,78 @@ impl Poller {
         }
     }
 
-    /// One cycle: the topology, then the progress of every partition, started over `spread`.
+    /// One cycle: what there is and what protects it, then every partition, started over `spread`.
     pub async fn cycle(&self, spread: Duration) {
         let started = Instant::now();
         self.gateway.begin_cycle();
-        let mut tally = Tally::default();
-        let (version, topology) = tokio::join!(
+        let tally = Tally::default();
+        let (version, mut observations, policies) = tokio::join!(
             self.gateway.cluster_version(),
-            topology::read(&self.gateway, &self.cluster, self.shard)
+            self.inventory(&tally),
+            self.policies(&tally)
         );
+        if let Err(error) = &version {
+            self.record(Collector::Inventory, error, &tally);
+        }
+        observations.policies = policies.policies;
+        observations.runs.extend(policies.runs);
+        self.publish(observations);
+        self.configuration(&tally).await;
+        let mut observations = self.readings(spread, &tally).await;
+        observations.cluster = Some(ClusterReading {
+            up: self.gateway.native_access(),
+            service_up: self.gateway.backup_service(),
+            version: version.ok(),
+            clock_skew: self.gateway.clock_skew(),
+        });
+        self.publish(observations);
+        let partitions = self.snapshot().partitions.len();
+        let what = format!("facts of {partitions} partitions");
+        tally.log(&self.cluster.name, &what, started.elapsed());
+    }
+
+    /// Reads which partitions there are.
+    async fn inventory(&self, tally: &Tally) -> Observations {
+        let started = Instant::now();
+        let topology = topology::read(&self.gateway, &self.cluster, self.shard).await;
         for error in &topology.errors {
-            self.record(Collector::Inventory, error, &mut tally);
+            self.record(Collector::Inventory, error, tally);
         }
         if topology.excess > 0 {
             self.refuse(topology.excess);
         }
-        let complete = topology.is_complete();
-        let inventory_run = (Collector::Inventory, complete, started.elapsed());
-        if let Err(error) = &version {
-            self.record(Collector::Inventory, error, &mut tally);
-        }
-        self.publish(Observations {
-            inventory: Some(topology.inventory),
+        let success = topology.is_complete();
+        Observations {
+            inventory: Some(now(topology.inventory)),
+            runs: vec![run(Collector::Inventory, success, started)],
             ..Observations::default()
-        });
-        let progress_started = Instant::now();
-        let (progress, success) = self.progress(spread, &mut tally).await;
-        let progress_run = (Collector::Progress, success, progress_started.elapsed());
-        self.publish(Observations {
-            inventory: None,
-            progress,
-            cluster: Some(ClusterReading {
-                up: self.gateway.native_access(),
-                service_up: self.gateway.backup_service(),
-                version: version.ok(),
-                clock_skew: self.gateway.clock_skew(),
-                runs: vec![inventory_run, progress_run],
-            }),
-        });
-        tally.log(&self.cluster.name, started.elapsed());
-    }
-
-    /// Reads the progress of every known partition. Returns what was not yet published, and
-    /// whether every reading succeeded. A cycle that takes long publishes once an interval, so
-    /// that a slow gateway does not make fresh readings wait until they are stale.
-    async fn progress(&self, spread: Duration, tally: &mut Tally) -> (Vec<ProgressReading>, bool) {
-        let ids: Vec<PartitionId> = self.published.borrow().partitions.keys().copied().collect();
-        let mut answers = std::pin::pin!(self.answers(ids, spread));
-        let mut overdue = interval_at(Instant::now() + self.poll.interval, self.poll.interval);
-        let mut progress = Vec::new();
-        let mut success = true;
-        loop {
-            tokio::select! {
-                answer = answers.next() => match answer {
-                    Some((id, Ok(reading))) => {
-                        tally.succeed();
-                        progress.push((id, clock::now(), reading));
-                    }
-                    Some((_, Err(error))) => {
-                        success = false;
-                        self.record(Collector::Progress, &error, tally);
-                    }
-                    None => return (progress, success),
-                },
-                _ = overdue.tick() => self.publish(Observations {
-                    progress: std::mem::take(&mut progress),
-                    ..Observations::default()
-                }),
-            }
         }
     }
 
-    /// Asks for the progress of `ids`, the starts spread evenly and in order.
-    fn answers(
-        &self,
-        ids: Vec<PartitionId>,
-        spread: Duration,
-    ) -> impl Stream<Item = (PartitionId, Result<Reading, Error>)> + use<> {
+    /// Reads all policies.
+    async fn policies(&self, tally: &Tally) -> Observations {
+        let mut observations = Observations::default();
+        if !self.cluster.collectors.policies {
+            return observations;
+        }
         let started = Instant::now();
-        let step = spread.checked_div(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        let step = step.unwrap_or_default();
-        let gateway = Arc::clone(&self.gateway);
-        stream::iter((0..).zip(ids))
-            .map(move |(number, id)| {
-                let gateway = Arc::clone(&gateway);
-                async move {
-                    if !step.is_zero() {
-                        sleep_until(started + step * number).await;
-                    }
-                    (id, read(&gateway, id).await)
-                }
-            })
-            .buffer_unordered(self.poll.concurrency)
+        match self.gateway.policies().await {
+            Ok(policies) if policies.len() > MAX_POLICIES => {
+                let (cluster, reason) = (&self.cluster.name, Reason::TooLarge.as_str());
+                self.telemetry
+                    .record_error(cluster, Collector::Policies, reason);
+                warn!(%cluster, "Cluster {cluster} has more than {MAX_POLICIES} policies.");
+            }
+            Ok(policies) => observations.policies = Some(now(policies)),
+            Err(error) => self.record(Collector::Policies, &error, tally),
+        }
+        let success = observations.policies.is_some();
+        observations.runs = vec![run(Collector::Policies, success, started)];
+        observations
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.published.borrow())
     }
 
     fn publish(&self, observations: Observations) {
@@ -192,7 +181,7 @@ impl Poller {
     }
 
     /// Counts a request that failed for good; one that was not even sent is no request.
-    fn record(&self, collector: Collector, error: &Error, tally: &mut Tally) {
+    fn record(&self, collector: Collector, error: &Error, tally: &Tally) {
         tally.fail(error);
         if error.was_sent() {
             let reason = error.reason().as_str();
@@ -202,11 +191,18 @@ impl Poller {
     }
 }
 
-async fn read(gateway: &Gateway, id: PartitionId) -> Result<Reading, Error> {
-    match gateway.backup_progress(id).await {
-        Ok(progress) => Ok(Reading::Record(progress)),
-        Err(error) if error.is_partition_not_found() => Ok(Reading::NotFound),
-        Err(error) => Err(error),
+/// What was read this moment.
+fn now<T>(value: T) -> Read<T> {
+    let at = clock::now();
+    Read { value, at }
+}
+
+/// A run that ends this moment.
+fn run(collector: Collector, success: bool, started: Instant) -> Run {
+    Run {
+        collector,
+        success,
+        duration: started.elapsed(),
     }
 }
 

@@ -4,23 +4,32 @@
 //! whole. It forgets nothing because a reading failed: the last success of a partition is sticky,
 //! and only an inventory that was read makes a partition disappear.
 
+mod observations;
+mod partition;
 mod record;
 mod totals;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::inventory::{Inventory, Scope};
-use crate::model::{BackupProgress, FailureCode, Partition, PartitionId};
+use crate::model::{BackupProgress, FailureCode, ListedBackup, Name, PartitionId, Policy};
+use crate::protection::Read;
+use crate::protection::applied::Settings;
+use crate::protection::history::History;
+pub use observations::{ClusterReading, Collector, CollectorStatus, Observations, Reading, Run};
+pub use partition::PartitionSnapshot;
 pub use record::{RecordIdentity, RecoveryPoint, Seen};
 pub use totals::{Outcome, ServiceKey, Totals};
 
 /// At most this many distinct failure codes become label values; the rest is `other`.
 const MAX_FAILURE_CODES: usize = 64;
+
+/// Policies by name.
+pub type Policies = BTreeMap<Name, Policy>;
 
 /// What is known of one cluster at one moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,28 +40,14 @@ pub struct Snapshot {
     pub partitions: BTreeMap<PartitionId, PartitionSnapshot>,
     /// Counters of the requested backups seen to end, for every service with a known partition.
     pub totals: BTreeMap<ServiceKey, Totals>,
+    /// All policies, as they were last read.
+    pub policies: Option<Read<Policies>>,
+    /// Checksum of each policy as it was last seen, remembered over restarts: a policy that was
+    /// changed starts the timers of its partitions anew.
+    pub policy_marks: BTreeMap<Name, u32>,
     /// The cluster itself, as the last cycle left it.
     pub status: ClusterStatus,
     codes: BTreeSet<FailureCode>,
-}
-
-/// What is known of one partition. What a reading seldom changes is shared with the snapshots
-/// before: several of them are alive at a time, and a cluster may have 100,000 partitions.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PartitionSnapshot {
-    /// What it is called.
-    pub partition: Partition,
-    /// When its progress was last read successfully.
-    pub read_at: Option<DateTime<Utc>>,
-    /// The record of the last requested backup, as that reading found it; `None` when no backup
-    /// was ever requested.
-    pub progress: Option<Arc<BackupProgress>>,
-    /// What was seen of its records so far; `None` before the first reading.
-    pub seen: Option<Arc<Seen>>,
-    /// Newest proof of a good backup. Sticky: no request, failure or restart takes it away.
-    pub last_success: Option<Arc<RecoveryPoint>>,
-    /// Log records newly covered by successful backups, within one data-loss epoch each.
-    pub lsn_advance: u64,
 }
 
 /// A cluster and the exporter's work on it.
@@ -71,97 +66,10 @@ pub struct ClusterStatus {
     pub collectors: BTreeMap<Collector, CollectorStatus>,
 }
 
-/// A group of requests that succeed or fail together in the eyes of an operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Collector {
-    /// Applications, services, partitions, names.
-    Inventory,
-    /// `GetBackupProgress` of every partition.
-    Progress,
-}
-
-impl Collector {
-    /// Every collector.
-    pub const ALL: [Self; 2] = [Self::Inventory, Self::Progress];
-
-    /// The label value.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inventory => "inventory",
-            Self::Progress => "progress",
-        }
-    }
-}
-
-/// The last run of a collector.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CollectorStatus {
-    /// Whether every request of it succeeded.
-    pub success: bool,
-    /// When it last succeeded.
-    pub succeeded_at: Option<DateTime<Utc>>,
-    /// How long it took.
-    pub duration: Duration,
-}
-
-/// What was observed since the previous snapshot. Every part may be missing.
-#[derive(Clone, Debug, Default)]
-pub struct Observations {
-    /// What the cluster lists.
-    pub inventory: Option<Inventory>,
-    /// Readings of `GetBackupProgress`, each with the moment of its answer.
-    pub progress: Vec<(PartitionId, DateTime<Utc>, Reading)>,
-    /// The cluster as the cycle found it; only at the end of a cycle.
-    pub cluster: Option<ClusterReading>,
-}
-
-/// What the cluster said of one partition. A request that failed is no reading.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reading {
-    /// Its record, or that it has none.
-    Record(Option<BackupProgress>),
-    /// There is no such partition.
-    NotFound,
-}
-
-/// The end of a cycle.
-#[derive(Clone, Debug, Default)]
-pub struct ClusterReading {
-    /// See [`ClusterStatus::up`].
-    pub up: bool,
-    /// See [`ClusterStatus::service_up`].
-    pub service_up: Option<bool>,
-    /// Runtime version, when it could be read.
-    pub version: Option<String>,
-    /// See [`ClusterStatus::clock_skew`].
-    pub clock_skew: Option<TimeDelta>,
-    /// Success and duration of each collector that ran.
-    pub runs: Vec<(Collector, bool, Duration)>,
-}
-
-impl PartitionSnapshot {
-    /// A partition of which nothing but its name is known.
-    pub fn new(partition: Partition) -> Self {
-        Self {
-            partition,
-            read_at: None,
-            progress: None,
-            seen: None,
-            last_success: None,
-            lsn_advance: 0,
-        }
-    }
-
-    /// Whether what was read is still believed at `now`.
-    pub fn is_fresh(&self, now: DateTime<Utc>, staleness: TimeDelta) -> bool {
-        self.read_at.is_some_and(|read| now - read < staleness)
-    }
-}
-
 impl Snapshot {
     /// A cluster of which nothing is known yet.
     pub fn empty(cluster: Arc<str>) -> Self {
-        Self::remembered(cluster, Vec::new(), BTreeMap::new())
+        Self::remembered(cluster, Vec::new(), BTreeMap::new(), BTreeMap::new())
     }
 
     /// A cluster as an earlier process remembered it.
@@ -169,6 +77,7 @@ impl Snapshot {
         cluster: Arc<str>,
         partitions: Vec<PartitionSnapshot>,
         totals: BTreeMap<ServiceKey, Totals>,
+        policy_marks: BTreeMap<Name, u32>,
     ) -> Self {
         let codes = totals
             .values()
@@ -182,6 +91,8 @@ impl Snapshot {
             cluster,
             partitions,
             totals,
+            policies: None,
+            policy_marks,
             status: ClusterStatus::default(),
             codes,
         };
@@ -199,74 +110,87 @@ impl Snapshot {
     pub fn advance(&self, observations: Observations, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
         if let Some(inventory) = observations.inventory {
-            next.list(inventory);
+            next.list(inventory, now);
+            next.settle_totals();
         }
-        for (id, read_at, reading) in observations.progress {
-            match reading {
-                Reading::Record(progress) => next.read(id, read_at, progress, now),
-                Reading::NotFound => next.lose(id),
-            }
+        next.apply(observations.settings);
+        if let Some(policies) = observations.policies {
+            next.renew_policies(policies);
         }
-        next.settle_totals();
-        if let Some(reading) = observations.cluster {
-            next.status.end_cycle(reading, now);
+        for (id, reading) in observations.partitions {
+            next.read(id, reading, now);
         }
+        next.note_newest(observations.newest, now);
+        next.note_histories(observations.histories);
+        next.status
+            .note(observations.runs, observations.cluster, now);
         next
     }
 
-    /// Takes a reading in: moves the record, the last success and the counters on.
-    fn read(
+    /// Takes a reading of one partition in.
+    fn read(&mut self, id: PartitionId, reading: Read<Reading>, now: DateTime<Utc>) {
+        let Some(known) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        let at = reading.at;
+        match reading.value {
+            Reading::Progress(progress) => self.read_progress(id, progress, at, now),
+            Reading::Health(health) => known.read_health(health, at, now),
+            Reading::Restore(value) => known.restore = Some(Read { value, at }),
+            Reading::NotFound => self.lose(id),
+        }
+    }
+
+    /// Takes the record of a request in, and counts how it ended.
+    fn read_progress(
         &mut self,
         id: PartitionId,
-        read_at: DateTime<Utc>,
         progress: Option<BackupProgress>,
+        at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
         };
-        let completion = Seen::observe(&mut known.seen, progress.as_ref(), read_at);
-        let progress = progress.map(|progress| bound_code(progress, &mut self.codes));
+        let completion = known.read_progress(progress, at, now);
+        known.bound_code(&mut self.codes);
         if let Some(outcome) = completion {
             let totals = self.totals.entry(ServiceKey::of(&known.partition));
-            totals.or_default().count(outcome, progress.as_ref());
-        }
-        if let Some(point) = progress.as_ref().and_then(|p| RecoveryPoint::of(p, now)) {
-            known.lsn_advance += point.advance_over(known.last_success.as_deref());
-            RecoveryPoint::keep_newest(&mut known.last_success, point);
-        }
-        known.read_at = Some(read_at);
-        if known.progress.as_deref() != progress.as_ref() {
-            known.progress = progress.map(Arc::new);
+            totals.or_default().count(outcome, known.record());
         }
     }
 
     /// The backup service does not know the partition. Where the inventory does, it is the
-    /// authority on what exists, and only the record is gone; a partition that was configured by
+    /// authority on what exists, and only the records are gone; a partition that was configured by
     /// its id and never found is no partition.
     fn lose(&mut self, id: PartitionId) {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
         };
         known.progress = None;
-        known.read_at = None;
         if known.partition.service.is_none() {
             self.partitions.remove(&id);
+            self.settle_totals();
         }
     }
 
     /// Takes an inventory in: new partitions appear, those not listed disappear, those that could
     /// not be read stay.
-    fn list(&mut self, inventory: Inventory) {
+    fn list(&mut self, inventory: Read<Inventory>, now: DateTime<Utc>) {
+        let Read {
+            value: inventory,
+            at,
+        } = inventory;
         let mut previous = std::mem::take(&mut self.partitions);
         let listed = inventory.listed.into_iter().map(|partition| {
-            let known = match previous.get(&partition.id) {
+            let mut known = match previous.get(&partition.id) {
                 Some(known) => PartitionSnapshot {
                     partition: known.partition.updated(partition),
                     ..known.clone()
                 },
-                None => PartitionSnapshot::new(partition),
+                None => PartitionSnapshot::new(partition, now),
             };
+            known.inventoried_at = Some(at);
             (known.partition.id, known)
         });
         // Collected at once, the nodes of the map are full; one by one, they are not.
@@ -276,6 +200,103 @@ impl Snapshot {
             inventory.unread.iter().any(unread) && !self.partitions.contains_key(id)
         });
         self.partitions.append(&mut previous);
+    }
+
+    /// Takes what is set in applications in, for each partition of them.
+    fn apply(&mut self, settings: Vec<(Name, Read<Settings>)>) {
+        let settings: BTreeMap<Name, Read<Settings>> = settings.into_iter().collect();
+        if settings.is_empty() {
+            return;
+        }
+        for known in self.partitions.values_mut() {
+            let application = known.partition.application.as_ref();
+            if let Some(read) = application.and_then(|name| settings.get(name)) {
+                let applied = read.value.applied_to(&known.partition);
+                let applied = match &known.applied {
+                    Some(before) if **before == applied => Arc::clone(before),
+                    _ => Arc::new(applied),
+                };
+                known.read_applied(applied, read.at);
+            }
+        }
+    }
+
+    /// Takes all policies in. One that is not as it was starts the timers of its partitions anew.
+    fn renew_policies(&mut self, policies: Read<Vec<Policy>>) {
+        let Read {
+            value: policies,
+            at,
+        } = policies;
+        let marks: BTreeMap<Name, u32> = policies
+            .iter()
+            .map(|policy| (Arc::clone(&policy.name), policy.mark()))
+            .collect();
+        let changed = |name: &Name| {
+            let before = self.policy_marks.get(name);
+            before.is_some() && before != marks.get(name)
+        };
+        let changed: BTreeSet<Name> = marks.keys().filter(|name| changed(name)).cloned().collect();
+        if !changed.is_empty() {
+            for known in self.partitions.values_mut() {
+                let policy = known
+                    .applied
+                    .as_ref()
+                    .and_then(|applied| applied.policy.as_ref());
+                if policy.is_some_and(|(name, _)| changed.contains(name)) {
+                    known.changed_at = Some(at);
+                }
+            }
+        }
+        let named = policies
+            .into_iter()
+            .map(|policy| (Arc::clone(&policy.name), policy));
+        self.policies = Some(Read {
+            value: named.collect(),
+            at,
+        });
+        self.policy_marks = marks;
+    }
+
+    /// Takes lists of the newest backups in. A partition that such a list does not name has no
+    /// backup in the store; one that the list names and nobody knows is gone.
+    fn note_newest(&mut self, lists: Vec<(Name, Read<Vec<ListedBackup>>)>, now: DateTime<Utc>) {
+        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, ListedBackup>>> = lists
+            .into_iter()
+            .map(|(application, read)| {
+                let value = newest_of_each(read.value);
+                (application, Read { value, at: read.at })
+            })
+            .collect();
+        if lists.is_empty() {
+            return;
+        }
+        for (id, known) in &mut self.partitions {
+            let application = known.partition.application.as_ref();
+            if let Some(list) = application.and_then(|name| lists.get(name)) {
+                known.read_list(list.value.get(id), list.at, now);
+            }
+        }
+    }
+
+    /// Takes lists of all backups in.
+    fn note_histories(&mut self, lists: Vec<(Name, Read<Vec<ListedBackup>>)>) {
+        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, History>>> = lists
+            .into_iter()
+            .map(|(application, read)| {
+                let value = History::of_all(&read.value);
+                (application, Read { value, at: read.at })
+            })
+            .collect();
+        if lists.is_empty() {
+            return;
+        }
+        for (id, known) in &mut self.partitions {
+            let application = known.partition.application.as_ref();
+            if let Some(list) = application.and_then(|name| lists.get(name)) {
+                let value = list.value.get(id).copied().unwrap_or_default();
+                known.history = Some(Arc::new(Read { value, at: list.at }));
+            }
+        }
     }
 
     /// Counters exist for exactly the services that have a known partition.
@@ -292,39 +313,38 @@ impl Snapshot {
     }
 }
 
-/// Replaces a failure code that would be one label value too many by `other`.
-fn bound_code(mut progress: BackupProgress, codes: &mut BTreeSet<FailureCode>) -> BackupProgress {
-    if let Some(failure) = &mut progress.failure
-        && !codes.contains(&failure.code)
-    {
-        if codes.len() < MAX_FAILURE_CODES {
-            codes.insert(failure.code.clone());
-        } else {
-            failure.code = FailureCode::other();
+/// The newest of the backups of each partition that have a time.
+fn newest_of_each(listed: Vec<ListedBackup>) -> BTreeMap<PartitionId, ListedBackup> {
+    let mut newest: BTreeMap<PartitionId, ListedBackup> = BTreeMap::new();
+    for backup in listed {
+        match newest.entry(backup.partition) {
+            Entry::Vacant(vacant) => drop(vacant.insert(backup)),
+            Entry::Occupied(mut known) if known.get().created < backup.created => {
+                known.insert(backup);
+            }
+            Entry::Occupied(_) => {}
         }
     }
-    progress
+    newest
 }
 
 impl ClusterStatus {
-    fn end_cycle(&mut self, reading: ClusterReading, now: DateTime<Utc>) {
-        self.up = Some(reading.up);
-        self.service_up = reading.service_up;
-        self.version = reading.version.or_else(|| self.version.take());
-        self.clock_skew = reading.clock_skew;
-        for (collector, success, duration) in reading.runs {
-            let earlier = self.collectors.get(&collector);
-            let succeeded_at = if success {
-                Some(now)
-            } else {
-                earlier.and_then(|earlier| earlier.succeeded_at)
-            };
+    fn note(&mut self, runs: Vec<Run>, cluster: Option<ClusterReading>, now: DateTime<Utc>) {
+        if let Some(reading) = cluster {
+            self.up = Some(reading.up);
+            self.service_up = reading.service_up;
+            self.version = reading.version.or_else(|| self.version.take());
+            self.clock_skew = reading.clock_skew;
+        }
+        for run in runs {
+            let earlier = self.collectors.get(&run.collector);
+            let succeeded_at = earlier.and_then(|earlier| earlier.succeeded_at);
             let status = CollectorStatus {
-                success,
-                succeeded_at,
-                duration,
+                success: run.success,
+                succeeded_at: if run.success { Some(now) } else { succeeded_at },
+                duration: run.duration,
             };
-            self.collectors.insert(collector, status);
+            self.collectors.insert(run.collector, status);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! each. Writes samples only; header lines are the family's business.
 
 use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 use prometheus_client::collector::Collector;
@@ -12,9 +13,11 @@ use prometheus_client::metrics::MetricType;
 use uuid::Uuid;
 
 use super::ClusterView;
-use super::family::{Family, Input, Kind, PartitionView, Source};
+use super::family::{Family, Input, Kind, Source};
 use super::samples::{Labels, Samples, Value};
+use super::view::{ClusterAt, PartitionView};
 use crate::config::States;
+use crate::model::Policy;
 use crate::snapshot::CollectorStatus;
 
 /// A family and its input, as `prometheus-client` wants them.
@@ -22,6 +25,8 @@ use crate::snapshot::CollectorStatus;
 pub(super) struct OneFamily {
     pub(super) family: &'static Family,
     pub(super) input: Input,
+    /// Where the encoder leaves until when its samples hold.
+    pub(super) holds_until: Arc<Mutex<Option<DateTime<Utc>>>>,
 }
 
 impl Collector for OneFamily {
@@ -48,7 +53,12 @@ impl Collector for OneFamily {
                 value.map_or(Ok(()), |value| samples.write(&Labels::new(&[]), value))
             }
             (source, Input::Cluster(view, now)) => {
-                write_cluster(source, view, *now, Samples { encoder, kind })
+                let cluster = ClusterAt::new(view, *now);
+                write_cluster(source, &cluster, Samples { encoder, kind })?;
+                let mut holds_until = self.holds_until.lock();
+                let holds_until = holds_until.as_deref_mut();
+                *holds_until.map_err(|_| fmt::Error)? = cluster.holds_until();
+                Ok(())
             }
             (_, Input::Process(_)) => Ok(()),
         }
@@ -57,14 +67,17 @@ impl Collector for OneFamily {
 
 fn write_cluster(
     source: &Source,
-    view: &ClusterView,
-    now: DateTime<Utc>,
+    cluster: &ClusterAt<'_>,
     mut samples: Samples<'_>,
 ) -> fmt::Result {
+    let view = cluster.view;
     let cluster_name = Some(&*view.snapshot.cluster);
     let of_cluster = Labels::new(&[("cluster_name", cluster_name)]);
     match source {
-        Source::Cluster(write) => return write(view, &of_cluster, &mut samples),
+        Source::Cluster(write) => return write(cluster, &of_cluster, &mut samples),
+        Source::Policy(value) => {
+            return write_policies(cluster, *value, &of_cluster, &mut samples);
+        }
         Source::Collector(value) => {
             return write_collectors(view, *value, &of_cluster, &mut samples);
         }
@@ -72,10 +85,7 @@ fn write_cluster(
         Source::Partition(_) | Source::Age(_) | Source::State(..) | Source::Labelled(_) => {}
     }
     for known in view.snapshot.partitions.values() {
-        let partition = PartitionView {
-            known,
-            fresh: known.is_fresh(now, view.staleness),
-        };
+        let partition = PartitionView { cluster, known };
         let mut id = Uuid::encode_buffer();
         let id = known.partition.id.0.as_hyphenated().encode_lower(&mut id);
         let labels = Labels::new(&[
@@ -84,13 +94,7 @@ fn write_cluster(
             ("service_name", known.partition.service.as_deref()),
             ("partition_id", Some(id)),
         ]);
-        write_partition(
-            source,
-            &partition,
-            (view.states, now),
-            &labels,
-            &mut samples,
-        )?;
+        write_partition(source, &partition, &labels, &mut samples)?;
     }
     Ok(())
 }
@@ -98,17 +102,19 @@ fn write_cluster(
 fn write_partition(
     source: &Source,
     partition: &PartitionView<'_>,
-    (states, now): (States, DateTime<Utc>),
     labels: &Labels<'_>,
     samples: &mut Samples<'_>,
 ) -> fmt::Result {
+    let states = partition.cluster.view.states;
     match source {
         Source::Partition(value) => {
             value(partition).map_or(Ok(()), |value| samples.write(labels, Value::Integer(value)))
         }
         Source::Age(instant) => instant(partition).map_or(Ok(()), |instant| {
             // Rounded down, below zero as well: clocks may disagree.
-            let seconds = (now - instant).num_milliseconds().div_euclid(1000);
+            let seconds = (partition.cluster.now - instant)
+                .num_milliseconds()
+                .div_euclid(1000);
             samples.write(labels, Value::Integer(seconds))
         }),
         Source::State(words, state) => state(partition).map_or(Ok(()), |current| {
@@ -121,10 +127,15 @@ fn write_partition(
                     samples.write(&labels, Value::from(*word == current))
                 })
         }),
-        Source::Labelled(label) => label(partition).map_or(Ok(()), |(key, value)| {
-            samples.write(&labels.with(key, value), Value::Integer(1))
+        Source::Labelled(own) => own(partition).map_or(Ok(()), |own| {
+            let mut labels = *labels;
+            for (key, value) in own {
+                labels = labels.with(key, value);
+            }
+            samples.write(&labels, Value::Integer(1))
         }),
         Source::Cluster(_)
+        | Source::Policy(_)
         | Source::Collector(_)
         | Source::Telemetry(_)
         | Source::Process(_)
@@ -141,6 +152,21 @@ fn write_collectors(
     for (collector, status) in &view.snapshot.status.collectors {
         if let Some(value) = value(status) {
             let labels = labels.with("collector", Some(collector.as_str()));
+            samples.write(&labels, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_policies(
+    cluster: &ClusterAt<'_>,
+    value: fn(&Policy) -> Option<Value>,
+    labels: &Labels<'_>,
+    samples: &mut Samples<'_>,
+) -> fmt::Result {
+    for policy in cluster.policies() {
+        if let Some(value) = value(policy) {
+            let labels = labels.with("policy_name", Some(&policy.name));
             samples.write(&labels, value)?;
         }
     }

@@ -19,6 +19,9 @@ const SECTIONS: [&[Family]; 4] = [
     process::FAMILIES,
 ];
 
+/// A label that is left out.
+const NONE: (&str, Option<&str>) = ("", None);
+
 /// Every family.
 pub fn families() -> impl Iterator<Item = &'static Family> {
     SECTIONS.into_iter().flatten()

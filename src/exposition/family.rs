@@ -5,7 +5,7 @@
 //! nothing means that no sample is written.
 
 use std::fmt::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use prometheus_client::encoding::EncodeMetric;
@@ -16,8 +16,9 @@ use super::ClusterView;
 use super::encode::OneFamily;
 use super::gzip::Piece;
 use super::samples::{Labels, SampleSink, Samples, Value};
-use crate::model::BackupProgress;
-use crate::snapshot::{CollectorStatus, PartitionSnapshot};
+use super::view::{ClusterAt, PartitionView};
+use crate::model::Policy;
+use crate::snapshot::CollectorStatus;
 use crate::telemetry::{Process, Telemetry};
 
 /// One row of the catalogue.
@@ -71,10 +72,12 @@ pub(super) enum Source {
         &'static [&'static str],
         fn(&PartitionView<'_>) -> Option<&'static str>,
     ),
-    /// At most one sample of value 1 per partition, with a label of its own.
-    Labelled(for<'a> fn(&PartitionView<'a>) -> Option<OwnLabel<'a>>),
+    /// At most one sample of value 1 per partition, with labels of its own.
+    Labelled(for<'a> fn(&PartitionView<'a>) -> Option<OwnLabels<'a>>),
     /// Any samples of a cluster.
-    Cluster(fn(&ClusterView, &Labels<'_>, &mut Samples<'_>) -> fmt::Result),
+    Cluster(fn(&ClusterAt<'_>, &Labels<'_>, &mut Samples<'_>) -> fmt::Result),
+    /// At most one sample per policy of a cluster.
+    Policy(fn(&Policy) -> Option<Value>),
     /// At most one sample per collector of a cluster.
     Collector(fn(&CollectorStatus) -> Option<Value>),
     /// A metric of the telemetry that writes itself.
@@ -85,8 +88,8 @@ pub(super) enum Source {
     Process(fn(&Process, &mut Samples<'_>) -> fmt::Result),
 }
 
-/// A label that only this family has; without a value it is left out.
-pub(super) type OwnLabel<'a> = (&'static str, Option<&'a str>);
+/// Labels that only this family has; those without a value are left out.
+pub(super) type OwnLabels<'a> = [(&'static str, Option<&'a str>); 3];
 
 /// What a family is encoded from.
 #[derive(Clone, Debug)]
@@ -95,21 +98,6 @@ pub(super) enum Input {
     Cluster(ClusterView, DateTime<Utc>),
     /// The exporter itself.
     Process(Arc<Process>),
-}
-
-/// A partition in the eyes of a row.
-pub(super) struct PartitionView<'a> {
-    pub(super) known: &'a PartitionSnapshot,
-    /// Whether its last reading is still believed. What was true *now* is shown only then; a
-    /// fact of the past always.
-    pub(super) fresh: bool,
-}
-
-impl<'a> PartitionView<'a> {
-    /// The record of the last requested backup, while it is believed.
-    pub(super) fn progress(&self) -> Option<&'a BackupProgress> {
-        self.known.progress.as_deref().filter(|_| self.fresh)
-    }
 }
 
 /// The labels of a partition.
@@ -153,7 +141,7 @@ impl Family {
     pub(super) const fn cluster(
         name: &'static str,
         help: &'static str,
-        write: fn(&ClusterView, &Labels<'_>, &mut Samples<'_>) -> fmt::Result,
+        write: fn(&ClusterAt<'_>, &Labels<'_>, &mut Samples<'_>) -> fmt::Result,
     ) -> Self {
         Self {
             name,
@@ -161,6 +149,20 @@ impl Family {
             labels: &["cluster_name"],
             help,
             source: Source::Cluster(write),
+        }
+    }
+
+    pub(super) const fn policy(
+        name: &'static str,
+        help: &'static str,
+        value: fn(&Policy) -> Option<Value>,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Gauge,
+            labels: &["cluster_name", "policy_name"],
+            help,
+            source: Source::Policy(value),
         }
     }
 
@@ -202,6 +204,7 @@ impl Family {
             | Source::State(..)
             | Source::Labelled(_)
             | Source::Cluster(_)
+            | Source::Policy(_)
             | Source::Collector(_) => true,
             Source::Age(_)
             | Source::Telemetry(_)
@@ -210,16 +213,20 @@ impl Family {
         }
     }
 
-    /// The samples that `input` has for this family, compressed.
-    pub(super) fn encode(&'static self, input: &Input) -> Piece {
+    /// The samples that `input` has for this family, compressed, and the first moment at which
+    /// they may come out differently.
+    pub(super) fn encode(&'static self, input: &Input) -> (Piece, Option<DateTime<Utc>>) {
         let mut sink = SampleSink::new();
+        let holds_until = Arc::new(Mutex::new(None));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(OneFamily {
             family: self,
             input: input.clone(),
+            holds_until: Arc::clone(&holds_until),
         }));
         encode_registry(&mut sink, &registry).expect("the sink never refuses");
-        sink.finish()
+        let holds_until = *holds_until.lock().unwrap_or_else(PoisonError::into_inner);
+        (sink.finish(), holds_until)
     }
 
     /// The name in the header lines of OpenMetrics, where types own suffixes.

@@ -1,14 +1,15 @@
 use std::collections::{BTreeSet, HashSet};
-use std::io::Read;
+use std::io::Read as _;
 
 use super::*;
 use crate::inventory::{Inventory, Shard};
 use crate::model::{
     BackupProgress, BackupState, Epoch, Failure, FailureCode, Partition, PartitionId, PartitionKind,
 };
-use crate::snapshot::{ClusterReading, Collector, Observations, Reading};
+use crate::protection::{Read, Rules};
+use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run};
 use crate::telemetry::{Reload, Telemetry};
-use chrono::TimeZone;
+use chrono::{TimeDelta, TimeZone};
 use family::Kind;
 use std::time::Duration;
 use uuid::Uuid;
@@ -56,24 +57,31 @@ fn snapshot() -> Arc<Snapshot> {
         application: Some("fabric:/Shop \"A\"\\B\nC".into()),
         service: Some("fabric:/Shop/Orders".into()),
         kind: Some(PartitionKind::Int64Range),
+        data_loss: Some(at(-5_000)),
     });
     let inventory = Inventory {
         listed: listed.collect(),
         unread: Vec::new(),
     };
-    let read = |second, number, record| (id(number), at(second), Reading::Record(record));
+    let read = |second, number, record| {
+        let value = Reading::Progress(record);
+        let at = at(second);
+        (id(number), Read { value, at })
+    };
     let first = Observations {
-        inventory: Some(inventory),
-        progress: vec![
+        inventory: Some(Read {
+            value: inventory,
+            at: at(0),
+        }),
+        partitions: vec![
             read(0, 1, None),
             read(0, 2, Some(success())),
             read(0, 3, None),
         ],
-        cluster: None,
+        ..Observations::default()
     };
     let second = Observations {
-        inventory: None,
-        progress: vec![
+        partitions: vec![
             read(10, 1, Some(success())),
             read(20, 2, Some(failure())),
             read(30, 3, None),
@@ -83,20 +91,38 @@ fn snapshot() -> Arc<Snapshot> {
             service_up: Some(true),
             version: Some("10.1.2308.9590".to_owned()),
             clock_skew: Some(TimeDelta::milliseconds(-1_001)),
-            runs: vec![
-                (Collector::Inventory, true, Duration::from_millis(1500)),
-                (Collector::Progress, false, Duration::from_secs(45)),
-            ],
         }),
+        runs: vec![
+            run(Collector::Inventory, true, 1_500),
+            run(Collector::Progress, false, 45_000),
+        ],
+        ..Observations::default()
     };
     let empty = Snapshot::empty("prod".into());
     Arc::new(empty.advance(first, at(0)).advance(second, at(30)))
 }
 
+const RULES: Rules = Rules {
+    staleness: TimeDelta::minutes(5),
+    list_staleness: TimeDelta::minutes(30),
+    overdue_allowance: TimeDelta::minutes(15),
+    stuck_after: TimeDelta::minutes(15),
+    expected_interval: None,
+    reads_configuration: true,
+};
+
+fn run(collector: Collector, success: bool, milliseconds: u64) -> Run {
+    Run {
+        collector,
+        success,
+        duration: Duration::from_millis(milliseconds),
+    }
+}
+
 fn view(states: States) -> ClusterView {
     ClusterView {
         snapshot: snapshot(),
-        staleness: TimeDelta::minutes(5),
+        rules: RULES,
         states,
     }
 }
@@ -127,7 +153,7 @@ fn process() -> Arc<Process> {
 fn page_of(views: Vec<ClusterView>, format: Format, now: DateTime<Utc>) -> Page {
     let kept = views
         .into_iter()
-        .map(|view| Arc::new(KeptPieces::encode(view, now)));
+        .map(|view| Arc::new(KeptPieces::encode(view, now, None)));
     Page::assemble(&kept.collect::<Vec<_>>(), &process(), format, now)
 }
 
@@ -297,15 +323,18 @@ fn what_is_stale_is_left_out_and_facts_of_the_past_stay() {
 #[test]
 fn kept_pieces_hold_until_the_next_reading_grows_stale() {
     let view = view(States::All);
-    let kept = KeptPieces::encode(view.clone(), at(60));
-    assert!(kept.still_hold(&view, at(309)));
-    assert!(!kept.still_hold(&view, at(310)));
+    let kept = KeptPieces::encode(view.clone(), at(60), None);
+    assert!(kept.still_hold(&view, at(299)));
+    assert!(!kept.still_hold(&view, at(300)), "the inventory is stale");
+    let renewed = KeptPieces::encode(view.clone(), at(300), Some(&kept));
+    assert!(renewed.still_hold(&view, at(309)));
+    assert!(!renewed.still_hold(&view, at(310)), "a progress is stale");
     let other = ClusterView {
         states: States::Current,
         ..view.clone()
     };
     assert!(!kept.still_hold(&other, at(60)));
-    let all_stale = KeptPieces::encode(view.clone(), at(1_000));
+    let all_stale = KeptPieces::encode(view.clone(), at(1_000), None);
     assert!(all_stale.still_hold(&view, at(1_000_000)));
 }
 

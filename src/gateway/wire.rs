@@ -13,7 +13,7 @@ mod progress;
 mod schedule;
 
 pub(super) use backups::Backups;
-pub(super) use configuration::{Configurations, Entities};
+pub(super) use configuration::{Configurations, Entities, ServiceConfigurations};
 pub(super) use health::Health;
 pub(super) use native::{
     ApplicationName, Applications, ClusterVersion, Partitions, ServiceName, Services,

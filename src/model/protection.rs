@@ -54,6 +54,34 @@ pub struct Policy {
     pub retention: Option<Duration>,
 }
 
+impl Policy {
+    /// A checksum over all that is known of it: another one means that it was changed. It is the
+    /// same in every process and version that knows the same of a policy.
+    pub fn mark(&self) -> u32 {
+        let schedule = match &self.schedule {
+            None => String::new(),
+            Some(Schedule::Frequency(interval)) => format!("f{}", interval.as_nanos()),
+            Some(Schedule::Daily(times)) => format!("d{}", joined(times)),
+            Some(Schedule::Weekly(days, times)) => format!("w{} {}", joined(days), joined(times)),
+        };
+        let retention = self.retention.map(|kept| kept.as_nanos().to_string());
+        let increments = self.max_incrementals.map(|count| count.to_string());
+        let parts = [
+            schedule,
+            self.storage.as_str().to_owned(),
+            self.auto_restore.to_string(),
+            increments.unwrap_or_default(),
+            retention.unwrap_or_default(),
+        ];
+        crc32fast::hash(parts.join("\n").as_bytes())
+    }
+}
+
+fn joined<T: ToString>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    items.join(",")
+}
+
 /// When a policy takes backups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {

@@ -6,47 +6,51 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
 use crate::gateway::Error;
 
-/// Successes and failures of one cycle.
+/// Successes and failures of one cycle. Shared by what runs at the same time in it.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Tally(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
     read: u64,
     failures: BTreeMap<&'static str, (u64, String)>,
 }
 
 impl Tally {
-    /// A partition was read.
-    pub(super) fn succeed(&mut self) {
-        self.read += 1;
+    /// Something was read.
+    pub(super) fn succeed(&self) {
+        self.counts().read += 1;
     }
 
     /// A request failed, or was not sent because others had failed.
-    pub(super) fn fail(&mut self, error: &Error) {
+    pub(super) fn fail(&self, error: &Error) {
         debug!(error = chain(error), "A request failed.");
-        let failure = self.failures.entry(error.reason().as_str());
+        let mut counts = self.counts();
+        let failure = counts.failures.entry(error.reason().as_str());
         failure.or_insert_with(|| (0, chain(error))).0 += 1;
     }
 
-    /// Writes the line of the cycle.
-    pub(super) fn log(&self, cluster: &str, took: Duration) {
-        let (read, seconds) = (self.read, took.as_secs_f64());
-        if self.failures.is_empty() {
+    /// Writes the line over all that was read, which is called `what`.
+    pub(super) fn log(&self, cluster: &str, what: &str, took: Duration) {
+        let counts = self.counts();
+        let (read, seconds) = (counts.read, took.as_secs_f64());
+        if counts.failures.is_empty() {
             info!(
                 cluster,
-                partitions = read,
-                seconds,
-                "Read {read} partitions of cluster {cluster} in {seconds:.1} s."
+                read, seconds, "Cluster {cluster}: read {read} {what} in {seconds:.1} s."
             );
             return;
         }
-        let failed: u64 = self.failures.values().map(|(count, _)| count).sum();
+        let failed: u64 = counts.failures.values().map(|(count, _)| count).sum();
         let mut reasons = String::new();
-        for (reason, (count, example)) in &self.failures {
+        for (reason, (count, example)) in &counts.failures {
             let separator = if reasons.is_empty() { "" } else { "; " };
             write!(
                 reasons,
@@ -56,12 +60,16 @@ impl Tally {
         }
         warn!(
             cluster,
-            partitions = read,
+            read,
             failed,
             seconds,
-            "Read {read} partitions of cluster {cluster} in {seconds:.1} s, {failed} requests \
-             failed: {reasons}."
+            "Cluster {cluster}: read {read} {what} in {seconds:.1} s, {failed} requests failed: \
+             {reasons}."
         );
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

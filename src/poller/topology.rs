@@ -109,7 +109,12 @@ impl Topology {
         partitions: Vec<ListedPartition>,
         shard: Shard,
     ) {
-        for ListedPartition { id, kind, .. } in partitions {
+        for ListedPartition {
+            id,
+            kind,
+            data_loss_time,
+        } in partitions
+        {
             if !shard.owns(id) {
                 continue;
             }
@@ -122,6 +127,7 @@ impl Topology {
                 application: Some(Arc::clone(application)),
                 service: Some(Arc::clone(service)),
                 kind: Some(kind),
+                data_loss: data_loss_time,
             });
         }
     }
@@ -156,6 +162,7 @@ impl Topology {
                     .and_then(|name| applications.get(name).cloned()),
                 service,
                 kind: None,
+                data_loss: None,
             })
             .collect();
     }

@@ -17,6 +17,13 @@ pub struct Applied {
     pub suspended: Option<Level>,
 }
 
+impl Applied {
+    /// The name of the policy that applies.
+    pub fn policy_name(&self) -> Option<&str> {
+        self.policy.as_ref().map(|(name, _)| &**name)
+    }
+}
+
 /// What was set in one application, by entity.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings(BTreeMap<Entity, Configuration>);
@@ -75,6 +82,7 @@ mod tests {
             application: Some(application.into()),
             service: Some(service.into()),
             kind: None,
+            data_loss: None,
         }
     }
 

@@ -18,6 +18,8 @@ use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
 use crate::model::{BackupProgress, PartitionId};
+use crate::protection::evidence::{Evidence, evidence};
+use crate::protection::judge;
 use crate::snapshot::{PartitionSnapshot, RecoveryPoint, Seen};
 
 /// Every partition of every cluster.
@@ -91,11 +93,22 @@ struct Partition<'a> {
     service_name: Option<&'a str>,
     partition_id: String,
     partition_kind: Option<&'static str>,
-    /// When it was last read, and whether that is too long ago to be believed.
+    policy_name: Option<&'a str>,
+    policy_inherited_from: Option<&'static str>,
+    protection: Protection,
+    /// When its progress was last read, and whether that is too long ago to be believed.
     read_at: Option<String>,
     stale: bool,
     progress: Option<Progress<'a>>,
     last_success: Option<LastSuccess>,
+}
+
+/// The verdict, and all that led to it.
+#[derive(Serialize)]
+struct Protection {
+    state: &'static str,
+    due: Option<String>,
+    evidence: Vec<Evidence>,
 }
 
 #[derive(Serialize)]
@@ -127,6 +140,11 @@ struct LastSuccess {
 
 impl<'a> Partition<'a> {
     fn of(view: &'a ClusterView, known: &'a PartitionSnapshot, now: DateTime<Utc>) -> Self {
+        let policy = known
+            .applied
+            .as_ref()
+            .and_then(|applied| applied.policy.as_ref());
+        let stale = |at| now - at >= view.rules.staleness;
         Self {
             cluster_name: &view.snapshot.cluster,
             application_name: known.partition.application.as_deref(),
@@ -136,9 +154,12 @@ impl<'a> Partition<'a> {
                 .partition
                 .kind
                 .map(crate::model::PartitionKind::as_str),
-            read_at: known.read_at.map(rfc3339),
-            stale: !known.is_fresh(now, view.staleness),
-            progress: known.progress.as_ref().map(|progress| {
+            policy_name: policy.map(|(name, _)| &**name),
+            policy_inherited_from: policy.map(|(_, level)| level.as_str()),
+            protection: Protection::of(view, known, now),
+            read_at: known.read_at().map(rfc3339),
+            stale: known.read_at().is_none_or(stale),
+            progress: known.record().map(|progress| {
                 let since = known.seen.as_deref().and_then(Seen::since);
                 Progress::of(progress, since)
             }),
@@ -146,6 +167,18 @@ impl<'a> Partition<'a> {
                 .last_success
                 .as_ref()
                 .map(|point| LastSuccess::of(point, now)),
+        }
+    }
+}
+
+impl Protection {
+    fn of(view: &ClusterView, known: &PartitionSnapshot, now: DateTime<Utc>) -> Self {
+        let facts = known.facts(view.snapshot.policies.as_ref());
+        let verdict = judge(&facts, &view.rules, now);
+        Self {
+            state: verdict.state.as_str(),
+            due: verdict.due.map(rfc3339),
+            evidence: evidence(&facts, &view.rules, now),
         }
     }
 }

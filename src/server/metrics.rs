@@ -101,9 +101,11 @@ impl Served {
     fn kept_pieces(&self, views: Vec<ClusterView>, now: DateTime<Utc>) -> Vec<Arc<KeptPieces>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let pieces = views.into_iter().map(|view| {
-            let held = kept.iter().find(|kept| kept.still_hold(&view, now));
-            held.cloned()
-                .unwrap_or_else(|| Arc::new(KeptPieces::encode(view, now)))
+            let earlier = kept.iter().find(|kept| kept.shows(&view));
+            match earlier {
+                Some(held) if held.still_hold(&view, now) => Arc::clone(held),
+                earlier => Arc::new(KeptPieces::encode(view, now, earlier.map(AsRef::as_ref))),
+            }
         });
         *kept = pieces.collect();
         kept.clone()

@@ -15,6 +15,7 @@ use super::Served;
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
+use crate::protection::{Protection, judge};
 use crate::telemetry::BuildInfo;
 
 /// What comes before the clusters.
@@ -60,7 +61,7 @@ impl fmt::Display for Landing<'_> {
         let build = BuildInfo::CURRENT;
         f.write_str(HEAD)?;
         f.write_str("<table>\n<tr><th>Cluster</th><th>Gateway</th><th>Backup service</th>")?;
-        f.write_str("<th>Partitions</th><th>Last requested backups</th></tr>\n")?;
+        f.write_str("<th>Partitions</th><th>Protection</th></tr>\n")?;
         for view in self.views {
             self.write_cluster(view, f)?;
         }
@@ -93,13 +94,10 @@ impl Landing<'_> {
             Some(true) => "answers",
             Some(false) => "absent, unreachable, or refuses the exporter",
         };
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<Protection, usize> = BTreeMap::new();
         for known in snapshot.partitions.values() {
-            let state = match &known.progress {
-                _ if !known.is_fresh(self.now, view.staleness) => "not known",
-                None => "never requested",
-                Some(progress) => progress.state.as_str(),
-            };
+            let facts = known.facts(snapshot.policies.as_ref());
+            let state = judge(&facts, &view.rules, self.now).state;
             *counts.entry(state).or_default() += 1;
         }
         write!(
@@ -110,7 +108,7 @@ impl Landing<'_> {
             snapshot.partitions.len(),
         )?;
         for (state, count) in counts {
-            write!(f, "{count} {state}<br>")?;
+            write!(f, "{count} {}<br>", state.as_str())?;
         }
         f.write_str("</td></tr>\n")
     }

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::Outcome;
-use crate::model::{BackupProgress, BackupState, FailureCode};
+use crate::model::{BackupProgress, BackupState, FailureCode, ListedBackup, PeriodicAttempt};
 
 /// A success further in the future than this proves nothing: it would stand as the newest one
 /// until its time has come and hide every real backup until then. Clocks that merely disagree
@@ -32,14 +32,38 @@ pub struct RecoveryPoint {
 
 impl RecoveryPoint {
     /// The recovery point that a record proves: only a Success with a credible time does.
-    pub(crate) fn of(record: &BackupProgress, now: DateTime<Utc>) -> Option<Self> {
-        let at = record.timestamp?;
-        let proves = record.state == BackupState::Success && at - now < FUTURE_TOLERANCE;
-        proves.then(|| Self {
+    pub(super) fn of_record(record: &BackupProgress, now: DateTime<Utc>) -> Option<Self> {
+        let at = credible(record.timestamp?, now)?;
+        (record.state == BackupState::Success).then(|| Self {
             at,
             backup_id: record.backup_id,
             lsn: record.lsn,
             data_loss_version: record.epoch.and_then(|epoch| epoch.data_loss_version),
+        })
+    }
+
+    /// The recovery point that a periodic attempt proves. Its time is the end of the upload, and
+    /// nothing else is told of it.
+    pub(super) fn of_attempt(attempt: &PeriodicAttempt, now: DateTime<Utc>) -> Option<Self> {
+        let at = credible(attempt.ended, now)?;
+        attempt.succeeded.then_some(Self {
+            at,
+            backup_id: None,
+            lsn: None,
+            data_loss_version: None,
+        })
+    }
+
+    /// The recovery point that a listed backup proves: one without a real number and epoch exists
+    /// in the store, but could not be restored by those who tried.
+    pub(super) fn of_listed(backup: &ListedBackup, now: DateTime<Utc>) -> Option<Self> {
+        let at = credible(backup.created?, now)?;
+        let data_loss_version = backup.epoch?.data_loss_version?;
+        Some(Self {
+            at,
+            backup_id: backup.backup_id,
+            lsn: Some(backup.lsn?),
+            data_loss_version: Some(data_loss_version),
         })
     }
 
@@ -66,6 +90,10 @@ impl RecoveryPoint {
             *kept = Some(Arc::new(point));
         }
     }
+}
+
+fn credible(at: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    (at - now < FUTURE_TOLERANCE).then_some(at)
 }
 
 /// What a record says of itself.
@@ -100,6 +128,8 @@ pub struct Seen {
     /// Time and id of the newest success that was counted or belongs to the baseline. A record
     /// that goes back behind it was read from an outdated replica.
     pub newest_success: Option<(DateTime<Utc>, Option<Uuid>)>,
+    /// Whether that record was as it is already when this exporter first looked.
+    pub is_baseline: bool,
 }
 
 impl Seen {
@@ -123,6 +153,7 @@ impl Seen {
         }
         let seen = Arc::make_mut(seen);
         seen.record = identity.map(|identity| (identity, read_at));
+        seen.is_baseline = baseline;
         let record = record?;
         let outcome = Outcome::of(record.state)?;
         let is_new = outcome != Outcome::Success || seen.is_newer_success(record);

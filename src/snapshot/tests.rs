@@ -1,8 +1,9 @@
 use super::*;
 use crate::inventory::Scope;
-use crate::model::{BackupState, Epoch, Failure, PartitionKind};
+use crate::model::{BackupState, Epoch, Failure, Partition, PartitionKind};
 use chrono::TimeZone;
 use proptest::prelude::*;
+use std::time::Duration;
 use uuid::Uuid;
 
 const ID: PartitionId = PartitionId(Uuid::from_u128(1));
@@ -18,14 +19,18 @@ fn partition(id: PartitionId, service: &str) -> Partition {
         application: Some("fabric:/Shop".into()),
         service: Some(service.into()),
         kind: Some(PartitionKind::Singleton),
+        data_loss: None,
     }
 }
 
 fn listing(partitions: Vec<Partition>) -> Observations {
     Observations {
-        inventory: Some(Inventory {
-            listed: partitions,
-            unread: Vec::new(),
+        inventory: Some(Read {
+            value: Inventory {
+                listed: partitions,
+                unread: Vec::new(),
+            },
+            at: at(0),
         }),
         ..Observations::default()
     }
@@ -71,11 +76,16 @@ fn failed(state: BackupState, code: &str) -> BackupProgress {
 }
 
 fn read(snapshot: &Snapshot, second: i64, record: Option<BackupProgress>) -> Snapshot {
+    take(snapshot, second, Reading::Progress(record))
+}
+
+fn take(snapshot: &Snapshot, second: i64, value: Reading) -> Snapshot {
+    let at = at(second);
     let observations = Observations {
-        progress: vec![(ID, at(second), Reading::Record(record))],
+        partitions: vec![(ID, Read { value, at })],
         ..Observations::default()
     };
-    snapshot.advance(observations, at(second))
+    snapshot.advance(observations, at)
 }
 
 fn replay(records: &[Option<BackupProgress>]) -> Snapshot {
@@ -206,7 +216,7 @@ fn only_an_inventory_that_was_read_makes_a_partition_disappear() {
     let snapshot = known().advance(listing(both), at(1));
     let unread = |scope| {
         let mut observations = listing(vec![partition(other, "fabric:/Shop/Cart")]);
-        observations.inventory.as_mut().unwrap().unread = vec![scope];
+        observations.inventory.as_mut().unwrap().value.unread = vec![scope];
         let next = snapshot.advance(observations, at(2));
         next.partitions.contains_key(&ID)
     };
@@ -225,18 +235,16 @@ fn only_an_inventory_that_was_read_makes_a_partition_disappear() {
 
 #[test]
 fn a_partition_unknown_to_the_backup_service_stays_while_the_inventory_lists_it() {
-    let not_found = || Observations {
-        progress: vec![(ID, at(9), Reading::NotFound)],
-        ..Observations::default()
-    };
-    let snapshot = replay(&[Some(success(-100, 7))]).advance(not_found(), at(9));
+    let known = replay(&[Some(success(-100, 7))]);
+    let snapshot = take(&known, 9, Reading::NotFound);
     assert_eq!(snapshot.partitions[&ID].progress, None);
     assert_eq!(last_success(&snapshot), Some(at(-100)));
 
     let mut nameless = partition(ID, "");
     (nameless.application, nameless.service) = (None, None);
     let configured = Snapshot::empty("prod".into()).advance(listing(vec![nameless]), at(0));
-    assert!(configured.advance(not_found(), at(9)).partitions.is_empty());
+    let lost = take(&configured, 9, Reading::NotFound);
+    assert!(lost.partitions.is_empty());
 }
 
 #[test]
@@ -266,17 +274,8 @@ fn the_sixty_fifth_failure_code_is_other() {
         100,
         Some(failed(BackupState::Failure, "FABRIC_E_3")),
     );
-    let kept = again.partitions[&ID].progress.clone().unwrap();
+    let kept = again.partitions[&ID].record().unwrap().clone();
     assert_eq!(kept.failure.as_ref().unwrap().code.as_str(), "FABRIC_E_3");
-}
-
-#[test]
-fn a_reading_is_believed_until_it_is_stale() {
-    let snapshot = replay(&[None]);
-    let fresh = |second| snapshot.partitions[&ID].is_fresh(at(second), TimeDelta::minutes(5));
-    assert!(fresh(300));
-    assert!(!fresh(301));
-    assert!(!known().partitions[&ID].is_fresh(at(0), TimeDelta::minutes(5)));
 }
 
 #[test]
@@ -285,10 +284,15 @@ fn a_collector_that_fails_keeps_the_time_of_its_last_success() {
         let reading = ClusterReading {
             up: success,
             version: success.then(|| "10.1".to_owned()),
-            runs: vec![(Collector::Progress, success, Duration::from_secs(2))],
             ..ClusterReading::default()
         };
+        let run = Run {
+            collector: Collector::Progress,
+            success,
+            duration: Duration::from_secs(2),
+        };
         let observations = Observations {
+            runs: vec![run],
             cluster: Some(reading),
             ..Observations::default()
         };
@@ -350,7 +354,7 @@ proptest! {
         let again = read(&once, 1_000, records.last().cloned().flatten());
         prop_assert_eq!(&again.totals, &once.totals);
         let strip = |snapshot: &Snapshot| PartitionSnapshot {
-            read_at: None,
+            progress: None,
             ..snapshot.partitions[&ID].clone()
         };
         prop_assert_eq!(strip(&again), strip(&once));

@@ -3,20 +3,19 @@
 //! The shapes here are the file format: they change only together with [`VERSION`]. They are
 //! kept apart from the model so that the model may change freely.
 
+mod partition;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
-use uuid::Uuid;
 
+use self::partition::PartitionEntry;
 use super::Damage;
-use crate::model::{BackupState, FailureCode, Partition, PartitionId, PartitionKind};
-use crate::snapshot::{
-    PartitionSnapshot, RecordIdentity, RecoveryPoint, Seen, ServiceKey, Snapshot, Totals,
-};
+use crate::model::FailureCode;
+use crate::snapshot::{ServiceKey, Snapshot, Totals};
 
 /// The format written here.
 pub(super) const VERSION: u64 = 1;
@@ -38,6 +37,7 @@ struct Outgoing<'a> {
 struct OutgoingCluster<'a> {
     partitions: Partitions<'a>,
     services: Services<'a>,
+    policies: BTreeMap<&'a str, u32>,
 }
 
 struct Partitions<'a>(&'a Snapshot);
@@ -68,63 +68,9 @@ struct Cluster<'a> {
     partitions: Vec<PartitionEntry<'a>>,
     #[serde(borrow)]
     services: Vec<ServiceEntry<'a>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct PartitionEntry<'a> {
-    id: Uuid,
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    application: Option<Cow<'a, str>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    service: Option<Cow<'a, str>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    seen: Option<SeenEntry<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    last_success: Option<SuccessEntry>,
-    #[serde(skip_serializing_if = "is_zero", default)]
-    lsn_advance: u64,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-#[derive(Serialize, Deserialize)]
-struct SeenEntry<'a> {
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    record: Option<RecordEntry<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    newest_success: Option<(DateTime<Utc>, Option<Uuid>)>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct RecordEntry<'a> {
+    /// Checksums of the policies, by name.
     #[serde(borrow)]
-    state: Cow<'a, str>,
-    since: DateTime<Utc>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    backup_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    timestamp: Option<DateTime<Utc>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    code: Option<Cow<'a, str>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SuccessEntry {
-    at: DateTime<Utc>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    backup_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    lsn: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    data_loss_version: Option<u64>,
+    policies: BTreeMap<Cow<'a, str>, u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -142,9 +88,11 @@ struct ServiceEntry<'a> {
 
 pub(super) fn write(clusters: &[Arc<Snapshot>], to: impl Write) -> io::Result<()> {
     let clusters = clusters.iter().map(|snapshot| {
+        let marks = snapshot.policy_marks.iter();
         let cluster = OutgoingCluster {
             partitions: Partitions(snapshot),
             services: Services(snapshot),
+            policies: marks.map(|(name, mark)| (&**name, *mark)).collect(),
         };
         (&*snapshot.cluster, cluster)
     });
@@ -175,80 +123,13 @@ impl Cluster<'_> {
     fn into_snapshot(self, cluster: Arc<str>) -> Snapshot {
         let partitions = self.partitions.into_iter().map(PartitionEntry::restore);
         let totals = self.services.into_iter().map(ServiceEntry::restore);
-        Snapshot::remembered(cluster, partitions.collect(), totals.collect())
-    }
-}
-
-impl<'a> PartitionEntry<'a> {
-    fn of(known: &'a PartitionSnapshot) -> Self {
-        Self {
-            id: known.partition.id.0,
-            application: known.partition.application.as_deref().map(Cow::from),
-            service: known.partition.service.as_deref().map(Cow::from),
-            kind: known.partition.kind.map(|kind| kind.as_str().into()),
-            seen: known.seen.as_deref().map(SeenEntry::of),
-            last_success: known.last_success.as_deref().map(|point| SuccessEntry {
-                at: point.at,
-                backup_id: point.backup_id,
-                lsn: point.lsn,
-                data_loss_version: point.data_loss_version,
-            }),
-            lsn_advance: known.lsn_advance,
-        }
-    }
-
-    fn restore(self) -> PartitionSnapshot {
-        let partition = Partition {
-            id: PartitionId(self.id),
-            application: self.application.map(Into::into),
-            service: self.service.map(Into::into),
-            kind: self.kind.map(|word| PartitionKind::from_word(&word)),
-        };
-        PartitionSnapshot {
-            seen: self.seen.map(|entry| Arc::new(entry.restore())),
-            last_success: self.last_success.map(|entry| {
-                Arc::new(RecoveryPoint {
-                    at: entry.at,
-                    backup_id: entry.backup_id,
-                    lsn: entry.lsn,
-                    data_loss_version: entry.data_loss_version,
-                })
-            }),
-            lsn_advance: self.lsn_advance,
-            ..PartitionSnapshot::new(partition)
-        }
-    }
-}
-
-impl<'a> SeenEntry<'a> {
-    fn of(seen: &'a Seen) -> Self {
-        let record = seen.record.as_ref().map(|(identity, since)| RecordEntry {
-            state: identity.state.as_str().into(),
-            since: *since,
-            backup_id: identity.backup_id,
-            timestamp: identity.timestamp,
-            code: identity.code.as_ref().map(|code| code.as_str().into()),
-        });
-        Self {
-            record,
-            newest_success: seen.newest_success,
-        }
-    }
-
-    fn restore(self) -> Seen {
-        let record = self.record.map(|entry| {
-            let identity = RecordIdentity {
-                state: BackupState::from_word(&entry.state),
-                backup_id: entry.backup_id,
-                timestamp: entry.timestamp,
-                code: entry.code.map(|code| FailureCode::from_text(&code)),
-            };
-            (identity, entry.since)
-        });
-        Seen {
-            record,
-            newest_success: self.newest_success,
-        }
+        let marks = self.policies.into_iter();
+        Snapshot::remembered(
+            cluster,
+            partitions.collect(),
+            totals.collect(),
+            marks.map(|(name, mark)| (name.into(), mark)).collect(),
+        )
     }
 }
 

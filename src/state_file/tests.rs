@@ -3,6 +3,7 @@ use crate::inventory::Inventory;
 use crate::model::{
     BackupProgress, BackupState, Epoch, Failure, FailureCode, Partition, PartitionId, PartitionKind,
 };
+use crate::protection::Read;
 use crate::snapshot::{Observations, PartitionSnapshot, Reading};
 use chrono::TimeZone;
 use uuid::Uuid;
@@ -29,9 +30,12 @@ fn record(state: BackupState) -> BackupProgress {
 }
 
 fn reading(second: i64, state: BackupState) -> Observations {
-    let reading = Reading::Record(Some(record(state)));
+    let reading = Read {
+        value: Reading::Progress(Some(record(state))),
+        at: at(second),
+    };
     Observations {
-        progress: vec![(PartitionId(Uuid::from_u128(1)), at(second), reading)],
+        partitions: vec![(PartitionId(Uuid::from_u128(1)), reading)],
         ..Observations::default()
     }
 }
@@ -42,13 +46,17 @@ fn snapshot() -> Snapshot {
         application: name.map(|_| "fabric:/A \"quoted\" \\ name".into()),
         service: name.map(Into::into),
         kind: name.map(|_| PartitionKind::Int64Range),
+        data_loss: None,
     };
     let inventory = Inventory {
         listed: vec![partition(1, Some("fabric:/A/B")), partition(2, None)],
         unread: Vec::new(),
     };
     let listed = Observations {
-        inventory: Some(inventory),
+        inventory: Some(Read {
+            value: inventory,
+            at: at(0),
+        }),
         ..Observations::default()
     };
     Snapshot::empty("prod".into())
@@ -61,14 +69,18 @@ fn snapshot() -> Snapshot {
 /// What a restart keeps of a snapshot: everything but the reading itself.
 fn memory(snapshot: &Snapshot) -> Snapshot {
     let forget = |known: &PartitionSnapshot| PartitionSnapshot {
-        read_at: None,
+        inventoried_at: None,
         progress: None,
+        applied_at: None,
+        health: None,
+        listed_at: None,
         ..known.clone()
     };
     Snapshot::remembered(
         Arc::clone(&snapshot.cluster),
         snapshot.partitions.values().map(forget).collect(),
         snapshot.totals.clone(),
+        snapshot.policy_marks.clone(),
     )
 }
 

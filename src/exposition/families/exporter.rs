@@ -10,7 +10,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::cluster(
         "servicefabric_backup_cluster_up",
         "1 if the last poll reached a gateway and was let in on a native route",
-        |view, labels, samples| match view.snapshot.status.up {
+        |cluster, labels, samples| match cluster.view.snapshot.status.up {
             Some(up) => samples.write(labels, up.into()),
             None => Ok(()),
         },
@@ -18,7 +18,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::cluster(
         "servicefabric_backup_service_up",
         "1 if the backup restore service answered in the last poll, 0 if it is absent, refuses the exporter or cannot be reached behind the gateway",
-        |view, labels, samples| match view.snapshot.status.service_up {
+        |cluster, labels, samples| match cluster.view.snapshot.status.service_up {
             Some(up) => samples.write(labels, up.into()),
             None => Ok(()),
         },
@@ -28,25 +28,25 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: Kind::Info,
         labels: &["cluster_name", "version"],
         help: "Runtime version of the cluster",
-        source: Source::Cluster(
-            |view, labels, samples| match &view.snapshot.status.version {
+        source: Source::Cluster(|cluster, labels, samples| {
+            match &cluster.view.snapshot.status.version {
                 Some(version) => samples.write(&labels.with("version", Some(version)), true.into()),
                 None => Ok(()),
-            },
-        ),
+            }
+        }),
     },
     Family::cluster(
         "servicefabric_backup_partitions",
         "Partitions that are tracked",
-        |view, labels, samples| {
-            let count = view.snapshot.partitions.len() as u64;
+        |cluster, labels, samples| {
+            let count = cluster.view.snapshot.partitions.len() as u64;
             samples.write(labels, count.into())
         },
     ),
     Family::partition(
         "servicefabric_backup_partition_poll_timestamp_seconds",
         "When the backup progress of the partition was last read successfully",
-        |p| seconds(p.known.read_at?),
+        |p| seconds(p.known.read_at()?),
     ),
     Family::collector(
         "servicefabric_backup_collector_success",
@@ -87,7 +87,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::cluster(
         "servicefabric_backup_gateway_clock_skew_seconds",
         "Clock of the gateway minus clock of the exporter, from the Date header of the last answer",
-        |view, labels, samples| match view.snapshot.status.clock_skew {
+        |cluster, labels, samples| match cluster.view.snapshot.status.clock_skew {
             Some(skew) => {
                 // Rounded up: the header carries whole seconds, cut down.
                 let seconds = -(-skew.num_milliseconds()).div_euclid(1000);

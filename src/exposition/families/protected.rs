@@ -1,8 +1,13 @@
-//! Families of protection: what is known to be backed up.
+//! Families of protection: what is backed up by what, when the next backup is due, the verdict.
+
+use std::fmt;
 
 use super::seconds;
 use crate::exposition::family::{Family, Kind, PARTITION, Source};
-use crate::model::PartitionKind;
+use crate::exposition::samples::{Labels, Samples, Value};
+use crate::exposition::view::ClusterAt;
+use crate::model::{Level, PartitionKind, RestoreState, Schedule};
+use crate::protection::Protection;
 
 /// In the order of the page.
 pub(super) const FAMILIES: &[Family] = &[
@@ -15,16 +20,43 @@ pub(super) const FAMILIES: &[Family] = &[
             "service_name",
             "partition_id",
             "partition_kind",
+            "policy_name",
+            "policy_inherited_from",
         ],
-        help: "A known partition and what it is",
+        help: "A known partition, what it is, and the policy that applies to it",
         source: Source::Labelled(|p| {
             let kind = p.known.partition.kind;
-            Some(("partition_kind", kind.map(PartitionKind::as_str)))
+            let policy = p
+                .known
+                .applied
+                .as_ref()
+                .and_then(|applied| applied.policy.as_ref());
+            Some([
+                ("partition_kind", kind.map(PartitionKind::as_str)),
+                ("policy_name", policy.map(|(name, _)| &**name)),
+                (
+                    "policy_inherited_from",
+                    policy.map(|(_, level)| Level::as_str(*level)),
+                ),
+            ])
         }),
+    },
+    Family {
+        name: "servicefabric_backup_protection_state",
+        kind: Kind::Gauge,
+        labels: &[
+            "cluster_name",
+            "application_name",
+            "service_name",
+            "partition_id",
+            "state",
+        ],
+        help: "Whether the partition is protected and its backup on time, by all that was read and is believed at the scrape: 1 for the state it is in",
+        source: Source::State(&STATES, |p| Some(p.verdict().state.as_str())),
     },
     Family::partition(
         "servicefabric_backup_last_success_timestamp_seconds",
-        "Time of the newest backup known to be good; it stays through new requests, failures and restarts",
+        "Time of the newest backup known to be good, from whatever source; it stays through new requests, failures and restarts",
         |p| seconds(p.known.last_success.as_ref()?.at),
     ),
     Family::age(
@@ -34,8 +66,8 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::partition(
         "servicefabric_backup_last_success_lsn",
-        "Log sequence number of the last record in the newest backup known to be good",
-        |p| i64::try_from(p.known.last_success.as_ref()?.lsn?).ok(),
+        "Log sequence number of the last record in the newest backup known to be good, once it is told",
+        |p| i64::try_from(p.known.last_success_lsn()?).ok(),
     ),
     Family {
         name: "servicefabric_backup_lsn_advance_total",
@@ -43,8 +75,156 @@ pub(super) const FAMILIES: &[Family] = &[
         labels: PARTITION,
         help: "Log records newly covered by successful backups, summed within each data loss epoch",
         source: Source::Partition(|p| {
-            p.known.last_success.as_ref()?.lsn?;
+            p.known.numbered.as_ref()?;
             i64::try_from(p.known.lsn_advance).ok()
         }),
     },
+    Family::partition(
+        "servicefabric_backup_due_timestamp_seconds",
+        "When the next success is due under the schedule, the allowance not included",
+        |p| seconds(p.verdict().due?),
+    ),
+    Family::cluster(
+        "servicefabric_backup_overdue_allowance_seconds",
+        "Grace after the due moment before a backup counts as overdue",
+        |cluster, labels, samples| {
+            let allowance = cluster.view.rules.overdue_allowance.num_seconds();
+            samples.write(labels, Value::Integer(allowance))
+        },
+    ),
+    Family::partition(
+        "servicefabric_backup_periodic_success",
+        "1 if the last periodic backup succeeded, 0 if it failed, as the replica reported to the health store",
+        |p| Some(p.attempt()?.succeeded.into()),
+    ),
+    Family::partition(
+        "servicefabric_backup_periodic_attempt_timestamp_seconds",
+        "When the last periodic backup ended, well or not",
+        |p| seconds(p.attempt()?.ended),
+    ),
+    Family::partition(
+        "servicefabric_backup_suspended",
+        "1 if the protection of a protected partition is suspended, there or above",
+        |p| {
+            let applied = p.applied()?;
+            applied.policy.as_ref()?;
+            Some(applied.suspended.is_some().into())
+        },
+    ),
+    Family::partition(
+        "servicefabric_backup_chain_length",
+        "Backups in the newest chain, the full one included, as last listed (collector history)",
+        |p| i64::try_from(p.history()?.chain_length?).ok(),
+    ),
+    Family::partition(
+        "servicefabric_backup_last_full_timestamp_seconds",
+        "Time of the newest full backup, as last listed (collector history)",
+        |p| seconds(p.history()?.last_full?),
+    ),
+    Family::partition(
+        "servicefabric_backup_oldest_recovery_point_timestamp_seconds",
+        "Time of the oldest backup in the store, as last listed (collector history)",
+        |p| seconds(p.history()?.oldest?),
+    ),
+    Family::partition(
+        "servicefabric_backup_recovery_points",
+        "Backups in the store, as last listed (collector history)",
+        |p| i64::try_from(p.history()?.recovery_points).ok(),
+    ),
+    Family::partition(
+        "servicefabric_backup_partition_data_loss_timestamp_seconds",
+        "When the partition last lost data, which a restore does on purpose, or was created",
+        |p| seconds(p.data_loss()?),
+    ),
+    Family {
+        name: "servicefabric_backup_policy_info",
+        kind: Kind::Info,
+        labels: &[
+            "cluster_name",
+            "policy_name",
+            "schedule_kind",
+            "storage_kind",
+            "auto_restore",
+        ],
+        help: "A backup policy of the cluster",
+        source: Source::Cluster(policies),
+    },
+    Family::policy(
+        "servicefabric_backup_policy_interval_seconds",
+        "Longest time between two backups that the schedule of the policy allows",
+        |policy| {
+            let gap = policy.schedule.as_ref()?.longest_gap()?;
+            Some(Value::from(gap.as_secs()))
+        },
+    ),
+    Family::policy(
+        "servicefabric_backup_policy_max_incrementals",
+        "Most incremental backups between two full ones",
+        |policy| Some(Value::Integer(policy.max_incrementals?.into())),
+    ),
+    Family::policy(
+        "servicefabric_backup_policy_retention_seconds",
+        "How long the policy keeps backups",
+        |policy| Some(Value::from(policy.retention?.as_secs())),
+    ),
+    Family {
+        name: "servicefabric_backup_restore_state",
+        kind: Kind::Gauge,
+        labels: &[
+            "cluster_name",
+            "application_name",
+            "service_name",
+            "partition_id",
+            "state",
+        ],
+        help: "State of the last restore, as of the last poll: 1 for the state it is in",
+        source: Source::State(&RESTORE_STATES, |p| Some(p.restore()?.state.as_str())),
+    },
+    Family::partition(
+        "servicefabric_backup_restore_timestamp_seconds",
+        "Time of the last restore (TimeStampUtc), while the cluster tells one",
+        |p| seconds(p.restore()?.timestamp?),
+    ),
 ];
+
+/// The verdicts, as label values.
+const STATES: [&str; Protection::ALL.len()] = {
+    let mut words = [""; Protection::ALL.len()];
+    let mut index = 0;
+    while index < words.len() {
+        words[index] = Protection::ALL[index].as_str();
+        index += 1;
+    }
+    words
+};
+
+/// The states of a restore, as label values.
+const RESTORE_STATES: [&str; RestoreState::ALL.len()] = {
+    let mut words = [""; RestoreState::ALL.len()];
+    let mut index = 0;
+    while index < words.len() {
+        words[index] = RestoreState::ALL[index].as_str();
+        index += 1;
+    }
+    words
+};
+
+fn policies(
+    cluster: &ClusterAt<'_>,
+    labels: &Labels<'_>,
+    samples: &mut Samples<'_>,
+) -> fmt::Result {
+    for policy in cluster.policies() {
+        let auto_restore = if policy.auto_restore { "true" } else { "false" };
+        let labels = labels
+            .with("policy_name", Some(&policy.name))
+            .with(
+                "schedule_kind",
+                policy.schedule.as_ref().map(Schedule::kind),
+            )
+            .with("storage_kind", Some(policy.storage.as_str()))
+            .with("auto_restore", Some(auto_restore));
+        samples.write(&labels, Value::Integer(1))?;
+    }
+    Ok(())
+}

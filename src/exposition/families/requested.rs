@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::seconds;
-use crate::exposition::ClusterView;
-use crate::exposition::family::{Family, Kind, PartitionView, Source};
+use super::{NONE, seconds};
+use crate::exposition::family::{Family, Kind, Source};
 use crate::exposition::samples::{Labels, Samples};
+use crate::exposition::view::{ClusterAt, PartitionView};
 use crate::model::{BackupState, Epoch};
 use crate::snapshot::{Outcome, ServiceKey, Totals};
 
@@ -67,7 +67,7 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "1 while the record of the last requested backup carries a failure, by its code",
         source: Source::Labelled(|p| {
             let failure = p.progress()?.failure.as_ref()?;
-            Some(("code", Some(failure.code.as_str())))
+            Some([("code", Some(failure.code.as_str())), NONE, NONE])
         }),
     },
     Family {
@@ -106,8 +106,12 @@ fn epoch(partition: &PartitionView<'_>) -> Option<Epoch> {
     partition.progress()?.epoch
 }
 
-fn completions(view: &ClusterView, labels: &Labels<'_>, samples: &mut Samples<'_>) -> fmt::Result {
-    for (key, totals) in &view.snapshot.totals {
+fn completions(
+    cluster: &ClusterAt<'_>,
+    labels: &Labels<'_>,
+    samples: &mut Samples<'_>,
+) -> fmt::Result {
+    for (key, totals) in &cluster.view.snapshot.totals {
         for outcome in Outcome::ALL {
             let labels = of_service(labels, key).with("outcome", Some(outcome.as_str()));
             samples.write(&labels, totals.completions(outcome).into())?;
@@ -116,8 +120,12 @@ fn completions(view: &ClusterView, labels: &Labels<'_>, samples: &mut Samples<'_
     Ok(())
 }
 
-fn failures(view: &ClusterView, labels: &Labels<'_>, samples: &mut Samples<'_>) -> fmt::Result {
-    for (key, Totals { failures, .. }) in &view.snapshot.totals {
+fn failures(
+    cluster: &ClusterAt<'_>,
+    labels: &Labels<'_>,
+    samples: &mut Samples<'_>,
+) -> fmt::Result {
+    for (key, Totals { failures, .. }) in &cluster.view.snapshot.totals {
         for (code, count) in failures {
             let labels = of_service(labels, key).with("code", Some(code.as_str()));
             samples.write(&labels, (*count).into())?;

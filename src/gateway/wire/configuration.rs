@@ -57,17 +57,49 @@ impl Query for Configurations<'_> {
         Subject::Application(self.application)
     }
 
-    /// "Not protected" is null for a partition; for an application it is a refusal in 6.4, and
-    /// here both are understood.
     fn answer(reply: Option<Self::Reply>) -> Result<Page<Configuration>, Cause> {
-        match reply {
-            None => Ok(Page::empty()),
-            reply => Page::of(reply, configuration),
-        }
+        page(reply)
     }
 
     fn unprotected() -> Option<Page<Configuration>> {
         Some(Page::empty())
+    }
+}
+
+// GET /Services/{id}/$/GetBackupConfigurationInfo,
+// samples GetServiceBackupConfigurationInfo.*
+
+pub(in crate::gateway) struct ServiceConfigurations<'a> {
+    pub(in crate::gateway) service: &'a str,
+}
+
+impl Query for ServiceConfigurations<'_> {
+    const ROUTE: Route = Route {
+        name: "GetServiceBackupConfigurationInfo",
+        ..Configurations::ROUTE
+    };
+    type Reply = PageReply<ConfigurationReply>;
+    type Answer = Page<Configuration>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Service(self.service)
+    }
+
+    fn answer(reply: Option<Self::Reply>) -> Result<Page<Configuration>, Cause> {
+        page(reply)
+    }
+
+    fn unprotected() -> Option<Page<Configuration>> {
+        Some(Page::empty())
+    }
+}
+
+/// "Not protected" is null for a partition; for what is above it is a refusal in 6.4, and here
+/// both are understood.
+fn page(reply: Option<PageReply<ConfigurationReply>>) -> Result<Page<Configuration>, Cause> {
+    match reply {
+        None => Ok(Page::empty()),
+        reply => Page::of(reply, configuration),
     }
 }
 

@@ -1,0 +1,122 @@
+//! A cluster and its partitions in the eyes of the catalogue, at one moment.
+//!
+//! What was true *now* is shown only while its reading is believed; a fact of the past always.
+//! Each look that depends on time notes until when it gives the same answer, so that what was
+//! encoded is encoded again exactly when it would come out differently.
+
+use std::cell::Cell;
+
+use chrono::{DateTime, Utc};
+
+use super::ClusterView;
+use crate::model::{BackupProgress, PeriodicAttempt, Policy, RestoreProgress};
+use crate::protection::applied::Applied;
+use crate::protection::history::History;
+use crate::protection::{Verdict, judge};
+use crate::snapshot::PartitionSnapshot;
+
+/// A cluster at one moment.
+pub(super) struct ClusterAt<'a> {
+    pub(super) view: &'a ClusterView,
+    pub(super) now: DateTime<Utc>,
+    holds_until: Cell<Option<DateTime<Utc>>>,
+}
+
+impl<'a> ClusterAt<'a> {
+    pub(super) fn new(view: &'a ClusterView, now: DateTime<Utc>) -> Self {
+        Self {
+            view,
+            now,
+            holds_until: Cell::new(None),
+        }
+    }
+
+    /// The first moment at which a look that was taken may give another answer.
+    pub(super) fn holds_until(&self) -> Option<DateTime<Utc>> {
+        self.holds_until.get()
+    }
+
+    /// All policies, while they are believed.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &'a Policy> {
+        let read = self.view.snapshot.policies.as_ref();
+        let believed = read.filter(|read| self.believes(read.at + self.view.rules.staleness));
+        believed.into_iter().flat_map(|read| read.value.values())
+    }
+
+    fn believes(&self, until: DateTime<Utc>) -> bool {
+        let believed = self.now < until;
+        if believed {
+            self.note(Some(until));
+        }
+        believed
+    }
+
+    fn note(&self, turn: Option<DateTime<Utc>>) {
+        let first = match (self.holds_until.get(), turn) {
+            (Some(known), Some(turn)) => Some(known.min(turn)),
+            (known, turn) => known.or(turn),
+        };
+        self.holds_until.set(first);
+    }
+}
+
+/// A partition of a cluster at that moment.
+pub(super) struct PartitionView<'a> {
+    pub(super) cluster: &'a ClusterAt<'a>,
+    pub(super) known: &'a PartitionSnapshot,
+}
+
+impl<'a> PartitionView<'a> {
+    /// The record of the last requested backup, while it is believed.
+    pub(super) fn progress(&self) -> Option<&'a BackupProgress> {
+        self.believed(self.known.read_at())?;
+        self.known.record()
+    }
+
+    /// The last periodic attempt, while it is believed.
+    pub(super) fn attempt(&self) -> Option<PeriodicAttempt> {
+        let health = self.known.health?;
+        self.believed(Some(health.at))?;
+        health.value
+    }
+
+    /// The record of the last restore, while it is believed.
+    pub(super) fn restore(&self) -> Option<RestoreProgress> {
+        let restore = self.known.restore?;
+        self.believed(Some(restore.at))?;
+        restore.value
+    }
+
+    /// What applies, while it is believed.
+    pub(super) fn applied(&self) -> Option<&'a Applied> {
+        self.believed(self.known.applied_at)?;
+        self.known.applied.as_deref()
+    }
+
+    /// The last data loss or the creation, while the inventory that told it is believed.
+    pub(super) fn data_loss(&self) -> Option<DateTime<Utc>> {
+        self.believed(self.known.inventoried_at)?;
+        self.known.partition.data_loss
+    }
+
+    /// What the store holds, while the list is believed.
+    pub(super) fn history(&self) -> Option<&'a History> {
+        let read = self.known.history.as_ref()?;
+        let until = read.at + self.cluster.view.rules.list_staleness;
+        self.cluster.believes(until).then_some(&read.value)
+    }
+
+    /// The verdict.
+    pub(super) fn verdict(&self) -> Verdict {
+        let view = self.cluster.view;
+        let facts = self.known.facts(view.snapshot.policies.as_ref());
+        let verdict = judge(&facts, &view.rules, self.cluster.now);
+        self.cluster.note(verdict.holds_until);
+        verdict
+    }
+
+    fn believed(&self, read_at: Option<DateTime<Utc>>) -> Option<()> {
+        let until = read_at? + self.cluster.view.rules.staleness;
+        self.cluster.believes(until).then_some(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What the store holds, on an interval of its own.
+//!
+//! One request an application that has something protected. The backup service reads its whole
+//! store for each, so these lists are never read more often than they must be.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{Poller, now, run};
+use crate::gateway::Error;
+use crate::model::{ListedBackup, Name};
+use crate::poller::tally::Tally;
+use crate::snapshot::{Collector, Observations};
+
+impl Poller {
+    /// Lists backups once an interval, from the end of the first cycle on: before, it is not known
+    /// where there could be any. Ends at once where no list is wanted.
+    pub(super) async fn lists(&self) {
+        let on = self.cluster.collectors;
+        if !(on.backups || on.history) {
+            return;
+        }
+        let mut snapshots = self.published.subscribe();
+        if snapshots
+            .wait_for(|snapshot| snapshot.is_ready())
+            .await
+            .is_err()
+        {
+            return;
+        }
+        let mut due = interval(self.poll.backups_interval);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            due.tick().await;
+            self.list().await;
+        }
+    }
+
+    /// Lists the backups of every application in which something is protected, one after the
+    /// other: each makes the service read its store. Publishes at the end, and once an interval.
+    pub async fn list(&self) {
+        let started = Instant::now();
+        let tally = Tally::default();
+        let mut published = started;
+        let mut success = true;
+        let mut observations = Observations::default();
+        for application in self.protected_applications() {
+            match self.backups_of(&application).await {
+                Ok(listed) => {
+                    tally.succeed();
+                    self.take_in(application, listed, &mut observations);
+                }
+                Err(error) => {
+                    success = false;
+                    self.record(self.listing_collector(), &error, &tally);
+                }
+            }
+            if published.elapsed() > self.poll.interval {
+                self.publish(std::mem::take(&mut observations));
+                published = Instant::now();
+            }
+        }
+        observations.runs = vec![run(self.listing_collector(), success, started)];
+        self.publish(observations);
+        tally.log(&self.cluster.name, "lists of backups", started.elapsed());
+    }
+
+    /// All backups tell which ones are the newest, too: where the history is wanted, it is all
+    /// that is asked for.
+    fn listing_collector(&self) -> Collector {
+        if self.cluster.collectors.history {
+            Collector::History
+        } else {
+            Collector::Backups
+        }
+    }
+
+    async fn backups_of(&self, application: &Name) -> Result<Vec<ListedBackup>, Error> {
+        if self.cluster.collectors.history {
+            self.gateway.all_backups(application).await
+        } else {
+            self.gateway.latest_backups(application).await
+        }
+    }
+
+    fn take_in(
+        &self,
+        application: Name,
+        listed: Vec<ListedBackup>,
+        observations: &mut Observations,
+    ) {
+        let listed = now(listed);
+        if self.cluster.collectors.history {
+            let history = (Arc::clone(&application), listed.clone());
+            observations.histories.push(history);
+        }
+        observations.newest.push((application, listed));
+    }
+
+    fn protected_applications(&self) -> BTreeSet<Name> {
+        let snapshot = self.snapshot();
+        let partitions = snapshot.partitions.values();
+        let protected = partitions.filter(|known| known.has_policy());
+        let names = protected.filter_map(|known| known.partition.application.clone());
+        names.collect()
+    }
+}

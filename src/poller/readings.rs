@@ -1,0 +1,139 @@
+//! Every partition, once a cycle: its progress, its health, its last restore.
+//!
+//! Spreads the requests over the cycle and publishes what they found. Each kind of reading is a
+//! collector of its own: one that fails leaves the others alone.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::stream::{self, SelectAll};
+use futures_util::{Stream, StreamExt};
+use tokio::time::{Instant, interval_at, sleep_until};
+use tracing::warn;
+
+use super::{Poller, now, run};
+use crate::gateway::{Error, Gateway};
+use crate::model::PartitionId;
+use crate::poller::tally::Tally;
+use crate::protection::Read;
+use crate::snapshot::{Collector, Observations, PartitionSnapshot, Reading};
+
+/// An answer to a question about a partition.
+type Answer = (Collector, PartitionId, Result<Reading, Error>);
+
+/// Answers of one collector, as they come.
+type Answers = Pin<Box<dyn Stream<Item = Answer> + Send>>;
+
+impl Poller {
+    /// Reads what is to be read of every known partition, the starts spread over `spread`. A cycle
+    /// that takes long publishes once an interval, so that a slow gateway does not make fresh
+    /// readings wait until they are stale; the rest is returned.
+    pub(super) async fn readings(&self, spread: Duration, tally: &Tally) -> Observations {
+        let started = Instant::now();
+        let mut answers: SelectAll<Answers> = SelectAll::new();
+        let mut runs = BTreeMap::new();
+        for collector in self.collectors() {
+            answers.push(self.answers(collector, spread));
+            runs.insert(collector, run(collector, true, started));
+        }
+        let mut overdue = interval_at(started + self.poll.interval, self.poll.interval);
+        let mut read: Vec<(PartitionId, Read<Reading>)> = Vec::new();
+        loop {
+            tokio::select! {
+                answer = answers.next() => match answer {
+                    Some((collector, id, answer)) => {
+                        let earlier = runs.get(&collector).is_none_or(|run| run.success);
+                        let success = earlier && answer.is_ok();
+                        runs.insert(collector, run(collector, success, started));
+                        match answer {
+                            Ok(reading) => read.push((id, self.note(reading, tally))),
+                            Err(error) => self.record(collector, &error, tally),
+                        }
+                    }
+                    None => break,
+                },
+                _ = overdue.tick() => self.publish(Observations {
+                    partitions: std::mem::take(&mut read),
+                    ..Observations::default()
+                }),
+            }
+        }
+        Observations {
+            partitions: read,
+            runs: runs.into_values().collect(),
+            ..Observations::default()
+        }
+    }
+
+    /// The collectors of single partitions that are switched on.
+    fn collectors(&self) -> impl Iterator<Item = Collector> + use<> {
+        let on = self.cluster.collectors;
+        let collectors = [
+            (Collector::Progress, on.progress),
+            (Collector::Health, on.health),
+            (Collector::Restore, on.restore),
+        ];
+        let collectors = collectors.into_iter().filter(|(_, on)| *on);
+        collectors.map(|(collector, _)| collector)
+    }
+
+    /// Asks about every partition that concerns `collector`, the starts spread evenly and in the
+    /// order of their ids, so that each partition is asked at the same time of every cycle.
+    fn answers(&self, collector: Collector, spread: Duration) -> Answers {
+        let snapshot = self.snapshot();
+        let partitions = snapshot.partitions.values();
+        let concerned = partitions.filter(|known| concerns(collector, known));
+        let ids: Vec<PartitionId> = concerned.map(|known| known.partition.id).collect();
+        let started = Instant::now();
+        let step = spread.checked_div(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+        let step = step.unwrap_or_default();
+        let gateway = Arc::clone(&self.gateway);
+        let answers = stream::iter((0..).zip(ids)).map(move |(number, id)| {
+            let gateway = Arc::clone(&gateway);
+            async move {
+                if !step.is_zero() {
+                    sleep_until(started + step * number).await;
+                }
+                (collector, id, ask(&gateway, collector, id).await)
+            }
+        });
+        answers.buffer_unordered(self.poll.concurrency).boxed()
+    }
+
+    fn note(&self, reading: Reading, tally: &Tally) -> Read<Reading> {
+        tally.succeed();
+        if let Reading::Health(health) = &reading
+            && health.unknown_reporter
+            && !self.warned_of_reporter.swap(true, Ordering::Relaxed)
+        {
+            let cluster = &self.cluster.name;
+            warn!(
+                %cluster,
+                "Somebody unknown reports on backups in the health of cluster {cluster}: its \\
+                 runtime may be newer than this exporter, which then sees periodic backups only \\
+                 in the lists."
+            );
+        }
+        now(reading)
+    }
+}
+
+/// Periodic backups exist only where a policy applies; where that is not known, it may.
+fn concerns(collector: Collector, known: &PartitionSnapshot) -> bool {
+    collector != Collector::Health || known.applied_at.is_none() || known.has_policy()
+}
+
+async fn ask(gateway: &Gateway, collector: Collector, id: PartitionId) -> Result<Reading, Error> {
+    let answer = match collector {
+        Collector::Health => gateway.backup_health(id).await.map(Reading::Health),
+        Collector::Restore => gateway.restore_progress(id).await.map(Reading::Restore),
+        _ => gateway.backup_progress(id).await.map(Reading::Progress),
+    };
+    match answer {
+        Err(error) if error.is_partition_not_found() => Ok(Reading::NotFound),
+        answer => answer,
+    }
+}

@@ -1,0 +1,133 @@
+//! What the poller hands in: what was read since the previous snapshot, by whom, and how it went.
+//!
+//! Values only. Every part may be missing: a request that failed is no observation, and what was
+//! not observed stays as it is known.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::inventory::Inventory;
+use crate::model::{
+    BackupHealth, BackupProgress, ListedBackup, Name, PartitionId, Policy, RestoreProgress,
+};
+use crate::protection::Read;
+use crate::protection::applied::Settings;
+
+/// What was observed since the previous snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Observations {
+    /// What the cluster lists.
+    pub inventory: Option<Read<Inventory>>,
+    /// All policies of the cluster.
+    pub policies: Option<Read<Vec<Policy>>>,
+    /// What is set in an application, each with its name.
+    pub settings: Vec<(Name, Read<Settings>)>,
+    /// What was read of single partitions.
+    pub partitions: Vec<(PartitionId, Read<Reading>)>,
+    /// The newest backup of each partition of an application.
+    pub newest: Vec<(Name, Read<Vec<ListedBackup>>)>,
+    /// All backups of the partitions of an application.
+    pub histories: Vec<(Name, Read<Vec<ListedBackup>>)>,
+    /// Collectors that have ended a run.
+    pub runs: Vec<Run>,
+    /// The cluster as the cycle found it; only at the end of a cycle.
+    pub cluster: Option<ClusterReading>,
+}
+
+/// What the cluster said of one partition.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// The record of its last requested backup, or that it has none.
+    Progress(Option<BackupProgress>),
+    /// What its health says of its backups.
+    Health(BackupHealth),
+    /// The record of its last restore, or that it has none.
+    Restore(Option<RestoreProgress>),
+    /// There is no such partition.
+    NotFound,
+}
+
+/// The end of a cycle.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterReading {
+    /// Whether a gateway was reached and let the exporter in on a native route.
+    pub up: bool,
+    /// Whether the backup restore service answered; `None` when the gateway was not reached.
+    pub service_up: Option<bool>,
+    /// Runtime version, when it could be read.
+    pub version: Option<String>,
+    /// Clock of the gateway minus own clock, from the last answer.
+    pub clock_skew: Option<TimeDelta>,
+}
+
+/// A run of a collector.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Run {
+    /// Of which one.
+    pub collector: Collector,
+    /// Whether every request of it succeeded.
+    pub success: bool,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// A group of requests that succeed or fail together in the eyes of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Collector {
+    /// Applications, services, partitions, names.
+    Inventory,
+    /// What is set in each application.
+    Configuration,
+    /// All policies.
+    Policies,
+    /// The last requested backup of every partition.
+    Progress,
+    /// The last restore of every partition.
+    Restore,
+    /// The last periodic attempt of every partition.
+    Health,
+    /// The newest backup of every partition in the store.
+    Backups,
+    /// All backups in the store.
+    History,
+}
+
+impl Collector {
+    /// Every collector.
+    pub const ALL: [Self; 8] = [
+        Self::Inventory,
+        Self::Configuration,
+        Self::Policies,
+        Self::Progress,
+        Self::Restore,
+        Self::Health,
+        Self::Backups,
+        Self::History,
+    ];
+
+    /// The label value.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inventory => "inventory",
+            Self::Configuration => "configuration",
+            Self::Policies => "policies",
+            Self::Progress => "progress",
+            Self::Restore => "restore",
+            Self::Health => "health",
+            Self::Backups => "backups",
+            Self::History => "history",
+        }
+    }
+}
+
+/// The last run of a collector, and the last one that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CollectorStatus {
+    /// Whether every request of the last run succeeded.
+    pub success: bool,
+    /// When a run last succeeded.
+    pub succeeded_at: Option<DateTime<Utc>>,
+    /// How long the last run took.
+    pub duration: Duration,
+}

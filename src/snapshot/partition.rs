@@ -1,0 +1,236 @@
+//! What is known of one partition, and how each kind of reading moves it on.
+//!
+//! Pure. What a reading seldom changes is shared with the snapshots before: several of them are
+//! alive at a time, and a cluster may have 100,000 partitions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::{MAX_FAILURE_CODES, Outcome, Policies, RecoveryPoint, Seen};
+use crate::model::{
+    BackupHealth, BackupProgress, FailureCode, ListedBackup, Partition, PeriodicAttempt,
+    RestoreProgress,
+};
+use crate::protection::applied::Applied;
+use crate::protection::history::History;
+use crate::protection::{Facts, Read};
+
+/// What is known of one partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionSnapshot {
+    /// What it is called.
+    pub partition: Partition,
+    /// When it first became known to this exporter.
+    pub known_since: DateTime<Utc>,
+    /// When the inventory last listed it.
+    pub inventoried_at: Option<DateTime<Utc>>,
+    /// The record of the last requested backup, as it was last read; `None` inside when no backup
+    /// was ever requested.
+    pub progress: Option<Read<Option<Arc<BackupProgress>>>>,
+    /// What was seen of its records so far; `None` before the first reading.
+    pub seen: Option<Arc<Seen>>,
+    /// Newest proof of a good backup. Sticky: no request, failure or restart takes it away.
+    pub last_success: Option<Arc<RecoveryPoint>>,
+    /// The newest recovery point of which the log sequence number is known.
+    pub numbered: Option<Arc<RecoveryPoint>>,
+    /// Log records newly covered by successful backups, within one data-loss epoch each.
+    pub lsn_advance: u64,
+    /// What was last seen to apply to it; `None` before the first reading. Remembered over
+    /// restarts, so that a change meanwhile is noticed.
+    pub applied: Option<Arc<Applied>>,
+    /// When that was read.
+    pub applied_at: Option<DateTime<Utc>>,
+    /// When a policy was first seen to apply, without a gap since.
+    pub protected_since: Option<DateTime<Utc>>,
+    /// When protection was last seen to begin, to be resumed, or to change its policy.
+    pub changed_at: Option<DateTime<Utc>>,
+    /// The last periodic attempt, as it was last read.
+    pub health: Option<Read<Option<PeriodicAttempt>>>,
+    /// When the newest backups of its application were last listed.
+    pub listed_at: Option<DateTime<Utc>>,
+    /// The record of the last restore, as it was last read.
+    pub restore: Option<Read<Option<RestoreProgress>>>,
+    /// What the store holds for it, as it was last listed.
+    pub history: Option<Arc<Read<History>>>,
+}
+
+impl PartitionSnapshot {
+    /// A partition of which nothing but its name is known, since `now`.
+    pub fn new(partition: Partition, now: DateTime<Utc>) -> Self {
+        Self {
+            partition,
+            known_since: now,
+            inventoried_at: None,
+            progress: None,
+            seen: None,
+            last_success: None,
+            numbered: None,
+            lsn_advance: 0,
+            applied: None,
+            applied_at: None,
+            protected_since: None,
+            changed_at: None,
+            health: None,
+            listed_at: None,
+            restore: None,
+            history: None,
+        }
+    }
+
+    /// The record of the last requested backup, however old its reading.
+    pub fn record(&self) -> Option<&BackupProgress> {
+        self.progress.as_ref()?.value.as_deref()
+    }
+
+    /// When its progress was last read successfully.
+    pub fn read_at(&self) -> Option<DateTime<Utc>> {
+        self.progress.as_ref().map(|read| read.at)
+    }
+
+    /// Whether a policy was last seen to apply to it.
+    pub fn has_policy(&self) -> bool {
+        let applied = self.applied.as_deref();
+        applied.is_some_and(|applied| applied.policy.is_some())
+    }
+
+    /// Log sequence number of the last success, where it is known that the newest recovery point
+    /// with a number is that success: they are one, or the store was listed after it.
+    pub fn last_success_lsn(&self) -> Option<u64> {
+        let (success, numbered) = (self.last_success.as_ref()?, self.numbered.as_ref()?);
+        let is_listed = self.listed_at >= Some(success.at);
+        numbered
+            .lsn
+            .filter(|_| numbered.at == success.at || is_listed)
+    }
+
+    /// What the verdict on it rests on.
+    pub fn facts<'a>(&'a self, policies: Option<&'a Read<Policies>>) -> Facts<'a> {
+        let applied = self.applied.as_deref();
+        let policy = applied.and_then(|applied| applied.policy.as_ref());
+        let schedule = policy
+            .and_then(|(name, _)| policies?.value.get(name))
+            .and_then(|policy| policy.schedule.as_ref());
+        let seen = self.seen.as_deref();
+        let progress = self.progress.as_ref().map(|read| Read {
+            value: read.value.as_deref(),
+            at: read.at,
+        });
+        Facts {
+            applied: applied
+                .zip(self.applied_at)
+                .map(|(value, at)| Read { value, at }),
+            schedule: policies.map(|policies| Read {
+                value: schedule,
+                at: policies.at,
+            }),
+            progress,
+            record_since: seen.and_then(Seen::since),
+            record_is_baseline: seen.is_some_and(|seen| seen.is_baseline),
+            health: self.health,
+            listed_at: self.listed_at,
+            last_success: self.last_success.as_ref().map(|point| point.at),
+            expected_since: match policy {
+                Some(_) => self.protected_since,
+                None => Some(self.known_since),
+            },
+            changed_at: self.changed_at,
+        }
+    }
+
+    /// Takes the record of the last request in. Returns how a backup ended, if this reading is
+    /// the first to show it.
+    pub(super) fn read_progress(
+        &mut self,
+        progress: Option<BackupProgress>,
+        at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Option<Outcome> {
+        let completion = Seen::observe(&mut self.seen, progress.as_ref(), at);
+        if let Some(point) = progress
+            .as_ref()
+            .and_then(|p| RecoveryPoint::of_record(p, now))
+        {
+            self.succeed(point);
+        }
+        let value = match self.progress.take().map(|read| read.value) {
+            Some(known) if known.as_deref() == progress.as_ref() => known,
+            _ => progress.map(Arc::new),
+        };
+        self.progress = Some(Read { value, at });
+        completion
+    }
+
+    /// Takes what the health store says in.
+    pub(super) fn read_health(
+        &mut self,
+        health: BackupHealth,
+        at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) {
+        let attempt = health.attempt;
+        if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, now)) {
+            self.succeed(point);
+        }
+        self.health = Some(Read { value: attempt, at });
+    }
+
+    /// Takes in that the store was listed, and the newest backup in it, if there is one.
+    pub(super) fn read_list(
+        &mut self,
+        newest: Option<&ListedBackup>,
+        at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) {
+        if let Some(point) = newest.and_then(|newest| RecoveryPoint::of_listed(newest, now)) {
+            self.succeed(point);
+        }
+        self.listed_at = Some(at);
+    }
+
+    /// Takes what applies to it in. The first reading is the baseline; later ones show when
+    /// protection begins, ends, is resumed or changes its policy.
+    pub(super) fn read_applied(&mut self, applied: Arc<Applied>, at: DateTime<Utc>) {
+        if let Some(before) = self.applied.as_deref() {
+            let resumed = before.suspended.is_some() && applied.suspended.is_none();
+            let renamed = before.policy_name() != applied.policy_name();
+            if applied.policy.is_some() && (resumed || renamed) {
+                self.changed_at = Some(at);
+            }
+        }
+        self.protected_since = match applied.policy {
+            Some(_) => self.protected_since.or(Some(at)),
+            None => None,
+        };
+        self.applied = Some(applied);
+        self.applied_at = Some(at);
+    }
+
+    /// Replaces a failure code that would be one label value too many by `other`. The identity of
+    /// the record keeps the real one, so that different failures stay different.
+    pub(super) fn bound_code(&mut self, codes: &mut BTreeSet<FailureCode>) {
+        let record = self.progress.as_mut().and_then(|read| read.value.as_mut());
+        let Some(record) = record else { return };
+        let Some(failure) = &record.failure else {
+            return;
+        };
+        if codes.contains(&failure.code) || failure.code == FailureCode::other() {
+            return;
+        }
+        if codes.len() < MAX_FAILURE_CODES {
+            codes.insert(failure.code.clone());
+        } else if let Some(failure) = &mut Arc::make_mut(record).failure {
+            failure.code = FailureCode::other();
+        }
+    }
+
+    /// Takes a success in, from whatever source.
+    fn succeed(&mut self, point: RecoveryPoint) {
+        if point.lsn.is_some() {
+            self.lsn_advance += point.advance_over(self.numbered.as_deref());
+            RecoveryPoint::keep_newest(&mut self.numbered, point.clone());
+        }
+        RecoveryPoint::keep_newest(&mut self.last_success, point);
+    }
+}

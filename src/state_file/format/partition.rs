@@ -1,0 +1,200 @@
+//! One partition in the state file, and its way to and from a snapshot.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::model::{BackupState, FailureCode, Level, Partition, PartitionId, PartitionKind};
+use crate::protection::applied::Applied;
+use crate::snapshot::{PartitionSnapshot, RecordIdentity, RecoveryPoint, Seen};
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct PartitionEntry<'a> {
+    id: Uuid,
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    application: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    service: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    seen: Option<SeenEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    last_success: Option<SuccessEntry>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    numbered: Option<SuccessEntry>,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    lsn_advance: u64,
+    known_since: DateTime<Utc>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    applied: Option<AppliedEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    protected_since: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    changed_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AppliedEntry<'a> {
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    policy: Option<(Cow<'a, str>, Cow<'a, str>)>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    suspended: Option<Cow<'a, str>>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[derive(Serialize, Deserialize)]
+struct SeenEntry<'a> {
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    record: Option<RecordEntry<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    newest_success: Option<(DateTime<Utc>, Option<Uuid>)>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    is_baseline: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RecordEntry<'a> {
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    since: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    backup_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    timestamp: Option<DateTime<Utc>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    code: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SuccessEntry {
+    at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    backup_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    lsn: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    data_loss_version: Option<u64>,
+}
+
+impl<'a> PartitionEntry<'a> {
+    pub(super) fn of(known: &'a PartitionSnapshot) -> Self {
+        Self {
+            id: known.partition.id.0,
+            application: known.partition.application.as_deref().map(Cow::from),
+            service: known.partition.service.as_deref().map(Cow::from),
+            kind: known.partition.kind.map(|kind| kind.as_str().into()),
+            seen: known.seen.as_deref().map(SeenEntry::of),
+            last_success: known.last_success.as_deref().map(SuccessEntry::of),
+            numbered: known.numbered.as_deref().map(SuccessEntry::of),
+            lsn_advance: known.lsn_advance,
+            known_since: known.known_since,
+            applied: known.applied.as_deref().map(AppliedEntry::of),
+            protected_since: known.protected_since,
+            changed_at: known.changed_at,
+        }
+    }
+
+    pub(super) fn restore(self) -> PartitionSnapshot {
+        let partition = Partition {
+            id: PartitionId(self.id),
+            application: self.application.map(Into::into),
+            service: self.service.map(Into::into),
+            kind: self.kind.map(|word| PartitionKind::from_word(&word)),
+            data_loss: None,
+        };
+        PartitionSnapshot {
+            seen: self.seen.map(|entry| Arc::new(entry.restore())),
+            last_success: self.last_success.map(|entry| Arc::new(entry.restore())),
+            numbered: self.numbered.map(|entry| Arc::new(entry.restore())),
+            lsn_advance: self.lsn_advance,
+            applied: self.applied.map(|entry| Arc::new(entry.restore())),
+            protected_since: self.protected_since,
+            changed_at: self.changed_at,
+            ..PartitionSnapshot::new(partition, self.known_since)
+        }
+    }
+}
+
+impl<'a> SeenEntry<'a> {
+    fn of(seen: &'a Seen) -> Self {
+        let record = seen.record.as_ref().map(|(identity, since)| RecordEntry {
+            state: identity.state.as_str().into(),
+            since: *since,
+            backup_id: identity.backup_id,
+            timestamp: identity.timestamp,
+            code: identity.code.as_ref().map(|code| code.as_str().into()),
+        });
+        Self {
+            record,
+            newest_success: seen.newest_success,
+            is_baseline: seen.is_baseline,
+        }
+    }
+
+    fn restore(self) -> Seen {
+        let record = self.record.map(|entry| {
+            let identity = RecordIdentity {
+                state: BackupState::from_word(&entry.state),
+                backup_id: entry.backup_id,
+                timestamp: entry.timestamp,
+                code: entry.code.map(|code| FailureCode::from_text(&code)),
+            };
+            (identity, entry.since)
+        });
+        Seen {
+            record,
+            newest_success: self.newest_success,
+            is_baseline: self.is_baseline,
+        }
+    }
+}
+
+impl SuccessEntry {
+    fn of(point: &RecoveryPoint) -> Self {
+        Self {
+            at: point.at,
+            backup_id: point.backup_id,
+            lsn: point.lsn,
+            data_loss_version: point.data_loss_version,
+        }
+    }
+
+    fn restore(self) -> RecoveryPoint {
+        RecoveryPoint {
+            at: self.at,
+            backup_id: self.backup_id,
+            lsn: self.lsn,
+            data_loss_version: self.data_loss_version,
+        }
+    }
+}
+
+impl<'a> AppliedEntry<'a> {
+    fn of(applied: &'a Applied) -> Self {
+        let policy = applied.policy.as_ref();
+        Self {
+            policy: policy.map(|(name, level)| ((&**name).into(), level.as_str().into())),
+            suspended: applied.suspended.map(|level| level.as_str().into()),
+        }
+    }
+
+    /// A level of a later version counts as the nearest one: it is only shown.
+    fn restore(self) -> Applied {
+        let level = |word: &str| Level::from_word(word).unwrap_or(Level::Partition);
+        Applied {
+            policy: self.policy.map(|(name, word)| (name.into(), level(&word))),
+            suspended: self.suspended.map(|word| level(&word)),
+        }
+    }
+}
