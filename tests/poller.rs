@@ -13,6 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::config::{Config, Poll, States};
 use servicefabric_backup_exporter::exposition::negotiation::Format;
@@ -21,6 +22,7 @@ use servicefabric_backup_exporter::gateway::{self, Gateway};
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::model::{BackupProgress, BackupState, PartitionId};
 use servicefabric_backup_exporter::poller::Poller;
+use servicefabric_backup_exporter::protection::Rules;
 use servicefabric_backup_exporter::simulator::{
     EpochSpelling, Estate, Fault, Filter, Latency, Never, Operation, Options, Outcome,
     PartitionEpoch, Scheme, Sentinel, ServiceKind, Simulator, Switches, TokenEnd,
@@ -65,6 +67,15 @@ impl Default for Setup {
         }
     }
 }
+
+const RULES: Rules = Rules {
+    staleness: TimeDelta::minutes(5),
+    list_staleness: TimeDelta::minutes(30),
+    overdue_allowance: TimeDelta::minutes(15),
+    stuck_after: TimeDelta::minutes(15),
+    expected_interval: None,
+    reads_configuration: true,
+};
 
 impl Setup {
     fn cluster(cluster: &'static str) -> Self {
@@ -137,7 +148,7 @@ impl Watch {
         let now = clock::now();
         let view = ClusterView {
             snapshot: self.snapshot(),
-            staleness: chrono::TimeDelta::minutes(5),
+            rules: RULES,
             states: States::All,
         };
         let process = Arc::new(Process {
@@ -149,7 +160,7 @@ impl Watch {
             shard: Shard::default(),
             resources: metrics_process::collector::collect(),
         });
-        let kept = [Arc::new(KeptPieces::encode(view, now))];
+        let kept = [Arc::new(KeptPieces::encode(view, now, None))];
         let page = Exposed::assemble(&kept, &process, Format::Text, now).plain();
         Page::parse(std::str::from_utf8(&page).unwrap())
     }
@@ -235,7 +246,7 @@ async fn a_cycle_learns_everything_that_the_cluster_holds() {
         });
         assert_eq!(known.partition.service, Some(service));
         assert_eq!(known.partition.application, Some(application));
-        let told = known.progress.as_ref();
+        let told = known.record();
         let state = told.map(|progress| progress.state.as_str());
         assert_eq!(state, record["BackupState"].as_str(), "{record}");
         let success = told.filter(|progress| progress.state == BackupState::Success);
@@ -263,7 +274,7 @@ async fn never_more_requests_are_in_flight_than_allowed() {
     let mut setup = Setup::default();
     setup.poll.concurrency = 8;
     let snapshot = setup.watch(&simulator).cycle().await;
-    let read = snapshot.partitions.values().filter(|p| p.read_at.is_some());
+    let read = snapshot.partitions.values().filter(|p| p.read_at().is_some());
     assert_eq!(read.count(), 2_000);
     assert_eq!(simulator.peak_in_flight(), 8);
 }
@@ -285,7 +296,7 @@ async fn a_partition_that_fails_keeps_what_is_known_of_it_and_stops_no_other() {
             assert_eq!(then, now);
         } else {
             assert_eq!(last_success(&after, id), Some(200));
-            assert!(now.read_at > then.read_at);
+            assert!(now.read_at() > then.read_at());
         }
     }
     assert!(!succeeded(&after, Collector::Progress));
@@ -417,7 +428,7 @@ async fn a_partition_that_vanishes_after_it_was_listed_is_no_failure() {
     }
     let snapshot = watch.snapshot();
     let lost = partition(&snapshot, victim);
-    assert_eq!((&lost.progress, lost.read_at), (&None, None));
+    assert_eq!((lost.record(), lost.read_at()), (None, None));
     assert_eq!(last_success(&snapshot, victim), Some(100));
     assert!(succeeded(&snapshot, Collector::Progress));
     assert_eq!(watch.errors(), BTreeMap::new());
@@ -669,7 +680,7 @@ async fn told_with(switches: Switches) -> BTreeMap<PartitionId, Option<BackupPro
     assert_eq!(watch.errors(), BTreeMap::new());
     let partitions = snapshot.partitions.iter();
     partitions
-        .map(|(id, known)| (*id, known.progress.clone()))
+        .map(|(id, known)| (*id, known.record().cloned()))
         .collect()
 }
 
@@ -789,7 +800,7 @@ async fn a_success_stays_when_a_new_request_takes_its_record_away() {
         let states: BTreeSet<_> = snapshot
             .partitions
             .values()
-            .filter_map(|known| Some(known.progress.as_ref()?.state.as_str()))
+            .filter_map(|known| Some(known.record()?.state.as_str()))
             .collect();
         assert_eq!(states.len(), 1);
         assert!(!states.contains("Success"), "{outcome:?}");
