@@ -183,7 +183,10 @@ impl Schedule {
             Weekday::Sun,
         ];
         match self {
-            Self::Every(interval) => later(from, *interval).max(from + jitter.abs()) + jitter,
+            Self::Every(interval) => {
+                let next = later(from, *interval).max(from + jitter.abs());
+                next.checked_add_signed(jitter).unwrap_or(next)
+            }
             Self::Daily(times) => next_instant(from, &WEEK, times),
             Self::Weekly(days, times) => next_instant(from, days, times),
         }

@@ -160,7 +160,12 @@ impl Estate {
                 self.applications.get(name).into_iter().flatten().collect()
             }
             Entity::Service(name) => vec![name],
-            Entity::Partition(id) => return vec![*id],
+            Entity::Partition(id) => {
+                let service = self.service_of(*id);
+                let kind = service.and_then(|it| self.kind_of(&it));
+                let persisted = kind == Some(ServiceKind::Persisted);
+                return persisted.then_some(*id).into_iter().collect();
+            }
         };
         services
             .into_iter()
