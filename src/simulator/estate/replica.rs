@@ -402,3 +402,6 @@ fn draw(rng: &mut fastrand::Rng, range: &RangeInclusive<Duration>) -> Duration {
     let span = range.end().saturating_sub(*range.start());
     *range.start() + span.mul_f64(rng.f64())
 }
+
+#[cfg(test)]
+mod tests;
