@@ -77,15 +77,12 @@ pub struct Switches {
     pub brs_accepts_tilde: bool,
     /// The most items of one page of a list; `None` puts everything on one page.
     pub page_size: Option<usize>,
-    /// Print secrets of policies that begin with [`CANARY`] in place of `****`: nobody who reads
-    /// policies may let one out.
-    pub print_secrets: bool,
-    /// An application without a policy of its own answers 404 even where some of its services
-    /// are protected, as 6.4 may do.
-    pub unconfigured_application_is_404: bool,
-    /// Applications are told apart by the beginning of their names only: the answer for `App1`
-    /// also shows what was configured in `App10`.
-    pub prefix_clash: bool,
+    /// How policies print their secrets.
+    pub secrets: Secrets,
+    /// What an application without a policy of its own answers.
+    pub unconfigured_application: UnconfiguredApplication,
+    /// How applications are told apart in the list of what applies to them.
+    pub prefixes: Prefixes,
 }
 
 /// How every secret begins that a policy prints.
@@ -99,6 +96,37 @@ pub enum EpochSpelling {
     Version,
     /// `DataLossNumber`, `ConfigurationNumber`: 6.2, 6.3, and the documentation.
     Number,
+}
+
+/// Connection strings and passwords in a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Secrets {
+    /// `****`.
+    #[default]
+    Stars,
+    /// Something that begins with [`CANARY`]: whoever reads policies must not let it out.
+    Canaries,
+}
+
+/// `GetBackupConfigurationInfo` of an application that has no policy of its own while services
+/// of it have one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnconfiguredApplication {
+    /// The list of those services.
+    #[default]
+    Overrides,
+    /// 404, as 6.4 may answer.
+    NotFound,
+}
+
+/// How the names of applications are compared when what applies below them is listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefixes {
+    /// As a whole.
+    #[default]
+    Apart,
+    /// By how they begin: the answer for `App1` also shows what was configured in `App10`.
+    Clash,
 }
 
 /// `ContinuationToken` of the last page.

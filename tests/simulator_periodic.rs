@@ -10,8 +10,9 @@ use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::simulator::{
-    CANARY, Entity, Estate, Fault, Filter, Operation, Options, Policy, RestoreOutcome, RestorePlan,
-    Retention, Schedule, Scheme, ServiceKind, Simulator, Storage, Switches,
+    CANARY, Entity, Estate, Fault, Filter, Operation, Options, Policy, Prefixes, RestoreOutcome,
+    RestorePlan, Retention, Schedule, Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
+    UnconfiguredApplication,
 };
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -386,8 +387,8 @@ async fn switches_imitate_the_two_bugs_of_application_lists() {
     let gateway = Gateway::start().await;
     assert_eq!(gateway.items(&path("App10")).await.len(), 1);
     let gateway = Gateway::with(Switches {
-        unconfigured_application_is_404: true,
-        prefix_clash: true,
+        unconfigured_application: UnconfiguredApplication::NotFound,
+        prefixes: Prefixes::Clash,
         ..Switches::default()
     })
     .await;
@@ -427,7 +428,7 @@ async fn policies_have_the_shapes_of_their_samples_and_keep_their_secrets() {
     assert_error(&unknown, 404, "error.404.policy-does-not-exist.json");
 
     let loud = Switches {
-        print_secrets: true,
+        secrets: Secrets::Canaries,
         ..Switches::default()
     };
     let loud = Gateway::with(loud).await;

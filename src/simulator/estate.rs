@@ -1,6 +1,6 @@
 //! The simulated world: applications, services, partitions, their backup records, and time.
 //!
-//! Responsible for what exists; `on_demand` moves the records along, `replica` the periodic
+//! Responsible for what exists; `on_demand` moves the records along, `periodic` the periodic
 //! backups. It may not read a clock or do I/O: `now` is an argument, and all chance comes from
 //! the seed, so the same calls give the same world. A lookup by partition id costs the same in a
 //! world of any size.
@@ -16,11 +16,12 @@ use uuid::Uuid;
 use super::Switches;
 use super::record::{Epoch, Progress, Record};
 use on_demand::Job;
+use periodic::Periodic;
 use policy::InForce;
-use replica::Periodic;
 
 mod health;
 mod on_demand;
+mod periodic;
 mod policy;
 mod protection;
 mod replica;

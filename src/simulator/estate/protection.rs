@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::replica::{Periodic, Step};
+use super::periodic::{Periodic, Step};
 use super::{Estate, InForce, Refusal, ServiceKind, later};
 
 /// Something that can be protected.

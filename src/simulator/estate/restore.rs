@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::replica::Step;
+use super::periodic::Step;
 use super::{Entity, Estate, Refusal, later};
 use crate::simulator::record::Epoch;
 

@@ -120,16 +120,16 @@ impl Estate {
             partition: id,
         };
         let place = policy.policy.storage.place();
-        let folders = self.periodic.stores.entry(place).or_default();
-        let shelf = folders.entry(folder).or_insert_with(|| Shelf {
+        let store = self.periodic.stores.entry(place).or_default();
+        let kept = store.entry(folder).or_insert_with(|| Shelf {
             keys: partition.keys.clone(),
             backups: VecDeque::new(),
         });
         let now = backup.taken;
-        shelf.add(backup);
+        kept.add(backup);
         if let Some(retention) = policy.policy.retention {
-            let gone = shelf.expired(retention, now);
-            shelf.backups.drain(..gone);
+            let gone = kept.expired(retention, now);
+            kept.backups.drain(..gone);
         }
     }
 

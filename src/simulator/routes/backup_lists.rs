@@ -94,7 +94,9 @@ fn moment(text: &str) -> Option<DateTime<Utc>> {
 
 fn item(listed: &Listed, terms: &Terms<'_>) -> Value {
     let (folder, backup) = (&listed.folder, &listed.backup);
-    let lsn = backup.lsn.map_or("-1".to_owned(), |lsn| lsn.to_string());
+    let lsn = backup
+        .lsn
+        .map_or_else(|| "-1".to_owned(), |lsn| lsn.to_string());
     let epoch = match backup.lsn {
         Some(_) => backup.epoch.to_json(terms.switches.epoch_spelling),
         None => json!({"DataLossVersion": "-1", "ConfigurationVersion": "-1"}),

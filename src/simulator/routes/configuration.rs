@@ -12,6 +12,7 @@ use super::{Terms, brs_invalid_argument, refusal};
 use crate::simulator::answer::Answer;
 use crate::simulator::estate::{Entity, Estate, Refusal};
 use crate::simulator::request::{Operation, Request};
+use crate::simulator::{Prefixes, UnconfiguredApplication};
 
 pub(super) fn read(
     estate: &Estate,
@@ -67,7 +68,7 @@ const NO_POLICY_NAMED: &str = concat!(
 fn list(estate: &Estate, request: &Request, entity: &Entity, terms: &Terms<'_>) -> Answer {
     let own = item(estate, entity);
     let hidden = own.is_none()
-        && terms.switches.unconfigured_application_is_404
+        && terms.switches.unconfigured_application == UnconfiguredApplication::NotFound
         && matches!(entity, Entity::Application(_));
     let configured = estate.periodic.configured().into_iter();
     let below = configured.filter(|it| *it != entity && is_listed(estate, it, entity, terms));
@@ -96,7 +97,9 @@ fn is_listed(estate: &Estate, it: &Entity, of: &Entity, terms: &Terms<'_>) -> bo
         Entity::Partition(id) => estate.service_of(*id).map(|it| it.to_string()),
     };
     match (of, service) {
-        (Entity::Application(name), Some(service)) if terms.switches.prefix_clash => {
+        (Entity::Application(name), Some(service))
+            if terms.switches.prefixes == Prefixes::Clash =>
+        {
             service.starts_with(&**name)
         }
         _ => estate.is_within(it, of),

@@ -13,7 +13,7 @@ use super::page::{Page, Query};
 use super::{Terms, brs_error, brs_invalid_argument, refusal};
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Entity, Estate, Policy, Refusal, Schedule, Storage};
-use crate::simulator::{CANARY, Switches};
+use crate::simulator::{CANARY, Secrets, Switches};
 
 pub(super) fn list(estate: &Estate, query: &Query, terms: &Terms<'_>) -> Answer {
     let Some(page) = page("BackupPolicies", query, terms) else {
@@ -137,12 +137,9 @@ fn schedule(schedule: &Schedule) -> Value {
 }
 
 fn storage(storage: &Storage, switches: &Switches) -> Value {
-    let secret = |what: &str| {
-        if switches.print_secrets {
-            format!("{CANARY}-{what}")
-        } else {
-            "****".to_owned()
-        }
+    let secret = |what: &str| match switches.secrets {
+        Secrets::Stars => "****".to_owned(),
+        Secrets::Canaries => format!("{CANARY}-{what}"),
     };
     match storage {
         Storage::AzureBlob {
@@ -207,16 +204,12 @@ fn weekday(day: chrono::Weekday) -> &'static str {
 /// A duration as .NET's `XmlConvert` writes it: whole days leave the hours, so 24 h is `P1D`.
 fn iso(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    let parts = [
-        (seconds / 3600 % 24, "H"),
-        (seconds / 60 % 60, "M"),
-        (seconds % 60, "S"),
-    ];
-    let time: String = parts
-        .iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, unit)| format!("{number}{unit}"))
-        .collect();
+    let part = |number: u64, unit: &str| match number {
+        0 => String::new(),
+        number => format!("{number}{unit}"),
+    };
+    let time =
+        part(seconds / 3600 % 24, "H") + &part(seconds / 60 % 60, "M") + &part(seconds % 60, "S");
     match (seconds / 86_400, time.is_empty()) {
         (0, true) => "PT0S".to_owned(),
         (0, false) => format!("PT{time}"),
