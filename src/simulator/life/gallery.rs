@@ -11,7 +11,7 @@ use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
 use uuid::Uuid;
 
 use crate::simulator::estate::{
-    Entity, Estate, Policy, Retention, Schedule, Scheme, ServiceKind, Storage, Tempo,
+    Entity, Estate, Policy, RestorePlan, Retention, Schedule, Scheme, ServiceKind, Storage, Tempo,
 };
 use crate::simulator::faults::{Fault, Filter};
 
@@ -27,6 +27,9 @@ use crate::simulator::faults::{Fault, Filter};
 /// | `JustEnabled` | Pending | protected at the start, its first backup is 15 days away |
 /// | `OnHold` | Suspended | suspended at the service |
 /// | `Forgotten` | Unprotected | no policy applies |
+///
+/// One partition of `BackedUp` is being restored when the demo starts, and one of
+/// `StoppedSilently` lists a young backup that nobody can restore (-1), which proves nothing.
 const GALLERY: &str = "fabric:/Gallery";
 
 /// The application whose configuration cannot be read: Unknown. It is protected all the same.
@@ -67,7 +70,6 @@ impl Gallery {
         self.add_policies(estate, now - TimeDelta::days(8));
         protect_the_rest(estate, stretched(600, self.pace), now);
         self.hang(estate, now);
-        estate.tick(now);
     }
 
     /// Does what is due at `now`.
@@ -139,7 +141,7 @@ impl Gallery {
         let hour_ago = now - stretched(3600, self.pace);
         let soon = now + stretched(5, self.pace);
         let history = now - stretched(900, self.pace);
-        show(estate, "BackedUp", Some(BRISK), history);
+        let backed_up = show(estate, "BackedUp", Some(BRISK), history);
         show(estate, "StorageFlaky", Some(FLAKY), history);
         show(
             estate,
@@ -154,7 +156,7 @@ impl Gallery {
             Some(BRISK),
             hour_ago - (now - history),
         );
-        estate.stop_silently(stopped, hour_ago);
+        estate.stop_silently(stopped.iter().copied(), hour_ago);
         let never = show(estate, "NeverStarted", Some(BRISK), now);
         estate.stop_silently(never, soon);
         show(estate, "JustEnabled", Some(FAR), now);
@@ -165,6 +167,13 @@ impl Gallery {
         let ledger = format!("{OPAQUE}/Ledger");
         add(estate, OPAQUE, &ledger, born);
         attempt(estate.enable(&Entity::application(OPAQUE), BRISK, history));
+        estate.tick(now);
+        for id in stopped.into_iter().take(1) {
+            estate.list_unrestorable(id, now - stretched(60, self.pace));
+        }
+        for id in backed_up.into_iter().take(1) {
+            attempt(estate.request_restore(id, None, RestorePlan::default(), now));
+        }
     }
 }
 
@@ -267,7 +276,9 @@ mod tests {
 
     /// The newest success there is, by the event or by the list.
     fn age(estate: &Estate, id: Uuid, now: DateTime<Utc>) -> Option<TimeDelta> {
-        Some(now - estate.backups(id, now).last()?.taken)
+        let backups = estate.backups(id, now);
+        let mut newest_first = backups.iter().rev();
+        Some(now - newest_first.find(|it| it.lsn.is_some())?.taken)
     }
 
     #[test]
@@ -329,6 +340,22 @@ mod tests {
                 assert!(estate.backups(id, now).is_empty(), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_partition_is_restored_and_an_unrestorable_backup_is_listed() {
+        let (mut estate, _) = opened();
+        let ids = on_show(&estate, "BackedUp");
+        let restored = |estate: &Estate| {
+            let restores = ids.iter().filter_map(|id| estate.restore_of(*id));
+            restores.filter(|it| it.ended.is_some()).count()
+        };
+        assert_eq!(restored(&estate), 0);
+        estate.tick(start() + TimeDelta::seconds(60));
+        assert_eq!(restored(&estate), 1);
+        let stopped = on_show(&estate, "StoppedSilently").into_iter();
+        let newest = stopped.filter_map(|id| estate.backups(id, start()).pop());
+        assert_eq!(newest.filter(|it| it.lsn.is_none()).count(), 1);
     }
 
     #[test]

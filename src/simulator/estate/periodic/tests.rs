@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::*;
-use crate::simulator::estate::{Policy, RestorePlan, Retention, Schedule, Storage};
+use crate::simulator::estate::{Policy, Refusal, RestorePlan, Retention, Schedule, Storage};
 use crate::simulator::{Outcome, Plan, Scheme, ServiceKind, Shape};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -287,6 +287,24 @@ fn backups_outlive_their_partition_and_are_out_of_sight_in_another_storage() {
 }
 
 #[test]
+fn newcomers_are_protected_like_their_application_when_they_have_state() {
+    let (mut estate, _) = protected();
+    let born = start() + 5 * MINUTE;
+    let mut add = |name, kind| {
+        let service = format!("fabric:/App/{name}");
+        estate.add_service("fabric:/App", &service, kind, Scheme::Singleton, born)[0]
+    };
+    let persisted = add("Carts", ServiceKind::Persisted);
+    let volatile = add("Cache", ServiceKind::Volatile);
+    estate.tick(born + MINUTE);
+    assert_about(estate.next_backup(persisted).unwrap(), born + HOUR);
+    assert_eq!(estate.next_backup(volatile), None);
+    let cache = Entity::Partition(volatile);
+    let refused = estate.enable(&cache, "Hourly", born);
+    assert_eq!(refused, Err(Refusal::Stateless));
+}
+
+#[test]
 fn the_nearest_level_decides_on_the_policy_and_any_level_suspends() {
     let (mut estate, id) = protected();
     let partition = Entity::Partition(id);
@@ -306,7 +324,7 @@ fn the_nearest_level_decides_on_the_policy_and_any_level_suspends() {
     assert_eq!(estate.protection(&partition), None);
     assert_eq!(
         estate.enable(&partition, "Hourly", start()),
-        Err(super::super::Refusal::NoSuchPolicy)
+        Err(Refusal::NoSuchPolicy)
     );
 }
 
@@ -345,7 +363,7 @@ fn a_restore_makes_a_new_epoch_and_a_new_chain() {
         seen.push(restore.state.word());
         if restore.ended.is_none() {
             let refused = estate.request_backup(id, Plan::default(), now);
-            assert_eq!(refused, Err(super::super::Refusal::RestoreInProgress));
+            assert_eq!(refused, Err(Refusal::RestoreInProgress));
         }
     }
     seen.dedup();
