@@ -39,7 +39,7 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
     info!(
         endpoint,
         "The simulated cluster `demo` answers at {endpoint}; time runs fast in it: every state of \
-         a requested backup shows within two minutes."
+         a requested backup, and all that becomes of periodic ones, shows within two minutes."
     );
     let config = Config {
         poll: Poll {

@@ -17,7 +17,10 @@ mod request;
 mod routes;
 mod server;
 
-pub use estate::{Estate, Refusal, Scheme, ServiceKind};
+pub use estate::{
+    Backup, Entity, Estate, Policy, Refusal, RestoreOutcome, RestorePlan, Retention, Schedule,
+    Scheme, ServiceKind, Storage, Tempo,
+};
 pub use faults::{Fault, Filter};
 pub use generation::Shape;
 pub use life::{Life, live};
@@ -37,6 +40,8 @@ pub struct Options {
     /// How a backup goes that is requested over HTTP; its `timeout` is replaced by the
     /// `BackupTimeout` of the request.
     pub on_demand: Plan,
+    /// How a restore goes that is requested over HTTP.
+    pub restore: RestorePlan,
 }
 
 impl Default for Options {
@@ -46,6 +51,7 @@ impl Default for Options {
             cluster_version: "10.1.2493.9590".to_owned(),
             latency: Latency::None,
             on_demand: Plan::default(),
+            restore: RestorePlan::default(),
         }
     }
 }
@@ -71,7 +77,16 @@ pub struct Switches {
     pub brs_accepts_tilde: bool,
     /// The most items of one page of a list; `None` puts everything on one page.
     pub page_size: Option<usize>,
+    /// How policies print their secrets.
+    pub secrets: Secrets,
+    /// What an application without a policy of its own answers.
+    pub unconfigured_application: UnconfiguredApplication,
+    /// How applications are told apart in the list of what applies to them.
+    pub prefixes: Prefixes,
 }
+
+/// How every secret begins that a policy prints.
+pub const CANARY: &str = "canary-secret-that-must-not-sing";
 
 /// Keys of the epoch in a backup record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,13 +98,46 @@ pub enum EpochSpelling {
     Number,
 }
 
+/// Connection strings and passwords in a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Secrets {
+    /// `****`.
+    #[default]
+    Stars,
+    /// Something that begins with [`CANARY`]: whoever reads policies must not let it out.
+    Canaries,
+}
+
+/// `GetBackupConfigurationInfo` of an application that has no policy of its own while services
+/// of it have one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnconfiguredApplication {
+    /// The list of those services.
+    #[default]
+    Overrides,
+    /// 404, as 6.4 may answer.
+    NotFound,
+}
+
+/// How the names of applications are compared when what applies below them is listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefixes {
+    /// As a whole.
+    #[default]
+    Apart,
+    /// By how they begin: the answer for `App1` also shows what was configured in `App10`.
+    Clash,
+}
+
 /// `ContinuationToken` of the last page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenEnd {
-    /// The empty string, as native routes write it.
+    /// The empty string on native routes, `null` from the backup service.
     #[default]
+    ByRoute,
+    /// The empty string everywhere.
     Empty,
-    /// `null`, as the backup service writes it.
+    /// `null` everywhere.
     Null,
     /// No such key.
     Absent,

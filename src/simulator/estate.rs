@@ -1,23 +1,43 @@
 //! The simulated world: applications, services, partitions, their backup records, and time.
 //!
-//! Responsible for what exists; `on_demand` moves the records along. It may not read a clock or
-//! do I/O: `now` is an argument, and all chance comes from the seed, so the same calls give the
-//! same world. A lookup by partition id costs the same in a world of any size.
+//! Responsible for what exists; `on_demand` moves the records along, `periodic` the periodic
+//! backups. It may not read a clock or do I/O: `now` is an argument, and all chance comes from
+//! the seed, so the same calls give the same world. A lookup by partition id costs the same in a
+//! world of any size.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::Switches;
 use super::record::{Epoch, Progress, Record};
 use on_demand::Job;
+use periodic::Periodic;
+use policy::InForce;
 
+mod health;
 mod on_demand;
+mod periodic;
+mod policy;
+mod protection;
+mod replica;
+mod restore;
+mod store;
 
 pub use on_demand::Refusal;
+pub use policy::{Policy, Retention, Schedule, Storage};
+pub use protection::Entity;
+pub use replica::Tempo;
+pub use restore::{RestoreOutcome, RestorePlan};
+pub use store::Backup;
+
+pub(super) use health::{Health, Report, Said};
+pub(super) use restore::Restore;
+pub(super) use store::Listed;
 
 /// The application of the system services: it exists, but no list of applications shows it.
 pub(super) const SYSTEM: &str = "fabric:/System";
@@ -39,6 +59,8 @@ pub struct Estate {
     jobs: HashMap<Uuid, Job>,
     /// When each of them takes its next step.
     due: BTreeSet<(DateTime<Utc>, Uuid)>,
+    /// What happens without being asked for; nothing until there is a policy.
+    pub(super) periodic: Periodic,
 }
 
 #[derive(Debug)]
@@ -53,6 +75,7 @@ pub(super) struct Partition {
     pub(super) service: Arc<str>,
     pub(super) keys: Keys,
     pub(super) epoch: Epoch,
+    created: DateTime<Utc>,
     lsn: u64,
     record: Record,
 }
@@ -99,6 +122,7 @@ impl Estate {
             partitions: HashMap::new(),
             jobs: HashMap::new(),
             due: BTreeSet::new(),
+            periodic: Periodic::default(),
         };
         for service in [
             BACKUP_RESTORE_SERVICE,
@@ -218,9 +242,10 @@ impl Estate {
         self.insert_partition(&Arc::clone(service), Keys::Named(name.into()), now)
     }
 
-    /// Removes a partition, its record and whatever runs for it.
+    /// Removes a partition, its record and whatever runs for it; its backups stay in their list.
     pub fn remove_partition(&mut self, id: Uuid) {
         self.forget_job(id);
+        self.periodic.forget_partition(id);
         let partition = self.partitions.remove(&id);
         let service = partition.and_then(|it| self.services.get_mut(&it.service));
         if let Some(service) = service {
@@ -236,6 +261,7 @@ impl Estate {
         for id in service.partitions {
             self.remove_partition(id);
         }
+        self.periodic.forget(&Entity::service(name));
         if let Some(services) = self.applications.get_mut(&service.application) {
             services.remove(name);
         }
@@ -247,6 +273,7 @@ impl Estate {
             self.remove_service(&service);
         }
         self.applications.remove(name);
+        self.periodic.forget(&Entity::application(name));
     }
 
     fn insert_partition(
@@ -260,11 +287,13 @@ impl Estate {
             service: Arc::clone(service),
             keys,
             epoch: self.new_epoch(now),
+            created: now,
             lsn: self.rng.u64(1..100_000),
             record: Record::Never,
         };
         self.services.get_mut(service)?.partitions.insert(id);
         self.partitions.insert(id, partition);
+        self.inform_newcomer(id, now);
         Some(id)
     }
 
@@ -276,12 +305,26 @@ impl Estate {
 
     /// A partition's epoch names its birth and counts its changes of primary.
     fn new_epoch(&mut self, now: DateTime<Utc>) -> Epoch {
-        let seconds = u64::try_from(now.timestamp() + FILETIME_TO_UNIX).unwrap_or_default();
+        let seconds = filetime(now) / 10_000_000;
         Epoch {
             data_loss: seconds * 10_000_000 + self.rng.u64(..10_000_000),
             configuration: self.rng.u64(1..6) << 32,
         }
     }
+}
+
+/// A moment in units of 100 ns since 1601.
+pub(super) fn filetime(at: DateTime<Utc>) -> u64 {
+    let seconds = u64::try_from(at.timestamp() + FILETIME_TO_UNIX).unwrap_or_default();
+    seconds * 10_000_000 + u64::from(at.timestamp_subsec_nanos()) / 100
+}
+
+/// `start` plus `delay`, at the latest the end of time.
+fn later(start: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
+    let delay = TimeDelta::from_std(delay).ok();
+    delay
+        .and_then(|delay| start.checked_add_signed(delay))
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 impl Scheme {

@@ -30,6 +30,11 @@ pub enum Fault {
     Html503,
     /// 500 `E_UNEXPECTED` with the Error object.
     InternalError,
+    /// Lists of backups only: their storage cannot be read, 500 `E_UNEXPECTED`.
+    StorageError500,
+    /// Lists of backups only: their storage cannot be read, told as an index out of range, 400
+    /// `E_INVALIDARG`.
+    IndexOutOfRange400,
     /// 200 that says it is JSON and is not.
     NotJson,
     /// The connection is reset (TCP RST) once the request has been read.
@@ -59,6 +64,8 @@ pub enum Filter {
     Operation(Operation),
     /// Whatever names this partition in its path.
     Partition(Uuid),
+    /// Backup routes that name this application, or a service of it, by its full name.
+    Application(&'static str),
 }
 
 /// The faults that are in force.
@@ -105,7 +112,12 @@ impl Faults {
 impl Active {
     fn matches(&self, request: &Request) -> bool {
         let kind = request.operation.kind();
-        if self.fault == Fault::ServiceAbsent && kind == Kind::Native {
+        let strikes = match self.fault {
+            Fault::ServiceAbsent => kind == Kind::Backup,
+            Fault::StorageError500 | Fault::IndexOutOfRange400 => request.lists_backups(),
+            _ => true,
+        };
+        if !strikes {
             return false;
         }
         match self.filter {
@@ -114,6 +126,7 @@ impl Active {
             Filter::Backup => kind == Kind::Backup,
             Filter::Operation(operation) => operation == request.operation,
             Filter::Partition(id) => request.partition() == Some(id),
+            Filter::Application(name) => kind == Kind::Backup && request.is_within(name),
         }
     }
 }
@@ -130,11 +143,18 @@ impl Fault {
             Self::Masked400 => Some(Answer::masked()),
             Self::Forbidden => Some(Answer::no_certificate()),
             Self::Html503 => Some(Answer::service_unavailable()),
-            Self::InternalError => Some(Answer::error(
+            Self::InternalError | Self::StorageError500 => Some(Answer::error(
                 kind,
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "E_UNEXPECTED",
                 "Unable to get recovery point details.",
+            )),
+            Self::IndexOutOfRange400 => Some(Answer::error(
+                kind,
+                StatusCode::BAD_REQUEST,
+                "E_INVALIDARG",
+                "Index was out of range. Must be non-negative and less than the size of the \
+                 collection.\r\nParameter name: index",
             )),
             Self::NotJson => Some(Answer::not_json()),
             Self::TooLarge(_) => Some(Answer::json(serde_json::Value::Null)),

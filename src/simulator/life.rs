@@ -2,8 +2,9 @@
 //!
 //! Responsible for showing every state a record can be in, all the time: a history before the
 //! first look, partitions that are backed up over and over, some that always fail in their own
-//! way, some stuck, some never asked, and partitions that come and go. Steps are pure, `now` is
-//! an argument; only [`live`] reads the clock. Same seed, same routine.
+//! way, some stuck, some never asked, and partitions that come and go. `gallery` is the periodic
+//! side of it. Steps are pure, `now` is an argument; only [`live`] reads the clock. Same seed,
+//! same routine.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +19,9 @@ use super::estate::{Estate, Scheme, ServiceKind};
 use super::record::{Code, Outcome, Plan};
 use super::server::Simulator;
 use crate::clock;
+use gallery::{Gallery, OPACITY};
+
+mod gallery;
 
 /// How often the demo looks at its clock.
 const BEAT: Duration = Duration::from_millis(250);
@@ -74,10 +78,14 @@ pub struct Life {
     change: DateTime<Utc>,
     changes: usize,
     guests: VecDeque<Uuid>,
+    gallery: Gallery,
 }
 
-/// Runs the routine until it is told to stop.
+/// Runs the routine until it is told to stop. The first thing it does is to make one application
+/// unreadable.
 pub async fn live(simulator: Arc<Simulator>, mut life: Life, stop: CancellationToken) {
+    let (fault, filter) = OPACITY;
+    simulator.inject(fault, filter);
     let mut beat = tokio::time::interval(BEAT);
     while stop.run_until_cancelled(beat.tick()).await.is_some() {
         simulator.with_estate(|estate| life.step(estate, clock::now()));
@@ -88,14 +96,16 @@ impl Life {
     /// Casts the partitions and writes their history, so that the first look is worth it. `pace`
     /// stretches every duration to come: 1 shows every state within two minutes, 2 within four.
     pub fn begin(seed: u64, pace: f64, estate: &mut Estate, now: DateTime<Utc>) -> Self {
+        let pace = pace.max(0.001);
         let mut life = Self {
             rng: fastrand::Rng::with_seed(seed),
-            pace: pace.max(0.001),
+            pace,
             roles: HashMap::new(),
             agenda: BTreeSet::new(),
             change: now,
             changes: 0,
             guests: VecDeque::new(),
+            gallery: Gallery::new(pace, now),
         };
         let mut ids = estate.partition_ids();
         life.rng.shuffle(&mut ids);
@@ -104,6 +114,7 @@ impl Life {
             life.write_history(estate, id, role, now);
             life.join(id, role, now);
         }
+        life.gallery.open(estate, now);
         let stage = format!("{STAGE}/Stand");
         let nobody = Scheme::Named(Vec::new());
         estate.add_service(STAGE, &stage, ServiceKind::Persisted, nobody, now);
@@ -113,6 +124,7 @@ impl Life {
 
     /// Does what is due at `now`.
     pub fn step(&mut self, estate: &mut Estate, now: DateTime<Utc>) {
+        self.gallery.step(estate, now);
         estate.tick(now);
         while let Some(&(at, id)) = self.agenda.first().filter(|(at, _)| *at <= now) {
             self.agenda.remove(&(at, id));

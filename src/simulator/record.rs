@@ -110,7 +110,7 @@ pub(super) struct RecoveryPoint {
     pub(super) lsn: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Epoch {
     /// A FILETIME: 100 ns since 1601.
     pub(super) data_loss: u64,
@@ -163,26 +163,30 @@ impl Progress {
             backup_state: "Success",
             time_stamp_utc: point.taken.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
             backup_id: point.backup,
-            backup_location: Some(self.location(point.taken)),
+            backup_location: Some(location(
+                (&self.application, &self.service),
+                self.partition,
+                point.taken,
+            )),
             epoch_of_last_backup_record: Some(point.epoch.to_json(switches.epoch_spelling)),
             lsn_of_last_backup_record: lsn,
             failure_error: None,
             backup_chain_id: switches.newer_fields.then_some(point.backup),
         })
     }
+}
 
-    /// Relative, with backslashes; `/` inside a name is stored as `$`.
-    fn location(&self, taken: DateTime<Utc>) -> String {
-        let application = relative(&self.application, "fabric:/");
-        let service = relative(&self.service, &self.application);
-        format!(
-            "{}\\{}\\{}\\{}.zip",
-            application.replace('/', "$"),
-            service.replace('/', "$"),
-            self.partition,
-            taken.format("%Y-%m-%d %H.%M.%S")
-        )
-    }
+/// Where a backup lies, by the names of application and service: relative, with backslashes; `/`
+/// inside a name is stored as `$`.
+pub(super) fn location(names: (&str, &str), partition: Uuid, taken: DateTime<Utc>) -> String {
+    let application = relative(names.0, "fabric:/");
+    let service = relative(names.1, names.0);
+    format!(
+        "{}\\{}\\{partition}\\{}.zip",
+        application.replace('/', "$"),
+        service.replace('/', "$"),
+        taken.format("%Y-%m-%d %H.%M.%S")
+    )
 }
 
 fn unsuccessful(record: &Record, switches: &Switches) -> Value {
@@ -214,7 +218,7 @@ fn unsuccessful(record: &Record, switches: &Switches) -> Value {
 }
 
 impl Epoch {
-    fn to_json(self, spelling: EpochSpelling) -> Value {
+    pub(super) fn to_json(self, spelling: EpochSpelling) -> Value {
         let data_loss = self.data_loss.to_string();
         let configuration = self.configuration.to_string();
         match spelling {

@@ -5,70 +5,150 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use hyper::{Method, Uri};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::answer::Kind;
+use super::estate::Entity;
 
-/// An operation of the gateway, by the name its specification gives it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Operation {
+/// The collections that ids belong to.
+const APPLICATIONS: &str = "Applications";
+const SERVICES: &str = "Services";
+const PARTITIONS: &str = "Partitions";
+const POLICIES: &str = "BackupRestore/BackupPolicies";
+const NOTHING: &str = "";
+
+/// Whether a route names one member of its collection.
+const ONE: bool = true;
+const ALL: bool = false;
+
+const GET: &str = "GET";
+const POST: &str = "POST";
+
+/// A route of the gateway.
+struct Route {
+    operation: Operation,
+    name: &'static str,
+    kind: Kind,
+    method: &'static str,
+    collection: &'static str,
+    has_id: bool,
+    action: &'static str,
+}
+
+/// The operations and their routes: verb, collection, with or without an id, action.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident: $kind:ident, $method:expr, $collection:expr, $has_id:expr,
+       $action:literal;)*) => {
+        /// An operation of the gateway, by the name its specification gives it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Operation {
+            $($(#[$doc])* $name,)*
+            /// Anything else.
+            Unknown,
+        }
+
+        const ROUTES: &[Route] = &[$(Route {
+            operation: Operation::$name,
+            name: stringify!($name),
+            kind: Kind::$kind,
+            method: $method,
+            collection: $collection,
+            has_id: $has_id,
+            action: $action,
+        },)*];
+    };
+}
+
+operations! {
     /// `GET /Applications`
-    GetApplicationInfoList,
+    GetApplicationInfoList: Native, GET, APPLICATIONS, ALL, "";
     /// `GET /Applications/{id}`
-    GetApplicationInfo,
+    GetApplicationInfo: Native, GET, APPLICATIONS, ONE, "";
     /// `GET /Applications/{id}/$/GetServices`
-    GetServiceInfoList,
+    GetServiceInfoList: Native, GET, APPLICATIONS, ONE, "GetServices";
     /// `GET /Services/{id}/$/GetApplicationName`
-    GetApplicationNameInfo,
+    GetApplicationNameInfo: Native, GET, SERVICES, ONE, "GetApplicationName";
     /// `GET /Services/{id}/$/GetPartitions`
-    GetPartitionInfoList,
+    GetPartitionInfoList: Native, GET, SERVICES, ONE, "GetPartitions";
     /// `GET /Partitions/{id}`
-    GetPartitionInfo,
+    GetPartitionInfo: Native, GET, PARTITIONS, ONE, "";
     /// `GET /Partitions/{id}/$/GetServiceName`
-    GetServiceNameInfo,
+    GetServiceNameInfo: Native, GET, PARTITIONS, ONE, "GetServiceName";
+    /// `GET /Partitions/{id}/$/GetHealth`
+    GetPartitionHealth: Native, GET, PARTITIONS, ONE, "GetHealth";
     /// `GET /$/GetClusterVersion`
-    GetClusterVersion,
+    GetClusterVersion: Native, GET, NOTHING, ALL, "GetClusterVersion";
     /// `GET /Partitions/{id}/$/GetBackupProgress`
-    GetPartitionBackupProgress,
+    GetPartitionBackupProgress: Backup, GET, PARTITIONS, ONE, "GetBackupProgress";
+    /// `GET /Partitions/{id}/$/GetRestoreProgress`
+    GetPartitionRestoreProgress: Backup, GET, PARTITIONS, ONE, "GetRestoreProgress";
     /// `POST /Partitions/{id}/$/Backup`
-    BackupPartition,
+    BackupPartition: Backup, POST, PARTITIONS, ONE, "Backup";
+    /// `POST /Partitions/{id}/$/Restore`
+    RestorePartition: Backup, POST, PARTITIONS, ONE, "Restore";
     /// `GET /Applications/{id}/$/GetBackupConfigurationInfo`
-    GetApplicationBackupConfigurationInfo,
+    GetApplicationBackupConfigurationInfo: Backup, GET, APPLICATIONS, ONE, "GetBackupConfigurationInfo";
     /// `GET /Services/{id}/$/GetBackupConfigurationInfo`
-    GetServiceBackupConfigurationInfo,
-    /// Anything else.
-    Unknown,
+    GetServiceBackupConfigurationInfo: Backup, GET, SERVICES, ONE, "GetBackupConfigurationInfo";
+    /// `GET /Partitions/{id}/$/GetBackupConfigurationInfo`
+    GetPartitionBackupConfigurationInfo: Backup, GET, PARTITIONS, ONE, "GetBackupConfigurationInfo";
+    /// `GET /Applications/{id}/$/GetBackups`
+    GetApplicationBackupList: Backup, GET, APPLICATIONS, ONE, "GetBackups";
+    /// `GET /Services/{id}/$/GetBackups`
+    GetServiceBackupList: Backup, GET, SERVICES, ONE, "GetBackups";
+    /// `GET /Partitions/{id}/$/GetBackups`
+    GetPartitionBackupList: Backup, GET, PARTITIONS, ONE, "GetBackups";
+    /// `POST /Applications/{id}/$/EnableBackup`
+    EnableApplicationBackup: Backup, POST, APPLICATIONS, ONE, "EnableBackup";
+    /// `POST /Services/{id}/$/EnableBackup`
+    EnableServiceBackup: Backup, POST, SERVICES, ONE, "EnableBackup";
+    /// `POST /Partitions/{id}/$/EnableBackup`
+    EnablePartitionBackup: Backup, POST, PARTITIONS, ONE, "EnableBackup";
+    /// `POST /Applications/{id}/$/DisableBackup`
+    DisableApplicationBackup: Backup, POST, APPLICATIONS, ONE, "DisableBackup";
+    /// `POST /Services/{id}/$/DisableBackup`
+    DisableServiceBackup: Backup, POST, SERVICES, ONE, "DisableBackup";
+    /// `POST /Partitions/{id}/$/DisableBackup`
+    DisablePartitionBackup: Backup, POST, PARTITIONS, ONE, "DisableBackup";
+    /// `POST /Applications/{id}/$/SuspendBackup`
+    SuspendApplicationBackup: Backup, POST, APPLICATIONS, ONE, "SuspendBackup";
+    /// `POST /Services/{id}/$/SuspendBackup`
+    SuspendServiceBackup: Backup, POST, SERVICES, ONE, "SuspendBackup";
+    /// `POST /Partitions/{id}/$/SuspendBackup`
+    SuspendPartitionBackup: Backup, POST, PARTITIONS, ONE, "SuspendBackup";
+    /// `POST /Applications/{id}/$/ResumeBackup`
+    ResumeApplicationBackup: Backup, POST, APPLICATIONS, ONE, "ResumeBackup";
+    /// `POST /Services/{id}/$/ResumeBackup`
+    ResumeServiceBackup: Backup, POST, SERVICES, ONE, "ResumeBackup";
+    /// `POST /Partitions/{id}/$/ResumeBackup`
+    ResumePartitionBackup: Backup, POST, PARTITIONS, ONE, "ResumeBackup";
+    /// `GET /BackupRestore/BackupPolicies`
+    GetBackupPolicyList: Backup, GET, POLICIES, ALL, "";
+    /// `GET /BackupRestore/BackupPolicies/{id}`
+    GetBackupPolicyByName: Backup, GET, POLICIES, ONE, "";
+    /// `GET /BackupRestore/BackupPolicies/{id}/$/GetBackupEnabledEntities`
+    GetAllEntitiesBackedUpByPolicy: Backup, GET, POLICIES, ONE, "GetBackupEnabledEntities";
 }
 
 impl Operation {
     /// The name under which requests are counted.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::GetApplicationInfoList => "GetApplicationInfoList",
-            Self::GetApplicationInfo => "GetApplicationInfo",
-            Self::GetServiceInfoList => "GetServiceInfoList",
-            Self::GetApplicationNameInfo => "GetApplicationNameInfo",
-            Self::GetPartitionInfoList => "GetPartitionInfoList",
-            Self::GetPartitionInfo => "GetPartitionInfo",
-            Self::GetServiceNameInfo => "GetServiceNameInfo",
-            Self::GetClusterVersion => "GetClusterVersion",
-            Self::GetPartitionBackupProgress => "GetPartitionBackupProgress",
-            Self::BackupPartition => "BackupPartition",
-            Self::GetApplicationBackupConfigurationInfo => "GetApplicationBackupConfigurationInfo",
-            Self::GetServiceBackupConfigurationInfo => "GetServiceBackupConfigurationInfo",
-            Self::Unknown => "Unknown",
-        }
+        self.route().map_or("Unknown", |route| route.name)
     }
 
     pub(super) fn kind(self) -> Kind {
-        match self {
-            Self::GetPartitionBackupProgress
-            | Self::BackupPartition
-            | Self::GetApplicationBackupConfigurationInfo
-            | Self::GetServiceBackupConfigurationInfo => Kind::Backup,
-            _ => Kind::Native,
-        }
+        self.route().map_or(Kind::Native, |route| route.kind)
+    }
+
+    fn route(self) -> Option<&'static Route> {
+        ROUTES.iter().find(|route| route.operation == self)
+    }
+
+    fn collection(self) -> &'static str {
+        self.route().map_or(NOTHING, |route| route.collection)
     }
 
     /// The lowest api-version of a native route.
@@ -88,6 +168,7 @@ pub(super) struct Request {
     /// The id in the path, percent-decoded; empty where the route has none.
     pub(super) id: String,
     pub(super) query: HashMap<String, String>,
+    pub(super) body: Bytes,
 }
 
 impl Request {
@@ -98,18 +179,55 @@ impl Request {
             operation,
             id,
             query: query.into_owned().collect(),
+            body: Bytes::new(),
         }
     }
 
     /// The partition in the path, if it is a GUID.
     pub(super) fn partition(&self) -> Option<Uuid> {
-        match self.operation {
-            Operation::GetPartitionInfo
-            | Operation::GetServiceNameInfo
-            | Operation::GetPartitionBackupProgress
-            | Operation::BackupPartition => self.id.parse().ok(),
-            _ => None,
+        let named = self.operation.collection() == PARTITIONS;
+        self.id.parse().ok().filter(|_| named)
+    }
+
+    /// What the path of a backup route names; `None` for a partition that is no GUID. An older
+    /// service takes the id as it is.
+    pub(super) fn entity(&self, tilde: bool) -> Option<Entity> {
+        let name = if tilde {
+            self.name()
+        } else {
+            format!("fabric:/{}", self.id)
+        };
+        match self.operation.collection() {
+            APPLICATIONS => Some(Entity::Application(name.into())),
+            SERVICES => Some(Entity::Service(name.into())),
+            _ => self.partition().map(Entity::Partition),
         }
+    }
+
+    /// Whether it asks for a list of backups.
+    pub(super) fn lists_backups(&self) -> bool {
+        matches!(
+            self.operation,
+            Operation::GetApplicationBackupList
+                | Operation::GetServiceBackupList
+                | Operation::GetPartitionBackupList
+        )
+    }
+
+    /// Whether it names this application, or a service of it.
+    pub(super) fn is_within(&self, application: &str) -> bool {
+        let name = match self.operation.collection() {
+            APPLICATIONS | SERVICES => self.name(),
+            _ => return false,
+        };
+        let rest = name.strip_prefix(application);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// A property of the JSON object in the body.
+    pub(super) fn property(&self, key: &str) -> Option<String> {
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        Some(body.get(key)?.as_str()?.to_owned())
     }
 
     /// The full name of the application or service in the path of a native route.
@@ -128,31 +246,22 @@ impl Request {
     }
 }
 
-/// Operation and id of a decoded path; paths and verbs match exactly, capitals included.
+/// Operation and id of a decoded path; paths and verbs match exactly, capitals included. Only
+/// below the policies a slash at the end does no harm.
 fn route(method: &Method, path: &str) -> (Operation, String) {
     let (entity, action) = path.rsplit_once("/$/").unwrap_or((path, ""));
-    let mut segments = entity.trim_start_matches('/').splitn(2, '/');
-    let collection = segments.next().unwrap_or_default();
-    let id = segments.next().unwrap_or_default();
-    let operation = match (method.as_str(), collection, !id.is_empty(), action) {
-        ("GET", "Applications", false, "") => Operation::GetApplicationInfoList,
-        ("GET", "Applications", true, "") => Operation::GetApplicationInfo,
-        ("GET", "Applications", true, "GetServices") => Operation::GetServiceInfoList,
-        ("GET", "Services", true, "GetApplicationName") => Operation::GetApplicationNameInfo,
-        ("GET", "Services", true, "GetPartitions") => Operation::GetPartitionInfoList,
-        ("GET", "Partitions", true, "") => Operation::GetPartitionInfo,
-        ("GET", "Partitions", true, "GetServiceName") => Operation::GetServiceNameInfo,
-        ("GET", "", false, "GetClusterVersion") => Operation::GetClusterVersion,
-        ("GET", "Partitions", true, "GetBackupProgress") => Operation::GetPartitionBackupProgress,
-        ("POST", "Partitions", true, "Backup") => Operation::BackupPartition,
-        ("GET", "Applications", true, "GetBackupConfigurationInfo") => {
-            Operation::GetApplicationBackupConfigurationInfo
-        }
-        ("GET", "Services", true, "GetBackupConfigurationInfo") => {
-            Operation::GetServiceBackupConfigurationInfo
-        }
-        _ => Operation::Unknown,
+    let entity = entity.trim_start_matches('/');
+    let (collection, id) = match entity.strip_prefix(POLICIES) {
+        Some(name) => (POLICIES, name.trim_matches('/')),
+        None => entity.split_once('/').unwrap_or((entity, "")),
     };
+    let found = ROUTES.iter().find(|route| {
+        route.method == method.as_str()
+            && route.collection == collection
+            && route.has_id != id.is_empty()
+            && route.action == action
+    });
+    let operation = found.map_or(Operation::Unknown, |route| route.operation);
     (operation, id.to_owned())
 }
 

@@ -8,16 +8,22 @@
 use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::Switches;
 use super::answer::{Answer, Kind};
-use super::estate::{Estate, Refusal};
+use super::estate::{Entity, Estate, Refusal, RestorePlan};
 use super::record::Plan;
 use super::request::{Operation, Request, parse_version};
 
+mod backup_lists;
+mod configuration;
+mod health;
 mod lists;
+mod page;
+mod policies;
 
-pub(super) use lists::Paging;
+pub(super) use page::Paging;
 
 /// What an answer depends on besides the request and the estate.
 #[derive(Debug)]
@@ -25,6 +31,7 @@ pub(super) struct Terms<'a> {
     pub(super) switches: &'a Switches,
     pub(super) cluster_version: &'a str,
     pub(super) on_demand: &'a Plan,
+    pub(super) restore: &'a RestorePlan,
     /// False while the cluster has no backup service.
     pub(super) backup_service: bool,
     pub(super) paging: Paging,
@@ -38,7 +45,7 @@ pub(super) fn answer(
     now: DateTime<Utc>,
 ) -> Answer {
     match request.operation.kind() {
-        Kind::Native => native(estate, request, terms),
+        Kind::Native => native(estate, request, terms, now),
         Kind::Backup if !terms.backup_service || !estate.has_backup_service() => {
             Answer::empty(StatusCode::NOT_FOUND)
         }
@@ -46,7 +53,7 @@ pub(super) fn answer(
     }
 }
 
-fn native(estate: &Estate, request: &Request, terms: &Terms<'_>) -> Answer {
+fn native(estate: &Estate, request: &Request, terms: &Terms<'_>, now: DateTime<Utc>) -> Answer {
     let newest = parse_version(terms.cluster_version).unwrap_or((6, 4));
     let allowed = request.operation.minimum_version()..=newest;
     let Some(version) = request.api_version().filter(|it| allowed.contains(it)) else {
@@ -66,23 +73,27 @@ fn native(estate: &Estate, request: &Request, terms: &Terms<'_>) -> Answer {
             lists::partitions(estate, &request.name(), version, &request.query, terms)
         }
         Operation::GetApplicationNameInfo => application_name(estate, &request.name()),
-        Operation::GetPartitionInfo | Operation::GetServiceNameInfo => {
-            native_partition(estate, request, terms)
-        }
-        _ => invalid_argument(),
+        Operation::Unknown => invalid_argument(),
+        _ => native_partition(estate, request, terms, now),
     }
 }
 
-fn native_partition(estate: &Estate, request: &Request, terms: &Terms<'_>) -> Answer {
+fn native_partition(
+    estate: &Estate,
+    request: &Request,
+    terms: &Terms<'_>,
+    now: DateTime<Utc>,
+) -> Answer {
     let Some(id) = request.partition() else {
         return invalid_argument();
     };
-    if request.operation == Operation::GetPartitionInfo {
-        return lists::partition(estate, id, terms);
-    }
-    match estate.service_of(id) {
-        Some(name) => name_info(&name),
-        None => not_found(Kind::Native, "FABRIC_E_PARTITION_NOT_FOUND"),
+    match request.operation {
+        Operation::GetPartitionInfo => lists::partition(estate, id, terms),
+        Operation::GetPartitionHealth => health::of_partition(estate, id, now),
+        _ => match estate.service_of(id) {
+            Some(name) => name_info(&name),
+            None => not_found(Kind::Native, "FABRIC_E_PARTITION_NOT_FOUND"),
+        },
     }
 }
 
@@ -108,26 +119,75 @@ fn backup(estate: &mut Estate, request: &Request, terms: &Terms<'_>, now: DateTi
         return Answer::masked();
     }
     match request.operation {
-        Operation::GetPartitionBackupProgress => match request.partition() {
+        Operation::GetBackupPolicyList => policies::list(estate, &request.query, terms),
+        Operation::GetBackupPolicyByName => policies::by_name(estate, &request.id, terms),
+        Operation::GetAllEntitiesBackedUpByPolicy => {
+            policies::enabled(estate, &request.id, &request.query, terms)
+        }
+        _ => match request.entity(terms.switches.brs_accepts_tilde) {
             None => Answer::masked(),
-            Some(id) => estate
-                .progress(id)
-                .map_or_else(|| refusal(Refusal::NotFound), Answer::progress),
+            Some(entity) => backup_entity(estate, request, &entity, terms, now),
         },
-        Operation::BackupPartition => on_demand(estate, request, terms, now),
-        _ => configuration(estate, request, terms),
+    }
+}
+
+fn backup_entity(
+    estate: &mut Estate,
+    request: &Request,
+    entity: &Entity,
+    terms: &Terms<'_>,
+    now: DateTime<Utc>,
+) -> Answer {
+    use Operation as Op;
+    match request.operation {
+        Op::GetApplicationBackupConfigurationInfo
+        | Op::GetServiceBackupConfigurationInfo
+        | Op::GetPartitionBackupConfigurationInfo => {
+            configuration::read(estate, request, entity, terms)
+        }
+        Op::GetApplicationBackupList | Op::GetServiceBackupList | Op::GetPartitionBackupList => {
+            backup_lists::list(estate, request, entity, terms, now)
+        }
+        Op::GetPartitionBackupProgress
+        | Op::GetPartitionRestoreProgress
+        | Op::BackupPartition
+        | Op::RestorePartition => match entity {
+            Entity::Partition(id) => backup_partition(estate, request, *id, terms, now),
+            _ => Answer::masked(),
+        },
+        _ => configuration::change(estate, request, entity, now),
+    }
+}
+
+fn backup_partition(
+    estate: &mut Estate,
+    request: &Request,
+    id: Uuid,
+    terms: &Terms<'_>,
+    now: DateTime<Utc>,
+) -> Answer {
+    match request.operation {
+        Operation::BackupPartition => on_demand(estate, request, id, terms, now),
+        Operation::RestorePartition => {
+            let backup = request.property("BackupId").and_then(|it| it.parse().ok());
+            accepted(estate.request_restore(id, backup, terms.restore.clone(), now))
+        }
+        Operation::GetPartitionRestoreProgress if estate.partitions.contains_key(&id) => {
+            health::restore(estate.restore_of(id), terms)
+        }
+        _ => estate
+            .progress(id)
+            .map_or_else(|| refusal(Refusal::NotFound), Answer::progress),
     }
 }
 
 fn on_demand(
     estate: &mut Estate,
     request: &Request,
+    id: Uuid,
     terms: &Terms<'_>,
     now: DateTime<Utc>,
 ) -> Answer {
-    let Some(id) = request.partition() else {
-        return Answer::masked();
-    };
     let minutes = request.query.get("BackupTimeout").map(|it| it.parse());
     let Some(minutes) = minutes.unwrap_or(Ok(10_u32)).ok().filter(|it| *it > 0) else {
         return Answer::masked();
@@ -136,37 +196,11 @@ fn on_demand(
         timeout: Some(std::time::Duration::from_secs(u64::from(minutes) * 60)),
         ..terms.on_demand.clone()
     };
-    match estate.request_backup(id, plan, now) {
-        Ok(()) => Answer::empty(StatusCode::ACCEPTED),
-        Err(why) => refusal(why),
-    }
+    accepted(estate.request_backup(id, plan, now))
 }
 
-/// Nothing in this world has a backup policy of its own, which is all these routes would list.
-fn configuration(estate: &Estate, request: &Request, terms: &Terms<'_>) -> Answer {
-    let name = if terms.switches.brs_accepts_tilde {
-        request.name()
-    } else {
-        format!("fabric:/{}", request.id)
-    };
-    let (found, code) = match request.operation {
-        Operation::GetApplicationBackupConfigurationInfo => (
-            estate.applications.contains_key(name.as_str()),
-            "FABRIC_E_APPLICATION_NOT_FOUND",
-        ),
-        _ => (
-            estate.services.contains_key(name.as_str()),
-            "FABRIC_E_SERVICE_DOES_NOT_EXIST",
-        ),
-    };
-    if !found {
-        return not_found(Kind::Backup, code);
-    }
-    brs_error(
-        StatusCode::NOT_FOUND,
-        "FABRIC_E_BACKUP_NOT_ENABLED",
-        "Backup Mapping is not existing.",
-    )
+fn accepted(result: Result<(), Refusal>) -> Answer {
+    result.map_or_else(refusal, |()| Answer::empty(StatusCode::ACCEPTED))
 }
 
 fn refusal(why: Refusal) -> Answer {
@@ -176,7 +210,21 @@ fn refusal(why: Refusal) -> Answer {
             "FABRIC_E_BACKUP_IN_PROGRESS",
             "Backup already in Progress",
         ),
+        Refusal::RestoreInProgress => brs_error(
+            StatusCode::CONFLICT,
+            "FABRIC_E_RESTORE_IN_PROGRESS",
+            "Restore already in Progress.",
+        ),
+        Refusal::NotEnabled => brs_error(
+            StatusCode::NOT_FOUND,
+            "FABRIC_E_BACKUP_NOT_ENABLED",
+            "Backup Mapping is not existing.",
+        ),
+        Refusal::NoSuchPolicy => policies::no_such_policy(),
+        Refusal::NoSuchBackup => not_found(Kind::Backup, "FABRIC_E_KEY_NOT_FOUND"),
         Refusal::NotFound => not_found(Kind::Backup, "FABRIC_E_PARTITION_NOT_FOUND"),
+        Refusal::NoSuchService => not_found(Kind::Backup, "FABRIC_E_SERVICE_DOES_NOT_EXIST"),
+        Refusal::NoSuchApplication => not_found(Kind::Backup, "FABRIC_E_APPLICATION_NOT_FOUND"),
         Refusal::Stateless => brs_error(
             StatusCode::BAD_REQUEST,
             "FABRIC_E_INVALID_FOR_STATELESS_SERVICES",
@@ -189,6 +237,7 @@ fn not_found(kind: Kind, code: &str) -> Answer {
     let message = match code {
         "FABRIC_E_PARTITION_NOT_FOUND" => "The specified partition was not found.",
         "FABRIC_E_APPLICATION_NOT_FOUND" => "The specified application was not found.",
+        "FABRIC_E_KEY_NOT_FOUND" => "The specified backup was not found.",
         _ => "The specified service was not found.",
     };
     Answer::error(kind, StatusCode::NOT_FOUND, code, message)

@@ -195,10 +195,10 @@ async fn respond(
     incoming: hyper::Request<Incoming>,
 ) -> io::Result<Response<WireBody>> {
     let seat = Arc::new(Seat::take(&shared));
-    let request = Request::parse(incoming.method(), incoming.uri());
+    let mut request = Request::parse(incoming.method(), incoming.uri());
     shared.count(&request);
     let body = incoming.into_body().collect().await;
-    body.map_err(io::Error::other)?;
+    request.body = body.map_err(io::Error::other)?.to_bytes();
     let pause = shared.pause();
     // A sleep of nothing would still last until the next tick of the timer, a millisecond.
     if !pause.is_zero() {
@@ -254,6 +254,7 @@ impl Shared {
                 switches: &self.options.switches,
                 cluster_version: &self.options.cluster_version,
                 on_demand: &self.options.on_demand,
+                restore: &self.options.restore,
                 backup_service: !world.faults.service_absent(),
                 paging: match fault {
                     Some(Fault::EndlessPaging) => Paging::Endless,

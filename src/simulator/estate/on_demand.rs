@@ -2,25 +2,37 @@
 //!
 //! Responsible for the one record each partition has: a new request overwrites it, and only a
 //! Success fills it with numbers. It may not answer requests. A request that runs is refused a
-//! second one; what is due is kept in order, so a tick never looks at what is not.
+//! second one, and it takes turns with the periodic backups of its replica; what is due is kept
+//! in order, so a tick never looks at what is not.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Estate, ServiceKind};
+use super::{Backup, Estate, ServiceKind, later};
 use crate::simulator::record::{Outcome, Plan, Record, RecoveryPoint};
 
-/// Why a backup was not accepted.
+/// Why the cluster did not do what it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The request before it has not ended.
     InProgress,
+    /// A restore has not ended.
+    RestoreInProgress,
     /// No such partition.
     NotFound,
+    /// No such service.
+    NoSuchService,
+    /// No such application.
+    NoSuchApplication,
+    /// No such policy.
+    NoSuchPolicy,
+    /// No such backup in the storage that applies.
+    NoSuchBackup,
+    /// No policy applies.
+    NotEnabled,
     /// The partition has no state to back up.
     Stateless,
 }
@@ -41,6 +53,7 @@ impl Estate {
         plan: Plan,
         now: DateTime<Utc>,
     ) -> Result<(), Refusal> {
+        let restoring = self.restore_runs(id);
         let partition = self.partitions.get_mut(&id).ok_or(Refusal::NotFound)?;
         let kind = self.services.get(&partition.service).map(|it| it.kind);
         if !matches!(kind, Some(ServiceKind::Persisted | ServiceKind::Volatile)) {
@@ -48,6 +61,9 @@ impl Estate {
         }
         if self.jobs.contains_key(&id) {
             return Err(Refusal::InProgress);
+        }
+        if restoring {
+            return Err(Refusal::RestoreInProgress);
         }
         partition.record = Record::Accepted;
         let job = Job {
@@ -58,14 +74,6 @@ impl Estate {
         self.due.extend(job.next_step().map(|at| (at, id)));
         self.jobs.insert(id, job);
         Ok(())
-    }
-
-    /// Moves every request along whose time has come.
-    pub fn tick(&mut self, now: DateTime<Utc>) {
-        while let Some(&(at, id)) = self.due.first().filter(|(at, _)| *at <= now) {
-            self.due.remove(&(at, id));
-            self.advance(id, at);
-        }
     }
 
     /// Ends whatever runs for a partition, or ran never, with this outcome at this moment:
@@ -98,7 +106,24 @@ impl Estate {
         }
     }
 
-    fn advance(&mut self, id: Uuid, at: DateTime<Utc>) {
+    /// The next step of any request.
+    pub(super) fn next_request(&self) -> Option<(DateTime<Utc>, Uuid)> {
+        self.due.first().copied()
+    }
+
+    pub(super) fn request_runs(&self, id: Uuid) -> bool {
+        self.jobs.contains_key(&id)
+    }
+
+    /// When the backup that a replica makes on request will have ended.
+    pub(super) fn request_runs_until(&self, id: Uuid) -> Option<DateTime<Utc>> {
+        let job = self.jobs.get(&id)?;
+        job.next_step().filter(|_| job.running)
+    }
+
+    pub(super) fn advance_request(&mut self, id: Uuid, at: DateTime<Utc>) {
+        self.due.remove(&(at, id));
+        let free = self.busy_until(id).filter(|free| *free > at);
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
@@ -107,6 +132,10 @@ impl Estate {
         } else if job.running {
             let (outcome, snapshot) = (job.plan.outcome.clone(), job.snapshot());
             self.conclude(id, outcome, snapshot);
+        } else if let Some(free) = free {
+            let waited = (free - job.accepted).to_std().unwrap_or_default();
+            job.plan.accepted_for = waited;
+            self.due.extend(job.next_step().map(|at| (at, id)));
         } else {
             job.running = true;
             self.due.extend(job.next_step().map(|at| (at, id)));
@@ -123,11 +152,24 @@ impl Estate {
             return Record::Never;
         };
         partition.lsn += written;
+        let (epoch, lsn) = (partition.epoch, partition.lsn);
+        let taken = at.trunc_subsecs(0);
+        self.list_requested(
+            id,
+            Backup {
+                id: backup,
+                chain: backup,
+                full: true,
+                taken,
+                lsn: Some(lsn),
+                epoch,
+            },
+        );
         Record::Success(Box::new(RecoveryPoint {
-            taken: at.trunc_subsecs(0),
+            taken,
             backup,
-            epoch: partition.epoch,
-            lsn: partition.lsn,
+            epoch,
+            lsn,
         }))
     }
 
@@ -179,16 +221,10 @@ impl Job {
     }
 }
 
-/// `start` plus `delay`, at the latest the end of time.
-fn later(start: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
-    let delay = TimeDelta::from_std(delay).ok();
-    delay
-        .and_then(|delay| start.checked_add_signed(delay))
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;

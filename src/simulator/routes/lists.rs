@@ -1,40 +1,25 @@
-//! Lists of applications, services and partitions, page by page, and their items.
+//! Lists of applications, services and partitions, and their items.
 //!
-//! Responsible for the shape of the items and for paging by opaque tokens that continue after
-//! the last item shown, even when that item is gone by then. It may not decide who may ask.
+//! Responsible for which items a list has, in which order, and for their shape. It may not
+//! decide who may ask, nor where a page ends.
 //! 64-bit numbers are strings, enumerations are words, absent is absent, as native routes do it.
 
-use std::collections::HashMap;
 use std::ops::Bound::{Excluded, Unbounded};
 
 use hyper::StatusCode;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::page::{Page, Query};
 use super::{Terms, id_of, invalid_argument, not_found};
+use crate::simulator::PartitionEpoch;
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{
     BACKUP_RESTORE_SERVICE, Estate, Keys, Partition, SYSTEM, Service, ServiceKind,
 };
-use crate::simulator::{PartitionEpoch, TokenEnd};
-
-/// Between the list a token belongs to and the last item shown.
-const MARK: char = '|';
-
-/// Whether a list comes to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Paging {
-    Normal,
-    /// Every page is the first one, with a new token.
-    Endless,
-    /// Every page is the first one, with the token of the page before.
-    Repeated,
-}
-
-type Query = HashMap<String, String>;
 
 pub(super) fn applications(estate: &Estate, query: &Query, terms: &Terms<'_>) -> Answer {
-    let Some(page) = Page::requested("fabric:/", query, terms) else {
+    let Some(page) = Page::requested(Kind::Native, "fabric:/", query, terms) else {
         return invalid_argument();
     };
     let Some(page) = page.with_limit(query.get("MaxResults")) else {
@@ -69,7 +54,7 @@ pub(super) fn services(
     let Some(names) = estate.applications.get(application) else {
         return not_found(Kind::Native, "FABRIC_E_APPLICATION_NOT_FOUND");
     };
-    let Some(page) = Page::requested(application, query, terms) else {
+    let Some(page) = Page::requested(Kind::Native, application, query, terms) else {
         return invalid_argument();
     };
     let after = page.after.as_deref();
@@ -92,7 +77,7 @@ pub(super) fn partitions(
     let Some(found) = estate.services.get(service) else {
         return not_found(Kind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST");
     };
-    let Some(page) = Page::requested(service, query, terms) else {
+    let Some(page) = Page::requested(Kind::Native, service, query, terms) else {
         return invalid_argument();
     };
     let after = page.after.as_deref().map(str::parse::<Uuid>);
@@ -119,92 +104,6 @@ pub(super) fn partition(estate: &Estate, id: Uuid, terms: &Terms<'_>) -> Answer 
         Some((partition, service)) => {
             let epoch = epoch_key(terms, false);
             Answer::json(partition_item(id, partition, service.kind, epoch, terms))
-        }
-    }
-}
-
-/// Where a page begins and how much it may hold.
-struct Page<'a> {
-    /// What the list belongs to; stands before the mark of its tokens.
-    context: &'a str,
-    token: Option<&'a str>,
-    after: Option<String>,
-    limit: usize,
-    terms: &'a Terms<'a>,
-}
-
-impl<'a> Page<'a> {
-    /// `None` when the token is not one of this list.
-    fn requested(context: &'a str, query: &'a Query, terms: &'a Terms<'a>) -> Option<Self> {
-        let token = query.get("ContinuationToken").map(String::as_str);
-        let token = token.filter(|it| !it.is_empty());
-        let after = match (token, terms.paging) {
-            (Some(token), Paging::Normal) => {
-                let (of, after) = token.rsplit_once(MARK)?;
-                (of == context).then(|| Some(after.to_owned()))?
-            }
-            _ => None,
-        };
-        Some(Self {
-            context,
-            token,
-            after,
-            limit: terms.switches.page_size.unwrap_or(usize::MAX),
-            terms,
-        })
-    }
-
-    /// `MaxResults` is an upper wish, 0 means all; `None` when it is not a number.
-    fn with_limit(self, wish: Option<&String>) -> Option<Self> {
-        let wish: usize = wish.map_or(Ok(0), |it| it.parse()).ok()?;
-        let wish = if wish == 0 { usize::MAX } else { wish };
-        Some(Self {
-            limit: self.limit.min(wish),
-            ..self
-        })
-    }
-
-    /// Fills the page; `render` gives the key of an item and the item.
-    fn answer<T>(
-        &self,
-        items: impl Iterator<Item = T>,
-        render: impl Fn(&T) -> (String, Value),
-    ) -> Answer {
-        let mut items = items.peekable();
-        let mut shown = Vec::new();
-        let mut last = None;
-        while shown.len() < self.limit.max(1) {
-            let Some(item) = items.next() else { break };
-            let (key, item) = render(&item);
-            shown.push(item);
-            last = Some(key);
-        }
-        let more = last.filter(|_| items.peek().is_some());
-        let mut body = Map::new();
-        if let Some(token) = self.next_token(more.as_deref()) {
-            body.insert("ContinuationToken".to_owned(), token);
-        }
-        body.insert("Items".to_owned(), Value::Array(shown));
-        Answer::json(Value::Object(body))
-    }
-
-    fn next_token(&self, more: Option<&str>) -> Option<Value> {
-        let turn = || {
-            let turn = self
-                .token
-                .and_then(|it| it.rsplit_once(MARK)?.1.parse().ok());
-            turn.unwrap_or(0_u64) + 1
-        };
-        let last = match self.terms.paging {
-            Paging::Normal => more.map(str::to_owned),
-            Paging::Endless => Some(turn().to_string()),
-            Paging::Repeated => Some("1".to_owned()),
-        };
-        match (last, self.terms.switches.token_end) {
-            (Some(last), _) => Some(json!(format!("{}{MARK}{last}", self.context))),
-            (None, TokenEnd::Empty) => Some(json!("")),
-            (None, TokenEnd::Null) => Some(Value::Null),
-            (None, TokenEnd::Absent) => None,
         }
     }
 }
@@ -290,7 +189,7 @@ fn partition_item(
     item
 }
 
-fn partition_information(id: Uuid, keys: &Keys) -> Value {
+pub(super) fn partition_information(id: Uuid, keys: &Keys) -> Value {
     match keys {
         Keys::Singleton => json!({"ServicePartitionKind": "Singleton", "Id": id}),
         Keys::Named(name) => {

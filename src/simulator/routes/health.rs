@@ -1,0 +1,155 @@
+//! Health of a partition, and the record of its restores.
+//!
+//! Responsible for the shape of health events, as in the samples `GetPartitionHealth.*.json`,
+//! with an event of the failover manager always beside those of the backup machinery. Filters
+//! are accepted and not honoured. It may not decide what was reported.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Terms;
+use crate::simulator::answer::{Answer, Kind};
+use crate::simulator::estate::{Estate, Health, Report, Restore, Said, filetime};
+
+/// How .NET writes the longest time there is.
+const FOR_EVER: &str = "P10675199DT2H48M5.4775807S";
+
+pub(super) fn of_partition(estate: &Estate, id: Uuid, now: DateTime<Utc>) -> Answer {
+    let Some(health) = estate.health_of(id, now) else {
+        return Answer::error(
+            Kind::Native,
+            StatusCode::NOT_FOUND,
+            "FABRIC_E_HEALTH_ENTITY_NOT_FOUND",
+            "Entity not found in health store.",
+        );
+    };
+    Answer::json(body(id, &health))
+}
+
+/// `RestoreProgressInfo`, as in the samples `GetPartitionRestoreProgress.*.json`; the LSN is a
+/// bare number, and there is no `FailureError`.
+pub(super) fn restore(restore: Option<&Restore>, terms: &Terms<'_>) -> Answer {
+    let Some(restore) = restore else {
+        return Answer::json(Value::Null);
+    };
+    let ended = restore.ended;
+    let epoch = restore
+        .target
+        .map(|(epoch, _)| epoch.to_json(terms.switches.epoch_spelling));
+    Answer::json(json!({
+        "RestoreState": restore.state.word(),
+        "TimeStampUtc": ended.map_or_else(
+            || "0001-01-01T00:00:00Z".to_owned(),
+            |it| it.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        ),
+        "RestoredEpoch": epoch,
+        "RestoredLsn": restore.target.map_or(0, |(_, lsn)| lsn),
+    }))
+}
+
+fn body(id: Uuid, health: &Health) -> Value {
+    let mut events = vec![failover_manager_event(health.created)];
+    events.extend(health.reports.iter().map(event));
+    let unhealthy: Vec<_> = health
+        .reports
+        .iter()
+        .filter(|it| it.is_warning())
+        .map(evaluation)
+        .collect();
+    let state = if unhealthy.is_empty() {
+        "Ok"
+    } else {
+        "Warning"
+    };
+    let counts = json!({"OkCount": 3, "ErrorCount": 0, "WarningCount": 0});
+    json!({
+        "HealthEvents": events,
+        "AggregatedHealthState": state,
+        "UnhealthyEvaluations": unhealthy,
+        "HealthStatistics": {
+            "HealthStateCountList": [{"EntityKind": "Replica", "HealthStateCount": counts}],
+        },
+        "PartitionId": id,
+        "ReplicaHealthStates": [],
+    })
+}
+
+fn evaluation(report: &Report) -> Value {
+    json!({"HealthEvaluation": {
+        "Kind": "Event",
+        "AggregatedHealthState": "Warning",
+        "Description": "Unhealthy event: SourceId='System.BackupRestoreManager', \
+                        Property='Backup', HealthState='Warning', ConsiderWarningAsError=false.",
+        "ConsiderWarningAsError": false,
+        "UnhealthyEvent": event(report),
+    }})
+}
+
+fn event(report: &Report) -> Value {
+    let at = report.at.format("%-m/%-d/%Y %-I:%M:%S %p");
+    let (property, description) = match report.said {
+        Said::BackedUp => (
+            "Backup",
+            format!("Partition successfully backed up at {at} GMT"),
+        ),
+        Said::Failed => (
+            "Backup",
+            "Failed to take periodic backup for this partition with error:\n\
+             System.UnauthorizedAccessException: Access is denied."
+                .to_owned(),
+        ),
+        Said::Disabled => ("Backup", "Periodic backup successfully disabled".to_owned()),
+        Said::Restored => (
+            "Restore",
+            format!("Partition was successfully restored at {at} GMT."),
+        ),
+    };
+    json!({
+        "SourceId": "System.BackupRestoreManager",
+        "Property": property,
+        "HealthState": if report.is_warning() { "Warning" } else { "Ok" },
+        "TimeToLiveInMilliSeconds": report.time_to_live().map_or_else(
+            || FOR_EVER.to_owned(),
+            |it| format!("PT{}S", it.num_seconds()),
+        ),
+        "Description": description,
+        "SequenceNumber": filetime(report.at).to_string(),
+        "RemoveWhenExpired": report.time_to_live().is_some(),
+        "SourceUtcTimestamp": millis(Some(report.at)),
+        "LastModifiedUtcTimestamp": millis(Some(report.stored())),
+        "IsExpired": false,
+        "LastOkTransitionAt": millis(report.ok_since),
+        "LastWarningTransitionAt": millis(report.warning_since),
+        "LastErrorTransitionAt": millis(None),
+    })
+}
+
+fn failover_manager_event(created: DateTime<Utc>) -> Value {
+    let stored = Some(created + TimeDelta::milliseconds(3461));
+    json!({
+        "SourceId": "System.FM",
+        "Property": "State",
+        "HealthState": "Ok",
+        "TimeToLiveInMilliSeconds": FOR_EVER,
+        "Description": "Partition is healthy.",
+        "SequenceNumber": "191",
+        "RemoveWhenExpired": false,
+        "HealthReportId": "FM_7.0_1011",
+        "SourceUtcTimestamp": millis(Some(created)),
+        "LastModifiedUtcTimestamp": millis(stored),
+        "IsExpired": false,
+        "LastOkTransitionAt": millis(stored),
+        "LastWarningTransitionAt": millis(None),
+        "LastErrorTransitionAt": millis(None),
+    })
+}
+
+/// A time as native routes write it; year 1 where there is none.
+fn millis(at: Option<DateTime<Utc>>) -> String {
+    at.map_or_else(
+        || "0001-01-01T00:00:00.000Z".to_owned(),
+        |it| it.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+    )
+}

@@ -1,0 +1,133 @@
+//! Pages of lists, and the tokens between them.
+//!
+//! Responsible for opaque tokens that continue after the last item shown, even when that item is
+//! gone by then, and for lists that are made never to end. It may not know what the items are.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value, json};
+
+use super::Terms;
+use crate::simulator::TokenEnd;
+use crate::simulator::answer::{Answer, Kind};
+
+/// Between the list a token belongs to and the last item shown.
+const MARK: char = '|';
+
+/// Whether a list comes to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paging {
+    Normal,
+    /// Every page is the first one, with a new token.
+    Endless,
+    /// Every page is the first one, with the token of the page before.
+    Repeated,
+}
+
+pub(super) type Query = HashMap<String, String>;
+
+/// Where a page begins and how much it may hold.
+pub(super) struct Page<'a> {
+    kind: Kind,
+    /// What the list belongs to; stands before the mark of its tokens.
+    context: &'a str,
+    token: Option<&'a str>,
+    pub(super) after: Option<String>,
+    limit: usize,
+    terms: &'a Terms<'a>,
+}
+
+impl<'a> Page<'a> {
+    /// `None` when the token is not one of this list.
+    pub(super) fn requested(
+        kind: Kind,
+        context: &'a str,
+        query: &'a Query,
+        terms: &'a Terms<'a>,
+    ) -> Option<Self> {
+        let token = query.get("ContinuationToken").map(String::as_str);
+        let token = token.filter(|it| !it.is_empty());
+        let after = match (token, terms.paging) {
+            (Some(token), Paging::Normal) => {
+                let (of, after) = token.rsplit_once(MARK)?;
+                (of == context).then(|| Some(after.to_owned()))?
+            }
+            _ => None,
+        };
+        Some(Self {
+            kind,
+            context,
+            token,
+            after,
+            limit: terms.switches.page_size.unwrap_or(usize::MAX),
+            terms,
+        })
+    }
+
+    /// `MaxResults` is an upper wish, 0 means all; `None` when it is not a number.
+    pub(super) fn with_limit(self, wish: Option<&String>) -> Option<Self> {
+        let wish: usize = wish.map_or(Ok(0), |it| it.parse()).ok()?;
+        let wish = if wish == 0 { usize::MAX } else { wish };
+        Some(Self {
+            limit: self.limit.min(wish),
+            ..self
+        })
+    }
+
+    /// The part of a list that comes after the pages before, in the order of its keys.
+    pub(super) fn rest<T>(&self, items: impl Iterator<Item = (String, T)>) -> BTreeMap<String, T> {
+        let after = self.after.as_deref();
+        items
+            .filter(|(key, _)| after.is_none_or(|after| key.as_str() > after))
+            .collect()
+    }
+
+    /// Fills the page; `render` gives the key of an item and the item.
+    pub(super) fn answer<T>(
+        &self,
+        items: impl Iterator<Item = T>,
+        render: impl Fn(&T) -> (String, Value),
+    ) -> Answer {
+        let mut items = items.peekable();
+        let mut shown = Vec::new();
+        let mut last = None;
+        while shown.len() < self.limit.max(1) {
+            let Some(item) = items.next() else { break };
+            let (key, item) = render(&item);
+            shown.push(item);
+            last = Some(key);
+        }
+        let more = last.filter(|_| items.peek().is_some());
+        let mut body = Map::new();
+        if let Some(token) = self.next_token(more.as_deref()) {
+            body.insert("ContinuationToken".to_owned(), token);
+        }
+        body.insert("Items".to_owned(), Value::Array(shown));
+        Answer::json(Value::Object(body))
+    }
+
+    fn next_token(&self, more: Option<&str>) -> Option<Value> {
+        let turn = || {
+            let turn = self
+                .token
+                .and_then(|it| it.rsplit_once(MARK)?.1.parse().ok());
+            turn.unwrap_or(0_u64) + 1
+        };
+        let last = match self.terms.paging {
+            Paging::Normal => more.map(str::to_owned),
+            Paging::Endless => Some(turn().to_string()),
+            Paging::Repeated => Some("1".to_owned()),
+        };
+        let end = match (self.terms.switches.token_end, self.kind) {
+            (TokenEnd::ByRoute, Kind::Native) => TokenEnd::Empty,
+            (TokenEnd::ByRoute, Kind::Backup) => TokenEnd::Null,
+            (end, _) => end,
+        };
+        match (last, end) {
+            (Some(last), _) => Some(json!(format!("{}{MARK}{last}", self.context))),
+            (None, TokenEnd::Empty | TokenEnd::ByRoute) => Some(json!("")),
+            (None, TokenEnd::Null) => Some(Value::Null),
+            (None, TokenEnd::Absent) => None,
+        }
+    }
+}

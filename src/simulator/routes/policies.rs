@@ -1,0 +1,239 @@
+//! Backup policies and what they were enabled for.
+//!
+//! Responsible for how a policy is spelled, as in the samples `GetBackupPolicyList.*.json` and
+//! `GetBackupPolicyByName.*.json`. Secrets are made up here, as asterisks unless a switch asks
+//! for canaries; no other answer holds one.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::page::{Page, Query};
+use super::{Terms, brs_error, brs_invalid_argument, refusal};
+use crate::simulator::answer::{Answer, Kind};
+use crate::simulator::estate::{Entity, Estate, Policy, Refusal, Schedule, Storage};
+use crate::simulator::{CANARY, Secrets, Switches};
+
+pub(super) fn list(estate: &Estate, query: &Query, terms: &Terms<'_>) -> Answer {
+    let Some(page) = page("BackupPolicies", query, terms) else {
+        return brs_invalid_argument("Invalid Arguments.");
+    };
+    let policies = estate.periodic.policies.by_name.iter();
+    let rest = page.rest(policies.map(|(name, it)| (name.to_string(), &it.policy)));
+    page.answer(rest.into_iter(), |(name, policy)| {
+        (name.clone(), policy_item(policy, terms.switches))
+    })
+}
+
+pub(super) fn by_name(estate: &Estate, name: &str, terms: &Terms<'_>) -> Answer {
+    match estate.policy(name) {
+        Some(policy) => Answer::json(policy_item(policy, terms.switches)),
+        None => refusal(Refusal::NoSuchPolicy),
+    }
+}
+
+/// What a policy was explicitly enabled for, as in `GetAllEntitiesBackedUpByPolicy.*.json`.
+pub(super) fn enabled(estate: &Estate, name: &str, query: &Query, terms: &Terms<'_>) -> Answer {
+    if estate.policy(name).is_none() {
+        return refusal(Refusal::NoSuchPolicy);
+    }
+    let Some(page) = page(name, query, terms) else {
+        return brs_invalid_argument("Invalid Arguments.");
+    };
+    let entities = estate.periodic.enabled_with(name).into_iter();
+    let rest = page.rest(entities.map(|it| (key(&it), it)));
+    page.answer(rest.into_iter(), |(key, entity)| {
+        let mut item = names(estate, entity);
+        item["EntityKind"] = json!(entity.level());
+        (key.clone(), item)
+    })
+}
+
+/// The page of a list of the backup service.
+pub(super) fn page<'a>(
+    context: &'a str,
+    query: &'a Query,
+    terms: &'a Terms<'a>,
+) -> Option<Page<'a>> {
+    Page::requested(Kind::Backup, context, query, terms)?.with_limit(query.get("MaxResults"))
+}
+
+/// What tells an entity apart in a token; applications come first, partitions last.
+pub(super) fn key(entity: &Entity) -> String {
+    match entity {
+        Entity::Application(name) => format!("1#{name}"),
+        Entity::Service(name) => format!("2#{name}"),
+        Entity::Partition(id) => format!("3#{id}"),
+    }
+}
+
+/// The properties that name an entity.
+pub(super) fn names(estate: &Estate, entity: &Entity) -> Value {
+    match entity {
+        Entity::Application(name) => json!({"ApplicationName": &**name}),
+        Entity::Service(name) => json!({"ServiceName": &**name}),
+        Entity::Partition(id) => {
+            json!({"ServiceName": estate.service_of(*id).as_deref(), "PartitionId": id})
+        }
+    }
+}
+
+/// The refusal of a policy that does not exist.
+pub(super) fn no_such_policy() -> Answer {
+    brs_error(
+        StatusCode::NOT_FOUND,
+        "FABRIC_E_BACKUP_POLICY_DOES_NOT_EXIST",
+        "Fabric Backup Policy doesn't exist",
+    )
+}
+
+fn policy_item(policy: &Policy, switches: &Switches) -> Value {
+    let mut item = json!({
+        "Name": policy.name,
+        "AutoRestoreOnDataLoss": policy.auto_restore_on_data_loss,
+        "MaxIncrementalBackups": policy.max_incremental_backups,
+        "Schedule": schedule(&policy.schedule),
+        "Storage": storage(&policy.storage, switches),
+    });
+    if let Some(retention) = policy.retention {
+        item["RetentionPolicy"] = json!({
+            "RetentionPolicyType": "Basic",
+            "RetentionDuration": iso(retention.duration),
+            "MinimumNumberOfBackups": retention.minimum,
+        });
+    }
+    if switches.newer_fields {
+        item["CompressionType"] = json!("CLUSTER_DEFINED");
+        item["QuickRecovery"] = json!("Disabled");
+        item["Validation"] = json!("Disabled");
+    }
+    item
+}
+
+fn schedule(schedule: &Schedule) -> Value {
+    let written = |times: &[chrono::NaiveTime]| -> Value {
+        let times = times.iter();
+        times
+            .map(|it| it.format("0001-01-01T%H:%M:%SZ").to_string())
+            .collect()
+    };
+    match schedule {
+        Schedule::Every(interval) => {
+            json!({"ScheduleKind": "FrequencyBased", "Interval": iso(*interval)})
+        }
+        Schedule::Daily(times) => json!({
+            "ScheduleKind": "TimeBased",
+            "ScheduleFrequencyType": "Daily",
+            "RunTimes": written(times),
+        }),
+        Schedule::Weekly(days, times) => json!({
+            "ScheduleKind": "TimeBased",
+            "ScheduleFrequencyType": "Weekly",
+            "RunDays": days.iter().map(|day| weekday(*day)).collect::<Vec<_>>(),
+            "RunTimes": written(times),
+        }),
+    }
+}
+
+fn storage(storage: &Storage, switches: &Switches) -> Value {
+    let secret = |what: &str| match switches.secrets {
+        Secrets::Stars => "****".to_owned(),
+        Secrets::Canaries => format!("{CANARY}-{what}"),
+    };
+    match storage {
+        Storage::AzureBlob {
+            friendly_name,
+            container,
+        } => json!({
+            "StorageKind": "AzureBlobStore",
+            "FriendlyName": friendly_name,
+            "ConnectionString": secret("connection-string"),
+            "ContainerName": container,
+        }),
+        Storage::FileShare {
+            friendly_name,
+            path,
+            user,
+        } => json!({
+            "StorageKind": "FileShare",
+            "FriendlyName": friendly_name,
+            "Path": path,
+            "PrimaryUserName": user,
+            "PrimaryPassword": user.as_ref().map(|_| secret("primary-password")),
+            "SecondaryUserName": user.as_ref().map(|it| format!("{it}2")),
+            "SecondaryPassword": user.as_ref().map(|_| secret("secondary-password")),
+        }),
+        Storage::ManagedIdentity {
+            friendly_name,
+            blob_service_uri,
+            container,
+        } => json!({
+            "StorageKind": "ManagedIdentityAzureBlobStore",
+            "FriendlyName": friendly_name,
+            "BlobServiceUri": blob_service_uri,
+            "ContainerName": container,
+            "ManagedIdentityType": "VMSS",
+            "ManagedIdentityClientId": "6d7c8b1e-4a3f-4c21-9b0e-2f5d8e7a1c34",
+        }),
+        Storage::Dsms {
+            friendly_name,
+            credentials_location,
+            container,
+        } => json!({
+            "StorageKind": "DsmsAzureBlobStore",
+            "FriendlyName": friendly_name,
+            "StorageCredentialsSourceLocation": credentials_location,
+            "ContainerName": container,
+        }),
+    }
+}
+
+fn weekday(day: chrono::Weekday) -> &'static str {
+    match day {
+        chrono::Weekday::Mon => "Monday",
+        chrono::Weekday::Tue => "Tuesday",
+        chrono::Weekday::Wed => "Wednesday",
+        chrono::Weekday::Thu => "Thursday",
+        chrono::Weekday::Fri => "Friday",
+        chrono::Weekday::Sat => "Saturday",
+        chrono::Weekday::Sun => "Sunday",
+    }
+}
+
+/// A duration as .NET's `XmlConvert` writes it: whole days leave the hours, so 24 h is `P1D`.
+fn iso(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let part = |number: u64, unit: &str| match number {
+        0 => String::new(),
+        number => format!("{number}{unit}"),
+    };
+    let time =
+        part(seconds / 3600 % 24, "H") + &part(seconds / 60 % 60, "M") + &part(seconds % 60, "S");
+    match (seconds / 86_400, time.is_empty()) {
+        (0, true) => "PT0S".to_owned(),
+        (0, false) => format!("PT{time}"),
+        (days, true) => format!("P{days}D"),
+        (days, false) => format!("P{days}DT{time}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_the_service_does() {
+        for (seconds, text) in [
+            (0, "PT0S"),
+            (30, "PT30S"),
+            (600, "PT10M"),
+            (14_700, "PT4H5M"),
+            (86_400, "P1D"),
+            (93_600, "P1DT2H"),
+            (864_000, "P10D"),
+        ] {
+            assert_eq!(iso(Duration::from_secs(seconds)), text);
+        }
+    }
+}
