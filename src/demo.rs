@@ -50,7 +50,7 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
             ..Poll::default()
         },
         protection: Protection {
-            overdue_allowance: INTERVAL * 2,
+            overdue_allowance: INTERVAL * 9,
             stuck_after: INTERVAL * 9,
         },
         metrics: Metrics::default(),

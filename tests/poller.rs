@@ -274,7 +274,10 @@ async fn never_more_requests_are_in_flight_than_allowed() {
     let mut setup = Setup::default();
     setup.poll.concurrency = 8;
     let snapshot = setup.watch(&simulator).cycle().await;
-    let read = snapshot.partitions.values().filter(|p| p.read_at().is_some());
+    let read = snapshot
+        .partitions
+        .values()
+        .filter(|p| p.read_at().is_some());
     assert_eq!(read.count(), 2_000);
     assert_eq!(simulator.peak_in_flight(), 8);
 }
@@ -328,7 +331,7 @@ async fn what_vanishes_is_gone_and_what_is_new_is_there_after_one_cycle() {
     assert!(services.contains(&Some("fabric:/New/Service".into())));
     assert_eq!(services.len(), 6);
     for id in added {
-        assert!(partition(&snapshot, id).read_at.is_some());
+        assert!(partition(&snapshot, id).read_at().is_some());
     }
 }
 
