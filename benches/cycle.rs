@@ -29,7 +29,7 @@ const LATENCY: Duration = Duration::from_millis(5);
 const CONCURRENCY: u32 = 16;
 
 /// Requests of which the median is taken for what one takes.
-const ONE_BY_ONE: usize = 400;
+const ONE_BY_ONE: u32 = 400;
 
 /// Cycles of which the best one counts: whatever else the machine does only makes them longer.
 const RUNS: usize = 3;
@@ -63,25 +63,40 @@ async fn measure() -> io::Result<Figures> {
         cpu = cpu.min(cpu_seconds("self") - before);
         let ids: Vec<PartitionId> = snapshots.borrow().partitions.keys().copied().collect();
         assert_eq!(ids.len(), PARTITIONS as usize, "every partition is known");
-        let read = snapshots.borrow().partitions.values().all(|known| known.read_at.is_some());
+        let read = snapshots
+            .borrow()
+            .partitions
+            .values()
+            .all(|known| known.read_at.is_some());
         assert!(read, "every partition was read");
         latencies.extend(one_by_one(&gateway(&simulated.url), &ids).await);
         requests = simulated.stop()?;
     }
     latencies.sort_unstable();
-    let latency = latencies.get(latencies.len() / 2).copied().unwrap_or_default();
+    let latency = latencies
+        .get(latencies.len() / 2)
+        .copied()
+        .unwrap_or_default();
     let ideal = (latency * PARTITIONS / CONCURRENCY).as_secs_f64();
 
     Figures::title("A cycle over 10,000 partitions, 16 requests in flight");
-    Figures::row("one request at a time, median", latency.as_secs_f64() * 1e3, "ms");
+    Figures::row(
+        "one request at a time, median",
+        latency.as_secs_f64() * 1e3,
+        "ms",
+    );
     Figures::row("ideal: partitions x latency / concurrency", ideal, "s");
     Figures::row("first cycle, best of 3", best.as_secs_f64(), "s");
     figures.promise("first cycle / ideal", best.as_secs_f64() / ideal, 1.3, "");
     Figures::row("CPU of the exporter for the cycle", cpu, "s");
     Figures::title("Requests of the cycle");
     for (name, count) in requests {
-        let extra = if name == "GetPartitionBackupProgress" { ONE_BY_ONE as u64 } else { 0 };
-        Figures::row(&name, (count - extra) as f64, "");
+        let extra = if name == "GetPartitionBackupProgress" {
+            ONE_BY_ONE
+        } else {
+            0
+        };
+        Figures::row(&name, f64::from(count - extra), "");
     }
     Ok(figures)
 }
@@ -109,15 +124,25 @@ fn poller(url: &str, published: watch::Sender<Arc<Snapshot>>) -> Poller {
         ..Poll::default()
     };
     let telemetry = Arc::new(Telemetry::default());
-    Poller::new(Arc::new(cluster), poll, Shard::default(), gateway(url), telemetry, published)
+    Poller::new(
+        Arc::new(cluster),
+        poll,
+        Shard::default(),
+        gateway(url),
+        telemetry,
+        published,
+    )
 }
 
 /// How long each of so many requests takes when nothing else is in flight.
 async fn one_by_one(gateway: &Gateway, ids: &[PartitionId]) -> Vec<Duration> {
     let mut durations = Vec::new();
-    for id in ids.iter().take(ONE_BY_ONE) {
+    for id in ids.iter().take(ONE_BY_ONE as usize) {
         let started = Instant::now();
-        gateway.backup_progress(*id).await.expect("the simulated gateway answers");
+        gateway
+            .backup_progress(*id)
+            .await
+            .expect("the simulated gateway answers");
         durations.push(started.elapsed());
     }
     durations

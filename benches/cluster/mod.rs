@@ -56,7 +56,7 @@ impl Cluster {
     }
 
     /// Ends it and tells how many requests it answered, by operation.
-    pub(crate) fn stop(mut self) -> io::Result<BTreeMap<String, u64>> {
+    pub(crate) fn stop(mut self) -> io::Result<BTreeMap<String, u32>> {
         drop(self.stdin.take());
         let mut counts = String::new();
         self.stdout.read_to_string(&mut counts)?;
@@ -139,5 +139,8 @@ pub(crate) fn cpu_seconds(process: &str) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let times = fields.split_whitespace().skip(11).take(2);
-    times.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    times
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
 }

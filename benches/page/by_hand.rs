@@ -24,14 +24,12 @@ const ROWS: [Row; 11] = [
             Some(p.seen.as_ref()?.since()?.timestamp())
         },
     ),
-    (
-        "servicefabric_backup_progress_timestamp_seconds",
-        |p, _| Some(p.progress.as_ref()?.timestamp?.timestamp()),
-    ),
-    (
-        "servicefabric_backup_progress_age_seconds",
-        |p, now| Some((now - p.progress.as_ref()?.timestamp?).num_seconds()),
-    ),
+    ("servicefabric_backup_progress_timestamp_seconds", |p, _| {
+        Some(p.progress.as_ref()?.timestamp?.timestamp())
+    }),
+    ("servicefabric_backup_progress_age_seconds", |p, now| {
+        Some((now - p.progress.as_ref()?.timestamp?).num_seconds())
+    }),
     ("servicefabric_backup_progress_lsn", |p, _| {
         let progress = p.progress.as_ref()?;
         let success = progress.state == BackupState::Success;
@@ -49,10 +47,9 @@ const ROWS: [Row; 11] = [
         "servicefabric_backup_last_success_timestamp_seconds",
         |p, _| Some(p.last_success.as_ref()?.at.timestamp()),
     ),
-    (
-        "servicefabric_backup_last_success_age_seconds",
-        |p, now| Some((now - p.last_success.as_ref()?.at).num_seconds()),
-    ),
+    ("servicefabric_backup_last_success_age_seconds", |p, now| {
+        Some((now - p.last_success.as_ref()?.at).num_seconds())
+    }),
     ("servicefabric_backup_last_success_lsn", |p, _| {
         p.last_success.as_ref()?.lsn.map(u64::cast_signed)
     }),
@@ -73,7 +70,9 @@ const INFO: &str = "servicefabric_backup_partition_info";
 
 fn epoch(partition: &PartitionSnapshot) -> Option<Epoch> {
     let progress = partition.progress.as_ref()?;
-    progress.epoch.filter(|_| progress.state == BackupState::Success)
+    progress
+        .epoch
+        .filter(|_| progress.state == BackupState::Success)
 }
 
 /// The labels of every partition as text, without braces.
@@ -117,7 +116,13 @@ pub(crate) fn write(
         };
         for state in BackupState::ALL {
             let own = Some(("state", state.as_str()));
-            sample(&mut text, STATE, block, own, (state == progress.state).into());
+            sample(
+                &mut text,
+                STATE,
+                block,
+                own,
+                (state == progress.state).into(),
+            );
         }
     }
     families.push((STATE, start..text.len()));
@@ -133,7 +138,13 @@ pub(crate) fn write(
     let start = text.len();
     for (known, block) in partitions() {
         let kind = known.partition.kind.map(PartitionKind::as_str);
-        sample(&mut text, INFO, block, kind.map(|kind| ("partition_kind", kind)), 1);
+        sample(
+            &mut text,
+            INFO,
+            block,
+            kind.map(|kind| ("partition_kind", kind)),
+            1,
+        );
     }
     families.push((INFO, start..text.len()));
     (text, families)

@@ -11,9 +11,7 @@ use servicefabric_backup_exporter::model::{
     BackupProgress, BackupState, Epoch, Failure, FailureCode, Name, Partition, PartitionId,
     PartitionKind,
 };
-use servicefabric_backup_exporter::snapshot::{
-    ClusterReading, Collector, Observations, Reading,
-};
+use servicefabric_backup_exporter::snapshot::{ClusterReading, Collector, Observations, Reading};
 use uuid::{Builder, Uuid};
 
 /// Partitions of each service, and services of each application.
@@ -39,7 +37,9 @@ pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observa
             service_up: Some(true),
             version: Some("10.1.2493.9590".to_owned()),
             clock_skew: Some(TimeDelta::zero()),
-            runs: Collector::ALL.map(|it| (it, true, Duration::from_secs(40))).into(),
+            runs: Collector::ALL
+                .map(|it| (it, true, Duration::from_secs(40)))
+                .into(),
         }),
     };
     [first, second]
