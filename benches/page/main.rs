@@ -1,8 +1,9 @@
 //! From what a cycle observed to the bytes of `/metrics` and of the state file, for 100,000
 //! partitions: CPU seconds of one thread, and the encoder against a loop written by hand.
 //!
-//! The encoder compresses as it writes. What compressing costs is measured with the same text and
-//! subtracted.
+//! The encoder compresses as it writes, and most of its time is that. So the loop by hand is
+//! followed by the same compression before the two are compared: a difference of the two would be
+//! smaller than its error.
 
 mod by_hand;
 #[path = "../figures/mod.rs"]
@@ -46,9 +47,9 @@ fn main() -> ExitCode {
         "CPU s",
     );
     figures.promise(
-        "advance + encode, without compression",
+        "advance, encode and compress",
         advance + encode,
-        1.0,
+        2.0,
         "CPU s",
     );
     states(&snapshot);
@@ -132,7 +133,7 @@ fn process() -> Arc<Process> {
 }
 
 /// Measures the page and compares it with the one written by hand. Returns the CPU time of
-/// encoding.
+/// encoding and compressing.
 fn page(snapshot: &Arc<Snapshot>, figures: &mut Figures) -> f64 {
     let format = Format::negotiate("application/openmetrics-text;version=1.0.0");
     let (now, process) = (now(), process());
@@ -143,7 +144,6 @@ fn page(snapshot: &Arc<Snapshot>, figures: &mut Figures) -> f64 {
     let (joining, chunks) = best_of(|| page.gzip());
     let compressed: usize = chunks.iter().map(bytes::Bytes::len).sum();
     let (compressing, _) = best_of(|| compress(&text));
-    let encode = kept + fresh - compressing;
 
     let blocks = by_hand::label_blocks(snapshot);
     let (by_hand, (hand, families)) = best_of(|| by_hand::write(snapshot, &blocks, now));
@@ -181,17 +181,22 @@ fn page(snapshot: &Arc<Snapshot>, figures: &mut Figures) -> f64 {
         "CPU s",
     );
     Figures::row("of it compressing, measured alone", compressing, "CPU s");
-    Figures::row("encode everything, without compressing", encode, "CPU s");
     Figures::row("the same lines by hand", by_hand, "CPU s");
-    let total = (kept + fresh) / (by_hand + compressing);
+    let alike = (kept + fresh) / (by_hand + compressing);
     figures.promise(
         "encode and compress / by hand, then compress",
-        total,
+        alike,
         2.0,
         "",
     );
-    figures.promise("encode / by hand", encode / by_hand, 5.0, "");
-    encode
+    let bare = (kept + fresh) / by_hand;
+    figures.promise(
+        "encode and compress / by hand, no compression",
+        bare,
+        5.0,
+        "",
+    );
+    kept + fresh
 }
 
 /// Compresses as the exporter does: the fastest level, in runs.
