@@ -36,7 +36,8 @@ pub struct Snapshot {
     codes: BTreeSet<FailureCode>,
 }
 
-/// What is known of one partition.
+/// What is known of one partition. What a reading seldom changes is shared with the snapshots
+/// before: several of them are alive at a time, and a cluster may have 100,000 partitions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartitionSnapshot {
     /// What it is called.
@@ -45,11 +46,11 @@ pub struct PartitionSnapshot {
     pub read_at: Option<DateTime<Utc>>,
     /// The record of the last requested backup, as that reading found it; `None` when no backup
     /// was ever requested.
-    pub progress: Option<BackupProgress>,
+    pub progress: Option<Arc<BackupProgress>>,
     /// What was seen of its records so far; `None` before the first reading.
-    pub seen: Option<Seen>,
+    pub seen: Option<Arc<Seen>>,
     /// Newest proof of a good backup. Sticky: no request, failure or restart takes it away.
-    pub last_success: Option<RecoveryPoint>,
+    pub last_success: Option<Arc<RecoveryPoint>>,
     /// Log records newly covered by successful backups, within one data-loss epoch each.
     pub lsn_advance: u64,
 }
@@ -231,11 +232,13 @@ impl Snapshot {
             totals.or_default().count(outcome, progress.as_ref());
         }
         if let Some(point) = progress.as_ref().and_then(|p| RecoveryPoint::of(p, now)) {
-            known.lsn_advance += point.advance_over(known.last_success.as_ref());
+            known.lsn_advance += point.advance_over(known.last_success.as_deref());
             RecoveryPoint::keep_newest(&mut known.last_success, point);
         }
         known.read_at = Some(read_at);
-        known.progress = progress;
+        if known.progress.as_deref() != progress.as_ref() {
+            known.progress = progress.map(Arc::new);
+        }
     }
 
     /// The backup service does not know the partition. Where the inventory does, it is the
@@ -256,19 +259,21 @@ impl Snapshot {
     /// not be read stay.
     fn list(&mut self, inventory: Inventory) {
         let mut previous = std::mem::take(&mut self.partitions);
-        for partition in inventory.listed {
-            let known = match previous.remove(&partition.id) {
-                Some(mut known) => {
-                    known.partition = known.partition.updated(partition);
-                    known
-                }
+        let listed = inventory.listed.into_iter().map(|partition| {
+            let known = match previous.get(&partition.id) {
+                Some(known) => PartitionSnapshot {
+                    partition: known.partition.updated(partition),
+                    ..known.clone()
+                },
                 None => PartitionSnapshot::new(partition),
             };
-            self.partitions.insert(known.partition.id, known);
-        }
-        previous.retain(|_, known| {
+            (known.partition.id, known)
+        });
+        // Collected at once, the nodes of the map are full; one by one, they are not.
+        self.partitions = listed.collect();
+        previous.retain(|id, known| {
             let unread = |scope: &Scope| scope.contains(&known.partition);
-            inventory.unread.iter().any(unread)
+            inventory.unread.iter().any(unread) && !self.partitions.contains_key(id)
         });
         self.partitions.append(&mut previous);
     }

@@ -94,6 +94,7 @@ fn read(path: &Path) -> Result<BTreeMap<Arc<str>, Snapshot>, Damage> {
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
+    /// Length and checksum of what the file holds.
     written: Option<(usize, u32)>,
 }
 
@@ -118,19 +119,40 @@ impl StateFile {
     ///
     /// When the file cannot be written; the old one is then untouched.
     pub fn save(&mut self, clusters: &[Arc<Snapshot>]) -> io::Result<()> {
-        let bytes = format::encode(clusters);
-        let digest = (bytes.len(), crc32fast::hash(&bytes));
+        // Encoded twice rather than held in memory: it may be 100 MB.
+        let mut digest = Digest::default();
+        format::write(clusters, &mut digest)?;
+        let digest = (digest.length, digest.checksum.finalize());
         if self.written == Some(digest) {
             return Ok(());
         }
         let temporary = beside(&self.path, "tmp");
         let mut file = File::create(&temporary)?;
-        file.write_all(&bytes)?;
+        format::write(clusters, &mut file)?;
         file.sync_all()?;
         drop(file);
         fs::rename(&temporary, &self.path)?;
         sync_folder(&self.path)?;
         self.written = Some(digest);
+        Ok(())
+    }
+}
+
+/// Length and checksum of what is written to it.
+#[derive(Debug, Default)]
+struct Digest {
+    length: usize,
+    checksum: crc32fast::Hasher,
+}
+
+impl Write for Digest {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.length += bytes.len();
+        self.checksum.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

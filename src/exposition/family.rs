@@ -108,7 +108,7 @@ pub(super) struct PartitionView<'a> {
 impl<'a> PartitionView<'a> {
     /// The record of the last requested backup, while it is believed.
     pub(super) fn progress(&self) -> Option<&'a BackupProgress> {
-        self.known.progress.as_ref().filter(|_| self.fresh)
+        self.known.progress.as_deref().filter(|_| self.fresh)
     }
 }
 

@@ -139,7 +139,7 @@ impl<'a> Partition<'a> {
             read_at: known.read_at.map(rfc3339),
             stale: !known.is_fresh(now, view.staleness),
             progress: known.progress.as_ref().map(|progress| {
-                let since = known.seen.as_ref().and_then(Seen::since);
+                let since = known.seen.as_deref().and_then(Seen::since);
                 Progress::of(progress, since)
             }),
             last_success: known

@@ -4,6 +4,8 @@
 //! Two records are the same when they say the same of themselves: state, id, time and failure
 //! code. The wire carries no time of a failure, so nothing else can tell two of them apart.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -56,9 +58,12 @@ impl RecoveryPoint {
     }
 
     /// Puts `point` in the place of an older one.
-    pub(crate) fn keep_newest(kept: &mut Option<Self>, point: Self) {
-        if kept.as_ref().is_none_or(|kept| kept.at <= point.at) {
-            *kept = Some(point);
+    pub(crate) fn keep_newest(kept: &mut Option<Arc<Self>>, point: Self) {
+        if kept
+            .as_deref()
+            .is_none_or(|kept| kept.at <= point.at && *kept != point)
+        {
+            *kept = Some(Arc::new(point));
         }
     }
 }
@@ -106,22 +111,19 @@ impl Seen {
     /// Takes a reading in. Returns how a backup ended, if this reading is the first to show it
     /// and a baseline existed before.
     pub(crate) fn observe(
-        seen: &mut Option<Self>,
+        seen: &mut Option<Arc<Self>>,
         record: Option<&BackupProgress>,
         read_at: DateTime<Utc>,
     ) -> Option<Outcome> {
         let baseline = seen.is_none();
         let seen = seen.get_or_insert_default();
-        let Some(record) = record else {
-            seen.record = None;
-            return None;
-        };
-        let identity = RecordIdentity::of(record);
-        let is_known = |(known, _): &(RecordIdentity, _)| *known == identity;
-        if seen.record.as_ref().is_some_and(is_known) {
+        let identity = record.map(RecordIdentity::of);
+        if seen.record.as_ref().map(|(known, _)| known) == identity.as_ref() {
             return None;
         }
-        seen.record = Some((identity, read_at));
+        let seen = Arc::make_mut(seen);
+        seen.record = identity.map(|identity| (identity, read_at));
+        let record = record?;
         let outcome = Outcome::of(record.state)?;
         let is_new = outcome != Outcome::Success || seen.is_newer_success(record);
         if let (Outcome::Success, true, Some(at)) = (outcome, is_new, record.timestamp) {

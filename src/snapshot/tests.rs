@@ -171,7 +171,7 @@ fn a_state_lasts_since_its_record_was_first_seen_in_it() {
     let snapshot = replay(&[None, accepted.clone(), accepted.clone()]);
     let since = |snapshot: &Snapshot| {
         let known = &snapshot.partitions[&ID];
-        known.seen.as_ref().and_then(Seen::since)
+        known.seen.as_deref().and_then(Seen::since)
     };
     assert_eq!(since(&snapshot), Some(at(2)));
     let moved = read(&snapshot, 9, Some(bare(BackupState::BackupInProgress)));
@@ -267,7 +267,7 @@ fn the_sixty_fifth_failure_code_is_other() {
         Some(failed(BackupState::Failure, "FABRIC_E_3")),
     );
     let kept = again.partitions[&ID].progress.clone().unwrap();
-    assert_eq!(kept.failure.unwrap().code.as_str(), "FABRIC_E_3");
+    assert_eq!(kept.failure.as_ref().unwrap().code.as_str(), "FABRIC_E_3");
 }
 
 #[test]

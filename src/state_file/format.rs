@@ -5,10 +5,11 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::Damage;
@@ -20,11 +21,40 @@ use crate::snapshot::{
 /// The format written here.
 pub(super) const VERSION: u64 = 1;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Document<'a> {
-    version: u64,
     #[serde(borrow)]
     clusters: BTreeMap<Cow<'a, str>, Cluster<'a>>,
+}
+
+/// A [`Document`] on its way out, made entry by entry: there may be 100,000 of them.
+#[derive(Serialize)]
+struct Outgoing<'a> {
+    version: u64,
+    clusters: BTreeMap<&'a str, OutgoingCluster<'a>>,
+}
+
+#[derive(Serialize)]
+struct OutgoingCluster<'a> {
+    partitions: Partitions<'a>,
+    services: Services<'a>,
+}
+
+struct Partitions<'a>(&'a Snapshot);
+
+impl Serialize for Partitions<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.partitions.values().map(PartitionEntry::of))
+    }
+}
+
+struct Services<'a>(&'a Snapshot);
+
+impl Serialize for Services<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entries = self.0.totals.iter();
+        serializer.collect_seq(entries.map(|(key, totals)| ServiceEntry::of(key, totals)))
+    }
 }
 
 #[derive(Deserialize)]
@@ -32,7 +62,7 @@ struct Version {
     version: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Cluster<'a> {
     #[serde(borrow)]
     partitions: Vec<PartitionEntry<'a>>,
@@ -110,15 +140,21 @@ struct ServiceEntry<'a> {
     failures: BTreeMap<Cow<'a, str>, u64>,
 }
 
-pub(super) fn encode(clusters: &[Arc<Snapshot>]) -> Vec<u8> {
-    let document = Document {
+pub(super) fn write(clusters: &[Arc<Snapshot>], to: impl Write) -> io::Result<()> {
+    let clusters = clusters.iter().map(|snapshot| {
+        let cluster = OutgoingCluster {
+            partitions: Partitions(snapshot),
+            services: Services(snapshot),
+        };
+        (&*snapshot.cluster, cluster)
+    });
+    let document = Outgoing {
         version: VERSION,
-        clusters: clusters
-            .iter()
-            .map(|snapshot| (Cow::from(&*snapshot.cluster), Cluster::of(snapshot)))
-            .collect(),
+        clusters: clusters.collect(),
     };
-    serde_json::to_vec(&document).expect("strings, numbers and maps with string keys have a JSON")
+    let mut buffered = BufWriter::new(to);
+    serde_json::to_writer(&mut buffered, &document)?;
+    buffered.flush()
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<BTreeMap<Arc<str>, Snapshot>, Damage> {
@@ -135,22 +171,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<BTreeMap<Arc<str>, Snapshot>, Damag
     Ok(clusters.collect())
 }
 
-impl<'a> Cluster<'a> {
-    fn of(snapshot: &'a Snapshot) -> Self {
-        Self {
-            partitions: snapshot
-                .partitions
-                .values()
-                .map(PartitionEntry::of)
-                .collect(),
-            services: snapshot
-                .totals
-                .iter()
-                .map(|(key, totals)| ServiceEntry::of(key, totals))
-                .collect(),
-        }
-    }
-
+impl Cluster<'_> {
     fn into_snapshot(self, cluster: Arc<str>) -> Snapshot {
         let partitions = self.partitions.into_iter().map(PartitionEntry::restore);
         let totals = self.services.into_iter().map(ServiceEntry::restore);
@@ -165,8 +186,8 @@ impl<'a> PartitionEntry<'a> {
             application: known.partition.application.as_deref().map(Cow::from),
             service: known.partition.service.as_deref().map(Cow::from),
             kind: known.partition.kind.map(|kind| kind.as_str().into()),
-            seen: known.seen.as_ref().map(SeenEntry::of),
-            last_success: known.last_success.as_ref().map(|point| SuccessEntry {
+            seen: known.seen.as_deref().map(SeenEntry::of),
+            last_success: known.last_success.as_deref().map(|point| SuccessEntry {
                 at: point.at,
                 backup_id: point.backup_id,
                 lsn: point.lsn,
@@ -184,12 +205,14 @@ impl<'a> PartitionEntry<'a> {
             kind: self.kind.map(|word| PartitionKind::from_word(&word)),
         };
         PartitionSnapshot {
-            seen: self.seen.map(SeenEntry::restore),
-            last_success: self.last_success.map(|entry| RecoveryPoint {
-                at: entry.at,
-                backup_id: entry.backup_id,
-                lsn: entry.lsn,
-                data_loss_version: entry.data_loss_version,
+            seen: self.seen.map(|entry| Arc::new(entry.restore())),
+            last_success: self.last_success.map(|entry| {
+                Arc::new(RecoveryPoint {
+                    at: entry.at,
+                    backup_id: entry.backup_id,
+                    lsn: entry.lsn,
+                    data_loss_version: entry.data_loss_version,
+                })
             }),
             lsn_advance: self.lsn_advance,
             ..PartitionSnapshot::new(partition)

@@ -27,7 +27,7 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::partition(
         "servicefabric_backup_progress_state_since_timestamp_seconds",
         "When this exporter first saw the record of the last requested backup in its state",
-        |p| seconds(p.progress().and(p.known.seen.as_ref())?.since()?),
+        |p| seconds(p.progress().and(p.known.seen.as_deref())?.since()?),
     ),
     Family::partition(
         "servicefabric_backup_progress_timestamp_seconds",

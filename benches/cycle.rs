@@ -1,0 +1,149 @@
+//! A cycle over 10,000 partitions against the ideal: every request slot of the exporter always
+//! occupied, and nothing else to wait for.
+//!
+//! The gateway waits 5 ms before it answers; what a request really takes, timer and loopback
+//! included, is measured one by one in the same run, and the ideal is made from that.
+
+mod cluster;
+mod figures;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use servicefabric_backup_exporter::config::{Cluster, Poll, Selector};
+use servicefabric_backup_exporter::gateway::{Gateway, Options};
+use servicefabric_backup_exporter::inventory::Shard;
+use servicefabric_backup_exporter::model::PartitionId;
+use servicefabric_backup_exporter::poller::Poller;
+use servicefabric_backup_exporter::snapshot::Snapshot;
+use servicefabric_backup_exporter::telemetry::Telemetry;
+use tokio::sync::watch;
+
+use cluster::cpu_seconds;
+use figures::Figures;
+
+const PARTITIONS: u32 = 10_000;
+const LATENCY: Duration = Duration::from_millis(5);
+const CONCURRENCY: u32 = 16;
+
+/// Requests of which the median is taken for what one takes.
+const ONE_BY_ONE: u32 = 400;
+
+/// Cycles of which the best one counts: whatever else the machine does only makes them longer.
+const RUNS: usize = 3;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(code) = cluster::served(&arguments) {
+        return code;
+    }
+    if !figures::wanted() {
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let figures = runtime.block_on(measure()).expect("the cluster runs");
+    figures.verdict()
+}
+
+async fn measure() -> io::Result<Figures> {
+    let mut figures = Figures::default();
+    let mut best = Duration::MAX;
+    let mut cpu = f64::INFINITY;
+    let mut requests = std::collections::BTreeMap::new();
+    let mut latencies = Vec::new();
+    for _ in 0..RUNS {
+        let simulated = cluster::Cluster::start(PARTITIONS as usize, LATENCY)?;
+        let (published, snapshots) = watch::channel(Arc::new(Snapshot::empty("prod".into())));
+        let poller = poller(&simulated.url, published);
+        let (started, before) = (Instant::now(), cpu_seconds("self"));
+        poller.cycle(Duration::ZERO).await;
+        best = best.min(started.elapsed());
+        cpu = cpu.min(cpu_seconds("self") - before);
+        let ids: Vec<PartitionId> = snapshots.borrow().partitions.keys().copied().collect();
+        assert_eq!(ids.len(), PARTITIONS as usize, "every partition is known");
+        let read = snapshots
+            .borrow()
+            .partitions
+            .values()
+            .all(|known| known.read_at.is_some());
+        assert!(read, "every partition was read");
+        latencies.extend(one_by_one(&gateway(&simulated.url), &ids).await);
+        requests = simulated.stop()?;
+    }
+    latencies.sort_unstable();
+    let latency = latencies
+        .get(latencies.len() / 2)
+        .copied()
+        .unwrap_or_default();
+    let ideal = (latency * PARTITIONS / CONCURRENCY).as_secs_f64();
+
+    Figures::title("A cycle over 10,000 partitions, 16 requests in flight");
+    Figures::row(
+        "one request at a time, median",
+        latency.as_secs_f64() * 1e3,
+        "ms",
+    );
+    Figures::row("ideal: partitions x latency / concurrency", ideal, "s");
+    Figures::row("first cycle, best of 3", best.as_secs_f64(), "s");
+    figures.promise("first cycle / ideal", best.as_secs_f64() / ideal, 1.3, "");
+    Figures::row("CPU of the exporter for the cycle", cpu, "s");
+    Figures::title("Requests of the cycle");
+    for (name, count) in requests {
+        let extra = if name == "GetPartitionBackupProgress" {
+            ONE_BY_ONE
+        } else {
+            0
+        };
+        Figures::row(&name, f64::from(count - extra), "");
+    }
+    Ok(figures)
+}
+
+fn gateway(url: &str) -> Gateway {
+    let options = Options {
+        cluster: "prod".into(),
+        endpoints: vec![url.parse().expect("it is a URL")],
+        timeout: Duration::from_secs(10),
+        concurrency: CONCURRENCY as usize,
+    };
+    Gateway::new(options, Arc::new(Telemetry::default())).expect("a client can be built")
+}
+
+fn poller(url: &str, published: watch::Sender<Arc<Snapshot>>) -> Poller {
+    let cluster = Cluster {
+        name: "prod".into(),
+        endpoints: vec![url.parse().expect("it is a URL")],
+        partitions: Vec::new(),
+        applications: Selector::default(),
+        services: Selector::default(),
+    };
+    let poll = Poll {
+        concurrency: CONCURRENCY as usize,
+        ..Poll::default()
+    };
+    let telemetry = Arc::new(Telemetry::default());
+    Poller::new(
+        Arc::new(cluster),
+        poll,
+        Shard::default(),
+        gateway(url),
+        telemetry,
+        published,
+    )
+}
+
+/// How long each of so many requests takes when nothing else is in flight.
+async fn one_by_one(gateway: &Gateway, ids: &[PartitionId]) -> Vec<Duration> {
+    let mut durations = Vec::new();
+    for id in ids.iter().take(ONE_BY_ONE as usize) {
+        let started = Instant::now();
+        gateway
+            .backup_progress(*id)
+            .await
+            .expect("the simulated gateway answers");
+        durations.push(started.elapsed());
+    }
+    durations
+}

@@ -1,0 +1,291 @@
+//! From what a cycle observed to the bytes of `/metrics` and of the state file, for 100,000
+//! partitions: CPU seconds of one thread, and the encoder against a loop written by hand.
+//!
+//! The encoder compresses as it writes, and most of its time is that. So the loop by hand is
+//! followed by the same compression before the two are compared: a difference of the two would be
+//! smaller than its error.
+
+mod by_hand;
+#[path = "../figures/mod.rs"]
+mod figures;
+mod observed;
+
+use std::fs;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use flate2::{Compress, Compression, FlushCompress};
+use servicefabric_backup_exporter::config::States;
+use servicefabric_backup_exporter::exposition::negotiation::Format;
+use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page};
+use servicefabric_backup_exporter::inventory::Shard;
+use servicefabric_backup_exporter::snapshot::{Observations, Snapshot};
+use servicefabric_backup_exporter::state_file::{self, StateFile};
+use servicefabric_backup_exporter::telemetry::{Process, Reload, Telemetry};
+
+use figures::Figures;
+
+const PARTITIONS: u32 = 100_000;
+
+/// Runs of which the best one counts: whatever else the machine does only makes them longer.
+const RUNS: u32 = 5;
+
+const MB: f64 = 1e6;
+
+fn main() -> ExitCode {
+    if !figures::wanted() {
+        return ExitCode::SUCCESS;
+    }
+    let mut figures = Figures::default();
+    let (snapshot, advance) = advance();
+    let encode = page(&snapshot, &mut figures);
+    Figures::title("A cycle, from what was observed to the page");
+    Figures::row(
+        "advance: inventory, then readings of all partitions",
+        advance,
+        "CPU s",
+    );
+    figures.promise(
+        "advance, encode and compress",
+        advance + encode,
+        2.0,
+        "CPU s",
+    );
+    states(&snapshot);
+    state_file(&snapshot);
+    figures.verdict()
+}
+
+/// CPU seconds of this thread so far.
+fn cpu() -> f64 {
+    let times = fs::read_to_string("/proc/thread-self/schedstat").expect("this is Linux");
+    let nanoseconds = times
+        .split(' ')
+        .next()
+        .and_then(|field| field.parse::<f64>().ok());
+    nanoseconds.expect("the first field is the time on the CPU") / 1e9
+}
+
+/// The best CPU time of several runs, and what the last one returned.
+fn best_of<T>(mut run: impl FnMut() -> T) -> (f64, T) {
+    let mut best = f64::INFINITY;
+    let mut timed = || {
+        let start = cpu();
+        let result = run();
+        best = best.min(cpu() - start);
+        result
+    };
+    for _ in 1..RUNS {
+        drop(timed());
+    }
+    let result = timed();
+    (best, result)
+}
+
+fn start() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_750_000_000, 0).expect("it is a time")
+}
+
+/// Runs cycles as the poller does. Returns the last snapshot and the CPU time of the best cycle
+/// after the first.
+fn advance() -> (Arc<Snapshot>, f64) {
+    let mut snapshot = Arc::new(Snapshot::empty("prod".into()));
+    let mut best = f64::INFINITY;
+    for round in 10..12 + RUNS {
+        let now = start() + TimeDelta::minutes(i64::from(round));
+        let [first, second]: [Observations; 2] = observed::cycle(PARTITIONS, round, now);
+        let end = now + TimeDelta::seconds(50);
+        let before = cpu();
+        snapshot = Arc::new(snapshot.advance(first, now));
+        snapshot = Arc::new(snapshot.advance(second, end));
+        if round > 10 {
+            best = best.min(cpu() - before);
+        }
+    }
+    (snapshot, best)
+}
+
+fn now() -> DateTime<Utc> {
+    start() + TimeDelta::minutes(i64::from(12 + RUNS))
+}
+
+fn view(snapshot: &Arc<Snapshot>, states: States) -> ClusterView {
+    ClusterView {
+        snapshot: Arc::clone(snapshot),
+        staleness: TimeDelta::minutes(5),
+        states,
+    }
+}
+
+fn process() -> Arc<Process> {
+    let telemetry = Arc::new(Telemetry::default());
+    telemetry.watch_cluster(&"prod".into(), &["timeout"]);
+    Arc::new(Process {
+        telemetry,
+        reload: Reload {
+            successful: true,
+            succeeded_at: start(),
+        },
+        shard: Shard::default(),
+        resources: metrics_process::collector::collect(),
+    })
+}
+
+/// Measures the page and compares it with the one written by hand. Returns the CPU time of
+/// encoding and compressing.
+fn page(snapshot: &Arc<Snapshot>, figures: &mut Figures) -> f64 {
+    let format = Format::negotiate("application/openmetrics-text;version=1.0.0");
+    let (now, process) = (now(), process());
+    let kept_view = view(snapshot, States::All);
+    let (kept, pieces) = best_of(|| vec![Arc::new(KeptPieces::encode(kept_view.clone(), now))]);
+    let (fresh, page) = best_of(|| Page::assemble(&pieces, &process, format, now));
+    let (inflating, text) = best_of(|| page.plain());
+    let (joining, chunks) = best_of(|| page.gzip());
+    let compressed: usize = chunks.iter().map(bytes::Bytes::len).sum();
+    let (compressing, _) = best_of(|| compress(&text));
+
+    let blocks = by_hand::label_blocks(snapshot);
+    let (by_hand, (hand, families)) = best_of(|| by_hand::write(snapshot, &blocks, now));
+    let mut same = 0;
+    for (name, range) in families {
+        let expected = hand.get(range).expect("it lies in the text");
+        // The last line break was cut off with the next header.
+        let same_bytes = expected.strip_suffix(b"\n") == Some(samples(&text, name));
+        assert!(same_bytes, "{name} is written differently");
+        same += expected.len();
+    }
+
+    Figures::title("The page of 100,000 partitions, metrics.states: all");
+    Figures::row("body", megabytes(text.len()), "MB");
+    Figures::row("body, gzip", megabytes(compressed), "MB");
+    Figures::row(
+        "part of the body that the loop by hand writes, same bytes",
+        megabytes(same) / megabytes(text.len()),
+        "",
+    );
+    Figures::row(
+        "once per snapshot: encode and compress what is kept",
+        kept,
+        "CPU s",
+    );
+    Figures::row(
+        "each scrape: encode and compress what is fresh",
+        fresh,
+        "CPU s",
+    );
+    Figures::row("each scrape with gzip: join the pieces", joining, "CPU s");
+    Figures::row(
+        "each scrape without: inflate the pieces",
+        inflating,
+        "CPU s",
+    );
+    Figures::row("of it compressing, measured alone", compressing, "CPU s");
+    Figures::row("the same lines by hand", by_hand, "CPU s");
+    let alike = (kept + fresh) / (by_hand + compressing);
+    figures.promise(
+        "encode and compress / by hand, then compress",
+        alike,
+        2.0,
+        "",
+    );
+    let bare = (kept + fresh) / by_hand;
+    figures.promise(
+        "encode and compress / by hand, no compression",
+        bare,
+        5.0,
+        "",
+    );
+    kept + fresh
+}
+
+/// Compresses as the exporter does: the fastest level, in runs.
+fn compress(text: &[u8]) -> usize {
+    let mut compress = Compress::new(Compression::fast(), false);
+    let mut checksum = crc32fast::Hasher::new();
+    let mut deflate = Vec::new();
+    for run in text.chunks(64 * 1024) {
+        checksum.update(run);
+        let start = compress.total_in();
+        loop {
+            let done = usize::try_from(compress.total_in() - start).expect("runs are short");
+            let rest = run.get(done..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            deflate.reserve(32 * 1024);
+            let status = compress.compress_vec(rest, &mut deflate, FlushCompress::None);
+            status.expect("the output grows");
+        }
+    }
+    deflate.len()
+}
+
+/// The sample lines of one family of a page in OpenMetrics.
+fn samples<'a>(text: &'a [u8], name: &str) -> &'a [u8] {
+    let text = std::str::from_utf8(text).expect("a page is text");
+    let mut suffixes = ["_total", "_info"].into_iter();
+    let family = suffixes.find_map(|suffix| name.strip_suffix(suffix));
+    let header = format!("# HELP {} ", family.unwrap_or(name));
+    let (_, block) = text
+        .split_once(&*header)
+        .expect("the family is on the page");
+    let block = block
+        .split_once("\n# HELP ")
+        .map_or(block, |(block, _)| block);
+    let start = block
+        .find(&*format!("\n{name}{{"))
+        .map_or(block.len(), |at| at + 1);
+    let samples = block.get(start..).unwrap_or_default();
+    samples.as_bytes()
+}
+
+/// What `metrics.states` makes of the page.
+fn states(snapshot: &Arc<Snapshot>) {
+    let format = Format::negotiate("");
+    let thousands = f64::from(PARTITIONS) / 1000.0;
+    for (mode, states) in [("all", States::All), ("current", States::Current)] {
+        let kept = Arc::new(KeptPieces::encode(view(snapshot, states), now()));
+        let page = Page::assemble(&[kept], &process(), format, now());
+        let text = page.plain();
+        let lines = text.split(|byte| *byte == b'\n');
+        let samples = lines
+            .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
+            .count();
+        let compressed: usize = page.gzip().iter().map(bytes::Bytes::len).sum();
+        Figures::title(&format!("For 1,000 partitions, metrics.states: {mode}"));
+        Figures::row("samples", number(samples) / thousands, "");
+        Figures::row("body", megabytes(text.len()) / thousands, "MB");
+        Figures::row("body, gzip", megabytes(compressed) / thousands, "MB");
+    }
+}
+
+/// What the state file costs.
+fn state_file(snapshot: &Arc<Snapshot>) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = folder.path().join("state.json");
+    let clusters = [Arc::clone(snapshot)];
+    let (write, ()) = best_of(|| {
+        let mut file = StateFile::new(path.clone());
+        file.save(&clusters).expect("the state file can be written");
+    });
+    let length = fs::metadata(&path).expect("it is there").len();
+    let (load, loaded) = best_of(|| state_file::load(&path, now()).expect("it can be read"));
+    assert_eq!(loaded.clusters.len(), 1, "the state file is understood");
+    Figures::title("The state file of 100,000 partitions");
+    Figures::row(
+        "size",
+        megabytes(usize::try_from(length).expect("it fits")),
+        "MB",
+    );
+    Figures::row("write", write, "CPU s");
+    Figures::row("read", load, "CPU s");
+}
+
+fn megabytes(bytes: usize) -> f64 {
+    number(bytes) / MB
+}
+
+fn number(count: usize) -> f64 {
+    u32::try_from(count).map_or(f64::NAN, f64::from)
+}
