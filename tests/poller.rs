@@ -669,7 +669,7 @@ async fn told_with(switches: Switches) -> BTreeMap<PartitionId, Option<BackupPro
     assert_eq!(watch.errors(), BTreeMap::new());
     let partitions = snapshot.partitions.iter();
     partitions
-        .map(|(id, known)| (*id, known.progress.clone()))
+        .map(|(id, known)| (*id, known.progress.as_deref().cloned()))
         .collect()
 }
 
