@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use servicefabric_backup_exporter::config::{Cluster, Poll, Selector};
+use servicefabric_backup_exporter::config::{Cluster, Collectors, Poll, Selector};
 use servicefabric_backup_exporter::gateway::{Gateway, Options};
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::model::PartitionId;
@@ -29,7 +29,7 @@ const LATENCY: Duration = Duration::from_millis(5);
 const CONCURRENCY: u32 = 16;
 
 /// Requests of which the median is taken for what one takes.
-const ONE_BY_ONE: usize = 400;
+const ONE_BY_ONE: u32 = 400;
 
 /// Cycles of which the best one counts: whatever else the machine does only makes them longer.
 const RUNS: usize = 3;
@@ -67,7 +67,7 @@ async fn measure() -> io::Result<Figures> {
             .borrow()
             .partitions
             .values()
-            .all(|known| known.read_at.is_some());
+            .all(|known| known.read_at().is_some());
         assert!(read, "every partition was read");
         latencies.extend(one_by_one(&gateway(&simulated.url), &ids).await);
         requests = simulated.stop()?;
@@ -92,11 +92,11 @@ async fn measure() -> io::Result<Figures> {
     Figures::title("Requests of the cycle");
     for (name, count) in requests {
         let extra = if name == "GetPartitionBackupProgress" {
-            ONE_BY_ONE as u64
+            ONE_BY_ONE
         } else {
             0
         };
-        Figures::row(&name, (count - extra) as f64, "");
+        Figures::row(&name, f64::from(count - extra), "");
     }
     Ok(figures)
 }
@@ -118,6 +118,8 @@ fn poller(url: &str, published: watch::Sender<Arc<Snapshot>>) -> Poller {
         partitions: Vec::new(),
         applications: Selector::default(),
         services: Selector::default(),
+        expected_interval: None,
+        collectors: Collectors::default(),
     };
     let poll = Poll {
         concurrency: CONCURRENCY as usize,
@@ -137,7 +139,7 @@ fn poller(url: &str, published: watch::Sender<Arc<Snapshot>>) -> Poller {
 /// How long each of so many requests takes when nothing else is in flight.
 async fn one_by_one(gateway: &Gateway, ids: &[PartitionId]) -> Vec<Duration> {
     let mut durations = Vec::new();
-    for id in ids.iter().take(ONE_BY_ONE) {
+    for id in ids.iter().take(ONE_BY_ONE as usize) {
         let started = Instant::now();
         gateway
             .backup_progress(*id)

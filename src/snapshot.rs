@@ -4,6 +4,7 @@
 //! whole. It forgets nothing because a reading failed: the last success of a partition is sticky,
 //! and only an inventory that was read makes a partition disappear.
 
+mod lists;
 mod observations;
 mod partition;
 mod record;
@@ -16,10 +17,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::inventory::{Inventory, Scope};
-use crate::model::{BackupProgress, FailureCode, ListedBackup, Name, PartitionId, Policy};
+use crate::model::{BackupProgress, FailureCode, Name, PartitionId, Policy};
 use crate::protection::Read;
 use crate::protection::applied::Settings;
-use crate::protection::history::History;
 pub use observations::{ClusterReading, Collector, CollectorStatus, Observations, Reading, Run};
 pub use partition::PartitionSnapshot;
 pub use record::{RecordIdentity, RecoveryPoint, Seen};
@@ -257,48 +257,6 @@ impl Snapshot {
         self.policy_marks = marks;
     }
 
-    /// Takes lists of the newest backups in. A partition that such a list does not name has no
-    /// backup in the store; one that the list names and nobody knows is gone.
-    fn note_newest(&mut self, lists: Vec<(Name, Read<Vec<ListedBackup>>)>, now: DateTime<Utc>) {
-        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, ListedBackup>>> = lists
-            .into_iter()
-            .map(|(application, read)| {
-                let value = newest_of_each(read.value);
-                (application, Read { value, at: read.at })
-            })
-            .collect();
-        if lists.is_empty() {
-            return;
-        }
-        for (id, known) in &mut self.partitions {
-            let application = known.partition.application.as_ref();
-            if let Some(list) = application.and_then(|name| lists.get(name)) {
-                known.read_list(list.value.get(id), list.at, now);
-            }
-        }
-    }
-
-    /// Takes lists of all backups in.
-    fn note_histories(&mut self, lists: Vec<(Name, Read<Vec<ListedBackup>>)>) {
-        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, History>>> = lists
-            .into_iter()
-            .map(|(application, read)| {
-                let value = History::of_all(&read.value);
-                (application, Read { value, at: read.at })
-            })
-            .collect();
-        if lists.is_empty() {
-            return;
-        }
-        for (id, known) in &mut self.partitions {
-            let application = known.partition.application.as_ref();
-            if let Some(list) = application.and_then(|name| lists.get(name)) {
-                let value = list.value.get(id).copied().unwrap_or_default();
-                known.history = Some(Arc::new(Read { value, at: list.at }));
-            }
-        }
-    }
-
     /// Counters exist for exactly the services that have a known partition.
     fn settle_totals(&mut self) {
         let mut settled = BTreeMap::new();
@@ -311,21 +269,6 @@ impl Snapshot {
         }
         self.totals = settled;
     }
-}
-
-/// The newest of the backups of each partition that have a time.
-fn newest_of_each(listed: Vec<ListedBackup>) -> BTreeMap<PartitionId, ListedBackup> {
-    let mut newest: BTreeMap<PartitionId, ListedBackup> = BTreeMap::new();
-    for backup in listed {
-        match newest.entry(backup.partition) {
-            Entry::Vacant(vacant) => drop(vacant.insert(backup)),
-            Entry::Occupied(mut known) if known.get().created < backup.created => {
-                known.insert(backup);
-            }
-            Entry::Occupied(_) => {}
-        }
-    }
-    newest
 }
 
 impl ClusterStatus {

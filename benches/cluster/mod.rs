@@ -56,7 +56,7 @@ impl Cluster {
     }
 
     /// Ends it and tells how many requests it answered, by operation.
-    pub(crate) fn stop(mut self) -> io::Result<BTreeMap<String, u64>> {
+    pub(crate) fn stop(mut self) -> io::Result<BTreeMap<String, u32>> {
         drop(self.stdin.take());
         let mut counts = String::new();
         self.stdout.read_to_string(&mut counts)?;

@@ -32,7 +32,7 @@ impl Figures {
     pub(crate) fn promise(&mut self, name: &str, value: f64, limit: f64, unit: &str) {
         println!("  {name:<68} {value:>11.3} {unit} (at most {limit})");
         // A figure that is no number is no success.
-        if !(value <= limit) {
+        if value.is_nan() || value > limit {
             self.broken.push(format!("{name}: {value:.3} > {limit}"));
         }
     }

@@ -20,18 +20,18 @@ const ROWS: [Row; 11] = [
     (
         "servicefabric_backup_progress_state_since_timestamp_seconds",
         |p, _| {
-            p.progress.as_ref()?;
+            p.record()?;
             Some(p.seen.as_ref()?.since()?.timestamp())
         },
     ),
     ("servicefabric_backup_progress_timestamp_seconds", |p, _| {
-        Some(p.progress.as_ref()?.timestamp?.timestamp())
+        Some(p.record()?.timestamp?.timestamp())
     }),
     ("servicefabric_backup_progress_age_seconds", |p, now| {
-        Some((now - p.progress.as_ref()?.timestamp?).num_seconds())
+        Some((now - p.record()?.timestamp?).num_seconds())
     }),
     ("servicefabric_backup_progress_lsn", |p, _| {
-        let progress = p.progress.as_ref()?;
+        let progress = p.record()?;
         let success = progress.state == BackupState::Success;
         progress.lsn.filter(|_| success).map(u64::cast_signed)
     }),
@@ -51,15 +51,15 @@ const ROWS: [Row; 11] = [
         Some((now - p.last_success.as_ref()?.at).num_seconds())
     }),
     ("servicefabric_backup_last_success_lsn", |p, _| {
-        p.last_success.as_ref()?.lsn.map(u64::cast_signed)
+        p.last_success_lsn().map(u64::cast_signed)
     }),
     ("servicefabric_backup_lsn_advance_total", |p, _| {
-        p.last_success.as_ref()?.lsn?;
+        p.numbered.as_ref()?;
         Some(p.lsn_advance.cast_signed())
     }),
     (
         "servicefabric_backup_partition_poll_timestamp_seconds",
-        |p, _| Some(p.read_at?.timestamp()),
+        |p, _| Some(p.read_at()?.timestamp()),
     ),
 ];
 
@@ -69,7 +69,7 @@ const FAILURE: &str = "servicefabric_backup_progress_failure";
 const INFO: &str = "servicefabric_backup_partition_info";
 
 fn epoch(partition: &PartitionSnapshot) -> Option<Epoch> {
-    let progress = partition.progress.as_ref()?;
+    let progress = partition.record()?;
     progress
         .epoch
         .filter(|_| progress.state == BackupState::Success)
@@ -111,7 +111,7 @@ pub(crate) fn write(
     }
     let start = text.len();
     for (known, block) in partitions() {
-        let Some(progress) = &known.progress else {
+        let Some(progress) = known.record() else {
             continue;
         };
         for state in BackupState::ALL {
@@ -128,7 +128,7 @@ pub(crate) fn write(
     families.push((STATE, start..text.len()));
     let start = text.len();
     for (known, block) in partitions() {
-        let failure = known.progress.as_ref().and_then(|it| it.failure.as_ref());
+        let failure = known.record().and_then(|it| it.failure.as_ref());
         if let Some(failure) = failure {
             let own = Some(("code", failure.code.as_str()));
             sample(&mut text, FAILURE, block, own, 1);

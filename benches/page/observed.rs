@@ -11,7 +11,10 @@ use servicefabric_backup_exporter::model::{
     BackupProgress, BackupState, Epoch, Failure, FailureCode, Name, Partition, PartitionId,
     PartitionKind,
 };
-use servicefabric_backup_exporter::snapshot::{ClusterReading, Collector, Observations, Reading};
+use servicefabric_backup_exporter::protection::Read;
+use servicefabric_backup_exporter::snapshot::{
+    ClusterReading, Collector, Observations, Reading, Run,
+};
 use uuid::{Builder, Uuid};
 
 /// Partitions of each service, and services of each application.
@@ -21,26 +24,33 @@ const SERVICES_PER_APPLICATION: u32 = 10;
 /// All that a cycle finds that begins at `now`; `round` tells one cycle from the next.
 pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observations; 2] {
     let first = Observations {
-        inventory: Some(inventory(partitions)),
+        inventory: Some(Read {
+            value: inventory(partitions),
+            at: now,
+        }),
         ..Observations::default()
     };
     let ids = (0..partitions).map(|number| (number, id(number)));
     let progress = ids.map(|(number, id)| {
-        let read_at = now + TimeDelta::milliseconds(i64::from(number) / 2);
-        (id, read_at, Reading::Record(record(number, round, now)))
+        let at = now + TimeDelta::milliseconds(i64::from(number) / 2);
+        let value = Reading::Progress(record(number, round, now));
+        (id, Read { value, at })
+    });
+    let runs = Collector::ALL.map(|collector| Run {
+        collector,
+        success: true,
+        duration: Duration::from_secs(40),
     });
     let second = Observations {
-        inventory: None,
-        progress: progress.collect(),
+        partitions: progress.collect(),
+        runs: runs.into(),
         cluster: Some(ClusterReading {
             up: true,
             service_up: Some(true),
             version: Some("10.1.2493.9590".to_owned()),
             clock_skew: Some(TimeDelta::zero()),
-            runs: Collector::ALL
-                .map(|it| (it, true, Duration::from_secs(40)))
-                .into(),
         }),
+        ..Observations::default()
     };
     [first, second]
 }
@@ -62,6 +72,7 @@ fn inventory(partitions: u32) -> Inventory {
             application,
             service,
             kind: Some(PartitionKind::Int64Range),
+            data_loss: None,
         });
     }
     Inventory {
