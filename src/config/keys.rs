@@ -1,0 +1,177 @@
+//! The keys: which ones a section has, how their values are read, and the rules between them.
+//!
+//! A setting is one field and one default in the module above, and the one line here that reads
+//! it. What is wrong is told to the section and replaced by its default, so that everything else
+//! is still checked.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::reader::Section;
+use super::values::{self, spelled};
+use super::{
+    Cluster, Collectors, Config, EXPECTED_INTERVAL, INCLUDE, Metrics, PARTITIONS, Poll, Protection,
+    SMALLEST, STATE_FILE, Selector, States, selector,
+};
+
+impl Config {
+    pub(super) fn read(s: &mut Section<'_>, folder: &Path) -> Self {
+        let mut names = HashSet::new();
+        s.require("clusters", SMALLEST);
+        Self {
+            poll: s.section("poll", Poll::read),
+            protection: s.section("protection", Protection::read),
+            metrics: s.section("metrics", Metrics::read),
+            state_file: s.value("state_file", STATE_FILE, |text| Ok(path(text, folder))),
+            clusters: s.sections("clusters", |s| Cluster::read(s, &mut names)),
+        }
+    }
+}
+
+impl Poll {
+    fn read(s: &mut Section<'_>) -> Self {
+        let faults = s.fault_count();
+        let default = Self::default();
+        let poll = Self {
+            interval: s.value("interval", default.interval, values::duration),
+            backups_interval: s.value(
+                "backups_interval",
+                default.backups_interval,
+                values::duration,
+            ),
+            timeout: s.value("timeout", default.timeout, values::duration),
+            concurrency: s.value("concurrency", default.concurrency, |text| {
+                values::number(text, &(1..=1024))
+            }),
+            staleness: s.value("staleness", default.staleness, values::duration),
+        };
+        if s.fault_count() == faults {
+            poll.compare(s);
+        }
+        poll
+    }
+
+    /// Rules about two settings at once; a default may be one of the two.
+    fn compare(self, s: &mut Section<'_>) {
+        let interval = spelled(self.interval);
+        let of = |key: &'static str, value, s: &Section<'_>| {
+            let origin = if s.has(key) { "" } else { " (the default)" };
+            format!("{}{origin}", spelled(value))
+        };
+        if self.timeout > self.interval {
+            let timeout = of("timeout", self.timeout, s);
+            let message = format!(
+                "{timeout} is longer than the interval of {}; write {interval} or less",
+                of("interval", self.interval, s)
+            );
+            s.fault("timeout", message);
+        }
+        if self.staleness < self.interval {
+            let staleness = of("staleness", self.staleness, s);
+            let message = format!(
+                "{staleness} is shorter than the interval of {}, so everything would be stale \
+                 before it is asked again; write {} or more",
+                of("interval", self.interval, s),
+                spelled(self.interval * 2),
+            );
+            s.fault("staleness", message);
+        }
+    }
+}
+
+impl Protection {
+    fn read(s: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        Self {
+            overdue_allowance: s.value(
+                "overdue_allowance",
+                default.overdue_allowance,
+                values::duration,
+            ),
+            stuck_after: s.value("stuck_after", default.stuck_after, values::duration),
+        }
+    }
+}
+
+impl Collectors {
+    fn read(s: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        let mut switch = |key, default| {
+            let words = [("true", true), ("false", false)];
+            s.value(key, default, |text| values::word(text, &words))
+        };
+        Self {
+            progress: switch("progress", default.progress),
+            restore: switch("restore", default.restore),
+            health: switch("health", default.health),
+            configuration: switch("configuration", default.configuration),
+            policies: switch("policies", default.policies),
+            backups: switch("backups", default.backups),
+            history: switch("history", default.history),
+        }
+    }
+}
+
+impl Metrics {
+    fn read(s: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        let states = [("all", States::All), ("current", States::Current)];
+        Self {
+            states: s.value("states", default.states, |text| values::word(text, &states)),
+        }
+    }
+}
+
+impl Cluster {
+    fn read(s: &mut Section<'_>, names: &mut HashSet<Arc<str>>) -> Self {
+        s.require("name", "write for example `name: prod`");
+        s.require(
+            "endpoints",
+            "write for example `endpoints: [\"http://node1:19080\"]`",
+        );
+        let name = s.value("name", Arc::default(), values::name);
+        if !name.is_empty() && !names.insert(Arc::clone(&name)) {
+            s.fault(
+                "name",
+                "an earlier cluster has this name; give each cluster its own",
+            );
+        }
+        Self {
+            name,
+            endpoints: s.list("endpoints", values::endpoint).unwrap_or_default(),
+            partitions: s
+                .list("partitions", values::partition)
+                .unwrap_or(PARTITIONS),
+            applications: s.section("applications", Selector::read),
+            services: s.section("services", Selector::read),
+            expected_interval: s.value("expected_interval", EXPECTED_INTERVAL, |text| {
+                let none = text.is_empty().then_some(Ok(None));
+                none.unwrap_or_else(|| values::duration(text).map(Some))
+            }),
+            collectors: s.section("collectors", Collectors::read),
+        }
+    }
+}
+
+impl Selector {
+    fn read(s: &mut Section<'_>) -> Self {
+        s.refuse_empty(
+            "include",
+            "it would select nothing: write [\".*\"] to select everything",
+        );
+        let include = s
+            .list("include", selector::pattern)
+            .unwrap_or_else(|| vec![INCLUDE.to_owned()]);
+        let exclude = s.list("exclude", selector::pattern).unwrap_or_default();
+        Self::new(&include, &exclude).unwrap_or_else(|message| {
+            s.fault("include", message);
+            Self::default()
+        })
+    }
+}
+
+/// A path as it is meant: relative to the folder of the file; `None` when empty.
+fn path(text: &str, folder: &Path) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| folder.join(text))
+}
