@@ -437,13 +437,13 @@ async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() 
 /// An exporter whose page is larger than what the sockets of both ends hold.
 async fn started_with_a_large_page(flag: &str) -> (Simulator, Exporter) {
     let mut estate = estate(1);
-    let application = format!("fabric:/{}", "LongName".repeat(200));
+    let application = format!("fabric:/{}", "LongName".repeat(120));
     let service = format!("{application}/Service");
     estate.add_service(
         &application,
         &service,
         ServiceKind::Persisted,
-        Scheme::Ranges(150),
+        Scheme::Ranges(300),
         born(),
     );
     succeed_everywhere(&mut estate, 100);
