@@ -29,6 +29,7 @@ fn rules(config: &Config, cluster: &Cluster) -> Rules {
         stuck_after: delta(config.protection.stuck_after),
         expected_interval: cluster.expected_interval.map(delta),
         reads_configuration: cluster.collectors.configuration,
+        reads_lists: cluster.collectors.backups || cluster.collectors.history,
     }
 }
 

@@ -6,12 +6,14 @@
 
 pub mod applied;
 pub mod evidence;
+mod facts;
 pub mod history;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::applied::Applied;
-use crate::model::{BackupProgress, BackupState, PeriodicAttempt, Schedule};
+pub use self::facts::{Facts, Read, Rules};
+use crate::model::{BackupProgress, BackupState, Schedule};
 
 /// The verdict on a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,58 +66,6 @@ impl Protection {
             Self::Protected => "Protected",
         }
     }
-}
-
-/// A fact and the moment at which it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read<T> {
-    /// What was read.
-    pub value: T,
-    /// When.
-    pub at: DateTime<Utc>,
-}
-
-/// All that the verdict on a partition rests on. `None` is what was never read.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Facts<'a> {
-    /// What applies to it.
-    pub applied: Option<Read<&'a Applied>>,
-    /// Schedule of the policy that applies: `None` inside when there is no such policy, or its
-    /// kind of schedule is not known.
-    pub schedule: Option<Read<Option<&'a Schedule>>>,
-    /// The record of the last requested backup.
-    pub progress: Option<Read<Option<&'a BackupProgress>>>,
-    /// Since when that record is as it is.
-    pub record_since: Option<DateTime<Utc>>,
-    /// Whether it was so already when this exporter first looked.
-    pub record_is_baseline: bool,
-    /// The last periodic attempt.
-    pub health: Option<Read<Option<PeriodicAttempt>>>,
-    /// When the backups in the store were last listed.
-    pub listed_at: Option<DateTime<Utc>>,
-    /// The newest proof of a good backup, from whatever source.
-    pub last_success: Option<DateTime<Utc>>,
-    /// When it was first seen that a backup is expected.
-    pub expected_since: Option<DateTime<Utc>>,
-    /// When protection was last seen to begin, to be resumed, or to change its policy.
-    pub changed_at: Option<DateTime<Utc>>,
-}
-
-/// By what the facts are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// Older facts are not believed, if they are read in each cycle.
-    pub staleness: TimeDelta,
-    /// Older lists of backups are not believed.
-    pub list_staleness: TimeDelta,
-    /// Grace after the due moment.
-    pub overdue_allowance: TimeDelta,
-    /// The longest that a requested backup may take.
-    pub stuck_after: TimeDelta,
-    /// What is expected where no policy applies.
-    pub expected_interval: Option<TimeDelta>,
-    /// Whether the configuration is read at all.
-    pub reads_configuration: bool,
 }
 
 /// A verdict and what follows from it.
@@ -196,7 +146,7 @@ impl<'a> Case<'a> {
         let Some(due) = due else {
             return Protection::Unknown;
         };
-        let overdue = self.seen_until(applied) > due + self.rules.overdue_allowance;
+        let overdue = self.seen_until(applied) > Some(due + self.rules.overdue_allowance);
         match (self.facts.last_success.is_some(), overdue) {
             (false, true) => Protection::NeverBackedUp,
             (true, true) => Protection::Overdue,
@@ -267,11 +217,25 @@ impl<'a> Case<'a> {
 
     /// The moment up to which a success would have been seen. A list is read rarely: until the
     /// next one, what happened since is not known, and its absence proves nothing.
-    fn seen_until(&self, applied: &Applied) -> DateTime<Utc> {
-        match self.facts.listed_at {
-            Some(listed_at) if applied.policy.is_some() && !self.sees_health() => listed_at,
-            _ => self.now,
+    fn seen_until(&self, applied: &Applied) -> Option<DateTime<Utc>> {
+        let by_health = self.sees_health() && !self.awaits_first_list();
+        if applied.policy.is_none() || by_health {
+            return Some(self.now);
         }
+        self.facts.listed_at
+    }
+
+    /// A failed attempt hides the success before it, which only a list can tell to a process that
+    /// has just begun to watch. It waits for the first one, but not for ever.
+    fn awaits_first_list(&self) -> bool {
+        let failed = self
+            .facts
+            .health
+            .and_then(|read| read.value)
+            .is_some_and(|it| !it.succeeded);
+        let since = self.facts.watched_since;
+        let is_new = since.is_some_and(|since| self.now - since < self.rules.list_staleness);
+        failed && is_new && self.rules.reads_lists && self.facts.listed_at.is_none()
     }
 
     fn record(&self) -> Option<&'a BackupProgress> {
@@ -327,6 +291,7 @@ impl<'a> Case<'a> {
             facts.progress.map(|read| read.at + rules.staleness),
             facts.health.map(|read| read.at + rules.staleness),
             facts.listed_at.map(|at| at + rules.list_staleness),
+            facts.watched_since.map(|at| at + rules.list_staleness),
             self.running_since()
                 .map(|since| behind(since + rules.stuck_after)),
             due.map(|due| behind(due + rules.overdue_allowance)),

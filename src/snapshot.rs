@@ -58,6 +58,8 @@ pub struct ClusterStatus {
     pub up: Option<bool>,
     /// Whether the backup restore service answered; `None` when the gateway was not reached.
     pub service_up: Option<bool>,
+    /// Since when this process watches it; `None` before the first observations.
+    pub since: Option<DateTime<Utc>>,
     /// Runtime version, as last read.
     pub version: Option<String>,
     /// Clock of the gateway minus own clock, from the last answer.
@@ -109,6 +111,7 @@ impl Snapshot {
     #[must_use]
     pub fn advance(&self, observations: Observations, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
+        next.status.since.get_or_insert(now);
         if let Some(inventory) = observations.inventory {
             next.list(inventory, now);
             next.settle_totals();

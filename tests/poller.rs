@@ -75,6 +75,7 @@ const RULES: Rules = Rules {
     stuck_after: TimeDelta::minutes(15),
     expected_interval: None,
     reads_configuration: true,
+    reads_lists: true,
 };
 
 impl Setup {

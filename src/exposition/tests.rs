@@ -109,6 +109,7 @@ const RULES: Rules = Rules {
     stuck_after: TimeDelta::minutes(15),
     expected_interval: None,
     reads_configuration: true,
+    reads_lists: true,
 };
 
 fn run(collector: Collector, success: bool, milliseconds: u64) -> Run {

@@ -109,7 +109,7 @@ impl<'a> PartitionView<'a> {
     /// The verdict.
     pub(super) fn verdict(&self) -> Verdict {
         let view = self.cluster.view;
-        let facts = self.known.facts(view.snapshot.policies.as_ref());
+        let facts = self.known.facts(&view.snapshot);
         let verdict = judge(&facts, &view.rules, self.cluster.now);
         self.cluster.note(verdict.holds_until);
         verdict

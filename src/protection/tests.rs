@@ -29,6 +29,7 @@ const RULES: Rules = Rules {
     stuck_after: TimeDelta::seconds(STUCK),
     expected_interval: None,
     reads_configuration: true,
+    reads_lists: true,
 };
 
 const REQUESTS: Rules = Rules {
@@ -296,6 +297,37 @@ fn a_failed_attempt_fails_until_a_success_or_until_it_is_overdue() {
 }
 
 #[test]
+fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_was_before() {
+    let schedule = hourly();
+    let overdue = INTERVAL + ALLOWANCE + 1;
+    let started = Facts {
+        health: read(overdue, Some(ended(false, overdue - 60))),
+        listed_at: None,
+        watched_since: Some(at(overdue - 10)),
+        ..facts(&schedule, overdue)
+    };
+    assert_eq!(state(&started, &RULES, overdue), Protection::Failing);
+    let listed = Facts {
+        listed_at: Some(at(overdue)),
+        ..started
+    };
+    assert_eq!(state(&listed, &RULES, overdue), Protection::Overdue);
+    let waited = Facts {
+        watched_since: Some(at(overdue - LIST_STALE)),
+        ..started
+    };
+    begins(&waited, &RULES, Protection::Overdue, overdue);
+    let without_lists = Rules {
+        reads_lists: false,
+        ..RULES
+    };
+    assert_eq!(
+        state(&started, &without_lists, overdue),
+        Protection::Overdue
+    );
+}
+
+#[test]
 fn a_requested_failure_stands_from_when_it_was_first_seen() {
     let schedule = hourly();
     for failed in [BackupState::Failure, BackupState::Timeout] {
@@ -431,6 +463,7 @@ proptest! {
         listed_at in prop::option::of(any_second()),
         last_success in prop::option::of(any_second()),
         changed_at in prop::option::of(any_second()),
+        watched_since in prop::option::of(any_second()),
         expects in any::<bool>(),
         now in any_second(),
         later in 0_i64..10_000,
@@ -455,6 +488,7 @@ proptest! {
             last_success,
             expected_since: Some(since),
             changed_at,
+            watched_since,
         };
         let rules = if expects { REQUESTS } else { RULES };
         let verdict = judge(&facts, &rules, now);

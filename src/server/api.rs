@@ -173,7 +173,7 @@ impl<'a> Partition<'a> {
 
 impl Protection {
     fn of(view: &ClusterView, known: &PartitionSnapshot, now: DateTime<Utc>) -> Self {
-        let facts = known.facts(view.snapshot.policies.as_ref());
+        let facts = known.facts(&view.snapshot);
         let verdict = judge(&facts, &view.rules, now);
         Self {
             state: verdict.state.as_str(),

@@ -96,7 +96,7 @@ impl Landing<'_> {
         };
         let mut counts: BTreeMap<Protection, usize> = BTreeMap::new();
         for known in snapshot.partitions.values() {
-            let facts = known.facts(snapshot.policies.as_ref());
+            let facts = known.facts(snapshot);
             let state = judge(&facts, &view.rules, self.now).state;
             *counts.entry(state).or_default() += 1;
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{MAX_FAILURE_CODES, Outcome, Policies, RecoveryPoint, Seen};
+use super::{MAX_FAILURE_CODES, Outcome, RecoveryPoint, Seen, Snapshot};
 use crate::model::{
     BackupHealth, BackupProgress, FailureCode, ListedBackup, Partition, PeriodicAttempt,
     RestoreProgress,
@@ -106,7 +106,8 @@ impl PartitionSnapshot {
     }
 
     /// What the verdict on it rests on.
-    pub fn facts<'a>(&'a self, policies: Option<&'a Read<Policies>>) -> Facts<'a> {
+    pub fn facts<'a>(&'a self, snapshot: &'a Snapshot) -> Facts<'a> {
+        let policies = snapshot.policies.as_ref();
         let applied = self.applied.as_deref();
         let policy = applied.and_then(|applied| applied.policy.as_ref());
         let schedule = policy
@@ -136,6 +137,7 @@ impl PartitionSnapshot {
                 None => Some(self.known_since),
             },
             changed_at: self.changed_at,
+            watched_since: snapshot.status.since.max(Some(self.known_since)),
         }
     }
 

@@ -1,0 +1,65 @@
+//! What the verdict rests on, and by what it is judged.
+//!
+//! Values only: each fact with the moment at which it was read, so that the judge can tell what
+//! is still believed.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::applied::Applied;
+use crate::model::{BackupProgress, PeriodicAttempt, Schedule};
+
+/// A fact and the moment at which it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    /// What was read.
+    pub value: T,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// All that the verdict on a partition rests on. `None` is what was never read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'a> {
+    /// What applies to it.
+    pub applied: Option<Read<&'a Applied>>,
+    /// Schedule of the policy that applies: `None` inside when there is no such policy, or its
+    /// kind of schedule is not known.
+    pub schedule: Option<Read<Option<&'a Schedule>>>,
+    /// The record of the last requested backup.
+    pub progress: Option<Read<Option<&'a BackupProgress>>>,
+    /// Since when that record is as it is.
+    pub record_since: Option<DateTime<Utc>>,
+    /// Whether it was so already when this exporter first looked.
+    pub record_is_baseline: bool,
+    /// The last periodic attempt.
+    pub health: Option<Read<Option<PeriodicAttempt>>>,
+    /// When the backups in the store were last listed.
+    pub listed_at: Option<DateTime<Utc>>,
+    /// The newest proof of a good backup, from whatever source.
+    pub last_success: Option<DateTime<Utc>>,
+    /// When it was first seen that a backup is expected.
+    pub expected_since: Option<DateTime<Utc>>,
+    /// When protection was last seen to begin, to be resumed, or to change its policy.
+    pub changed_at: Option<DateTime<Utc>>,
+    /// Since when this process watches the partition.
+    pub watched_since: Option<DateTime<Utc>>,
+}
+
+/// By what the facts are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Older facts are not believed, if they are read in each cycle.
+    pub staleness: TimeDelta,
+    /// Older lists of backups are not believed.
+    pub list_staleness: TimeDelta,
+    /// Grace after the due moment.
+    pub overdue_allowance: TimeDelta,
+    /// The longest that a requested backup may take.
+    pub stuck_after: TimeDelta,
+    /// What is expected where no policy applies.
+    pub expected_interval: Option<TimeDelta>,
+    /// Whether the configuration is read at all.
+    pub reads_configuration: bool,
+    /// Whether lists of backups are read at all.
+    pub reads_lists: bool,
+}
