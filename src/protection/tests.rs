@@ -1,7 +1,7 @@
 use super::applied::Applied;
 use super::evidence::evidence;
 use super::*;
-use crate::model::{Failure, FailureCode, Level};
+use crate::model::{Failure, FailureCode, Level, PeriodicAttempt};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use std::time::Duration;
