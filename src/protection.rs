@@ -285,13 +285,14 @@ impl<'a> Case<'a> {
         let (facts, rules) = (self.facts, self.rules);
         // "Later than" turns just behind its moment.
         let behind = |moment: DateTime<Utc>| moment + TimeDelta::nanoseconds(1);
+        let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
         let turns = [
             facts.applied.map(|read| read.at + rules.staleness),
             facts.schedule.map(|read| read.at + rules.staleness),
             facts.progress.map(|read| read.at + rules.staleness),
             facts.health.map(|read| read.at + rules.staleness),
             facts.listed_at.map(|at| at + rules.list_staleness),
-            facts.watched_since.map(|at| at + rules.list_staleness),
+            awaited.map(|since| since + rules.list_staleness),
             self.running_since()
                 .map(|since| behind(since + rules.stuck_after)),
             due.map(|due| behind(due + rules.overdue_allowance)),
