@@ -146,7 +146,7 @@ impl<'a> Case<'a> {
         let Some(due) = due else {
             return Protection::Unknown;
         };
-        let overdue = self.seen_until(applied) > Some(due + self.rules.overdue_allowance);
+        let overdue = self.seen_until(applied) > Some(plus(due, self.rules.overdue_allowance));
         match (self.facts.last_success.is_some(), overdue) {
             (false, true) => Protection::NeverBackedUp,
             (true, true) => Protection::Overdue,
@@ -284,18 +284,18 @@ impl<'a> Case<'a> {
     fn holds_until(&self, due: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
         let (facts, rules) = (self.facts, self.rules);
         // "Later than" turns just behind its moment.
-        let behind = |moment: DateTime<Utc>| moment + TimeDelta::nanoseconds(1);
+        let behind = |moment| plus(moment, TimeDelta::nanoseconds(1));
         let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
         let turns = [
-            facts.applied.map(|read| read.at + rules.staleness),
-            facts.schedule.map(|read| read.at + rules.staleness),
-            facts.progress.map(|read| read.at + rules.staleness),
-            facts.health.map(|read| read.at + rules.staleness),
-            facts.listed_at.map(|at| at + rules.list_staleness),
-            awaited.map(|since| since + rules.list_staleness),
+            facts.applied.map(|read| plus(read.at, rules.staleness)),
+            facts.schedule.map(|read| plus(read.at, rules.staleness)),
+            facts.progress.map(|read| plus(read.at, rules.staleness)),
+            facts.health.map(|read| plus(read.at, rules.staleness)),
+            facts.listed_at.map(|at| plus(at, rules.list_staleness)),
+            awaited.map(|since| plus(since, rules.list_staleness)),
             self.running_since()
-                .map(|since| behind(since + rules.stuck_after)),
-            due.map(|due| behind(due + rules.overdue_allowance)),
+                .map(|since| behind(plus(since, rules.stuck_after))),
+            due.map(|due| behind(plus(due, rules.overdue_allowance))),
         ];
         turns
             .into_iter()
@@ -303,6 +303,13 @@ impl<'a> Case<'a> {
             .filter(|turn| *turn > self.now)
             .min()
     }
+}
+
+/// Schedules come from the cluster: what lies beyond the calendar is its end, not a panic.
+fn plus(moment: DateTime<Utc>, delta: TimeDelta) -> DateTime<Utc> {
+    moment
+        .checked_add_signed(delta)
+        .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
 #[cfg(test)]

@@ -423,6 +423,17 @@ fn a_clock_that_is_an_hour_ahead_neither_hides_nor_invents_a_breach() {
 }
 
 #[test]
+fn a_schedule_at_the_end_of_the_calendar_does_no_harm() {
+    let left = DateTime::<Utc>::MAX_UTC - at(0);
+    for spare in [0, 1, ALLOWANCE] {
+        let interval = (left - TimeDelta::seconds(spare)).to_std().unwrap();
+        let schedule = Schedule::Frequency(interval);
+        let facts = facts(&schedule, 100);
+        assert_eq!(state(&facts, &RULES, 100), Protection::Protected);
+    }
+}
+
+#[test]
 fn evidence_names_every_fact_with_its_age() {
     let schedule = hourly();
     let record = record(BackupState::Timeout);
