@@ -230,7 +230,8 @@ impl PartitionSnapshot {
     /// Takes a success in, from whatever source.
     fn succeed(&mut self, point: RecoveryPoint) {
         if point.lsn.is_some() {
-            self.lsn_advance += point.advance_over(self.numbered.as_deref());
+            let advance = point.advance_over(self.numbered.as_deref());
+            self.lsn_advance = self.lsn_advance.saturating_add(advance);
             RecoveryPoint::keep_newest(&mut self.numbered, point.clone());
         }
         RecoveryPoint::keep_newest(&mut self.last_success, point);
