@@ -44,6 +44,7 @@ pub fn evidence(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Vec<Evi
             HEALTH,
             age(facts.health, now),
         ),
+        ("next attempt by", next_attempt(facts), DERIVED, None),
         (
             "last requested backup",
             record(facts),
@@ -106,6 +107,14 @@ fn attempt(facts: &Facts<'_>) -> Option<String> {
         "failed"
     };
     Some(format!("{outcome} at {}", rfc3339(attempt.ended)))
+}
+
+/// A replica that failed tries again five times, about a minute apart, and then waits as if it had
+/// succeeded: a whole interval, or until the next run.
+fn next_attempt(facts: &Facts<'_>) -> Option<String> {
+    let schedule = facts.schedule?.value?;
+    let ended = facts.health?.value?.ended;
+    schedule.next(ended).map(rfc3339)
 }
 
 fn record(facts: &Facts<'_>) -> Option<String> {
