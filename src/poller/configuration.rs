@@ -45,11 +45,16 @@ impl Poller {
                 }
             }
         }
-        if let Err(error) = self.look_below(&mut lines).await {
-            // Who could not be asked about what is below keeps what is known of it.
-            lines.retain(|_, lines| !lines.is_empty());
-            success = false;
-            self.record(Collector::Configuration, &error, tally);
+        match self.look_below(&lines).await {
+            Ok(Some(below)) => lines.extend(below),
+            unread => {
+                // Who could not be asked about what is below keeps what is known of it.
+                lines.retain(|_, lines| !lines.is_empty());
+                success = false;
+                if let Err(error) = unread {
+                    self.record(Collector::Configuration, &error, tally);
+                }
+            }
         }
         let settings = lines.into_iter().map(|(application, lines)| {
             let settings: Settings = lines.into_iter().collect();
@@ -70,24 +75,29 @@ impl Poller {
         names.collect()
     }
 
-    /// Adds the lines of services that are protected in applications that are not.
+    /// The lines of services that are protected in applications that are not. `None` while the
+    /// policies, which tell of them, were never read.
     async fn look_below(
         &self,
-        lines: &mut BTreeMap<Name, Vec<Configuration>>,
-    ) -> Result<(), Error> {
+        lines: &BTreeMap<Name, Vec<Configuration>>,
+    ) -> Result<Option<BTreeMap<Name, Vec<Configuration>>>, Error> {
         let bare: BTreeSet<Name> = lines
             .iter()
             .filter(|(_, lines)| lines.is_empty())
             .map(|(application, _)| Arc::clone(application))
             .collect();
+        let mut found: BTreeMap<Name, Vec<Configuration>> = BTreeMap::new();
         if bare.is_empty() {
-            return Ok(());
+            return Ok(Some(found));
+        }
+        if self.cluster.collectors.policies && self.snapshot().policies.is_none() {
+            return Ok(None);
         }
         for (service, application) in self.protected_services(&bare).await? {
             let below = self.gateway.service_backup_configuration(&service).await?;
-            lines.entry(application).or_default().extend(below);
+            found.entry(application).or_default().extend(below);
         }
-        Ok(())
+        Ok(Some(found))
     }
 
     /// Services in `applications` that have a policy, or a partition that has one, each with its
