@@ -99,10 +99,11 @@ impl Poller {
         if let Err(error) = &version {
             self.record(Collector::Inventory, error, &tally);
         }
+        let read = policies.policies.as_ref().map(|read| read.value.clone());
         observations.policies = policies.policies;
         observations.runs.extend(policies.runs);
         self.publish(observations);
-        self.configuration(&tally).await;
+        self.configuration(read.as_deref(), &tally).await;
         let mut observations = self.readings(spread, &tally).await;
         observations.cluster = Some(ClusterReading {
             up: self.gateway.native_access(),
@@ -161,9 +162,10 @@ impl Poller {
     }
 
     fn publish(&self, observations: Observations) {
-        self.published.send_modify(|snapshot| {
-            *snapshot = Arc::new(snapshot.advance(observations, clock::now()));
-        });
+        // Both loops run in one task and nothing is awaited between, so nobody else publishes;
+        // and nobody who looks has to wait.
+        let next = self.snapshot().advance(observations, clock::now());
+        self.published.send_replace(Arc::new(next));
     }
 
     /// Counts and tells that the cluster has more partitions than one exporter watches.

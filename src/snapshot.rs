@@ -170,7 +170,7 @@ impl Snapshot {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
         };
-        known.progress = None;
+        (known.progress, known.restore) = (None, None);
         if known.partition.service.is_none() {
             self.partitions.remove(&id);
             self.settle_totals();

@@ -126,7 +126,7 @@ async fn pages_exist_where_they_should_and_nowhere_else() {
     for part in [
         "<td>test</td>",
         "<td>56</td>",
-        "8 Success<br>",
+        "56 Unprotected<br>",
         "href=\"/metrics\"",
     ] {
         assert!(landing.body.contains(part), "{part}: {}", landing.body);
@@ -265,7 +265,7 @@ async fn a_cluster_that_is_lost_goes_stale_and_keeps_the_facts_of_the_past() {
     let poll = "servicefabric_backup_partition_poll_timestamp_seconds";
     assert_eq!(after.all(poll, &[]).len(), 56);
     let landing = exporter.get("/").await.body;
-    assert!(landing.contains("56 not known<br>"), "{landing}");
+    assert!(landing.contains("56 Unknown<br>"), "{landing}");
 }
 
 #[tokio::test]

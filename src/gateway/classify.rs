@@ -30,6 +30,11 @@ impl Refusal {
         })
     }
 
+    pub(super) fn is_unknown_to_health(&self) -> bool {
+        let code = self.code.as_ref().map(FailureCode::as_str);
+        code == Some("FABRIC_E_HEALTH_ENTITY_NOT_FOUND")
+    }
+
     /// Whether the backup service says that no policy applies.
     pub(super) fn is_backup_not_enabled(&self) -> bool {
         let code = self.code.as_ref().map(FailureCode::as_str);

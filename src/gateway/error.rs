@@ -46,6 +46,11 @@ impl Error {
             _ => false,
         }
     }
+
+    /// Whether the health store has nothing on what was asked about.
+    pub fn is_unknown_to_health(&self) -> bool {
+        matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_unknown_to_health())
+    }
 }
 
 /// Why a call failed, as a label value.

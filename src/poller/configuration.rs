@@ -11,17 +11,18 @@ use tokio::time::Instant;
 
 use super::{Poller, now, run};
 use crate::gateway::Error;
-use crate::model::{Configuration, Entity, Name};
+use crate::model::{Configuration, Entity, Name, Policy};
 use crate::poller::tally::Tally;
 use crate::protection::applied::Settings;
-use crate::snapshot::{Collector, Observations};
+use crate::snapshot::{Collector, Observations, Snapshot};
 
 /// Questions that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
 
 impl Poller {
-    /// Reads what is set in every application with a known partition.
-    pub(super) async fn configuration(&self, tally: &Tally) {
+    /// Reads what is set in every application with a known partition. `policies` are those that
+    /// were read in this cycle.
+    pub(super) async fn configuration(&self, policies: Option<&[Policy]>, tally: &Tally) {
         if !self.cluster.collectors.configuration {
             return;
         }
@@ -45,11 +46,18 @@ impl Poller {
                 }
             }
         }
-        if let Err(error) = self.look_below(&mut lines).await {
-            // Who could not be asked about what is below keeps what is known of it.
-            lines.retain(|_, lines| !lines.is_empty());
-            success = false;
-            self.record(Collector::Configuration, &error, tally);
+        let bare = lines.iter().filter(|(_, lines)| lines.is_empty());
+        let bare: BTreeSet<Name> = bare.map(|(name, _)| Arc::clone(name)).collect();
+        match self.look_below(&bare, policies).await {
+            Ok(below) => lines.extend(below),
+            Err(error) => {
+                // Who could not be asked about what is below keeps what is known of it.
+                lines.retain(|application, _| !bare.contains(application));
+                success = false;
+                if let Some(error) = error {
+                    self.record(Collector::Configuration, &error, tally);
+                }
+            }
         }
         let settings = lines.into_iter().map(|(application, lines)| {
             let settings: Settings = lines.into_iter().collect();
@@ -70,58 +78,83 @@ impl Poller {
         names.collect()
     }
 
-    /// Adds the lines of services that are protected in applications that are not.
+    /// What is set below applications that are not protected themselves. `policies` are those that
+    /// were read in this cycle: without them nobody can tell, and that is an error without a
+    /// request of its own.
     async fn look_below(
         &self,
-        lines: &mut BTreeMap<Name, Vec<Configuration>>,
-    ) -> Result<(), Error> {
-        let bare: BTreeSet<Name> = lines
-            .iter()
-            .filter(|(_, lines)| lines.is_empty())
-            .map(|(application, _)| Arc::clone(application))
-            .collect();
+        bare: &BTreeSet<Name>,
+        policies: Option<&[Policy]>,
+    ) -> Result<BTreeMap<Name, Vec<Configuration>>, Option<Error>> {
+        let mut found: BTreeMap<Name, Vec<Configuration>> = BTreeMap::new();
+        let mut services = BTreeMap::new();
         if bare.is_empty() {
-            return Ok(());
+            return Ok(found);
         }
-        for (service, application) in self.protected_services(&bare).await? {
-            let below = self.gateway.service_backup_configuration(&service).await?;
-            lines.entry(application).or_default().extend(below);
-        }
-        Ok(())
-    }
-
-    /// Services in `applications` that have a policy, or a partition that has one, each with its
-    /// application.
-    async fn protected_services(
-        &self,
-        applications: &BTreeSet<Name>,
-    ) -> Result<BTreeMap<Name, Name>, Error> {
         let snapshot = self.snapshot();
-        let known = snapshot.partitions.values().map(|known| &known.partition);
-        let application_of: BTreeMap<&Name, &Name> = known
-            .filter_map(|partition| {
-                Some((partition.service.as_ref()?, partition.application.as_ref()?))
-            })
-            .filter(|(_, application)| applications.contains(*application))
-            .collect();
-        let policies = snapshot.policies.as_ref().map(|policies| &policies.value);
-        let mut protected = BTreeMap::new();
-        for policy in policies.into_iter().flat_map(BTreeMap::keys) {
-            for entity in self.gateway.entities_of_policy(policy).await? {
-                let service = match &entity {
-                    Entity::Application(_) => None,
-                    Entity::Service(name) => Some(name),
-                    Entity::Partition(id) => {
-                        let known = snapshot.partitions.get(id);
-                        known.and_then(|known| known.partition.service.as_ref())
-                    }
-                };
-                let found = service.and_then(|service| application_of.get_key_value(service));
-                if let Some((service, application)) = found {
-                    protected.insert(Arc::clone(service), Arc::clone(application));
+        let application_of = applications_of_services(&snapshot);
+        for line in self.explicit_lines(policies.ok_or(None)?).await? {
+            let service = match &line.entity {
+                Entity::Application(_) => None,
+                Entity::Service(name) => Some(name),
+                Entity::Partition(id) => {
+                    let known = snapshot.partitions.get(id);
+                    known.and_then(|known| known.partition.service.as_ref())
                 }
+            };
+            let place = service.and_then(|service| application_of.get_key_value(service));
+            if let Some((service, application)) = place
+                && bare.contains(*application)
+            {
+                services.insert(Arc::clone(service), Arc::clone(application));
+                found.entry(Arc::clone(application)).or_default().push(line);
             }
         }
-        Ok(protected)
+        let questions = services.into_iter().map(|(service, application)| {
+            let gateway = Arc::clone(&self.gateway);
+            async move {
+                let answer = gateway.service_backup_configuration(&service).await;
+                (application, answer)
+            }
+        });
+        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        while let Some((application, answer)) = answers.next().await {
+            // What the service says comes later and counts: it knows of suspensions, too.
+            found.entry(application).or_default().extend(answer?);
+        }
+        Ok(found)
     }
+
+    /// What was set explicitly somewhere, as the policies tell it.
+    async fn explicit_lines(&self, policies: &[Policy]) -> Result<Vec<Configuration>, Error> {
+        let questions = policies.iter().map(|policy| {
+            let (gateway, name) = (Arc::clone(&self.gateway), Arc::clone(&policy.name));
+            async move {
+                let answer = gateway.entities_of_policy(&name).await;
+                (name, answer)
+            }
+        });
+        let questions: Vec<_> = questions.collect();
+        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let mut lines = Vec::new();
+        while let Some((policy, answer)) = answers.next().await {
+            lines.extend(answer?.into_iter().map(|entity| Configuration {
+                policy: Some(Arc::clone(&policy)),
+                policy_from: None,
+                suspended_at: None,
+                entity,
+            }));
+        }
+        Ok(lines)
+    }
+}
+
+/// The application of every service with a known partition.
+fn applications_of_services(snapshot: &Snapshot) -> BTreeMap<&Name, &Name> {
+    let known = snapshot.partitions.values().map(|known| &known.partition);
+    known
+        .filter_map(|partition| {
+            Some((partition.service.as_ref()?, partition.application.as_ref()?))
+        })
+        .collect()
 }

@@ -21,8 +21,8 @@ use crate::poller::tally::Tally;
 use crate::protection::Read;
 use crate::snapshot::{Collector, Observations, PartitionSnapshot, Reading};
 
-/// An answer to a question about a partition.
-type Answer = (Collector, PartitionId, Result<Reading, Error>);
+/// An answer to a question about a partition; `None` when it says nothing.
+type Answer = (Collector, PartitionId, Result<Option<Reading>, Error>);
 
 /// Answers of one collector, as they come.
 type Answers = Pin<Box<dyn Stream<Item = Answer> + Send>>;
@@ -49,7 +49,8 @@ impl Poller {
                         let success = earlier && answer.is_ok();
                         runs.insert(collector, run(collector, success, started));
                         match answer {
-                            Ok(reading) => read.push((id, self.note(reading, tally))),
+                            Ok(Some(reading)) => read.push((id, self.note(reading, tally))),
+                            Ok(None) => tally.succeed(),
                             Err(error) => self.record(collector, &error, tally),
                         }
                     }
@@ -126,14 +127,21 @@ fn concerns(collector: Collector, known: &PartitionSnapshot) -> bool {
     collector != Collector::Health || known.applied_at.is_none() || known.has_policy()
 }
 
-async fn ask(gateway: &Gateway, collector: Collector, id: PartitionId) -> Result<Reading, Error> {
+async fn ask(
+    gateway: &Gateway,
+    collector: Collector,
+    id: PartitionId,
+) -> Result<Option<Reading>, Error> {
     let answer = match collector {
         Collector::Health => gateway.backup_health(id).await.map(Reading::Health),
         Collector::Restore => gateway.restore_progress(id).await.map(Reading::Restore),
         _ => gateway.backup_progress(id).await.map(Reading::Progress),
     };
     match answer {
-        Err(error) if error.is_partition_not_found() => Ok(Reading::NotFound),
-        answer => answer,
+        Err(error) if error.is_partition_not_found() => Ok(Some(Reading::NotFound)),
+        // It is gone, or the health store does not have it yet, or not again: who else knows it
+        // has the say.
+        Err(error) if error.is_unknown_to_health() => Ok(None),
+        answer => answer.map(Some),
     }
 }

@@ -5,12 +5,11 @@
 //! the store until retention deletes them, and concern nobody.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::Snapshot;
+use super::{RecoveryPoint, Snapshot};
 use crate::model::{ListedBackup, Name, PartitionId};
 use crate::protection::Read;
 use crate::protection::history::History;
@@ -23,10 +22,10 @@ impl Snapshot {
         lists: Vec<(Name, Read<Vec<ListedBackup>>)>,
         now: DateTime<Utc>,
     ) {
-        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, ListedBackup>>> = lists
+        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, RecoveryPoint>>> = lists
             .into_iter()
             .map(|(application, read)| {
-                let value = newest_of_each(read.value);
+                let value = newest_of_each(&read.value, now);
                 (application, Read { value, at: read.at })
             })
             .collect();
@@ -36,7 +35,7 @@ impl Snapshot {
         for (id, known) in &mut self.partitions {
             let application = known.partition.application.as_ref();
             if let Some(list) = application.and_then(|name| lists.get(name)) {
-                known.read_list(list.value.get(id), list.at, now);
+                known.read_list(list.value.get(id), list.at);
             }
         }
     }
@@ -63,16 +62,19 @@ impl Snapshot {
     }
 }
 
-/// The newest of the backups of each partition that have a time.
-fn newest_of_each(listed: Vec<ListedBackup>) -> BTreeMap<PartitionId, ListedBackup> {
-    let mut newest: BTreeMap<PartitionId, ListedBackup> = BTreeMap::new();
+/// The newest recovery point of each partition; what proves none does not hide an older one.
+fn newest_of_each(
+    listed: &[ListedBackup],
+    now: DateTime<Utc>,
+) -> BTreeMap<PartitionId, RecoveryPoint> {
+    let mut newest: BTreeMap<PartitionId, RecoveryPoint> = BTreeMap::new();
     for backup in listed {
-        match newest.entry(backup.partition) {
-            Entry::Vacant(vacant) => drop(vacant.insert(backup)),
-            Entry::Occupied(mut known) if known.get().created < backup.created => {
-                known.insert(backup);
-            }
-            Entry::Occupied(_) => {}
+        let Some(point) = RecoveryPoint::of_listed(backup, now) else {
+            continue;
+        };
+        let known = newest.get(&backup.partition);
+        if known.is_none_or(|known| known.at < point.at) {
+            newest.insert(backup.partition, point);
         }
     }
     newest

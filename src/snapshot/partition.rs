@@ -10,8 +10,7 @@ use chrono::{DateTime, Utc};
 
 use super::{MAX_FAILURE_CODES, Outcome, RecoveryPoint, Seen, Snapshot};
 use crate::model::{
-    BackupHealth, BackupProgress, FailureCode, ListedBackup, Partition, PeriodicAttempt,
-    RestoreProgress,
+    BackupHealth, BackupProgress, FailureCode, Partition, PeriodicAttempt, RestoreProgress,
 };
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
@@ -50,6 +49,9 @@ pub struct PartitionSnapshot {
     pub health: Option<Read<Option<PeriodicAttempt>>>,
     /// When the newest backups of its application were last listed.
     pub listed_at: Option<DateTime<Utc>>,
+    /// The last success at that moment, if the newest recovery point in the store was
+    /// [`Self::numbered`]: then that is the backup which this success tells of.
+    pub listed_success: Option<DateTime<Utc>>,
     /// The record of the last restore, as it was last read.
     pub restore: Option<Read<Option<RestoreProgress>>>,
     /// What the store holds for it, as it was last listed.
@@ -74,6 +76,7 @@ impl PartitionSnapshot {
             changed_at: None,
             health: None,
             listed_at: None,
+            listed_success: None,
             restore: None,
             history: None,
         }
@@ -96,10 +99,11 @@ impl PartitionSnapshot {
     }
 
     /// Log sequence number of the last success, where it is known that the newest recovery point
-    /// with a number is that success: they are one, or the store was listed after it.
+    /// with a number is that success: they are one, or that point was the newest in the store
+    /// when this success was known already.
     pub fn last_success_lsn(&self) -> Option<u64> {
         let (success, numbered) = (self.last_success.as_ref()?, self.numbered.as_ref()?);
-        let is_listed = self.listed_at >= Some(success.at);
+        let is_listed = self.listed_success == Some(success.at);
         numbered
             .lsn
             .filter(|_| numbered.at == success.at || is_listed)
@@ -178,17 +182,15 @@ impl PartitionSnapshot {
         self.health = Some(Read { value: attempt, at });
     }
 
-    /// Takes in that the store was listed, and the newest backup in it, if there is one.
-    pub(super) fn read_list(
-        &mut self,
-        newest: Option<&ListedBackup>,
-        at: DateTime<Utc>,
-        now: DateTime<Utc>,
-    ) {
-        if let Some(point) = newest.and_then(|newest| RecoveryPoint::of_listed(newest, now)) {
-            self.succeed(point);
+    /// Takes in that the store was listed, and the newest recovery point in it, if there is one.
+    pub(super) fn read_list(&mut self, newest: Option<&RecoveryPoint>, at: DateTime<Utc>) {
+        if let Some(point) = newest {
+            self.succeed(point.clone());
         }
         self.listed_at = Some(at);
+        let is_numbered = newest.is_some() && self.numbered.as_deref() == newest;
+        let success = self.last_success.as_ref().filter(|_| is_numbered);
+        self.listed_success = success.map(|point| point.at);
     }
 
     /// Takes what applies to it in. The first reading is the baseline; later ones show when

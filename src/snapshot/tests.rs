@@ -1,6 +1,11 @@
 use super::*;
 use crate::inventory::Scope;
-use crate::model::{BackupState, Epoch, Failure, Partition, PartitionKind};
+use crate::model::{
+    BackupHealth, BackupKind, BackupState, Configuration, Entity, Epoch, Failure, Level,
+    ListedBackup, Partition, PartitionKind, PeriodicAttempt, RestoreProgress, RestoreState,
+    Schedule, Word,
+};
+use crate::protection::history::History;
 use chrono::TimeZone;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -305,6 +310,480 @@ fn a_collector_that_fails_keeps_the_time_of_its_last_success() {
     assert!(!status.success);
     assert_eq!(status.succeeded_at, Some(at(1)));
     assert_eq!(failed.status.version.as_deref(), Some("10.1"));
+}
+
+const HOURLY: &str = "Hourly";
+
+/// What is set at the application of [`partition`].
+fn set(policy: Option<&str>, suspended: Option<Level>) -> Settings {
+    setting(
+        Entity::Application("fabric:/Shop".into()),
+        policy,
+        suspended,
+    )
+}
+
+fn setting(entity: Entity, policy: Option<&str>, suspended: Option<Level>) -> Settings {
+    let line = Configuration {
+        entity,
+        policy: policy.map(Into::into),
+        policy_from: None,
+        suspended_at: suspended,
+    };
+    [line].into_iter().collect()
+}
+
+/// The configuration of an application, read at `second`.
+fn configure(snapshot: &Snapshot, application: &str, settings: Settings, second: i64) -> Snapshot {
+    let (at, value) = (at(second), settings);
+    let observations = Observations {
+        settings: vec![(application.into(), Read { value, at })],
+        ..Observations::default()
+    };
+    snapshot.advance(observations, at)
+}
+
+/// The policy that applies to everything in the shop, or none, read at `second`.
+fn protect(snapshot: &Snapshot, policy: Option<&str>, second: i64) -> Snapshot {
+    configure(snapshot, "fabric:/Shop", set(policy, None), second)
+}
+
+fn suspend(snapshot: &Snapshot, second: i64) -> Snapshot {
+    let settings = set(Some(HOURLY), Some(Level::Application));
+    configure(snapshot, "fabric:/Shop", settings, second)
+}
+
+fn policy(name: &str, minutes: u64) -> Policy {
+    Policy {
+        name: name.into(),
+        schedule: Some(Schedule::Frequency(Duration::from_secs(minutes * 60))),
+        storage: Word::new("FileShare"),
+        auto_restore: false,
+        max_incrementals: Some(5),
+        retention: None,
+    }
+}
+
+fn with_policies(snapshot: &Snapshot, policies: Vec<Policy>, second: i64) -> Snapshot {
+    let (at, value) = (at(second), policies);
+    let observations = Observations {
+        policies: Some(Read { value, at }),
+        ..Observations::default()
+    };
+    snapshot.advance(observations, at)
+}
+
+/// The snapshot of a process that starts from what this one has written.
+fn restarted(snapshot: &Snapshot) -> Snapshot {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let mut file = crate::state_file::StateFile::new(path.clone());
+    file.save(&[Arc::new(snapshot.clone())]).unwrap();
+    let mut loaded = crate::state_file::load(&path, at(0)).unwrap();
+    loaded.clusters.remove("prod").unwrap()
+}
+
+fn one(snapshot: &Snapshot) -> &PartitionSnapshot {
+    &snapshot.partitions[&ID]
+}
+
+fn changed(snapshot: &Snapshot) -> Option<DateTime<Utc>> {
+    one(snapshot).changed_at
+}
+
+#[test]
+fn protection_that_is_there_at_the_first_look_has_not_changed() {
+    let snapshot = protect(&known(), Some(HOURLY), 10);
+    assert_eq!(one(&snapshot).applied_at, Some(at(10)));
+    assert_eq!(one(&snapshot).protected_since, Some(at(10)));
+    assert!(one(&snapshot).has_policy());
+    assert_eq!(changed(&snapshot), None);
+    let again = protect(&snapshot, Some(HOURLY), 20);
+    assert_eq!(one(&again).applied_at, Some(at(20)));
+    assert_eq!(one(&again).protected_since, Some(at(10)));
+    assert_eq!(changed(&again), None);
+    let bare = protect(&known(), None, 10);
+    assert!(!one(&bare).has_policy());
+    assert_eq!(one(&bare).protected_since, None);
+}
+
+#[test]
+fn protection_that_begins_ends_or_gets_another_policy_is_a_change() {
+    let bare = protect(&known(), None, 10);
+    let begun = protect(&bare, Some(HOURLY), 20);
+    assert_eq!(changed(&begun), Some(at(20)));
+    assert_eq!(one(&begun).protected_since, Some(at(20)));
+    let renamed = protect(&begun, Some("Daily"), 30);
+    assert_eq!(changed(&renamed), Some(at(30)));
+    assert_eq!(one(&renamed).protected_since, Some(at(20)));
+    let ended = protect(&renamed, None, 40);
+    assert_eq!(
+        (changed(&ended), one(&ended).protected_since),
+        (Some(at(30)), None),
+        "no timer starts where protection ends"
+    );
+    let back = protect(&ended, Some("Daily"), 50);
+    assert_eq!(changed(&back), Some(at(50)));
+    assert_eq!(one(&back).protected_since, Some(at(50)));
+}
+
+#[test]
+fn a_resumption_is_a_change_and_a_suspension_is_none() {
+    let suspended = suspend(&protect(&known(), Some(HOURLY), 10), 20);
+    assert_eq!(changed(&suspended), None);
+    assert_eq!(one(&suspended).protected_since, Some(at(10)));
+    let resumed = protect(&suspended, Some(HOURLY), 30);
+    assert_eq!(changed(&resumed), Some(at(30)));
+    assert_eq!(one(&resumed).protected_since, Some(at(10)));
+}
+
+#[test]
+fn the_same_policy_from_another_level_is_no_change() {
+    let snapshot = protect(&known(), Some(HOURLY), 10);
+    let own = setting(Entity::Partition(ID), Some(HOURLY), None);
+    let snapshot = configure(&snapshot, "fabric:/Shop", own, 20);
+    let applied = one(&snapshot).applied.as_deref().unwrap();
+    assert_eq!(applied.policy, Some((HOURLY.into(), Level::Partition)));
+    assert_eq!(changed(&snapshot), None);
+}
+
+#[test]
+fn a_configuration_concerns_the_partitions_of_its_application_alone() {
+    let other = PartitionId(Uuid::from_u128(2));
+    let mut elsewhere = partition(other, "fabric:/Shop2/Orders");
+    elsewhere.application = Some("fabric:/Shop2".into());
+    let both = vec![partition(ID, "fabric:/Shop/Orders"), elsewhere];
+    let snapshot = Snapshot::empty("prod".into()).advance(listing(both), at(0));
+    let snapshot = protect(&snapshot, Some(HOURLY), 10);
+    assert_eq!(one(&snapshot).applied_at, Some(at(10)));
+    let untouched = &snapshot.partitions[&other];
+    assert_eq!((&untouched.applied, untouched.applied_at), (&None, None));
+    // What one application answers of another one is not taken from it.
+    let foreign = setting(
+        Entity::Application("fabric:/Shop2".into()),
+        Some(HOURLY),
+        None,
+    );
+    let snapshot = configure(&snapshot, "fabric:/Shop", foreign, 20);
+    assert!(!one(&snapshot).has_policy());
+    assert_eq!(snapshot.partitions[&other].applied, None);
+}
+
+#[test]
+fn a_change_while_the_exporter_was_down_is_noticed_and_nothing_else_is_one() {
+    let protected = protect(&known(), Some(HOURLY), 10);
+    let same = protect(&restarted(&protected), Some(HOURLY), 100);
+    assert_eq!(changed(&same), None);
+    assert_eq!(one(&same).protected_since, Some(at(10)));
+    let renamed = protect(&restarted(&protected), Some("Daily"), 100);
+    assert_eq!(changed(&renamed), Some(at(100)));
+    let suspended = suspend(&protected, 20);
+    let resumed = protect(&restarted(&suspended), Some(HOURLY), 100);
+    assert_eq!(changed(&resumed), Some(at(100)));
+    let kept = protect(&restarted(&resumed), Some(HOURLY), 200);
+    assert_eq!(changed(&kept), Some(at(100)));
+    let begun = protect(&restarted(&protect(&known(), None, 10)), Some(HOURLY), 100);
+    assert_eq!(changed(&begun), Some(at(100)));
+    assert_eq!(one(&restarted(&protected)).applied_at, None, "not read yet");
+}
+
+#[test]
+fn a_policy_that_is_defined_anew_is_a_change_for_what_it_applies_to() {
+    let snapshot = protect(&known(), Some(HOURLY), 10);
+    let first = with_policies(
+        &snapshot,
+        vec![policy(HOURLY, 60), policy("Daily", 1_440)],
+        11,
+    );
+    assert_eq!(changed(&first), None, "the first reading is the baseline");
+    let same = with_policies(&first, vec![policy(HOURLY, 60), policy("Daily", 1_440)], 12);
+    assert_eq!(changed(&same), None);
+    let other = with_policies(&same, vec![policy(HOURLY, 60), policy("Daily", 720)], 13);
+    assert_eq!(changed(&other), None, "it has another policy");
+    let anew = with_policies(&other, vec![policy(HOURLY, 30), policy("Daily", 720)], 14);
+    assert_eq!(changed(&anew), Some(at(14)));
+    let read = anew.policies.as_ref().unwrap();
+    assert_eq!(read.at, at(14));
+    assert_eq!(read.value[HOURLY], policy(HOURLY, 30));
+    let over_a_restart = with_policies(&restarted(&first), vec![policy(HOURLY, 5)], 100);
+    assert_eq!(changed(&over_a_restart), Some(at(100)));
+    let unchanged = with_policies(&restarted(&first), vec![policy(HOURLY, 60)], 100);
+    assert_eq!(changed(&unchanged), None);
+}
+
+fn attempt(succeeded: bool, second: i64) -> BackupHealth {
+    let ended = at(second);
+    BackupHealth {
+        attempt: Some(PeriodicAttempt { succeeded, ended }),
+        unknown_reporter: false,
+    }
+}
+
+fn healthy(snapshot: &Snapshot, second: i64, health: BackupHealth) -> Snapshot {
+    take(snapshot, second, Reading::Health(health))
+}
+
+#[test]
+fn a_good_periodic_attempt_is_a_success_and_a_bad_one_takes_none_away() {
+    let good = healthy(&known(), 10, attempt(true, 5));
+    assert_eq!(last_success(&good), Some(at(5)));
+    let bad = healthy(&good, 20, attempt(false, 15));
+    assert_eq!(last_success(&bad), Some(at(5)));
+    let facts = one(&bad).facts(&bad);
+    assert_eq!(facts.health.unwrap().value.unwrap().ended, at(15));
+    // While it is suspended, the event is gone.
+    let silent = healthy(&bad, 30, BackupHealth::default());
+    assert_eq!(one(&silent).health.unwrap().value, None);
+    assert_eq!(last_success(&silent), Some(at(5)));
+    let future = healthy(&silent, 40, attempt(true, 400_000_000));
+    assert_eq!(last_success(&future), Some(at(5)));
+    assert_eq!(completions(&future), [0, 0, 0], "nobody requested these");
+}
+
+fn listed(id: PartitionId, second: i64, lsn: u64) -> ListedBackup {
+    ListedBackup {
+        partition: id,
+        backup_id: Some(Uuid::from_u128(u128::from(lsn) + 77)),
+        chain_id: Some(Uuid::from_u128(1)),
+        kind: BackupKind::Full,
+        created: Some(at(second)),
+        epoch: success(0, 0).epoch,
+        lsn: Some(lsn),
+    }
+}
+
+/// An item that the store shows but cannot restore from: -1 on the wire.
+fn lost(second: i64) -> ListedBackup {
+    ListedBackup {
+        lsn: None,
+        epoch: Some(Epoch {
+            data_loss_version: None,
+            configuration_version: None,
+        }),
+        ..listed(ID, second, 0)
+    }
+}
+
+fn list(snapshot: &Snapshot, second: i64, items: Vec<ListedBackup>) -> Snapshot {
+    let (at, value) = (at(second), items);
+    let observations = Observations {
+        newest: vec![("fabric:/Shop".into(), Read { value, at })],
+        ..Observations::default()
+    };
+    snapshot.advance(observations, at)
+}
+
+fn lsn(snapshot: &Snapshot) -> Option<u64> {
+    one(snapshot).last_success_lsn()
+}
+
+#[test]
+fn a_listed_backup_without_number_or_epoch_proves_nothing() {
+    let snapshot = list(&known(), 100, vec![lost(50)]);
+    assert_eq!(one(&snapshot).listed_at, Some(at(100)));
+    assert_eq!((last_success(&snapshot), lsn(&snapshot)), (None, None));
+    let without_time = ListedBackup {
+        created: None,
+        ..listed(ID, 0, 7)
+    };
+    assert_eq!(last_success(&list(&known(), 100, vec![without_time])), None);
+    let both = list(&known(), 100, vec![listed(ID, 40, 7), lost(50)]);
+    assert_eq!(last_success(&both), Some(at(40)), "it hides no older one");
+    assert_eq!(lsn(&both), Some(7));
+}
+
+#[test]
+fn a_list_joins_the_partitions_that_are_known_and_no_others() {
+    let other = PartitionId(Uuid::from_u128(2));
+    let gone = PartitionId(Uuid::from_u128(3));
+    let mut elsewhere = partition(other, "fabric:/Other/Orders");
+    elsewhere.application = Some("fabric:/Other".into());
+    let both = vec![partition(ID, "fabric:/Shop/Orders"), elsewhere];
+    let snapshot = Snapshot::empty("prod".into()).advance(listing(both), at(0));
+    let items = vec![listed(gone, 90, 9), listed(ID, 50, 7), listed(ID, 40, 6)];
+    let snapshot = list(&snapshot, 100, items);
+    assert_eq!(last_success(&snapshot), Some(at(50)));
+    assert_eq!(snapshot.partitions.len(), 2);
+    let elsewhere = &snapshot.partitions[&other];
+    assert_eq!(
+        (&elsewhere.last_success, elsewhere.listed_at),
+        (&None, None)
+    );
+    assert_eq!(completions(&snapshot), [0, 0, 0]);
+}
+
+#[test]
+fn an_empty_list_is_read_and_takes_no_success_away() {
+    let before = list(&known(), 100, vec![listed(ID, 50, 7)]);
+    // Its policy has moved to another storage.
+    let moved = list(&before, 200, Vec::new());
+    assert_eq!(last_success(&moved), Some(at(50)));
+    assert_eq!(one(&moved).listed_at, Some(at(200)));
+    assert_eq!(lsn(&moved), Some(7));
+    assert_eq!(last_success(&restarted(&moved)), Some(at(50)));
+    let healed = healthy(&moved, 300, attempt(true, 290));
+    let empty = list(&healed, 310, Vec::new());
+    assert_eq!(
+        lsn(&empty),
+        None,
+        "the old number is not that of the new success"
+    );
+}
+
+#[test]
+fn the_number_of_the_last_success_is_told_only_where_it_is_its_own() {
+    let requested = replay(&[Some(success(10, 100))]);
+    assert_eq!(lsn(&requested), Some(100));
+    let periodic = healthy(&requested, 70, attempt(true, 60));
+    assert_eq!(lsn(&periodic), None, "health tells no number");
+    let outdated = list(&periodic, 80, vec![listed(ID, 5, 90)]);
+    assert_eq!(lsn(&outdated), None, "the store shows an older one");
+    let proved = list(&outdated, 90, vec![listed(ID, 58, 130)]);
+    assert_eq!(last_success(&proved), Some(at(60)));
+    assert_eq!(lsn(&proved), Some(130), "the snapshot precedes its upload");
+    let next = healthy(&proved, 3_700, attempt(true, 3_660));
+    assert_eq!(lsn(&next), None);
+    let unnumbered = list(&next, 3_800, vec![lost(3_650)]);
+    assert_eq!(lsn(&unnumbered), None, "the newest backup has no number");
+}
+
+#[test]
+fn a_clock_that_lags_by_an_hour_lends_no_number_to_a_later_success() {
+    // The cluster's time is 3,600 s behind that of the exporter, which lists at 3,700.
+    let proved = list(
+        &healthy(&known(), 3_690, attempt(true, 60)),
+        3_700,
+        vec![listed(ID, 58, 130)],
+    );
+    assert_eq!(lsn(&proved), Some(130));
+    let next = healthy(&proved, 5_500, attempt(true, 1_860));
+    assert_eq!(last_success(&next), Some(at(1_860)));
+    assert_eq!(lsn(&next), None);
+}
+
+#[test]
+fn log_records_count_over_lists_and_records_alike_and_never_twice() {
+    let snapshot = list(&known(), 100, vec![listed(ID, 10, 100)]);
+    let advance = |snapshot: &Snapshot| one(snapshot).lsn_advance;
+    assert_eq!(
+        advance(&snapshot),
+        0,
+        "the first one is where counting starts"
+    );
+    let snapshot = list(&snapshot, 200, vec![listed(ID, 110, 140)]);
+    assert_eq!(advance(&snapshot), 40);
+    let snapshot = list(&snapshot, 300, vec![listed(ID, 110, 140)]);
+    let snapshot = healthy(&snapshot, 310, attempt(true, 305));
+    let snapshot = read(&snapshot, 320, Some(success(110, 140)));
+    assert_eq!(advance(&snapshot), 40);
+    let snapshot = read(&snapshot, 400, Some(success(390, 150)));
+    assert_eq!(advance(&snapshot), 50);
+    let mut restored = listed(ID, 500, 20);
+    restored.epoch = Some(Epoch {
+        data_loss_version: Some(EPOCH + 1),
+        configuration_version: None,
+    });
+    let snapshot = list(&snapshot, 510, vec![restored]);
+    assert_eq!(advance(&snapshot), 50);
+    assert_eq!(advance(&restarted(&snapshot)), 50);
+}
+
+#[test]
+fn a_history_joins_the_partitions_that_are_known() {
+    let gone = PartitionId(Uuid::from_u128(3));
+    let value = vec![listed(ID, 10, 1), listed(ID, 20, 2), listed(gone, 30, 3)];
+    let histories = |value: Vec<ListedBackup>, second| Observations {
+        histories: vec![(
+            "fabric:/Shop".into(),
+            Read {
+                value,
+                at: at(second),
+            },
+        )],
+        ..Observations::default()
+    };
+    let snapshot = known().advance(histories(value, 100), at(100));
+    let history = one(&snapshot).history.as_deref().unwrap();
+    assert_eq!((history.at, history.value.recovery_points), (at(100), 2));
+    assert_eq!(snapshot.partitions.len(), 1);
+    let emptied = snapshot.advance(histories(Vec::new(), 200), at(200));
+    let history = one(&emptied).history.as_deref().unwrap();
+    assert_eq!((history.at, history.value), (at(200), History::default()));
+}
+
+#[test]
+fn a_restore_is_kept_as_it_was_last_read_whatever_its_state_is_called() {
+    let restore = |word: &str| RestoreProgress {
+        state: RestoreState::from_word(word),
+        timestamp: Some(at(5)),
+    };
+    let mut snapshot = known();
+    for word in ["RestoreInProgress", "Success", "Rewinding"] {
+        snapshot = take(&snapshot, 10, Reading::Restore(Some(restore(word))));
+        assert_eq!(one(&snapshot).restore.unwrap().value, Some(restore(word)));
+    }
+    let state = one(&snapshot).restore.unwrap().value.unwrap().state;
+    assert_eq!(state, RestoreState::Unknown);
+    assert_eq!(last_success(&snapshot), None, "a restore is no backup");
+    let none = take(&snapshot, 20, Reading::Restore(None));
+    assert_eq!(one(&none).restore.unwrap().value, None);
+    assert_eq!(
+        take(&none, 30, Reading::NotFound).partitions[&ID].restore,
+        None
+    );
+}
+
+#[test]
+fn one_kind_of_reading_leaves_the_others_alone() {
+    let snapshot = replay(&[Some(success(-100, 7))]);
+    let snapshot = healthy(&snapshot, 10, attempt(false, 5));
+    let snapshot = take(&snapshot, 11, Reading::Restore(None));
+    let snapshot = list(&protect(&snapshot, Some(HOURLY), 12), 13, Vec::new());
+    let known = one(&snapshot);
+    assert_eq!(known.read_at(), Some(at(1)));
+    assert_eq!(known.health.unwrap().at, at(10));
+    assert_eq!(known.restore.unwrap().at, at(11));
+    assert_eq!(
+        (known.applied_at, known.listed_at),
+        (Some(at(12)), Some(at(13)))
+    );
+}
+
+#[test]
+fn a_record_is_of_the_baseline_until_another_one_is_seen_even_over_a_restart() {
+    let baseline = |snapshot: &Snapshot| one(snapshot).facts(snapshot).record_is_baseline;
+    let failure = Some(failed(BackupState::Failure, "E_ABORT"));
+    let first = replay(&[failure.clone(), failure.clone()]);
+    assert!(baseline(&first));
+    assert!(baseline(&read(&restarted(&first), 100, failure.clone())));
+    let other = Some(failed(BackupState::Timeout, "E_ABORT"));
+    assert!(!baseline(&read(&restarted(&first), 100, other.clone())));
+    assert!(!baseline(&read(&first, 9, other)));
+    assert!(!baseline(&replay(&[None, failure])));
+}
+
+#[test]
+fn a_backup_is_expected_since_protection_or_since_the_partition_was_known() {
+    let since = |snapshot: &Snapshot| one(snapshot).facts(snapshot).expected_since;
+    assert_eq!(since(&known()), Some(at(0)));
+    assert_eq!(since(&protect(&known(), None, 10)), Some(at(0)));
+    let protected = protect(&known(), Some(HOURLY), 10);
+    assert_eq!(since(&protected), Some(at(10)));
+    assert_eq!(since(&restarted(&protected)), Some(at(10)));
+}
+
+#[test]
+fn a_schedule_is_known_once_the_policies_are_read() {
+    let snapshot = protect(&known(), Some(HOURLY), 10);
+    let schedule = |snapshot: &Snapshot| {
+        let facts = one(snapshot).facts(snapshot);
+        facts.schedule.map(|read| (read.value.cloned(), read.at))
+    };
+    assert_eq!(schedule(&snapshot), None);
+    let elsewhere = with_policies(&snapshot, vec![policy("Daily", 1_440)], 20);
+    assert_eq!(schedule(&elsewhere), Some((None, at(20))));
+    let read = with_policies(&snapshot, vec![policy(HOURLY, 60)], 20);
+    assert_eq!(schedule(&read), Some((policy(HOURLY, 60).schedule, at(20))));
 }
 
 fn any_record() -> impl Strategy<Value = Option<BackupProgress>> {

@@ -74,6 +74,7 @@ fn memory(snapshot: &Snapshot) -> Snapshot {
         applied_at: None,
         health: None,
         listed_at: None,
+        listed_success: None,
         ..known.clone()
     };
     Snapshot::remembered(

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 pub(crate) mod page;
 pub(crate) mod process;
+pub(crate) mod watch;
 
 /// A test that waits longer than this has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
