@@ -27,6 +27,7 @@ use self::fault::{Fault, Position};
 use self::reader::Reader;
 pub use self::selector::Selector;
 use crate::model::PartitionId;
+use crate::snapshot::Collector;
 
 /// Largest configuration file that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -93,7 +94,7 @@ pub enum States {
 /// One Service Fabric cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// The value of the label `cluster`.
+    /// The value of the label `cluster_name`.
     pub name: Arc<str>,
     /// Gateways of its nodes: scheme, host and port; at least one.
     pub endpoints: Vec<Url>,
@@ -130,6 +131,23 @@ pub struct Collectors {
     pub backups: bool,
     /// All backups in the store.
     pub history: bool,
+}
+
+impl Collectors {
+    /// Whether `collector` runs.
+    pub fn runs(self, collector: Collector) -> bool {
+        match collector {
+            Collector::Inventory => true,
+            Collector::Configuration => self.configuration,
+            Collector::Policies => self.policies,
+            Collector::Progress => self.progress,
+            Collector::Restore => self.restore,
+            Collector::Health => self.health,
+            // All backups tell which ones are the newest, too.
+            Collector::Backups => self.backups && !self.history,
+            Collector::History => self.history,
+        }
+    }
 }
 
 // Every default stands from here …

@@ -102,7 +102,7 @@ impl Fleet {
     }
 
     /// Watches the clusters of `config` instead of those before. What is known of a cluster stays
-    /// with its name; `remembered` is used for those that are new.
+    /// with its name; what is `remembered` of it is added.
     ///
     /// # Errors
     ///
@@ -135,10 +135,12 @@ impl Fleet {
         let mut watched = Vec::new();
         for (cluster, gateway) in config.clusters.iter().zip(gateways) {
             let name = &cluster.name;
-            let snapshot = known.remove(name).unwrap_or_else(|| {
-                let remembered = remembered.remove(name);
-                Arc::new(remembered.unwrap_or_else(|| Snapshot::empty(Arc::clone(name))))
-            });
+            let snapshot = match (known.remove(name), remembered.remove(name)) {
+                (Some(known), None) => known,
+                (Some(known), Some(remembered)) => Arc::new(known.recalling(&remembered)),
+                (None, Some(remembered)) => Arc::new(remembered),
+                (None, None) => Arc::new(Snapshot::empty(Arc::clone(name))),
+            };
             let (published, snapshots) = watch::channel(snapshot);
             watched.push(Watched {
                 snapshots,

@@ -3,6 +3,7 @@
 //! Pure: the poller asks, this module decides. It never forgets a partition because a question
 //! failed: what could not be read is named as a scope, and the snapshot keeps what it knows there.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use crate::model::{Name, Partition, PartitionId};
@@ -32,14 +33,38 @@ pub enum Scope {
     Service(Name),
 }
 
-impl Scope {
-    /// Whether `partition` belongs to this scope.
-    pub(crate) fn contains(&self, partition: &Partition) -> bool {
-        match self {
-            Self::Cluster => true,
-            Self::Application(name) => partition.application.as_ref() == Some(name),
-            Self::Service(name) => partition.service.as_ref() == Some(name),
+/// Many scopes at once: a broken gateway may leave thousands of services unread.
+pub(crate) struct Unread<'a> {
+    everything: bool,
+    applications: BTreeSet<&'a Name>,
+    services: BTreeSet<&'a Name>,
+}
+
+impl<'a> Unread<'a> {
+    pub(crate) fn of(scopes: &'a [Scope]) -> Self {
+        let mut unread = Self {
+            everything: false,
+            applications: BTreeSet::new(),
+            services: BTreeSet::new(),
+        };
+        for scope in scopes {
+            match scope {
+                Scope::Cluster => unread.everything = true,
+                Scope::Application(name) => drop(unread.applications.insert(name)),
+                Scope::Service(name) => drop(unread.services.insert(name)),
+            }
         }
+        unread
+    }
+
+    /// Whether `partition` belongs to one of them.
+    pub(crate) fn contains(&self, partition: &Partition) -> bool {
+        let among = |names: &BTreeSet<&Name>, name: &Option<Name>| {
+            name.as_ref().is_some_and(|name| names.contains(name))
+        };
+        self.everything
+            || among(&self.applications, &partition.application)
+            || among(&self.services, &partition.service)
     }
 }
 

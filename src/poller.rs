@@ -56,6 +56,12 @@ impl Poller {
         published: watch::Sender<Arc<Snapshot>>,
     ) -> Self {
         telemetry.watch_cluster(&cluster.name, &Reason::ALL.map(Reason::as_str));
+        // What an earlier configuration ran and this one does not is no longer to be told.
+        let on = cluster.collectors;
+        published.send_modify(|snapshot| {
+            let status = &mut Arc::make_mut(snapshot).status;
+            status.collectors.retain(|collector, _| on.runs(*collector));
+        });
         Self {
             cluster,
             poll,

@@ -102,10 +102,12 @@ pub fn judge(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
     let expected = case.expected();
     let due = expected.as_ref().and_then(|expected| case.due(expected));
     let state = case.state(expected.is_some(), due);
-    let is_due_known = !matches!(state, Protection::Unknown | Protection::Suspended);
+    let is_suspended = case
+        .applied()
+        .is_some_and(|applied| applied.suspended.is_some());
     Verdict {
         state,
-        due: due.filter(|_| is_due_known),
+        due: due.filter(|_| state != Protection::Unknown && !is_suspended),
         holds_until: case.holds_until(due),
     }
 }
@@ -179,8 +181,18 @@ impl<'a> Case<'a> {
     /// starts its timers anew.
     fn due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
         let from = self.facts.last_success.or(self.facts.expected_since)?;
-        let after_change = self.facts.changed_at.and_then(|at| expected.next(at));
-        expected.next(from).max(after_change)
+        let restarted = self.facts.changed_at.max(self.untried_since(expected));
+        let after_restart = restarted.and_then(|at| expected.next(at));
+        expected.next(from).max(after_restart)
+    }
+
+    /// A replica that has reported no attempt of its own has not been under this policy for a
+    /// whole interval, whatever was requested before: its timer runs since protection was first
+    /// seen, or less.
+    fn untried_since(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
+        let is_policy = matches!(expected, Expected::Policy(_));
+        let untried = self.sees_health() && self.facts.health?.value.is_none();
+        self.facts.expected_since.filter(|_| is_policy && untried)
     }
 
     fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
@@ -251,9 +263,8 @@ impl<'a> Case<'a> {
     fn running_since(&self) -> Option<DateTime<Utc>> {
         let running = [BackupState::Accepted, BackupState::BackupInProgress];
         let record = self.record()?;
-        self.facts
-            .record_since
-            .filter(|_| running.contains(&record.state))
+        let since = self.facts.running_since.or(self.facts.record_since);
+        since.filter(|_| running.contains(&record.state))
     }
 
     /// Whether the last attempt, of whichever kind, did not succeed.

@@ -216,7 +216,7 @@ impl<'a> Exporter<'a> {
             .source
             .load(self.arguments)
             .map_err(|error| error.to_string())?;
-        let (memory, remembered) = self.memory.moved(&config).unzip();
+        let (memory, remembered) = self.memory.moved(&config).await.unzip();
         let watching = self.fleet.watch(&config, remembered.unwrap_or_default());
         watching.await.map_err(|error| error.to_string())?;
         if let Some(memory) = memory {
@@ -228,7 +228,7 @@ impl<'a> Exporter<'a> {
     /// Ends in order: no more polls, what is known is written, answers under way are finished.
     async fn stop(&mut self, serving: JoinHandle<bool>) {
         self.fleet.stop().await;
-        self.memory.save(self.fleet.snapshots()).await;
+        self.memory.save_at_last(self.fleet.snapshots()).await;
         // How gracefully it ended is in the log already.
         drop(serving.await);
     }

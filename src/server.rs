@@ -8,14 +8,18 @@ pub mod listener;
 mod metrics;
 mod page;
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::exposition::KeptPieces;
 use crate::fleet::Watched;
@@ -80,6 +84,20 @@ pub fn router(app: App) -> Router {
         _ => router.route("/", get(page::landing)),
     };
     router.with_state(served)
+}
+
+fn too_many() -> Response {
+    let text = "Too many requests at a time: see --web.max-requests.\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+/// A body with which its permit goes: an answer is under way until its last byte is sent.
+fn permitted(chunks: Vec<Bytes>, permit: OwnedSemaphorePermit) -> Body {
+    let chunks = chunks.into_iter().map(move |chunk| {
+        let _under_way = &permit;
+        Ok::<_, Infallible>(chunk)
+    });
+    Body::from_stream(stream::iter(chunks))
 }
 
 /// 200 once every cluster has been through a cycle, well or not.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::inventory::{Inventory, Scope};
+use crate::inventory::{Inventory, Unread};
 use crate::model::{BackupProgress, FailureCode, Name, PartitionId, Policy};
 use crate::protection::Read;
 use crate::protection::applied::Settings;
@@ -102,6 +102,24 @@ impl Snapshot {
         snapshot
     }
 
+    /// What is known here, and what an earlier process `remembered` and this one did not know
+    /// of: older proofs, earlier beginnings, and its counts as the base of those since.
+    #[must_use]
+    pub fn recalling(&self, remembered: &Self) -> Self {
+        let mut next = self.clone();
+        for (id, known) in &mut next.partitions {
+            if let Some(remembered) = remembered.partitions.get(id) {
+                known.recall(remembered);
+            }
+        }
+        for (key, totals) in &mut next.totals {
+            if let Some(remembered) = remembered.totals.get(key) {
+                totals.add(remembered);
+            }
+        }
+        next
+    }
+
     /// Whether a cycle has ended, well or not.
     pub fn is_ready(&self) -> bool {
         self.status.up.is_some()
@@ -171,7 +189,7 @@ impl Snapshot {
             return;
         };
         (known.progress, known.restore) = (None, None);
-        if known.partition.service.is_none() {
+        if known.partition.service.is_none() && known.last_success.is_none() {
             self.partitions.remove(&id);
             self.settle_totals();
         }
@@ -198,9 +216,9 @@ impl Snapshot {
         });
         // Collected at once, the nodes of the map are full; one by one, they are not.
         self.partitions = listed.collect();
+        let unread = Unread::of(&inventory.unread);
         previous.retain(|id, known| {
-            let unread = |scope: &Scope| scope.contains(&known.partition);
-            inventory.unread.iter().any(unread) && !self.partitions.contains_key(id)
+            !self.partitions.contains_key(id) && unread.contains(&known.partition)
         });
         self.partitions.append(&mut previous);
     }

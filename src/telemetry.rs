@@ -147,7 +147,11 @@ impl Telemetry {
             .get_or_create(&RequestLabels {
                 cluster_name: Arc::clone(cluster_name),
                 route,
-                status: status.map_or_else(|| "none".to_owned(), |status| status.to_string()),
+                status: match status {
+                    None => "none".to_owned(),
+                    Some(status @ 100..=599) => status.to_string(),
+                    Some(_) => "other".to_owned(),
+                },
             })
             .inc();
         self.gateway_request_duration

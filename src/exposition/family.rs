@@ -40,7 +40,7 @@ pub struct Family {
 pub enum Kind {
     /// Goes up and down.
     Gauge,
-    /// Only goes up, and starts again at 0 with the process.
+    /// Only goes up; it may start again at 0 with the process.
     Counter,
     /// Always 1; its labels are what it says. A gauge in the text format.
     Info,

@@ -22,6 +22,9 @@ use crate::gateway::{Gateway, locked};
 /// Most pages of one list: with the gateway's own 4 MB per page, more than any cluster has.
 const MAX_PAGES: usize = 1_000;
 
+/// Longest continuation token taken, in bytes; real ones are names with a mark.
+const MAX_TOKEN: usize = 8 * 1024;
+
 /// Most items of one list, over all pages: a list is held in memory as a whole.
 const MAX_ITEMS: usize = 1_000_000;
 
@@ -54,6 +57,13 @@ impl Gateway {
         let mut token: Option<String> = None;
         for _ in 0..MAX_PAGES {
             let page = self.call::<Q>(subject, token.as_deref()).await?;
+            if page
+                .next
+                .as_ref()
+                .is_some_and(|token| token.len() > MAX_TOKEN)
+            {
+                return Err(Misread::Token.into());
+            }
             if page.items.len() > MAX_ITEMS - items.len() {
                 return Err(Cause::TooManyItems { limit: MAX_ITEMS });
             }
@@ -121,7 +131,7 @@ impl Gateway {
     /// Moving on from a dead endpoint is free, once per endpoint; anything else is a retry.
     fn next_step(&self, course: &mut Course, cause: &Cause, deadline: Instant) -> Option<Duration> {
         let dead = matches!(cause, Cause::Connect { .. });
-        if dead {
+        if cause.is_of_the_endpoint() {
             self.endpoints.leave(course.position);
         }
         let moves_on = dead && course.moves + 1 < self.endpoints.len();

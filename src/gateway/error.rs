@@ -175,6 +175,16 @@ impl Cause {
         }
     }
 
+    /// Whether another endpoint may do better: this one is dead, hangs, or answers for what is
+    /// behind it that it cannot.
+    pub(super) fn is_of_the_endpoint(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Broken { .. } | Self::Deadline { .. } => true,
+            Self::Refusal(refusal) => refusal.code.is_none() && matches!(refusal.status, 502..=504),
+            _ => false,
+        }
+    }
+
     /// Whether the same request may well succeed a moment later.
     pub(super) fn is_transient(&self) -> bool {
         match self {
@@ -204,6 +214,8 @@ pub(super) enum Misread {
     PolicyName,
     #[error("a partition without an id")]
     PartitionId,
+    #[error("a continuation token that is too long")]
+    Token,
     #[error("a continuation token came twice")]
     RepeatedToken,
 }

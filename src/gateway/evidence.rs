@@ -54,11 +54,10 @@ fn is_from_the_service(cause: &Cause) -> bool {
         if refusal.code.is_some() && refusal.reason != Reason::Forbidden)
 }
 
+/// What is not understood may come from a service that has changed; anything else that is not
+/// its own error document is not from it.
 fn is_for_want_of_the_service(cause: &Cause) -> bool {
-    matches!(
-        cause.reason(),
-        Reason::ServiceAbsent | Reason::ServiceUnavailable | Reason::Forbidden | Reason::Timeout
-    )
+    !matches!(cause.reason(), Reason::Decode | Reason::TooLarge)
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use crate::gateway::retry::MAX_RETRIES;
 /// Longest wait for a connection, however long a call may take.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Largest body of a refusal that is read, in bytes: real ones are a line.
+const ERROR_LIMIT: usize = 1 << 20;
+
 /// The connections to one cluster.
 #[derive(Debug)]
 pub(super) struct Transport {
@@ -86,6 +89,11 @@ impl Transport {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Exchange::unanswered(cause(endpoint, error)),
             Err(_) => return Exchange::unanswered(late()),
+        };
+        let limit = if response.status().is_success() {
+            limit
+        } else {
+            limit.min(ERROR_LIMIT)
         };
         Exchange {
             status: Some(response.status().as_u16()),

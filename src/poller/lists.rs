@@ -6,13 +6,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Poller, now, run};
+use crate::clock;
 use crate::gateway::Error;
 use crate::model::{ListedBackup, Name};
 use crate::poller::tally::Tally;
 use crate::snapshot::{Collector, Observations};
+
+/// Lists that are asked for at a time: each makes the service read its store.
+const AT_ONCE: usize = 4;
 
 impl Poller {
     /// Lists backups once an interval, from the end of the first cycle on: before, it is not known
@@ -30,7 +35,7 @@ impl Poller {
         {
             return;
         }
-        let mut due = interval(self.poll.backups_interval);
+        let mut due = interval_at(self.next_list(), self.poll.backups_interval);
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             due.tick().await;
@@ -38,16 +43,34 @@ impl Poller {
         }
     }
 
-    /// Lists the backups of every application in which something is protected, one after the
-    /// other: each makes the service read its store. Publishes at the end, and once an interval.
+    /// When the lists are read next: an interval after the last time that they could be, which
+    /// may have been before a reload; at once where they were never read.
+    fn next_list(&self) -> Instant {
+        let snapshot = self.snapshot();
+        let status = snapshot.status.collectors.get(&self.listing_collector());
+        let age = status.and_then(|status| (clock::now() - status.succeeded_at?).to_std().ok());
+        let wait = age.map(|age| self.poll.backups_interval.saturating_sub(age));
+        Instant::now() + wait.unwrap_or_default()
+    }
+
+    /// Lists the backups of every application in which something is protected. Publishes at the end, and once an interval.
     pub async fn list(&self) {
         let started = Instant::now();
         let tally = Tally::default();
         let mut published = started;
         let mut success = true;
         let mut observations = Observations::default();
-        for application in self.protected_applications() {
-            match self.backups_of(&application).await {
+        let questions = self
+            .protected_applications()
+            .into_iter()
+            .map(|application| async {
+                let listed = self.backups_of(&application).await;
+                (application, listed)
+            });
+        let questions: Vec<_> = questions.collect();
+        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        while let Some((application, listed)) = answers.next().await {
+            match listed {
                 Ok(listed) => {
                     tally.succeed();
                     self.take_in(application, listed, &mut observations);

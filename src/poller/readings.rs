@@ -72,13 +72,10 @@ impl Poller {
     /// The collectors of single partitions that are switched on.
     fn collectors(&self) -> impl Iterator<Item = Collector> + use<> {
         let on = self.cluster.collectors;
-        let collectors = [
-            (Collector::Progress, on.progress),
-            (Collector::Health, on.health),
-            (Collector::Restore, on.restore),
-        ];
-        let collectors = collectors.into_iter().filter(|(_, on)| *on);
-        collectors.map(|(collector, _)| collector)
+        let collectors = [Collector::Progress, Collector::Health, Collector::Restore];
+        collectors
+            .into_iter()
+            .filter(move |collector| on.runs(*collector))
     }
 
     /// Asks about every partition that concerns `collector`, the starts spread evenly and in the

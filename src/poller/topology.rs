@@ -76,6 +76,9 @@ impl Topology {
                 Err(error) => self.unread(Scope::Application(application), error),
             }
         }
+        services.sort_unstable();
+        self.excess += services.len().saturating_sub(MAX_PARTITIONS);
+        services.truncate(MAX_PARTITIONS);
         self.partitions_of(gateway, services, shard).await;
     }
 
@@ -92,7 +95,8 @@ impl Topology {
                 (application, service, partitions)
             }
         });
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        // In order: when there are too many, the same ones are left out each time.
+        let mut answers = stream::iter(questions).buffered(AT_ONCE);
         while let Some((application, service, answer)) = answers.next().await {
             match answer {
                 Ok(partitions) => self.list(&application, &service, partitions, shard),

@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     pub progress: Option<Read<Option<&'a BackupProgress>>>,
     /// Since when that record is as it is.
     pub record_since: Option<DateTime<Utc>>,
+    /// Since when it is accepted or in progress, without a new request in between.
+    pub running_since: Option<DateTime<Utc>>,
     /// Whether it was so already when this exporter first looked.
     pub record_is_baseline: bool,
     /// The last periodic attempt.

@@ -215,6 +215,12 @@ fn without_a_success_it_is_pending_until_the_first_one_is_overdue() {
         ..facts(&schedule, overdue)
     };
     begins(&facts, &RULES, Protection::NeverBackedUp, overdue);
+    // A request long before does not make a policy late that has just begun.
+    let requested = Facts {
+        last_success: Some(at(-1_000_000)),
+        ..facts
+    };
+    begins(&requested, &RULES, Protection::Overdue, overdue);
     assert_eq!(state(&facts, &RULES, overdue - 1), Protection::Pending);
     assert_eq!(judge(&facts, &RULES, at(overdue)).due, Some(at(INTERVAL)));
 }
@@ -490,6 +496,7 @@ proptest! {
             schedule: scheduled.map(|at| Read { value: Some(&schedule), at }),
             progress: progress.map(|(at, _)| Read { value: record.as_ref(), at }),
             record_since: record.as_ref().map(|_| since),
+            running_since: record.as_ref().map(|_| since),
             record_is_baseline: baseline,
             health: health.map(|(at, succeeded, ended)| Read {
                 value: Some(PeriodicAttempt { succeeded, ended }),

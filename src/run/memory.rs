@@ -4,8 +4,10 @@
 //! is logged and never ends the process: the exporter then only forgets at its next restart.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
 use tracing::error;
 
 use crate::clock;
@@ -18,7 +20,11 @@ use crate::state_file::{self, StateFile};
 pub(super) struct Memory {
     file: Option<StateFile>,
     saved: Vec<Arc<Snapshot>>,
+    writing: Option<JoinHandle<Written>>,
 }
+
+/// What comes back from writing: the file, what was to be written, and how it went.
+type Written = (StateFile, Vec<Arc<Snapshot>>, io::Result<()>);
 
 impl Memory {
     /// Opens the state file of `config` and reads what it remembers.
@@ -56,30 +62,57 @@ impl Memory {
 
     /// The memory for `config` and what it holds, when that is another file than now. A file that
     /// could not be used is tried again.
-    pub(super) fn moved(&self, config: &Config) -> Option<(Self, BTreeMap<Arc<str>, Snapshot>)> {
+    pub(super) async fn moved(
+        &mut self,
+        config: &Config,
+    ) -> Option<(Self, BTreeMap<Arc<str>, Snapshot>)> {
+        self.written().await;
         let current = self.file.as_ref().map(StateFile::path);
         (current != config.state_file.as_deref()).then(|| Self::open(config))
     }
 
-    /// Writes what is known, if there is news since the last time.
+    /// Begins to write what is known, if there is news since the last time and nothing is being
+    /// written. Never waits: a disk that hangs must not hold signals up.
     pub(super) async fn save(&mut self, snapshots: Vec<Arc<Snapshot>>) {
+        if self
+            .writing
+            .as_ref()
+            .is_some_and(|writing| !writing.is_finished())
+        {
+            return;
+        }
+        self.written().await;
         let unchanged = snapshots.len() == self.saved.len()
             && std::iter::zip(&snapshots, &self.saved).all(|(a, b)| Arc::ptr_eq(a, b));
         if unchanged {
             return;
         }
-        let Some(mut file) = self.file.take() else {
+        if let Some(mut file) = self.file.take() {
+            self.writing = Some(tokio::task::spawn_blocking(move || {
+                let result = file.save(&snapshots);
+                (file, snapshots, result)
+            }));
+        }
+    }
+
+    /// Writes what is known and waits until it is written, also if it could not be before.
+    pub(super) async fn save_at_last(&mut self, snapshots: Vec<Arc<Snapshot>>) {
+        self.written().await;
+        self.saved.clear();
+        self.save(snapshots).await;
+        self.written().await;
+    }
+
+    /// Waits for what is being written. A failure is told and tried again with the next news.
+    async fn written(&mut self) {
+        let Some(writing) = self.writing.take() else {
             return;
         };
-        self.saved.clone_from(&snapshots);
-        let written = tokio::task::spawn_blocking(move || {
-            let result = file.save(&snapshots);
-            (file, result)
-        });
-        let Ok((file, result)) = written.await else {
+        let Ok((file, snapshots, result)) = writing.await else {
             error!("Writing the state file has broken; it is not written any more.");
             return;
         };
+        self.saved = snapshots;
         if let Err(error) = result {
             let path = file.path().display();
             error!(%path, %error, "Cannot write the state file {path}: {error}.");

@@ -1,7 +1,8 @@
 //! `/api/v1/partitions`: what is known of partitions, as JSON, for people and their scripts.
 //!
-//! The only place that shows the failure messages of the cluster. Unknown is `null`. 64-bit
-//! numbers beyond what JavaScript holds exactly are strings, as on the wire of Service Fabric.
+//! The only place that shows the failure messages of the cluster. Unknown is `null`. The numbers
+//! of epochs are strings, because JavaScript cannot hold them; log sequence numbers are far
+//! smaller.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::Served;
+use super::{Served, permitted};
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
@@ -40,11 +41,13 @@ pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
         let partitions = List {
             partitions: partitions.collect(),
         };
-        drop(permit);
         serde_json::to_vec(&partitions)
     });
     match encoded.await {
-        Ok(Ok(body)) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
+        Ok(Ok(body)) => {
+            let headers = [(CONTENT_TYPE, "application/json")];
+            (headers, permitted(vec![body.into()], permit)).into_response()
+        }
         _ => error(StatusCode::INTERNAL_SERVER_ERROR, "encoding failed"),
     }
 }

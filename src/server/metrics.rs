@@ -5,7 +5,6 @@
 
 use std::sync::{Arc, PoisonError};
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, VARY,
@@ -14,10 +13,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures_util::stream;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Served;
+use super::{Served, permitted, too_many};
 use crate::clock;
 use crate::exposition::negotiation::{Format, accepts_gzip};
 use crate::exposition::{ClusterView, KeptPieces, Page};
@@ -26,8 +24,7 @@ use crate::telemetry::Process;
 
 pub(super) async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
     let Ok(permit) = Arc::clone(&served.free).try_acquire_owned() else {
-        let text = "Too many scrapes at a time: see --web.max-requests.\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+        return too_many();
     };
     let format = Format::negotiate(&joined(&headers, &ACCEPT));
     let gzip = accepts_gzip(&joined(&headers, &ACCEPT_ENCODING));
@@ -56,7 +53,6 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     values.join(",")
 }
 
-/// The permit goes with the body: a scrape is under way until its last byte is sent.
 fn respond(
     chunks: Vec<Bytes>,
     format: Format,
@@ -64,16 +60,12 @@ fn respond(
     permit: OwnedSemaphorePermit,
 ) -> Response {
     let length: usize = chunks.iter().map(Bytes::len).sum();
-    let chunks = chunks.into_iter().map(move |chunk| {
-        let _under_way = &permit;
-        Ok::<_, std::convert::Infallible>(chunk)
-    });
     let headers = [
         (CONTENT_TYPE, format.content_type().to_owned()),
         (CONTENT_LENGTH, length.to_string()),
         (VARY, "Accept, Accept-Encoding".to_owned()),
     ];
-    let mut response = (headers, Body::from_stream(stream::iter(chunks))).into_response();
+    let mut response = (headers, permitted(chunks, permit)).into_response();
     if gzip {
         let headers = response.headers_mut();
         headers.insert(

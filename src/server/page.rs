@@ -8,10 +8,12 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Html;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
-use super::Served;
+use super::{Served, permitted, too_many};
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
@@ -40,14 +42,29 @@ th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px sol
 <p>Can every partition of the cluster be restored, and how much would be lost?</p>
 ";
 
-pub(super) async fn landing(State(served): State<Arc<Served>>) -> Html<String> {
-    let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
-    let page = Landing {
-        views: &views,
-        telemetry_path: &served.app.telemetry_path,
-        now: clock::now(),
+/// Judges every partition: as much work as a scrape, so it is done and limited like one.
+pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
+    let Ok(permit) = Arc::clone(&served.free).try_acquire_owned() else {
+        return too_many();
     };
-    Html(page.to_string())
+    let written = tokio::task::spawn_blocking(move || {
+        let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
+        let page = Landing {
+            views: &views,
+            telemetry_path: &served.app.telemetry_path,
+            now: clock::now(),
+        };
+        page.to_string()
+    });
+    let Ok(page) = written.await else {
+        return (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "Writing the page failed.\n",
+        )
+            .into_response();
+    };
+    let headers = [(CONTENT_TYPE, "text/html; charset=utf-8")];
+    (headers, permitted(vec![page.into()], permit)).into_response()
 }
 
 struct Landing<'a> {

@@ -132,6 +132,7 @@ impl PartitionSnapshot {
             }),
             progress,
             record_since: seen.and_then(Seen::since),
+            running_since: seen.and_then(|seen| seen.running_since),
             record_is_baseline: seen.is_some_and(|seen| seen.is_baseline),
             health: self.health,
             listed_at: self.listed_at,
@@ -142,6 +143,25 @@ impl PartitionSnapshot {
             },
             changed_at: self.changed_at,
             watched_since: snapshot.status.since.max(Some(self.known_since)),
+        }
+    }
+
+    /// Takes in what an earlier process remembered of the same partition.
+    pub(super) fn recall(&mut self, remembered: &Self) {
+        let points = [
+            (&mut self.last_success, &remembered.last_success),
+            (&mut self.numbered, &remembered.numbered),
+        ];
+        for (known, remembered) in points {
+            if let Some(point) = remembered {
+                RecoveryPoint::keep_newest(known, RecoveryPoint::clone(point));
+            }
+        }
+        self.lsn_advance = self.lsn_advance.saturating_add(remembered.lsn_advance);
+        self.known_since = self.known_since.min(remembered.known_since);
+        if let (Some(known), Some(remembered)) = (self.protected_since, remembered.protected_since)
+        {
+            self.protected_since = Some(known.min(remembered));
         }
     }
 
@@ -179,7 +199,10 @@ impl PartitionSnapshot {
         if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, now)) {
             self.succeed(point);
         }
-        self.health = Some(Read { value: attempt, at });
+        // Where somebody unknown reports, the silence of those who are known proves nothing.
+        if attempt.is_some() || !health.unknown_reporter {
+            self.health = Some(Read { value: attempt, at });
+        }
     }
 
     /// Takes in that the store was listed, and the newest recovery point in it, if there is one.
@@ -199,7 +222,7 @@ impl PartitionSnapshot {
         if let Some(before) = self.applied.as_deref() {
             let resumed = before.suspended.is_some() && applied.suspended.is_none();
             let renamed = before.policy_name() != applied.policy_name();
-            if applied.policy.is_some() && (resumed || renamed) {
+            if resumed || renamed {
                 self.changed_at = Some(at);
             }
         }

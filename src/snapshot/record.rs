@@ -128,6 +128,8 @@ pub struct Seen {
     /// Time and id of the newest success that was counted or belongs to the baseline. A record
     /// that goes back behind it was read from an outdated replica.
     pub newest_success: Option<(DateTime<Utc>, Option<Uuid>)>,
+    /// Since when the request that it belongs to is accepted or in progress.
+    pub running_since: Option<DateTime<Utc>>,
     /// Whether that record was as it is already when this exporter first looked.
     pub is_baseline: bool,
 }
@@ -152,6 +154,14 @@ impl Seen {
             return None;
         }
         let seen = Arc::make_mut(seen);
+        let before = seen.record.as_ref().map(|(known, _)| known.state);
+        seen.running_since = match (before, record.map(|record| record.state)) {
+            (Some(BackupState::Accepted), Some(BackupState::BackupInProgress)) => {
+                seen.running_since.or(Some(read_at))
+            }
+            (_, Some(BackupState::Accepted | BackupState::BackupInProgress)) => Some(read_at),
+            _ => None,
+        };
         seen.record = identity.map(|identity| (identity, read_at));
         seen.is_baseline = baseline;
         let record = record?;

@@ -253,6 +253,35 @@ fn a_partition_unknown_to_the_backup_service_stays_while_the_inventory_lists_it(
 }
 
 #[test]
+fn what_an_earlier_process_remembered_is_added_to_what_is_known() {
+    let earlier = replay(&[None, Some(success(5, 7)), Some(success(10, 9))]);
+    let failed = failed(BackupState::Failure, "E_ABORT");
+    let live = read(&read(&known(), 50, None), 60, Some(failed));
+    let both = live.recalling(&earlier);
+    assert_eq!(completions(&both), [2, 1, 0]);
+    assert_eq!(last_success(&both), Some(at(10)));
+    assert_eq!(both.partitions[&ID].lsn_advance, 2);
+    let newer = read(&live, 70, Some(success(65, 11)));
+    assert_eq!(last_success(&newer.recalling(&earlier)), Some(at(65)));
+}
+
+#[test]
+fn a_request_runs_since_it_was_accepted() {
+    let accepted = Some(bare(BackupState::Accepted));
+    let running = Some(bare(BackupState::BackupInProgress));
+    let since = |records: &[Option<BackupProgress>]| {
+        let known = replay(records);
+        let known = &known.partitions[&ID];
+        known.seen.as_ref().unwrap().running_since
+    };
+    let both = [None, accepted.clone(), running.clone(), running.clone()];
+    assert_eq!(since(&both), Some(at(2)));
+    let again = [accepted.clone(), running.clone(), accepted];
+    assert_eq!(since(&again), Some(at(3)), "a new request");
+    assert_eq!(since(&[running, Some(success(1, 1))]), None);
+}
+
+#[test]
 fn a_name_that_cannot_be_read_again_stays_known() {
     let mut nameless = partition(ID, "");
     (nameless.application, nameless.service, nameless.kind) = (None, None, None);

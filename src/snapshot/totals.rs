@@ -86,6 +86,17 @@ impl Totals {
         }
     }
 
+    /// Adds what was counted elsewhere.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.successes = self.successes.saturating_add(other.successes);
+        self.failed = self.failed.saturating_add(other.failed);
+        self.timed_out = self.timed_out.saturating_add(other.timed_out);
+        for (code, count) in &other.failures {
+            let known = self.failures.entry(code.clone()).or_default();
+            *known = known.saturating_add(*count);
+        }
+    }
+
     pub(crate) fn count(&mut self, outcome: Outcome, record: Option<&BackupProgress>) {
         *match outcome {
             Outcome::Success => &mut self.successes,

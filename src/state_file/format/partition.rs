@@ -59,6 +59,8 @@ struct SeenEntry<'a> {
     record: Option<RecordEntry<'a>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     newest_success: Option<(DateTime<Utc>, Option<Uuid>)>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    running_since: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     is_baseline: bool,
 }
@@ -138,6 +140,7 @@ impl<'a> SeenEntry<'a> {
         Self {
             record,
             newest_success: seen.newest_success,
+            running_since: seen.running_since,
             is_baseline: seen.is_baseline,
         }
     }
@@ -155,6 +158,7 @@ impl<'a> SeenEntry<'a> {
         Seen {
             record,
             newest_success: self.newest_success,
+            running_since: self.running_since,
             is_baseline: self.is_baseline,
         }
     }
