@@ -38,7 +38,6 @@ async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict() {
     within(ROUND, PAUSE, "everything was seen", async || {
         let page = exporter.scrape().await;
         missing.retain(|(family, state)| !shows(&page, family, state));
-        println!("not seen yet: {missing:?}");
         missing.is_empty().then_some(())
     })
     .await;
