@@ -87,16 +87,19 @@ RESTORE_STATES = {
     "Timeout",
     "Unknown",
 }
+INFO = "servicefabric_backup_partition_info"
+VERDICT = "servicefabric_backup_protection_state"
+
 STATESETS = {
     "servicefabric_backup_progress_state": PROGRESS_STATES,
-    "servicefabric_backup_protection_state": VERDICTS,
+    VERDICT: VERDICTS,
     "servicefabric_backup_restore_state": RESTORE_STATES,
 }
 
 # What the demo must show within two minutes. The states of a restore pass too quickly for that.
 SHOWN = {
     "every state of a requested backup": ("servicefabric_backup_progress_state", PROGRESS_STATES),
-    "all nine verdicts": ("servicefabric_backup_protection_state", VERDICTS),
+    "all nine verdicts": (VERDICT, VERDICTS),
 }
 
 
@@ -279,7 +282,7 @@ def check_values(tally, port):
             check_stateset(page.named(family), states)
 
     with tally.check("every partition has its info, and all its series have one set of labels"):
-        known = {identity(sample) for sample in page.named("servicefabric_backup_partition_info")}
+        known = {identity(sample) for sample in page.named(INFO)}
         assert known, "no partitions"
         for sample in page.samples:
             if dict(sample.labels).get("partition_id"):
@@ -379,10 +382,6 @@ def check_verdicts(tally, port):
             assert facts["due"]["value"] == shown["due"], facts["due"]
             policy = facts["policy"]["value"]
             assert policy == (f"{policies[key]}, set at the Service" if policies[key] else "none applies"), policy
-
-
-INFO = "servicefabric_backup_partition_info"
-VERDICT = "servicefabric_backup_protection_state"
 
 
 def verdicts(page):
