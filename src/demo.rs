@@ -22,6 +22,10 @@ use crate::simulator::{Estate, Life, Options, Shape, Simulator, live};
 /// How often the demo polls: its days are compressed, so its interval is as well.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// What the landing page says of the demo.
+const NOTICE: &str = "This is a simulated cluster with its time compressed: backups are due every \
+                      half minute or two, and 45 seconds after that they are overdue.";
+
 /// Partitions of each service, and services of each application, of the simulated estate.
 const PARTITIONS_PER_SERVICE: u32 = 8;
 const SERVICES_PER_APPLICATION: u32 = 3;
@@ -72,7 +76,7 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
             },
         }],
     };
-    run::exporter(arguments, Source::Fixed(config)).await
+    run::exporter(arguments, Source::Fixed(config, NOTICE)).await
 }
 
 /// Runs a simulated gateway on the listen addresses until Ctrl-C.

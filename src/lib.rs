@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Left of the observations and right of the pieces is shell: async, clock, sockets, files. In
-//! between ([`model`], [`inventory`], [`snapshot`], [`exposition`]) there is none of it: values
-//! in, values out, no failure.
+//! between ([`model`], [`inventory`], [`schedule`], [`protection`], [`snapshot`], [`exposition`])
+//! there is none of it: values in, values out, no failure.
 //!
 //! Where a change goes:
 //! - a new metric: a row in [`exposition::families`], and its line in `docs/metrics.md`;

@@ -35,15 +35,22 @@ const REMEMBER_INTERVAL: Duration = Duration::from_secs(1);
 pub enum Source {
     /// The file of the command line; a reload reads it again.
     File,
-    /// The program itself.
-    Fixed(Config),
+    /// The program itself, with a notice for those who look at it.
+    Fixed(Config, &'static str),
 }
 
 impl Source {
     fn load(&self, arguments: &Arguments) -> Result<Config, config::Error> {
         match self {
             Self::File => Config::load(&arguments.config_file),
-            Self::Fixed(config) => Ok(config.clone()),
+            Self::Fixed(config, _) => Ok(config.clone()),
+        }
+    }
+
+    const fn notice(&self) -> Option<&'static str> {
+        match self {
+            Self::File => None,
+            Self::Fixed(_, notice) => Some(notice),
         }
     }
 }
@@ -179,6 +186,7 @@ impl<'a> Exporter<'a> {
             reload: self.reload.subscribe(),
             shard: self.fleet.shard(),
             telemetry_path: self.arguments.telemetry_path.clone(),
+            notice: self.source.notice(),
             max_requests: self.arguments.max_requests.get(),
             reload_requests: self.arguments.enable_lifecycle.then_some(reload_requests),
         }

@@ -42,6 +42,8 @@ pub struct App {
     pub shard: Shard,
     /// Where metrics are served, for instance `/metrics`.
     pub telemetry_path: String,
+    /// A sentence on the landing page about what is watched.
+    pub notice: Option<&'static str>,
     /// Answers that may be under way at a time; more are refused with 503.
     pub max_requests: usize,
     /// Where `POST /-/reload` goes; `None` refuses it.

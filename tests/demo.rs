@@ -9,6 +9,9 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use servicefabric_backup_exporter::model::BackupState;
+use servicefabric_backup_exporter::protection::Protection;
+use support::page::Page;
 use support::process::Setup;
 use support::within;
 
@@ -17,7 +20,7 @@ const ROUND: Duration = Duration::from_secs(150);
 const PAUSE: Duration = Duration::from_millis(500);
 
 #[tokio::test]
-async fn the_demo_shows_every_state_of_a_requested_backup() {
+async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict() {
     let exporter = Setup::new("").flag("demo").start().await;
     exporter.ready().await;
     let page = exporter.scrape().await;
@@ -26,23 +29,26 @@ async fn the_demo_shows_every_state_of_a_requested_backup() {
         &[("cluster_name", "demo")],
     );
     assert_eq!(up, Some(1.0));
-    let all = [
-        "Accepted",
-        "BackupInProgress",
-        "Failure",
-        "Invalid",
-        "Success",
-        "Timeout",
-        "Unknown",
-    ];
-    let mut seen = BTreeSet::new();
-    within(ROUND, PAUSE, "every state was seen", async || {
+    let landing = exporter.get("/").await.body;
+    assert!(landing.contains("compressed"), "{landing}");
+    let mut missing: BTreeSet<(&str, &str)> = BTreeSet::new();
+    missing.extend(BackupState::ALL.map(|it| (REQUESTED, it.as_str())));
+    missing.extend(Protection::ALL.map(|it| (VERDICT, it.as_str())));
+    assert_eq!(missing.len(), 7 + 9);
+    within(ROUND, PAUSE, "everything was seen", async || {
         let page = exporter.scrape().await;
-        let states = page.all("servicefabric_backup_progress_state", &[]);
-        let current = states.into_iter().filter(|sample| sample.value > 0.0);
-        seen.extend(current.filter_map(|sample| sample.labels.get("state").cloned()));
-        (seen.iter().eq(all.iter())).then_some(())
+        missing.retain(|(family, state)| !shows(&page, family, state));
+        missing.is_empty().then_some(())
     })
     .await;
     exporter.stop().await;
+}
+
+const REQUESTED: &str = "servicefabric_backup_progress_state";
+const VERDICT: &str = "servicefabric_backup_protection_state";
+
+/// Whether some partition is in this state.
+fn shows(page: &Page, family: &str, state: &str) -> bool {
+    let samples = page.all(family, &[("state", state)]);
+    samples.iter().any(|sample| sample.value > 0.0)
 }

@@ -169,7 +169,7 @@ impl<'a> Partition<'a> {
             last_success: known
                 .last_success
                 .as_ref()
-                .map(|point| LastSuccess::of(point, now)),
+                .map(|point| LastSuccess::of(point, known.last_success_lsn(), now)),
         }
     }
 }
@@ -210,12 +210,13 @@ impl<'a> Progress<'a> {
 }
 
 impl LastSuccess {
-    fn of(point: &RecoveryPoint, now: DateTime<Utc>) -> Self {
+    /// The number of a periodic success comes later and from elsewhere than its time.
+    fn of(point: &RecoveryPoint, lsn: Option<u64>, now: DateTime<Utc>) -> Self {
         Self {
             timestamp: rfc3339(point.at),
             age_seconds: (now - point.at).num_milliseconds().div_euclid(1000),
             backup_id: point.backup_id,
-            lsn: point.lsn,
+            lsn,
             data_loss_version: point.data_loss_version.map(|version| version.to_string()),
         }
     }

@@ -52,6 +52,7 @@ pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
         let page = Landing {
             views: &views,
             telemetry_path: &served.app.telemetry_path,
+            notice: served.app.notice,
             now: clock::now(),
         };
         page.to_string()
@@ -70,6 +71,7 @@ pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
 struct Landing<'a> {
     views: &'a [ClusterView],
     telemetry_path: &'a str,
+    notice: Option<&'static str>,
     now: DateTime<Utc>,
 }
 
@@ -77,6 +79,9 @@ impl fmt::Display for Landing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let build = BuildInfo::CURRENT;
         f.write_str(HEAD)?;
+        if let Some(notice) = self.notice {
+            writeln!(f, "<p><strong>{}</strong></p>", Escaped(notice))?;
+        }
         f.write_str("<table>\n<tr><th>Cluster</th><th>Gateway</th><th>Backup service</th>")?;
         f.write_str("<th>Partitions</th><th>Protection</th></tr>\n")?;
         for view in self.views {

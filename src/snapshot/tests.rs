@@ -448,8 +448,8 @@ fn protection_that_begins_ends_or_gets_another_policy_is_a_change() {
     let ended = protect(&renamed, None, 40);
     assert_eq!(
         (changed(&ended), one(&ended).protected_since),
-        (Some(at(30)), None),
-        "no timer starts where protection ends"
+        (Some(at(40)), None),
+        "what is expected instead has a whole interval"
     );
     let back = protect(&ended, Some("Daily"), 50);
     assert_eq!(changed(&back), Some(at(50)));

@@ -18,10 +18,14 @@ import requests
 from azure.servicefabric import ServiceFabricClientAPIs, models
 from harness import Stage, free_port, main, wait_until
 from msrest.authentication import Authentication
+from msrest.exceptions import ClientRequestError
 
 ZERO_ID = "00000000-0000-0000-0000-000000000000"
 ENDED = {"Success", "Failure", "Timeout"}
 NOWHERE = "0badc0de-0000-4000-8000-000000000000"
+
+GALLERY = "Gallery"
+FOR_EVER = timedelta(days=10_675_199)
 
 
 class Gateway:
@@ -299,6 +303,309 @@ def check_progress(tally, gateway, partitions):
         assert any(code.isdigit() for code in codes), f"seen: {sorted(codes)}"
 
 
+def check_protection(tally, gateway):
+    """What applies to an application, its services and its partitions."""
+    client = gateway.client
+    services = [service.id for service in client.get_service_info_list(GALLERY).items]
+    assert services, "the gallery has no services"
+    ids = {service: partitions_of(client, service) for service in services}
+
+    suspended = set()
+    with tally.check("get_application_backup_configuration_info lists what is set below the application, not itself"):
+        page, raw = configuration(gateway, "Applications", GALLERY, client.get_application_backup_configuration_info)
+        compare(page, raw, GALLERY)
+        for item in page.items:
+            assert isinstance(item, models.ServiceBackupConfigurationInfo) and item.kind == "Service", item
+            assert item.policy_inherited_from == "Service", item
+            if item.suspension_info.is_suspended:
+                suspended.add(item.service_name)
+        assert suspended == {"fabric:/Gallery/OnHold"}, suspended
+        assert "fabric:/Gallery/Forgotten" not in {item.service_name for item in page.items}
+
+    with tally.check("the same in pages of one is the same"):
+        single = pages(
+            lambda token: client.get_application_backup_configuration_info(
+                GALLERY, max_results=1, continuation_token=token
+            )
+        )
+        assert [item.service_name for item in single] == [item.service_name for item in page.items]
+
+    with tally.check("get_service_backup_configuration_info of every protected service of the gallery"):
+        for service in services:
+            if service != "Gallery~Forgotten":
+                # This route takes the id with its slash only; the client passes on what it is given.
+                name = service.replace("~", "/")
+                call = client.get_service_backup_configuration_info
+                page, raw = configuration(gateway, "Services", name, call)
+                compare(page, raw, service)
+                assert [item.service_name for item in page.items] == [f"fabric:/{name}"], page.items
+                found = page.items[0].suspension_info
+                expected = (True, "Service") if f"fabric:/{name}" in suspended else (False, "Invalid")
+                assert (found.is_suspended, found.suspension_inherited_from) == expected, found
+
+    with tally.check("a service without protection is refused with 404"):
+        said = refused(lambda: client.get_service_backup_configuration_info("Gallery/Forgotten"), 404)
+        assert said["Code"] == "FABRIC_E_BACKUP_NOT_ENABLED", said
+
+    with tally.check("get_partition_backup_configuration_info of every partition of the gallery"):
+        for service, partitions in ids.items():
+            for partition in partitions:
+                call = client.get_partition_backup_configuration_info
+                found, raw = configuration(gateway, "Partitions", partition, call)
+                compare(found, raw, f"{service} {partition}")
+                assert (found is None) == (service == "Gallery~Forgotten"), f"{service}: {found}"
+                if found:
+                    assert isinstance(found, models.PartitionBackupConfigurationInfo), found
+                    assert (found.kind, found.policy_inherited_from) == ("Partition", "Service"), found
+
+    with tally.check("the configuration of a partition that is not there is refused with 404"):
+        said = refused(lambda: client.get_partition_backup_configuration_info(NOWHERE), 404)
+        assert said["Code"] == "FABRIC_E_PARTITION_NOT_FOUND", said
+
+    with tally.check("where the service fails with 500, the client gives up without a word of what the service said"):
+        path = "/Applications/Opaque/$/GetBackupConfigurationInfo"
+        answer = gateway.answer(path, "6.4")
+        assert (answer.status_code, answer.json()["Error"]["Code"]) == (500, "E_UNEXPECTED"), answer.text
+        # It asks again by itself, which takes long: not in this test.
+        policy = client.config.retry_policy
+        patience, policy.retries = policy.retries, 0
+        try:
+            client.get_application_backup_configuration_info("Opaque")
+        except ClientRequestError as fault:
+            assert "too many 500" in str(fault) and "E_UNEXPECTED" not in str(fault), fault
+        else:
+            raise AssertionError("it was not refused")
+        finally:
+            policy.retries = patience
+
+    return ids
+
+
+def configuration(gateway, scope, id, call):
+    return gateway.both(f"/{scope}/{quote(id)}/$/GetBackupConfigurationInfo", "6.4", call, id)
+
+
+def partitions_of(client, service):
+    return [item.partition_information.id for item in client.get_partition_info_list(service).items]
+
+
+def check_policies(tally, gateway):
+    client = gateway.client
+
+    with tally.check("get_backup_policy_list, at once and in pages of one"):
+        page, raw = gateway.both("/BackupRestore/BackupPolicies", "6.4", client.get_backup_policy_list)
+        compare(page, raw, "policies")
+        single = pages(lambda token: client.get_backup_policy_list(max_results=1, continuation_token=token))
+        assert names(single) == names(page.items) and page.items, (names(single), names(page.items))
+
+    policies = {item["Name"]: item for item in raw["Items"]}
+    with tally.check("get_backup_policy_by_name of every policy says what the list says"):
+        for name, listed in policies.items():
+            path = f"/BackupRestore/BackupPolicies/{quote(name)}"
+            policy, raw = gateway.both(path, "6.4", client.get_backup_policy_by_name, name)
+            compare(policy, raw, name)
+            assert raw == listed, f"{raw} / {listed}"
+
+    with tally.check("a policy that is not there is refused with 404"):
+        said = refused(lambda: client.get_backup_policy_by_name("Nowhere"), 404)
+        # The client's own enum spells it FABRIC_E_BACKUP_POLICY_NOT_EXISTING.
+        assert said["Code"] == "FABRIC_E_BACKUP_POLICY_DOES_NOT_EXIST", said
+        assert said["Code"] not in {code.value for code in models.FabricErrorCodes}
+
+    by_name = {policy.name: policy for policy in page.items}
+    with tally.check("each kind of schedule is read as what it is"):
+        kinds = {
+            (policy["Schedule"]["ScheduleKind"], policy["Schedule"].get("ScheduleFrequencyType"))
+            for policy in policies.values()
+        }
+        assert kinds == {("FrequencyBased", None), ("TimeBased", "Daily"), ("TimeBased", "Weekly")}, kinds
+        frequency = by_name["EveryFifteenDays"].schedule
+        assert isinstance(frequency, models.FrequencyBasedBackupScheduleDescription), frequency
+        assert frequency.interval == timedelta(days=15), frequency
+        weekly = by_name["WorkdaysTwice"].schedule
+        assert weekly.run_days == ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"], weekly
+        # A run time is a time of the day in UTC; the client makes it an instant of the year 1.
+        assert [(run.year, run.hour) for run in weekly.run_times] == [(1, 2), (1, 12)], weekly
+        assert by_name["NightlyAtTwo"].schedule.run_days is None
+
+    with tally.check("each kind of storage is read as what it is, without a secret in it"):
+        kinds = {policy["Storage"]["StorageKind"] for policy in policies.values()}
+        assert kinds == {"AzureBlobStore", "FileShare", "ManagedIdentityAzureBlobStore"}, kinds
+        stores = [policy.storage for policy in page.items]
+        shares = [store for store in stores if isinstance(store, models.FileShareBackupStorageDescription)]
+        blobs = [store for store in stores if isinstance(store, models.AzureBlobBackupStorageDescription)]
+        assert all(share.primary_password == share.secondary_password == "****" for share in shares) and shares
+        assert all(blob.connection_string == "****" for blob in blobs) and blobs
+
+    with tally.check("the client id of a managed identity, which came later, is lost on this client"):
+        raw = policies["NightlyAtTwo"]["Storage"]
+        store = by_name["NightlyAtTwo"].storage
+        assert isinstance(store, models.ManagedIdentityAzureBlobBackupStorageDescription), store
+        assert raw["ManagedIdentityClientId"] and "ManagedIdentityClientId" not in known_keys(store)
+
+    with tally.check("get_all_entities_backed_up_by_policy of every policy"):
+        kinds = set()
+        for name in policies:
+            path = f"/BackupRestore/BackupPolicies/{quote(name)}/$/GetBackupEnabledEntities"
+            page, raw = gateway.both(path, "6.4", client.get_all_entities_backed_up_by_policy, name)
+            compare(page, raw, name)
+            kinds |= {type(item).__name__ for item in page.items}
+        assert {"ApplicationBackupEntity", "ServiceBackupEntity"} <= kinds, kinds
+
+
+def known_keys(model):
+    return {how["key"] for how in model._attribute_map.values()}
+
+
+def check_health(tally, gateway, ids):
+    client = gateway.client
+
+    reports = {}
+    with tally.check("get_partition_health of every partition of the gallery"):
+        for service, partitions in ids.items():
+            for partition in partitions:
+                path = f"/Partitions/{partition}/$/GetHealth"
+                health, raw = gateway.both(path, "6.0", client.get_partition_health, partition)
+                compare(health, raw, f"{service} {partition}")
+                assert health.partition_id == partition, health.partition_id
+                for event in health.health_events:
+                    if (event.source_id, event.property) == ("System.BackupRestoreManager", "Backup"):
+                        reports.setdefault(service, []).append(event)
+
+    with tally.check("what the replica says of its last periodic backup is what the name of the service promises"):
+        states = {service: {event.health_state for event in events} for service, events in reports.items()}
+        assert states["Gallery~BackedUp"] == {"Ok"} and states["Gallery~StorageLost"] == {"Warning"}, states
+        # Who stopped silently still says Ok; who is suspended, or never began, says nothing.
+        assert states["Gallery~StoppedSilently"] == {"Ok"}, states
+        silent = {"Gallery~OnHold", "Gallery~NeverStarted", "Gallery~JustEnabled", "Gallery~Forgotten"}
+        assert not silent & states.keys(), states
+
+    with tally.check("a report on a backup lives for ever and tells its time"):
+        for event in (event for events in reports.values() for event in events):
+            # The client knows that this is a duration, whatever its name says.
+            assert event.time_to_live_in_milli_seconds >= FOR_EVER, event
+            assert event.source_utc_timestamp.year > 2015 and not event.remove_when_expired, event
+        # Who was never well has year 1 for a time, and who was never ill: up to the reader to see it.
+        assert any(event.last_warning_transition_at.year == 1 for event in reports["Gallery~BackedUp"])
+
+    with tally.check("the health of a partition that is not there is refused"):
+        said = refused(lambda: client.get_partition_health(NOWHERE), 404)
+        assert said["Code"] == "FABRIC_E_HEALTH_ENTITY_NOT_FOUND", said
+
+
+def check_lists(tally, gateway, ids):
+    client = gateway.client
+    scopes = [("Applications", GALLERY, client.get_application_backup_list)]
+    protected = [service for service in ids if service != "Gallery~Forgotten"]
+    scopes += [("Services", service.replace("~", "/"), client.get_service_backup_list) for service in protected]
+    scopes += [("Partitions", id, client.get_partition_backup_list) for service in protected for id in ids[service]]
+
+    for latest in (False, True):
+        what = "newest backups" if latest else "backups"
+        with tally.check(f"the {what} of partitions, services and the application"):
+            counts = {}
+            for scope, id, call in scopes:
+                page, raw = gateway.both(
+                    f"/{scope}/{quote(id)}/$/GetBackups",
+                    "6.4",
+                    lambda id=id, call=call: call(id, latest=latest),
+                    Latest=str(latest).lower(),
+                )
+                compare(page, raw, f"backups of {id}")
+                for item in page.items:
+                    check_backup(item)
+                counts[scope] = counts.get(scope, 0) + len(page.items)
+                if latest:
+                    of = [item.partition_information.id for item in page.items]
+                    assert len(of) == len(set(of)), f"{id} has more than one newest backup of a partition"
+            assert counts["Applications"] >= 10 and min(counts.values()) > 0, counts
+
+    with tally.check("a backup that nobody can restore is read with -1 for number and epoch"):
+        stopped = [client.get_partition_backup_list(id).items for id in ids["Gallery~StoppedSilently"]]
+        odd = [item for items in stopped for item in items if item.lsn_of_last_backup_record == "-1"]
+        assert len(odd) == 1, odd
+        epoch = odd[0].epoch_of_last_backup_record
+        assert (epoch.data_loss_version, epoch.configuration_version) == ("-1", "-1"), epoch
+
+    with tally.check("a list of a service in pages of one is the list"):
+        at_once = [item.backup_id for item in client.get_service_backup_list("Gallery/StorageLost").items]
+        single = pages(
+            lambda token: client.get_service_backup_list(
+                "Gallery/StorageLost", max_results=1, continuation_token=token
+            )
+        )
+        assert [item.backup_id for item in single] == at_once and at_once, (len(single), len(at_once))
+
+    with tally.check("a list where nothing is protected is refused with 404"):
+        said = refused(lambda: client.get_partition_backup_list(ids["Gallery~Forgotten"][0]), 404)
+        assert said["Code"] == "FABRIC_E_BACKUP_NOT_ENABLED", said
+
+
+def check_backup(item):
+    assert item.backup_type in ("Full", "Incremental"), item
+    assert item.creation_time_utc.year > 2015 and item.backup_id != ZERO_ID, item
+    assert item.backup_chain_id == item.backup_id or item.backup_type == "Incremental", item
+    # Text here, unlike the same number in the progress of a request.
+    assert isinstance(item.lsn_of_last_backup_record, str), item
+
+
+def check_restores(tally, gateway, ids):
+    client = gateway.client
+    restored = []
+
+    with tally.check("get_partition_restore_progress of every partition of the gallery; null is read as None"):
+        nobody = 0
+        for service, partitions in ids.items():
+            for partition in partitions:
+                progress = read_restore(gateway, partition)
+                if progress is None:
+                    nobody += 1
+                else:
+                    assert service == "Gallery~BackedUp", service
+                    restored.append(partition)
+        assert len(restored) == 1 and nobody, (restored, nobody)
+
+    with tally.check("a restore goes through its states to Success, the one that came later included"):
+        partition = next(id for id in ids["Gallery~BackedUp"] if id not in restored)
+        backup = client.get_partition_backup_list(partition, latest=True).items[0]
+        description = models.RestorePartitionDescription(
+            backup_id=backup.backup_id, backup_location=backup.backup_location
+        )
+        client.restore_partition(partition, description)
+        seen = []
+
+        def ended():
+            progress = read_restore(gateway, partition)
+            if progress and (not seen or seen[-1] != progress.restore_state):
+                seen.append(progress.restore_state)
+            return seen and seen[-1] in ENDED
+
+        wait_until("the end of the restore", ended, gateway.process, seconds=120)
+        order = ["Accepted", "RestoreInProgress", "SecondariesInProgress", "Success"]
+        assert seen[-1] == "Success" and seen == [state for state in order if state in seen], seen
+        # Later than this client: not in its enum, read as the plain word.
+        assert "SecondariesInProgress" in seen and "SecondariesInProgress" not in set(models.RestoreState), seen
+
+    with tally.check("the restore progress of a partition that is not there is refused with 404"):
+        said = refused(lambda: client.get_partition_restore_progress(NOWHERE), 404)
+        assert said["Code"] == "FABRIC_E_PARTITION_NOT_FOUND", said
+
+
+def read_restore(gateway, partition):
+    """The restore progress of a partition, compared with the wire; None when none was ever asked for."""
+    path = f"/Partitions/{partition}/$/GetRestoreProgress"
+    progress, raw = gateway.both(path, "6.4", gateway.client.get_partition_restore_progress, partition)
+    compare(progress, raw, partition)
+    if progress is not None:
+        assert (progress.time_stamp_utc.year == 1) == (progress.restore_state != "Success"), raw
+        # While it goes on, number and epoch are those of the backup: they do not mean that it is done.
+        assert isinstance(raw["RestoredLsn"], int) and progress.restored_lsn == str(raw["RestoredLsn"]), raw
+        assert progress.restored_epoch is not None, raw
+        # Declared by the client, not written by the service.
+        assert "FailureError" not in raw and progress.failure_error is None, raw
+    return progress
+
+
 def request_backup(client, partition):
     """Requests a backup. The cluster lives: that someone else asked for one just before is as good."""
     try:
@@ -339,6 +646,11 @@ def microsoft_client(tally, exporter, _parts):
     with Stage() as stage:
         gateway = Gateway(stage, exporter)
         partitions = check_topology(tally, gateway)
+        ids = check_protection(tally, gateway)
+        check_policies(tally, gateway)
+        check_health(tally, gateway, ids)
+        check_lists(tally, gateway, ids)
+        check_restores(tally, gateway, ids)
         check_progress(tally, gateway, partitions)
         with tally.check("the simulated gateway ends with 0 on SIGTERM"):
             code = gateway.process.stop()

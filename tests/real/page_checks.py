@@ -4,11 +4,14 @@
 page_checks.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
 """
 
+import contextlib
 import gzip
+import json
 import subprocess
 import sys
 import time
 import zlib
+from datetime import UTC, datetime
 
 from harness import Stage, fetch, main, parts_with, start_demo, wait_until
 from page import Page, moves
@@ -63,7 +66,41 @@ ASK_OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 ASK_TEXT = {"Accept": "text/plain; version=0.0.4"}
 
 PROGRESS_STATES = {"Invalid", "Accepted", "BackupInProgress", "Success", "Failure", "Timeout", "Unknown"}
-STATESETS = {"servicefabric_backup_progress_state": PROGRESS_STATES}
+VERDICTS = {
+    "Unknown",
+    "Stuck",
+    "Unprotected",
+    "Suspended",
+    "NeverBackedUp",
+    "Overdue",
+    "Failing",
+    "Pending",
+    "Protected",
+}
+RESTORE_STATES = {
+    "Invalid",
+    "Accepted",
+    "RestoreInProgress",
+    "SecondariesInProgress",
+    "Success",
+    "Failure",
+    "Timeout",
+    "Unknown",
+}
+INFO = "servicefabric_backup_partition_info"
+VERDICT = "servicefabric_backup_protection_state"
+
+STATESETS = {
+    "servicefabric_backup_progress_state": PROGRESS_STATES,
+    VERDICT: VERDICTS,
+    "servicefabric_backup_restore_state": RESTORE_STATES,
+}
+
+# What the demo must show within two minutes. The states of a restore pass too quickly for that.
+SHOWN = {
+    "every state of a requested backup": ("servicefabric_backup_progress_state", PROGRESS_STATES),
+    "all nine verdicts": (VERDICT, VERDICTS),
+}
 
 
 def body(port, headers):
@@ -235,7 +272,8 @@ def check_values(tally, port):
             assert stamps and stamps.keys() == ages.keys(), f"{len(stamps)} timestamps, {len(ages)} ages"
             for labels, age in ages.items():
                 assert age == int(age), f"{age} of {labels}"
-                assert asked_at - 1.001 <= age + stamps[labels] <= answered_at + 0.001, (
+                # Both are rounded down: the timestamp and the age.
+                assert asked_at - 2.001 <= age + stamps[labels] <= answered_at + 0.001, (
                     f"{labels}: {stamps[labels]} + {age}"
                 )
 
@@ -244,7 +282,7 @@ def check_values(tally, port):
             check_stateset(page.named(family), states)
 
     with tally.check("every partition has its info, and all its series have one set of labels"):
-        known = {identity(sample) for sample in page.named("servicefabric_backup_partition_info")}
+        known = {identity(sample) for sample in page.named(INFO)}
         assert known, "no partitions"
         for sample in page.samples:
             if dict(sample.labels).get("partition_id"):
@@ -273,21 +311,110 @@ def check_stateset(samples, states):
     assert not partial, f"states are missing: {list(partial.items())[:3]}"
 
 
+def check_verdicts(tally, port):
+    """The verdicts of one page, held against the instants on it: every due moment can be checked by hand."""
+    asked_at = time.time()
+    page = Page(body(port, ASK_TEXT))
+    answered_at = time.time()
+    states = verdicts(page)
+    policies = {identity(sample): dict(sample.labels).get("policy_name") for sample in page.named(INFO)}
+    kinds = by_policy(page, "servicefabric_backup_policy_info", "schedule_kind")
+    intervals = {
+        dict(sample.labels)["policy_name"]: float(sample.value)
+        for sample in page.named("servicefabric_backup_policy_interval_seconds")
+    }
+    due = by_partition(page, "servicefabric_backup_due_timestamp_seconds")
+    last = by_partition(page, "servicefabric_backup_last_success_timestamp_seconds")
+
+    with tally.check("every partition has its info and exactly one verdict that is 1, under the same labels"):
+        infos = [identity(sample) for sample in page.named(INFO)]
+        ones = [identity(sample) for sample in page.named(VERDICT) if float(sample.value) == 1]
+        assert len(infos) == len(set(infos)) and sorted(infos) == sorted(ones), f"{len(infos)} / {len(ones)}"
+
+    with tally.check("what is suspended, unprotected or unknown is never due, and all else is"):
+        free = {"Suspended", "Unprotected", "Unknown"}
+        # Whether somebody whose request hangs is due depends on the policy.
+        odd = {key: state for key, state in states.items() if state != "Stuck" and (key in due) == (state in free)}
+        assert not odd, list(odd.items())[:3]
+
+    with tally.check("where backups are due by frequency, that is the last success and the interval of the policy"):
+        services = set()
+        for key, at in due.items():
+            if key in last and kinds.get(policies[key]) == "FrequencyBased":
+                assert at == last[key] + intervals[policies[key]], f"{key}: {at}, {last[key]}, {policies[key]}"
+                services.add(key[2])
+        expected = {f"fabric:/Gallery/{name}" for name in ("BackedUp", "StorageLost", "StoppedSilently")}
+        assert expected <= services, services
+
+    with tally.check("by the clock, the due moment is a run time, and no run lies between the last success and it"):
+        checked = set()
+        for key, at in due.items():
+            kind = kinds.get(policies[key])
+            if key in last and kind in ("TimeBasedDaily", "TimeBasedWeekly"):
+                moment = datetime.fromtimestamp(at, UTC)
+                hours = (2,) if kind == "TimeBasedDaily" else (2, 12)
+                workday = kind == "TimeBasedDaily" or moment.weekday() < 5
+                assert moment.hour in hours and (moment.minute, moment.second) == (0, 0) and workday, moment
+                assert 0 < at - last[key] <= intervals[policies[key]], f"{key}: {last[key]} {at}"
+                checked.add(kind)
+        assert len(checked) == 2, checked
+
+    with tally.check("who is late is overdue, or was never backed up, and nobody else is"):
+        (allowance,) = (float(sample.value) for sample in page.named("servicefabric_backup_overdue_allowance_seconds"))
+        for key, at in due.items():
+            late = {False: ("NeverBackedUp",), True: ("Overdue",)}[key in last]
+            if states[key] in late:
+                assert at + allowance < answered_at, f"{key} is {states[key]} too early"
+            elif states[key] != "Stuck":
+                # Whole seconds on the page, fractions in the verdict.
+                assert at + allowance + 1 >= asked_at, f"{key} is {states[key]} at {asked_at}, due {at}"
+                assert states[key] in (("Protected", "Failing") if key in last else ("Pending", "Failing")), key
+
+    with tally.check("the JSON of a partition tells the same verdict and due moment, and the facts behind them"):
+        for name in ("StoppedSilently", "OnHold", "Forgotten", "JustEnabled"):
+            key = next(key for key in states if key[2] == f"fabric:/Gallery/{name}")
+            shown = json.loads(fetch(port, f"/api/v1/partitions/{key[3]}").body)["protection"]
+            assert shown["state"] == states[key], f"{name}: {shown['state']} / {states[key]}"
+            moment = shown["due"] and datetime.fromisoformat(shown["due"]).timestamp()
+            assert moment == due.get(key), f"{name}: {shown['due']} / {due.get(key)}"
+            facts = {line["fact"]: line for line in shown["evidence"]}
+            assert all(line.keys() == {"fact", "value", "source", "age_seconds"} for line in shown["evidence"])
+            assert facts["due"]["value"] == shown["due"], facts["due"]
+            policy = facts["policy"]["value"]
+            assert policy == (f"{policies[key]}, set at the Service" if policies[key] else "none applies"), policy
+
+
+def verdicts(page):
+    return {
+        identity(sample): dict(sample.labels)["state"] for sample in page.named(VERDICT) if float(sample.value) == 1
+    }
+
+
+def by_partition(page, name):
+    return {identity(sample): float(sample.value) for sample in page.named(name)}
+
+
+def by_policy(page, name, label):
+    return {dict(sample.labels)["policy_name"]: dict(sample.labels).get(label) for sample in page.named(name)}
+
+
 def check_states_are_shown(tally, port, started):
-    with tally.check("within two minutes the demo has shown every state of a requested backup"):
-        missing = set(PROGRESS_STATES)
+    missing = {family: set(states) for family, states in SHOWN.values()}
 
-        def shown():
-            for sample in Page(body(port, ASK_TEXT)).named("servicefabric_backup_progress_state"):
+    def shown():
+        page = Page(body(port, ASK_TEXT))
+        for family, states in missing.items():
+            for sample in page.named(family):
                 if float(sample.value) == 1:
-                    missing.discard(dict(sample.labels)["state"])
-            return not missing
+                    states.discard(dict(sample.labels)["state"])
+        return not any(missing.values())
 
-        try:
-            wait_until("all states", shown, seconds=max(1, started + 120 - time.monotonic()), pause=0.5)
-        except AssertionError as fault:
-            raise AssertionError(f"never shown: {sorted(missing)}") from fault
-        print(f"        all shown {time.monotonic() - started:.0f} s after the start", flush=True)
+    with contextlib.suppress(AssertionError):
+        wait_until("all states", shown, seconds=max(1, started + 120 - time.monotonic()), pause=0.5)
+    for what, (family, _) in SHOWN.items():
+        with tally.check(f"within two minutes the demo has shown {what}"):
+            assert not missing[family], f"never shown: {sorted(missing[family])}"
+    print(f"        all shown {time.monotonic() - started:.0f} s after the start", flush=True)
 
 
 def page_checks(tally, exporter, parts):
@@ -299,6 +426,7 @@ def page_checks(tally, exporter, parts):
         check_encodings(tally, port)
         check_negotiation(tally, port)
         check_values(tally, port)
+        check_verdicts(tally, port)
         check_states_are_shown(tally, port, started)
         with tally.check("the demo drains and ends with 0 on SIGTERM"):
             code = demo.stop()

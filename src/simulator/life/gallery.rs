@@ -20,7 +20,7 @@ use crate::simulator::faults::{Fault, Filter};
 /// | service | verdict | how |
 /// |---|---|---|
 /// | `BackedUp` | Protected | half a minute between backups, and nothing goes wrong |
-/// | `StorageFlaky` | Failing, by turns | its storage refuses for 36 s of every 90 s; a retry saves it |
+/// | `StorageFlaky` | Failing, by turns | its storage refuses for 30 s of every 90 s; a retry saves it |
 /// | `StorageLost` | Overdue | its storage has refused everything for an hour |
 /// | `StoppedSilently` | Overdue | its timers died an hour ago; its last health event is Ok |
 /// | `NeverStarted` | `NeverBackedUp` | protected at the start, its timers died at once |
@@ -75,7 +75,7 @@ impl Gallery {
     /// Does what is due at `now`.
     pub(super) fn step(&mut self, estate: &mut Estate, now: DateTime<Utc>) {
         if self.outage <= now {
-            estate.fail_storage(FLAKY, now..now + stretched(36, self.pace));
+            estate.fail_storage(FLAKY, now..now + stretched(30, self.pace));
             self.outage = now + stretched(90, self.pace);
         }
     }
@@ -327,7 +327,8 @@ mod tests {
             }
         }
         assert!(failed && recovered);
-        assert!(oldest < TimeDelta::seconds(90), "{oldest}");
+        // The demo allows 45 s behind the half minute.
+        assert!(oldest < TimeDelta::seconds(75), "{oldest}");
     }
 
     #[test]

@@ -73,12 +73,12 @@ impl Wish {
             {
                 continue;
             }
-            let folder = format!("{}#{}", it.folder.service, it.folder.partition);
+            let folder = format!("{}!{}", it.folder.service, it.folder.partition);
             // Backups of a folder come oldest first, so the newest one stays.
             let key = if self.latest {
                 folder
             } else {
-                format!("{folder}#{:020}#{}", taken.timestamp(), it.backup.id)
+                format!("{folder}!{:020}!{}", taken.timestamp(), it.backup.id)
             };
             selected.insert(key, it);
         }

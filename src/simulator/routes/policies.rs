@@ -59,12 +59,13 @@ pub(super) fn page<'a>(
     Page::requested(Kind::Backup, context, query, terms)?.with_limit(query.get("MaxResults"))
 }
 
-/// What tells an entity apart in a token; applications come first, partitions last.
+/// What tells an entity apart in a token; applications come first, partitions last. Clients put
+/// tokens into addresses as they are, so nothing that ends an address may stand in one.
 pub(super) fn key(entity: &Entity) -> String {
     match entity {
-        Entity::Application(name) => format!("1#{name}"),
-        Entity::Service(name) => format!("2#{name}"),
-        Entity::Partition(id) => format!("3#{id}"),
+        Entity::Application(name) => format!("1!{name}"),
+        Entity::Service(name) => format!("2!{name}"),
+        Entity::Partition(id) => format!("3!{id}"),
     }
 }
 
