@@ -154,7 +154,10 @@ fn protect(estate: &mut Estate, now: DateTime<Utc>) {
         for (place, entity) in entities.iter().enumerate() {
             let policy = policy((number + place) % POLICIES).name;
             // Services without state have nothing to protect and are refused.
-            if estate.enable(entity, &policy, now - TimeDelta::hours(50)).is_err() {
+            if estate
+                .enable(entity, &policy, now - TimeDelta::hours(50))
+                .is_err()
+            {
                 continue;
             }
             for id in estate.partitions_of(entity).into_iter().step_by(20) {

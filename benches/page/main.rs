@@ -293,7 +293,9 @@ fn states(snapshot: &Arc<Snapshot>, collectors: &str) {
             .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
             .count();
         let compressed: usize = page.gzip().iter().map(bytes::Bytes::len).sum();
-        Figures::title(&format!("For 1,000 partitions, {collectors}, metrics.states: {mode}"));
+        Figures::title(&format!(
+            "For 1,000 partitions, {collectors}, metrics.states: {mode}"
+        ));
         Figures::row("samples", number(samples) / thousands, "");
         Figures::row("body", megabytes(text.len()) / thousands, "MB");
         Figures::row("body, gzip", megabytes(compressed) / thousands, "MB");

@@ -198,15 +198,11 @@ fn settings(names: &[(Name, Name)], now: DateTime<Utc>) -> Vec<(Name, Read<Setti
 }
 
 /// What is read of each partition, in the order in which the answers come: that of the ids.
-fn readings(
-    partitions: u32,
-    round: u32,
-    now: DateTime<Utc>,
-) -> Vec<(PartitionId, Read<Reading>)> {
+fn readings(partitions: u32, round: u32, now: DateTime<Utc>) -> Vec<(PartitionId, Read<Reading>)> {
     let mut readings = Vec::new();
     for number in 0..partitions {
         let at = now + TimeDelta::milliseconds(i64::from(number) / 2);
-        let progress = Reading::Progress(record(number, round, now));
+        let progress = Reading::Progress(record(number, round, now).map(Arc::new));
         readings.push((id(number), read(progress, at)));
         if is_protected(number) {
             let health = Reading::Health(health(number, round, now));
@@ -250,11 +246,11 @@ fn periodic_at(number: u32, round: u32, now: DateTime<Utc>) -> DateTime<Utc> {
 /// The newest backup in the store: where attempts fail, hours old.
 fn stored_at(number: u32, round: u32, now: DateTime<Utc>) -> DateTime<Utc> {
     let failing_for = if is_failing(number) {
-        number % 19 + 1
+        TimeDelta::seconds(3600 + i64::from(number) * 97 % 68_400)
     } else {
-        0
+        TimeDelta::zero()
     };
-    periodic_at(number, round, now) - TimeDelta::hours(failing_for.into())
+    periodic_at(number, round, now) - failing_for
 }
 
 /// So many of the newest backups of each protected partition, by application.

@@ -4,7 +4,7 @@
 //! is logged and never ends the process: the exporter then only forgets at its next restart.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tracing::error;
 
@@ -17,7 +17,7 @@ use crate::state_file::{self, StateFile};
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     file: Option<StateFile>,
-    saved: Vec<Arc<Snapshot>>,
+    saved: Vec<Weak<Snapshot>>,
 }
 
 impl Memory {
@@ -64,14 +64,15 @@ impl Memory {
     /// Writes what is known, if there is news since the last time.
     pub(super) async fn save(&mut self, snapshots: Vec<Arc<Snapshot>>) {
         let unchanged = snapshots.len() == self.saved.len()
-            && std::iter::zip(&snapshots, &self.saved).all(|(a, b)| Arc::ptr_eq(a, b));
+            && std::iter::zip(&snapshots, &self.saved)
+                .all(|(a, b)| std::ptr::eq(Arc::as_ptr(a), b.as_ptr()));
         if unchanged {
             return;
         }
         let Some(mut file) = self.file.take() else {
             return;
         };
-        self.saved.clone_from(&snapshots);
+        self.saved = snapshots.iter().map(Arc::downgrade).collect();
         let written = tokio::task::spawn_blocking(move || {
             let result = file.save(&snapshots);
             (file, result)

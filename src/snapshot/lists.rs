@@ -5,7 +5,6 @@
 //! the store until retention deletes them, and concern nobody.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -15,6 +14,9 @@ use crate::model::{ListedBackup, Name, PartitionId};
 use crate::protection::Read;
 use crate::protection::history::History;
 
+/// The newest backup of each partition.
+type Newest = BTreeMap<PartitionId, ListedBackup>;
+
 impl Snapshot {
     /// Takes lists of the newest backups in. A partition that such a list does not name has no
     /// backup in the store; one that the list names and nobody knows is gone.
@@ -23,10 +25,10 @@ impl Snapshot {
         lists: Vec<(Name, Read<Vec<ListedBackup>>)>,
         now: DateTime<Utc>,
     ) {
-        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, ListedBackup>>> = lists
+        let lists: BTreeMap<Name, Read<Newest>> = lists
             .into_iter()
             .map(|(application, read)| {
-                let value = newest_of_each(read.value);
+                let value = newest_of_each(&read.value);
                 (application, Read { value, at: read.at })
             })
             .collect();
@@ -41,12 +43,16 @@ impl Snapshot {
         }
     }
 
-    /// Takes lists of all backups in.
-    pub(super) fn note_histories(&mut self, lists: Vec<(Name, Read<Vec<ListedBackup>>)>) {
-        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, History>>> = lists
+    /// Takes lists of all backups in, which tell the newest ones, too.
+    pub(super) fn note_histories(
+        &mut self,
+        lists: Vec<(Name, Read<Vec<ListedBackup>>)>,
+        now: DateTime<Utc>,
+    ) {
+        let lists: BTreeMap<Name, Read<(Newest, BTreeMap<PartitionId, History>)>> = lists
             .into_iter()
             .map(|(application, read)| {
-                let value = History::of_all(&read.value);
+                let value = (newest_of_each(&read.value), History::of_all(&read.value));
                 (application, Read { value, at: read.at })
             })
             .collect();
@@ -56,7 +62,9 @@ impl Snapshot {
         for (id, known) in &mut self.partitions {
             let application = known.partition.application.as_ref();
             if let Some(list) = application.and_then(|name| lists.get(name)) {
-                let value = list.value.get(id).copied().unwrap_or_default();
+                let (newest, histories) = &list.value;
+                known.read_list(newest.get(id), list.at, now);
+                let value = histories.get(id).copied().unwrap_or_default();
                 known.history = Some(Arc::new(Read { value, at: list.at }));
             }
         }
@@ -64,16 +72,14 @@ impl Snapshot {
 }
 
 /// The newest of the backups of each partition that have a time.
-fn newest_of_each(listed: Vec<ListedBackup>) -> BTreeMap<PartitionId, ListedBackup> {
-    let mut newest: BTreeMap<PartitionId, ListedBackup> = BTreeMap::new();
+fn newest_of_each(listed: &[ListedBackup]) -> Newest {
+    let mut newest: BTreeMap<PartitionId, &ListedBackup> = BTreeMap::new();
     for backup in listed {
-        match newest.entry(backup.partition) {
-            Entry::Vacant(vacant) => drop(vacant.insert(backup)),
-            Entry::Occupied(mut known) if known.get().created < backup.created => {
-                known.insert(backup);
-            }
-            Entry::Occupied(_) => {}
+        let known = newest.entry(backup.partition).or_insert(backup);
+        if known.created < backup.created {
+            *known = backup;
         }
     }
-    newest
+    let newest = newest.into_iter();
+    newest.map(|(id, backup)| (id, backup.clone())).collect()
 }
