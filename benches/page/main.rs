@@ -173,14 +173,7 @@ fn page(snapshot: &Arc<Snapshot>, figures: &mut Figures) -> f64 {
 
     let blocks = by_hand::label_blocks(snapshot);
     let (by_hand, written) = best_of(|| by_hand::write(snapshot, &blocks, &RULES, now));
-    let mut same = 0;
-    for (name, range) in written.families {
-        let expected = written.text.get(range).expect("it lies in the text");
-        // The last line break was cut off with the next header.
-        let same_bytes = expected.strip_suffix(b"\n") == Some(samples(&text, name));
-        assert!(same_bytes, "{name} is written differently");
-        same += expected.len();
-    }
+    let same = compared(&written, &text);
 
     Figures::title("The page of 100,000 partitions, metrics.states: all");
     Figures::row("body", megabytes(text.len()), "MB");
@@ -225,6 +218,20 @@ fn page(snapshot: &Arc<Snapshot>, figures: &mut Figures) -> f64 {
         "",
     );
     kept + fresh
+}
+
+/// Compares the families written by hand with those of the page. Returns how long they are.
+fn compared(written: &by_hand::Written, text: &[u8]) -> usize {
+    let mut same = 0;
+    for (name, range) in &written.families {
+        let expected = written.text.get(range.clone());
+        let expected = expected.expect("it lies in the text");
+        // The last line break was cut off with the next header.
+        let same_bytes = expected.strip_suffix(b"\n") == Some(samples(text, name));
+        assert!(same_bytes, "{name} is written differently");
+        same += expected.len();
+    }
+    same
 }
 
 /// CPU time of encoding again what says otherwise when the first verdict turns.

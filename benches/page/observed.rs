@@ -48,8 +48,8 @@ fn set(application: u32) -> Set {
 /// lists of the newest backups; `round` tells one cycle from the next.
 pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observations; 4] {
     let inventory = inventory(partitions);
-    let named = inventory.listed.iter();
-    let names: Vec<(Name, Name)> = named
+    let listed = inventory.listed.iter();
+    let names: Vec<(Name, Name)> = listed
         .filter_map(|one| Some((one.application.clone()?, one.service.clone()?)))
         .collect();
     let first = Observations {

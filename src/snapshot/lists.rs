@@ -14,6 +14,9 @@ use crate::model::{ListedBackup, Name, PartitionId};
 use crate::protection::Read;
 use crate::protection::history::History;
 
+/// What was read of each application.
+type ByApplication<T> = BTreeMap<Name, Read<T>>;
+
 /// The newest backup of each partition.
 type Newest = BTreeMap<PartitionId, ListedBackup>;
 
@@ -25,7 +28,7 @@ impl Snapshot {
         lists: Vec<(Name, Read<Vec<ListedBackup>>)>,
         now: DateTime<Utc>,
     ) {
-        let lists: BTreeMap<Name, Read<Newest>> = lists
+        let lists: ByApplication<Newest> = lists
             .into_iter()
             .map(|(application, read)| {
                 let value = newest_of_each(&read.value);
@@ -49,7 +52,7 @@ impl Snapshot {
         lists: Vec<(Name, Read<Vec<ListedBackup>>)>,
         now: DateTime<Utc>,
     ) {
-        let lists: BTreeMap<Name, Read<(Newest, BTreeMap<PartitionId, History>)>> = lists
+        let lists: ByApplication<(Newest, BTreeMap<PartitionId, History>)> = lists
             .into_iter()
             .map(|(application, read)| {
                 let value = (newest_of_each(&read.value), History::of_all(&read.value));
