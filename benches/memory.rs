@@ -1,4 +1,4 @@
-//! Resident memory of the real process with 100,000 partitions: while nobody scrapes it, and what
+//! Resident memory of the real process with 100,000 partitions and all collectors: while nobody scrapes it, and what
 //! scrapes add. The cluster is a process of its own.
 
 mod cluster;
@@ -136,7 +136,8 @@ impl Exporter {
             &config,
             format!(
                 "poll: {{interval: 30s}}\nstate_file: state.json\n\
-                 clusters: [{{name: prod, endpoints: [\"{cluster}\"]}}]\n"
+                 clusters: [{{name: prod, endpoints: [\"{cluster}\"], \
+                 collectors: {{history: true}}}}]\n"
             ),
         )?;
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
@@ -166,7 +167,7 @@ impl Exporter {
             if self.log.read_line(&mut line)? == 0 {
                 return Err(io::Error::other("the exporter has ended"));
             }
-            if line.contains(&format!("Read {PARTITIONS} partitions")) {
+            if line.contains(&format!("facts of {PARTITIONS} partitions")) {
                 std::thread::sleep(Duration::from_secs(3));
                 return Ok(());
             }

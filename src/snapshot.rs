@@ -17,9 +17,9 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::inventory::{Inventory, Unread};
-use crate::model::{BackupProgress, FailureCode, Name, PartitionId, Policy};
+use crate::model::{BackupProgress, FailureCode, Name, Partition, PartitionId, Policy};
 use crate::protection::Read;
-use crate::protection::applied::Settings;
+use crate::protection::applied::{Applied, Settings};
 pub use observations::{ClusterReading, Collector, CollectorStatus, Observations, Reading, Run};
 pub use partition::PartitionSnapshot;
 pub use record::{RecordIdentity, RecoveryPoint, Seen};
@@ -132,7 +132,6 @@ impl Snapshot {
         next.status.since.get_or_insert(now);
         if let Some(inventory) = observations.inventory {
             next.list(inventory, now);
-            next.settle_totals();
         }
         next.apply(observations.settings);
         if let Some(policies) = observations.policies {
@@ -142,7 +141,7 @@ impl Snapshot {
             next.read(id, reading, now);
         }
         next.note_newest(observations.newest, now);
-        next.note_histories(observations.histories);
+        next.note_histories(observations.histories, now);
         next.status
             .note(observations.runs, observations.cluster, now);
         next
@@ -166,7 +165,7 @@ impl Snapshot {
     fn read_progress(
         &mut self,
         id: PartitionId,
-        progress: Option<BackupProgress>,
+        progress: Option<Arc<BackupProgress>>,
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) {
@@ -199,28 +198,37 @@ impl Snapshot {
     /// not be read stay.
     fn list(&mut self, inventory: Read<Inventory>, now: DateTime<Utc>) {
         let Read {
-            value: inventory,
+            value: Inventory { listed, unread },
             at,
         } = inventory;
-        let mut previous = std::mem::take(&mut self.partitions);
-        let listed = inventory.listed.into_iter().map(|partition| {
-            let mut known = match previous.get(&partition.id) {
-                Some(known) => PartitionSnapshot {
-                    partition: known.partition.updated(partition),
-                    ..known.clone()
-                },
-                None => PartitionSnapshot::new(partition, now),
+        let listed = listed
+            .into_iter()
+            .map(|partition| (partition.id, partition));
+        let mut listed: BTreeMap<PartitionId, Partition> = listed.collect();
+        let unread = Unread::of(&unread);
+        let mut regrouped = false;
+        self.partitions.retain(|id, known| {
+            let stays = match listed.remove(id) {
+                Some(partition) => {
+                    regrouped |= known.list(partition, at);
+                    true
+                }
+                None => unread.contains(&known.partition),
             };
+            regrouped |= !stays;
+            stays
+        });
+        regrouped |= !listed.is_empty();
+        let appeared = listed.into_iter().map(|(id, partition)| {
+            let mut known = PartitionSnapshot::new(partition, now);
             known.inventoried_at = Some(at);
-            (known.partition.id, known)
+            (id, known)
         });
         // Collected at once, the nodes of the map are full; one by one, they are not.
-        self.partitions = listed.collect();
-        let unread = Unread::of(&inventory.unread);
-        previous.retain(|id, known| {
-            !self.partitions.contains_key(id) && unread.contains(&known.partition)
-        });
-        self.partitions.append(&mut previous);
+        self.partitions.append(&mut appeared.collect());
+        if regrouped {
+            self.settle_totals();
+        }
     }
 
     /// Takes what is set in applications in, for each partition of them.
@@ -229,14 +237,17 @@ impl Snapshot {
         if settings.is_empty() {
             return;
         }
+        // Few things differ in what applies to 100,000 partitions: each is kept once.
+        let mut shared: BTreeSet<Arc<Applied>> = BTreeSet::new();
         for known in self.partitions.values_mut() {
             let application = known.partition.application.as_ref();
             if let Some(read) = application.and_then(|name| settings.get(name)) {
                 let applied = read.value.applied_to(&known.partition);
-                let applied = match &known.applied {
-                    Some(before) if **before == applied => Arc::clone(before),
-                    _ => Arc::new(applied),
-                };
+                let applied = shared.get(&applied).cloned().unwrap_or_else(|| {
+                    let applied = Arc::new(applied);
+                    shared.insert(Arc::clone(&applied));
+                    applied
+                });
                 known.read_applied(applied, read.at);
             }
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
-    Code, Estate, Latency, Options, Outcome, Shape, Simulator,
+    Code, Entity, Estate, Latency, Options, Outcome, Policy, Schedule, Shape, Simulator, Storage,
 };
 use tokio::net::TcpListener;
 
@@ -21,6 +21,8 @@ const ROLE: &str = "simulated-cluster";
 /// Partitions of each service, and services of each application.
 const PARTITIONS_PER_SERVICE: usize = 20;
 const SERVICES_PER_APPLICATION: usize = 10;
+
+const POLICIES: usize = 20;
 
 /// A simulated cluster that runs.
 #[derive(Debug)]
@@ -105,7 +107,8 @@ async fn serve(partitions: usize, latency: Duration) -> io::Result<()> {
 }
 
 /// A cluster with a past: of a hundred partitions 88 end their last requested backup well, 4
-/// fail, 1 times out, 2 are at it, and 5 were never asked for one.
+/// fail, 1 times out, 2 are at it, and 5 were never asked for one. Of ten applications six have a
+/// policy, the services of two have one each, two have none; a twentieth is suspended.
 fn estate(partitions: usize, now: DateTime<Utc>) -> Estate {
     let shape = Shape {
         seed: 1,
@@ -129,7 +132,56 @@ fn estate(partitions: usize, now: DateTime<Utc>) -> Estate {
         let at = now - TimeDelta::seconds(i64::from(number) % 86_400);
         estate.conclude(id, outcome, at);
     }
+    protect(&mut estate, now);
     estate
+}
+
+fn protect(estate: &mut Estate, now: DateTime<Utc>) {
+    for number in 0..POLICIES {
+        estate.add_policy(policy(number), now - TimeDelta::days(8));
+    }
+    let services = estate.service_names();
+    for (number, application) in estate.application_names().into_iter().enumerate() {
+        let below = format!("{application}/");
+        let entities = match number % 10 {
+            0..6 => vec![Entity::Application(application)],
+            6..8 => {
+                let services = services.iter().filter(|name| name.starts_with(&below));
+                services.cloned().map(Entity::Service).collect()
+            }
+            _ => continue,
+        };
+        for (place, entity) in entities.iter().enumerate() {
+            let policy = policy((number + place) % POLICIES).name;
+            // Services without state have nothing to protect and are refused.
+            if estate
+                .enable(entity, &policy, now - TimeDelta::hours(50))
+                .is_err()
+            {
+                continue;
+            }
+            for id in estate.partitions_of(entity).into_iter().step_by(20) {
+                let suspended = estate.suspend(&Entity::Partition(id), now - TimeDelta::hours(1));
+                suspended.expect("a protected partition can be suspended");
+            }
+        }
+    }
+    estate.tick(now);
+}
+
+/// Each has a storage of its own and takes a backup every 10 to 29 hours.
+fn policy(number: usize) -> Policy {
+    Policy {
+        name: format!("Policy{number}"),
+        auto_restore_on_data_loss: false,
+        max_incremental_backups: 4,
+        schedule: Schedule::Every(Duration::from_secs((10 + number as u64) * 3600)),
+        storage: Storage::AzureBlob {
+            friendly_name: String::new(),
+            container: format!("container{number}"),
+        },
+        retention: None,
+    }
 }
 
 /// User and system time that a process has used, in seconds.

@@ -1,12 +1,16 @@
 //! What the page is compared with: a loop that writes the same sample lines, and nothing else.
 //!
 //! The labels of each partition are one text made beforehand, so there is nothing to format but
-//! numbers and nothing to escape. It knows nothing of freshness, because every reading is fresh.
+//! numbers and nothing to escape. It knows nothing of freshness, because every reading is fresh,
+//! and it asks for each verdict once.
 
 use std::io::Write as _;
+use std::ops::Range;
 
 use chrono::{DateTime, Utc};
-use servicefabric_backup_exporter::model::{BackupState, Epoch, PartitionKind};
+use servicefabric_backup_exporter::model::{BackupState, Epoch, PartitionKind, RestoreState};
+use servicefabric_backup_exporter::protection::history::History;
+use servicefabric_backup_exporter::protection::{Protection, Rules, Verdict, judge};
 use servicefabric_backup_exporter::snapshot::{PartitionSnapshot, Snapshot};
 
 /// A family with at most one number for each partition.
@@ -16,7 +20,7 @@ type Row = (
 );
 
 /// The families of partitions whose samples have no label of their own, in any order.
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 20] = [
     (
         "servicefabric_backup_progress_state_since_timestamp_seconds",
         |p, _| {
@@ -61,12 +65,52 @@ const ROWS: [Row; 11] = [
         "servicefabric_backup_partition_poll_timestamp_seconds",
         |p, _| Some(p.read_at()?.timestamp()),
     ),
+    ("servicefabric_backup_periodic_success", |p, _| {
+        Some(p.health?.value?.succeeded.into())
+    }),
+    (
+        "servicefabric_backup_periodic_attempt_timestamp_seconds",
+        |p, _| Some(p.health?.value?.ended.timestamp()),
+    ),
+    ("servicefabric_backup_suspended", |p, _| {
+        let applied = p.applied.as_ref()?;
+        applied.policy.as_ref()?;
+        Some(applied.suspended.is_some().into())
+    }),
+    ("servicefabric_backup_chain_length", |p, _| {
+        history(p)?.chain_length.map(u64::cast_signed)
+    }),
+    (
+        "servicefabric_backup_last_full_timestamp_seconds",
+        |p, _| Some(history(p)?.last_full?.timestamp()),
+    ),
+    (
+        "servicefabric_backup_oldest_recovery_point_timestamp_seconds",
+        |p, _| Some(history(p)?.oldest?.timestamp()),
+    ),
+    ("servicefabric_backup_recovery_points", |p, _| {
+        Some(history(p)?.recovery_points.cast_signed())
+    }),
+    (
+        "servicefabric_backup_partition_data_loss_timestamp_seconds",
+        |p, _| Some(p.partition.data_loss?.timestamp()),
+    ),
+    ("servicefabric_backup_restore_timestamp_seconds", |p, _| {
+        Some(p.restore?.value?.timestamp?.timestamp())
+    }),
 ];
 
 /// The rest of them.
-const STATE: &str = "servicefabric_backup_progress_state";
+const PROGRESS: &str = "servicefabric_backup_progress_state";
+const PROTECTION: &str = "servicefabric_backup_protection_state";
+const RESTORE: &str = "servicefabric_backup_restore_state";
+const DUE: &str = "servicefabric_backup_due_timestamp_seconds";
 const FAILURE: &str = "servicefabric_backup_progress_failure";
 const INFO: &str = "servicefabric_backup_partition_info";
+
+fn history(partition: &PartitionSnapshot) -> Option<&History> {
+    partition.history.as_ref().map(|read| &read.value)
+}
 
 fn epoch(partition: &PartitionSnapshot) -> Option<Epoch> {
     let progress = partition.record()?;
@@ -90,75 +134,118 @@ pub(crate) fn label_blocks(snapshot: &Snapshot) -> Vec<String> {
     blocks.collect()
 }
 
+/// Text, and where each family in it begins and ends.
+#[derive(Default)]
+pub(crate) struct Written {
+    pub(crate) text: Vec<u8>,
+    pub(crate) families: Vec<(&'static str, Range<usize>)>,
+}
+
 /// Writes the samples of every partition, all states, family by family into one fresh buffer.
-/// Returns it, and where each family begins and ends.
 pub(crate) fn write(
     snapshot: &Snapshot,
     blocks: &[String],
+    rules: &Rules,
     now: DateTime<Utc>,
-) -> (Vec<u8>, Vec<(&'static str, std::ops::Range<usize>)>) {
-    let mut text = Vec::new();
-    let mut families = Vec::new();
+) -> Written {
     let partitions = || snapshot.partitions.values().zip(blocks);
+    let verdict = |(known, _): (&PartitionSnapshot, _)| judge(&known.facts(snapshot), rules, now);
+    let verdicts: Vec<Verdict> = partitions().map(verdict).collect();
+    let judged = || partitions().zip(&verdicts);
+    let mut written = Written::default();
     for (name, value) in ROWS {
-        let start = text.len();
-        for (known, block) in partitions() {
-            if let Some(value) = value(known, now) {
-                sample(&mut text, name, block, None, value);
+        written.family(name, |text| {
+            for (known, block) in partitions() {
+                if let Some(value) = value(known, now) {
+                    sample(text, name, block, &[], value);
+                }
+            }
+        });
+    }
+    written.family(DUE, |text| {
+        for ((_, block), verdict) in judged() {
+            if let Some(due) = verdict.due {
+                sample(text, DUE, block, &[], due.timestamp());
             }
         }
-        families.push((name, start..text.len()));
-    }
-    let start = text.len();
-    for (known, block) in partitions() {
-        let Some(progress) = known.record() else {
-            continue;
-        };
-        for state in BackupState::ALL {
-            let own = Some(("state", state.as_str()));
-            sample(
-                &mut text,
-                STATE,
-                block,
-                own,
-                (state == progress.state).into(),
-            );
+    });
+    written.family(PROTECTION, |text| {
+        for ((_, block), verdict) in judged() {
+            let states = Protection::ALL.map(|it| (it.as_str(), it == verdict.state));
+            write_states(text, PROTECTION, block, &states);
         }
-    }
-    families.push((STATE, start..text.len()));
-    let start = text.len();
-    for (known, block) in partitions() {
-        let failure = known.record().and_then(|it| it.failure.as_ref());
-        if let Some(failure) = failure {
-            let own = Some(("code", failure.code.as_str()));
-            sample(&mut text, FAILURE, block, own, 1);
+    });
+    written.family(PROGRESS, |text| {
+        for (known, block) in partitions() {
+            if let Some(progress) = known.record() {
+                let states = BackupState::ALL.map(|it| (it.as_str(), it == progress.state));
+                write_states(text, PROGRESS, block, &states);
+            }
         }
-    }
-    families.push((FAILURE, start..text.len()));
-    let start = text.len();
-    for (known, block) in partitions() {
-        let kind = known.partition.kind.map(PartitionKind::as_str);
-        sample(
-            &mut text,
-            INFO,
-            block,
-            kind.map(|kind| ("partition_kind", kind)),
-            1,
-        );
-    }
-    families.push((INFO, start..text.len()));
-    (text, families)
+    });
+    written.family(RESTORE, |text| {
+        for (known, block) in partitions() {
+            if let Some(restore) = known.restore.and_then(|read| read.value) {
+                let states = RestoreState::ALL.map(|it| (it.as_str(), it == restore.state));
+                write_states(text, RESTORE, block, &states);
+            }
+        }
+    });
+    written.family(FAILURE, |text| {
+        for (known, block) in partitions() {
+            let failure = known.record().and_then(|it| it.failure.as_ref());
+            if let Some(failure) = failure {
+                sample(text, FAILURE, block, &[("code", failure.code.as_str())], 1);
+            }
+        }
+    });
+    written.family(INFO, |text| {
+        for (known, block) in partitions() {
+            write_info(text, known, block);
+        }
+    });
+    written
 }
 
-fn sample(text: &mut Vec<u8>, name: &str, block: &str, own: Option<(&str, &str)>, value: i64) {
+impl Written {
+    fn family(&mut self, name: &'static str, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.text.len();
+        write(&mut self.text);
+        self.families.push((name, start..self.text.len()));
+    }
+}
+
+fn write_states(text: &mut Vec<u8>, name: &str, block: &str, states: &[(&str, bool)]) {
+    for (state, is_current) in states {
+        sample(text, name, block, &[("state", state)], (*is_current).into());
+    }
+}
+
+fn write_info(text: &mut Vec<u8>, known: &PartitionSnapshot, block: &str) {
+    let kind = known.partition.kind.map_or("", PartitionKind::as_str);
+    let applied = known.applied.as_ref();
+    match applied.and_then(|applied| applied.policy.as_ref()) {
+        None => sample(text, INFO, block, &[("partition_kind", kind)], 1),
+        Some((policy, level)) => {
+            let own = [
+                ("partition_kind", kind),
+                ("policy_name", policy),
+                ("policy_inherited_from", level.as_str()),
+            ];
+            sample(text, INFO, block, &own, 1);
+        }
+    }
+}
+
+fn sample(text: &mut Vec<u8>, name: &str, block: &str, own: &[(&str, &str)], value: i64) {
     text.extend_from_slice(name.as_bytes());
     text.push(b'{');
     text.extend_from_slice(block.as_bytes());
-    if let Some((key, own)) = own {
+    for (key, value) in own {
         text.push(b',');
         text.extend_from_slice(key.as_bytes());
         text.extend_from_slice(b"=\"");
-        text.extend_from_slice(own.as_bytes());
+        text.extend_from_slice(value.as_bytes());
         text.push(b'"');
     }
     text.extend_from_slice(b"} ");

@@ -1,17 +1,20 @@
-//! What a cycle over a cluster with a usual mix of records observes: of a hundred partitions 88
-//! ended their last requested backup well, 4 failed, 1 timed out, 2 are at it, and 5 were never
-//! asked for one.
+//! What a cycle over a cluster with a usual mix observes: of a hundred partitions 88 ended their
+//! last requested backup well, 4 failed, 1 timed out, 2 are at it, and 5 were never asked for one.
+//! 80 are under one of 20 policies, set at the application or at the service, and of those 5 % are
+//! suspended one by one; the health of 94 % of them is Ok and that of 3 % a warning.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
 use servicefabric_backup_exporter::inventory::Inventory;
 use servicefabric_backup_exporter::model::{
-    BackupProgress, BackupState, Epoch, Failure, FailureCode, Name, Partition, PartitionId,
-    PartitionKind,
+    BackupHealth, BackupKind, BackupProgress, BackupState, Configuration, Entity, Epoch, Failure,
+    FailureCode, Level, ListedBackup, Name, Partition, PartitionId, PartitionKind, PeriodicAttempt,
+    Policy, RestoreProgress, RestoreState, Schedule, Word,
 };
 use servicefabric_backup_exporter::protection::Read;
+use servicefabric_backup_exporter::protection::applied::Settings;
 use servicefabric_backup_exporter::snapshot::{
     ClusterReading, Collector, Observations, Reading, Run,
 };
@@ -21,28 +24,50 @@ use uuid::{Builder, Uuid};
 const PARTITIONS_PER_SERVICE: u32 = 20;
 const SERVICES_PER_APPLICATION: u32 = 10;
 
-/// All that a cycle finds that begins at `now`; `round` tells one cycle from the next.
-pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observations; 2] {
+const POLICIES: u32 = 20;
+
+/// Backups of each protected partition in the store.
+const RECOVERY_POINTS: u32 = 4;
+
+/// Where the policy of an application comes from.
+enum Set {
+    AtApplication,
+    AtServices,
+    Nowhere,
+}
+
+fn set(application: u32) -> Set {
+    match application % 10 {
+        0..6 => Set::AtApplication,
+        6..8 => Set::AtServices,
+        _ => Set::Nowhere,
+    }
+}
+
+/// All that a cycle finds that begins at `now`, as the poller publishes it, and after it the
+/// lists of the newest backups; `round` tells one cycle from the next.
+pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observations; 4] {
+    let inventory = inventory(partitions);
+    let listed = inventory.listed.iter();
+    let names: Vec<(Name, Name)> = listed
+        .filter_map(|one| Some((one.application.clone()?, one.service.clone()?)))
+        .collect();
     let first = Observations {
-        inventory: Some(Read {
-            value: inventory(partitions),
-            at: now,
-        }),
+        inventory: Some(read(inventory, now)),
+        policies: Some(read((0..POLICIES).map(policy).collect(), now)),
         ..Observations::default()
     };
-    let ids = (0..partitions).map(|number| (number, id(number)));
-    let progress = ids.map(|(number, id)| {
-        let at = now + TimeDelta::milliseconds(i64::from(number) / 2);
-        let value = Reading::Progress(record(number, round, now));
-        (id, Read { value, at })
-    });
+    let second = Observations {
+        settings: settings(&names, now),
+        ..Observations::default()
+    };
     let runs = Collector::ALL.map(|collector| Run {
         collector,
         success: true,
         duration: Duration::from_secs(40),
     });
-    let second = Observations {
-        partitions: progress.collect(),
+    let third = Observations {
+        partitions: readings(partitions, round, now),
         runs: runs.into(),
         cluster: Some(ClusterReading {
             up: true,
@@ -52,7 +77,27 @@ pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observa
         }),
         ..Observations::default()
     };
-    [first, second]
+    let fourth = Observations {
+        newest: lists(&names, 1, round, now),
+        ..Observations::default()
+    };
+    [first, second, third, fourth]
+}
+
+/// What the collector `history` finds, which is not switched on by itself.
+pub(crate) fn histories(partitions: u32, round: u32, now: DateTime<Utc>) -> Observations {
+    let listed = inventory(partitions).listed.into_iter();
+    let names: Vec<(Name, Name)> = listed
+        .filter_map(|one| one.application.zip(one.service))
+        .collect();
+    Observations {
+        histories: lists(&names, RECOVERY_POINTS, round, now),
+        ..Observations::default()
+    }
+}
+
+fn read<T>(value: T, at: DateTime<Utc>) -> Read<T> {
+    Read { value, at }
 }
 
 fn inventory(partitions: u32) -> Inventory {
@@ -72,13 +117,191 @@ fn inventory(partitions: u32) -> Inventory {
             application,
             service,
             kind: Some(PartitionKind::Int64Range),
-            data_loss: None,
+            data_loss: DateTime::from_timestamp(1_740_000_000 + i64::from(number), 0),
         });
     }
     Inventory {
         listed,
         unread: Vec::new(),
     }
+}
+
+fn policy(number: u32) -> Policy {
+    let noon = NaiveTime::from_hms_opt(12, 0, 0).expect("it is a time");
+    let schedule = match number {
+        0 => Schedule::Daily(vec![noon]),
+        1 => Schedule::Weekly(vec![Weekday::Mon, Weekday::Thu], vec![noon]),
+        _ => Schedule::Frequency(Duration::from_secs(u64::from(number) * 3600)),
+    };
+    Policy {
+        name: format!("Policy{number}").into(),
+        schedule: Some(schedule),
+        storage: Word::new("AzureBlobStore"),
+        auto_restore: false,
+        max_incrementals: Some(10),
+        retention: Some(Duration::from_secs(30 * 86_400)),
+    }
+}
+
+/// The place of a partition: its application and its service, as numbers.
+fn place(number: u32) -> (u32, u32) {
+    let service = number / PARTITIONS_PER_SERVICE;
+    (service / SERVICES_PER_APPLICATION, service)
+}
+
+fn is_protected(number: u32) -> bool {
+    !matches!(set(place(number).0), Set::Nowhere)
+}
+
+fn is_suspended(number: u32) -> bool {
+    is_protected(number) && number % 20 == 7
+}
+
+/// What the cluster says of each application: its policy, or those of its services, and a line
+/// for each partition that is suspended.
+fn settings(names: &[(Name, Name)], now: DateTime<Utc>) -> Vec<(Name, Read<Settings>)> {
+    let mut settings = Vec::new();
+    let size = PARTITIONS_PER_SERVICE * SERVICES_PER_APPLICATION;
+    for (application, names) in (0..).zip(names.chunks(to_index(size))) {
+        let mut lines = Vec::new();
+        let mut line = |entity, (policy, level): (u32, Level), suspended_at| {
+            lines.push(Configuration {
+                entity,
+                policy: Some(format!("Policy{}", policy % POLICIES).into()),
+                policy_from: Some(level),
+                suspended_at,
+            });
+        };
+        for (number, (name, service)) in (application * size..).zip(names) {
+            let from = match set(application) {
+                Set::AtApplication => (application, Level::Application),
+                Set::AtServices => (place(number).1, Level::Service),
+                Set::Nowhere => continue,
+            };
+            if number % size == 0 && from.1 == Level::Application {
+                line(Entity::Application(Arc::clone(name)), from, None);
+            }
+            if number % PARTITIONS_PER_SERVICE == 0 && from.1 == Level::Service {
+                line(Entity::Service(Arc::clone(service)), from, None);
+            }
+            if is_suspended(number) {
+                let entity = Entity::Partition(id(number));
+                line(entity, from, Some(Level::Partition));
+            }
+        }
+        if let Some((name, _)) = names.first() {
+            let lines: Settings = lines.into_iter().collect();
+            settings.push((Arc::clone(name), read(lines, now)));
+        }
+    }
+    settings
+}
+
+/// What is read of each partition, in the order in which the answers come: that of the ids.
+fn readings(partitions: u32, round: u32, now: DateTime<Utc>) -> Vec<(PartitionId, Read<Reading>)> {
+    let mut readings = Vec::new();
+    for number in 0..partitions {
+        let at = now + TimeDelta::milliseconds(i64::from(number) / 2);
+        let progress = Reading::Progress(record(number, round, now).map(Arc::new));
+        readings.push((id(number), read(progress, at)));
+        if is_protected(number) {
+            let health = Reading::Health(health(number, round, now));
+            readings.push((id(number), read(health, at)));
+        }
+        let restore = (number % 50 == 3).then(|| RestoreProgress {
+            state: RestoreState::Success,
+            timestamp: Some(now - TimeDelta::days(3)),
+        });
+        readings.push((id(number), read(Reading::Restore(restore), at)));
+    }
+    readings.sort_by_key(|(id, _)| *id);
+    readings
+}
+
+fn health(number: u32, round: u32, now: DateTime<Utc>) -> BackupHealth {
+    let attempt = match number % 33 {
+        _ if is_suspended(number) => None,
+        3 => None,
+        _ => Some(PeriodicAttempt {
+            succeeded: !is_failing(number),
+            ended: periodic_at(number, round, now) + TimeDelta::seconds(20),
+        }),
+    };
+    BackupHealth {
+        attempt,
+        unknown_reporter: false,
+    }
+}
+
+fn is_failing(number: u32) -> bool {
+    number % 33 == 4
+}
+
+/// The last periodic attempt: a tenth of the partitions has a new one in each round.
+fn periodic_at(number: u32, round: u32, now: DateTime<Utc>) -> DateTime<Utc> {
+    let taken = round - (round + number) % 10;
+    now - TimeDelta::minutes(i64::from(round - taken)) - TimeDelta::seconds(number.into()) / 5_000
+}
+
+/// The newest backup in the store: where attempts fail, hours old.
+fn stored_at(number: u32, round: u32, now: DateTime<Utc>) -> DateTime<Utc> {
+    let failing_for = if is_failing(number) {
+        TimeDelta::seconds(3600 + i64::from(number) * 97 % 68_400)
+    } else {
+        TimeDelta::zero()
+    };
+    periodic_at(number, round, now) - failing_for
+}
+
+/// So many of the newest backups of each protected partition, by application.
+fn lists(
+    names: &[(Name, Name)],
+    each: u32,
+    round: u32,
+    now: DateTime<Utc>,
+) -> Vec<(Name, Read<Vec<ListedBackup>>)> {
+    let size = PARTITIONS_PER_SERVICE * SERVICES_PER_APPLICATION;
+    let applications = (0..).zip(names.chunks(to_index(size)));
+    let lists = applications.filter_map(|(application, names)| {
+        let (name, _) = names.first()?;
+        let numbers = (application * size..).take(names.len());
+        let listed: Vec<ListedBackup> = numbers
+            .filter(|number| is_protected(*number))
+            .flat_map(|number| (0..each).map(move |back| (number, back)))
+            .map(|(number, back)| listed(number, back, stored_at(number, round, now)))
+            .collect();
+        let protected = !listed.is_empty();
+        protected.then(|| (Arc::clone(name), read(listed, now)))
+    });
+    lists.collect()
+}
+
+fn listed(number: u32, back: u32, newest: DateTime<Utc>) -> ListedBackup {
+    let created = newest - TimeDelta::hours(back.into());
+    let salt = created.timestamp().unsigned_abs();
+    ListedBackup {
+        partition: id(number),
+        backup_id: Some(guid(number, salt)),
+        chain_id: Some(guid(number, 1)),
+        kind: match back {
+            3 => BackupKind::Full,
+            _ => BackupKind::Incremental,
+        },
+        created: Some(created),
+        epoch: Some(epoch(number)),
+        lsn: Some(salt),
+    }
+}
+
+fn epoch(number: u32) -> Epoch {
+    Epoch {
+        data_loss_version: Some(132_873_018_908_156_893 + u64::from(number) * 10_000_000),
+        configuration_version: Some(8_589_934_592 + u64::from(number)),
+    }
+}
+
+fn to_index(number: u32) -> usize {
+    usize::try_from(number).expect("it is small")
 }
 
 /// Any number, but always the same: ids do not come in the order of the services.
@@ -107,10 +330,7 @@ fn record(number: u32, round: u32, now: DateTime<Utc>) -> Option<BackupProgress>
         state,
         timestamp: success.then(|| now - age),
         backup_id: success.then(|| guid(number, u64::from(backup))),
-        epoch: success.then(|| Epoch {
-            data_loss_version: Some(132_873_018_908_156_893 + u64::from(number) * 10_000_000),
-            configuration_version: Some(8_589_934_592 + u64::from(number)),
-        }),
+        epoch: success.then(|| epoch(number)),
         lsn: success.then(|| 1_000_000 + u64::from(number) * 37 + u64::from(backup)),
         failure: [BackupState::Failure, BackupState::Timeout]
             .contains(&state)

@@ -63,8 +63,8 @@ fn snapshot() -> Arc<Snapshot> {
         listed: listed.collect(),
         unread: Vec::new(),
     };
-    let read = |second, number, record| {
-        let value = Reading::Progress(record);
+    let read = |second, number, record: Option<BackupProgress>| {
+        let value = Reading::Progress(record.map(Arc::new));
         let at = at(second);
         (id(number), Read { value, at })
     };

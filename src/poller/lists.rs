@@ -4,7 +4,6 @@
 //! store for each, so these lists are never read more often than they must be.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -114,12 +113,12 @@ impl Poller {
         listed: Vec<ListedBackup>,
         observations: &mut Observations,
     ) {
-        let listed = now(listed);
+        let list = (application, now(listed));
         if self.cluster.collectors.history {
-            let history = (Arc::clone(&application), listed.clone());
-            observations.histories.push(history);
+            observations.histories.push(list);
+        } else {
+            observations.newest.push(list);
         }
-        observations.newest.push((application, listed));
     }
 
     fn protected_applications(&self) -> BTreeSet<Name> {

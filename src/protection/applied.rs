@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::model::{Configuration, Entity, Level, Name, Partition};
 
 /// What the configuration says of a partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Applied {
     /// The policy that applies, and where it was set.
     pub policy: Option<(Name, Level)>,

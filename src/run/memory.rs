@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::task::JoinHandle;
 use tracing::error;
@@ -19,7 +19,7 @@ use crate::state_file::{self, StateFile};
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     file: Option<StateFile>,
-    saved: Vec<Arc<Snapshot>>,
+    saved: Vec<Weak<Snapshot>>,
     writing: Option<JoinHandle<Written>>,
 }
 
@@ -83,7 +83,8 @@ impl Memory {
         }
         self.written().await;
         let unchanged = snapshots.len() == self.saved.len()
-            && std::iter::zip(&snapshots, &self.saved).all(|(a, b)| Arc::ptr_eq(a, b));
+            && std::iter::zip(&snapshots, &self.saved)
+                .all(|(a, b)| std::ptr::eq(Arc::as_ptr(a), b.as_ptr()));
         if unchanged {
             return;
         }
@@ -112,7 +113,7 @@ impl Memory {
             error!("Writing the state file has broken; it is not written any more.");
             return;
         };
-        self.saved = snapshots;
+        self.saved = snapshots.iter().map(Arc::downgrade).collect();
         if let Err(error) = result {
             let path = file.path().display();
             error!(%path, %error, "Cannot write the state file {path}: {error}.");

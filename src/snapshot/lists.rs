@@ -14,6 +14,12 @@ use crate::model::{ListedBackup, Name, PartitionId};
 use crate::protection::Read;
 use crate::protection::history::History;
 
+/// What was read of each application.
+type ByApplication<T> = BTreeMap<Name, Read<T>>;
+
+/// The newest recovery point of each partition.
+type Newest = BTreeMap<PartitionId, RecoveryPoint>;
+
 impl Snapshot {
     /// Takes lists of the newest backups in. A partition that such a list does not name has no
     /// backup in the store; one that the list names and nobody knows is gone.
@@ -22,7 +28,7 @@ impl Snapshot {
         lists: Vec<(Name, Read<Vec<ListedBackup>>)>,
         now: DateTime<Utc>,
     ) {
-        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, RecoveryPoint>>> = lists
+        let lists: ByApplication<Newest> = lists
             .into_iter()
             .map(|(application, read)| {
                 let value = newest_of_each(&read.value, now);
@@ -40,12 +46,19 @@ impl Snapshot {
         }
     }
 
-    /// Takes lists of all backups in.
-    pub(super) fn note_histories(&mut self, lists: Vec<(Name, Read<Vec<ListedBackup>>)>) {
-        let lists: BTreeMap<Name, Read<BTreeMap<PartitionId, History>>> = lists
+    /// Takes lists of all backups in, which tell the newest ones, too.
+    pub(super) fn note_histories(
+        &mut self,
+        lists: Vec<(Name, Read<Vec<ListedBackup>>)>,
+        now: DateTime<Utc>,
+    ) {
+        let lists: ByApplication<(Newest, BTreeMap<PartitionId, History>)> = lists
             .into_iter()
             .map(|(application, read)| {
-                let value = History::of_all(&read.value);
+                let value = (
+                    newest_of_each(&read.value, now),
+                    History::of_all(&read.value),
+                );
                 (application, Read { value, at: read.at })
             })
             .collect();
@@ -55,7 +68,9 @@ impl Snapshot {
         for (id, known) in &mut self.partitions {
             let application = known.partition.application.as_ref();
             if let Some(list) = application.and_then(|name| lists.get(name)) {
-                let value = list.value.get(id).copied().unwrap_or_default();
+                let (newest, histories) = &list.value;
+                known.read_list(newest.get(id), list.at);
+                let value = histories.get(id).copied().unwrap_or_default();
                 known.history = Some(Arc::new(Read { value, at: list.at }));
             }
         }
@@ -63,11 +78,8 @@ impl Snapshot {
 }
 
 /// The newest recovery point of each partition; what proves none does not hide an older one.
-fn newest_of_each(
-    listed: &[ListedBackup],
-    now: DateTime<Utc>,
-) -> BTreeMap<PartitionId, RecoveryPoint> {
-    let mut newest: BTreeMap<PartitionId, RecoveryPoint> = BTreeMap::new();
+fn newest_of_each(listed: &[ListedBackup], now: DateTime<Utc>) -> Newest {
+    let mut newest = Newest::new();
     for backup in listed {
         let Some(point) = RecoveryPoint::of_listed(backup, now) else {
             continue;

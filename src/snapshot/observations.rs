@@ -3,6 +3,7 @@
 //! Values only. Every part may be missing: a request that failed is no observation, and what was
 //! not observed stays as it is known.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -25,7 +26,7 @@ pub struct Observations {
     pub settings: Vec<(Name, Read<Settings>)>,
     /// What was read of single partitions.
     pub partitions: Vec<(PartitionId, Read<Reading>)>,
-    /// The newest backup of each partition of an application.
+    /// The newest backup of each partition of an application; where all are listed, those tell it.
     pub newest: Vec<(Name, Read<Vec<ListedBackup>>)>,
     /// All backups of the partitions of an application.
     pub histories: Vec<(Name, Read<Vec<ListedBackup>>)>,
@@ -39,7 +40,7 @@ pub struct Observations {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading {
     /// The record of its last requested backup, or that it has none.
-    Progress(Option<BackupProgress>),
+    Progress(Option<Arc<BackupProgress>>),
     /// What its health says of its backups.
     Health(BackupHealth),
     /// The record of its last restore, or that it has none.

@@ -165,24 +165,34 @@ impl PartitionSnapshot {
         }
     }
 
+    /// Takes in how the inventory lists it. Returns whether it is called otherwise than before.
+    pub(super) fn list(&mut self, listed: Partition, at: DateTime<Utc>) -> bool {
+        let listed = self.partition.updated(listed);
+        let renamed = self.partition.application != listed.application
+            || self.partition.service != listed.service;
+        self.partition = listed;
+        self.inventoried_at = Some(at);
+        renamed
+    }
+
     /// Takes the record of the last request in. Returns how a backup ended, if this reading is
     /// the first to show it.
     pub(super) fn read_progress(
         &mut self,
-        progress: Option<BackupProgress>,
+        progress: Option<Arc<BackupProgress>>,
         at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Option<Outcome> {
-        let completion = Seen::observe(&mut self.seen, progress.as_ref(), at);
+        let completion = Seen::observe(&mut self.seen, progress.as_deref(), at);
         if let Some(point) = progress
-            .as_ref()
+            .as_deref()
             .and_then(|p| RecoveryPoint::of_record(p, now))
         {
             self.succeed(point);
         }
         let value = match self.progress.take().map(|read| read.value) {
-            Some(known) if known.as_deref() == progress.as_ref() => known,
-            _ => progress.map(Arc::new),
+            Some(known) if known == progress => known,
+            _ => progress,
         };
         self.progress = Some(Read { value, at });
         completion

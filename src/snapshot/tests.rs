@@ -81,7 +81,7 @@ fn failed(state: BackupState, code: &str) -> BackupProgress {
 }
 
 fn read(snapshot: &Snapshot, second: i64, record: Option<BackupProgress>) -> Snapshot {
-    take(snapshot, second, Reading::Progress(record))
+    take(snapshot, second, Reading::Progress(record.map(Arc::new)))
 }
 
 fn take(snapshot: &Snapshot, second: i64, value: Reading) -> Snapshot {

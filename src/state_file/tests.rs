@@ -31,7 +31,7 @@ fn record(state: BackupState) -> BackupProgress {
 
 fn reading(second: i64, state: BackupState) -> Observations {
     let reading = Read {
-        value: Reading::Progress(Some(record(state))),
+        value: Reading::Progress(Some(Arc::new(record(state)))),
         at: at(second),
     };
     Observations {
