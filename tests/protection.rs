@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::model::{Level, RestoreState};
+use servicefabric_backup_exporter::model::{BackupState, Level, RestoreState};
 use servicefabric_backup_exporter::protection::{Protection, Rules, Verdict, judge};
 use servicefabric_backup_exporter::simulator::{
     Entity, Estate, Fault, Filter, Latency, Operation, Options, Outcome, Policy, Prefixes,
@@ -391,6 +391,57 @@ async fn without_lists_health_proves_that_backups_are_taken() {
                 .is_some()
         );
     }
+}
+
+#[tokio::test]
+async fn progress_and_restores_that_fail_are_kept_and_change_no_verdict_on_a_policy() {
+    for (operation, collector) in [
+        (Operation::GetPartitionBackupProgress, Collector::Progress),
+        (Operation::GetPartitionRestoreProgress, Collector::Restore),
+    ] {
+        let world = World::start().await;
+        world.with_estate(|estate, now| {
+            let plan = RestorePlan::default();
+            estate
+                .request_restore(world.app10, None, plan, now)
+                .unwrap();
+            estate.conclude(world.carts, Outcome::Timeout, now);
+        });
+        let watch = Setup::default().watch(&world.simulator);
+        let before = watch.cycle().await;
+        world.fail(operation);
+        let after = watch.cycle().await;
+        assert_eq!(failed(&after), [collector]);
+        let expected = [(error(collector, "api"), 5)].into();
+        assert_eq!(watch.errors(), expected);
+        for id in world.protected() {
+            let [then, now] = [&before, &after].map(|snapshot| partition(snapshot, id));
+            let is_progress = collector == Collector::Progress;
+            assert_eq!(now.read_at() == then.read_at(), is_progress);
+            assert_eq!(now.restore == then.restore, !is_progress);
+            assert_eq!(now.record(), then.record());
+            assert_eq!(state(&after, id), Protection::Protected);
+        }
+        let timed_out = partition(&after, world.carts).record().unwrap();
+        assert_eq!(timed_out.state, BackupState::Timeout);
+    }
+}
+
+#[tokio::test]
+async fn configured_partitions_are_judged_like_discovered_ones() {
+    let world = World::start().await;
+    let ids = [world.carts, world.bare];
+    let watch = Setup::default().watch_partitions(&world.simulator, &ids);
+    watch.cycle().await;
+    let snapshot = watch.list().await;
+    assert_eq!(snapshot.partitions.len(), 2);
+    assert_eq!(state(&snapshot, world.carts), Protection::Protected);
+    assert_eq!(state(&snapshot, world.bare), Protection::Unprotected);
+    let listed = partition(&snapshot, world.carts).last_success_lsn();
+    assert!(listed.is_some());
+    let asked = |operation| requests(&world.simulator, operation);
+    assert_eq!(asked(Operation::GetApplicationBackupConfigurationInfo), 2);
+    assert_eq!(asked(Operation::GetApplicationBackupList), 1);
 }
 
 #[tokio::test]
