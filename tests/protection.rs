@@ -365,6 +365,33 @@ async fn without_health_the_lists_prove_that_backups_are_taken() {
 }
 
 #[tokio::test]
+async fn a_health_store_that_is_down_darkens_neither_the_inventory_nor_the_gateway() {
+    let world = World::with(Options::default(), |estate| {
+        let born = clock::now() - TimeDelta::days(1);
+        let (service, kind) = ("fabric:/App1/Wide", ServiceKind::Persisted);
+        estate.add_service("fabric:/App1", service, kind, Scheme::Ranges(60), born);
+    })
+    .await;
+    let down = Fault::HangThen504(Duration::from_millis(1));
+    let health = Filter::Operation(Operation::GetPartitionHealth);
+    world.simulator.inject(down, health);
+    let watch = Setup::default().watch(&world.simulator);
+    for _ in 0..3 {
+        let snapshot = watch.cycle().await;
+        assert_eq!(failed(&snapshot), [Collector::Health]);
+        assert_eq!(snapshot.status.up, Some(true));
+    }
+    let asked = requests(&world.simulator, Operation::GetPartitionHealth);
+    assert!(asked < 100, "{asked} requests that could not be answered");
+    world.simulator.heal();
+    eventually("health is read again", async || {
+        let snapshot = watch.cycle().await;
+        (failed(&snapshot) == Vec::new()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn without_lists_health_proves_that_backups_are_taken() {
     for fault in [Fault::StorageError500, Fault::IndexOutOfRange400] {
         let world = World::start().await;
