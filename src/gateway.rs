@@ -3,7 +3,7 @@
 //! Asks and never changes anything: every request is a GET. Turns the wire into the words of
 //! [`crate::model`] or into an [`Error`] with a [`Reason`]; an answer it does not understand is an
 //! error, never a guess. Bounds what a sick cluster can cost: requests in flight, time, body
-//! sizes, pages, retries, and through two breakers the calls to a side that does not answer.
+//! sizes, pages, retries, and through three breakers the calls to a side that does not answer.
 //! Logs nothing and does no scheduling: both are the caller's.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use breaker::Gate;
 use endpoints::Endpoints;
 use evidence::Evidence;
 use http::Transport;
-use query::RouteKind;
+use query::Side;
 use retry::Budget;
 
 mod breaker;
@@ -68,6 +68,7 @@ pub struct Gateway {
     storage_permits: Semaphore,
     budget: Mutex<Budget>,
     native: Gate,
+    health: Gate,
     backup: Gate,
     evidence: Mutex<Evidence>,
     skew: Mutex<Option<TimeDelta>>,
@@ -88,6 +89,7 @@ impl Gateway {
             storage_permits: Semaphore::new(concurrency.div_ceil(2)),
             budget: Mutex::default(),
             native: Gate::new(concurrency),
+            health: Gate::new(concurrency),
             backup: Gate::new(concurrency),
             evidence: Mutex::default(),
             skew: Mutex::default(),
@@ -218,10 +220,11 @@ impl Gateway {
         locked(&self.evidence).native_access()
     }
 
-    fn gate(&self, kind: RouteKind) -> &Gate {
-        match kind {
-            RouteKind::Native => &self.native,
-            RouteKind::Backup => &self.backup,
+    fn gate(&self, side: Side) -> &Gate {
+        match side {
+            Side::Gateway => &self.native,
+            Side::HealthStore => &self.health,
+            Side::BackupService => &self.backup,
         }
     }
 }

@@ -11,16 +11,20 @@ mod support;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use flate2::read::GzDecoder;
 use reqwest::{Client, Method, StatusCode};
+use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
-    Code, Fault, Filter, Options, Outcome, Scheme, ServiceKind, Simulator,
+    CANARY, Code, Entity, Estate, Fault, Filter, Operation, Options, Outcome, Policy, Schedule,
+    Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
 };
 use support::process::{Exporter, Setup};
 use support::{at, born, estate, eventually, simulate, succeed_everywhere, with_history};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use uuid::Uuid;
 
 const STATE: &str = "servicefabric_backup_progress_state";
 const UP: &str = "servicefabric_backup_cluster_up";
@@ -202,6 +206,121 @@ async fn partitions_are_told_as_json_and_no_secret_gets_out() {
         everything += &page;
     }
     assert!(!everything.contains(SECRET));
+}
+
+/// An estate whose partitions are protected by policies of every kind of storage, and the names
+/// of those.
+fn protected_estate() -> (Estate, [&'static str; 3]) {
+    let mut estate = estate(1);
+    let (shared, now) = (str::to_owned, clock::now());
+    let storages = [
+        Storage::AzureBlob {
+            friendly_name: shared("blob"),
+            container: shared("backups"),
+        },
+        Storage::FileShare {
+            friendly_name: shared("share"),
+            path: shared(r"\\storage\backups"),
+            user: Some(shared("backup-user")),
+        },
+        Storage::Dsms {
+            friendly_name: shared("dsms"),
+            credentials_location: shared("somewhere"),
+            container: shared("backups"),
+        },
+    ];
+    let names = ["Blob", "Share", "Dsms"];
+    for (name, storage) in names.into_iter().zip(storages) {
+        let policy = Policy {
+            name: name.to_owned(),
+            auto_restore_on_data_loss: false,
+            max_incremental_backups: 3,
+            schedule: Schedule::Every(Duration::from_secs(3600)),
+            storage,
+            retention: None,
+        };
+        estate.add_policy(policy, now);
+    }
+    for (id, name) in estate.partition_ids().into_iter().zip(names.iter().cycle()) {
+        estate.enable(&Entity::Partition(id), name, now).unwrap();
+    }
+    (estate, names)
+}
+
+/// All that it serves.
+async fn all_pages(exporter: &Exporter, ids: &[Uuid]) -> String {
+    let mut pages = String::new();
+    for path in ["/", "/metrics", "/api/v1/partitions", "/-/ready"] {
+        pages += &exporter.get(path).await.body;
+        pages += &exporter.get_accepting(path, OPENMETRICS).await.body;
+    }
+    for id in ids {
+        let one = exporter.get(&format!("/api/v1/partitions/{id}")).await;
+        assert_eq!(one.status, StatusCode::OK);
+        pages += &one.body;
+    }
+    pages
+}
+
+#[tokio::test]
+async fn no_secret_of_a_policy_gets_out() {
+    let (estate, names) = protected_estate();
+    let ids = estate.partition_ids();
+    let options = Options {
+        switches: Switches {
+            secrets: Secrets::Canaries,
+            ..Switches::default()
+        },
+        ..Options::default()
+    };
+    let simulator = simulate(estate, options).await;
+    let answer = Client::new()
+        .get(format!(
+            "{}/BackupRestore/BackupPolicies?api-version=6.4",
+            simulator.url()
+        ))
+        .send();
+    let told = answer.await.unwrap().text().await.unwrap();
+    assert_eq!(told.matches(CANARY).count(), 3, "the cluster tells them");
+
+    let config = format!(
+        "state_file: state.json\n{}",
+        clusters(&["test"], &simulator)
+    );
+    let setup = Setup::new(&config).flag("--log.level=debug");
+    let mut exporter = setup.start().await;
+    let info = "servicefabric_backup_policy_info";
+    exporter
+        .page_where("the policies are there", |page| {
+            names
+                .iter()
+                .all(|name| page.value(info, &[("policy_name", name)]).is_some())
+        })
+        .await;
+    let policies = Filter::Operation(Operation::GetBackupPolicyList);
+    // Answers that break off within or behind a secret, or are something else.
+    for fault in [Fault::TruncatedBody, Fault::NotJson, Fault::InternalError] {
+        simulator.inject_next(2, fault, policies);
+        let asked = || simulator.requests()[Operation::GetBackupPolicyList.name()];
+        let before = asked();
+        eventually("the faults are over", async || {
+            (asked() > before + 2).then_some(())
+        })
+        .await;
+    }
+    let mut everything = all_pages(&exporter, &ids).await;
+    exporter.signal("TERM");
+    exporter.ended().await;
+    everything += &exporter.log();
+    everything += &std::fs::read_to_string(setup.file("state.json")).unwrap();
+    for name in names {
+        assert!(everything.contains(name), "{name} is told");
+    }
+    assert!(
+        everything.contains("GetBackupPolicyList"),
+        "so are the faults"
+    );
+    assert!(!everything.contains(CANARY));
 }
 
 #[tokio::test]

@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::clock;
-use crate::gateway::error::{Cause, Error, Misread};
+use crate::gateway::breaker::Lease;
+use crate::gateway::error::{Cause, Error, Misread, Reason};
 use crate::gateway::http::{Deadline, Exchange};
-use crate::gateway::query::{self, Pace, Page, Query, Subject};
+use crate::gateway::query::{self, Pace, Page, Query, Side, Subject};
 use crate::gateway::retry::{self, MAX_RETRIES};
 use crate::gateway::{Gateway, locked};
 
@@ -89,12 +90,7 @@ impl Gateway {
             Pace::Storage => Some(admitted(&self.storage_permits).await),
         };
         let _permit = admitted(&self.permits).await;
-        let gate = self.gate(Q::ROUTE.kind);
-        let lease = match Q::PACE {
-            Pace::Prompt => gate.enter(Instant::now().into_std()),
-            Pace::Storage => gate.enter_closed(),
-        };
-        let lease = lease.map_err(Cause::BreakerOpen)?;
+        let lease = self.lease::<Q>().map_err(Cause::BreakerOpen)?;
         locked(&self.budget).earn();
         let outcome = self.attempts::<Q>(subject, token).await;
         match outcome.as_ref().err().map(Cause::reason) {
@@ -102,6 +98,19 @@ impl Gateway {
             failure => lease.settle(failure, Instant::now().into_std()),
         }
         outcome
+    }
+
+    fn lease<Q: Query>(&self) -> Result<Lease<'_>, Reason> {
+        // The health store is behind the gateway: while that does not answer, it cannot either.
+        let gateway = self.native.open_because();
+        if let Some(reason) = gateway.filter(|_| Q::SIDE == Side::HealthStore) {
+            return Err(reason);
+        }
+        let gate = self.gate(Q::SIDE);
+        match Q::PACE {
+            Pace::Prompt => gate.enter(Instant::now().into_std()),
+            Pace::Storage => gate.enter_closed(),
+        }
     }
 
     async fn attempts<Q: Query>(

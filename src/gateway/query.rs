@@ -20,6 +20,11 @@ use crate::model::PartitionId;
 pub(super) trait Query {
     /// Where to ask.
     const ROUTE: Route;
+    /// Who answers in the end, and stops answering alone.
+    const SIDE: Side = match Self::ROUTE.kind {
+        RouteKind::Native => Side::Gateway,
+        RouteKind::Backup => Side::BackupService,
+    };
     /// How long the answer may take.
     const PACE: Pace = Pace::Prompt;
     /// The JSON object that is answered.
@@ -62,6 +67,17 @@ pub(super) enum RouteKind {
     Native,
     /// The backup service, behind the gateway's inner proxy.
     Backup,
+}
+
+/// Who answers in the end. Each has a breaker of its own, because each can be away alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The gateway and the system services behind its native routes.
+    Gateway,
+    /// The health store: it may fail over while the rest of the gateway answers.
+    HealthStore,
+    /// The backup service.
+    BackupService,
 }
 
 /// How long an answer may take, and what it means when it takes longer.

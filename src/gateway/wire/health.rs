@@ -10,7 +10,7 @@ use super::SINGLE_LIMIT;
 use super::schedule::day_time_duration;
 use crate::gateway::decode::{Object, Timestamp};
 use crate::gateway::error::{Cause, Misread};
-use crate::gateway::query::{Query, Route, RouteKind, Subject};
+use crate::gateway::query::{Query, Route, RouteKind, Side, Subject};
 use crate::model::{BackupHealth, PartitionId, PeriodicAttempt};
 
 /// Who reports on periodic backups. Not the name of the backup service.
@@ -62,6 +62,7 @@ impl Query for Health {
         ],
         body_limit: SINGLE_LIMIT,
     };
+    const SIDE: Side = Side::HealthStore;
     type Reply = HealthReply;
     type Answer = BackupHealth;
 
