@@ -105,11 +105,10 @@ impl Poller {
         if let Err(error) = &version {
             self.record(Collector::Inventory, error, &tally);
         }
-        let read = policies.policies.as_ref().map(|read| read.value.clone());
         observations.policies = policies.policies;
         observations.runs.extend(policies.runs);
         self.publish(observations);
-        self.configuration(read.as_deref(), &tally).await;
+        self.configuration(&tally).await;
         let mut observations = self.readings(spread, &tally).await;
         observations.cluster = Some(ClusterReading {
             up: self.gateway.native_access(),

@@ -10,19 +10,19 @@ use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::{Poller, now, run};
+use crate::clock;
 use crate::gateway::Error;
-use crate::model::{Configuration, Entity, Name, Policy};
+use crate::model::{Configuration, Entity, Name};
 use crate::poller::tally::Tally;
 use crate::protection::applied::Settings;
-use crate::snapshot::{Collector, Observations, Snapshot};
+use crate::snapshot::{Collector, Observations, Policies, Snapshot};
 
 /// Questions that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
 
 impl Poller {
-    /// Reads what is set in every application with a known partition. `policies` are those that
-    /// were read in this cycle.
-    pub(super) async fn configuration(&self, policies: Option<&[Policy]>, tally: &Tally) {
+    /// Reads what is set in every application with a known partition.
+    pub(super) async fn configuration(&self, tally: &Tally) {
         if !self.cluster.collectors.configuration {
             return;
         }
@@ -48,15 +48,14 @@ impl Poller {
         }
         let bare = lines.iter().filter(|(_, lines)| lines.is_empty());
         let bare: BTreeSet<Name> = bare.map(|(name, _)| Arc::clone(name)).collect();
-        match self.look_below(&bare, policies).await {
-            Ok(below) => lines.extend(below),
+        // Who cannot be asked about what is below keeps what is known of it.
+        match self.look_below(&bare).await {
+            Ok(Some(below)) => lines.extend(below),
+            Ok(None) => lines.retain(|application, _| !bare.contains(application)),
             Err(error) => {
-                // Who could not be asked about what is below keeps what is known of it.
                 lines.retain(|application, _| !bare.contains(application));
                 success = false;
-                if let Some(error) = error {
-                    self.record(Collector::Configuration, &error, tally);
-                }
+                self.record(Collector::Configuration, &error, tally);
             }
         }
         let settings = lines.into_iter().map(|(application, lines)| {
@@ -78,22 +77,23 @@ impl Poller {
         names.collect()
     }
 
-    /// What is set below applications that are not protected themselves. `policies` are those that
-    /// were read in this cycle: without them nobody can tell, and that is an error without a
-    /// request of its own.
+    /// What is set below applications that are not protected themselves. `None` while the policies,
+    /// which tell where they were set, are not known.
     async fn look_below(
         &self,
         bare: &BTreeSet<Name>,
-        policies: Option<&[Policy]>,
-    ) -> Result<BTreeMap<Name, Vec<Configuration>>, Option<Error>> {
+    ) -> Result<Option<BTreeMap<Name, Vec<Configuration>>>, Error> {
         let mut found: BTreeMap<Name, Vec<Configuration>> = BTreeMap::new();
         let mut services = BTreeMap::new();
         if bare.is_empty() {
-            return Ok(found);
+            return Ok(Some(found));
         }
         let snapshot = self.snapshot();
+        let Some(policies) = self.believed_policies(&snapshot) else {
+            return Ok(None);
+        };
         let application_of = applications_of_services(&snapshot);
-        for line in self.explicit_lines(policies.ok_or(None)?).await? {
+        for line in self.explicit_lines(policies).await? {
             let service = match &line.entity {
                 Entity::Application(_) => None,
                 Entity::Service(name) => Some(name),
@@ -122,13 +122,20 @@ impl Poller {
             // What the service says comes later and counts: it knows of suspensions, too.
             found.entry(application).or_default().extend(answer?);
         }
-        Ok(found)
+        Ok(Some(found))
+    }
+
+    /// The policies, if they were read so lately that they are believed.
+    fn believed_policies<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Policies> {
+        let read = snapshot.policies.as_ref()?;
+        let age = (clock::now() - read.at).to_std().unwrap_or_default();
+        (age < self.poll.staleness).then_some(&read.value)
     }
 
     /// What was set explicitly somewhere, as the policies tell it.
-    async fn explicit_lines(&self, policies: &[Policy]) -> Result<Vec<Configuration>, Error> {
-        let questions = policies.iter().map(|policy| {
-            let (gateway, name) = (Arc::clone(&self.gateway), Arc::clone(&policy.name));
+    async fn explicit_lines(&self, policies: &Policies) -> Result<Vec<Configuration>, Error> {
+        let questions = policies.keys().map(|name| {
+            let (gateway, name) = (Arc::clone(&self.gateway), Arc::clone(name));
             async move {
                 let answer = gateway.entities_of_policy(&name).await;
                 (name, answer)
