@@ -3,6 +3,19 @@
 //! A new metric is a new row in one of the sections. HELP, the reference in `docs/metrics.md` and
 //! the names that dashboards and rules may use are checked against these rows.
 
+/// The label values of all states of an enum.
+macro_rules! words {
+    ($states:ty) => {{
+        let mut words = [""; <$states>::ALL.len()];
+        let mut index = 0;
+        while index < words.len() {
+            words[index] = <$states>::ALL[index].as_str();
+            index += 1;
+        }
+        words
+    }};
+}
+
 mod exporter;
 mod process;
 mod protected;

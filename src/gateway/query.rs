@@ -32,6 +32,10 @@ pub(super) trait Query {
     /// What it means.
     type Answer;
 
+    /// Whether "nothing" is only believed as 204: something in front of a gateway may answer
+    /// empty bodies with 200, and here nothing means that something is gone.
+    const NOTHING_IS_204: bool = false;
+
     /// What the question is about.
     fn subject(&self) -> Subject<'_>;
 
@@ -204,7 +208,11 @@ pub(super) fn read<Q: Query>(
     body: &[u8],
 ) -> Result<Q::Answer, Cause> {
     if (200..300).contains(&status) {
-        return Q::answer(decode::document(body)?);
+        let reply = decode::document(body)?;
+        if reply.is_none() && status != 204 && Q::NOTHING_IS_204 {
+            return Err(Misread::Nothing.into());
+        }
+        return Q::answer(reply);
     }
     let refusal = classify(Q::ROUTE.kind, subject, status, body);
     let answer = Q::unprotected().filter(|_| refusal.is_backup_not_enabled());

@@ -402,10 +402,9 @@ pub(in crate::gateway) mod tests {
     #[test]
     fn a_partition_without_a_service_is_not_found() {
         let missing = sample("GetPartitionInfo.missing-204.txt");
-        assert!(matches!(
-            answer::<ServiceName>(missing),
-            Err(Cause::PartitionNotFound)
-        ));
+        let told = |status| read::<ServiceName>(&Subject::Cluster, status, &missing);
+        assert!(matches!(told(204), Err(Cause::PartitionNotFound)));
+        assert_eq!(told(200).unwrap_err().reason(), Reason::Decode);
         let nameless = answer::<ApplicationName<'_>>("").unwrap_err();
         assert_eq!(nameless.reason(), Reason::Decode);
     }

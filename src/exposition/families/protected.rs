@@ -188,26 +188,10 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 /// The verdicts, as label values.
-const STATES: [&str; Protection::ALL.len()] = {
-    let mut words = [""; Protection::ALL.len()];
-    let mut index = 0;
-    while index < words.len() {
-        words[index] = Protection::ALL[index].as_str();
-        index += 1;
-    }
-    words
-};
+const STATES: [&str; Protection::ALL.len()] = words!(Protection);
 
 /// The states of a restore, as label values.
-const RESTORE_STATES: [&str; RestoreState::ALL.len()] = {
-    let mut words = [""; RestoreState::ALL.len()];
-    let mut index = 0;
-    while index < words.len() {
-        words[index] = RestoreState::ALL[index].as_str();
-        index += 1;
-    }
-    words
-};
+const RESTORE_STATES: [&str; RestoreState::ALL.len()] = words!(RestoreState);
 
 fn policies(
     cluster: &ClusterAt<'_>,

@@ -92,15 +92,7 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 /// The states of a requested backup, as label values.
-const STATES: [&str; BackupState::ALL.len()] = {
-    let mut words = [""; BackupState::ALL.len()];
-    let mut index = 0;
-    while index < words.len() {
-        words[index] = BackupState::ALL[index].as_str();
-        index += 1;
-    }
-    words
-};
+const STATES: [&str; BackupState::ALL.len()] = words!(BackupState);
 
 fn epoch(partition: &PartitionView<'_>) -> Option<Epoch> {
     partition.progress()?.epoch

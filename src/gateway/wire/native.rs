@@ -224,6 +224,8 @@ impl Query for ServiceName {
     type Reply = NameReply;
     type Answer = Name;
 
+    const NOTHING_IS_204: bool = true;
+
     fn subject(&self) -> Subject<'_> {
         Subject::Partition(self.partition)
     }

@@ -48,13 +48,18 @@ impl ScheduleReply {
     }
 }
 
-/// Sorted and distinct; `None` when there is none, or one that is not understood.
+/// Most run times of a day that are believed: one a minute. The verdict walks them all.
+const MAX_RUN_TIMES: usize = 24 * 60;
+
+/// Sorted and distinct; `None` when there is none, one that is not understood, or too many.
 fn times(texts: &[String]) -> Option<Vec<NaiveTime>> {
     let times = texts
         .iter()
         .map(|text| point_in_time(text).map(|time| time.time()))
         .collect::<Option<BTreeSet<_>>>()?;
-    (!times.is_empty()).then(|| times.into_iter().collect())
+    (1..=MAX_RUN_TIMES)
+        .contains(&times.len())
+        .then(|| times.into_iter().collect())
 }
 
 /// As [`times`].
