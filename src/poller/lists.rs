@@ -4,6 +4,7 @@
 //! store for each, so these lists are never read more often than they must be.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -13,25 +14,28 @@ use crate::clock;
 use crate::gateway::Error;
 use crate::model::{ListedBackup, Name};
 use crate::poller::tally::Tally;
-use crate::snapshot::{Collector, Observations};
+use crate::snapshot::{Collector, Observations, PartitionSnapshot, Snapshot};
 
 /// Lists that are asked for at a time: each makes the service read its store.
 const AT_ONCE: usize = 4;
 
 impl Poller {
-    /// Lists backups once an interval, from the end of the first cycle on: before, it is not known
-    /// where there could be any. Ends at once where no list is wanted.
+    /// Lists backups once an interval, from the first cycle on that has found something protected:
+    /// before, there is nothing to list. Ends at once where no list is wanted.
     pub(super) async fn lists(&self) {
         let on = self.cluster.collectors;
         if !(on.backups || on.history) {
             return;
         }
         let mut snapshots = self.published.subscribe();
-        if snapshots
-            .wait_for(|snapshot| snapshot.is_ready())
-            .await
-            .is_err()
-        {
+        let protects = |snapshot: &Arc<Snapshot>| {
+            snapshot.is_ready()
+                && snapshot
+                    .partitions
+                    .values()
+                    .any(PartitionSnapshot::has_policy)
+        };
+        if snapshots.wait_for(protects).await.is_err() {
             return;
         }
         let mut due = interval_at(self.next_list(), self.poll.backups_interval);
