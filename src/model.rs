@@ -215,17 +215,11 @@ pub struct Failure {
 
 /// A failure code fit to be a label value: `FABRIC_E_TIMEOUT`, `0x80131500`, or `other`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FailureCode(Arc<str>);
+pub struct FailureCode(Word);
 
 impl FailureCode {
-    /// What a code is called that is not fit to be a label value.
-    pub const OTHER: &'static str = "other";
-
-    /// Longest code taken as it is; the longest known one has 55 characters.
-    const MAX_LENGTH: usize = 80;
-
-    /// Takes a symbolic code. A string of digits is a number (see [`Self::from_number`]);
-    /// anything but ASCII letters, digits and `_`, or more than 80 of them, is `other`.
+    /// Takes a symbolic code, bounded as every [`Word`]. A string of digits is a number (see
+    /// [`Self::from_number`]).
     pub fn from_text(code: &str) -> Self {
         let digits = code.strip_prefix('-').unwrap_or(code);
         if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -233,10 +227,7 @@ impl FailureCode {
                 .parse()
                 .map_or_else(|_| Self::other(), Self::from_number);
         }
-        let fits = !code.is_empty()
-            && code.len() <= Self::MAX_LENGTH
-            && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        Self(Arc::from(if fits { code } else { Self::OTHER }))
+        Self(Word::new(code))
     }
 
     /// Takes an HRESULT, signed or unsigned, as `0x` and eight capital hexadecimal digits;
@@ -245,20 +236,19 @@ impl FailureCode {
         let unsigned = u32::try_from(code)
             .or_else(|_| i32::try_from(code).map(i32::cast_unsigned))
             .ok();
-        Self(match unsigned {
-            Some(code) => format!("0x{code:08X}").into(),
-            None => Self::OTHER.into(),
+        unsigned.map_or_else(Self::other, |code| {
+            Self(Word::new(&format!("0x{code:08X}")))
         })
     }
 
     /// The code that stands for all that do not fit.
     pub fn other() -> Self {
-        Self(Self::OTHER.into())
+        Self(Word::other())
     }
 
     /// The label value.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 

@@ -16,10 +16,7 @@ use super::{Epoch, Name, PartitionId};
 pub struct Word(Arc<str>);
 
 impl Word {
-    /// What a word is called that is not fit to be a label value.
-    pub const OTHER: &'static str = "other";
-
-    /// Longest word taken as it is, in bytes.
+    /// Longest word taken as it is, in bytes; the longest failure code known has 55.
     const MAX_LENGTH: usize = 80;
 
     /// Anything but ASCII letters, digits and `_`, or more than 80 of them, is `other`.
@@ -27,7 +24,16 @@ impl Word {
         let fits = !text.is_empty()
             && text.len() <= Self::MAX_LENGTH
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        Self(Arc::from(if fits { text } else { Self::OTHER }))
+        if fits {
+            Self(Arc::from(text))
+        } else {
+            Self::other()
+        }
+    }
+
+    /// The word that stands for all that do not fit: `other`.
+    pub fn other() -> Self {
+        Self(Arc::from("other"))
     }
 
     /// The label value.

@@ -6,7 +6,7 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::{Facts, Read, Rules, judge};
+use super::{Facts, Read, Rules, Verdict};
 use crate::model::{Level, Schedule};
 
 /// One fact behind a verdict.
@@ -22,9 +22,14 @@ pub struct Evidence {
     pub age_seconds: Option<i64>,
 }
 
-/// The facts behind the verdict on `facts` at `now`.
-pub fn evidence(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Vec<Evidence> {
-    let due = judge(facts, rules, now).due.map(rfc3339);
+/// The facts behind `verdict`, which was given on `facts` at `now`.
+pub fn evidence(
+    facts: &Facts<'_>,
+    rules: &Rules,
+    verdict: &Verdict,
+    now: DateTime<Utc>,
+) -> Vec<Evidence> {
+    let due = verdict.due.map(rfc3339);
     let allowance = Some(seconds(rules.overdue_allowance));
     let expected = rules.expected_interval.map(seconds);
     let listed = facts.listed_at.map(|at| Read { value: (), at });

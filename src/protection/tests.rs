@@ -448,7 +448,7 @@ fn evidence_names_every_fact_with_its_age() {
         record_since: Some(at(40)),
         ..facts(&schedule, 95)
     };
-    let lines = evidence(&facts, &RULES, at(100))
+    let lines = evidence(&facts, &RULES, &judge(&facts, &RULES, at(100)), at(100))
         .into_iter()
         .map(|evidence| {
             let value = evidence.value.unwrap_or_else(|| "-".to_owned());

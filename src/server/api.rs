@@ -181,7 +181,7 @@ impl Protection {
         Self {
             state: verdict.state.as_str(),
             due: verdict.due.map(rfc3339),
-            evidence: evidence(&facts, &view.rules, now),
+            evidence: evidence(&facts, &view.rules, &verdict, now),
         }
     }
 }

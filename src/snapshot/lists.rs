@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{RecoveryPoint, Snapshot};
+use super::{PartitionSnapshot, RecoveryPoint, Snapshot};
 use crate::model::{ListedBackup, Name, PartitionId};
 use crate::protection::Read;
 use crate::protection::history::History;
+
+/// Lists as they were read, each with its application.
+type Lists = Vec<(Name, Read<Vec<ListedBackup>>)>;
 
 /// What was read of each application.
 type ByApplication<T> = BTreeMap<Name, Read<T>>;
@@ -23,58 +26,50 @@ type Newest = BTreeMap<PartitionId, RecoveryPoint>;
 impl Snapshot {
     /// Takes lists of the newest backups in. A partition that such a list does not name has no
     /// backup in the store; one that the list names and nobody knows is gone.
-    pub(super) fn note_newest(
-        &mut self,
-        lists: Vec<(Name, Read<Vec<ListedBackup>>)>,
-        now: DateTime<Utc>,
-    ) {
-        let lists: ByApplication<Newest> = lists
-            .into_iter()
-            .map(|(application, read)| {
-                let value = newest_of_each(&read.value, now);
-                (application, Read { value, at: read.at })
-            })
-            .collect();
-        if lists.is_empty() {
-            return;
-        }
-        for (id, known) in &mut self.partitions {
-            let application = known.partition.application.as_ref();
-            if let Some(list) = application.and_then(|name| lists.get(name)) {
-                known.read_list(list.value.get(id), list.at);
-            }
-        }
+    pub(super) fn note_newest(&mut self, lists: Lists, now: DateTime<Utc>) {
+        let newest = by_application(lists, |listed| newest_of_each(listed, now));
+        self.each_listed(&newest, |id, known, list| {
+            known.read_list(list.value.get(&id), list.at);
+        });
     }
 
     /// Takes lists of all backups in, which tell the newest ones, too.
-    pub(super) fn note_histories(
+    pub(super) fn note_histories(&mut self, lists: Lists, now: DateTime<Utc>) {
+        let lists = by_application(lists, |listed| {
+            (newest_of_each(listed, now), History::of_all(listed))
+        });
+        self.each_listed(&lists, |id, known, list| {
+            let (newest, histories) = &list.value;
+            known.read_list(newest.get(&id), list.at);
+            let value = histories.get(&id).copied().unwrap_or_default();
+            known.history = Some(Arc::new(Read { value, at: list.at }));
+        });
+    }
+
+    /// Calls `take` for each known partition of a listed application.
+    fn each_listed<T>(
         &mut self,
-        lists: Vec<(Name, Read<Vec<ListedBackup>>)>,
-        now: DateTime<Utc>,
+        lists: &ByApplication<T>,
+        take: impl Fn(PartitionId, &mut PartitionSnapshot, &Read<T>),
     ) {
-        let lists: ByApplication<(Newest, BTreeMap<PartitionId, History>)> = lists
-            .into_iter()
-            .map(|(application, read)| {
-                let value = (
-                    newest_of_each(&read.value, now),
-                    History::of_all(&read.value),
-                );
-                (application, Read { value, at: read.at })
-            })
-            .collect();
         if lists.is_empty() {
             return;
         }
         for (id, known) in &mut self.partitions {
             let application = known.partition.application.as_ref();
             if let Some(list) = application.and_then(|name| lists.get(name)) {
-                let (newest, histories) = &list.value;
-                known.read_list(newest.get(id), list.at);
-                let value = histories.get(id).copied().unwrap_or_default();
-                known.history = Some(Arc::new(Read { value, at: list.at }));
+                take(*id, known, list);
             }
         }
     }
+}
+
+fn by_application<T>(lists: Lists, read_as: impl Fn(&[ListedBackup]) -> T) -> ByApplication<T> {
+    let lists = lists.into_iter().map(|(application, list)| {
+        let value = read_as(&list.value);
+        (application, Read { value, at: list.at })
+    });
+    lists.collect()
 }
 
 /// The newest recovery point of each partition; what proves none does not hide an older one.

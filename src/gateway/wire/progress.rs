@@ -100,7 +100,7 @@ impl From<FailureReply> for Failure {
         Self {
             code: match reply.code {
                 Some(code) => code.0,
-                None => FailureCode::from_text(FailureCode::OTHER),
+                None => FailureCode::other(),
             },
             message: reply
                 .message
