@@ -1,0 +1,278 @@
+//! What makes a connection to a cluster secure: whom we believe, and who we say we are.
+//!
+//! The settings as they are meant, made by the configuration; nothing here reads a file or opens
+//! a connection. What cannot be combined cannot be written down: a token next to a server that
+//! nobody checks, a certificate next to a token.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use url::Url;
+
+/// How one cluster and this exporter prove to each other who they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// Which servers are believed.
+    pub trust: Trust,
+    /// How we show who we are.
+    pub auth: Auth,
+    /// The newest version of TLS to use; `None` leaves it to [`Self::newest_tls`].
+    pub tls_max_version: Option<TlsVersion>,
+}
+
+impl Security {
+    /// The newest version of TLS that is offered. With a client certificate 1.2: the gateway asks
+    /// for it by renegotiation, which newer versions do not have.
+    pub fn newest_tls(&self) -> TlsVersion {
+        self.tls_max_version.unwrap_or(match self.auth {
+            Auth::ClientCertificate(_) => TlsVersion::V1_2,
+            Auth::Nobody | Auth::Token(_) => TlsVersion::V1_3,
+        })
+    }
+}
+
+/// Which servers are believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Those with a certificate that an authority vouches for, in time, and with the right name.
+    Authorities {
+        /// Bundle of authorities in PEM, up to a root; `None`: those of the system.
+        ca_file: Option<PathBuf>,
+        /// The name that the certificate must carry; `None`: the host of the endpoint.
+        server_name: Option<HostName>,
+        /// If there are any, the certificate must be one of these besides.
+        thumbprints: Vec<Thumbprint>,
+    },
+    /// Those with one of these certificates, whatever it says.
+    Thumbprints {
+        /// At least one; two during a rollover.
+        thumbprints: Vec<Thumbprint>,
+        /// Whether the certificate may be past its date.
+        accept_expired: bool,
+    },
+    /// All.
+    Insecure,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::Authorities {
+            ca_file: None,
+            server_name: None,
+            thumbprints: Vec::new(),
+        }
+    }
+}
+
+/// How we show who we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    Nobody,
+    /// By a certificate.
+    ClientCertificate(ClientCertificate),
+    /// By a bearer token.
+    Token(TokenSource),
+}
+
+/// Where the certificate and its key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// In PEM.
+    Pem {
+        /// The certificate, and those between it and its root.
+        cert_file: PathBuf,
+        /// The key in PKCS#8, not encrypted; often the same file.
+        key_file: PathBuf,
+    },
+    /// In one PKCS#12 file.
+    Pfx {
+        /// The file.
+        pfx_file: PathBuf,
+        /// File with its password on the first line; `None` when the password is empty.
+        password_file: Option<PathBuf>,
+    },
+}
+
+/// Where bearer tokens come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// A file that something else keeps up to date.
+    File(PathBuf),
+    /// Entra ID, for an application with a secret.
+    Entra(Entra),
+    /// The managed identity of the virtual machine, or of the Service Fabric application.
+    ManagedIdentity(ManagedIdentity),
+}
+
+/// An application with a secret in Entra ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entra {
+    /// Directory; `None`: the one the cluster names.
+    pub tenant_id: Option<String>,
+    /// The application that we are.
+    pub client_id: String,
+    /// File with the secret of the application on its first line.
+    pub client_secret_file: PathBuf,
+    /// The application that stands for the cluster; `None`: the one the cluster names.
+    pub cluster_application_id: Option<String>,
+    /// Base address of the sign-in service; `None`: the one the cluster names.
+    pub authority: Option<Url>,
+    /// Which of its two protocols is spoken.
+    pub protocol: EntraProtocol,
+}
+
+/// Protocol of the sign-in service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntraProtocol {
+    /// `/oauth2/token` with `resource`: what clusters verify.
+    V1,
+    /// `/oauth2/v2.0/token` with `scope`; the token may be one that the cluster does not take.
+    V2,
+}
+
+/// A managed identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedIdentity {
+    /// The application that stands for the cluster.
+    pub cluster_application_id: String,
+    /// Which of several identities; `None`: the only one.
+    pub client_id: Option<String>,
+    /// Address of the metadata service; `None`: where the platform has it.
+    pub endpoint: Option<Url>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// Digest of a certificate in DER.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Thumbprint {
+    /// SHA-1: what Windows and Service Fabric call the thumbprint.
+    Sha1([u8; 20]),
+    /// SHA-256.
+    Sha256([u8; 32]),
+}
+
+impl FromStr for Thumbprint {
+    type Err = ();
+
+    /// Hexadecimal digits, with what people and dialogs put between and before them: colons,
+    /// white space, and the left-to-right mark of the Windows certificate dialog.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let noise =
+            |c: &char| *c == ':' || c.is_whitespace() || ('\u{200e}'..='\u{200f}').contains(c);
+        let digits = text.chars().filter(|c| !noise(c));
+        let digits: Vec<u8> = digits
+            .map(|c| {
+                c.to_digit(16)
+                    .and_then(|digit| u8::try_from(digit).ok())
+                    .ok_or(())
+            })
+            .collect::<Result<_, _>>()?;
+        let bytes = |pair: &[u8]| pair.iter().fold(0, |byte, digit| byte << 4 | digit);
+        let bytes: Vec<u8> = digits.chunks(2).map(bytes).collect();
+        match digits.len() {
+            40 => bytes.try_into().map(Self::Sha1).map_err(drop),
+            64 => bytes.try_into().map(Self::Sha256).map_err(drop),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes: &[u8] = match self {
+            Self::Sha1(bytes) => bytes,
+            Self::Sha256(bytes) => bytes,
+        };
+        bytes.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+    }
+}
+
+impl fmt::Debug for Thumbprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A name that a certificate can carry and a URL can hold: a host name or an IP address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(String);
+
+impl HostName {
+    /// The name, in the spelling of a URL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for HostName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let host = url::Host::parse(text).map_err(drop)?;
+        Ok(Self(host.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHA1: &str = "150112AA0F5BBEE52C3F59A4F0E3A1D95E58C0DE";
+
+    #[test]
+    fn a_thumbprint_is_read_as_dialogs_and_tools_print_it() {
+        let expected: Thumbprint = SHA1.parse().unwrap();
+        let pairs: Vec<_> = SHA1
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| str::from_utf8(pair).unwrap())
+            .collect();
+        for text in [
+            SHA1.to_lowercase(),
+            pairs.join(":"),
+            pairs.join(" "),
+            format!("\u{200e}{}", pairs.join(" ").to_lowercase()),
+            format!(" {SHA1}\n"),
+        ] {
+            assert_eq!(text.parse(), Ok(expected), "{text:?}");
+        }
+        assert_eq!(expected.to_string(), SHA1);
+        let long: Thumbprint = "ab".repeat(32).parse().unwrap();
+        assert_eq!(long, Thumbprint::Sha256([0xab; 32]));
+    }
+
+    #[test]
+    fn what_is_no_thumbprint_is_refused() {
+        for text in [
+            "",
+            "15",
+            &SHA1[1..],
+            &format!("{SHA1}00"),
+            &SHA1.replace('1', "G"),
+            &"é".repeat(40),
+        ] {
+            assert_eq!(text.parse::<Thumbprint>(), Err(()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_name_is_one_host() {
+        for text in ["cluster.example.com", "10.0.0.4", "[::1]"] {
+            assert_eq!(text.parse::<HostName>().unwrap().as_str(), text);
+        }
+        for text in ["", "a b", "a:1", "a/b", "user@a"] {
+            assert!(text.parse::<HostName>().is_err(), "{text:?}");
+        }
+    }
+}
