@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use servicefabric_backup_exporter::config::{Cluster, Collectors, Poll, Selector};
-use servicefabric_backup_exporter::gateway::{Gateway, Options};
+use servicefabric_backup_exporter::gateway::{Gateway, Options, Security};
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::model::PartitionId;
 use servicefabric_backup_exporter::poller::Poller;
@@ -121,6 +121,7 @@ fn gateway(url: &str) -> Gateway {
         endpoints: vec![url.parse().expect("it is a URL")],
         timeout: Duration::from_secs(10),
         concurrency: CONCURRENCY as usize,
+        security: Security::default(),
     };
     Gateway::new(options, Arc::new(Telemetry::default())).expect("a client can be built")
 }
@@ -134,6 +135,7 @@ fn poller(url: &str, published: watch::Sender<Arc<Snapshot>>) -> Poller {
         services: Selector::default(),
         expected_interval: None,
         collectors: Collectors::default(),
+        security: Security::default(),
     };
     let poll = Poll {
         concurrency: CONCURRENCY as usize,

@@ -9,6 +9,7 @@ mod document;
 mod fault;
 mod keys;
 mod reader;
+mod security;
 mod selector;
 mod unknown_key;
 mod values;
@@ -26,6 +27,7 @@ pub use self::fault::Error;
 use self::fault::{Fault, Position};
 use self::reader::Reader;
 pub use self::selector::Selector;
+use crate::gateway::{Auth, EntraProtocol, Security, TlsVersion, Trust};
 use crate::model::PartitionId;
 use crate::snapshot::Collector;
 
@@ -108,6 +110,8 @@ pub struct Cluster {
     pub expected_interval: Option<Duration>,
     /// What is read.
     pub collectors: Collectors,
+    /// How we and the gateways know each other.
+    pub security: Security,
 }
 
 /// What is read of a cluster, besides its inventory.
@@ -202,6 +206,11 @@ const PARTITIONS: Vec<PartitionId> = Vec::new();
 const EXPECTED_INTERVAL: Option<Duration> = None;
 
 const INCLUDE: &str = ".*";
+
+const ENTRA_PROTOCOL: EntraProtocol = EntraProtocol::V1;
+
+/// Whatever the way to show who we are demands.
+const TLS_MAX_VERSION: Option<TlsVersion> = None;
 
 impl Default for Selector {
     fn default() -> Self {
@@ -345,6 +354,7 @@ mod tests {
                 services: Selector::default(),
                 expected_interval: EXPECTED_INTERVAL,
                 collectors: Collectors::default(),
+                security: Security::default(),
             }],
         };
         assert_eq!(config, defaults);

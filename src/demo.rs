@@ -16,6 +16,7 @@ use tracing::info;
 use crate::cli::{Arguments, Simulated};
 use crate::clock;
 use crate::config::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
+use crate::gateway::Security;
 use crate::run::{self, Source};
 use crate::simulator::{Estate, Life, Options, Shape, Simulator, live};
 
@@ -74,6 +75,7 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
                 history: true,
                 ..Collectors::default()
             },
+            security: Security::default(),
         }],
     };
     run::exporter(arguments, Source::Fixed(config, NOTICE)).await

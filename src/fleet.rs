@@ -118,6 +118,7 @@ impl Fleet {
                 endpoints: cluster.endpoints.clone(),
                 timeout: config.poll.timeout,
                 concurrency: config.poll.concurrency,
+                security: cluster.security.clone(),
             };
             Gateway::new(options, Arc::clone(&self.telemetry))
         });

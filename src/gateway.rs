@@ -36,16 +36,21 @@ mod http;
 mod query;
 mod redact;
 mod retry;
+mod security;
 mod wire;
 
 pub use error::{BuildError, Error, Reason};
+pub use security::{
+    Auth, ClientCertificate, Entra, EntraProtocol, HostName, ManagedIdentity, Security, Thumbprint,
+    TlsVersion, TokenSource, Trust,
+};
 
 /// How to reach one cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The configured name of the cluster: the label of its request counters.
     pub cluster: Arc<str>,
-    /// Base URLs of equivalent gateways, `http://host:port` with an optional path in front of
+    /// Base URLs of equivalent gateways, `http[s]://host:port` with an optional path in front of
     /// the API. At least one.
     pub endpoints: Vec<Url>,
     /// Longest duration of one call, its retries included; of a list, of one page. A list of
@@ -54,6 +59,8 @@ pub struct Options {
     /// Most requests in flight at any time; zero counts as one. At most half of them (rounded up)
     /// are for lists of backups.
     pub concurrency: usize,
+    /// How we and the gateways know each other; about `https` endpoints only.
+    pub security: Security,
 }
 
 /// The client of one cluster, for as long as its configuration stays the same.

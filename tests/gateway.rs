@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
+use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason, Security};
 use servicefabric_backup_exporter::model::{BackupState, Entity, PartitionId, Schedule};
 use servicefabric_backup_exporter::simulator::{self, Estate, Simulator, Switches};
 use servicefabric_backup_exporter::telemetry::Telemetry;
@@ -157,6 +157,7 @@ fn with_timeout(endpoints: Vec<Url>, concurrency: usize, timeout: Duration) -> G
         endpoints,
         timeout,
         concurrency,
+        security: Security::default(),
     };
     Gateway::new(options, Arc::new(Telemetry::default())).unwrap()
 }

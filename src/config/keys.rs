@@ -12,7 +12,7 @@ use super::reader::Section;
 use super::values::{self, spelled};
 use super::{
     Cluster, Collectors, Config, EXPECTED_INTERVAL, INCLUDE, Metrics, PARTITIONS, Poll, Protection,
-    SMALLEST, STATE_FILE, Selector, States, selector,
+    SMALLEST, STATE_FILE, Security, Selector, States, selector,
 };
 
 impl Config {
@@ -24,7 +24,7 @@ impl Config {
             protection: s.section("protection", Protection::read),
             metrics: s.section("metrics", Metrics::read),
             state_file: s.value("state_file", STATE_FILE, |text| Ok(path(text, folder))),
-            clusters: s.sections("clusters", |s| Cluster::read(s, &mut names)),
+            clusters: s.sections("clusters", |s| Cluster::read(s, &mut names, folder)),
         }
     }
 }
@@ -124,7 +124,7 @@ impl Metrics {
 }
 
 impl Cluster {
-    fn read(s: &mut Section<'_>, names: &mut HashSet<Arc<str>>) -> Self {
+    fn read(s: &mut Section<'_>, names: &mut HashSet<Arc<str>>, folder: &Path) -> Self {
         s.require("name", "write for example `name: prod`");
         s.require(
             "endpoints",
@@ -137,9 +137,11 @@ impl Cluster {
                 "an earlier cluster has this name; give each cluster its own",
             );
         }
+        let endpoints = s.list("endpoints", values::endpoint).unwrap_or_default();
         Self {
             name,
-            endpoints: s.list("endpoints", values::endpoint).unwrap_or_default(),
+            security: Security::read(s, &endpoints, folder),
+            endpoints,
             partitions: s
                 .list("partitions", values::partition)
                 .unwrap_or(PARTITIONS),
@@ -172,6 +174,6 @@ impl Selector {
 }
 
 /// A path as it is meant: relative to the folder of the file; `None` when empty.
-fn path(text: &str, folder: &Path) -> Option<PathBuf> {
+pub(super) fn path(text: &str, folder: &Path) -> Option<PathBuf> {
     (!text.is_empty()).then(|| folder.join(text))
 }

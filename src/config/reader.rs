@@ -143,6 +143,12 @@ impl Section<'_> {
         self.reader.faults.push(fault);
     }
 
+    /// A fault of the section as a whole.
+    pub(super) fn fault_here(&mut self, message: impl Into<String>) {
+        let fault = Fault::new(self.position, self.path.clone(), message);
+        self.reader.faults.push(fault);
+    }
+
     /// Whether `key` is in the file.
     pub(super) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()

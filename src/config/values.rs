@@ -108,14 +108,15 @@ pub(super) fn name(text: &str) -> Result<Arc<str>, String> {
 
 /// The address of a gateway: scheme, host and port, nothing else.
 pub(super) fn endpoint(text: &str) -> Result<Url, String> {
-    const EXAMPLE: &str = "http://node1:19080";
+    const EXAMPLE: &str = "https://node1:19080";
     // Anything else in an address may be a secret.
     let shown = if text.contains(['@', '?', '#']) {
         "this".to_owned()
     } else {
         quoted(text)
     };
-    let no_url = || format!("{shown} is not a URL with scheme http; write for example {EXAMPLE}");
+    let no_url =
+        || format!("{shown} is not a URL with scheme http or https; write for example {EXAMPLE}");
     let url = Url::parse(text).map_err(|_| no_url())?;
     let surplus = if !url.username().is_empty() || url.password().is_some() {
         "a user name or password"
@@ -123,12 +124,7 @@ pub(super) fn endpoint(text: &str) -> Result<Url, String> {
         "a query"
     } else if url.fragment().is_some() {
         "a fragment"
-    } else if url.scheme() == "https" {
-        return Err(format!(
-            "{shown} asks for https, but this version speaks plain http only (https comes with \
-             TLS support); write for example {EXAMPLE}"
-        ));
-    } else if url.scheme() != "http" {
+    } else if !matches!(url.scheme(), "http" | "https") {
         return Err(no_url());
     } else if url.path() != "/" {
         "a path"
@@ -198,6 +194,7 @@ mod tests {
             "HTTP://node1",
             "http://[::1]:19080/",
             "http://10.0.0.4:80",
+            "https://node1:19080",
         ] {
             assert!(endpoint(text).is_ok(), "{text}");
         }

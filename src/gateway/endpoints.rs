@@ -63,7 +63,7 @@ impl Endpoints {
 
 /// An address with credentials, query or fragment is refused, so any other may stand in a log.
 fn check(url: &Url) -> Result<(), BuildError> {
-    let usable = url.scheme() == "http"
+    let usable = matches!(url.scheme(), "http" | "https")
         && url.has_host()
         && url.username().is_empty()
         && url.password().is_none()
@@ -102,7 +102,7 @@ mod tests {
     fn unusable_endpoints_are_refused_without_showing_secrets() {
         assert!(matches!(endpoints(&[]), Err(BuildError::NoEndpoint)));
         for url in [
-            "https://a",
+            "https://u:geheim@a",
             "ftp://a",
             "data:x",
             "http://u:geheim@a",

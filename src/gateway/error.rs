@@ -116,8 +116,8 @@ pub enum BuildError {
     /// The list of endpoints is empty.
     #[error("a cluster needs at least one endpoint")]
     NoEndpoint,
-    /// An endpoint that is not `http://host[:port][/path]`. Shown without what may be secret.
-    #[error("{scheme}://{host} is no endpoint: expected http://host[:port][/path]")]
+    /// An endpoint that is not `http[s]://host[:port][/path]`. Shown without what may be secret.
+    #[error("{scheme}://{host} is no endpoint: expected http[s]://host[:port][/path]")]
     Endpoint {
         /// The scheme given.
         scheme: String,

@@ -117,6 +117,7 @@ impl Setup {
             endpoints: cluster.endpoints.clone(),
             timeout: self.poll.timeout,
             concurrency: self.poll.concurrency,
+            security: cluster.security.clone(),
         };
         let gateway = Gateway::new(options, Arc::clone(&telemetry)).unwrap();
         let (published, snapshots) = watch::channel(Arc::new(before));
