@@ -32,6 +32,7 @@ mod decode;
 mod endpoints;
 mod error;
 mod evidence;
+mod file;
 mod http;
 mod query;
 mod redact;

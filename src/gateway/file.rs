@@ -1,0 +1,135 @@
+//! The files that security lives in: certificates, keys, passwords, tokens.
+//!
+//! Reads them whole and bounded, and says what is wrong with one by its path. What was read is
+//! kept as a secret, whatever it is; no error repeats any of it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use secrecy::{SecretSlice, SecretString};
+
+/// Largest file that is read, in bytes: a bundle of all public authorities is a quarter of it.
+const MAX_FILE: usize = 1 << 20;
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {fault}", path = path.display())]
+pub(super) struct FileError {
+    path: PathBuf,
+    #[source]
+    fault: Fault,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("cannot be read; check the path and that the exporter may read it")]
+    Unreadable(#[source] io::Error),
+    #[error("is empty")]
+    Empty,
+    #[error("is larger than 1 MiB; is it the right file?")]
+    TooLarge,
+    #[error("has no text on its first line that could be sent; write the secret there, alone")]
+    NoSecret,
+}
+
+/// Everything in the file at `path`, which is something.
+pub(super) fn read(path: &Path) -> Result<SecretSlice<u8>, FileError> {
+    let told = |fault| FileError {
+        path: path.to_owned(),
+        fault,
+    };
+    let contents = contents(path).map_err(|error| told(Fault::Unreadable(error)))?;
+    match contents.len() {
+        0 => Err(told(Fault::Empty)),
+        length if length > MAX_FILE => Err(told(Fault::TooLarge)),
+        _ => Ok(contents.into()),
+    }
+}
+
+/// The secret on the first line of the file at `path`: visible ASCII and no line break, so that it
+/// can stand in a header or a form.
+pub(super) fn secret(path: &Path) -> Result<SecretString, FileError> {
+    use secrecy::ExposeSecret as _;
+
+    let contents = read(path)?;
+    let line = contents.expose_secret().split(|byte| *byte == b'\n').next();
+    let line = line
+        .and_then(|line| str::from_utf8(line).ok())
+        .map(str::trim);
+    let usable = |line: &&str| !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic());
+    line.filter(usable)
+        .map(SecretString::from)
+        .ok_or_else(|| FileError {
+            path: path.to_owned(),
+            fault: Fault::NoSecret,
+        })
+}
+
+/// The file, or as much of it as proves that it is too large.
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    let limit = u64::try_from(MAX_FILE).map_or(u64::MAX, |limit| limit + 1);
+    File::open(path)?.take(limit).read_to_end(&mut contents)?;
+    Ok(contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn written(contents: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, contents).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_secret_is_the_first_line_without_the_space_around_it() {
+        for text in [
+            "hunter2",
+            "hunter2\n",
+            "hunter2\r\nsecond line\n",
+            "  hunter2 \n",
+        ] {
+            let (_folder, path) = written(text);
+            assert_eq!(
+                secret(&path).unwrap().expose_secret(),
+                "hunter2",
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_by_its_path_and_without_its_contents() {
+        let (folder, path) = written("");
+        let missing = folder.path().join("missing");
+        assert!(read(&path).unwrap_err().to_string().ends_with("is empty"));
+        assert!(
+            read(&missing)
+                .unwrap_err()
+                .to_string()
+                .contains("missing: cannot be read")
+        );
+        assert!(read(folder.path()).is_err());
+        for contents in [
+            &b"\nhunter2"[..],
+            b"hunter2 hunter2",
+            b"hunter2\0",
+            b"hunter2\xff",
+            b"h\xc3\xbcnter2",
+        ] {
+            let (_folder, path) = written(contents);
+            let error = secret(&path).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+        let (_folder, path) = written(vec![b'x'; MAX_FILE + 1]);
+        assert!(read(&path).unwrap_err().to_string().contains("larger than"));
+    }
+}
