@@ -120,7 +120,7 @@ pub enum Command {
     /// Run a simulated cluster and the exporter in one process: nothing else is needed
     Demo(Simulated),
     /// Run a simulated gateway alone, on the listen address
-    Simulate(Simulated),
+    Simulate(Simulate),
     /// Check the configuration file and name every fault in it
     CheckConfig,
 }
@@ -135,6 +135,20 @@ pub struct Simulated {
     /// Partitions that can be backed up, roughly
     #[arg(long, value_name = "COUNT", default_value = "240", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub partitions: u32,
+}
+
+/// The simulated gateway alone.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Simulate {
+    /// The cluster that it is the gateway of
+    #[command(flatten)]
+    pub simulated: Simulated,
+
+    /// Be the gateway of a secured cluster behind a proxy that checks its clients and sends the
+    /// role of each as `X-Role: User` or `X-Role: Admin`; without that header nobody is let in.
+    /// Only the proxy may be able to reach the listen address
+    #[arg(long)]
+    pub behind_proxy: bool,
 }
 
 /// Arguments that are well formed but make no sense.
@@ -200,6 +214,17 @@ mod tests {
         }
         let twice = parse("x --web.listen-address=:1 --web.listen-address=[::1]:2");
         assert_eq!(twice.listen_addresses, [":1", "[::1]:2"]);
+    }
+
+    #[test]
+    fn the_gateway_alone_takes_the_flags_of_the_cluster_and_its_own() {
+        let arguments = Arguments::try_parse_from(["x", "simulate", "--seed=3", "--behind-proxy"]);
+        let Some(Command::Simulate(simulate)) = arguments.unwrap().command else {
+            unreachable!("another command");
+        };
+        assert!(simulate.behind_proxy);
+        assert_eq!(simulate.simulated.seed, 3);
+        assert!(Arguments::try_parse_from(["x", "demo", "--behind-proxy"]).is_err());
     }
 
     #[test]

@@ -13,12 +13,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::cli::{Arguments, Simulated};
+use crate::cli::{Arguments, Simulate, Simulated};
 use crate::clock;
 use crate::config::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
 use crate::gateway::Security;
 use crate::run::{self, Source};
-use crate::simulator::{Estate, Life, Options, Shape, Simulator, live};
+use crate::simulator::{Access, Estate, Life, Options, Shape, Simulator, live};
 
 /// How often the demo polls: its days are compressed, so its interval is as well.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ const SERVICES_PER_APPLICATION: u32 = 3;
 pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.context("cannot open a port for the simulated gateway")?;
-    let simulator = start(listener, simulated)?;
+    let simulator = start(listener, simulated, Options::default())?;
     let endpoint = simulator.url();
     info!(
         endpoint,
@@ -86,10 +86,14 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
 /// # Errors
 ///
 /// When an address is not free.
-pub async fn simulate(arguments: &Arguments, simulated: &Simulated) -> anyhow::Result<()> {
+pub async fn simulate(arguments: &Arguments, simulate: &Simulate) -> anyhow::Result<()> {
+    let options = Options {
+        access: access(simulate.behind_proxy),
+        ..Options::default()
+    };
     let mut simulators = Vec::new();
     for listener in run::bind(&arguments.listen_addresses)? {
-        let simulator = start(listener, simulated)?;
+        let simulator = start(listener, &simulate.simulated, options.clone())?;
         let url = simulator.url();
         info!(url, "A simulated gateway answers at {url}.");
         simulators.push(simulator);
@@ -97,9 +101,23 @@ pub async fn simulate(arguments: &Arguments, simulated: &Simulated) -> anyhow::R
     run::until_stopped().await
 }
 
+/// Open to everybody, or to whom the proxy in front of the gateway lets in.
+fn access(behind_proxy: bool) -> Access {
+    if !behind_proxy {
+        return Access::default();
+    }
+    let mut access = Access::secured();
+    access.trust_front();
+    access
+}
+
 /// Starts a gateway whose estate is older than its history, and in which backups are requested
 /// all the time.
-fn start(listener: TcpListener, simulated: &Simulated) -> anyhow::Result<Arc<Simulator>> {
+fn start(
+    listener: TcpListener,
+    simulated: &Simulated,
+    options: Options,
+) -> anyhow::Result<Arc<Simulator>> {
     let now = clock::now();
     let per_application = SERVICES_PER_APPLICATION * PARTITIONS_PER_SERVICE;
     let shape = Shape {
@@ -110,7 +128,7 @@ fn start(listener: TcpListener, simulated: &Simulated) -> anyhow::Result<Arc<Sim
     };
     let mut estate = Estate::generate(&shape, now - TimeDelta::days(30));
     let life = Life::begin(simulated.seed, 1.0, &mut estate, now);
-    let simulator = Simulator::start(listener, estate, Options::default());
+    let simulator = Simulator::start(listener, estate, options);
     let simulator = Arc::new(simulator.context("cannot start the simulated gateway")?);
     tokio::spawn(live(Arc::clone(&simulator), life, CancellationToken::new()));
     Ok(simulator)

@@ -101,14 +101,13 @@ impl Access {
         if !self.secured {
             return Some(Role::Admin);
         }
-        let token = caller.token.and_then(|it| self.tokens.get(&it));
+        let by = |known: &HashMap<Fingerprint, Role>, it: Option<_>| known.get(&it?).copied();
         // A token that is not valid leaves the question to the certificate.
-        let known = token.or_else(|| self.certificates.get(&caller.certificate?));
-        let anonymous = operation == Operation::GetAadMetadata;
-        known
-            .copied()
-            .or(caller.front.filter(|_| self.trusts_front))
-            .or(anonymous.then_some(Role::User))
+        let token = by(&self.tokens, caller.token);
+        let certificate = by(&self.certificates, caller.certificate);
+        let front = caller.front.filter(|_| self.trusts_front);
+        let known = token.or(certificate).or(front);
+        known.or_else(|| (operation == Operation::GetAadMetadata).then_some(Role::User))
     }
 
     /// The body of `GetAadMetadata`; its inner keys are in lower case.

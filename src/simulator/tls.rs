@@ -56,9 +56,10 @@ impl ServerIdentity {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(UnusableIdentity::Key)?;
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
-        let config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS12, &TLS13])
-            .expect("the provider speaks both versions")
+            .map_err(UnusableIdentity::Pair)?;
+        let config = builder
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(UnusableIdentity::Pair)?;
