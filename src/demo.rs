@@ -3,6 +3,8 @@
 //! Wires the simulator up; what happens in it is the simulator's business. The exporter of the
 //! demo is the real one, polling over HTTP: only its configuration is made here.
 
+pub mod secure;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
