@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -40,6 +40,10 @@ use wire::{Fuse, Wire, WireBody};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Bytes of the largest body of a request, of which all have some hundreds; a larger one ends the
+/// connection.
+const LARGEST_REQUEST: usize = 64 * 1024;
 
 /// A simulated gateway that serves an [`Estate`] until it is dropped or stopped.
 #[derive(Debug)]
@@ -258,7 +262,8 @@ async fn respond(
     let seat = Arc::new(Seat::take(&shared.meter));
     let mut request = Request::parse(incoming.method(), incoming.uri());
     shared.meter.count(&request);
-    let body = incoming.into_body().collect().await;
+    let body = Limited::new(incoming.into_body(), LARGEST_REQUEST);
+    let body = body.collect().await;
     request.body = body.map_err(io::Error::other)?.to_bytes();
     let pause = shared.pause();
     // A sleep of nothing would still last until the next tick of the timer, a millisecond.
