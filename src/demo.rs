@@ -14,6 +14,7 @@ use chrono::TimeDelta;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use url::Url;
 
 use crate::cli::{Arguments, Simulate, Simulated};
 use crate::clock;
@@ -48,38 +49,9 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
         "The simulated cluster `demo` answers at {endpoint}; time runs fast in it: every state of \
          a requested backup, and all that becomes of periodic ones, shows within two minutes."
     );
-    let config = Config {
-        poll: Poll {
-            interval: INTERVAL,
-            backups_interval: INTERVAL * 2,
-            timeout: INTERVAL,
-            staleness: INTERVAL * 5,
-            ..Poll::default()
-        },
-        protection: Protection {
-            overdue_allowance: INTERVAL * 9,
-            stuck_after: INTERVAL * 9,
-        },
-        metrics: Metrics::default(),
-        state_file: None,
-        clusters: vec![Cluster {
-            name: "demo".into(),
-            endpoints: vec![
-                endpoint
-                    .parse()
-                    .context("the simulator has no valid address")?,
-            ],
-            partitions: Vec::new(),
-            applications: Selector::default(),
-            services: Selector::default(),
-            expected_interval: None,
-            collectors: Collectors {
-                history: true,
-                ..Collectors::default()
-            },
-            security: Security::default(),
-        }],
-    };
+    let endpoint = endpoint.parse();
+    let endpoint = endpoint.context("the simulator has no valid address")?;
+    let config = config(endpoint, Security::default());
     run::exporter(arguments, Source::Fixed(config, NOTICE)).await
 }
 
@@ -101,6 +73,38 @@ pub async fn simulate(arguments: &Arguments, simulate: &Simulate) -> anyhow::Res
         simulators.push(simulator);
     }
     run::until_stopped().await
+}
+
+/// What the exporter of the demo is to watch, at a pace that fits the compressed days there.
+fn config(endpoint: Url, security: Security) -> Config {
+    Config {
+        poll: Poll {
+            interval: INTERVAL,
+            backups_interval: INTERVAL * 2,
+            timeout: INTERVAL,
+            staleness: INTERVAL * 5,
+            ..Poll::default()
+        },
+        protection: Protection {
+            overdue_allowance: INTERVAL * 9,
+            stuck_after: INTERVAL * 9,
+        },
+        metrics: Metrics::default(),
+        state_file: None,
+        clusters: vec![Cluster {
+            name: "demo".into(),
+            endpoints: vec![endpoint],
+            partitions: Vec::new(),
+            applications: Selector::default(),
+            services: Selector::default(),
+            expected_interval: None,
+            collectors: Collectors {
+                history: true,
+                ..Collectors::default()
+            },
+            security,
+        }],
+    }
 }
 
 /// Open to everybody, or to whom the proxy in front of the gateway lets in.

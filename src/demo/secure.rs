@@ -19,6 +19,7 @@ use ring::rand::{SystemRandom, generate};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
+use crate::gateway::{Auth, ClientCertificate, Security, Thumbprint, Trust};
 use crate::simulator::{Access, Options, Role, ServerIdentity};
 
 /// How long the certificates are good: long enough for any demo, short enough for their expiry to
@@ -39,7 +40,7 @@ const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 pub struct Secured {
     folder: TempDir,
     gateway: ServerIdentity,
-    pin: [u8; SHA256_OUTPUT_LEN],
+    pin: Thumbprint,
     access: Access,
 }
 
@@ -75,7 +76,7 @@ impl Secured {
         let key = gateway.signing_key.serialize_pem();
         Ok(Self {
             gateway: ServerIdentity::from_pem(&gateway.cert.pem(), &key)?,
-            pin,
+            pin: Thumbprint::Sha256(pin),
             access,
             folder,
         })
@@ -90,19 +91,20 @@ impl Secured {
         }
     }
 
-    /// SHA-256 of the certificate of the gateway.
-    pub const fn pin(&self) -> [u8; SHA256_OUTPUT_LEN] {
-        self.pin
-    }
-
-    /// The certificate by which the gateway knows its client, in PEM.
-    pub fn client_certificate(&self) -> PathBuf {
-        self.folder.path().join("client.pem")
-    }
-
-    /// The key of that certificate, in PEM.
-    pub fn client_key(&self) -> PathBuf {
-        self.folder.path().join("client.key")
+    /// How the exporter and that gateway know each other: by the SHA-256 of the one's certificate,
+    /// as most clusters are pinned, and by the certificate of the other.
+    pub fn security(&self) -> Security {
+        Security {
+            trust: Trust::Thumbprints {
+                thumbprints: vec![self.pin],
+                accept_expired: false,
+            },
+            auth: Auth::ClientCertificate(ClientCertificate::Pem {
+                cert_file: self.folder.path().join("client.pem"),
+                key_file: self.folder.path().join("client.key"),
+            }),
+            tls_max_version: None,
+        }
     }
 
     /// The web configuration of the exporter: TLS, and one user with a password.
@@ -248,8 +250,19 @@ mod tests {
         let secured = Secured::generate(clock::now()).unwrap();
         let simulator = start(secured.options()).await;
         let gateway = Certificate::from_pem(read(&secured, "gateway.pem").as_bytes()).unwrap();
-        let certificate = fs::read(secured.client_certificate()).unwrap();
-        let key = fs::read(secured.client_key()).unwrap();
+        let Security {
+            trust: Trust::Thumbprints { thumbprints, .. },
+            auth:
+                Auth::ClientCertificate(ClientCertificate::Pem {
+                    cert_file,
+                    key_file,
+                }),
+            ..
+        } = secured.security()
+        else {
+            unreachable!("neither pins nor a certificate");
+        };
+        let (certificate, key) = (fs::read(cert_file).unwrap(), fs::read(key_file).unwrap());
         let identity = Identity::from_pkcs8_pem(&certificate, &key).unwrap();
         let stranger = || {
             let builder = Client::builder().no_proxy().tls_info(true);
@@ -265,7 +278,8 @@ mod tests {
             let list = list.send().await.unwrap();
             let shown = list.extensions().get::<reqwest::tls::TlsInfo>().unwrap();
             let shown = digest(&SHA256, shown.peer_certificate().unwrap());
-            assert_eq!(shown.as_ref(), secured.pin());
+            let pin = Thumbprint::Sha256(shown.as_ref().try_into().unwrap());
+            assert_eq!(thumbprints, [pin]);
             let change = "Applications/App1/$/SuspendBackup?api-version=6.4";
             let change = client.post(url(change)).send().await.unwrap();
             let statuses = [list.status(), change.status()].map(|it| it.as_u16());
