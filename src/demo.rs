@@ -139,3 +139,31 @@ fn start(
     tokio::spawn(live(Arc::clone(&simulator), life, CancellationToken::new()));
     Ok(simulator)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn behind_a_proxy_the_gateway_lets_in_whom_the_proxy_names() {
+        let simulated = Simulated {
+            seed: 1,
+            partitions: 8,
+        };
+        for (behind_proxy, expected) in [(false, [200, 200]), (true, [403, 200])] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let options = Options {
+                access: access(behind_proxy),
+                ..Options::default()
+            };
+            let simulator = start(listener, &simulated, options).unwrap();
+            let url = format!("{}/Applications?api-version=6.1", simulator.url());
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let request = || client.get(&url);
+            let unnamed = request().send().await.unwrap();
+            let named = request().header("X-Role", "User").send().await.unwrap();
+            let statuses = [unnamed.status(), named.status()].map(|it| it.as_u16());
+            assert_eq!(statuses, expected);
+        }
+    }
+}
