@@ -7,9 +7,7 @@ use crate::model::{
     BackupProgress, BackupState, Epoch, Failure, FailureCode, Partition, PartitionId, PartitionKind,
 };
 use crate::protection::{Read, Rules};
-use crate::snapshot::{
-    ClusterReading, Collector, Observations, Reading, Run, SecurityReading,
-};
+use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run, SecurityReading};
 use crate::telemetry::{Reload, Telemetry};
 use chrono::{TimeDelta, TimeZone};
 use family::Kind;
