@@ -24,6 +24,7 @@ use openssl::x509::X509;
 use openssl_sys as ffi;
 
 use super::certificates::Pair;
+use super::eventually;
 
 unsafe extern "C" {
     // Not declared by the bindings.
@@ -109,6 +110,8 @@ pub(crate) struct Seen {
     pub(crate) requests: usize,
     /// Common name in the client's certificate.
     pub(crate) client: Option<String>,
+    /// Whether it has ended.
+    pub(crate) over: bool,
 }
 
 /// A front that runs until the test ends.
@@ -132,8 +135,11 @@ impl Front {
                 seen.lock().unwrap().push(Seen::default());
                 let manner = manner.lock().unwrap().clone();
                 let seen = Arc::clone(&seen);
-                // How a connection ends is in its record.
-                thread::spawn(move || serve(tcp, number, &manner, &seen).ok());
+                thread::spawn(move || {
+                    // How a connection ends is in its record.
+                    serve(tcp, number, &manner, &seen).ok();
+                    seen.lock().unwrap()[number].over = true;
+                });
             }
         });
         front
@@ -146,6 +152,16 @@ impl Front {
     /// Every connection so far.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Every connection, once so many have ended and no other is open.
+    pub(crate) async fn seen_of(&self, connections: usize) -> Vec<Seen> {
+        eventually("all connections have ended", async || {
+            let seen = self.seen();
+            let done = seen.len() == connections && seen.iter().all(|seen| seen.over);
+            done.then_some(seen)
+        })
+        .await
     }
 
     /// Behaves in another way on connections that are opened from now on.
