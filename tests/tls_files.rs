@@ -105,14 +105,14 @@ impl Scene {
     fn client_of(&self, front: &Front, auth: Auth) -> Gateway {
         build(front.url(), pinned(&self.server), auth).unwrap()
     }
+}
 
-    /// What is told of files that cannot be used.
-    fn fault(&self, trust: Trust, auth: Auth) -> String {
-        let url = "https://127.0.0.1:1".parse().unwrap();
-        let fault = build(url, trust, auth).unwrap_err();
-        assert!(matches!(fault, BuildError::Files(_)), "{fault:?}");
-        format!("{}\n{fault:?}", chain(&fault))
-    }
+/// What is told of files that cannot be used.
+fn fault_of(trust: Trust, auth: Auth) -> String {
+    let url = "https://127.0.0.1:1".parse().unwrap();
+    let fault = build(url, trust, auth).unwrap_err();
+    assert!(matches!(fault, BuildError::Files(_)), "{fault:?}");
+    format!("{}\n{fault:?}", chain(&fault))
 }
 
 fn pfx(pair: &Pair, password: &str, cipher: Option<Nid>) -> Vec<u8> {
@@ -193,7 +193,7 @@ async fn pem_is_found_wherever_it_stands() {
 async fn pfx_of_today_and_of_windows_is_taken() {
     let (scene, client) = (
         Scene::new(),
-        self_signed_as(between(params("exporter"), -1, 9)),
+        self_signed_as(&between(params("exporter"), -1, 9)),
     );
     let of_windows = Some(Nid::PBE_WITHSHA1AND3_KEY_TRIPLEDES_CBC);
     for (password, cipher) in [
@@ -263,7 +263,7 @@ fn keys_that_cannot_be_used_are_told_with_the_command_that_mends_them() {
     scene.write("client.pem", &client.certificate);
     for (key, told, mended) in cases {
         let file = scene.write("client.key", &key);
-        let fault = scene.fault(pinned(&scene.server), scene.pem());
+        let fault = fault_of(pinned(&scene.server), scene.pem());
         assert!(fault.contains(&file.display().to_string()), "{fault}");
         assert!(
             fault.contains(told) && fault.contains(mended),
@@ -283,13 +283,13 @@ fn everything_that_is_wrong_is_told_at_once() {
         server_name: None,
         thumbprints: Vec::new(),
     };
-    let missing = scene.fault(trust.clone(), scene.pem());
+    let missing = fault_of(trust.clone(), scene.pem());
     assert!(
         missing.contains("client.key: cannot be read: No such file"),
         "{missing}"
     );
     scene.write("client.key", "no PEM");
-    let fault = scene.fault(trust.clone(), scene.pem());
+    let fault = fault_of(trust.clone(), scene.pem());
     for told in [
         "ca.pem: holds no certificate in PEM",
         "client.pem: holds no certificate in PEM",
@@ -300,7 +300,7 @@ fn everything_that_is_wrong_is_told_at_once() {
     fs::remove_file(scene.file("client.key")).unwrap();
     fs::create_dir(scene.file("client.key")).unwrap();
     fs::remove_file(scene.file("ca.pem")).unwrap();
-    let fault = scene.fault(trust, scene.pem());
+    let fault = fault_of(trust, scene.pem());
     assert!(fault.contains("ca.pem: cannot be read"), "{fault}");
     assert!(fault.contains("client.key: is not a file"), "{fault}");
 }
@@ -318,7 +318,7 @@ fn a_broken_certificate_is_told() {
             server_name: None,
             thumbprints: Vec::new(),
         };
-        let fault = scene.fault(trust, scene.pem());
+        let fault = fault_of(trust, scene.pem());
         for file in ["ca.pem", "client.pem"] {
             let told = format!("{file}: holds a certificate that cannot be read");
             assert!(fault.contains(&told), "{fault}");
@@ -326,23 +326,22 @@ fn a_broken_certificate_is_told() {
     }
 }
 
+/// The certificate alone and the key alone, each in a PFX.
+fn halves(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
+    let certificate = X509::from_pem(pair.certificate.as_bytes()).unwrap();
+    let key = PKey::private_key_from_pem(pair.key.as_bytes()).unwrap();
+    let without_key = Pkcs12::builder().cert(&certificate).build2(CANARY);
+    let without_certificate = Pkcs12::builder().pkey(&key).build2(CANARY);
+    let der = |pfx: Pkcs12| pfx.to_der().unwrap();
+    (der(without_key.unwrap()), der(without_certificate.unwrap()))
+}
+
 #[test]
 fn a_pfx_that_cannot_be_used_is_told_with_the_command_that_mends_it() {
     let (scene, client) = (Scene::new(), self_signed("exporter"));
     let good = pfx(&client, CANARY, None);
     let old = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/rc2.pfx")).unwrap();
-    let certificate = X509::from_pem(client.certificate.as_bytes()).unwrap();
-    let key = PKey::private_key_from_pem(client.key.as_bytes()).unwrap();
-    let mut without_key = Pkcs12::builder();
-    without_key.cert(&certificate);
-    let without_key = without_key.build2(CANARY).unwrap().to_der().unwrap();
-    let mut without_certificate = Pkcs12::builder();
-    without_certificate.pkey(&key);
-    let without_certificate = without_certificate
-        .build2(CANARY)
-        .unwrap()
-        .to_der()
-        .unwrap();
+    let (without_key, without_certificate) = halves(&client);
     let cases = [
         (
             good.clone(),
@@ -389,7 +388,7 @@ fn a_pfx_that_cannot_be_used_is_told_with_the_command_that_mends_it() {
     for (contents, password, told) in cases {
         scene.write("client.pfx", contents);
         scene.write("password", format!("{}\n", password.unwrap_or_default()));
-        let fault = scene.fault(pinned(&scene.server), scene.pfx(password.is_some()));
+        let fault = fault_of(pinned(&scene.server), scene.pfx(password.is_some()));
         assert!(fault.contains(told), "{told}: {fault}");
         assert!(
             !fault.contains(CANARY) && !fault.contains("wrong\n"),
@@ -503,9 +502,9 @@ async fn a_bad_new_file_keeps_what_is_in_use_and_is_told_once() {
 #[tokio::test]
 async fn a_valid_certificate_is_not_given_up_for_one_out_of_its_time() {
     let scene = Scene::new();
-    let valid = self_signed_as(between(params("exporter"), -1, 1));
-    let expired = self_signed_as(between(params("exporter"), -9, -1));
-    let early = self_signed_as(between(params("exporter"), 1, 9));
+    let valid = self_signed_as(&between(params("exporter"), -1, 1));
+    let expired = self_signed_as(&between(params("exporter"), -9, -1));
+    let early = self_signed_as(&between(params("exporter"), 1, 9));
     let write = |client: &Pair| {
         scene.write("client.pem", &client.certificate);
         scene.write("client.key", &client.key);

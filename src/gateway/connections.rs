@@ -4,6 +4,7 @@
 //! old ones go their pools, so that what an old certificate had let in does not live on. Every
 //! endpoint has a client of its own: names and expiry dates belong to endpoints.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -40,6 +41,8 @@ struct Line {
     endpoint: Url,
     client: Client,
     seen: LastSeen,
+    /// Looks at the certificate and sends nothing. To make one takes time, and few are needed.
+    describing: OnceLock<Option<Client>>,
 }
 
 impl Plan {
@@ -71,6 +74,7 @@ impl Plan {
             endpoint: endpoint.clone(),
             client: builder.build()?,
             seen,
+            describing: OnceLock::new(),
         })
     }
 
@@ -86,10 +90,23 @@ impl Plan {
 }
 
 impl Connections {
-    pub(super) fn client(&self, endpoint: &Url) -> &Client {
+    pub(super) fn client(&self, endpoint: &Url) -> Client {
+        self.line(endpoint).client.clone()
+    }
+
+    /// A client that looks at the certificate of an endpoint of `plan` and sends nothing.
+    pub(super) fn describing(&self, endpoint: &Url, plan: &Plan) -> Option<Client> {
+        let describing = self.line(endpoint).describing.get_or_init(|| {
+            let builder = plain(plan.connect_timeout);
+            let builder = tls::describe(builder, &plan.security, endpoint);
+            builder.build().ok()
+        });
+        describing.clone()
+    }
+
+    fn line(&self, endpoint: &Url) -> &Line {
         let line = self.lines.iter().find(|line| line.endpoint == *endpoint);
-        let line = line.expect("every endpoint has a line since the plan was made");
-        &line.client
+        line.expect("every endpoint has a line since the plan was made")
     }
 
     /// When the first of the certificates that were last seen expires.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::gateway::classify::Refusal;
 use crate::gateway::file::FileError;
 use crate::gateway::query::{Route, Subject};
-use crate::gateway::tls::Diagnosis;
+use crate::gateway::tls::{Description, Diagnosis};
 
 /// A call that failed: which route, about what, and why.
 #[derive(Debug, thiserror::Error)]
@@ -155,10 +155,11 @@ pub(super) enum Cause {
         endpoint: String,
         source: reqwest::Error,
     },
-    #[error("no secure connection to {endpoint}: {diagnosis}")]
+    #[error("no secure connection to {endpoint}: {diagnosis}{}", beside(seen.as_ref()))]
     Tls {
         endpoint: String,
         diagnosis: Diagnosis,
+        seen: Option<Description>,
         source: reqwest::Error,
     },
     #[error("what {endpoint} answers is no HTTP; if the cluster is secured, write https")]
@@ -182,6 +183,10 @@ pub(super) enum Cause {
     PartitionNotFound,
     #[error("earlier calls failed ({}), the next probe is not due", .0.as_str())]
     BreakerOpen(Reason),
+}
+
+fn beside(seen: Option<&Description>) -> String {
+    seen.map(|seen| format!(" ({seen})")).unwrap_or_default()
 }
 
 impl Cause {

@@ -105,11 +105,14 @@ impl Transport {
             endpoint: endpoint.to_string(),
             timeout: deadline.timeout,
         };
-        let client = self.lines.in_use().client(endpoint).clone();
+        let client = self.lines.in_use().client(endpoint);
         let request = client.get(self.named(url)).send();
         let response = match timeout_at(deadline.end, request).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Exchange::unanswered(self.cause(endpoint, error)),
+            Ok(Err(error)) => {
+                let cause = self.cause(endpoint, error);
+                return Exchange::unanswered(self.illustrated(cause, endpoint, deadline).await);
+            }
             Err(_) => return Exchange::unanswered(late()),
         };
         let limit = if response.status().is_success() {
@@ -159,6 +162,24 @@ impl Transport {
         Ok(body)
     }
 
+    /// `cause`, and which certificate it is about. The TLS library keeps to itself what it does not
+    /// believe, so it is looked at once more.
+    async fn illustrated(&self, mut cause: Cause, endpoint: &Url, deadline: Deadline) -> Cause {
+        if let Cause::Tls {
+            diagnosis, seen, ..
+        } = &mut cause
+            && diagnosis.is_about_the_certificate()
+            && let Some(client) = self.lines.in_use().describing(endpoint, self.lines.plan())
+        {
+            let look = client.get(self.named(endpoint.clone())).send();
+            let looked = timeout_at(deadline.end, look).await;
+            *seen = looked
+                .ok()
+                .and_then(|looked| tls::described(&looked.err()?));
+        }
+        cause
+    }
+
     fn cause(&self, url: &Url, error: reqwest::Error) -> Cause {
         let (endpoint, source) = (url.to_string(), error.without_url());
         let identified = matches!(self.lines.plan().security.auth, Auth::ClientCertificate(_));
@@ -166,6 +187,7 @@ impl Transport {
             Some(diagnosis) => Cause::Tls {
                 endpoint,
                 diagnosis,
+                seen: None,
                 source,
             },
             None if source.is_connect() => Cause::Connect { endpoint, source },

@@ -81,13 +81,12 @@ impl Rotating {
         let mut watch = self.watch.lock().await;
         let looking = watch.under_way.take();
         let mut looking = looking.unwrap_or_else(|| self.look());
-        let looked = match timeout(PATIENCE, &mut looking).await {
+        let looked = if let Ok(looked) = timeout(PATIENCE, &mut looking).await {
             // It fails by a panic only, which is not ours to keep.
-            Ok(looked) => looked.unwrap_or_else(|e| resume_unwind(e.into_panic())),
-            Err(_) => {
-                watch.under_way = Some(looking);
-                Err(BuildError::Late(PATIENCE))
-            }
+            looked.unwrap_or_else(|e| resume_unwind(e.into_panic()))
+        } else {
+            watch.under_way = Some(looking);
+            Err(BuildError::Late(PATIENCE))
         };
         self.take(looked, &mut watch)
     }

@@ -23,9 +23,10 @@ mod diagnosis;
 mod identity;
 mod pins;
 
+pub(super) use self::certificate::Description;
 pub(super) use self::connector::LastSeen;
 pub(super) use self::credentials::{Credentials, Files, Mark, are_in_files, client_file};
-pub(super) use self::diagnosis::{Diagnosis, diagnose, is_no_http};
+pub(super) use self::diagnosis::{Diagnosis, described, diagnose, is_no_http};
 pub(super) use self::identity::{Shown, Unfit};
 
 /// Makes clients that `builder` builds believe and show what `security` says, on connections to
@@ -54,14 +55,25 @@ pub(super) fn secure(
         }
         (Trust::Thumbprints { .. } | Trust::Insecure, _) => without_authorities(builder),
     };
-    let builder = match server_name(security) {
-        Some(_) => builder.dns_resolver(HostOf(endpoint.clone())),
-        None => builder,
-    };
+    let builder = directed(builder, security, endpoint);
     match &credentials.identity {
         Some(identity) => builder.identity(identity.native.clone()),
         None => builder,
     }
+}
+
+/// Makes clients that `builder` builds connect as those of [`secure`] do, to see what certificate
+/// the other side shows; they tell by [`described`] and never send a request.
+pub(super) fn describe(
+    builder: ClientBuilder,
+    security: &Security,
+    endpoint: &Url,
+) -> ClientBuilder {
+    let layer = CheckPeer::new(Pins::describing(), LastSeen::default());
+    let builder = without_authorities(builder.tls_backend_native());
+    directed(builder, security, endpoint)
+        .tls_info(true)
+        .connector_layer(layer)
 }
 
 /// The name that stands in requests instead of the host of the endpoint.
@@ -78,6 +90,14 @@ fn without_authorities(builder: ClientBuilder) -> ClientBuilder {
         .tls_certs_only([])
         .tls_danger_accept_invalid_certs(true)
         .tls_danger_accept_invalid_hostnames(true)
+}
+
+/// Leads to the endpoint also where another name stands in its place.
+fn directed(builder: ClientBuilder, security: &Security, endpoint: &Url) -> ClientBuilder {
+    match server_name(security) {
+        Some(_) => builder.dns_resolver(HostOf(endpoint.clone())),
+        None => builder,
+    }
 }
 
 /// Finds the addresses of an endpoint whatever name is asked for, so that the name can be the one

@@ -26,11 +26,11 @@ pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// The certificate of a server or a client that signs itself.
 pub(crate) fn self_signed(name: &str) -> Pair {
-    self_signed_as(params(name))
+    self_signed_as(&params(name))
 }
 
 /// The same, with parameters of one's own.
-pub(crate) fn self_signed_as(params: CertificateParams) -> Pair {
+pub(crate) fn self_signed_as(params: &CertificateParams) -> Pair {
     let key = KeyPair::generate().unwrap();
     Pair::new(&params.self_signed(&key).unwrap(), &key)
 }

@@ -174,7 +174,8 @@ impl Front {
 struct Connection<'a> {
     tls: SslStream<TcpStream>,
     manner: &'a Manner,
-    note: &'a dyn Fn(&mut dyn FnMut(&mut Seen)),
+    number: usize,
+    seen: &'a Mutex<Vec<Seen>>,
     backend: Option<BufReader<TcpStream>>,
 }
 
@@ -185,20 +186,17 @@ fn serve(
     seen: &Mutex<Vec<Seen>>,
 ) -> io::Result<()> {
     tcp.set_nodelay(true)?;
-    let note = |change: &mut dyn FnMut(&mut Seen)| change(&mut seen.lock().unwrap()[number]);
-    let shown = manner.shows.get(number).or(manner.shows.last()).unwrap();
-    let tls = acceptor(manner, shown)?
-        .accept(tcp)
-        .map_err(io::Error::other)?;
-    note(&mut |seen| seen.handshake = true);
-    let backend = None;
-    Connection {
-        tls,
+    let shown = manner.shows.get(number).or_else(|| manner.shows.last());
+    let tls = acceptor(manner, shown.unwrap())?;
+    let mut connection = Connection {
+        tls: tls.accept(tcp).map_err(io::Error::other)?,
         manner,
-        note: &note,
-        backend,
-    }
-    .requests()
+        number,
+        seen,
+        backend: None,
+    };
+    connection.note(|seen| seen.handshake = true);
+    connection.requests()
 }
 
 fn acceptor(manner: &Manner, shown: &Pair) -> io::Result<SslAcceptor> {
@@ -224,12 +222,16 @@ fn acceptor(manner: &Manner, shown: &Pair) -> io::Result<SslAcceptor> {
 }
 
 impl Connection<'_> {
+    fn note(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap()[self.number]);
+    }
+
     fn requests(&mut self) -> io::Result<()> {
         loop {
             let Some(head) = self.head()? else {
                 return Ok(());
             };
-            (self.note)(&mut |seen| seen.requests += 1);
+            self.note(|seen| seen.requests += 1);
             let answer = self.answer(&head)?;
             self.tls.write_all(&answer)?;
             if self.manner.closes {
@@ -248,7 +250,7 @@ impl Connection<'_> {
             if length == 0 {
                 return Ok(None);
             }
-            (self.note)(&mut |seen| seen.bytes += length);
+            self.note(|seen| seen.bytes += length);
             head.extend_from_slice(&chunk[..length]);
         }
         String::from_utf8(head).map(Some).map_err(io::Error::other)
@@ -266,7 +268,7 @@ impl Connection<'_> {
             let name = name.entries_by_nid(Nid::COMMONNAME).next()?.data();
             name.to_string().ok()
         });
-        (self.note)(&mut |seen| seen.client.clone_from(&subject));
+        self.note(|seen| seen.client.clone_from(&subject));
         let der = client.and_then(|client| client.to_der().ok());
         let known = der.is_some_and(|der| self.manner.known.contains(&der));
         if self.manner.asks != Asks::Never && !token && !known {
@@ -342,7 +344,7 @@ impl Connection<'_> {
         if !self.tls.ssl().is_init_finished() {
             return Err(io::Error::other(format!("{peeked:?}")));
         }
-        (self.note)(&mut |seen| seen.renegotiations += 1);
+        self.note(|seen| seen.renegotiations += 1);
         Ok(())
     }
 }

@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::io;
 
+use super::certificate::Description;
 use super::pins::Refused;
 
 /// What the wire tells of a failure.
@@ -24,7 +25,7 @@ pub(in crate::gateway) enum Diagnosis {
     )]
     IncompleteChain,
     #[error(
-        "its certificate is for another name; write one of its names in trust.server_name (`openssl s_client -connect HOST:PORT </dev/null | openssl x509 -noout -subject -ext subjectAltName` shows them), or pin it in trust.thumbprints"
+        "its certificate is for another name; write one of its names in trust.server_name, or pin it in trust.thumbprints"
     )]
     OtherName,
     #[error(
@@ -63,6 +64,21 @@ pub(in crate::gateway) enum Diagnosis {
     Other,
 }
 
+impl Diagnosis {
+    /// Whether it helps to know which certificate it is about.
+    pub(in crate::gateway) fn is_about_the_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::UnknownAuthority
+                | Self::IncompleteChain
+                | Self::OtherName
+                | Self::Expired
+                | Self::NotYetValid
+                | Self::NotVerified
+        )
+    }
+}
+
 /// What `error` says about TLS; `None` when it is about something else. `identified` tells whether
 /// a client certificate is configured.
 pub(in crate::gateway) fn diagnose(
@@ -73,6 +89,14 @@ pub(in crate::gateway) fn diagnose(
         return Some(Diagnosis::NotAdmitted);
     }
     links(error).find_map(|link| library::judge(link, identified))
+}
+
+/// The certificate that a client of [`describe`](super::describe) has seen.
+pub(in crate::gateway) fn described(error: &(dyn Error + 'static)) -> Option<Description> {
+    links(error).find_map(|link| match link.downcast_ref()? {
+        Refused::Described(description) => Some(description.clone()),
+        _ => None,
+    })
 }
 
 /// Whether what came back is no HTTP, as when the port speaks TLS and the client does not.

@@ -6,15 +6,23 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-use super::certificate::{Validity, sha1, sha256};
+use super::certificate::{Description, Validity, sha1, sha256};
 use crate::gateway::security::{Thumbprint, Trust};
 
 /// The rule of one cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
-    /// When there are none, every certificate is admitted.
-    thumbprints: Vec<Thumbprint>,
+    admitted: Admitted,
     dates: Dates,
+}
+
+#[derive(Clone, Debug)]
+enum Admitted {
+    /// Those that the handshake lets through.
+    All,
+    These(Vec<Thumbprint>),
+    /// Somebody wants to know who is there, and nothing else.
+    None,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,31 +35,46 @@ enum Dates {
 
 impl Pins {
     pub(super) fn of(trust: &Trust) -> Self {
-        let (thumbprints, dates) = match trust {
-            Trust::Authorities { thumbprints, .. } => (thumbprints.clone(), Dates::Ignored),
+        let (admitted, dates) = match trust {
+            Trust::Authorities { thumbprints, .. } if !thumbprints.is_empty() => {
+                (Admitted::These(thumbprints.clone()), Dates::Ignored)
+            }
+            Trust::Authorities { .. } | Trust::Insecure => (Admitted::All, Dates::Ignored),
             Trust::Thumbprints {
                 thumbprints,
                 accept_expired,
             } => {
                 let accept_expired = *accept_expired;
-                (thumbprints.clone(), Dates::Judged { accept_expired })
+                let dates = Dates::Judged { accept_expired };
+                (Admitted::These(thumbprints.clone()), dates)
             }
-            Trust::Insecure => (Vec::new(), Dates::Ignored),
         };
-        Self { thumbprints, dates }
+        Self { admitted, dates }
+    }
+
+    /// Refuses every certificate, and describes it.
+    pub(super) const fn describing() -> Self {
+        Self {
+            admitted: Admitted::None,
+            dates: Dates::Ignored,
+        }
     }
 
     /// Whether the certificate `leaf` is one of those that are pinned, if any are.
     pub(super) fn recognise(&self, leaf: &[u8]) -> Result<(), Refused> {
+        let thumbprints = match &self.admitted {
+            Admitted::All => return Ok(()),
+            Admitted::These(thumbprints) => thumbprints,
+            Admitted::None => return Err(Refused::Described(Description::of(leaf))),
+        };
         let (short, long) = (sha1(leaf), sha256(leaf));
-        let known = |pin: &Thumbprint| *pin == short || *pin == long;
-        if self.thumbprints.is_empty() || self.thumbprints.iter().any(known) {
+        if thumbprints.contains(&short) || thumbprints.contains(&long) {
             return Ok(());
         }
         let by_sha1 = |pin: &Thumbprint| matches!(pin, Thumbprint::Sha1(_));
         Err(Refused::NotPinned {
             sha256: long,
-            sha1: self.thumbprints.iter().any(by_sha1).then_some(short),
+            sha1: thumbprints.iter().any(by_sha1).then_some(short),
         })
     }
 
@@ -83,6 +106,8 @@ impl Pins {
 pub(super) enum Refused {
     #[error("the gateway shows no certificate")]
     NoCertificate,
+    #[error("{0}")]
+    Described(Description),
     #[error(
         "the gateway shows a certificate that is none of trust.thumbprints: SHA-256 {sha256}{}; if \
          those who run the cluster say that it is theirs, write it there",
