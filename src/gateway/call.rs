@@ -139,7 +139,7 @@ impl Gateway {
     ///
     /// Moving on from a dead endpoint is free, once per endpoint; anything else is a retry.
     fn next_step(&self, course: &mut Course, cause: &Cause, deadline: Instant) -> Option<Duration> {
-        let dead = matches!(cause, Cause::Connect { .. });
+        let dead = cause.is_before_the_request();
         if cause.is_of_the_endpoint() {
             self.endpoints.leave(course.position);
         }
@@ -203,7 +203,17 @@ impl Gateway {
         if !failure.is_some_and(|cause| Q::PACE.explains(cause.reason())) {
             locked(&self.evidence).note(Q::ROUTE.kind, status, failure);
         }
-        answer
+        answer.map_err(|cause| self.advised(cause))
+    }
+
+    /// `cause`, and what to do when the gateway does not know who asks.
+    fn advised(&self, cause: Cause) -> Cause {
+        match cause {
+            Cause::Refusal(refusal) if refusal.is_of_a_stranger() => {
+                Cause::Refusal(refusal.advised(self.transport.advice_of_the_locked_out()))
+            }
+            cause => cause,
+        }
     }
 }
 

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use crate::gateway::classify::Refusal;
+use crate::gateway::file::FileError;
 use crate::gateway::query::{Route, Subject};
+use crate::gateway::tls::{Description, Diagnosis};
 
 /// A call that failed: which route, about what, and why.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +60,7 @@ impl Error {
 pub enum Reason {
     /// No connection, or it broke off before the answer was complete.
     Connect,
-    /// The TLS handshake failed.
+    /// The two sides did not agree on TLS, or one did not believe the other.
     Tls,
     /// No complete answer in time, or the cluster says that it ran out of time itself.
     Timeout,
@@ -127,6 +129,17 @@ pub enum BuildError {
     /// The HTTP client could not be set up.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
+    /// Files that security lives in cannot be used.
+    #[error("{}", listed(.0))]
+    Files(Vec<FileError>),
+    /// The same files did not come in time.
+    #[error("the files of trust and auth could not be read within {0:?}")]
+    Late(Duration),
+}
+
+fn listed(faults: &[FileError]) -> String {
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
 }
 
 /// What happened, with all that a log should tell.
@@ -139,6 +152,18 @@ pub(super) enum Cause {
     },
     #[error("the connection to {endpoint} broke off")]
     Broken {
+        endpoint: String,
+        source: reqwest::Error,
+    },
+    #[error("no secure connection to {endpoint}: {diagnosis}{}", beside(seen.as_ref()))]
+    Tls {
+        endpoint: String,
+        diagnosis: Diagnosis,
+        seen: Option<Description>,
+        source: reqwest::Error,
+    },
+    #[error("what {endpoint} answers is no HTTP; if the cluster is secured, write https")]
+    NoHttp {
         endpoint: String,
         source: reqwest::Error,
     },
@@ -160,10 +185,15 @@ pub(super) enum Cause {
     BreakerOpen(Reason),
 }
 
+fn beside(seen: Option<&Description>) -> String {
+    seen.map(|seen| format!(" ({seen})")).unwrap_or_default()
+}
+
 impl Cause {
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Connect { .. } | Self::Broken { .. } => Reason::Connect,
+            Self::Connect { .. } | Self::Broken { .. } | Self::NoHttp { .. } => Reason::Connect,
+            Self::Tls { .. } => Reason::Tls,
             Self::Deadline { .. } => Reason::Timeout,
             Self::Refusal(refusal) => refusal.reason,
             Self::Misread(_) => Reason::Decode,
@@ -179,10 +209,19 @@ impl Cause {
     /// behind it that it cannot.
     pub(super) fn is_of_the_endpoint(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Broken { .. } | Self::Deadline { .. } => true,
+            Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::Broken { .. }
+            | Self::NoHttp { .. }
+            | Self::Deadline { .. } => true,
             Self::Refusal(refusal) => refusal.code.is_none() && matches!(refusal.status, 502..=504),
             _ => false,
         }
+    }
+
+    /// Whether no request got through, so that asking another endpoint costs this one nothing.
+    pub(super) fn is_before_the_request(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Tls { .. })
     }
 
     /// Whether the same request may well succeed a moment later.

@@ -1,18 +1,22 @@
 //! One HTTP exchange: a GET with a deadline, and a body up to a limit.
 //!
-//! The only place that knows the HTTP library. Never follows a redirect, never uses a proxy and
-//! never reads more than it was allowed to, whatever the length the answer claims.
+//! Never follows a redirect, never uses a proxy and never reads more than it was allowed to,
+//! whatever the length the answer claims. Tells a failure of TLS from one of the network.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{ACCEPT, DATE, HeaderMap, HeaderValue};
-use reqwest::{Client, Response, redirect};
+use reqwest::Response;
+use reqwest::header::{DATE, HeaderMap};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::gateway::connections::Plan;
 use crate::gateway::error::{BuildError, Cause};
 use crate::gateway::retry::MAX_RETRIES;
+use crate::gateway::rotation::Rotating;
+use crate::gateway::security::{Auth, Security, Trust};
+use crate::gateway::tls;
 
 /// Longest wait for a connection, however long a call may take.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,8 +27,7 @@ const ERROR_LIMIT: usize = 1 << 20;
 /// The connections to one cluster.
 #[derive(Debug)]
 pub(super) struct Transport {
-    client: Client,
-    connect_timeout: Duration,
+    pub(super) lines: Rotating,
 }
 
 /// Until when a call may run.
@@ -57,20 +60,37 @@ pub(super) struct Exchange {
 
 impl Transport {
     /// The connect time-out leaves a call of `timeout` time for every endpoint and every retry.
-    pub(super) fn new(timeout: Duration, endpoints: usize) -> Result<Self, BuildError> {
-        let attempts = u32::try_from(endpoints)
+    pub(super) fn new(
+        timeout: Duration,
+        endpoints: Vec<Url>,
+        security: Security,
+    ) -> Result<Self, BuildError> {
+        let attempts = u32::try_from(endpoints.len())
             .unwrap_or(u32::MAX)
             .saturating_add(MAX_RETRIES);
         let connect_timeout = (timeout / attempts.saturating_add(1)).min(MAX_CONNECT_TIMEOUT);
-        Ok(Self {
-            client: client(connect_timeout).map_err(BuildError::Client)?,
+        let lines = Rotating::start(Plan {
+            security,
+            endpoints,
             connect_timeout,
-        })
+        })?;
+        Ok(Self { lines })
+    }
+
+    /// Which servers are believed.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.lines.plan().security.trust
     }
 
     /// How long an attempt may take to find out that an endpoint is dead.
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
+        self.lines.plan().connect_timeout
+    }
+
+    /// What to do when a gateway does not know who asks.
+    pub(super) fn advice_of_the_locked_out(&self) -> String {
+        let auth = &self.lines.plan().security.auth;
+        self.lines.in_use().advice_of_the_locked_out(auth)
     }
 
     /// Gets `url` at `endpoint`, at most `limit` bytes of it and not after `deadline`.
@@ -85,9 +105,14 @@ impl Transport {
             endpoint: endpoint.to_string(),
             timeout: deadline.timeout,
         };
-        let response = match timeout_at(deadline.end, self.client.get(url).send()).await {
+        let client = self.lines.in_use().client(endpoint);
+        let request = client.get(self.named(url)).send();
+        let response = match timeout_at(deadline.end, request).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Exchange::unanswered(cause(endpoint, error)),
+            Ok(Err(error)) => {
+                let cause = self.cause(endpoint, error);
+                return Exchange::unanswered(self.illustrated(cause, endpoint, deadline).await);
+            }
             Err(_) => return Exchange::unanswered(late()),
         };
         let limit = if response.status().is_success() {
@@ -98,9 +123,78 @@ impl Transport {
         Exchange {
             status: Some(response.status().as_u16()),
             date: date(response.headers()),
-            body: timeout_at(deadline.end, read(endpoint, response, limit))
+            body: timeout_at(deadline.end, self.read(endpoint, response, limit))
                 .await
                 .unwrap_or_else(|_| Err(late())),
+        }
+    }
+
+    /// `url` with the name that the certificate must carry as its host, if there is one.
+    fn named(&self, mut url: Url) -> Url {
+        if let Some(name) = tls::server_name(&self.lines.plan().security) {
+            url.set_host(Some(name.as_str()))
+                .expect("an https URL takes any host name");
+        }
+        url
+    }
+
+    async fn read(
+        &self,
+        endpoint: &Url,
+        mut response: Response,
+        limit: usize,
+    ) -> Result<Vec<u8>, Cause> {
+        let claimed = response.content_length().unwrap_or_default();
+        if usize::try_from(claimed).is_ok_and(|claimed| claimed > limit) {
+            return Err(Cause::TooManyBytes { limit });
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.cause(endpoint, error))?
+        {
+            if chunk.len() > limit - body.len() {
+                return Err(Cause::TooManyBytes { limit });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// `cause`, and which certificate it is about. The TLS library keeps to itself what it does not
+    /// believe, so it is looked at once more.
+    async fn illustrated(&self, mut cause: Cause, endpoint: &Url, deadline: Deadline) -> Cause {
+        if let Cause::Tls {
+            diagnosis, seen, ..
+        } = &mut cause
+            && diagnosis.is_about_the_certificate()
+            && let Some(client) = self.lines.in_use().describing(endpoint, self.lines.plan())
+        {
+            let look = client.get(self.named(endpoint.clone())).send();
+            let looked = timeout_at(deadline.end, look).await;
+            *seen = looked
+                .ok()
+                .and_then(|looked| tls::described(&looked.err()?));
+        }
+        cause
+    }
+
+    fn cause(&self, url: &Url, error: reqwest::Error) -> Cause {
+        let (endpoint, source) = (url.to_string(), error.without_url());
+        let identified = matches!(self.lines.plan().security.auth, Auth::ClientCertificate(_));
+        match tls::diagnose(&source, identified) {
+            Some(diagnosis) => Cause::Tls {
+                endpoint,
+                diagnosis,
+                seen: None,
+                source,
+            },
+            None if source.is_connect() => Cause::Connect { endpoint, source },
+            None if url.scheme() == "http" && tls::is_no_http(&source) => {
+                Cause::NoHttp { endpoint, source }
+            }
+            None => Cause::Broken { endpoint, source },
         }
     }
 }
@@ -112,52 +206,6 @@ impl Exchange {
             date: None,
             body: Err(cause),
         }
-    }
-}
-
-/// Everything that is the same for all requests to a cluster.
-fn client(connect_timeout: Duration) -> Result<Client, reqwest::Error> {
-    let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-    Client::builder()
-        .user_agent(concat!(
-            "servicefabric-backup-exporter/",
-            env!("CARGO_PKG_VERSION")
-        ))
-        .default_headers(headers)
-        .http1_only()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .connect_timeout(connect_timeout)
-        .build()
-}
-
-async fn read(endpoint: &Url, mut response: Response, limit: usize) -> Result<Vec<u8>, Cause> {
-    let claimed = response.content_length().unwrap_or_default();
-    if usize::try_from(claimed).is_ok_and(|claimed| claimed > limit) {
-        return Err(Cause::TooManyBytes { limit });
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| cause(endpoint, error))?
-    {
-        if chunk.len() > limit - body.len() {
-            return Err(Cause::TooManyBytes { limit });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-fn cause(endpoint: &Url, error: reqwest::Error) -> Cause {
-    let endpoint = endpoint.to_string();
-    let source = error.without_url();
-    if source.is_connect() {
-        Cause::Connect { endpoint, source }
-    } else {
-        Cause::Broken { endpoint, source }
     }
 }
 
