@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::config::{Cluster, Config, States};
 use crate::exposition::ClusterView;
-use crate::gateway::{BuildError, Gateway, Options};
+use crate::gateway::{BuildError, FabricIdentity, Gateway, Options};
 use crate::inventory::Shard;
 use crate::poller::Poller;
 use crate::protection::Rules;
@@ -67,16 +67,22 @@ impl Watched {
 pub struct Fleet {
     telemetry: Arc<Telemetry>,
     shard: Shard,
+    fabric_identity: Option<FabricIdentity>,
     pollers: JoinSet<()>,
     watched: watch::Sender<Arc<[Watched]>>,
 }
 
 impl Fleet {
-    /// A fleet without clusters.
-    pub fn new(telemetry: Arc<Telemetry>, shard: Shard) -> Self {
+    /// A fleet without clusters, of a process that Service Fabric may have given an identity.
+    pub fn new(
+        telemetry: Arc<Telemetry>,
+        shard: Shard,
+        fabric_identity: Option<FabricIdentity>,
+    ) -> Self {
         Self {
             telemetry,
             shard,
+            fabric_identity,
             pollers: JoinSet::new(),
             watched: watch::Sender::new(Arc::from([])),
         }
@@ -119,6 +125,7 @@ impl Fleet {
                 timeout: config.poll.timeout,
                 concurrency: config.poll.concurrency,
                 security: cluster.security.clone(),
+                fabric_identity: self.fabric_identity.clone(),
             };
             Gateway::new(options, Arc::clone(&self.telemetry))
         });

@@ -4,12 +4,12 @@
 //! [`crate::model`] or into an [`Error`] with a [`Reason`]; an answer it does not understand is an
 //! error, never a guess. Bounds what a sick cluster can cost: requests in flight, time, body
 //! sizes, pages, retries, and through three breakers the calls to a side that does not answer.
-//! Logs nothing and does no scheduling: both are the caller's.
+//! Does no scheduling, and logs only what no call fails of: the rest is the caller's.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -24,7 +24,9 @@ use evidence::Evidence;
 use http::Transport;
 use query::Side;
 use retry::Budget;
+use token::Tokens;
 
+mod body;
 mod breaker;
 mod call;
 mod classify;
@@ -38,12 +40,14 @@ mod query;
 mod redact;
 mod retry;
 mod security;
+mod token;
 mod wire;
 
+pub(crate) use error::chain;
 pub use error::{BuildError, Error, Reason};
 pub use security::{
-    Auth, ClientCertificate, Entra, EntraProtocol, HostName, ManagedIdentity, Security, Thumbprint,
-    TlsVersion, TokenSource, Trust,
+    Auth, ClientCertificate, Entra, EntraProtocol, FabricIdentity, FabricIdentityError, HostName,
+    ManagedIdentity, Security, Thumbprint, TlsVersion, TokenSource, Trust,
 };
 
 /// How to reach one cluster.
@@ -55,13 +59,16 @@ pub struct Options {
     /// the API. At least one.
     pub endpoints: Vec<Url>,
     /// Longest duration of one call, its retries included; of a list, of one page. A list of
-    /// backups may take six times as long: the whole storage is read for it.
+    /// backups may take six times as long: the whole storage is read for it. So may a token take
+    /// to come, which is not part of the call; one that is refused has the call begin anew, once.
     pub timeout: Duration,
     /// Most requests in flight at any time; zero counts as one. At most half of them (rounded up)
     /// are for lists of backups.
     pub concurrency: usize,
     /// How we and the gateways know each other; about `https` endpoints only.
     pub security: Security,
+    /// The identity that Service Fabric gave this process, if it did.
+    pub fabric_identity: Option<FabricIdentity>,
 }
 
 /// The client of one cluster, for as long as its configuration stays the same.
@@ -70,6 +77,7 @@ pub struct Gateway {
     cluster: Arc<str>,
     telemetry: Arc<Telemetry>,
     transport: Transport,
+    tokens: Option<Tokens>,
     endpoints: Endpoints,
     timeout: Duration,
     permits: Semaphore,
@@ -87,10 +95,20 @@ impl Gateway {
     pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let endpoints = Endpoints::new(options.endpoints)?;
+        let tokens = match &options.security.auth {
+            Auth::Token(source) => Some(Tokens::new(
+                Arc::clone(&options.cluster),
+                source,
+                options.fabric_identity.as_ref(),
+                options.timeout,
+            )?),
+            Auth::Nobody | Auth::ClientCertificate(_) => None,
+        };
         Ok(Self {
             cluster: options.cluster,
             telemetry,
             transport: Transport::new(options.timeout, endpoints.len())?,
+            tokens,
             endpoints,
             timeout: options.timeout,
             permits: Semaphore::new(concurrency),
@@ -206,8 +224,17 @@ impl Gateway {
         *locked(&self.skew)
     }
 
-    /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`].
+    /// When the token that was last had ends; `None` while none was, and where tokens do not say.
+    pub fn token_expiry(&self) -> Option<DateTime<Utc>> {
+        self.tokens.as_ref().and_then(Tokens::expires_at)
+    }
+
+    /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`], and has
+    /// the file of a token read again.
     pub fn begin_cycle(&self) {
+        if let Some(tokens) = &self.tokens {
+            tokens.begin_cycle();
+        }
         *locked(&self.evidence) = Evidence::default();
     }
 

@@ -35,6 +35,11 @@ impl Refusal {
         code == Some("FABRIC_E_HEALTH_ENTITY_NOT_FOUND")
     }
 
+    /// Whether whoever answered does not take us for somebody to be let in.
+    pub(super) fn is_locked_out(&self) -> bool {
+        matches!(self.status, 401 | 403)
+    }
+
     /// Whether the backup service says that no policy applies.
     pub(super) fn is_backup_not_enabled(&self) -> bool {
         let code = self.code.as_ref().map(FailureCode::as_str);

@@ -4,10 +4,14 @@
 //! of the cluster but its error code gets into a message: the rest may hold secrets and has no
 //! bound. Every cause maps to one [`Reason`], which is fit to be a label value.
 
+use std::error;
+use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gateway::classify::Refusal;
 use crate::gateway::query::{Route, Subject};
+use crate::gateway::token::TokenError;
 
 /// A call that failed: which route, about what, and why.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +37,10 @@ impl Error {
         self.cause.reason()
     }
 
-    /// Whether anything was attempted; `false` when the breaker was open.
+    /// Whether anything was attempted; `false` when the breaker was open, or when it is known from
+    /// an earlier call that no token can be had.
     pub fn was_sent(&self) -> bool {
-        !matches!(self.cause, Cause::BreakerOpen(_))
+        !matches!(self.cause, Cause::BreakerOpen(_) | Cause::TokenNotDue(_))
     }
 
     /// Whether the cluster says that it has no such partition (any more).
@@ -51,6 +56,17 @@ impl Error {
     pub fn is_unknown_to_health(&self) -> bool {
         matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_unknown_to_health())
     }
+}
+
+/// An error with all its causes, for one line of the log.
+pub(crate) fn chain(error: &dyn error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        write!(text, ": {error}").expect("a String takes everything");
+        cause = error.source();
+    }
+    text
 }
 
 /// Why a call failed, as a label value.
@@ -76,11 +92,13 @@ pub enum Reason {
     Decode,
     /// The answer is larger than we are willing to read.
     TooLarge,
+    /// No token could be had, so the cluster was not asked.
+    Token,
 }
 
 impl Reason {
     /// Every reason, in the order of the metric contract.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Connect,
         Self::Tls,
         Self::Timeout,
@@ -91,6 +109,7 @@ impl Reason {
         Self::Api,
         Self::Decode,
         Self::TooLarge,
+        Self::Token,
     ];
 
     /// The label value.
@@ -106,6 +125,7 @@ impl Reason {
             Self::Api => "api",
             Self::Decode => "decode",
             Self::TooLarge => "too_large",
+            Self::Token => "token",
         }
     }
 }
@@ -158,6 +178,15 @@ pub(super) enum Cause {
     PartitionNotFound,
     #[error("earlier calls failed ({}), the next probe is not due", .0.as_str())]
     BreakerOpen(Reason),
+    #[error("no token could be had")]
+    Token(#[source] Arc<TokenError>),
+    #[error("no token could be had a moment ago, and the next attempt is not due")]
+    TokenNotDue(#[source] Arc<TokenError>),
+    #[error(
+        "the answer was {0}: the cluster does not accept the token; assign the app role `User` of \
+         the cluster application to the exporter's service principal"
+    )]
+    TokenRefused(Refusal),
 }
 
 impl Cause {
@@ -165,13 +194,14 @@ impl Cause {
         match self {
             Self::Connect { .. } | Self::Broken { .. } => Reason::Connect,
             Self::Deadline { .. } => Reason::Timeout,
-            Self::Refusal(refusal) => refusal.reason,
+            Self::Refusal(refusal) | Self::TokenRefused(refusal) => refusal.reason,
             Self::Misread(_) => Reason::Decode,
             Self::TooManyBytes { .. } | Self::TooManyPages { .. } | Self::TooManyItems { .. } => {
                 Reason::TooLarge
             }
             Self::PartitionNotFound => Reason::Api,
             Self::BreakerOpen(reason) => *reason,
+            Self::Token(error) | Self::TokenNotDue(error) => error.reason(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Reads them whole and bounded, and says what is wrong with one by its path. What was read is
 //! kept as a secret, whatever it is; no error repeats any of it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,8 @@ pub(super) struct FileError {
 enum Fault {
     #[error("cannot be read; check the path and that the exporter may read it")]
     Unreadable(#[source] io::Error),
+    #[error("is no file; check the path")]
+    NoFile,
     #[error("is empty")]
     Empty,
     #[error("is larger than 1 MiB; is it the right file?")]
@@ -39,7 +41,12 @@ pub(super) fn read(path: &Path) -> Result<SecretSlice<u8>, FileError> {
         path: path.to_owned(),
         fault,
     };
-    let contents = contents(path).map_err(|error| told(Fault::Unreadable(error)))?;
+    let unreadable = |error| told(Fault::Unreadable(error));
+    // Opening a pipe would wait for somebody who writes into it.
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(told(Fault::NoFile));
+    }
+    let contents = contents(path).map_err(unreadable)?;
     match contents.len() {
         0 => Err(told(Fault::Empty)),
         length if length > MAX_FILE => Err(told(Fault::TooLarge)),
@@ -76,8 +83,6 @@ fn contents(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -117,7 +122,12 @@ mod tests {
                 .to_string()
                 .contains("missing: cannot be read")
         );
-        assert!(read(folder.path()).is_err());
+        assert!(
+            read(folder.path())
+                .unwrap_err()
+                .to_string()
+                .contains("is no file")
+        );
         for contents in [
             &b"\nhunter2"[..],
             b"hunter2 hunter2",

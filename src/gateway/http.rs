@@ -6,13 +6,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{ACCEPT, DATE, HeaderMap, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, redirect};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::gateway::body::{self, Unread};
 use crate::gateway::error::{BuildError, Cause};
 use crate::gateway::retry::MAX_RETRIES;
+use crate::gateway::token::Bearer;
 
 /// Longest wait for a connection, however long a call may take.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,19 +75,25 @@ impl Transport {
         self.connect_timeout
     }
 
-    /// Gets `url` at `endpoint`, at most `limit` bytes of it and not after `deadline`.
+    /// Gets `url` at `endpoint`, at most `limit` bytes of it and not after `deadline`; with
+    /// `bearer`, if there is one.
     pub(super) async fn get(
         &self,
         endpoint: &Url,
         url: Url,
         limit: usize,
         deadline: Deadline,
+        bearer: Option<&Bearer>,
     ) -> Exchange {
         let late = || Cause::Deadline {
             endpoint: endpoint.to_string(),
             timeout: deadline.timeout,
         };
-        let response = match timeout_at(deadline.end, self.client.get(url).send()).await {
+        let mut request = self.client.get(url);
+        if let Some(bearer) = bearer {
+            request = request.header(AUTHORIZATION, bearer.header());
+        }
+        let response = match timeout_at(deadline.end, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Exchange::unanswered(cause(endpoint, error)),
             Err(_) => return Exchange::unanswered(late()),
@@ -132,23 +140,12 @@ fn client(connect_timeout: Duration) -> Result<Client, reqwest::Error> {
         .build()
 }
 
-async fn read(endpoint: &Url, mut response: Response, limit: usize) -> Result<Vec<u8>, Cause> {
-    let claimed = response.content_length().unwrap_or_default();
-    if usize::try_from(claimed).is_ok_and(|claimed| claimed > limit) {
-        return Err(Cause::TooManyBytes { limit });
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| cause(endpoint, error))?
-    {
-        if chunk.len() > limit - body.len() {
-            return Err(Cause::TooManyBytes { limit });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+async fn read(endpoint: &Url, response: Response, limit: usize) -> Result<Vec<u8>, Cause> {
+    let body = body::read(response, limit).await;
+    body.map_err(|unread| match unread {
+        Unread::Broken(error) => cause(endpoint, error),
+        Unread::TooLarge => Cause::TooManyBytes { limit },
+    })
 }
 
 fn cause(endpoint: &Url, error: reqwest::Error) -> Cause {

@@ -4,14 +4,13 @@
 //! one broken gateway are one fact. The first error of each reason is kept as the example.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use crate::gateway::Error;
+use crate::gateway::{Error, chain};
 
 /// Successes and failures of one cycle. Shared by what runs at the same time in it.
 #[derive(Debug, Default)]
@@ -71,15 +70,4 @@ impl Tally {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// An error with all its causes.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").expect("a String takes everything");
-        cause = error.source();
-    }
-    text
 }
