@@ -115,6 +115,7 @@ impl Poller {
             service_up: self.gateway.backup_service(),
             version: version.ok(),
             clock_skew: self.gateway.clock_skew(),
+            token_expiry: self.gateway.token_expiry(),
         });
         self.publish(observations);
         let partitions = self.snapshot().partitions.len();

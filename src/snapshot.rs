@@ -64,6 +64,8 @@ pub struct ClusterStatus {
     pub version: Option<String>,
     /// Clock of the gateway minus own clock, from the last answer.
     pub clock_skew: Option<TimeDelta>,
+    /// When the token that was last had ends, where tokens say so.
+    pub token_expiry: Option<DateTime<Utc>>,
     /// The collectors that have run.
     pub collectors: BTreeMap<Collector, CollectorStatus>,
 }
@@ -310,6 +312,7 @@ impl ClusterStatus {
             self.service_up = reading.service_up;
             self.version = reading.version.or_else(|| self.version.take());
             self.clock_skew = reading.clock_skew;
+            self.token_expiry = reading.token_expiry;
         }
         for run in runs {
             let earlier = self.collectors.get(&run.collector);

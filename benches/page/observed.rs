@@ -74,6 +74,7 @@ pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observa
             service_up: Some(true),
             version: Some("10.1.2493.9590".to_owned()),
             clock_skew: Some(TimeDelta::zero()),
+            token_expiry: None,
         }),
         ..Observations::default()
     };

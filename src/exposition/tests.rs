@@ -91,6 +91,7 @@ fn snapshot() -> Arc<Snapshot> {
             service_up: Some(true),
             version: Some("10.1.2308.9590".to_owned()),
             clock_skew: Some(TimeDelta::milliseconds(-1_001)),
+            token_expiry: Some(at(3_600)),
         }),
         runs: vec![
             run(Collector::Inventory, true, 1_500),

@@ -60,6 +60,8 @@ pub struct ClusterReading {
     pub version: Option<String>,
     /// Clock of the gateway minus own clock, from the last answer.
     pub clock_skew: Option<TimeDelta>,
+    /// When the token that was last had ends, where tokens say so.
+    pub token_expiry: Option<DateTime<Utc>>,
 }
 
 /// A run of a collector.

@@ -96,6 +96,17 @@ pub(super) const FAMILIES: &[Family] = &[
             None => Ok(()),
         },
     ),
+    Family::cluster(
+        "servicefabric_backup_token_expiry_timestamp_seconds",
+        "When the token last had for the cluster ends, where that is known",
+        |cluster, labels, samples| {
+            let expiry = cluster.view.snapshot.status.token_expiry;
+            match expiry.and_then(seconds) {
+                Some(expiry) => samples.write(labels, Value::Integer(expiry)),
+                None => Ok(()),
+            }
+        },
+    ),
     Family {
         name: "servicefabric_backup_exporter_build_info",
         kind: Kind::Info,
