@@ -4,17 +4,21 @@
 //! of them or none, and a cluster that keeps its name keeps its memory.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tracing::warn;
 
 use crate::config::{Cluster, Config, States};
 use crate::exposition::ClusterView;
 use crate::gateway::{BuildError, FabricIdentity, Gateway, Options};
 use crate::inventory::Shard;
+use crate::logging::chain;
 use crate::poller::Poller;
 use crate::protection::Rules;
 use crate::snapshot::Snapshot;
@@ -36,6 +40,72 @@ fn rules(config: &Config, cluster: &Cluster) -> Rules {
 /// The configuration admits no duration that would not fit.
 fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+/// Clusters that cannot be watched as they are configured, each with the reason.
+#[derive(Debug)]
+pub struct Unwatchable(Vec<(Arc<str>, BuildError)>);
+
+impl std::error::Error for Unwatchable {}
+
+impl fmt::Display for Unwatchable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (cluster, fault)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}cluster {cluster}: {}", chain(fault))?;
+        }
+        Ok(())
+    }
+}
+
+/// Looks whether the clusters of `config` could be watched, with all files that they name but
+/// without a connection. Tells what somebody should know though they can.
+///
+/// # Errors
+///
+/// When one cannot; every fault is told.
+pub fn check(config: &Config) -> Result<Vec<String>, Unwatchable> {
+    let gateways = gateways(config, &Arc::default(), None)?;
+    Ok(warnings(config, &gateways).collect())
+}
+
+/// A client for each cluster, in their order.
+fn gateways(
+    config: &Config,
+    telemetry: &Arc<Telemetry>,
+    identity: Option<&FabricIdentity>,
+) -> Result<Vec<Gateway>, Unwatchable> {
+    let (mut gateways, mut faults) = (Vec::new(), Vec::new());
+    for cluster in &config.clusters {
+        let options = Options {
+            cluster: Arc::clone(&cluster.name),
+            endpoints: cluster.endpoints.clone(),
+            timeout: config.poll.timeout,
+            concurrency: config.poll.concurrency,
+            security: cluster.security.clone(),
+            fabric_identity: identity.cloned(),
+        };
+        match Gateway::new(options, Arc::clone(telemetry)) {
+            Ok(gateway) => gateways.push(gateway),
+            Err(fault) => faults.push((Arc::clone(&cluster.name), fault)),
+        }
+    }
+    if faults.is_empty() {
+        Ok(gateways)
+    } else {
+        Err(Unwatchable(faults))
+    }
+}
+
+fn warnings<'a>(
+    config: &'a Config,
+    gateways: &'a [Gateway],
+) -> impl Iterator<Item = String> + use<'a> {
+    let clusters = config.clusters.iter().zip(gateways);
+    clusters.flat_map(|(cluster, gateway)| {
+        let warnings = gateway.warnings().into_iter();
+        warnings.map(|warning| format!("Cluster {}: {warning}", cluster.name))
+    })
 }
 
 /// A cluster as the server sees it.
@@ -117,19 +187,16 @@ impl Fleet {
         &mut self,
         config: &Config,
         mut remembered: BTreeMap<Arc<str>, Snapshot>,
-    ) -> Result<(), BuildError> {
-        let gateways = config.clusters.iter().map(|cluster| {
-            let options = Options {
-                cluster: Arc::clone(&cluster.name),
-                endpoints: cluster.endpoints.clone(),
-                timeout: config.poll.timeout,
-                concurrency: config.poll.concurrency,
-                security: cluster.security.clone(),
-                fabric_identity: self.fabric_identity.clone(),
-            };
-            Gateway::new(options, Arc::clone(&self.telemetry))
-        });
-        let gateways = gateways.collect::<Result<Vec<_>, _>>()?;
+    ) -> Result<(), Unwatchable> {
+        let (clusters, telemetry) = (config.clone(), Arc::clone(&self.telemetry));
+        let identity = self.fabric_identity.clone();
+        // Certificates and keys are read from files.
+        let gateways =
+            spawn_blocking(move || gateways(&clusters, &telemetry, identity.as_ref())).await;
+        let gateways = gateways.unwrap_or_else(|e| resume_unwind(e.into_panic()))?;
+        for warning in warnings(config, &gateways) {
+            warn!("{warning}");
+        }
         self.stop().await;
         let mut known: BTreeMap<Arc<str>, Arc<Snapshot>> = self
             .snapshots()

@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Semaphore;
 use url::Url;
 
+use crate::clock;
 use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
     PartitionId, Policy, RestoreProgress,
@@ -30,6 +31,7 @@ mod body;
 mod breaker;
 mod call;
 mod classify;
+mod connections;
 mod decode;
 mod endpoints;
 mod error;
@@ -39,12 +41,15 @@ mod http;
 mod query;
 mod redact;
 mod retry;
+mod rotation;
 mod security;
+mod tls;
 mod token;
 mod wire;
 
-pub(crate) use error::chain;
 pub use error::{BuildError, Error, Reason};
+pub use file::FileError;
+pub use rotation::Rotation;
 pub use security::{
     Auth, ClientCertificate, Entra, EntraProtocol, FabricIdentity, FabricIdentityError, HostName,
     ManagedIdentity, Security, Thumbprint, TlsVersion, TokenSource, Trust,
@@ -56,7 +61,7 @@ pub struct Options {
     /// The configured name of the cluster: the label of its request counters.
     pub cluster: Arc<str>,
     /// Base URLs of equivalent gateways, `http[s]://host:port` with an optional path in front of
-    /// the API. At least one.
+    /// the API. At least one, and all of one scheme.
     pub endpoints: Vec<Url>,
     /// Longest duration of one call, its retries included; of a list, of one page. A list of
     /// backups may take six times as long: the whole storage is read for it. So may a token take
@@ -91,7 +96,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Prepares the client; connects to nothing.
+    /// Prepares the client: reads the files that its security names, connects to nothing.
     pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let endpoints = Endpoints::new(options.endpoints)?;
@@ -107,7 +112,11 @@ impl Gateway {
         Ok(Self {
             cluster: options.cluster,
             telemetry,
-            transport: Transport::new(options.timeout, endpoints.len())?,
+            transport: Transport::new(
+                options.timeout,
+                endpoints.all().cloned().collect(),
+                options.security,
+            )?,
             tokens,
             endpoints,
             timeout: options.timeout,
@@ -222,6 +231,57 @@ impl Gateway {
     /// answer that carried a date.
     pub fn clock_skew(&self) -> Option<TimeDelta> {
         *locked(&self.skew)
+    }
+
+    /// Whether every server is believed; `None` where there is no TLS.
+    pub fn is_insecure(&self) -> Option<bool> {
+        let secured = self.endpoints.at(0).scheme() == "https";
+        secured.then(|| *self.transport.trust() == Trust::Insecure)
+    }
+
+    /// When the client certificate expires, where it has one and the platform shows it.
+    pub fn client_certificate_expiry(&self) -> Option<DateTime<Utc>> {
+        let validity = self.transport.lines.in_use().shown?.validity?;
+        Some(validity.not_after)
+    }
+
+    /// When the certificate expires that a gateway last showed; of several endpoints, the first
+    /// moment.
+    pub fn gateway_certificate_expiry(&self) -> Option<DateTime<Utc>> {
+        self.transport.lines.in_use().gateway_not_after()
+    }
+
+    /// Whether the files of its security could be used when they were last looked at; `None` when
+    /// it names none.
+    pub async fn has_good_files(&self) -> Option<bool> {
+        self.transport.lines.is_good().await
+    }
+
+    /// Looks whether the files of its security have changed, and takes them over if they can be
+    /// used; then all connections are new. Tells what is new since the last time.
+    pub async fn refresh(&self) -> Option<Rotation> {
+        self.transport.lines.refresh().await
+    }
+
+    /// What somebody should know about its security, though it works: full sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.is_insecure() == Some(true) {
+            warnings.push(
+                "Every server is believed, because trust.insecure is set: write trust.thumbprints \
+                 or trust.ca_file instead."
+                    .to_owned(),
+            );
+        }
+        if !self.transport.lines.in_use().in_time(clock::now()) {
+            warnings.push(
+                "The client certificate has expired, or is not valid yet: gateways will not take \
+                 it."
+                .to_owned(),
+            );
+        }
+        warnings.extend(self.tokens.as_ref().and_then(Tokens::warning));
+        warnings
     }
 
     /// When the token that was last had ends; `None` while none was, and where tokens do not say.

@@ -28,6 +28,8 @@
 //!
 //! [`simulator`] is the stand-in for a cluster and shares no type with the rest.
 
+#![forbid(unsafe_code)]
+
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,8 +1,9 @@
 //! The log of the process: one line an event, as logfmt or JSON, on standard error.
 //!
-//! Sets the subscriber up and nothing else. Libraries below warnings stay silent: what they have
-//! to say at other levels is of no use to an operator.
+//! Sets the subscriber up, and says how an error stands in a line. Libraries below warnings stay
+//! silent: what they have to say at other levels is of no use to an operator.
 
+use std::error::Error;
 use std::io;
 
 use tracing::Subscriber;
@@ -69,5 +70,37 @@ where
             .with_writer(io::stderr)
             .with_filter(ours)
             .boxed(),
+    }
+}
+
+/// An error with all its causes. One whose words stand there already is not repeated: errors of
+/// TLS libraries quote what they carry.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Link(&'static str, #[source] Option<Box<Self>>);
+
+    #[test]
+    fn an_error_is_told_with_its_causes_and_nothing_twice() {
+        let last = Link("the end", None);
+        let quoted = Link("unknown", Some(Box::new(last)));
+        let quoting = Link("failed: unknown (18)", Some(Box::new(quoted)));
+        assert_eq!(chain(&quoting), "failed: unknown (18): the end");
     }
 }

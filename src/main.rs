@@ -1,12 +1,15 @@
 //! Arguments → exit code.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
 use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
 use servicefabric_backup_exporter::config::Config;
-use servicefabric_backup_exporter::{config, demo, logging, run};
+use servicefabric_backup_exporter::fleet::Unwatchable;
+use servicefabric_backup_exporter::{config, demo, fleet, logging, run};
 
 /// Wrong arguments or a wrong configuration (`EX_USAGE` of sysexits).
 const USAGE: u8 = 64;
@@ -31,7 +34,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
-            if error.is::<config::Error>() || error.is::<UsageError>() {
+            if error.is::<config::Error>() || error.is::<Unwatchable>() || error.is::<UsageError>()
+            {
                 ExitCode::from(USAGE)
             } else {
                 ExitCode::FAILURE
@@ -43,7 +47,10 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the answer of check-config")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(Command::CheckConfig) = arguments.command {
-        Config::load(&arguments.config_file)?;
+        let config = Config::load(&arguments.config_file)?;
+        for warning in fleet::check(&config)? {
+            println!("warning: {warning}");
+        }
         println!("{}: no fault found", arguments.config_file.display());
         return Ok(());
     }

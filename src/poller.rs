@@ -16,15 +16,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use self::tally::Tally;
 use crate::clock;
 use crate::config::{Cluster, Poll};
-use crate::gateway::{Error, Gateway, Reason};
+use crate::gateway::{Error, Gateway, Reason, Rotation};
 use crate::inventory::{MAX_PARTITIONS, Shard};
+use crate::logging::chain;
 use crate::protection::Read;
-use crate::snapshot::{ClusterReading, Collector, Observations, Run, Snapshot};
+use crate::snapshot::{ClusterReading, Collector, Observations, Run, SecurityReading, Snapshot};
 use crate::telemetry::Telemetry;
 
 /// Part of the interval over which a cycle spreads its starts; the rest is for what is slow.
@@ -95,6 +96,7 @@ impl Poller {
     /// One cycle: what there is and what protects it, then every partition, started over `spread`.
     pub async fn cycle(&self, spread: Duration) {
         let started = Instant::now();
+        self.refresh().await;
         self.gateway.begin_cycle();
         let tally = Tally::default();
         let (version, mut observations, policies) = tokio::join!(
@@ -115,7 +117,7 @@ impl Poller {
             service_up: self.gateway.backup_service(),
             version: version.ok(),
             clock_skew: self.gateway.clock_skew(),
-            token_expiry: self.gateway.token_expiry(),
+            security: self.security().await,
         });
         self.publish(observations);
         let partitions = self.snapshot().partitions.len();
@@ -161,6 +163,38 @@ impl Poller {
         let success = observations.policies.is_some();
         observations.runs = vec![run(Collector::Policies, success, started)];
         observations
+    }
+
+    /// Takes over certificates and keys that have changed.
+    async fn refresh(&self) {
+        let cluster = &self.cluster.name;
+        match self.gateway.refresh().await {
+            None => {}
+            Some(Rotation::Renewed) => {
+                info!(%cluster, "Cluster {cluster}: took over new certificates or keys.");
+            }
+            Some(Rotation::Mended) => {
+                info!(%cluster, "Cluster {cluster}: the files with certificates and keys are good again.");
+            }
+            Some(Rotation::Refused(fault)) => {
+                let fault = chain(&fault);
+                error!(
+                    %cluster,
+                    "Cluster {cluster}: the new certificates or keys cannot be used, the old ones \
+                     stay: {fault}."
+                );
+            }
+        }
+    }
+
+    async fn security(&self) -> SecurityReading {
+        SecurityReading {
+            insecure: self.gateway.is_insecure(),
+            client_certificate_expiry: self.gateway.client_certificate_expiry(),
+            gateway_certificate_expiry: self.gateway.gateway_certificate_expiry(),
+            token_expiry: self.gateway.token_expiry(),
+            good_files: self.gateway.has_good_files().await,
+        }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {

@@ -20,7 +20,9 @@ use crate::inventory::{Inventory, Unread};
 use crate::model::{BackupProgress, FailureCode, Name, Partition, PartitionId, Policy};
 use crate::protection::Read;
 use crate::protection::applied::{Applied, Settings};
-pub use observations::{ClusterReading, Collector, CollectorStatus, Observations, Reading, Run};
+pub use observations::{
+    ClusterReading, Collector, CollectorStatus, Observations, Reading, Run, SecurityReading,
+};
 pub use partition::PartitionSnapshot;
 pub use record::{RecordIdentity, RecoveryPoint, Seen};
 pub use totals::{Outcome, ServiceKey, Totals};
@@ -64,8 +66,8 @@ pub struct ClusterStatus {
     pub version: Option<String>,
     /// Clock of the gateway minus own clock, from the last answer.
     pub clock_skew: Option<TimeDelta>,
-    /// When the token that was last had ends, where tokens say so.
-    pub token_expiry: Option<DateTime<Utc>>,
+    /// How it and the exporter know each other.
+    pub security: SecurityReading,
     /// The collectors that have run.
     pub collectors: BTreeMap<Collector, CollectorStatus>,
 }
@@ -312,7 +314,7 @@ impl ClusterStatus {
             self.service_up = reading.service_up;
             self.version = reading.version.or_else(|| self.version.take());
             self.clock_skew = reading.clock_skew;
-            self.token_expiry = reading.token_expiry;
+            self.security = reading.security;
         }
         for run in runs {
             let earlier = self.collectors.get(&run.collector);

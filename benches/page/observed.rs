@@ -16,7 +16,7 @@ use servicefabric_backup_exporter::model::{
 use servicefabric_backup_exporter::protection::Read;
 use servicefabric_backup_exporter::protection::applied::Settings;
 use servicefabric_backup_exporter::snapshot::{
-    ClusterReading, Collector, Observations, Reading, Run,
+    ClusterReading, Collector, Observations, Reading, Run, SecurityReading,
 };
 use uuid::{Builder, Uuid};
 
@@ -74,7 +74,7 @@ pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observa
             service_up: Some(true),
             version: Some("10.1.2493.9590".to_owned()),
             clock_skew: Some(TimeDelta::zero()),
-            token_expiry: None,
+            security: SecurityReading::default(),
         }),
         ..Observations::default()
     };

@@ -7,7 +7,7 @@ use crate::model::{
     BackupProgress, BackupState, Epoch, Failure, FailureCode, Partition, PartitionId, PartitionKind,
 };
 use crate::protection::{Read, Rules};
-use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run};
+use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run, SecurityReading};
 use crate::telemetry::{Reload, Telemetry};
 use chrono::{TimeDelta, TimeZone};
 use family::Kind;
@@ -91,7 +91,13 @@ fn snapshot() -> Arc<Snapshot> {
             service_up: Some(true),
             version: Some("10.1.2308.9590".to_owned()),
             clock_skew: Some(TimeDelta::milliseconds(-1_001)),
-            token_expiry: Some(at(3_600)),
+            security: SecurityReading {
+                insecure: Some(false),
+                client_certificate_expiry: Some(at(86_400)),
+                gateway_certificate_expiry: Some(at(172_800)),
+                token_expiry: Some(at(3_600)),
+                good_files: Some(true),
+            },
         }),
         runs: vec![
             run(Collector::Inventory, true, 1_500),

@@ -137,16 +137,14 @@ impl Gateway {
         bearer: &Bearer,
     ) -> Result<Q::Answer, Cause> {
         let mut outcome = self.attempts::<Q>(subject, token, Some(bearer)).await;
-        if matches!(&outcome, Err(Cause::Refusal(refusal)) if refusal.is_locked_out())
+        let locked_out = |cause: &Cause| cause.reason() == Reason::Forbidden;
+        if outcome.as_ref().is_err_and(locked_out)
             && let Some(tokens) = &self.tokens
             && let Some(newer) = tokens.after_refusal(bearer, self).await
         {
             outcome = self.attempts::<Q>(subject, token, Some(&newer)).await;
         }
-        outcome.map_err(|cause| match cause {
-            Cause::Refusal(refusal) if refusal.is_locked_out() => Cause::TokenRefused(refusal),
-            cause => cause,
-        })
+        outcome
     }
 
     /// Asks the cluster which directory issues its tokens; for nobody but the source of tokens.
@@ -182,7 +180,7 @@ impl Gateway {
     ///
     /// Moving on from a dead endpoint is free, once per endpoint; anything else is a retry.
     fn next_step(&self, course: &mut Course, cause: &Cause, deadline: Instant) -> Option<Duration> {
-        let dead = matches!(cause, Cause::Connect { .. });
+        let dead = cause.is_before_the_request();
         if cause.is_of_the_endpoint() {
             self.endpoints.leave(course.position);
         }
@@ -248,7 +246,17 @@ impl Gateway {
         if tells && !Q::ANONYMOUS {
             locked(&self.evidence).note(Q::ROUTE.kind, status, failure);
         }
-        answer
+        answer.map_err(|cause| self.advised(cause))
+    }
+
+    /// `cause`, and what to do when the gateway does not know who asks.
+    fn advised(&self, cause: Cause) -> Cause {
+        match cause {
+            Cause::Refusal(refusal) if refusal.is_of_a_stranger() => {
+                Cause::Refusal(refusal.advised(self.transport.advice_of_the_locked_out()))
+            }
+            cause => cause,
+        }
     }
 }
 

@@ -21,9 +21,21 @@ pub(super) struct Refusal {
     pub(super) code: Option<FailureCode>,
     pub(super) reason: Reason,
     pub(super) transient: bool,
+    /// What to do about it, where that is known.
+    advice: Option<String>,
 }
 
 impl Refusal {
+    /// Whether the gateway itself does not know who asks; its services have error documents.
+    pub(super) fn is_of_a_stranger(&self) -> bool {
+        self.reason == Reason::Forbidden && self.code.is_none()
+    }
+
+    pub(super) fn advised(self, advice: String) -> Self {
+        let advice = Some(advice);
+        Self { advice, ..self }
+    }
+
     pub(super) fn is_partition_not_found(&self) -> bool {
         self.code.as_ref().is_some_and(|code| {
             matches!(code.as_str(), "FABRIC_E_PARTITION_NOT_FOUND" | "0x80071BE7")
@@ -33,11 +45,6 @@ impl Refusal {
     pub(super) fn is_unknown_to_health(&self) -> bool {
         let code = self.code.as_ref().map(FailureCode::as_str);
         code == Some("FABRIC_E_HEALTH_ENTITY_NOT_FOUND")
-    }
-
-    /// Whether whoever answered does not take us for somebody to be let in.
-    pub(super) fn is_locked_out(&self) -> bool {
-        matches!(self.status, 401 | 403)
     }
 
     /// Whether the backup service says that no policy applies.
@@ -53,6 +60,10 @@ impl fmt::Display for Refusal {
         match &self.code {
             Some(code) => write!(f, " with code {}", code.as_str()),
             None => f.write_str(" without an error code"),
+        }?;
+        match &self.advice {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
         }
     }
 }
@@ -86,6 +97,7 @@ pub(super) fn classify(
         code: error.map(|error| error.code),
         reason,
         transient,
+        advice: None,
     }
 }
 

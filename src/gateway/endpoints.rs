@@ -28,6 +28,10 @@ impl Endpoints {
         })
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Url> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
     pub(super) fn len(&self) -> usize {
         1 + self.others.len()
     }

@@ -4,13 +4,13 @@
 //! of the cluster but its error code gets into a message: the rest may hold secrets and has no
 //! bound. Every cause maps to one [`Reason`], which is fit to be a label value.
 
-use std::error;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gateway::classify::Refusal;
+use crate::gateway::file::FileError;
 use crate::gateway::query::{Route, Subject};
+use crate::gateway::tls::Diagnosis;
 use crate::gateway::token::TokenError;
 
 /// A call that failed: which route, about what, and why.
@@ -58,23 +58,12 @@ impl Error {
     }
 }
 
-/// An error with all its causes, for one line of the log.
-pub(crate) fn chain(error: &dyn error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        write!(text, ": {error}").expect("a String takes everything");
-        cause = error.source();
-    }
-    text
-}
-
 /// Why a call failed, as a label value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// No connection, or it broke off before the answer was complete.
     Connect,
-    /// The TLS handshake failed.
+    /// The two sides did not agree on TLS, or one did not believe the other.
     Tls,
     /// No complete answer in time, or the cluster says that it ran out of time itself.
     Timeout,
@@ -147,6 +136,17 @@ pub enum BuildError {
     /// The HTTP client could not be set up.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
+    /// Files that security lives in cannot be used.
+    #[error("{}", listed(.0))]
+    Files(Vec<FileError>),
+    /// The same files did not come in time.
+    #[error("the files of trust and auth could not be read within {0:?}")]
+    Late(Duration),
+}
+
+fn listed(faults: &[FileError]) -> String {
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
 }
 
 /// What happened, with all that a log should tell.
@@ -159,6 +159,17 @@ pub(super) enum Cause {
     },
     #[error("the connection to {endpoint} broke off")]
     Broken {
+        endpoint: String,
+        source: reqwest::Error,
+    },
+    #[error("no secure connection to {endpoint}: {diagnosis}")]
+    Tls {
+        endpoint: String,
+        diagnosis: Diagnosis,
+        source: reqwest::Error,
+    },
+    #[error("what {endpoint} answers is no HTTP; if the cluster is secured, write https")]
+    NoHttp {
         endpoint: String,
         source: reqwest::Error,
     },
@@ -182,19 +193,15 @@ pub(super) enum Cause {
     Token(#[source] Arc<TokenError>),
     #[error("no token could be had a moment ago, and the next attempt is not due")]
     TokenNotDue(#[source] Arc<TokenError>),
-    #[error(
-        "the answer was {0}: the cluster does not accept the token; assign the app role `User` of \
-         the cluster application to the exporter's service principal"
-    )]
-    TokenRefused(Refusal),
 }
 
 impl Cause {
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Connect { .. } | Self::Broken { .. } => Reason::Connect,
+            Self::Connect { .. } | Self::Broken { .. } | Self::NoHttp { .. } => Reason::Connect,
+            Self::Tls { .. } => Reason::Tls,
             Self::Deadline { .. } => Reason::Timeout,
-            Self::Refusal(refusal) | Self::TokenRefused(refusal) => refusal.reason,
+            Self::Refusal(refusal) => refusal.reason,
             Self::Misread(_) => Reason::Decode,
             Self::TooManyBytes { .. } | Self::TooManyPages { .. } | Self::TooManyItems { .. } => {
                 Reason::TooLarge
@@ -209,10 +216,19 @@ impl Cause {
     /// behind it that it cannot.
     pub(super) fn is_of_the_endpoint(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Broken { .. } | Self::Deadline { .. } => true,
+            Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::Broken { .. }
+            | Self::NoHttp { .. }
+            | Self::Deadline { .. } => true,
             Self::Refusal(refusal) => refusal.code.is_none() && matches!(refusal.status, 502..=504),
             _ => false,
         }
+    }
+
+    /// Whether no request got through, so that asking another endpoint costs this one nothing.
+    pub(super) fn is_before_the_request(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Tls { .. })
     }
 
     /// Whether the same request may well succeed a moment later.

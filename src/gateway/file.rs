@@ -9,23 +9,35 @@ use std::path::{Path, PathBuf};
 
 use secrecy::{SecretSlice, SecretString};
 
+use crate::gateway::tls::Unfit;
+
 /// Largest file that is read, in bytes: a bundle of all public authorities is a quarter of it.
 const MAX_FILE: usize = 1 << 20;
 
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {fault}", path = path.display())]
-pub(super) struct FileError {
+pub struct FileError {
     path: PathBuf,
-    #[source]
     fault: Fault,
+}
+
+impl FileError {
+    /// What was read of the file at `path` is of no use.
+    pub(super) fn unfit(path: &Path, unfit: Unfit) -> Self {
+        Self {
+            path: path.to_owned(),
+            fault: Fault::Unfit(unfit),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("cannot be read; check the path and that the exporter may read it")]
-    Unreadable(#[source] io::Error),
-    #[error("is no file; check the path")]
+    // Says itself why, because several of these are told at once.
+    #[error("cannot be read: {0}; check the path and that the exporter may read it")]
+    Unreadable(io::Error),
+    #[error("is not a file that can be read again; write the path of one")]
     NoFile,
     #[error("is empty")]
     Empty,
@@ -33,6 +45,10 @@ enum Fault {
     TooLarge,
     #[error("has no text on its first line that could be sent; write the secret there, alone")]
     NoSecret,
+    #[error("has no text in UTF-8 on its first line; write the password there, alone")]
+    NoPassword,
+    #[error("{0}")]
+    Unfit(Unfit),
 }
 
 /// Everything in the file at `path`, which is something.
@@ -42,7 +58,7 @@ pub(super) fn read(path: &Path) -> Result<SecretSlice<u8>, FileError> {
         fault,
     };
     let unreadable = |error| told(Fault::Unreadable(error));
-    // Opening a pipe would wait for somebody who writes into it.
+    // Opening a pipe would wait for its writer.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(told(Fault::NoFile));
     }
@@ -70,6 +86,19 @@ pub(super) fn secret(path: &Path) -> Result<SecretString, FileError> {
         .ok_or_else(|| FileError {
             path: path.to_owned(),
             fault: Fault::NoSecret,
+        })
+}
+
+/// The password on the first line of `contents`, which were read at `path`: everything before the
+/// line break.
+pub(super) fn password<'a>(path: &Path, contents: &'a [u8]) -> Result<&'a str, FileError> {
+    let line = contents.split(|byte| *byte == b'\n').next();
+    let line = line.and_then(|line| str::from_utf8(line).ok());
+    line.map(|line| line.trim_end_matches('\r'))
+        .filter(|line| !line.is_empty())
+        .ok_or_else(|| FileError {
+            path: path.to_owned(),
+            fault: Fault::NoPassword,
         })
 }
 
@@ -112,6 +141,20 @@ mod tests {
     }
 
     #[test]
+    fn a_password_is_the_first_line_as_it_is() {
+        for (text, expected) in [
+            ("hunter 2", "hunter 2"),
+            (" h\u{fc}nter2 \r\nsecond line\n", " h\u{fc}nter2 "),
+        ] {
+            let read = password(Path::new("password"), text.as_bytes());
+            assert_eq!(read.unwrap(), expected);
+        }
+        for text in ["", "\nhunter2", "\r\nhunter2"] {
+            assert!(password(Path::new("password"), text.as_bytes()).is_err());
+        }
+    }
+
+    #[test]
     fn what_cannot_be_used_is_told_by_its_path_and_without_its_contents() {
         let (folder, path) = written("");
         let missing = folder.path().join("missing");
@@ -122,12 +165,8 @@ mod tests {
                 .to_string()
                 .contains("missing: cannot be read")
         );
-        assert!(
-            read(folder.path())
-                .unwrap_err()
-                .to_string()
-                .contains("is no file")
-        );
+        let folder = read(folder.path()).unwrap_err().to_string();
+        assert!(folder.contains("is not a file"), "{folder}");
         for contents in [
             &b"\nhunter2"[..],
             b"hunter2 hunter2",
@@ -139,6 +178,7 @@ mod tests {
             let error = secret(&path).unwrap_err();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
+        assert!(password(&path, b"hunter2\xff\n").is_err());
         let (_folder, path) = written(vec![b'x'; MAX_FILE + 1]);
         assert!(read(&path).unwrap_err().to_string().contains("larger than"));
     }

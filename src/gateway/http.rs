@@ -1,19 +1,23 @@
 //! One HTTP exchange: a GET with a deadline, and a body up to a limit.
 //!
-//! The only place that knows the HTTP library. Never follows a redirect, never uses a proxy and
-//! never reads more than it was allowed to, whatever the length the answer claims.
+//! Never follows a redirect, never uses a proxy and never reads more than it was allowed to,
+//! whatever the length the answer claims. Tells a failure of TLS from one of the network.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::header::{ACCEPT, AUTHORIZATION, DATE, HeaderMap, HeaderValue};
-use reqwest::{Client, Response, redirect};
+use reqwest::Response;
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::gateway::body::{self, Unread};
+use crate::gateway::connections::Plan;
 use crate::gateway::error::{BuildError, Cause};
 use crate::gateway::retry::MAX_RETRIES;
+use crate::gateway::rotation::Rotating;
+use crate::gateway::security::{Auth, Security, Trust};
+use crate::gateway::tls;
 use crate::gateway::token::Bearer;
 
 /// Longest wait for a connection, however long a call may take.
@@ -25,8 +29,7 @@ const ERROR_LIMIT: usize = 1 << 20;
 /// The connections to one cluster.
 #[derive(Debug)]
 pub(super) struct Transport {
-    client: Client,
-    connect_timeout: Duration,
+    pub(super) lines: Rotating,
 }
 
 /// Until when a call may run.
@@ -59,20 +62,37 @@ pub(super) struct Exchange {
 
 impl Transport {
     /// The connect time-out leaves a call of `timeout` time for every endpoint and every retry.
-    pub(super) fn new(timeout: Duration, endpoints: usize) -> Result<Self, BuildError> {
-        let attempts = u32::try_from(endpoints)
+    pub(super) fn new(
+        timeout: Duration,
+        endpoints: Vec<Url>,
+        security: Security,
+    ) -> Result<Self, BuildError> {
+        let attempts = u32::try_from(endpoints.len())
             .unwrap_or(u32::MAX)
             .saturating_add(MAX_RETRIES);
         let connect_timeout = (timeout / attempts.saturating_add(1)).min(MAX_CONNECT_TIMEOUT);
-        Ok(Self {
-            client: client(connect_timeout).map_err(BuildError::Client)?,
+        let lines = Rotating::start(Plan {
+            security,
+            endpoints,
             connect_timeout,
-        })
+        })?;
+        Ok(Self { lines })
+    }
+
+    /// Which servers are believed.
+    pub(super) fn trust(&self) -> &Trust {
+        &self.lines.plan().security.trust
     }
 
     /// How long an attempt may take to find out that an endpoint is dead.
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.connect_timeout
+        self.lines.plan().connect_timeout
+    }
+
+    /// What to do when a gateway does not know who asks.
+    pub(super) fn advice_of_the_locked_out(&self) -> String {
+        let auth = &self.lines.plan().security.auth;
+        self.lines.in_use().advice_of_the_locked_out(auth)
     }
 
     /// Gets `url` at `endpoint`, at most `limit` bytes of it and not after `deadline`; with
@@ -89,13 +109,14 @@ impl Transport {
             endpoint: endpoint.to_string(),
             timeout: deadline.timeout,
         };
-        let mut request = self.client.get(url);
+        let client = self.lines.in_use().client(endpoint).clone();
+        let mut request = client.get(self.named(url));
         if let Some(bearer) = bearer {
             request = request.header(AUTHORIZATION, bearer.header());
         }
         let response = match timeout_at(deadline.end, request.send()).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Exchange::unanswered(cause(endpoint, error)),
+            Ok(Err(error)) => return Exchange::unanswered(self.cause(endpoint, error)),
             Err(_) => return Exchange::unanswered(late()),
         };
         let limit = if response.status().is_success() {
@@ -106,9 +127,48 @@ impl Transport {
         Exchange {
             status: Some(response.status().as_u16()),
             date: date(response.headers()),
-            body: timeout_at(deadline.end, read(endpoint, response, limit))
+            body: timeout_at(deadline.end, self.read(endpoint, response, limit))
                 .await
                 .unwrap_or_else(|_| Err(late())),
+        }
+    }
+
+    /// `url` with the name that the certificate must carry as its host, if there is one.
+    fn named(&self, mut url: Url) -> Url {
+        if let Some(name) = tls::server_name(&self.lines.plan().security) {
+            url.set_host(Some(name.as_str()))
+                .expect("an https URL takes any host name");
+        }
+        url
+    }
+
+    async fn read(
+        &self,
+        endpoint: &Url,
+        response: Response,
+        limit: usize,
+    ) -> Result<Vec<u8>, Cause> {
+        let body = body::read(response, limit).await;
+        body.map_err(|unread| match unread {
+            Unread::Broken(error) => self.cause(endpoint, error),
+            Unread::TooLarge => Cause::TooManyBytes { limit },
+        })
+    }
+
+    fn cause(&self, url: &Url, error: reqwest::Error) -> Cause {
+        let (endpoint, source) = (url.to_string(), error.without_url());
+        let identified = matches!(self.lines.plan().security.auth, Auth::ClientCertificate(_));
+        match tls::diagnose(&source, identified) {
+            Some(diagnosis) => Cause::Tls {
+                endpoint,
+                diagnosis,
+                source,
+            },
+            None if source.is_connect() => Cause::Connect { endpoint, source },
+            None if url.scheme() == "http" && tls::is_no_http(&source) => {
+                Cause::NoHttp { endpoint, source }
+            }
+            None => Cause::Broken { endpoint, source },
         }
     }
 }
@@ -120,41 +180,6 @@ impl Exchange {
             date: None,
             body: Err(cause),
         }
-    }
-}
-
-/// Everything that is the same for all requests to a cluster.
-fn client(connect_timeout: Duration) -> Result<Client, reqwest::Error> {
-    let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
-    Client::builder()
-        .user_agent(concat!(
-            "servicefabric-backup-exporter/",
-            env!("CARGO_PKG_VERSION")
-        ))
-        .default_headers(headers)
-        .http1_only()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .connect_timeout(connect_timeout)
-        .build()
-}
-
-async fn read(endpoint: &Url, response: Response, limit: usize) -> Result<Vec<u8>, Cause> {
-    let body = body::read(response, limit).await;
-    body.map_err(|unread| match unread {
-        Unread::Broken(error) => cause(endpoint, error),
-        Unread::TooLarge => Cause::TooManyBytes { limit },
-    })
-}
-
-fn cause(endpoint: &Url, error: reqwest::Error) -> Cause {
-    let endpoint = endpoint.to_string();
-    let source = error.without_url();
-    if source.is_connect() {
-        Cause::Connect { endpoint, source }
-    } else {
-        Cause::Broken { endpoint, source }
     }
 }
 

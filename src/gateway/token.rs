@@ -19,9 +19,11 @@ use self::issued::{Issued, Moment};
 use self::kept::{Fallback, Kept, Step};
 use self::managed_identity::IdentityService;
 use crate::clock;
-use crate::gateway::error::{BuildError, Cause, chain};
+use crate::gateway::error::{BuildError, Cause};
+use crate::gateway::file::FileError;
 use crate::gateway::security::{FabricIdentity, TokenSource};
 use crate::gateway::{Gateway, file, locked};
+use crate::logging::chain;
 
 mod endpoint;
 mod entra;
@@ -44,6 +46,8 @@ pub(super) struct Tokens {
     kept: Mutex<Kept>,
     /// Held by the one who asks.
     turn: tokio::sync::Mutex<()>,
+    /// What was wrong with the file of the source at the beginning. It may still come.
+    doubt: Option<FileError>,
 }
 
 #[derive(Debug)]
@@ -54,7 +58,7 @@ enum Source {
 }
 
 impl Tokens {
-    /// Prepares the source; asks for nothing.
+    /// Prepares the source: looks at the file that it names, asks for nothing.
     pub(super) fn new(
         cluster: Arc<str>,
         source: &TokenSource,
@@ -73,7 +77,14 @@ impl Tokens {
             patience,
             kept: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
+            doubt: file_of(source).and_then(|path| file::secret(path).err()),
         })
+    }
+
+    /// What somebody should know before the first token is needed: a full sentence.
+    pub(super) fn warning(&self) -> Option<String> {
+        let doubt = self.doubt.as_ref()?;
+        Some(format!("No token can be had yet. {doubt}."))
     }
 
     /// A token, from `gateway`'s point of view: it is asked where tokens come from.
@@ -167,6 +178,15 @@ impl Tokens {
             error,
             "There is no new token for cluster {cluster}; the old one is used{until}: {error}."
         );
+    }
+}
+
+/// The file without which there is no token.
+fn file_of(source: &TokenSource) -> Option<&Path> {
+    match source {
+        TokenSource::File(path) => Some(path),
+        TokenSource::Entra(entra) => Some(&entra.client_secret_file),
+        TokenSource::ManagedIdentity(_) => None,
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use crate::gateway::{Error, chain};
+use crate::gateway::Error;
+use crate::logging::chain;
 
 /// Successes and failures of one cycle. Shared by what runs at the same time in it.
 #[derive(Debug, Default)]

@@ -60,8 +60,24 @@ pub struct ClusterReading {
     pub version: Option<String>,
     /// Clock of the gateway minus own clock, from the last answer.
     pub clock_skew: Option<TimeDelta>,
+    /// How it and the exporter know each other.
+    pub security: SecurityReading,
+}
+
+/// How a cluster and the exporter know each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecurityReading {
+    /// Whether every server is believed; `None` where there is no TLS.
+    pub insecure: Option<bool>,
+    /// When the client certificate expires, if there is one and it can be told.
+    pub client_certificate_expiry: Option<DateTime<Utc>>,
+    /// When the certificate expires that a gateway last showed.
+    pub gateway_certificate_expiry: Option<DateTime<Utc>>,
     /// When the token that was last had ends, where tokens say so.
     pub token_expiry: Option<DateTime<Utc>>,
+    /// Whether the files with certificates and keys could be used when they were last read; `None`
+    /// when there are none.
+    pub good_files: Option<bool>,
 }
 
 /// A run of a collector.

@@ -1,8 +1,12 @@
 //! Families of the exporter's own work: its clusters, its requests, itself.
 
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+
 use super::seconds;
 use crate::exposition::family::{Family, Kind, Source};
-use crate::exposition::samples::{Labels, Value};
+use crate::exposition::samples::{Labels, Samples, Value};
 use crate::telemetry::BuildInfo;
 
 /// In the order of the page.
@@ -10,18 +14,12 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::cluster(
         "servicefabric_backup_cluster_up",
         "1 if the last poll reached a gateway and was let in on a native route",
-        |cluster, labels, samples| match cluster.view.snapshot.status.up {
-            Some(up) => samples.write(labels, up.into()),
-            None => Ok(()),
-        },
+        |cluster, labels, samples| flag(cluster.view.snapshot.status.up, labels, samples),
     ),
     Family::cluster(
         "servicefabric_backup_service_up",
         "1 if the backup restore service answered in the last poll, 0 if it is absent, refuses the exporter or cannot be reached behind the gateway",
-        |cluster, labels, samples| match cluster.view.snapshot.status.service_up {
-            Some(up) => samples.write(labels, up.into()),
-            None => Ok(()),
-        },
+        |cluster, labels, samples| flag(cluster.view.snapshot.status.service_up, labels, samples),
     ),
     Family {
         name: "servicefabric_backup_cluster_info",
@@ -97,14 +95,49 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     ),
     Family::cluster(
+        "servicefabric_backup_client_certificate_expiry_timestamp_seconds",
+        "When the client certificate expires that the exporter shows to the gateways",
+        |cluster, labels, samples| {
+            let security = &cluster.view.snapshot.status.security;
+            instant(security.client_certificate_expiry, labels, samples)
+        },
+    ),
+    Family::cluster(
+        "servicefabric_backup_gateway_certificate_expiry_timestamp_seconds",
+        "When the certificate expires that a gateway last showed, the first one of several gateways",
+        |cluster, labels, samples| {
+            let security = &cluster.view.snapshot.status.security;
+            instant(security.gateway_certificate_expiry, labels, samples)
+        },
+    ),
+    Family::cluster(
+        "servicefabric_backup_credentials_last_reload_successful",
+        "1 if the files with certificates and keys could be used when they were last read, 0 if older contents stay in use",
+        |cluster, labels, samples| {
+            flag(
+                cluster.view.snapshot.status.security.good_files,
+                labels,
+                samples,
+            )
+        },
+    ),
+    Family::cluster(
+        "servicefabric_backup_gateway_insecure",
+        "1 if every server is believed (trust.insecure), 0 if gateways are verified",
+        |cluster, labels, samples| {
+            flag(
+                cluster.view.snapshot.status.security.insecure,
+                labels,
+                samples,
+            )
+        },
+    ),
+    Family::cluster(
         "servicefabric_backup_token_expiry_timestamp_seconds",
         "When the token last had for the cluster ends, where that is known",
         |cluster, labels, samples| {
-            let expiry = cluster.view.snapshot.status.token_expiry;
-            match expiry.and_then(seconds) {
-                Some(expiry) => samples.write(labels, Value::Integer(expiry)),
-                None => Ok(()),
-            }
+            let security = &cluster.view.snapshot.status.security;
+            instant(security.token_expiry, labels, samples)
         },
     ),
     Family {
@@ -147,3 +180,21 @@ pub(super) const FAMILIES: &[Family] = &[
         }),
     },
 ];
+
+fn flag(known: Option<bool>, labels: &Labels<'_>, samples: &mut Samples<'_>) -> fmt::Result {
+    match known {
+        Some(holds) => samples.write(labels, holds.into()),
+        None => Ok(()),
+    }
+}
+
+fn instant(
+    known: Option<DateTime<Utc>>,
+    labels: &Labels<'_>,
+    samples: &mut Samples<'_>,
+) -> fmt::Result {
+    match known.and_then(seconds) {
+        Some(seconds) => samples.write(labels, Value::Integer(seconds)),
+        None => Ok(()),
+    }
+}

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, ClientBuilder, RequestBuilder, redirect};
+use reqwest::tls::Version;
+use reqwest::{ClientBuilder, RequestBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 use url::Url;
@@ -15,6 +16,7 @@ use super::issued::{Issued, Reply};
 use super::now;
 use super::refusal::Refusal;
 use crate::gateway::body::{self, Unread};
+use crate::gateway::connections;
 use crate::gateway::decode;
 
 /// Largest answer that is read, in bytes: a token has less than a quarter of it.
@@ -23,18 +25,9 @@ const LIMIT: usize = 64 * 1024;
 /// Longest wait for a connection, within the time for all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What all clients of token endpoints have in common.
+/// Makes clients of token endpoints that the system's authorities vouch for.
 pub(super) fn client() -> ClientBuilder {
-    Client::builder()
-        .user_agent(concat!(
-            "servicefabric-backup-exporter/",
-            env!("CARGO_PKG_VERSION")
-        ))
-        .http1_only()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .connect_timeout(CONNECT_TIMEOUT)
+    connections::plain(CONNECT_TIMEOUT).tls_version_min(Version::TLS_1_2)
 }
 
 /// A question that is ready to be sent to a token endpoint.

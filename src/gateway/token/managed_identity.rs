@@ -15,7 +15,8 @@ use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
 use crate::gateway::error::BuildError;
-use crate::gateway::security::{FabricIdentity, ManagedIdentity};
+use crate::gateway::security::{FabricIdentity, ManagedIdentity, Security, Trust};
+use crate::gateway::tls::{self, Credentials, LastSeen};
 
 /// The metadata service of a virtual machine and the version of its contract:
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>.
@@ -71,7 +72,7 @@ impl IdentityService {
             proof: fabric.header.clone(),
             advice: "the token service of Service Fabric must run on this node, with the \
                      certificate of IDENTITY_SERVER_THUMBPRINT",
-            client: endpoint::client().build().map_err(BuildError::Client)?,
+            client: pinned(fabric).map_err(BuildError::Client)?,
         })
     }
 
@@ -89,6 +90,20 @@ impl IdentityService {
         };
         question.ask(patience).await
     }
+}
+
+/// A client that believes the certificate which the platform named, and no other.
+fn pinned(fabric: &FabricIdentity) -> Result<Client, reqwest::Error> {
+    let security = Security {
+        trust: Trust::Thumbprints {
+            thumbprints: vec![fabric.thumbprint],
+            // The platform names what is in use now, and renews it without us.
+            accept_expired: true,
+        },
+        ..Security::default()
+    };
+    let (none, seen) = (Credentials::default(), LastSeen::default());
+    tls::secure(endpoint::client(), &security, &none, &fabric.endpoint, seen).build()
 }
 
 fn address(mut service: Url, version: &str, settings: &ManagedIdentity) -> Url {
