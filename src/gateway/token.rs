@@ -87,7 +87,7 @@ impl Tokens {
         Some(format!("No token can be had yet. {doubt}."))
     }
 
-    /// A token, from `gateway`'s point of view: it is asked where tokens come from.
+    /// A token for `gateway`, which is asked where tokens come from if nobody wrote it down.
     pub(super) async fn bearer(&self, gateway: &Gateway) -> Result<Bearer, Cause> {
         let _turn = match self.step() {
             Step::Use(bearer) => return Ok(bearer),
@@ -125,10 +125,13 @@ impl Tokens {
         (bearer != *refused).then_some(bearer)
     }
 
-    /// Has a file read again: whatever writes it keeps it up to date without telling us.
+    /// Has a file read again, because whatever writes it does not tell us; and any source asked
+    /// again that failed.
     pub(super) fn begin_cycle(&self) {
-        if matches!(self.source, Source::File(_)) {
-            locked(&self.kept).look_again(now().instant);
+        let (mut kept, now) = (locked(&self.kept), now().instant);
+        match self.source {
+            Source::File(_) => kept.look_again(now),
+            Source::Entra(_) | Source::ManagedIdentity(_) => kept.end_pause(now),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::tls::Version;
 use reqwest::{ClientBuilder, RequestBuilder};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 use url::Url;
 
@@ -34,9 +34,9 @@ pub(super) fn client() -> ClientBuilder {
 pub(super) struct Question<'a> {
     pub(super) address: &'a Url,
     pub(super) request: RequestBuilder,
-    /// What the question proves who we are with; no answer shows it to anybody.
-    pub(super) secret: &'a SecretString,
-    /// What to do when nobody can be reached.
+    /// By what we are known; should the answer quote it, nobody sees it.
+    pub(super) secret: Option<&'a SecretString>,
+    /// What to do when nobody can be reached, or answers.
     pub(super) advice: &'static str,
 }
 
@@ -68,6 +68,7 @@ impl Question<'_> {
             Err(_) => Err(TokenError::Late {
                 address: address.clone(),
                 timeout: patience,
+                advice,
             }),
         }
     }
@@ -77,11 +78,12 @@ fn read(
     address: &str,
     status: u16,
     body: &[u8],
-    secret: &SecretString,
+    secret: Option<&SecretString>,
 ) -> Result<Issued, TokenError> {
     let address = address.to_owned();
     if status != 200 {
-        return Err(match Refusal::read(body, secret.expose_secret()) {
+        let secret = secret.map(ExposeSecret::expose_secret).unwrap_or_default();
+        return Err(match Refusal::read(body, secret) {
             Some(refusal) => TokenError::Refused {
                 address,
                 status,

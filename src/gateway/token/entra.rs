@@ -62,13 +62,7 @@ impl Application {
         cluster: &Gateway,
         patience: Duration,
     ) -> Result<Issued, TokenError> {
-        let directory = match Directory::configured(&self.settings) {
-            Some(directory) => directory,
-            None => {
-                let named = cluster.directory().await.map_err(TokenError::Discovery)?;
-                Directory::named(&self.settings, named.ok_or(TokenError::NoDirectory)?)?
-            }
-        };
+        let directory = self.directory(cluster).await?;
         let secret = secret_in(&self.settings.client_secret_file, patience).await?;
         let address = directory.address(self.settings.protocol);
         let (key, audience) = directory.audience(self.settings.protocol);
@@ -81,10 +75,18 @@ impl Application {
         let question = Question {
             request: self.client.post(address.clone()).form(&form),
             address: &address,
-            secret: &secret,
+            secret: Some(&secret),
             advice: "the sign-in service must be reachable from here, without a proxy",
         };
         question.ask(patience).await
+    }
+
+    async fn directory(&self, cluster: &Gateway) -> Result<Directory, TokenError> {
+        if let Some(configured) = Directory::configured(&self.settings) {
+            return Ok(configured);
+        }
+        let named = cluster.directory().await.map_err(TokenError::Discovery)?;
+        Directory::named(&self.settings, named.ok_or(TokenError::NoDirectory)?)
     }
 }
 
@@ -111,12 +113,12 @@ impl Directory {
                 .tenant_id
                 .clone()
                 .or(tenant)
-                .ok_or(unnamed("tenant_id"))?,
+                .ok_or_else(|| unnamed("tenant_id"))?,
             resource: settings
                 .cluster_application_id
                 .clone()
                 .or(cluster)
-                .ok_or(unnamed("cluster_application_id"))?,
+                .ok_or_else(|| unnamed("cluster_application_id"))?,
         })
     }
 

@@ -53,8 +53,12 @@ pub(in crate::gateway) enum TokenError {
         advice: &'static str,
         source: reqwest::Error,
     },
-    #[error("no complete answer from {address} within {timeout:?}")]
-    Late { address: String, timeout: Duration },
+    #[error("no complete answer from {address} within {timeout:?}; {advice}")]
+    Late {
+        address: String,
+        timeout: Duration,
+        advice: &'static str,
+    },
     #[error("the answer of {address} has more than {limit} bytes")]
     TooLarge { address: String, limit: usize },
     #[error("{address} answered HTTP status {status}: {refusal}")]

@@ -93,12 +93,12 @@ impl Issued {
     /// The token in an answer, which has one.
     pub(super) fn granted(token: &str, reply: &Reply, now: Moment) -> Result<Self, TokenError> {
         let life = lifetime(token, reply, now.time).clamp(SHORTEST_LIFE, LONGEST_LIFE);
-        let expires = now.instant + life;
+        let fresh = life.saturating_sub(MARGIN.min(life / 2));
         Ok(Self {
             bearer: Bearer::new(token)?,
-            expires: Some(expires),
+            expires: Some(now.instant + life),
             expires_at: Some(now.time + life),
-            due: Some(expires - MARGIN.min(life / 2)),
+            due: Some(now.instant + fresh),
         })
     }
 

@@ -1,7 +1,8 @@
 //! The token that is kept, and when the next one is to be asked for.
 //!
 //! Pure: the moments enter as arguments. Whatever happens, a source of tokens is asked at most
-//! once per pause after a failure, and at most once a minute because the cluster refuses tokens.
+//! once per pause or cycle after a failure, and at most once a minute because the cluster refuses
+//! tokens.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -129,9 +130,17 @@ impl Kept {
         true
     }
 
+    /// Makes the next step an attempt where the last one failed, whatever pause is left: a cycle
+    /// that begins without a token has little to tell.
+    pub(super) fn end_pause(&mut self, now: Instant) {
+        if let Some(failure) = &mut self.failure {
+            failure.next_attempt = failure.next_attempt.min(now);
+        }
+    }
+
     /// Makes the next step an attempt, whatever is known.
     pub(super) fn look_again(&mut self, now: Instant) {
-        self.failure = None;
+        self.end_pause(now);
         if let Some(issued) = &mut self.issued {
             issued.due = Some(now);
         }
@@ -159,7 +168,7 @@ mod tests {
     fn issued(token: &str, now: Instant) -> Issued {
         let mut issued = Issued::written(token, "f", moment()).unwrap();
         issued.expires = Some(now + HOUR);
-        issued.due = Some(now + HOUR - Duration::from_secs(300));
+        issued.due = Some(now + Duration::from_secs(3300));
         issued
     }
 
@@ -238,7 +247,19 @@ mod tests {
     }
 
     #[test]
-    fn looking_again_forgets_failures_and_keeps_the_token() {
+    fn a_cycle_ends_the_pause_and_not_the_row_of_failures() {
+        let now = Instant::now();
+        let mut kept = Kept::default();
+        kept.fail(TokenError::Unfit, now);
+        kept.end_pause(now);
+        assert!(matches!(kept.step(now), Step::Ask(None)));
+        kept.fail(TokenError::Unfit, now);
+        let later = kept.step(now + FIRST_PAUSE);
+        assert!(matches!(later, Step::Wait(_)), "the pause has doubled");
+    }
+
+    #[test]
+    fn looking_again_keeps_the_token() {
         let now = Instant::now();
         let (mut kept, bearer) = holding("a", now);
         kept.fail(TokenError::Unfit, now);

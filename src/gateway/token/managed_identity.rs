@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 use reqwest::header::{HeaderName, HeaderValue};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::endpoint::{self, Question};
@@ -32,8 +32,8 @@ const FABRIC_VERSION: &str = "2019-07-01-preview";
 pub(super) struct IdentityService {
     address: Url,
     header: HeaderName,
-    /// Value of the header; of a virtual machine no secret.
-    proof: SecretString,
+    /// Value of the header, where it is one: a machine is known by where it asks from.
+    secret: Option<SecretString>,
     advice: &'static str,
     client: Client,
 }
@@ -56,7 +56,7 @@ impl IdentityService {
         Ok(Self {
             address: address(service, MACHINE_VERSION, settings),
             header: HeaderName::from_static("metadata"),
-            proof: "true".into(),
+            secret: None,
             advice: "does the exporter run on a virtual machine of Azure that has an identity?",
             client: endpoint::client().build().map_err(BuildError::Client)?,
         })
@@ -69,7 +69,7 @@ impl IdentityService {
         Ok(Self {
             address: address(fabric.endpoint.clone(), FABRIC_VERSION, settings),
             header: HeaderName::from_static("secret"),
-            proof: fabric.header.clone(),
+            secret: Some(fabric.header.clone()),
             advice: "the token service of Service Fabric must run on this node, with the \
                      certificate of IDENTITY_SERVER_THUMBPRINT",
             client: pinned(fabric).map_err(BuildError::Client)?,
@@ -78,14 +78,15 @@ impl IdentityService {
 
     /// Asks for a token.
     pub(super) async fn token(&self, patience: Duration) -> Result<Issued, TokenError> {
-        let proof = HeaderValue::from_str(self.proof.expose_secret());
-        let mut proof = proof.expect("it was checked where it was read");
-        proof.set_sensitive(true);
+        let secret = self.secret.as_ref().map(ExposeSecret::expose_secret);
+        let value = HeaderValue::from_str(secret.unwrap_or("true"));
+        let mut value = value.expect("a secret was checked where it was read");
+        value.set_sensitive(true);
         let request = self.client.get(self.address.clone());
         let question = Question {
             address: &self.address,
-            request: request.header(&self.header, proof),
-            secret: &self.proof,
+            request: request.header(&self.header, value),
+            secret: self.secret.as_ref(),
             advice: self.advice,
         };
         question.ask(patience).await
