@@ -13,8 +13,12 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+#[cfg(unix)]
+pub(crate) mod certificates;
 pub(crate) mod page;
 pub(crate) mod process;
+#[cfg(unix)]
+pub(crate) mod renegotiation;
 pub(crate) mod watch;
 
 /// A test that waits longer than this has failed.

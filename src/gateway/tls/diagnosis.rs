@@ -176,6 +176,8 @@ mod library {
             || says("self-signed")
             || says("self signed")
             || says("unable to verify the first certificate")
+            // An authority of the same name with another key.
+            || says("certificate signature failure")
         {
             Diagnosis::UnknownAuthority
         } else {

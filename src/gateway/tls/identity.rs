@@ -73,7 +73,7 @@ pub(in crate::gateway) enum Unfit {
     #[error("cannot be opened with {0}; write the right one on the first line of password_file")]
     WrongPassword(&'static str),
     #[error(
-        "is encrypted by RC2 or another way of old that is no longer read; mend it with `openssl pkcs12 -legacy -in old.pfx -nodes | openssl pkcs12 -export -out new.pfx`"
+        "is encrypted by RC2 or another way of old that is no longer read; turn it into PEM with `openssl pkcs12 -legacy -in old.pfx -nodes -out new.pem`, and name that file in cert_file instead"
     )]
     OldCipher,
     #[error("holds no private key together with its certificate; export it once more with the key")]

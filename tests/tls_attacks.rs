@@ -1,0 +1,310 @@
+//! Somebody else answers in place of the gateway. He must not get a single byte of a request.
+//!
+//! Counted in application bytes: what was sent inside TLS, or in the clear after the handshake was
+//! given up.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "the other tests use the rest")]
+mod support;
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
+use servicefabric_backup_exporter::gateway::{
+    Auth, ClientCertificate, Error, Gateway, Options, Reason, Security, Thumbprint, TlsVersion,
+    Trust,
+};
+use servicefabric_backup_exporter::logging::chain;
+use servicefabric_backup_exporter::telemetry::Telemetry;
+use tempfile::TempDir;
+use url::Url;
+
+use crate::support::certificates::{Authority, Pair, params, self_signed, written};
+use crate::support::eventually;
+use crate::support::renegotiation::{Asks, Backend, Front, Manner};
+
+const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
+
+fn client_of(url: Url, trust: Trust, auth: Auth, newest: Option<TlsVersion>) -> Gateway {
+    let options = Options {
+        cluster: "test".into(),
+        endpoints: vec![url],
+        timeout: Duration::from_secs(30),
+        concurrency: 8,
+        security: Security {
+            trust,
+            auth,
+            tls_max_version: newest,
+        },
+    };
+    Gateway::new(options, Arc::new(Telemetry::default())).unwrap()
+}
+
+fn pins(thumbprints: Vec<Thumbprint>) -> Trust {
+    Trust::Thumbprints {
+        thumbprints,
+        accept_expired: false,
+    }
+}
+
+/// A client with a certificate, so that the gateway has something to ask for.
+struct Victim {
+    client: Pair,
+    _folder: TempDir,
+    auth: Auth,
+}
+
+impl Victim {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let client = self_signed("exporter");
+        let file = written(folder.path(), "client.pem", client.combined());
+        Self {
+            client,
+            auth: Auth::ClientCertificate(ClientCertificate::Pem {
+                cert_file: file.clone(),
+                key_file: file,
+            }),
+            _folder: folder,
+        }
+    }
+
+    fn client_of(&self, url: Url, trust: Trust) -> Gateway {
+        client_of(url, trust, self.auth.clone(), None)
+    }
+}
+
+fn is_tls(error: &Error) -> bool {
+    error.reason() == Reason::Tls
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_pinned_gets_nothing() {
+    let (victim, gateway, attacker) = (Victim::new(), self_signed("node"), self_signed("node"));
+    for asks in [Asks::Never, Asks::AtFirst, Asks::Later] {
+        for pin in [gateway.sha1(), gateway.sha256()] {
+            let front = Front::start(Manner {
+                asks,
+                ..Manner::of_service_fabric(&attacker, &[&victim.client], VERSION)
+            });
+            let client = victim.client_of(front.url(), pins(vec![pin]));
+            let error = client.cluster_version().await.unwrap_err();
+            assert!(is_tls(&error), "{}", chain(&error));
+            assert!(chain(&error).contains(&attacker.sha256().to_string()));
+            let [seen] = front.seen_of(1).await.try_into().unwrap();
+            assert!(seen.handshake, "the pin is looked at after the handshake");
+            assert_eq!((seen.bytes, seen.client), (0, None), "{asks:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pin_holds_beside_authorities_too() {
+    let victim = Victim::new();
+    let folder = tempfile::tempdir().unwrap();
+    let root = Authority::root("Root");
+    let (gateway, attacker) = (
+        root.issue(&params("127.0.0.1")),
+        root.issue(&params("127.0.0.1")),
+    );
+    let ca_file = written(folder.path(), "ca.pem", root.certificate());
+    for (shown, pin, well) in [(&gateway, &gateway, true), (&attacker, &gateway, false)] {
+        let front = Front::start(Manner::of_service_fabric(shown, &[&victim.client], VERSION));
+        let trust = Trust::Authorities {
+            ca_file: Some(ca_file.clone()),
+            server_name: None,
+            thumbprints: vec![pin.sha256()],
+        };
+        let answer = victim.client_of(front.url(), trust).cluster_version().await;
+        assert_eq!(answer.is_ok(), well);
+        assert_eq!(front.seen_of(1).await[0].bytes > 0, well);
+    }
+}
+
+#[tokio::test]
+async fn an_attacker_on_a_later_connection_gets_nothing() {
+    let (victim, gateway, attacker) = (Victim::new(), self_signed("node"), self_signed("node"));
+    let shows = [&gateway, &gateway, &attacker, &gateway];
+    let front = Front::start(Manner {
+        closes: true,
+        shows: shows.into_iter().cloned().collect(),
+        ..Manner::of_service_fabric(&gateway, &[&victim.client], VERSION)
+    });
+    let client = victim.client_of(front.url(), pins(vec![gateway.sha256()]));
+    let mut outcomes = Vec::new();
+    for _ in shows {
+        outcomes.push(client.cluster_version().await.is_ok());
+    }
+    assert_eq!(outcomes, [true, true, false, true]);
+    let bytes: Vec<_> = front
+        .seen_of(4)
+        .await
+        .iter()
+        .map(|seen| seen.bytes > 0)
+        .collect();
+    assert_eq!(bytes, outcomes);
+}
+
+#[tokio::test]
+async fn without_an_authority_an_attacker_gets_nothing() {
+    let victim = Victim::new();
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = written(
+        folder.path(),
+        "ca.pem",
+        Authority::root("Root").certificate(),
+    );
+    let attacker = Authority::root("Root").issue(&params("127.0.0.1"));
+    for ca_file in [Some(ca_file), None] {
+        let front = Front::start(Manner::of_service_fabric(&attacker, &[], VERSION));
+        let trust = Trust::Authorities {
+            ca_file,
+            server_name: None,
+            thumbprints: vec![attacker.sha256()],
+        };
+        let error = victim.client_of(front.url(), trust).cluster_version().await;
+        assert!(is_tls(&error.unwrap_err()));
+        assert_eq!(front.seen_of(1).await[0].bytes, 0);
+    }
+}
+
+/// Shows a certificate and signs with the key of another one.
+#[derive(Debug)]
+struct Replay(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Replay {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// A server that repeats the certificate of `victim` without having its key, and the application
+/// bytes that it got.
+fn replaying(
+    victim: &Pair,
+    own: &Pair,
+    version: &'static SupportedProtocolVersion,
+) -> (SocketAddr, Arc<Mutex<Vec<usize>>>) {
+    let certificate = CertificateDer::from_pem_slice(victim.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Replay(Arc::new(CertifiedKey::new(
+            vec![certificate],
+            key,
+        )))));
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, counts) = (listener.local_addr().unwrap(), Arc::default());
+    let counted: Arc<Mutex<Vec<usize>>> = Arc::clone(&counts);
+    thread::spawn(move || {
+        for mut tcp in listener.incoming().flatten() {
+            let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut received = Vec::new();
+            // Ends with whatever the client does at last.
+            rustls::Stream::new(&mut tls, &mut tcp)
+                .read_to_end(&mut received)
+                .ok();
+            counted.lock().unwrap().push(received.len());
+        }
+    });
+    (address, counts)
+}
+
+#[tokio::test]
+async fn who_repeats_a_pinned_certificate_without_its_key_gets_nothing() {
+    let (gateway, attacker) = (self_signed("node"), self_signed("node"));
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        for trust in [pins(vec![gateway.sha256()]), Trust::Insecure] {
+            let (address, counts) = replaying(&gateway, &attacker, version);
+            let url = format!("https://{address}").parse().unwrap();
+            let newest = Some(TlsVersion::V1_3);
+            let client = client_of(url, trust, Auth::Nobody, newest);
+            let error = client.cluster_version().await.unwrap_err();
+            assert!(is_tls(&error), "{}", chain(&error));
+            let counted = eventually("the attacker is left", async || {
+                counts.lock().unwrap().first().copied()
+            });
+            assert_eq!(counted.await, 0, "{version:?}");
+        }
+    }
+}
+
+/// Counts the bytes of everybody who connects.
+fn eavesdropper() -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, heard) = (listener.local_addr().unwrap(), Arc::default());
+    let counted: Arc<AtomicUsize> = Arc::clone(&heard);
+    thread::spawn(move || {
+        for mut tcp in listener.incoming().flatten() {
+            let mut bytes = [0; 4096];
+            let length = tcp.read(&mut bytes).unwrap_or(1).max(1);
+            counted.fetch_add(length, Ordering::SeqCst);
+        }
+    });
+    (address, heard)
+}
+
+#[tokio::test]
+async fn a_redirect_out_of_tls_is_not_followed() {
+    let (victim, gateway) = (Victim::new(), self_signed("node"));
+    let (address, heard) = eavesdropper();
+    let redirect =
+        format!("HTTP/1.1 302 Found\r\nLocation: http://{address}/\r\nContent-Length: 0\r\n\r\n");
+    let backend = Backend::Raw(redirect.leak());
+    let front = Front::start(Manner::of_service_fabric(
+        &gateway,
+        &[&victim.client],
+        backend,
+    ));
+    let client = victim.client_of(front.url(), pins(vec![gateway.sha1()]));
+    let error = client.cluster_version().await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Api, "{}", chain(&error));
+    assert_eq!(front.seen()[0].requests, 1);
+    assert_eq!(heard.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_proxy_of_the_environment_gets_nothing() {
+    let (address, heard) = eavesdropper();
+    let proxy = format!("http://{address}");
+    // In a process of its own: the environment belongs to all threads of one.
+    let test = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "behind_a_proxy", "--ignored"])
+        .envs(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].map(|name| (name, &proxy)))
+        .env_remove("NO_PROXY")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&test.stdout);
+    assert!(test.status.success() && said.contains("1 passed"), "{said}");
+    assert_eq!(heard.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+#[ignore = "runs behind a proxy, as part of another test"]
+async fn behind_a_proxy() {
+    let (victim, gateway) = (Victim::new(), self_signed("node"));
+    let front = Front::start(Manner::of_service_fabric(
+        &gateway,
+        &[&victim.client],
+        VERSION,
+    ));
+    let client = victim.client_of(front.url(), pins(vec![gateway.sha256()]));
+    client.cluster_version().await.unwrap();
+}
