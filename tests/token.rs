@@ -9,6 +9,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use futures_util::future::join_all;
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::gateway::{
     Auth, Entra, EntraProtocol, Error, FabricIdentity, Gateway, ManagedIdentity, Options, Reason,
-    Security, TokenSource,
+    Security, TokenSource, Trust,
 };
 use servicefabric_backup_exporter::logging::chain;
 use servicefabric_backup_exporter::telemetry::Telemetry;
@@ -294,8 +295,10 @@ async fn a_machine_asks_its_metadata_service_for_one_of_its_identities() {
     assert_eq!(asked.header("metadata"), Some("true"));
 }
 
-/// A token service of Service Fabric, and the thumbprint of its certificate.
-async fn fabric_service() -> (Double, String) {
+/// The same by https, and the thumbprint of its certificate.
+async fn secured(
+    script: impl Fn(usize, &Request) -> Act + Send + Sync + 'static,
+) -> (Double, String) {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let digest = ring::digest::digest(&ring::digest::SHA256, key.cert.der());
     let thumbprint = digest.as_ref().iter().map(|byte| format!("{byte:02X}"));
@@ -311,19 +314,16 @@ async fn fabric_service() -> (Double, String) {
     let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let double = Double {
-        url: format!("https://{}/token", listener.local_addr().unwrap())
+        url: format!("https://{}", listener.local_addr().unwrap())
             .parse()
             .unwrap(),
         requests: Arc::default(),
     };
-    let requests = Arc::clone(&double.requests);
+    let (requests, script) = (Arc::clone(&double.requests), Arc::new(script));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             if let Ok(stream) = acceptor.accept(stream).await {
-                let expires_on = clock::now().timestamp() + 3600;
-                let body = format!(r#"{{"expires_on":{expires_on},"access_token":"t1"}}"#);
-                let script = Arc::new(move |_, _: &Request| answer(200, body.clone()));
-                tokio::spawn(serve(stream, Arc::clone(&requests), script));
+                tokio::spawn(serve(stream, Arc::clone(&requests), Arc::clone(&script)));
             }
         }
     });
@@ -333,7 +333,14 @@ async fn fabric_service() -> (Double, String) {
 #[tokio::test]
 async fn an_application_of_service_fabric_asks_the_service_with_the_pinned_certificate_only() {
     let cluster = Double::cluster(&["t1"]).await;
-    let (service, thumbprint) = fabric_service().await;
+    let (service, thumbprint) = secured(|_, _| {
+        let end = clock::now().timestamp() + 3600;
+        answer(
+            200,
+            format!(r#"{{"expires_on":{end},"access_token":"t1"}}"#),
+        )
+    })
+    .await;
     let gateway = |thumbprint: &str| {
         let identity = ManagedIdentity {
             cluster_application_id: "api://cluster".to_owned(),
@@ -355,7 +362,7 @@ async fn an_application_of_service_fabric_asks_the_service_with_the_pinned_certi
     let asked = service.request(0);
     assert_eq!(
         asked.line(),
-        "GET /token?api-version=2019-07-01-preview&resource=api%3A%2F%2Fcluster HTTP/1.1"
+        "GET /?api-version=2019-07-01-preview&resource=api%3A%2F%2Fcluster HTTP/1.1"
     );
     assert_eq!(asked.header("secret"), Some("hunter2"));
 }
@@ -550,24 +557,23 @@ async fn a_redirect_does_not_lead_the_secret_elsewhere() {
 }
 
 /// A cluster that names `login` and otherwise lets in `t1`.
-async fn named_by_the_cluster(login: &str) -> Double {
+fn naming(login: &str) -> impl Fn(usize, &Request) -> Act + Send + Sync + use<> {
     let metadata = format!(
         r#"{{"type":"aad","metadata":{{"login":"{login}","tenant":"contoso.com","cluster":"app"}}}}"#
     );
-    Double::start(move |_, request| {
+    move |_, request| {
         if request.line().contains(METADATA) {
             answer(200, metadata.clone())
         } else {
             judged(request, &["t1"])
         }
-    })
-    .await
+    }
 }
 
 #[tokio::test]
 async fn the_cluster_names_what_is_not_configured() {
     let (folder, issuer) = (Folder::new(), Double::issuer().await);
-    let cluster = named_by_the_cluster("https://login.microsoftonline.com").await;
+    let cluster = Double::start(naming("https://login.microsoftonline.com")).await;
     let entra = Entra {
         tenant_id: None,
         cluster_application_id: None,
@@ -591,7 +597,7 @@ async fn the_cluster_names_what_is_not_configured() {
 async fn a_cluster_that_names_a_foreign_sign_in_service_gets_nothing() {
     let folder = Folder::new();
     let attacker = Double::issuer().await;
-    let cluster = named_by_the_cluster(attacker.url.as_str().trim_end_matches('/')).await;
+    let cluster = Double::start(naming(attacker.url.as_str())).await;
     let entra = Entra {
         authority: None,
         ..entra(&folder, &attacker.url)
@@ -603,6 +609,36 @@ async fn a_cluster_that_names_a_foreign_sign_in_service_gets_nothing() {
     assert_eq!((attacker.count(), cluster.count()), (0, 1));
     // Everybody is told who signs in; it does not show that we are let in.
     assert!(!gateway.native_access());
+}
+
+#[tokio::test]
+async fn who_is_not_the_pinned_cluster_is_asked_nothing_and_shown_nothing() {
+    let (folder, issuer) = (Folder::new(), Double::issuer().await);
+    let (cluster, thumbprint) = secured(naming("https://login.microsoftonline.com")).await;
+    let gateway = |thumbprint: &str, tenant_id: Option<&str>| {
+        let entra = Entra {
+            tenant_id: tenant_id.map(str::to_owned),
+            ..entra(&folder, &issuer.url)
+        };
+        let mut options = options(&cluster.url, TokenSource::Entra(entra));
+        options.security.trust = Trust::Thumbprints {
+            thumbprints: vec![thumbprint.parse().unwrap()],
+            accept_expired: false,
+        };
+        open(options)
+    };
+    let another = "AB".repeat(32);
+    let (error, told) = refused(&gateway(&another, None)).await;
+    assert_eq!(error.reason(), Reason::Tls, "{told}");
+    assert!(told.contains("did not say which directory"), "{told}");
+    assert_eq!(issuer.count(), 0);
+    let (error, _) = refused(&gateway(&another, Some("contoso.com"))).await;
+    assert_eq!(error.reason(), Reason::Tls);
+    assert_eq!(cluster.count(), 0);
+    let known = gateway(&thumbprint, None);
+    issuer.requests.lock().unwrap().clear();
+    known.cluster_version().await.unwrap();
+    assert_eq!((issuer.count(), cluster.count()), (1, 2));
 }
 
 #[tokio::test]
@@ -724,6 +760,25 @@ async fn a_file_without_a_good_token_is_told_by_its_path() {
     assert_eq!(cluster.count(), 0);
 }
 
+#[tokio::test]
+async fn however_many_calls_found_no_token_the_way_to_the_cluster_stays_open() {
+    let folder = Folder::new();
+    let cluster = Double::cluster(&["t1"]).await;
+    let path = folder.0.path().join("secret");
+    let gateway = gateway(&cluster, TokenSource::File(path));
+    for _ in 0..50 {
+        gateway.begin_cycle();
+        let (error, _) = refused(&gateway).await;
+        assert_eq!((error.reason(), error.was_sent()), (Reason::Token, true));
+        let (error, _) = refused(&gateway).await;
+        assert_eq!((error.reason(), error.was_sent()), (Reason::Token, false));
+    }
+    folder.write("t1");
+    gateway.begin_cycle();
+    gateway.cluster_version().await.unwrap();
+    assert_eq!(cluster.count(), 1);
+}
+
 /// What is logged, at every level and by everybody.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -801,4 +856,31 @@ async fn an_old_token_is_used_while_there_is_no_new_one_and_no_secret_is_ever_to
     ] {
         assert!(!text.contains("hunter2"), "{text}");
     }
+}
+
+#[test]
+fn an_environment_with_half_an_identity_is_told_without_its_secret() {
+    let folder = Folder::new();
+    let config = folder.0.path().join("exporter.yml");
+    fs::write(
+        &config,
+        "clusters: [{name: a, endpoints: ['http://127.0.0.1:1']}]",
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
+        .arg("--config.file")
+        .arg(config)
+        .arg("--web.listen-address=127.0.0.1:0")
+        .env("IDENTITY_ENDPOINT", "http://localhost:2377/token")
+        .env("IDENTITY_HEADER", "hunter2")
+        .env("IDENTITY_SERVER_THUMBPRINT", "AB".repeat(20))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("IDENTITY_ENDPOINT is no https address"),
+        "{told}"
+    );
+    assert!(!told.contains("hunter2"), "{told}");
 }
