@@ -3,6 +3,7 @@
 //! Puts the parts together and waits. A part that ends unasked ends the process, because half an
 //! exporter looks like a healthy one.
 
+mod environment;
 mod memory;
 mod signals;
 
@@ -164,7 +165,8 @@ impl<'a> Exporter<'a> {
     ) -> anyhow::Result<Self> {
         let telemetry = Arc::new(Telemetry::default());
         let (memory, remembered) = Memory::open(config);
-        let mut fleet = Fleet::new(Arc::clone(&telemetry), arguments.shard()?);
+        let identity = environment::fabric_identity()?;
+        let mut fleet = Fleet::new(Arc::clone(&telemetry), arguments.shard()?, identity);
         fleet.watch(config, remembered).await?;
         Ok(Self {
             arguments,

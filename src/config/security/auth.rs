@@ -147,11 +147,8 @@ impl ManagedIdentity {
     }
 }
 
-/// What stands in a path of the sign-in service, so nothing that could lead elsewhere.
 fn tenant(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-    let usable = text.chars().all(plain) && text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    (usable && text.len() <= 253)
+    Entra::is_tenant(text)
         .then(|| text.to_owned())
         .ok_or_else(|| {
             let shown = quoted(text);
@@ -163,11 +160,12 @@ fn tenant(text: &str) -> Result<String, String> {
 
 /// The id of an application, as GUID or as URI (`api://…`).
 fn identifier(text: &str) -> Result<String, String> {
-    let usable = text.chars().all(|c| c.is_ascii_graphic()) && text.len() <= 256;
-    usable.then(|| text.to_owned()).ok_or_else(|| {
-        let shown = quoted(text);
-        format!("{shown} is not the id of an application; write its GUID")
-    })
+    Entra::is_application(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| {
+            let shown = quoted(text);
+            format!("{shown} is not the id of an application; write its GUID")
+        })
 }
 
 fn authority(text: &str) -> Result<Url, String> {
