@@ -129,7 +129,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a simulated cluster and the exporter in one process: nothing else is needed
-    Demo(Simulated),
+    Demo(Demo),
     /// Run a simulated gateway alone, on the listen address
     Simulate(Simulate),
     /// Check the configuration files and name every fault in them
@@ -146,6 +146,19 @@ pub struct Simulated {
     /// Partitions that can be backed up, roughly
     #[arg(long, value_name = "COUNT", default_value = "240", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub partitions: u32,
+}
+
+/// The simulated cluster and the exporter.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Demo {
+    /// The cluster that is watched
+    #[command(flatten)]
+    pub simulated: Simulated,
+
+    /// Show it all in TLS, with certificates made at the start: a gateway that asks for a
+    /// certificate, an exporter that pins the gateway, and a page that asks for a password
+    #[arg(long)]
+    pub secure: bool,
 }
 
 /// The simulated gateway alone.

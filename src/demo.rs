@@ -3,7 +3,7 @@
 //! Wires the simulator up; what happens in it is the simulator's business. The exporter of the
 //! demo is the real one, polling over HTTP: only its configuration is made here.
 
-pub mod secure;
+mod secure;
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 use url::Url;
 
-use crate::cli::{Arguments, Simulate, Simulated};
+use self::secure::Secured;
+use crate::cli::{Arguments, Demo, Simulate, Simulated, UsageError};
 use crate::clock;
 use crate::config::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
 use crate::gateway::Security;
@@ -39,10 +40,14 @@ const SERVICES_PER_APPLICATION: u32 = 3;
 /// # Errors
 ///
 /// When an address is not free, and those of the exporter.
-pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Result<()> {
+pub async fn demo(arguments: &Arguments, demo: &Demo) -> anyhow::Result<()> {
+    // The files of a secured demo last as long as this value.
+    let secured = secured(arguments, demo)?;
+    let options = secured.as_ref().map(Secured::options).unwrap_or_default();
+    let security = secured.as_ref().map(Secured::security).unwrap_or_default();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.context("cannot open a port for the simulated gateway")?;
-    let simulator = start(listener, simulated, Options::default())?;
+    let simulator = start(listener, &demo.simulated, options)?;
     let endpoint = simulator.url();
     info!(
         endpoint,
@@ -51,8 +56,35 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
     );
     let endpoint = endpoint.parse();
     let endpoint = endpoint.context("the simulator has no valid address")?;
-    let config = config(endpoint, Security::default());
-    run::exporter(arguments, Source::Fixed(config, NOTICE)).await
+    let source = Source::Fixed {
+        config: config(endpoint, security),
+        web_config: secured.as_ref().map(Secured::web_config),
+        notice: NOTICE,
+    };
+    run::exporter(arguments, source).await
+}
+
+/// The credentials of a secured demo, and a word on how to use them.
+fn secured(arguments: &Arguments, demo: &Demo) -> anyhow::Result<Option<Secured>> {
+    if !demo.secure {
+        return Ok(None);
+    }
+    if arguments.web_config_file().is_some() {
+        let message = "--secure brings its own web configuration: leave --web.config.file out";
+        return Err(UsageError(message.to_owned()).into());
+    }
+    let secured = Secured::generate(clock::now())?;
+    let address = arguments.listen_addresses.first();
+    let port = address.and_then(|address| address.rsplit(':').next());
+    let path = &arguments.telemetry_path;
+    let url = format!("https://localhost:{}{path}", port.unwrap_or_default());
+    let (folder, command) = (secured.folder().display(), secured.curl(&url));
+    info!(
+        %folder, command,
+        "Everything speaks TLS. Certificates, keys and the web configuration are in {folder} until \
+         the demo ends; to see the page: {command}"
+    );
+    Ok(Some(secured))
 }
 
 /// Runs a simulated gateway on the listen addresses until Ctrl-C.

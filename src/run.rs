@@ -8,6 +8,7 @@ mod memory;
 mod signals;
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,22 +39,39 @@ const REMEMBER_INTERVAL: Duration = Duration::from_secs(1);
 pub enum Source {
     /// The file of the command line; a reload reads it again.
     File,
-    /// The program itself, with a notice for those who look at it.
-    Fixed(Config, &'static str),
+    /// The program itself.
+    Fixed {
+        /// The configuration.
+        config: Config,
+        /// The web configuration, in place of the one of the command line.
+        web_config: Option<PathBuf>,
+        /// What those are told who look at the landing page.
+        notice: &'static str,
+    },
 }
 
 impl Source {
     fn load(&self, arguments: &Arguments) -> Result<Config, config::Error> {
         match self {
             Self::File => Config::load(&arguments.config_file),
-            Self::Fixed(config, _) => Ok(config.clone()),
+            Self::Fixed { config, .. } => Ok(config.clone()),
+        }
+    }
+
+    fn web_config<'a>(&'a self, arguments: &'a Arguments) -> Option<&'a Path> {
+        match self {
+            Self::Fixed {
+                web_config: Some(file),
+                ..
+            } => Some(file),
+            _ => arguments.web_config_file(),
         }
     }
 
     const fn notice(&self) -> Option<&'static str> {
         match self {
             Self::File => None,
-            Self::Fixed(_, notice) => Some(notice),
+            Self::Fixed { notice, .. } => Some(notice),
         }
     }
 }
@@ -65,7 +83,7 @@ impl Source {
 /// When one of them is faulty; the faults of both are told.
 pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, Option<Arc<Live>>)> {
     let config = source.load(arguments);
-    let web = arguments.web_config_file().map(Live::open).transpose();
+    let web = source.web_config(arguments).map(Live::open).transpose();
     match (config, web) {
         (Ok(config), Ok(web)) => Ok((config, web.map(Arc::new))),
         (Err(faults), Err(OpenError::Faulty(more))) => Err(faults.and(more).into()),

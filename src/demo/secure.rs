@@ -37,7 +37,7 @@ const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// The credentials of one demo.
 #[derive(Debug)]
-pub struct Secured {
+pub(super) struct Secured {
     folder: TempDir,
     gateway: ServerIdentity,
     pin: Thumbprint,
@@ -51,7 +51,7 @@ impl Secured {
     /// # Errors
     ///
     /// When the folder or a file cannot be written, or there is no randomness.
-    pub fn generate(now: DateTime<Utc>) -> anyhow::Result<Self> {
+    pub(super) fn generate(now: DateTime<Utc>) -> anyhow::Result<Self> {
         let folder = private_folder().context("cannot make a folder for the demo")?;
         let path = folder.path();
         let gateway = self_signed(
@@ -83,7 +83,7 @@ impl Secured {
     }
 
     /// How the simulated gateway is to serve: in TLS, and for the read-only client alone.
-    pub fn options(&self) -> Options {
+    pub(super) fn options(&self) -> Options {
         Options {
             access: self.access.clone(),
             identity: Some(self.gateway.clone()),
@@ -93,7 +93,7 @@ impl Secured {
 
     /// How the exporter and that gateway know each other: by the SHA-256 of the one's certificate,
     /// as most clusters are pinned, and by the certificate of the other.
-    pub fn security(&self) -> Security {
+    pub(super) fn security(&self) -> Security {
         Security {
             trust: Trust::Thumbprints {
                 thumbprints: vec![self.pin],
@@ -108,18 +108,19 @@ impl Secured {
     }
 
     /// The web configuration of the exporter: TLS, and one user with a password.
-    pub fn web_config(&self) -> PathBuf {
+    pub(super) fn web_config(&self) -> PathBuf {
         self.folder.path().join("web.yml")
     }
 
-    /// The line that asks a page for what it shows; it holds no secret.
-    pub fn curl(&self, url: &str) -> String {
+    /// The line that asks a page for what it shows; it holds no secret, and no quotes, which the log
+    /// would escape.
+    pub(super) fn curl(&self, url: &str) -> String {
         let file = self.folder.path().join("curl.conf");
-        format!("curl --config '{}' '{url}'", file.display())
+        format!("curl --config {} {url}", file.display())
     }
 
     /// The folder that holds all of it until this value is dropped.
-    pub fn folder(&self) -> &Path {
+    pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
 }
