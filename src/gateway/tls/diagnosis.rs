@@ -11,6 +11,10 @@ use super::certificate::Description;
 use super::pins::Refused;
 
 /// What the wire tells of a failure.
+#[cfg_attr(
+    any(target_os = "windows", target_vendor = "apple"),
+    expect(dead_code, reason = "the system says it in words of its own")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::gateway) enum Diagnosis {
     /// Our own check has said why.
