@@ -225,3 +225,33 @@ mod library {
         link.is::<native_tls::Error>().then_some(Diagnosis::Other)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_explains_every_diagnosis() {
+        let documented = include_str!("../../../docs/security.md");
+        for diagnosis in [
+            Diagnosis::NotAdmitted,
+            Diagnosis::UnknownAuthority,
+            Diagnosis::IncompleteChain,
+            Diagnosis::OtherName,
+            Diagnosis::Expired,
+            Diagnosis::NotYetValid,
+            Diagnosis::NotVerified,
+            Diagnosis::WantsCertificate,
+            Diagnosis::RefusesCertificate,
+            Diagnosis::RefusesHandshake,
+            Diagnosis::Version,
+            Diagnosis::NotTls,
+            Diagnosis::LegacyRenegotiation,
+            Diagnosis::Other,
+        ] {
+            let told = diagnosis.to_string();
+            let fault = told.split([';', '(']).next().unwrap().trim();
+            assert!(documented.contains(&format!("| {fault} |")), "{fault}");
+        }
+    }
+}
