@@ -260,7 +260,14 @@ impl Gateway {
     /// Looks whether the files of its security have changed, and takes them over if they can be
     /// used; then all connections are new. Tells what is new since the last time.
     pub async fn refresh(&self) -> Option<Rotation> {
-        self.transport.lines.refresh().await
+        let rotation = self.transport.lines.refresh().await;
+        if let Some(Rotation::Renewed) = rotation {
+            // What failed with the old ones says nothing of the new ones.
+            for gate in [&self.native, &self.health, &self.backup] {
+                gate.reset();
+            }
+        }
+        rotation
     }
 
     /// What somebody should know about its security, though it works: full sentences.

@@ -7,7 +7,7 @@
 //!                                ▼
 //! gateway (REST) ── poller ─► Observations ─► Snapshot::advance(observations, now) ─► Snapshot
 //!    ▲ gateway: client,         decoded          snapshot: remembers, counts              │ Arc,
-//!    │ wire, retries,                            state_file: what outlives a restart      │ one per
+//!    │ TLS, wire, retries,                       state_file: what outlives a restart      │ one per
 //!    │ breaker                                                                            ▼ cluster
 //! fleet: one poller per cluster                              exposition: families → compressed pieces
 //!                                                                                         │

@@ -462,8 +462,34 @@ async fn with_old_authorities_go_the_connections_they_let_in() {
     assert_eq!(refresh(&gateway).await, "renewed");
     let error = gateway.cluster_version().await.unwrap_err();
     assert_eq!(error.reason(), Reason::Tls, "{}", chain(&error));
-    assert!(front.seen_of(2).await.iter().all(|seen| seen.requests < 2));
+    // The old one has ended, the new one was refused, and another one looked why.
+    let seen = front.seen_of(3).await;
+    let requests: Vec<_> = seen.iter().map(|seen| seen.requests).collect();
+    assert_eq!(requests, [1, 0, 0]);
     scene.write("ca.pem", old.certificate() + &new.certificate());
+    assert_eq!(refresh(&gateway).await, "renewed");
+    gateway.cluster_version().await.unwrap();
+}
+
+#[tokio::test]
+async fn new_authorities_count_at_once_after_many_failures() {
+    let scene = Scene::new();
+    let front = Front::start(Manner {
+        asks: Asks::Never,
+        ..Manner::of_service_fabric(&scene.server, &[], VERSION)
+    });
+    let trust = Trust::Authorities {
+        ca_file: Some(scene.write("ca.pem", Authority::root("Other").certificate())),
+        server_name: None,
+        thumbprints: Vec::new(),
+    };
+    let gateway = build(front.url(), trust, Auth::Nobody).unwrap();
+    let mut sent = 0;
+    while gateway.cluster_version().await.unwrap_err().was_sent() {
+        sent += 1;
+    }
+    assert!(sent < 20, "{sent} calls were sent");
+    scene.write("ca.pem", &scene.server.certificate);
     assert_eq!(refresh(&gateway).await, "renewed");
     gateway.cluster_version().await.unwrap();
 }

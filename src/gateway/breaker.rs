@@ -46,6 +46,11 @@ impl Gate {
         }
     }
 
+    /// Forgets all failures: their cause may be gone.
+    pub(super) fn reset(&self) {
+        locked(&self.0).state = State::Closed { failures: 0 };
+    }
+
     /// What opened the breaker; `None` while it is closed.
     pub(super) fn open_because(&self) -> Option<Reason> {
         locked(&self.0).open_because()
@@ -304,6 +309,17 @@ mod tests {
         assert_eq!(gate.enter_closed().err(), Some(Reason::Timeout));
         probe.settle(None, now);
         assert!(gate.enter_closed().is_ok());
+    }
+
+    #[test]
+    fn a_reset_lets_everybody_pass_and_a_late_probe_does_not_undo_it() {
+        let now = Instant::now();
+        let gate = Gate(Mutex::new(opened(now)));
+        let probe = gate.enter(after(now, 1.0)).unwrap();
+        gate.reset();
+        assert!(gate.enter(now).is_ok());
+        probe.settle(Some(Reason::Tls), now);
+        assert_eq!(gate.open_because(), None);
     }
 
     #[test]

@@ -253,7 +253,8 @@ impl Gateway {
     fn advised(&self, cause: Cause) -> Cause {
         match cause {
             Cause::Refusal(refusal) if refusal.is_of_a_stranger() => {
-                Cause::Refusal(refusal.advised(self.transport.advice_of_the_locked_out()))
+                let advice = self.transport.advice_of_the_locked_out(refusal.status);
+                Cause::Refusal(refusal.advised(advice))
             }
             cause => cause,
         }

@@ -121,9 +121,13 @@ impl Connections {
         validity.is_none_or(|validity| validity.holds(now))
     }
 
-    /// What to do when a gateway says that it does not know who asks.
-    pub(super) fn advice_of_the_locked_out(&self, auth: &Auth) -> String {
+    /// What to do when a gateway answers with `status` that it does not know who asks.
+    pub(super) fn advice_of_the_locked_out(&self, auth: &Auth, status: u16) -> String {
         match auth {
+            // Of a cluster with Windows security; all others answer 403.
+            _ if status == 401 => "the gateway asks for Windows authentication, which the \
+                                   exporter does not have"
+                .to_owned(),
             Auth::Nobody => {
                 "the gateway wants to know who asks: write auth.client_certificate, or \
                              a token"

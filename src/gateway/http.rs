@@ -90,9 +90,9 @@ impl Transport {
     }
 
     /// What to do when a gateway does not know who asks.
-    pub(super) fn advice_of_the_locked_out(&self) -> String {
+    pub(super) fn advice_of_the_locked_out(&self, status: u16) -> String {
         let auth = &self.lines.plan().security.auth;
-        self.lines.in_use().advice_of_the_locked_out(auth)
+        self.lines.in_use().advice_of_the_locked_out(auth, status)
     }
 
     /// Gets `url` at `endpoint`, at most `limit` bytes of it and not after `deadline`; with

@@ -11,6 +11,10 @@ use super::certificate::Description;
 use super::pins::Refused;
 
 /// What the wire tells of a failure.
+#[cfg_attr(
+    any(target_os = "windows", target_vendor = "apple"),
+    expect(dead_code, reason = "the system says it in words of its own")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::gateway) enum Diagnosis {
     /// Our own check has said why.
@@ -219,5 +223,35 @@ mod library {
 
     pub(super) fn judge(link: &(dyn Error + 'static), _: bool) -> Option<Diagnosis> {
         link.is::<native_tls::Error>().then_some(Diagnosis::Other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_explains_every_diagnosis() {
+        let documented = include_str!("../../../docs/security.md");
+        for diagnosis in [
+            Diagnosis::NotAdmitted,
+            Diagnosis::UnknownAuthority,
+            Diagnosis::IncompleteChain,
+            Diagnosis::OtherName,
+            Diagnosis::Expired,
+            Diagnosis::NotYetValid,
+            Diagnosis::NotVerified,
+            Diagnosis::WantsCertificate,
+            Diagnosis::RefusesCertificate,
+            Diagnosis::RefusesHandshake,
+            Diagnosis::Version,
+            Diagnosis::NotTls,
+            Diagnosis::LegacyRenegotiation,
+            Diagnosis::Other,
+        ] {
+            let told = diagnosis.to_string();
+            let fault = told.split([';', '(']).next().unwrap().trim();
+            assert!(documented.contains(&format!("| {fault} |")), "{fault}");
+        }
     }
 }

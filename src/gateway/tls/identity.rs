@@ -40,6 +40,10 @@ impl Shown {
 }
 
 /// Why the contents of a file are of no use.
+#[cfg_attr(
+    any(target_os = "windows", target_vendor = "apple"),
+    expect(dead_code, reason = "the system does not say what is wrong with a PFX")
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::gateway) enum Unfit {
     #[error(
@@ -82,7 +86,9 @@ pub(in crate::gateway) enum Unfit {
     BrokenPfx,
     #[error("holds a certificate that is not valid now, while the one in use is")]
     OutOfTime,
-    #[error("is not accepted by the TLS library together with its key")]
+    #[error(
+        "is not accepted by the TLS library together with its key; do they belong together, and has an RSA key at least 2048 bits?"
+    )]
     Refused,
 }
 
