@@ -6,28 +6,24 @@
 
 mod cluster;
 mod figures;
+mod watch;
 
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use servicefabric_backup_exporter::config::{Cluster, Collectors, Poll, Selector};
-use servicefabric_backup_exporter::gateway::{Gateway, Options, Security};
-use servicefabric_backup_exporter::inventory::Shard;
+use servicefabric_backup_exporter::gateway::{Gateway, Security};
 use servicefabric_backup_exporter::model::PartitionId;
-use servicefabric_backup_exporter::poller::Poller;
 use servicefabric_backup_exporter::snapshot::Snapshot;
-use servicefabric_backup_exporter::telemetry::Telemetry;
-use tokio::sync::watch;
 
 use cluster::cpu_seconds;
 use figures::Figures;
+use watch::{CONCURRENCY, gateway, poller};
 
 const PARTITIONS: u32 = 10_000;
 const APPLICATIONS: u32 = 50;
 const LATENCY: Duration = Duration::from_millis(5);
-const CONCURRENCY: u32 = 16;
 
 /// Requests of which the median is taken for what one takes.
 const ONE_BY_ONE: u32 = 400;
@@ -63,9 +59,10 @@ async fn measure() -> io::Result<Figures> {
     let mut requests = std::collections::BTreeMap::new();
     let mut latencies = Vec::new();
     for _ in 0..RUNS {
-        let simulated = cluster::Cluster::start(PARTITIONS as usize, LATENCY)?;
-        let (published, snapshots) = watch::channel(Arc::new(Snapshot::empty("prod".into())));
-        let poller = poller(&simulated.url, published);
+        let simulated = cluster::Cluster::start(PARTITIONS as usize, LATENCY, None)?;
+        let snapshot = Arc::new(Snapshot::empty("prod".into()));
+        let (published, snapshots) = tokio::sync::watch::channel(snapshot);
+        let poller = poller(&simulated.url, Security::default(), published);
         let (started, before) = (Instant::now(), cpu_seconds("self"));
         poller.cycle(Duration::ZERO).await;
         best = best.min(started.elapsed());
@@ -78,7 +75,7 @@ async fn measure() -> io::Result<Figures> {
             .values()
             .all(|known| known.read_at().is_some());
         assert!(read, "every partition was read");
-        latencies.extend(one_by_one(&gateway(&simulated.url), &ids).await);
+        latencies.extend(one_by_one(&gateway(&simulated.url, Security::default()), &ids).await);
         requests = simulated.stop()?;
     }
     latencies.sort_unstable();
@@ -113,44 +110,6 @@ async fn measure() -> io::Result<Figures> {
         figures.promise(&format!("{name} for each"), each, 1.0, "");
     }
     Ok(figures)
-}
-
-fn gateway(url: &str) -> Gateway {
-    let options = Options {
-        cluster: "prod".into(),
-        endpoints: vec![url.parse().expect("it is a URL")],
-        timeout: Duration::from_secs(10),
-        concurrency: CONCURRENCY as usize,
-        security: Security::default(),
-        fabric_identity: None,
-    };
-    Gateway::new(options, Arc::new(Telemetry::default())).expect("a client can be built")
-}
-
-fn poller(url: &str, published: watch::Sender<Arc<Snapshot>>) -> Poller {
-    let cluster = Cluster {
-        name: "prod".into(),
-        endpoints: vec![url.parse().expect("it is a URL")],
-        partitions: Vec::new(),
-        applications: Selector::default(),
-        services: Selector::default(),
-        expected_interval: None,
-        collectors: Collectors::default(),
-        security: Security::default(),
-    };
-    let poll = Poll {
-        concurrency: CONCURRENCY as usize,
-        ..Poll::default()
-    };
-    let telemetry = Arc::new(Telemetry::default());
-    Poller::new(
-        Arc::new(cluster),
-        poll,
-        Shard::default(),
-        gateway(url),
-        telemetry,
-        published,
-    )
 }
 
 /// How long each of so many requests takes when nothing else is in flight.

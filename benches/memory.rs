@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 fn measure() -> io::Result<Figures> {
     let mut figures = Figures::default();
     let folder = tempfile::tempdir()?;
-    let cluster = Cluster::start(PARTITIONS, Duration::ZERO)?;
+    let cluster = Cluster::start(PARTITIONS, Duration::ZERO, None)?;
     let mut exporter = Exporter::start(folder.path(), &cluster.url)?;
     unscraped(&mut exporter, &mut figures)?;
     Figures::title("What scrapes add");

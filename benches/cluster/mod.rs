@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
-    Code, Entity, Estate, Latency, Options, Outcome, Policy, Schedule, Shape, Simulator, Storage,
+    Access, Code, Entity, Estate, Latency, Options, Outcome, Policy, Role, Schedule,
+    ServerIdentity, Shape, Simulator, Storage,
 };
 use tokio::net::TcpListener;
 
@@ -24,6 +26,15 @@ const SERVICES_PER_APPLICATION: usize = 10;
 
 const POLICIES: usize = 20;
 
+/// Files of a secured cluster in its folder: certificate and key of the gateway, and the
+/// certificate, in DER, of the client that may read.
+pub(crate) const GATEWAY_CERTIFICATE: &str = "gateway.pem";
+pub(crate) const GATEWAY_KEY: &str = "gateway.key";
+pub(crate) const READER: &str = "reader.der";
+
+/// What full TLS handshakes are called among the counts of a secured cluster.
+pub(crate) const HANDSHAKES: &str = "handshakes";
+
 /// A simulated cluster that runs.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -35,12 +46,18 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts a cluster whose gateway takes `latency` for each answer.
-    pub(crate) fn start(partitions: usize, latency: Duration) -> io::Result<Self> {
+    /// Starts a cluster whose gateway takes `latency` for each answer; a secured one when there
+    /// is a folder with its files.
+    pub(crate) fn start(
+        partitions: usize,
+        latency: Duration,
+        secured: Option<&Path>,
+    ) -> io::Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
             .arg(ROLE)
             .arg(partitions.to_string())
             .arg(latency.as_millis().to_string())
+            .args(secured)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -57,7 +74,8 @@ impl Cluster {
         })
     }
 
-    /// Ends it and tells how many requests it answered, by operation.
+    /// Ends it and tells how many requests it answered, by operation; of a secured one also how
+    /// many full handshakes it made.
     pub(crate) fn stop(mut self) -> io::Result<BTreeMap<String, u32>> {
         drop(self.stdin.take());
         let mut counts = String::new();
@@ -73,7 +91,7 @@ impl Cluster {
 
 /// Serves a cluster when this process was started for that.
 pub(crate) fn served(arguments: &[String]) -> Option<ExitCode> {
-    let [_, role, partitions, latency] = arguments else {
+    let [_, role, partitions, latency, secured @ ..] = arguments else {
         return None;
     };
     if role != ROLE {
@@ -82,18 +100,22 @@ pub(crate) fn served(arguments: &[String]) -> Option<ExitCode> {
     let partitions = partitions.parse().ok()?;
     let latency = Duration::from_millis(latency.parse().ok()?);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
-    let served = runtime.block_on(serve(partitions, latency));
+    let secured = secured.first().map(Path::new);
+    let served = runtime.block_on(serve(partitions, latency, secured));
     Some(served.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS))
 }
 
-async fn serve(partitions: usize, latency: Duration) -> io::Result<()> {
+async fn serve(partitions: usize, latency: Duration, secured: Option<&Path>) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let latency = match latency {
         Duration::ZERO => Latency::None,
         latency => Latency::Fixed(latency),
     };
+    let (access, identity) = secured.map(security).transpose()?.unzip();
     let options = Options {
         latency,
+        access: access.unwrap_or_default(),
+        identity,
         ..Options::default()
     };
     let simulator = Simulator::start(listener, estate(partitions, clock::now()), options)?;
@@ -103,7 +125,20 @@ async fn serve(partitions: usize, latency: Duration) -> io::Result<()> {
     for (name, count) in simulator.requests() {
         writeln!(stdout, "{name} {count}")?;
     }
+    if secured.is_some() {
+        writeln!(stdout, "{HANDSHAKES} {}", simulator.full_handshakes())?;
+    }
     Ok(())
+}
+
+/// Who may read in a secured cluster, and who its gateway is.
+fn security(folder: &Path) -> io::Result<(Access, ServerIdentity)> {
+    let mut access = Access::secured();
+    access.admit_certificate(&fs::read(folder.join(READER))?, Role::User);
+    let certificate = fs::read_to_string(folder.join(GATEWAY_CERTIFICATE))?;
+    let key = fs::read_to_string(folder.join(GATEWAY_KEY))?;
+    let identity = ServerIdentity::from_pem(&certificate, &key).map_err(io::Error::other)?;
+    Ok((access, identity))
 }
 
 /// A cluster with a past: of a hundred partitions 88 end their last requested backup well, 4

@@ -10,6 +10,13 @@ from demo_scrape import demo_scrape
 from harness import main
 from microsoft_client import microsoft_client
 from page_checks import page_checks
+from secured_cluster import secured_cluster
+from web_config import same_verdicts, secured_scrapes
 
 if __name__ == "__main__":
-    sys.exit(main(__doc__.splitlines()[0], microsoft_client, page_checks, demo_scrape))
+    sys.exit(
+        main(
+            __doc__.splitlines()[0],
+            microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
+        )  # fmt: skip
+    )

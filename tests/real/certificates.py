@@ -1,0 +1,53 @@
+"""Certificates for the tests, made by OpenSSL's own command.
+
+An authority, and certificates that it vouches for; everything lies in one folder and is thrown away with it.
+"""
+
+import subprocess
+from pathlib import Path
+
+
+class Authority:
+    """An authority in a folder of its own; `certificate` is its PEM file."""
+
+    def __init__(self, folder, name="Test authority"):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.certificate, self.key = self.folder / "ca.pem", self.folder / "ca.key"
+        self.openssl(
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", f"/CN={name}",
+            "-keyout", self.key, "-out", self.certificate,
+        )  # fmt: skip
+
+    def openssl(self, *words):
+        done = subprocess.run(["openssl", *map(str, words)], cwd=self.folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"openssl {words[0]}: {done.stderr}"
+        return done.stdout
+
+    def issue(self, name, usage, names=""):
+        """Makes `name.pem` and `name.key` for clientAuth or serverAuth; returns both paths."""
+        certificate, key, request = (self.folder / f"{name}{end}" for end in (".pem", ".key", ".csr"))
+        self.openssl(
+            "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request
+        )
+        extensions = self.folder / f"{name}.ext"
+        extensions.write_text(f"extendedKeyUsage={usage}\n" + (f"subjectAltName={names}\n" if names else ""))
+        self.openssl(
+            "x509", "-req", "-days", "30", "-in", request, "-CA", self.certificate, "-CAkey", self.key,
+            "-set_serial", str(abs(hash(name)) + 1), "-extfile", extensions, "-out", certificate,
+        )  # fmt: skip
+        return certificate, key
+
+    def thumbprint(self, certificate, digest="sha1"):
+        """As OpenSSL prints it, colons and all."""
+        said = self.openssl("x509", "-noout", "-fingerprint", f"-{digest}", "-in", certificate)
+        return said.strip().split("=")[1]
+
+    def pfx(self, name, password):
+        """Makes `name.pfx` of what `issue` made; returns its path."""
+        path = self.folder / f"{name}.pfx"
+        self.openssl(
+            "pkcs12", "-export", "-in", self.folder / f"{name}.pem", "-inkey", self.folder / f"{name}.key",
+            "-out", path, "-passout", f"pass:{password}",
+        )  # fmt: skip
+        return path
