@@ -122,6 +122,7 @@ fn gateway(url: &str) -> Gateway {
         timeout: Duration::from_secs(10),
         concurrency: CONCURRENCY as usize,
         security: Security::default(),
+        fabric_identity: None,
     };
     Gateway::new(options, Arc::new(Telemetry::default())).expect("a client can be built")
 }

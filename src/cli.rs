@@ -4,7 +4,7 @@
 //! the command and has a twin in the environment.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -41,6 +41,17 @@ pub struct Arguments {
         global = true
     )]
     pub listen_addresses: Vec<String>,
+
+    /// File with TLS, users, headers and a rate limit for the exporter's own pages; empty: none
+    #[arg(
+        long = "web.config.file",
+        env = "SFBE_WEB_CONFIG_FILE",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true,
+        global = true
+    )]
+    pub web_config_file: String,
 
     /// Path to serve metrics on
     #[arg(
@@ -120,8 +131,8 @@ pub enum Command {
     /// Run a simulated cluster and the exporter in one process: nothing else is needed
     Demo(Simulated),
     /// Run a simulated gateway alone, on the listen address
-    Simulate(Simulated),
-    /// Check the configuration file and name every fault in it
+    Simulate(Simulate),
+    /// Check the configuration files and name every fault in them
     CheckConfig,
 }
 
@@ -137,12 +148,32 @@ pub struct Simulated {
     pub partitions: u32,
 }
 
+/// The simulated gateway alone.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Simulate {
+    /// The cluster that it is the gateway of
+    #[command(flatten)]
+    pub simulated: Simulated,
+
+    /// Be the gateway of a secured cluster behind a proxy that checks its clients and sends the
+    /// role of each as `X-Role: User` or `X-Role: Admin`; without that header nobody is let in.
+    /// Only the proxy may be able to reach the listen address
+    #[arg(long)]
+    pub behind_proxy: bool,
+}
+
 /// Arguments that are well formed but make no sense.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
 impl Arguments {
+    /// The web configuration file, if there is one.
+    pub fn web_config_file(&self) -> Option<&Path> {
+        let file = &*self.web_config_file;
+        (!file.is_empty()).then(|| Path::new(file))
+    }
+
     /// The part of the partitions to watch.
     ///
     /// # Errors
@@ -200,6 +231,17 @@ mod tests {
         }
         let twice = parse("x --web.listen-address=:1 --web.listen-address=[::1]:2");
         assert_eq!(twice.listen_addresses, [":1", "[::1]:2"]);
+    }
+
+    #[test]
+    fn the_gateway_alone_takes_the_flags_of_the_cluster_and_its_own() {
+        let arguments = Arguments::try_parse_from(["x", "simulate", "--seed=3", "--behind-proxy"]);
+        let Some(Command::Simulate(simulate)) = arguments.unwrap().command else {
+            unreachable!("another command");
+        };
+        assert!(simulate.behind_proxy);
+        assert_eq!(simulate.simulated.seed, 3);
+        assert!(Arguments::try_parse_from(["x", "demo", "--behind-proxy"]).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod security;
 mod selector;
 mod unknown_key;
 mod values;
+pub mod web;
 
 use std::fs::File;
 use std::io::{self, Read as _};

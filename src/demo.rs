@@ -3,6 +3,8 @@
 //! Wires the simulator up; what happens in it is the simulator's business. The exporter of the
 //! demo is the real one, polling over HTTP: only its configuration is made here.
 
+pub mod secure;
+
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +14,14 @@ use chrono::TimeDelta;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
+use url::Url;
 
-use crate::cli::{Arguments, Simulated};
+use crate::cli::{Arguments, Simulate, Simulated};
 use crate::clock;
 use crate::config::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
 use crate::gateway::Security;
 use crate::run::{self, Source};
-use crate::simulator::{Estate, Life, Options, Shape, Simulator, live};
+use crate::simulator::{Access, Estate, Life, Options, Shape, Simulator, live};
 
 /// How often the demo polls: its days are compressed, so its interval is as well.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -39,14 +42,42 @@ const SERVICES_PER_APPLICATION: u32 = 3;
 pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.context("cannot open a port for the simulated gateway")?;
-    let simulator = start(listener, simulated)?;
+    let simulator = start(listener, simulated, Options::default())?;
     let endpoint = simulator.url();
     info!(
         endpoint,
         "The simulated cluster `demo` answers at {endpoint}; time runs fast in it: every state of \
          a requested backup, and all that becomes of periodic ones, shows within two minutes."
     );
-    let config = Config {
+    let endpoint = endpoint.parse();
+    let endpoint = endpoint.context("the simulator has no valid address")?;
+    let config = config(endpoint, Security::default());
+    run::exporter(arguments, Source::Fixed(config, NOTICE)).await
+}
+
+/// Runs a simulated gateway on the listen addresses until Ctrl-C.
+///
+/// # Errors
+///
+/// When an address is not free.
+pub async fn simulate(arguments: &Arguments, simulate: &Simulate) -> anyhow::Result<()> {
+    let options = Options {
+        access: access(simulate.behind_proxy),
+        ..Options::default()
+    };
+    let mut simulators = Vec::new();
+    for listener in run::bind(&arguments.listen_addresses)? {
+        let simulator = start(listener, &simulate.simulated, options.clone())?;
+        let url = simulator.url();
+        info!(url, "A simulated gateway answers at {url}.");
+        simulators.push(simulator);
+    }
+    run::until_stopped().await
+}
+
+/// What the exporter of the demo is to watch, at a pace that fits the compressed days there.
+fn config(endpoint: Url, security: Security) -> Config {
+    Config {
         poll: Poll {
             interval: INTERVAL,
             backups_interval: INTERVAL * 2,
@@ -62,11 +93,7 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
         state_file: None,
         clusters: vec![Cluster {
             name: "demo".into(),
-            endpoints: vec![
-                endpoint
-                    .parse()
-                    .context("the simulator has no valid address")?,
-            ],
+            endpoints: vec![endpoint],
             partitions: Vec::new(),
             applications: Selector::default(),
             services: Selector::default(),
@@ -75,31 +102,28 @@ pub async fn demo(arguments: &Arguments, simulated: &Simulated) -> anyhow::Resul
                 history: true,
                 ..Collectors::default()
             },
-            security: Security::default(),
+            security,
         }],
-    };
-    run::exporter(arguments, Source::Fixed(config, NOTICE)).await
+    }
 }
 
-/// Runs a simulated gateway on the listen addresses until Ctrl-C.
-///
-/// # Errors
-///
-/// When an address is not free.
-pub async fn simulate(arguments: &Arguments, simulated: &Simulated) -> anyhow::Result<()> {
-    let mut simulators = Vec::new();
-    for listener in run::bind(&arguments.listen_addresses)? {
-        let simulator = start(listener, simulated)?;
-        let url = simulator.url();
-        info!(url, "A simulated gateway answers at {url}.");
-        simulators.push(simulator);
+/// Open to everybody, or to whom the proxy in front of the gateway lets in.
+fn access(behind_proxy: bool) -> Access {
+    if !behind_proxy {
+        return Access::default();
     }
-    run::until_stopped().await
+    let mut access = Access::secured();
+    access.trust_front();
+    access
 }
 
 /// Starts a gateway whose estate is older than its history, and in which backups are requested
 /// all the time.
-fn start(listener: TcpListener, simulated: &Simulated) -> anyhow::Result<Arc<Simulator>> {
+fn start(
+    listener: TcpListener,
+    simulated: &Simulated,
+    options: Options,
+) -> anyhow::Result<Arc<Simulator>> {
     let now = clock::now();
     let per_application = SERVICES_PER_APPLICATION * PARTITIONS_PER_SERVICE;
     let shape = Shape {
@@ -110,8 +134,36 @@ fn start(listener: TcpListener, simulated: &Simulated) -> anyhow::Result<Arc<Sim
     };
     let mut estate = Estate::generate(&shape, now - TimeDelta::days(30));
     let life = Life::begin(simulated.seed, 1.0, &mut estate, now);
-    let simulator = Simulator::start(listener, estate, Options::default());
+    let simulator = Simulator::start(listener, estate, options);
     let simulator = Arc::new(simulator.context("cannot start the simulated gateway")?);
     tokio::spawn(live(Arc::clone(&simulator), life, CancellationToken::new()));
     Ok(simulator)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn behind_a_proxy_the_gateway_lets_in_whom_the_proxy_names() {
+        let simulated = Simulated {
+            seed: 1,
+            partitions: 8,
+        };
+        for (behind_proxy, expected) in [(false, [200, 200]), (true, [403, 200])] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let options = Options {
+                access: access(behind_proxy),
+                ..Options::default()
+            };
+            let simulator = start(listener, &simulated, options).unwrap();
+            let url = format!("{}/Applications?api-version=6.1", simulator.url());
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let request = || client.get(&url);
+            let unnamed = request().send().await.unwrap();
+            let named = request().header("X-Role", "User").send().await.unwrap();
+            let statuses = [unnamed.status(), named.status()].map(|it| it.as_u16());
+            assert_eq!(statuses, expected);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::config::{Cluster, Config, States};
 use crate::exposition::ClusterView;
-use crate::gateway::{BuildError, Gateway, Options};
+use crate::gateway::{BuildError, FabricIdentity, Gateway, Options};
 use crate::inventory::Shard;
 use crate::logging::chain;
 use crate::poller::Poller;
@@ -65,12 +65,16 @@ impl fmt::Display for Unwatchable {
 ///
 /// When one cannot; every fault is told.
 pub fn check(config: &Config) -> Result<Vec<String>, Unwatchable> {
-    let gateways = gateways(config, &Arc::default())?;
+    let gateways = gateways(config, &Arc::default(), None)?;
     Ok(warnings(config, &gateways).collect())
 }
 
 /// A client for each cluster, in their order.
-fn gateways(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Gateway>, Unwatchable> {
+fn gateways(
+    config: &Config,
+    telemetry: &Arc<Telemetry>,
+    identity: Option<&FabricIdentity>,
+) -> Result<Vec<Gateway>, Unwatchable> {
     let (mut gateways, mut faults) = (Vec::new(), Vec::new());
     for cluster in &config.clusters {
         let options = Options {
@@ -79,6 +83,7 @@ fn gateways(config: &Config, telemetry: &Arc<Telemetry>) -> Result<Vec<Gateway>,
             timeout: config.poll.timeout,
             concurrency: config.poll.concurrency,
             security: cluster.security.clone(),
+            fabric_identity: identity.cloned(),
         };
         match Gateway::new(options, Arc::clone(telemetry)) {
             Ok(gateway) => gateways.push(gateway),
@@ -132,16 +137,22 @@ impl Watched {
 pub struct Fleet {
     telemetry: Arc<Telemetry>,
     shard: Shard,
+    fabric_identity: Option<FabricIdentity>,
     pollers: JoinSet<()>,
     watched: watch::Sender<Arc<[Watched]>>,
 }
 
 impl Fleet {
-    /// A fleet without clusters.
-    pub fn new(telemetry: Arc<Telemetry>, shard: Shard) -> Self {
+    /// A fleet without clusters, of a process that Service Fabric may have given an identity.
+    pub fn new(
+        telemetry: Arc<Telemetry>,
+        shard: Shard,
+        fabric_identity: Option<FabricIdentity>,
+    ) -> Self {
         Self {
             telemetry,
             shard,
+            fabric_identity,
             pollers: JoinSet::new(),
             watched: watch::Sender::new(Arc::from([])),
         }
@@ -178,8 +189,10 @@ impl Fleet {
         mut remembered: BTreeMap<Arc<str>, Snapshot>,
     ) -> Result<(), Unwatchable> {
         let (clusters, telemetry) = (config.clone(), Arc::clone(&self.telemetry));
+        let identity = self.fabric_identity.clone();
         // Certificates and keys are read from files.
-        let gateways = spawn_blocking(move || gateways(&clusters, &telemetry)).await;
+        let gateways =
+            spawn_blocking(move || gateways(&clusters, &telemetry, identity.as_ref())).await;
         let gateways = gateways.unwrap_or_else(|e| resume_unwind(e.into_panic()))?;
         for warning in warnings(config, &gateways) {
             warn!("{warning}");

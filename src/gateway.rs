@@ -4,7 +4,7 @@
 //! [`crate::model`] or into an [`Error`] with a [`Reason`]; an answer it does not understand is an
 //! error, never a guess. Bounds what a sick cluster can cost: requests in flight, time, body
 //! sizes, pages, retries, and through three breakers the calls to a side that does not answer.
-//! Logs nothing and does no scheduling: both are the caller's.
+//! Does no scheduling, and logs only what no call fails of: the rest is the caller's.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,7 +25,9 @@ use evidence::Evidence;
 use http::Transport;
 use query::Side;
 use retry::Budget;
+use token::Tokens;
 
+mod body;
 mod breaker;
 mod call;
 mod classify;
@@ -42,14 +44,15 @@ mod retry;
 mod rotation;
 mod security;
 mod tls;
+mod token;
 mod wire;
 
 pub use error::{BuildError, Error, Reason};
 pub use file::FileError;
 pub use rotation::Rotation;
 pub use security::{
-    Auth, ClientCertificate, Entra, EntraProtocol, HostName, ManagedIdentity, Security, Thumbprint,
-    TlsVersion, TokenSource, Trust,
+    Auth, ClientCertificate, Entra, EntraProtocol, FabricIdentity, FabricIdentityError, HostName,
+    ManagedIdentity, Security, Thumbprint, TlsVersion, TokenSource, Trust,
 };
 
 /// How to reach one cluster.
@@ -61,13 +64,16 @@ pub struct Options {
     /// the API. At least one, and all of one scheme.
     pub endpoints: Vec<Url>,
     /// Longest duration of one call, its retries included; of a list, of one page. A list of
-    /// backups may take six times as long: the whole storage is read for it.
+    /// backups may take six times as long: the whole storage is read for it. So may a token take
+    /// to come, which is not part of the call; one that is refused has the call begin anew, once.
     pub timeout: Duration,
     /// Most requests in flight at any time; zero counts as one. At most half of them (rounded up)
     /// are for lists of backups.
     pub concurrency: usize,
     /// How we and the gateways know each other; about `https` endpoints only.
     pub security: Security,
+    /// The identity that Service Fabric gave this process, if it did.
+    pub fabric_identity: Option<FabricIdentity>,
 }
 
 /// The client of one cluster, for as long as its configuration stays the same.
@@ -76,6 +82,7 @@ pub struct Gateway {
     cluster: Arc<str>,
     telemetry: Arc<Telemetry>,
     transport: Transport,
+    tokens: Option<Tokens>,
     endpoints: Endpoints,
     timeout: Duration,
     permits: Semaphore,
@@ -93,6 +100,15 @@ impl Gateway {
     pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         let endpoints = Endpoints::new(options.endpoints)?;
+        let tokens = match &options.security.auth {
+            Auth::Token(source) => Some(Tokens::new(
+                Arc::clone(&options.cluster),
+                source,
+                options.fabric_identity.as_ref(),
+                options.timeout,
+            )?),
+            Auth::Nobody | Auth::ClientCertificate(_) => None,
+        };
         Ok(Self {
             cluster: options.cluster,
             telemetry,
@@ -101,6 +117,7 @@ impl Gateway {
                 endpoints.all().cloned().collect(),
                 options.security,
             )?,
+            tokens,
             endpoints,
             timeout: options.timeout,
             permits: Semaphore::new(concurrency),
@@ -270,11 +287,21 @@ impl Gateway {
                 .to_owned(),
             );
         }
+        warnings.extend(self.tokens.as_ref().and_then(Tokens::warning));
         warnings
     }
 
-    /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`].
+    /// When the token that was last had ends; `None` while none was, and where tokens do not say.
+    pub fn token_expiry(&self) -> Option<DateTime<Utc>> {
+        self.tokens.as_ref().and_then(Tokens::expires_at)
+    }
+
+    /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`], and has
+    /// the file of a token read again.
     pub fn begin_cycle(&self) {
+        if let Some(tokens) = &self.tokens {
+            tokens.begin_cycle();
+        }
         *locked(&self.evidence) = Evidence::default();
     }
 

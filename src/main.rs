@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
-use servicefabric_backup_exporter::config::Config;
 use servicefabric_backup_exporter::fleet::Unwatchable;
+use servicefabric_backup_exporter::server::live::OpenError;
 use servicefabric_backup_exporter::{config, demo, fleet, logging, run};
 
 /// Wrong arguments or a wrong configuration (`EX_USAGE` of sysexits).
@@ -34,8 +34,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
-            if error.is::<config::Error>() || error.is::<Unwatchable>() || error.is::<UsageError>()
-            {
+            if is_a_misuse(&error) {
                 ExitCode::from(USAGE)
             } else {
                 ExitCode::FAILURE
@@ -44,14 +43,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether the arguments or one of the files are wrong.
+fn is_a_misuse(error: &anyhow::Error) -> bool {
+    error.is::<config::Error>()
+        || error.is::<Unwatchable>()
+        || error.is::<OpenError>()
+        || error.is::<UsageError>()
+}
+
 #[expect(clippy::print_stdout, reason = "the answer of check-config")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(Command::CheckConfig) = arguments.command {
-        let config = Config::load(&arguments.config_file)?;
+        let (config, _) = run::read(arguments, &run::Source::File)?;
         for warning in fleet::check(&config)? {
             println!("warning: {warning}");
         }
-        println!("{}: no fault found", arguments.config_file.display());
+        let files = [Some(&*arguments.config_file), arguments.web_config_file()];
+        for file in files.into_iter().flatten() {
+            println!("{}: no fault found", file.display());
+        }
         return Ok(());
     }
     logging::start(arguments.log_level, arguments.log_format);

@@ -192,6 +192,7 @@ impl Poller {
             insecure: self.gateway.is_insecure(),
             client_certificate_expiry: self.gateway.client_certificate_expiry(),
             gateway_certificate_expiry: self.gateway.gateway_certificate_expiry(),
+            token_expiry: self.gateway.token_expiry(),
             good_files: self.gateway.has_good_files().await,
         }
     }

@@ -3,10 +3,12 @@
 //! Written from the documented behaviour of the gateway and of its backup service, in its own
 //! types: it shares no type and no code with the client, so a mistake of the one cannot hide a
 //! mistake of the other. [`Estate`] is the pure world, `routes` turns a request into an answer,
-//! `server` owns sockets and faults, [`Life`] keeps a demo estate busy. Same seed, same world.
+//! [`Access`] says who is let in, `server` owns sockets, TLS and faults, [`Life`] keeps a demo
+//! estate busy. Same seed, same world.
 
 use std::time::Duration;
 
+mod access;
 mod answer;
 mod estate;
 mod faults;
@@ -16,7 +18,9 @@ mod record;
 mod request;
 mod routes;
 mod server;
+mod tls;
 
+pub use access::{Access, EntraMetadata, Role};
 pub use estate::{
     Backup, Entity, Estate, Policy, Refusal, RestoreOutcome, RestorePlan, Retention, Schedule,
     Scheme, ServiceKind, Storage, Tempo,
@@ -27,6 +31,7 @@ pub use life::{Life, live};
 pub use record::{Code, Outcome, Plan};
 pub use request::Operation;
 pub use server::Simulator;
+pub use tls::{ServerIdentity, UnusableIdentity};
 
 /// How a simulated gateway serves its estate.
 #[derive(Clone, Debug)]
@@ -42,6 +47,10 @@ pub struct Options {
     pub on_demand: Plan,
     /// How a restore goes that is requested over HTTP.
     pub restore: RestorePlan,
+    /// Who is let in at first.
+    pub access: Access,
+    /// Certificate and key at first; `None`: plain HTTP.
+    pub identity: Option<ServerIdentity>,
 }
 
 impl Default for Options {
@@ -52,6 +61,8 @@ impl Default for Options {
             latency: Latency::None,
             on_demand: Plan::default(),
             restore: RestorePlan::default(),
+            access: Access::default(),
+            identity: None,
         }
     }
 }

@@ -158,6 +158,7 @@ fn with_timeout(endpoints: Vec<Url>, concurrency: usize, timeout: Duration) -> G
         timeout,
         concurrency,
         security: Security::default(),
+        fabric_identity: None,
     };
     Gateway::new(options, Arc::new(Telemetry::default())).unwrap()
 }

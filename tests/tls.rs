@@ -41,6 +41,7 @@ fn gateway(endpoints: Vec<Url>, security: Security) -> Gateway {
         timeout: Duration::from_secs(30),
         concurrency: 64,
         security,
+        fabric_identity: None,
     };
     Gateway::new(options, Arc::new(Telemetry::default())).unwrap()
 }

@@ -48,6 +48,7 @@ fn client_of(url: Url, trust: Trust, auth: Auth, newest: Option<TlsVersion>) -> 
             auth,
             tls_max_version: newest,
         },
+        fabric_identity: None,
     };
     Gateway::new(options, Arc::new(Telemetry::default())).unwrap()
 }

@@ -50,6 +50,7 @@ fn build(url: Url, trust: Trust, auth: Auth) -> Result<Gateway, BuildError> {
             auth,
             tls_max_version: None,
         },
+        fabric_identity: None,
     };
     Gateway::new(options, Arc::new(Telemetry::default()))
 }

@@ -4,19 +4,19 @@
 //! it can be overheard, is a fault. Files are named here and read elsewhere: a configuration can
 //! be checked without what it points to.
 
+mod auth;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use url::{Host, Url};
+use url::Url;
 
 use super::fault::quoted;
 use super::keys::path;
 use super::reader::Section;
 use super::values;
 use super::{Auth, Security, TlsVersion, Trust};
-use crate::gateway::{
-    ClientCertificate, Entra, EntraProtocol, HostName, ManagedIdentity, Thumbprint, TokenSource,
-};
+use crate::gateway::{HostName, Thumbprint};
 
 impl Security {
     pub(super) fn read(s: &mut Section<'_>, endpoints: &[Url], folder: &Path) -> Self {
@@ -124,140 +124,6 @@ impl Trust {
     }
 }
 
-impl Auth {
-    fn read(s: &mut Section<'_>, folder: &Path) -> Self {
-        let faults = s.fault_count();
-        let token = |source| Self::Token(source);
-        let written: Vec<_> = [
-            s.section("client_certificate", |s| ClientCertificate::read(s, folder))
-                .map(Self::ClientCertificate),
-            file(s, "token_file", folder)
-                .map(TokenSource::File)
-                .map(token),
-            s.section("entra", |s| Entra::read(s, folder))
-                .map(TokenSource::Entra)
-                .map(token),
-            s.section("managed_identity", ManagedIdentity::read)
-                .map(TokenSource::ManagedIdentity)
-                .map(token),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        if written.len() > 1 && s.fault_count() == faults {
-            let message = "holds several ways to show who we are; write one of them";
-            s.fault_here(message);
-        }
-        written.into_iter().next().unwrap_or_default()
-    }
-}
-
-impl ClientCertificate {
-    fn read(s: &mut Section<'_>, folder: &Path) -> Option<Self> {
-        let cert_file = file(s, "cert_file", folder);
-        let key_file = file(s, "key_file", folder);
-        let pfx_file = file(s, "pfx_file", folder);
-        let password_file = file(s, "password_file", folder);
-        match (cert_file, pfx_file) {
-            (Some(_), Some(_)) => {
-                s.fault("pfx_file", "stands beside cert_file; write one of the two");
-                None
-            }
-            (Some(_), None) if password_file.is_some() => {
-                let message = "is for pfx_file; a key in PEM must not be encrypted: mend it with \
-                               `openssl pkcs8 -topk8 -nodes -in old.key -out new.key`";
-                s.fault("password_file", message);
-                None
-            }
-            (Some(cert_file), None) => Some(Self::Pem {
-                key_file: key_file.unwrap_or_else(|| cert_file.clone()),
-                cert_file,
-            }),
-            (None, Some(_)) if key_file.is_some() => {
-                s.fault(
-                    "key_file",
-                    "stands beside pfx_file, which holds the key; remove it",
-                );
-                None
-            }
-            (None, Some(pfx_file)) => Some(Self::Pfx {
-                pfx_file,
-                password_file,
-            }),
-            (None, None) => {
-                if key_file.is_some() {
-                    s.fault("cert_file", "is missing; write the certificate of key_file");
-                }
-                if password_file.is_some() {
-                    s.fault(
-                        "pfx_file",
-                        "is missing; write the file that the password opens",
-                    );
-                }
-                None
-            }
-        }
-    }
-}
-
-impl Entra {
-    fn read(s: &mut Section<'_>, folder: &Path) -> Option<Self> {
-        let faults = s.fault_count();
-        let protocols = [("v1", EntraProtocol::V1), ("v2", EntraProtocol::V2)];
-        let tenant_id = optional(s, "tenant_id", tenant);
-        let client_id = optional(s, "client_id", identifier);
-        let client_secret_file = file(s, "client_secret_file", folder);
-        let cluster_application_id = optional(s, "cluster_application_id", identifier);
-        let authority = optional(s, "authority", authority);
-        let protocol = s.value("protocol", super::ENTRA_PROTOCOL, |text| {
-            values::word(text, &protocols)
-        });
-        let any = (tenant_id.is_some()
-            || client_id.is_some()
-            || client_secret_file.is_some()
-            || cluster_application_id.is_some()
-            || authority.is_some())
-            && s.fault_count() == faults;
-        if any && client_id.is_none() {
-            s.fault(
-                "client_id",
-                "is missing; write the id of the exporter's application",
-            );
-        }
-        if any && client_secret_file.is_none() {
-            s.fault(
-                "client_secret_file",
-                "is missing; write the file that holds the secret",
-            );
-        }
-        Some(Self {
-            tenant_id,
-            client_id: client_id?,
-            client_secret_file: client_secret_file?,
-            cluster_application_id,
-            authority,
-            protocol,
-        })
-    }
-}
-
-impl ManagedIdentity {
-    fn read(s: &mut Section<'_>) -> Option<Self> {
-        let cluster_application_id = optional(s, "cluster_application_id", identifier);
-        let client_id = optional(s, "client_id", identifier);
-        let endpoint = optional(s, "endpoint", metadata_service);
-        if cluster_application_id.is_none() && (client_id.is_some() || endpoint.is_some()) {
-            let message = "is missing; write the id of the application that stands for the cluster";
-            s.fault("cluster_application_id", message);
-        }
-        Some(Self {
-            cluster_application_id: cluster_application_id?,
-            client_id,
-            endpoint,
-        })
-    }
-}
-
 fn switch(s: &mut Section<'_>, key: &'static str) -> bool {
     let words = [("true", true), ("false", false)];
     s.value(key, false, |text| values::word(text, &words))
@@ -294,115 +160,4 @@ fn thumbprint(text: &str) -> Result<Thumbprint, String> {
             quoted(text)
         )
     })
-}
-
-/// What stands in a path of the sign-in service, so nothing that could lead elsewhere.
-fn tenant(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
-    let usable = text.chars().all(plain) && text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    (usable && text.len() <= 253)
-        .then(|| text.to_owned())
-        .ok_or_else(|| {
-            let shown = quoted(text);
-            format!(
-                "{shown} is not a tenant; write its GUID or its domain, for example contoso.com"
-            )
-        })
-}
-
-/// The id of an application, as GUID or as URI (`api://…`).
-fn identifier(text: &str) -> Result<String, String> {
-    let usable = text.chars().all(|c| c.is_ascii_graphic()) && text.len() <= 256;
-    usable.then(|| text.to_owned()).ok_or_else(|| {
-        let shown = quoted(text);
-        format!("{shown} is not the id of an application; write its GUID")
-    })
-}
-
-fn authority(text: &str) -> Result<Url, String> {
-    address(text, "https://login.microsoftonline.com")
-}
-
-fn metadata_service(text: &str) -> Result<Url, String> {
-    address(
-        text,
-        "http://169.254.169.254/metadata/identity/oauth2/token",
-    )
-}
-
-/// An address that secrets are sent to: by https, or without leaving this machine.
-fn address(text: &str, example: &str) -> Result<Url, String> {
-    // Anything but scheme, host, port and path may be a secret.
-    let shown = if text.contains(['@', '?', '#']) {
-        "this".to_owned()
-    } else {
-        quoted(text)
-    };
-    let told = |fault: &str| format!("{shown} is {fault}; write for example {example}");
-    let url = Url::parse(text).map_err(|_| told("not a URL"))?;
-    let bare = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if !bare {
-        return Err(told("a URL with more than scheme, host, port and path"));
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_local(&url) => Ok(url),
-        "http" => Err(told(
-            "an http address of another machine: secrets would be overheard",
-        )),
-        _ => Err(told("not a URL with scheme https")),
-    }
-}
-
-/// Whether requests do not leave the machine: loopback, or the link-local metadata service.
-fn is_local(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_link_local(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_go_by_https_or_stay_on_the_machine() {
-        for text in [
-            "https://login.microsoftonline.us",
-            "http://127.0.0.1:4000/token",
-            "http://[::1]:4000",
-            "http://localhost:4000",
-            "http://169.254.169.254/metadata/identity/oauth2/token",
-        ] {
-            assert!(authority(text).is_ok(), "{text}");
-        }
-        for text in [
-            "http://login.microsoftonline.com",
-            "http://localhost.example.com",
-            "ftp://a",
-            "login.microsoftonline.com",
-            "https://hunter2@a",
-            "https://a/?x=hunter2",
-            "https://a/#hunter2",
-        ] {
-            let told = authority(text).unwrap_err();
-            assert!(!told.contains("hunter2"), "{told}");
-        }
-    }
-
-    #[test]
-    fn a_tenant_cannot_lead_to_another_path() {
-        for text in ["contoso.com", "72f988bf-86f1-41af-91ab-2d7cd011db47"] {
-            assert!(tenant(text).is_ok(), "{text}");
-        }
-        for text in ["..", ".", "a/b", "a%2fb", "a?b", "a b"] {
-            assert!(tenant(text).is_err(), "{text}");
-        }
-    }
 }

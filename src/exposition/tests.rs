@@ -95,6 +95,7 @@ fn snapshot() -> Arc<Snapshot> {
                 insecure: Some(false),
                 client_certificate_expiry: Some(at(86_400)),
                 gateway_certificate_expiry: Some(at(172_800)),
+                token_expiry: Some(at(3_600)),
                 good_files: Some(true),
             },
         }),

@@ -1,7 +1,7 @@
 //! A call: one question, as many attempts as the rules allow.
 //!
 //! Holds a permit while it runs, asks the breaker first and tells it the outcome last. The
-//! deadline covers all attempts; waiting for the permit is not part of it. Calls that have a
+//! deadline covers all attempts; waiting for the permit and for a token is not part of it. Calls that have a
 //! storage listed keep to the background: they leave permits to the others and never stand for
 //! the health of the service.
 
@@ -18,6 +18,8 @@ use crate::gateway::error::{Cause, Error, Misread, Reason};
 use crate::gateway::http::{Deadline, Exchange};
 use crate::gateway::query::{self, Pace, Page, Query, Side, Subject};
 use crate::gateway::retry::{self, MAX_RETRIES};
+use crate::gateway::token::Bearer;
+use crate::gateway::wire::{AadMetadata, NamedDirectory};
 use crate::gateway::{Gateway, locked};
 
 /// Most pages of one list: with the gateway's own 4 MB per page, more than any cluster has.
@@ -91,8 +93,13 @@ impl Gateway {
         };
         let _permit = admitted(&self.permits).await;
         let lease = self.lease::<Q>().map_err(Cause::BreakerOpen)?;
+        // Not part of the deadline, and no outcome to the breaker: nothing was sent yet.
+        let bearer = self.bearer().await?;
         locked(&self.budget).earn();
-        let outcome = self.attempts::<Q>(subject, token).await;
+        let outcome = match &bearer {
+            Some(bearer) => self.attempts_with::<Q>(subject, token, bearer).await,
+            None => self.attempts::<Q>(subject, token, None).await,
+        };
         match outcome.as_ref().err().map(Cause::reason) {
             Some(reason) if Q::PACE.explains(reason) => drop(lease),
             failure => lease.settle(failure, Instant::now().into_std()),
@@ -113,16 +120,50 @@ impl Gateway {
         }
     }
 
+    /// A token of a cluster that wants one.
+    async fn bearer(&self) -> Result<Option<Bearer>, Cause> {
+        match &self.tokens {
+            Some(tokens) => tokens.bearer(self).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Tries with `bearer`, and when it is refused once more with a newer one. A wrong token is
+    /// answered like a missing certificate: 403.
+    async fn attempts_with<Q: Query>(
+        &self,
+        subject: &Subject<'_>,
+        token: Option<&str>,
+        bearer: &Bearer,
+    ) -> Result<Q::Answer, Cause> {
+        let mut outcome = self.attempts::<Q>(subject, token, Some(bearer)).await;
+        let locked_out = |cause: &Cause| cause.reason() == Reason::Forbidden;
+        if outcome.as_ref().is_err_and(locked_out)
+            && let Some(tokens) = &self.tokens
+            && let Some(newer) = tokens.after_refusal(bearer, self).await
+        {
+            outcome = self.attempts::<Q>(subject, token, Some(&newer)).await;
+        }
+        outcome
+    }
+
+    /// Asks the cluster which directory issues its tokens; for nobody but the source of tokens.
+    pub(super) async fn directory(&self) -> Result<Option<NamedDirectory>, Cause> {
+        self.attempts::<AadMetadata>(&Subject::Cluster, None, None)
+            .await
+    }
+
     async fn attempts<Q: Query>(
         &self,
         subject: &Subject<'_>,
         token: Option<&str>,
+        bearer: Option<&Bearer>,
     ) -> Result<Q::Answer, Cause> {
         let deadline = Deadline::after(Q::PACE.deadline(self.timeout));
         let mut course = Course::starting_at(self.endpoints.current());
         loop {
             let endpoint = self.endpoints.at(course.position);
-            let attempt = self.attempt::<Q>(endpoint, subject, token, deadline);
+            let attempt = self.attempt::<Q>(endpoint, subject, token, deadline, bearer);
             let cause = match attempt.await {
                 Ok(answer) => return Ok(answer),
                 Err(cause) if Q::PACE.explains(cause.reason()) => return Err(cause),
@@ -171,13 +212,14 @@ impl Gateway {
         subject: &Subject<'_>,
         token: Option<&str>,
         deadline: Deadline,
+        bearer: Option<&Bearer>,
     ) -> Result<Q::Answer, Cause> {
         let started = Instant::now();
         let remaining = deadline.end.duration_since(started);
         let url = query::url(endpoint, &Q::ROUTE, subject, token, remaining);
         let exchange = self
             .transport
-            .get(endpoint, url, Q::ROUTE.body_limit, deadline)
+            .get(endpoint, url, Q::ROUTE.body_limit, deadline, bearer)
             .await;
         self.telemetry.record_request(
             &self.cluster,
@@ -200,7 +242,8 @@ impl Gateway {
         let answer =
             body.and_then(|body| query::read::<Q>(subject, status.unwrap_or_default(), &body));
         let failure = answer.as_ref().err();
-        if !failure.is_some_and(|cause| Q::PACE.explains(cause.reason())) {
+        let tells = failure.is_none_or(|cause| !Q::PACE.explains(cause.reason()));
+        if tells && !Q::ANONYMOUS {
             locked(&self.evidence).note(Q::ROUTE.kind, status, failure);
         }
         answer.map_err(|cause| self.advised(cause))

@@ -133,8 +133,9 @@ impl Connections {
                              a token"
                     .to_owned()
             }
-            Auth::Token(_) => "the gateway does not take the token: is it for the application of \
-                               this cluster, in its time, and with the role User?"
+            Auth::Token(_) => "the gateway does not take the token: assign the app role `User` of \
+                               the cluster application to the exporter's service principal, and \
+                               see that the token is for that application"
                 .to_owned(),
             Auth::ClientCertificate(_) => {
                 let thumbprint = self.shown.map(|shown| format!(" {}", shown.sha1));
@@ -149,7 +150,7 @@ impl Connections {
 }
 
 /// Everything that is the same for all requests.
-fn plain(connect_timeout: Duration) -> ClientBuilder {
+pub(super) fn plain(connect_timeout: Duration) -> ClientBuilder {
     let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
     Client::builder()
         .user_agent(concat!(

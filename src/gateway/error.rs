@@ -4,12 +4,14 @@
 //! of the cluster but its error code gets into a message: the rest may hold secrets and has no
 //! bound. Every cause maps to one [`Reason`], which is fit to be a label value.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gateway::classify::Refusal;
 use crate::gateway::file::FileError;
 use crate::gateway::query::{Route, Subject};
 use crate::gateway::tls::{Description, Diagnosis};
+use crate::gateway::token::TokenError;
 
 /// A call that failed: which route, about what, and why.
 #[derive(Debug, thiserror::Error)]
@@ -35,9 +37,10 @@ impl Error {
         self.cause.reason()
     }
 
-    /// Whether anything was attempted; `false` when the breaker was open.
+    /// Whether anything was attempted; `false` when the breaker was open, or when it is known from
+    /// an earlier call that no token can be had.
     pub fn was_sent(&self) -> bool {
-        !matches!(self.cause, Cause::BreakerOpen(_))
+        !matches!(self.cause, Cause::BreakerOpen(_) | Cause::TokenNotDue(_))
     }
 
     /// Whether the cluster says that it has no such partition (any more).
@@ -78,11 +81,13 @@ pub enum Reason {
     Decode,
     /// The answer is larger than we are willing to read.
     TooLarge,
+    /// No token could be had, so the cluster was not asked.
+    Token,
 }
 
 impl Reason {
     /// Every reason, in the order of the metric contract.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Connect,
         Self::Tls,
         Self::Timeout,
@@ -93,6 +98,7 @@ impl Reason {
         Self::Api,
         Self::Decode,
         Self::TooLarge,
+        Self::Token,
     ];
 
     /// The label value.
@@ -108,6 +114,7 @@ impl Reason {
             Self::Api => "api",
             Self::Decode => "decode",
             Self::TooLarge => "too_large",
+            Self::Token => "token",
         }
     }
 }
@@ -183,6 +190,10 @@ pub(super) enum Cause {
     PartitionNotFound,
     #[error("earlier calls failed ({}), the next probe is not due", .0.as_str())]
     BreakerOpen(Reason),
+    #[error("no token could be had")]
+    Token(#[source] Arc<TokenError>),
+    #[error("no token could be had a moment ago, and the next attempt is not due")]
+    TokenNotDue(#[source] Arc<TokenError>),
 }
 
 fn beside(seen: Option<&Description>) -> String {
@@ -202,6 +213,7 @@ impl Cause {
             }
             Self::PartitionNotFound => Reason::Api,
             Self::BreakerOpen(reason) => *reason,
+            Self::Token(error) | Self::TokenNotDue(error) => error.reason(),
         }
     }
 

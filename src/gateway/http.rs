@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::Response;
-use reqwest::header::{DATE, HeaderMap};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::gateway::body::{self, Unread};
 use crate::gateway::connections::Plan;
 use crate::gateway::error::{BuildError, Cause};
 use crate::gateway::retry::MAX_RETRIES;
 use crate::gateway::rotation::Rotating;
 use crate::gateway::security::{Auth, Security, Trust};
 use crate::gateway::tls;
+use crate::gateway::token::Bearer;
 
 /// Longest wait for a connection, however long a call may take.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -93,21 +95,26 @@ impl Transport {
         self.lines.in_use().advice_of_the_locked_out(auth, status)
     }
 
-    /// Gets `url` at `endpoint`, at most `limit` bytes of it and not after `deadline`.
+    /// Gets `url` at `endpoint`, at most `limit` bytes of it and not after `deadline`; with
+    /// `bearer`, if there is one.
     pub(super) async fn get(
         &self,
         endpoint: &Url,
         url: Url,
         limit: usize,
         deadline: Deadline,
+        bearer: Option<&Bearer>,
     ) -> Exchange {
         let late = || Cause::Deadline {
             endpoint: endpoint.to_string(),
             timeout: deadline.timeout,
         };
         let client = self.lines.in_use().client(endpoint);
-        let request = client.get(self.named(url)).send();
-        let response = match timeout_at(deadline.end, request).await {
+        let mut request = client.get(self.named(url));
+        if let Some(bearer) = bearer {
+            request = request.header(AUTHORIZATION, bearer.header());
+        }
+        let response = match timeout_at(deadline.end, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let cause = self.cause(endpoint, error);
@@ -141,25 +148,14 @@ impl Transport {
     async fn read(
         &self,
         endpoint: &Url,
-        mut response: Response,
+        response: Response,
         limit: usize,
     ) -> Result<Vec<u8>, Cause> {
-        let claimed = response.content_length().unwrap_or_default();
-        if usize::try_from(claimed).is_ok_and(|claimed| claimed > limit) {
-            return Err(Cause::TooManyBytes { limit });
-        }
-        let mut body = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| self.cause(endpoint, error))?
-        {
-            if chunk.len() > limit - body.len() {
-                return Err(Cause::TooManyBytes { limit });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        let body = body::read(response, limit).await;
+        body.map_err(|unread| match unread {
+            Unread::Broken(error) => self.cause(endpoint, error),
+            Unread::TooLarge => Cause::TooManyBytes { limit },
+        })
     }
 
     /// `cause`, and which certificate it is about. The TLS library keeps to itself what it does not

@@ -36,6 +36,9 @@ pub(super) trait Query {
     /// empty bodies with 200, and here nothing means that something is gone.
     const NOTHING_IS_204: bool = false;
 
+    /// Whether everybody is answered: an answer then does not show that we are let in.
+    const ANONYMOUS: bool = false;
+
     /// What the question is about.
     fn subject(&self) -> Subject<'_>;
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use secrecy::SecretString;
 use url::Url;
 
 /// How one cluster and this exporter prove to each other who they are.
@@ -124,6 +125,21 @@ pub struct Entra {
     pub protocol: EntraProtocol,
 }
 
+impl Entra {
+    /// Whether `text` can be a tenant: it becomes part of a path, so nothing that leads elsewhere.
+    pub fn is_tenant(text: &str) -> bool {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        let begun = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        begun && text.chars().all(plain) && text.len() <= 253
+    }
+
+    /// Whether `text` can be the id of an application, as GUID or as URI (`api://…`).
+    pub fn is_application(text: &str) -> bool {
+        let plain = |c: char| c.is_ascii_graphic();
+        !text.is_empty() && text.chars().all(plain) && text.len() <= 256
+    }
+}
+
 /// Protocol of the sign-in service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntraProtocol {
@@ -142,6 +158,54 @@ pub struct ManagedIdentity {
     pub client_id: Option<String>,
     /// Address of the metadata service; `None`: where the platform has it.
     pub endpoint: Option<Url>,
+}
+
+/// What Service Fabric tells a process that belongs to an application with a managed identity.
+#[derive(Clone, Debug)]
+pub struct FabricIdentity {
+    /// Address of the token service of this node.
+    pub(super) endpoint: Url,
+    /// By what the token service knows the process.
+    pub(super) header: SecretString,
+    /// By what the process knows the token service.
+    pub(super) thumbprint: Thumbprint,
+}
+
+/// A [`FabricIdentity`] that cannot be used: which of its three parts. The header is not shown.
+#[derive(Debug, thiserror::Error)]
+pub enum FabricIdentityError {
+    /// The endpoint is not reached by https.
+    #[error("IDENTITY_ENDPOINT is no https address, but {0:?}")]
+    Endpoint(String),
+    /// The header cannot be sent.
+    #[error("IDENTITY_HEADER is empty or has characters that cannot stand in a header")]
+    Header,
+    /// The thumbprint is none.
+    #[error("IDENTITY_SERVER_THUMBPRINT is no thumbprint, but {0:?}")]
+    Thumbprint(String),
+}
+
+impl FabricIdentity {
+    /// From the variables `IDENTITY_ENDPOINT`, `IDENTITY_HEADER` and `IDENTITY_SERVER_THUMBPRINT`.
+    pub fn new(
+        endpoint: &str,
+        header: &str,
+        thumbprint: &str,
+    ) -> Result<Self, FabricIdentityError> {
+        let url = Url::parse(endpoint).ok();
+        if header.is_empty() || !header.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(FabricIdentityError::Header);
+        }
+        Ok(Self {
+            endpoint: url
+                .filter(|url| url.scheme() == "https")
+                .ok_or_else(|| FabricIdentityError::Endpoint(endpoint.to_owned()))?,
+            header: header.into(),
+            thumbprint: thumbprint
+                .parse()
+                .map_err(|()| FabricIdentityError::Thumbprint(thumbprint.to_owned()))?,
+        })
+    }
 }
 
 /// A version of TLS.
@@ -266,6 +330,36 @@ mod tests {
             &"é".repeat(40),
         ] {
             assert_eq!(text.parse::<Thumbprint>(), Err(()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_identity_of_service_fabric_is_checked_without_showing_its_header() {
+        let told = |endpoint, header, thumbprint| {
+            let read = FabricIdentity::new(endpoint, header, thumbprint);
+            read.map_err(|error| error.to_string())
+        };
+        assert!(told("https://localhost:2377/token", "hunter2", SHA1).is_ok());
+        for (endpoint, header, thumbprint, variable) in [
+            (
+                "http://localhost:2377",
+                "hunter2",
+                SHA1,
+                "IDENTITY_ENDPOINT",
+            ),
+            ("localhost", "hunter2", SHA1, "IDENTITY_ENDPOINT"),
+            ("https://localhost", "", SHA1, "IDENTITY_HEADER"),
+            ("https://localhost", "hunter2\n", SHA1, "IDENTITY_HEADER"),
+            (
+                "https://localhost",
+                "hunter2",
+                "15",
+                "IDENTITY_SERVER_THUMBPRINT",
+            ),
+        ] {
+            let error = told(endpoint, header, thumbprint).unwrap_err();
+            assert!(error.starts_with(variable), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod backups;
 mod configuration;
+mod directory;
 mod health;
 mod native;
 mod policy;
@@ -14,6 +15,7 @@ mod schedule;
 
 pub(super) use backups::Backups;
 pub(super) use configuration::{Configurations, Entities, ServiceConfigurations};
+pub(super) use directory::{AadMetadata, NamedDirectory};
 pub(super) use health::Health;
 pub(super) use native::{
     ApplicationName, Applications, ClusterVersion, Partitions, ServiceName, Services,

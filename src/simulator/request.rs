@@ -81,6 +81,8 @@ operations! {
     GetPartitionHealth: Native, GET, PARTITIONS, ONE, "GetHealth";
     /// `GET /$/GetClusterVersion`
     GetClusterVersion: Native, GET, NOTHING, ALL, "GetClusterVersion";
+    /// `GET /$/GetAadMetadata`
+    GetAadMetadata: Native, GET, NOTHING, ALL, "GetAadMetadata";
     /// `GET /Partitions/{id}/$/GetBackupProgress`
     GetPartitionBackupProgress: Backup, GET, PARTITIONS, ONE, "GetBackupProgress";
     /// `GET /Partitions/{id}/$/GetRestoreProgress`
@@ -141,6 +143,11 @@ impl Operation {
 
     pub(super) fn kind(self) -> Kind {
         self.route().map_or(Kind::Native, |route| route.kind)
+    }
+
+    /// Whether it changes something.
+    pub(super) fn changes(self) -> bool {
+        self.route().is_some_and(|route| route.method == POST)
     }
 
     fn route(self) -> Option<&'static Route> {

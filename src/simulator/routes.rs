@@ -2,8 +2,9 @@
 //!
 //! Responsible for the rules of the two kinds of routes: native ones, where the gateway insists
 //! on an api-version it knows, and backup ones, which it passes on unread to a service with
-//! rules of its own. Pure but for the estate it is given; it may not touch sockets or faults.
-//! Whatever is not a route of the gateway is 400, wrong verbs included.
+//! rules of its own. Pure but for the estate it is given; it may not touch sockets or faults,
+//! and whoever asks has been let in before. Whatever is not a route of the gateway is 400, wrong
+//! verbs included.
 
 use chrono::{DateTime, Utc};
 use hyper::StatusCode;
@@ -11,6 +12,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Switches;
+use super::access::{Access, Role};
 use super::answer::{Answer, Kind};
 use super::estate::{Entity, Estate, Refusal, RestorePlan};
 use super::record::Plan;
@@ -35,6 +37,9 @@ pub(super) struct Terms<'a> {
     /// False while the cluster has no backup service.
     pub(super) backup_service: bool,
     pub(super) paging: Paging,
+    pub(super) access: &'a Access,
+    /// As what the sender of the request is let in.
+    pub(super) role: Role,
 }
 
 /// Answers a request and, where it asks for that, changes the estate.
@@ -48,6 +53,9 @@ pub(super) fn answer(
         Kind::Native => native(estate, request, terms, now),
         Kind::Backup if !terms.backup_service || !estate.has_backup_service() => {
             Answer::empty(StatusCode::NOT_FOUND)
+        }
+        Kind::Backup if terms.role == Role::User && request.operation.changes() => {
+            brs_error(StatusCode::FORBIDDEN, "E_ACCESSDENIED", "Access Denied.")
         }
         Kind::Backup => backup(estate, request, terms, now),
     }
@@ -64,6 +72,7 @@ fn native(estate: &Estate, request: &Request, terms: &Terms<'_>, now: DateTime<U
     }
     match request.operation {
         Operation::GetClusterVersion => Answer::json(json!({"Version": terms.cluster_version})),
+        Operation::GetAadMetadata => Answer::json(terms.access.metadata()),
         Operation::GetApplicationInfoList => lists::applications(estate, &request.query, terms),
         Operation::GetApplicationInfo => lists::application(estate, &request.name(), terms),
         Operation::GetServiceInfoList => {

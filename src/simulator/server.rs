@@ -1,36 +1,49 @@
 //! The sockets of the simulated gateway.
 //!
-//! Responsible for listening, for metering what arrives, and for carrying out the faults that
-//! only show on the wire. It may not know routes or records. The estate is locked for the
-//! lookup only; rendering, waiting and writing happen outside the lock.
+//! Responsible for listening, in TLS or not, for metering what arrives, and for carrying out the
+//! faults that only show on the wire. It may not know routes or records. The estate is locked for
+//! the lookup only; rendering, waiting and writing happen outside the lock. Who is not let in
+//! meets no fault and learns nothing.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Limited};
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::{Access, Caller, Fingerprint};
 use super::answer::Answer;
 use super::estate::Estate;
 use super::faults::{Fault, Faults, Filter};
 use super::request::Request;
 use super::routes::{self, Paging, Terms};
+use super::tls::{self, ServerIdentity};
 use super::{Latency, Options};
 use crate::clock;
 
+mod meter;
 mod wire;
 
+use meter::{Meter, Seat};
 use wire::{Fuse, Wire, WireBody};
+
+/// How long a client may take for its TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Bytes of the largest body of a request, of which all have some hundreds; a larger one ends the
+/// connection.
+const LARGEST_REQUEST: usize = 64 * 1024;
 
 /// A simulated gateway that serves an [`Estate`] until it is dropped or stopped.
 #[derive(Debug)]
@@ -44,16 +57,16 @@ pub struct Simulator {
 #[derive(Debug)]
 struct Shared {
     world: Mutex<World>,
+    identity: Mutex<Option<ServerIdentity>>,
     options: Options,
     chance: Mutex<fastrand::Rng>,
-    requests: Mutex<BTreeMap<String, u64>>,
-    in_flight: AtomicUsize,
-    peak: AtomicUsize,
+    meter: Arc<Meter>,
 }
 
 #[derive(Debug)]
 struct World {
     estate: Estate,
+    access: Access,
     faults: Faults,
 }
 
@@ -69,13 +82,13 @@ impl Simulator {
         let shared = Arc::new(Shared {
             world: Mutex::new(World {
                 estate,
+                access: options.access.clone(),
                 faults: Faults::default(),
             }),
+            identity: Mutex::new(options.identity.clone()),
             options,
             chance: Mutex::new(fastrand::Rng::with_seed(seed)),
-            requests: Mutex::default(),
-            in_flight: AtomicUsize::new(0),
-            peak: AtomicUsize::new(0),
+            meter: Arc::default(),
         });
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(listen(
@@ -94,13 +107,28 @@ impl Simulator {
 
     /// The base address of the gateway, without a slash at its end.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = lock(&self.shared.identity)
+            .as_ref()
+            .map_or("http", |_| "https");
+        format!("{scheme}://{}", self.address)
     }
 
     /// Looks at the world, or changes it, while it is being served. Requests wait until `f` is
     /// done, and `f` must not use this simulator: it would wait for itself.
     pub fn with_estate<R>(&self, f: impl FnOnce(&mut Estate) -> R) -> R {
         f(&mut lock(&self.shared.world).estate)
+    }
+
+    /// Looks at who is let in, or changes it from the next request on. `f` must not use this
+    /// simulator.
+    pub fn with_access<R>(&self, f: impl FnOnce(&mut Access) -> R) -> R {
+        f(&mut lock(&self.shared.world).access)
+    }
+
+    /// Shows another certificate on connections from now on, and knows no session from before.
+    /// Those that exist stay as they are. A plain gateway turns to TLS with it.
+    pub fn present(&self, identity: ServerIdentity) {
+        *lock(&self.shared.identity) = Some(identity);
     }
 
     /// Makes things go wrong until [`Self::heal`]. The fault injected last goes first.
@@ -120,17 +148,27 @@ impl Simulator {
 
     /// How many requests arrived, by [`super::Operation::name`].
     pub fn requests(&self) -> BTreeMap<String, u64> {
-        lock(&self.shared.requests).clone()
+        self.shared.meter.requests()
     }
 
     /// The most requests that were being answered at the same moment.
     pub fn peak_in_flight(&self) -> usize {
-        self.shared.peak.load(Ordering::Acquire)
+        self.shared.meter.peak()
     }
 
     /// How many requests are being answered now.
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::Acquire)
+        self.shared.meter.in_flight()
+    }
+
+    /// How many connections were accepted, whatever came of them.
+    pub fn connections(&self) -> u64 {
+        self.shared.meter.connections()
+    }
+
+    /// How many TLS handshakes were completed that did not resume a session.
+    pub fn full_handshakes(&self) -> u64 {
+        self.shared.meter.full_handshakes()
     }
 
     /// Closes the port and every connection at once, without waiting for answers.
@@ -178,12 +216,38 @@ async fn listen(
 }
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    shared.meter.count_connection();
     let fuse = Fuse::default();
     let wire = Wire::new(stream, fuse.clone());
-    let service = service_fn(move |request| respond(Arc::clone(&shared), fuse.clone(), request));
+    let identity = lock(&shared.identity).clone();
+    let Some(identity) = identity else {
+        return speak_http(wire, shared, fuse, None).await;
+    };
+    let handshake = timeout(HANDSHAKE, identity.accept(wire)).await;
+    match handshake.unwrap_or_else(|late| Err(late.into())) {
+        Ok(stream) => {
+            if tls::is_full(&stream) {
+                shared.meter.count_full_handshake();
+            }
+            let certificate = tls::certificate_of(&stream);
+            speak_http(stream, shared, fuse, certificate).await;
+        }
+        Err(error) => tracing::debug!(%error, "no TLS with a client of the simulated gateway"),
+    }
+}
+
+/// Serves HTTP on a connection whose client has shown this certificate.
+async fn speak_http<S>(stream: S, shared: Arc<Shared>, fuse: Fuse, certificate: Option<Fingerprint>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let caller = Caller::of(request.headers(), certificate);
+        respond(Arc::clone(&shared), fuse.clone(), caller, request)
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(wire), service);
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection to the simulated gateway ended early");
     }
@@ -192,19 +256,21 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 async fn respond(
     shared: Arc<Shared>,
     fuse: Fuse,
+    caller: Caller,
     incoming: hyper::Request<Incoming>,
 ) -> io::Result<Response<WireBody>> {
-    let seat = Arc::new(Seat::take(&shared));
+    let seat = Arc::new(Seat::take(&shared.meter));
     let mut request = Request::parse(incoming.method(), incoming.uri());
-    shared.count(&request);
-    let body = incoming.into_body().collect().await;
+    shared.meter.count(&request);
+    let body = Limited::new(incoming.into_body(), LARGEST_REQUEST);
+    let body = body.collect().await;
     request.body = body.map_err(io::Error::other)?.to_bytes();
     let pause = shared.pause();
     // A sleep of nothing would still last until the next tick of the timer, a millisecond.
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
     }
-    let (fault, answer) = shared.look_up(&request);
+    let (fault, answer) = shared.look_up(&request, &caller);
     match fault {
         Some(Fault::Hang) => std::future::pending::<()>().await,
         Some(Fault::HangThen504(time)) => tokio::time::sleep(time).await,
@@ -221,15 +287,6 @@ async fn respond(
 }
 
 impl Shared {
-    fn count(&self, request: &Request) {
-        let name = request.operation.name();
-        let mut requests = lock(&self.requests);
-        match requests.get_mut(name) {
-            Some(count) => *count += 1,
-            None => drop(requests.insert(name.to_owned(), 1)),
-        }
-    }
-
     /// The latency of the next answer.
     fn pause(&self) -> Duration {
         match self.options.latency {
@@ -242,11 +299,14 @@ impl Shared {
         }
     }
 
-    fn look_up(&self, request: &Request) -> (Option<Fault>, Answer) {
+    fn look_up(&self, request: &Request, caller: &Caller) -> (Option<Fault>, Answer) {
         let now = clock::now();
         let mut guard = lock(&self.world);
         let world = &mut *guard;
         world.estate.tick(now);
+        let Some(role) = world.access.role(caller, request.operation) else {
+            return (None, Answer::no_certificate());
+        };
         let fault = world.faults.strike(request);
         let replaced = fault.and_then(|fault| fault.answer(request.operation.kind()));
         let answer = replaced.unwrap_or_else(|| {
@@ -261,27 +321,11 @@ impl Shared {
                     Some(Fault::RepeatedToken) => Paging::Repeated,
                     _ => Paging::Normal,
                 },
+                access: &world.access,
+                role,
             };
             routes::answer(&mut world.estate, request, &terms, now)
         });
         (fault, answer)
-    }
-}
-
-/// One request under way.
-#[derive(Debug)]
-struct Seat(Arc<Shared>);
-
-impl Seat {
-    fn take(shared: &Arc<Shared>) -> Self {
-        let taken = shared.in_flight.fetch_add(1, Ordering::AcqRel) + 1;
-        shared.peak.fetch_max(taken, Ordering::AcqRel);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -73,6 +73,8 @@ pub struct SecurityReading {
     pub client_certificate_expiry: Option<DateTime<Utc>>,
     /// When the certificate expires that a gateway last showed.
     pub gateway_certificate_expiry: Option<DateTime<Utc>>,
+    /// When the token that was last had ends, where tokens say so.
+    pub token_expiry: Option<DateTime<Utc>>,
     /// Whether the files with certificates and keys could be used when they were last read; `None`
     /// when there are none.
     pub good_files: Option<bool>,

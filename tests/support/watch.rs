@@ -118,6 +118,7 @@ impl Setup {
             timeout: self.poll.timeout,
             concurrency: self.poll.concurrency,
             security: cluster.security.clone(),
+            fabric_identity: None,
         };
         let gateway = Gateway::new(options, Arc::clone(&telemetry)).unwrap();
         let (published, snapshots) = watch::channel(Arc::new(before));

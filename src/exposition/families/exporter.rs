@@ -132,6 +132,14 @@ pub(super) const FAMILIES: &[Family] = &[
             )
         },
     ),
+    Family::cluster(
+        "servicefabric_backup_token_expiry_timestamp_seconds",
+        "When the token last had for the cluster ends, where that is known",
+        |cluster, labels, samples| {
+            let security = &cluster.view.snapshot.status.security;
+            instant(security.token_expiry, labels, samples)
+        },
+    ),
     Family {
         name: "servicefabric_backup_exporter_build_info",
         kind: Kind::Info,

@@ -52,8 +52,8 @@ impl fmt::Debug for Mark {
     }
 }
 
-/// What the files hold.
-#[derive(Clone, Debug)]
+/// What the files hold; by default there are none.
+#[derive(Clone, Debug, Default)]
 pub(in crate::gateway) struct Credentials {
     /// `None`: the authorities of the system.
     pub(super) authorities: Option<Vec<Certificate>>,

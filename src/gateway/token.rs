@@ -1,0 +1,221 @@
+//! The bearer token of one cluster: where it comes from, and that there is one when it is needed.
+//!
+//! However many calls need a token, one asks for it and the others wait, or go on with the old one
+//! while that is good. A failure is remembered, so that a source that is down is left in peace.
+//! Logs one thing, which no caller is told: that an old token is used because there is no new one.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+use self::entra::Application;
+use self::issued::{Issued, Moment};
+use self::kept::{Fallback, Kept, Step};
+use self::managed_identity::IdentityService;
+use crate::clock;
+use crate::gateway::error::{BuildError, Cause};
+use crate::gateway::file::FileError;
+use crate::gateway::security::{FabricIdentity, TokenSource};
+use crate::gateway::{Gateway, file, locked};
+use crate::logging::chain;
+
+mod endpoint;
+mod entra;
+mod error;
+mod issued;
+mod kept;
+mod managed_identity;
+mod refusal;
+
+pub(super) use error::TokenError;
+pub(super) use issued::Bearer;
+
+/// The tokens of one cluster.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    cluster: Arc<str>,
+    source: Source,
+    /// How long the source may take.
+    patience: Duration,
+    kept: Mutex<Kept>,
+    /// Held by the one who asks.
+    turn: tokio::sync::Mutex<()>,
+    /// What was wrong with the file of the source at the beginning. It may still come.
+    doubt: Option<FileError>,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(PathBuf),
+    Entra(Application),
+    ManagedIdentity(IdentityService),
+}
+
+impl Tokens {
+    /// Prepares the source: looks at the file that it names, asks for nothing.
+    pub(super) fn new(
+        cluster: Arc<str>,
+        source: &TokenSource,
+        fabric: Option<&FabricIdentity>,
+        patience: Duration,
+    ) -> Result<Self, BuildError> {
+        Ok(Self {
+            cluster,
+            source: match source {
+                TokenSource::File(path) => Source::File(path.clone()),
+                TokenSource::Entra(entra) => Source::Entra(Application::new(entra.clone())?),
+                TokenSource::ManagedIdentity(identity) => {
+                    Source::ManagedIdentity(IdentityService::new(identity, fabric)?)
+                }
+            },
+            patience,
+            kept: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            doubt: file_of(source).and_then(|path| file::secret(path).err()),
+        })
+    }
+
+    /// What somebody should know before the first token is needed: a full sentence.
+    pub(super) fn warning(&self) -> Option<String> {
+        let doubt = self.doubt.as_ref()?;
+        Some(format!("No token can be had yet. {doubt}."))
+    }
+
+    /// A token for `gateway`, which is asked where tokens come from if nobody wrote it down.
+    pub(super) async fn bearer(&self, gateway: &Gateway) -> Result<Bearer, Cause> {
+        let _turn = match self.step() {
+            Step::Use(bearer) => return Ok(bearer),
+            Step::Wait(error) => return Err(Cause::TokenNotDue(error)),
+            Step::Ask(Some(old)) => match self.turn.try_lock() {
+                Ok(turn) => turn,
+                Err(_) => return Ok(old),
+            },
+            Step::Ask(None) => self.turn.lock().await,
+        };
+        // Whoever had the turn before may have got one, or found that there is none.
+        match self.step() {
+            Step::Use(bearer) => Ok(bearer),
+            Step::Wait(error) => Err(Cause::TokenNotDue(error)),
+            Step::Ask(_) => self.ask(gateway).await,
+        }
+    }
+
+    /// Another token after the cluster refused `refused`; `None` when there is none that may be
+    /// any better.
+    pub(super) async fn after_refusal(
+        &self,
+        refused: &Bearer,
+        gateway: &Gateway,
+    ) -> Option<Bearer> {
+        let _turn = self.turn.lock().await;
+        if !locked(&self.kept).refuse(refused, now().instant) {
+            return None;
+        }
+        let bearer = match self.step() {
+            Step::Use(bearer) => bearer,
+            Step::Wait(_) => return None,
+            Step::Ask(_) => self.ask(gateway).await.ok()?,
+        };
+        (bearer != *refused).then_some(bearer)
+    }
+
+    /// Has a file read again, because whatever writes it does not tell us; and any source asked
+    /// again that failed.
+    pub(super) fn begin_cycle(&self) {
+        let (mut kept, now) = (locked(&self.kept), now().instant);
+        match self.source {
+            Source::File(_) => kept.look_again(now),
+            Source::Entra(_) | Source::ManagedIdentity(_) => kept.end_pause(now),
+        }
+    }
+
+    /// When the token that was last had ends, if that is known.
+    pub(super) fn expires_at(&self) -> Option<DateTime<Utc>> {
+        locked(&self.kept).expires_at()
+    }
+
+    fn step(&self) -> Step {
+        locked(&self.kept).step(now().instant)
+    }
+
+    /// Asks the source. Whoever calls this has the turn.
+    async fn ask(&self, gateway: &Gateway) -> Result<Bearer, Cause> {
+        let issued = match &self.source {
+            Source::File(path) => written(path, self.patience).await,
+            Source::Entra(application) => application.token(gateway, self.patience).await,
+            Source::ManagedIdentity(service) => service.token(self.patience).await,
+        };
+        let fallback = match issued {
+            Ok(issued) => return Ok(locked(&self.kept).succeed(issued)),
+            Err(error) => locked(&self.kept).fail(error, now().instant),
+        };
+        match fallback {
+            Fallback::Nothing(error) => Err(Cause::Token(error)),
+            Fallback::Old {
+                bearer,
+                until,
+                news,
+            } => {
+                if let Some(error) = news {
+                    self.warn(&error, until);
+                }
+                Ok(bearer)
+            }
+        }
+    }
+
+    fn warn(&self, error: &TokenError, until: Option<DateTime<Utc>>) {
+        let cluster = &self.cluster;
+        let until = until
+            .map(|until| format!(" until {until}"))
+            .unwrap_or_default();
+        let error = chain(error);
+        warn!(
+            %cluster,
+            error,
+            "There is no new token for cluster {cluster}; the old one is used{until}: {error}."
+        );
+    }
+}
+
+/// The file without which there is no token.
+fn file_of(source: &TokenSource) -> Option<&Path> {
+    match source {
+        TokenSource::File(path) => Some(path),
+        TokenSource::Entra(entra) => Some(&entra.client_secret_file),
+        TokenSource::ManagedIdentity(_) => None,
+    }
+}
+
+/// Both clocks, of which the one that only goes on may be stopped by a test.
+fn now() -> Moment {
+    Moment {
+        instant: Instant::now().into_std(),
+        time: clock::now(),
+    }
+}
+
+async fn written(path: &Path, patience: Duration) -> Result<Issued, TokenError> {
+    let token = secret_in(path, patience).await?;
+    Issued::written(token.expose_secret(), &path.display().to_string(), now())
+}
+
+/// The secret in the file at `path`. Not even a file that is none, such as a pipe, may keep us
+/// waiting.
+async fn secret_in(path: &Path, patience: Duration) -> Result<SecretString, TokenError> {
+    let owned = path.to_owned();
+    let reading = spawn_blocking(move || file::secret(&owned));
+    match timeout(patience, reading).await {
+        Ok(Ok(read)) => Ok(read?),
+        Ok(Err(_)) | Err(_) => Err(TokenError::SlowFile {
+            path: path.display().to_string(),
+            timeout: patience,
+        }),
+    }
+}

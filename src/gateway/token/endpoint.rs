@@ -1,0 +1,116 @@
+//! One question to a token endpoint.
+//!
+//! Bounded in time and size; never follows a redirect and never uses a proxy, because the question
+//! holds a secret. Not the client of the cluster: the servers here are believed for other reasons.
+
+use std::time::Duration;
+
+use reqwest::tls::Version;
+use reqwest::{ClientBuilder, RequestBuilder};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
+use url::Url;
+
+use super::error::TokenError;
+use super::issued::{Issued, Reply};
+use super::now;
+use super::refusal::Refusal;
+use crate::gateway::body::{self, Unread};
+use crate::gateway::connections;
+use crate::gateway::decode;
+
+/// Largest answer that is read, in bytes: a token has less than a quarter of it.
+const LIMIT: usize = 64 * 1024;
+
+/// Longest wait for a connection, within the time for all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes clients of token endpoints that the system's authorities vouch for.
+pub(super) fn client() -> ClientBuilder {
+    connections::plain(CONNECT_TIMEOUT).tls_version_min(Version::TLS_1_2)
+}
+
+/// A question that is ready to be sent to a token endpoint.
+pub(super) struct Question<'a> {
+    pub(super) address: &'a Url,
+    pub(super) request: RequestBuilder,
+    /// By what we are known; should the answer quote it, nobody sees it.
+    pub(super) secret: Option<&'a SecretString>,
+    /// What to do when nobody can be reached, or answers.
+    pub(super) advice: &'static str,
+}
+
+impl Question<'_> {
+    /// Asks, and reads the answer within `patience`.
+    pub(super) async fn ask(self, patience: Duration) -> Result<Issued, TokenError> {
+        let address = without_query(self.address);
+        let (secret, advice) = (self.secret, self.advice);
+        let unreachable = |source: reqwest::Error| TokenError::Unreachable {
+            address: address.clone(),
+            advice,
+            source: source.without_url(),
+        };
+        let exchange = async {
+            let response = self.request.send().await.map_err(unreachable)?;
+            let status = response.status().as_u16();
+            let body = body::read(response, LIMIT).await;
+            let body = body.map_err(|unread| match unread {
+                Unread::Broken(error) => unreachable(error),
+                Unread::TooLarge => TokenError::TooLarge {
+                    address: address.clone(),
+                    limit: LIMIT,
+                },
+            })?;
+            Ok((status, body))
+        };
+        match timeout(patience, exchange).await {
+            Ok(answer) => answer.and_then(|(status, body)| read(&address, status, &body, secret)),
+            Err(_) => Err(TokenError::Late {
+                address: address.clone(),
+                timeout: patience,
+                advice,
+            }),
+        }
+    }
+}
+
+fn read(
+    address: &str,
+    status: u16,
+    body: &[u8],
+    secret: Option<&SecretString>,
+) -> Result<Issued, TokenError> {
+    let address = address.to_owned();
+    if status != 200 {
+        let secret = secret.map(ExposeSecret::expose_secret).unwrap_or_default();
+        return Err(match Refusal::read(body, secret) {
+            Some(refusal) => TokenError::Refused {
+                address,
+                status,
+                refusal,
+            },
+            None => TokenError::Unexplained { address, status },
+        });
+    }
+    match decode::document::<Reply>(body) {
+        Ok(Some(reply)) => match reply
+            .access_token
+            .as_deref()
+            .filter(|token| !token.is_empty())
+        {
+            Some(token) => Issued::granted(token, &reply, now()),
+            None => Err(TokenError::NoToken { address }),
+        },
+        Ok(None) => Err(TokenError::NoToken { address }),
+        Err(fault) => Err(TokenError::Misread { address, fault }),
+    }
+}
+
+/// What may be shown of an address: no query, no credentials.
+fn without_query(address: &Url) -> String {
+    format!(
+        "{}{}",
+        address.origin().ascii_serialization(),
+        address.path()
+    )
+}

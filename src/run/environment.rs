@@ -1,0 +1,37 @@
+//! What the platform tells this process in its environment.
+//!
+//! The one place that reads variables that are not flags: they hold a secret, which must not stand
+//! on a command line, and they are set by Service Fabric and by nobody else.
+
+use anyhow::Context as _;
+
+use crate::gateway::FabricIdentity;
+
+/// The identity of the Service Fabric application that this process belongs to; `None` elsewhere.
+/// Other platforms set some of the three variables, and mean something else by them.
+///
+/// # Errors
+///
+/// When all are set and one cannot be used.
+pub(super) fn fabric_identity() -> anyhow::Result<Option<FabricIdentity>> {
+    let names = [
+        "IDENTITY_ENDPOINT",
+        "IDENTITY_HEADER",
+        "IDENTITY_SERVER_THUMBPRINT",
+    ];
+    let [Some(endpoint), Some(header), Some(thumbprint)] = names.map(variable) else {
+        return Ok(None);
+    };
+    let identity = FabricIdentity::new(&endpoint, &header, &thumbprint);
+    let identity =
+        identity.context("the environment has a managed identity that cannot be used")?;
+    Ok(Some(identity))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the platform has no other way to say it, and a flag would show the secret"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
