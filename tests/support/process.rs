@@ -205,6 +205,14 @@ impl Exporter {
         assert!(status.success(), "{command}");
     }
 
+    /// What every user of the machine can see of how it was started.
+    pub(crate) fn command_line(&self) -> String {
+        let output = Command::new("ps")
+            .args(["-ww", "-o", "args=", "-p", &self.child.id().to_string()])
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    }
+
     /// Waits until the process has ended by itself.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         eventually("the exporter ends", async || self.child.try_wait().unwrap()).await
