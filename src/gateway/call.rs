@@ -97,7 +97,8 @@ impl Gateway {
         let bearer = self.bearer().await?;
         locked(&self.budget).earn();
         let outcome = match &bearer {
-            Some(bearer) => self.attempts_with::<Q>(subject, token, bearer).await,
+            // Large, and not to be carried by those who need no token.
+            Some(bearer) => Box::pin(self.attempts_with::<Q>(subject, token, bearer)).await,
             None => self.attempts::<Q>(subject, token, None).await,
         };
         match outcome.as_ref().err().map(Cause::reason) {

@@ -118,7 +118,9 @@ impl Transport {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let cause = self.cause(endpoint, error);
-                return Exchange::unanswered(self.illustrated(cause, endpoint, deadline).await);
+                // Rare, and large: not every call should carry the room for it.
+                let cause = Box::pin(self.illustrated(cause, endpoint, deadline)).await;
+                return Exchange::unanswered(cause);
             }
             Err(_) => return Exchange::unanswered(late()),
         };

@@ -102,7 +102,7 @@ impl Tokens {
         match self.step() {
             Step::Use(bearer) => Ok(bearer),
             Step::Wait(error) => Err(Cause::TokenNotDue(error)),
-            Step::Ask(_) => self.ask(gateway).await,
+            Step::Ask(_) => Box::pin(self.ask(gateway)).await,
         }
     }
 
@@ -120,7 +120,7 @@ impl Tokens {
         let bearer = match self.step() {
             Step::Use(bearer) => bearer,
             Step::Wait(_) => return None,
-            Step::Ask(_) => self.ask(gateway).await.ok()?,
+            Step::Ask(_) => Box::pin(self.ask(gateway)).await.ok()?,
         };
         (bearer != *refused).then_some(bearer)
     }
