@@ -12,6 +12,7 @@ mod reader;
 mod selector;
 mod unknown_key;
 mod values;
+pub mod web;
 
 use std::fs::File;
 use std::io::{self, Read as _};

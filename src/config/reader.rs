@@ -11,6 +11,9 @@ use super::document::{Node, Value};
 use super::fault::{Fault, Position, quoted};
 use super::unknown_key::UnknownKey;
 
+/// What to write where a section stands.
+const KEYS: &str = "keys with values (`key: value`)";
+
 /// Reads a whole document; `T` is fit for use only when no fault comes with it.
 pub(super) fn read<T>(root: &Node, section: impl FnOnce(&mut Section<'_>) -> T) -> (T, Reader) {
     let mut reader = Reader::default();
@@ -120,6 +123,42 @@ impl Section<'_> {
             .collect()
     }
 
+    /// The section `key`, whose keys the file chooses: each with its value as `parse` makes it
+    /// from key and text. A key without a value is a fault.
+    pub(super) fn entries<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str, &str) -> Result<T, String>,
+    ) -> Vec<(String, T)> {
+        let Some(node) = self.ask(key) else {
+            return Vec::new();
+        };
+        let path = self.path_of(key);
+        let Value::Mapping(entries) = &node.value else {
+            let message = wrong_kind(&node.value, KEYS);
+            self.reader.fault(node.position, path, message);
+            return Vec::new();
+        };
+        let mut chosen = Section {
+            position: node.position,
+            path,
+            entries,
+            asked: Vec::new(),
+            reader: self.reader,
+        };
+        let values = entries.iter().filter_map(|(key, value)| {
+            let Value::Text(name) = &key.value else {
+                return None; // Told with the repeated keys.
+            };
+            let path = chosen.path_of(name);
+            let value = chosen.scalar(value, path, |text| parse(name, text))?;
+            Some((name.clone(), value))
+        });
+        let values = values.collect();
+        chosen.report_keys(|_| true);
+        values
+    }
+
     /// A fault when `key` is left out, or an empty list.
     pub(super) fn require(&mut self, key: &'static str, advice: &str) {
         if self.find(key).is_none() {
@@ -178,15 +217,16 @@ impl<'a> Section<'a> {
         if misplaced {
             // What is missing inside follows from this and is not worth a line.
             section.reader.faults.truncate(told);
-            let message = wrong_kind(&node.value, "keys with values (`key: value`)");
+            let message = wrong_kind(&node.value, KEYS);
             section.reader.fault(node.position, &*section.path, message);
         }
-        section.close();
+        let asked = section.asked.clone();
+        section.report_keys(|name| asked.contains(&name));
         value
     }
 
     /// Looks for keys that are repeated, unknown or no text.
-    fn close(self) {
+    fn report_keys(self, known: impl Fn(&str) -> bool) {
         let mut seen = HashSet::new();
         for (key, _) in self.entries {
             let Value::Text(name) = &key.value else {
@@ -198,7 +238,7 @@ impl<'a> Section<'a> {
                 let message = "this key stands here twice; remove one of them";
                 let path = join(&self.path, name);
                 self.reader.fault(key.position, path, message);
-            } else if !self.asked.contains(&name.as_str()) {
+            } else if !known(name) {
                 self.reader.unknown.push(UnknownKey {
                     position: key.position,
                     section: self.path.clone(),

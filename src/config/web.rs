@@ -1,0 +1,207 @@
+//! The web configuration: how the exporter's own pages are secured.
+//!
+//! The file has the format of the Prometheus exporter toolkit, and means the same but for what
+//! `docs/web-configuration.md` lists. Every default stands here, every key in `keys`. A
+//! [`WebConfig`] that exists can be served with: the files that it names have been read, the key
+//! belongs to the certificate, and every hash can be compared with. Reading these files is the
+//! only I/O. No message repeats a key or a hash.
+
+mod files;
+mod keys;
+mod names;
+mod pem;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use rustls::crypto::SupportedKxGroup;
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use self::files::Files;
+pub use self::files::Stamps;
+use super::document::Value;
+use super::fault::{Error, Fault};
+use super::{contents, document, reader};
+
+/// Everything that the file can say.
+#[derive(Debug)]
+pub struct WebConfig {
+    /// Whether there is nothing in the file.
+    pub is_empty: bool,
+    /// How connections are encrypted; not at all when `None`.
+    pub tls: Option<Tls>,
+    /// Whether encrypted connections may speak HTTP/2.
+    pub http2: bool,
+    /// What is added to every response.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Who may see the pages; everybody when empty.
+    pub users: Users,
+    /// How many requests are answered; all of them when `None`.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// The hash of each user's password, by name.
+pub type Users = BTreeMap<String, Hash>;
+
+/// The bcrypt hash of a password, which can be compared with.
+#[derive(Clone, Debug)]
+pub struct Hash(SecretString);
+
+/// A bucket of tokens; each answer takes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The time in which one token comes back; more than nothing.
+    pub interval: Duration,
+    /// What the bucket holds, and begins with.
+    pub burst: u32,
+}
+
+/// How connections are encrypted.
+#[derive(Debug)]
+pub struct Tls {
+    /// The certificate with its chain, and its key.
+    pub certified: Arc<CertifiedKey>,
+    /// Which certificates clients must have.
+    pub clients: Clients,
+    /// At least one.
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+    /// At least one for one of the versions, in the order of preference.
+    pub suites: Vec<SupportedCipherSuite>,
+    /// Whether that order counts, or that of the client.
+    pub prefer_server_suites: bool,
+    /// Groups of the key exchange in the order of preference; at least one.
+    pub curves: Vec<&'static dyn SupportedKxGroup>,
+}
+
+/// Which certificates clients must have.
+#[derive(Debug)]
+pub struct Clients {
+    /// Whether one is asked for, and what is made of it.
+    pub demand: Demand,
+    /// Whose certificates are trusted.
+    pub authorities: Vec<CertificateDer<'static>>,
+    /// Alternative names of which a certificate must have one; `None` asks for none.
+    pub allowed_sans: Option<Vec<String>>,
+}
+
+/// Whether clients are asked for a certificate, and what is made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// They are not asked.
+    Nothing,
+    /// They are asked; any certificate will do, and none as well.
+    Request,
+    /// Any certificate will do.
+    RequireAny,
+    /// They need none, but one that they have must be verified.
+    VerifyIfGiven,
+    /// They need one that is verified.
+    RequireAndVerify,
+}
+
+// Every default stands from here …
+
+const HTTP2: bool = true;
+const BURST: u32 = 0;
+const MIN_VERSION: &SupportedProtocolVersion = &rustls::version::TLS12;
+const MAX_VERSION: &SupportedProtocolVersion = &rustls::version::TLS13;
+const PREFER_SERVER_SUITES: bool = true;
+const DEMAND: Demand = Demand::Nothing;
+
+// … to here.
+
+impl WebConfig {
+    /// Reads and checks the file at `path` and the files that it names.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::load_with_stamps(path).0
+    }
+
+    /// The same, and by what a change of any of these files is noticed: well or not, because a
+    /// faulty file can be mended.
+    pub fn load_with_stamps(path: &Path) -> (Result<Self, Error>, Stamps) {
+        let mut files = Files::of(path);
+        let config = files
+            .regular(path)
+            .map_err(Fault::unread)
+            .and_then(|()| contents(path))
+            .map_err(|fault| Error::new(path, vec![fault]))
+            .and_then(|text| Self::parse_with(&text, path, &mut files));
+        (config, files.into_stamps())
+    }
+
+    /// Checks `text`, which stands in the file `origin`: messages name that file, and relative
+    /// paths start in its folder. Reads the files that it names.
+    pub fn parse(text: &str, origin: &Path) -> Result<Self, Error> {
+        Self::parse_with(text, origin, &mut Files::of(origin))
+    }
+
+    fn parse_with(text: &str, origin: &Path, files: &mut Files) -> Result<Self, Error> {
+        let (config, faults) = interpret(text, files).map_or_else(
+            |fault| (None, vec![fault]),
+            |(config, reader)| (Some(config), reader.faults),
+        );
+        config
+            .filter(|_| faults.is_empty())
+            .ok_or_else(|| Error::new(origin, faults))
+    }
+}
+
+fn interpret(text: &str, files: &mut Files) -> Result<(WebConfig, reader::Reader), Fault> {
+    let root = document::parse(text)?;
+    let is_empty = matches!(root.value, Value::Null);
+    Ok(reader::read(&root, |s| WebConfig::read(s, is_empty, files)))
+}
+
+impl Hash {
+    /// Whether `password` has this hash: as slow as the hash wants it.
+    pub fn is_of(&self, password: &[u8]) -> bool {
+        // The error of a malformed hash, which this one is not.
+        bcrypt::verify(password, self.0.expose_secret()).unwrap_or(false)
+    }
+
+    /// The hash itself, to tell it from another.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.expose_secret().as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const DOCUMENTATION: &str = include_str!("../../docs/web-configuration.md");
+
+    #[test]
+    fn the_documentation_has_a_row_for_every_key_and_no_other() {
+        let text = "tls_server_config: {}\nhttp_server_config: {}\nrate_limit: {}\n";
+        let (_, reader) = interpret(text, &mut Files::of(Path::new("web.yml"))).unwrap();
+        let holds_keys = |key: &String| {
+            let below = format!("{key}.");
+            reader.known.iter().any(|other| other.starts_with(&below))
+        };
+        let known: BTreeSet<_> = reader.known.iter().filter(|key| !holds_keys(key)).collect();
+        let rows = DOCUMENTATION.lines();
+        let documented: Vec<String> = rows
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(key, _)| key.to_owned())
+            .collect();
+        assert_eq!(documented.iter().collect::<BTreeSet<_>>(), known);
+        assert_eq!(documented.len(), known.len(), "no key has two rows");
+    }
+
+    #[test]
+    fn the_documentation_shows_messages_as_they_are() {
+        let text =
+            "tls_server_config:\n  cert_filse: server.crt\nbasic_auth_users:\n  alice: secret\n";
+        let error = WebConfig::parse(text, Path::new("web.yml")).unwrap_err();
+        assert!(DOCUMENTATION.contains(&format!("\n{error}\n")), "{error}");
+    }
+}

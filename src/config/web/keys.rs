@@ -1,0 +1,423 @@
+//! The keys of the web configuration: how their values are read, and the rules between them.
+//!
+//! What is wrong is told to the section, so that everything else is still checked. An empty text
+//! counts as left out, as in the toolkit.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use bcrypt::HashParts;
+use rustls::sign::CertifiedKey;
+use rustls::{ProtocolVersion, SupportedProtocolVersion};
+use secrecy::zeroize::Zeroizing;
+
+use super::super::fault::quoted;
+use super::super::reader::Section;
+use super::super::values;
+use super::files::Files;
+use super::{
+    BURST, Clients, DEMAND, Demand, HTTP2, Hash, MAX_VERSION, MIN_VERSION, PREFER_SERVER_SUITES,
+    RateLimit, Tls, WebConfig, names, pem,
+};
+
+/// Headers that may be configured, and the values that some of them are limited to.
+const HEADERS: [(&str, &[&str]); 5] = [
+    ("Strict-Transport-Security", &[]),
+    ("X-Content-Type-Options", &["nosniff"]),
+    ("X-Frame-Options", &["deny", "sameorigin"]),
+    ("X-XSS-Protection", &[]),
+    ("Content-Security-Policy", &[]),
+];
+
+const MAX_BURST: usize = 1_000_000_000;
+
+/// The longest time in which one token may come back.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl WebConfig {
+    pub(super) fn read(s: &mut Section<'_>, is_empty: bool, files: &mut Files) -> Self {
+        let (http2, headers) = s.section("http_server_config", |s| {
+            let http2 = s.value("http2", HTTP2, boolean);
+            (http2, s.entries("headers", header))
+        });
+        let users = s.entries("basic_auth_users", |_, text| hash(text));
+        Self {
+            is_empty,
+            tls: s.section("tls_server_config", |s| Tls::read(s, http2, files)),
+            http2,
+            headers: headers.into_iter().map(|(_, header)| header).collect(),
+            users: users.into_iter().collect(),
+            rate_limit: s.section("rate_limit", RateLimit::read),
+        }
+    }
+}
+
+impl RateLimit {
+    /// `None` with an interval of nothing, which is also the default.
+    fn read(s: &mut Section<'_>) -> Option<Self> {
+        let interval = s.value("interval", Duration::ZERO, interval);
+        let burst = s.value("burst", BURST, |text| {
+            let burst = values::number(text, &(0..=MAX_BURST))?;
+            Ok(u32::try_from(burst).unwrap_or(u32::MAX))
+        });
+        (!interval.is_zero()).then_some(Self { interval, burst })
+    }
+}
+
+impl Tls {
+    /// `None` when there is neither a certificate nor anything that needs one.
+    fn read(s: &mut Section<'_>, http2: bool, files: &mut Files) -> Option<Self> {
+        let certificate = Pem::read(s, ["cert_file", "cert"], files);
+        let key = Pem::read(s, ["key_file", "key"], files);
+        let (clients, asks) = Clients::read(s, files);
+        let versions = versions(s);
+        let suites = suites(s);
+        let prefer_server_suites =
+            s.value("prefer_server_cipher_suites", PREFER_SERVER_SUITES, boolean);
+        let curves = some(s.list("curve_preferences", names::curve));
+        if !(certificate.given || key.given || asks) {
+            return None;
+        }
+        certificate.require(s, "write for example `cert_file: exporter.crt`");
+        key.require(s, "write for example `key_file: exporter.key`");
+        if let Some(suites) = &suites {
+            check_suites(s, suites, &versions, http2);
+        }
+        Some(Self {
+            certified: Arc::new(certified(s, &certificate, &key)?),
+            clients,
+            versions,
+            suites: names::suites(suites.as_deref()),
+            prefer_server_suites,
+            curves: names::curves(curves.as_deref()),
+        })
+    }
+}
+
+impl Clients {
+    /// The settings, and whether there are any.
+    fn read(s: &mut Section<'_>, files: &mut Files) -> (Self, bool) {
+        let authorities = Pem::read(s, ["client_ca_file", "client_ca"], files);
+        let mut asks = authorities.given;
+        let faults = s.fault_count();
+        let demand = s.value("client_auth_type", DEMAND, |text| {
+            asks |= !text.is_empty();
+            demand(text)
+        });
+        s.refuse_empty("client_allowed_sans", "it would let nobody in");
+        let allowed_sans = s.list("client_allowed_sans", |text| Ok(text.to_owned()));
+        if demand == Demand::Nothing && s.fault_count() == faults {
+            let useless = if authorities.given {
+                Some(authorities.key)
+            } else {
+                allowed_sans.as_ref().map(|_| "client_allowed_sans")
+            };
+            if let Some(key) = useless {
+                let message = "has no effect, because clients are not asked for a certificate; \
+                               write `client_auth_type: RequireAndVerifyClientCert`, too";
+                s.fault(key, message);
+            }
+        }
+        let clients = Self {
+            demand,
+            authorities: authorities.parsed(s, pem::authorities).unwrap_or_default(),
+            allowed_sans,
+        };
+        (clients, asks)
+    }
+}
+
+/// PEM text that stands in a file or in the configuration; with both, the file counts.
+struct Pem {
+    /// Where it comes from; the first of the keys when it was left out.
+    key: &'static str,
+    given: bool,
+    /// `None` as well when the file could not be read.
+    bytes: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Pem {
+    fn read(s: &mut Section<'_>, keys: [&'static str; 2], files: &mut Files) -> Self {
+        let [in_file, here] = keys;
+        let mut named = false;
+        let file = s.value(in_file, None, |name| {
+            named = !name.is_empty();
+            files.named(name)
+        });
+        let text = s.value(here, None, |text| {
+            Ok((!text.is_empty()).then(|| text.as_bytes().to_vec()))
+        });
+        let given = named || text.is_some();
+        let key = if given && !named { here } else { in_file };
+        let bytes = if named { file } else { text };
+        Self {
+            key,
+            given,
+            bytes: bytes.map(Zeroizing::new),
+        }
+    }
+
+    fn require(&self, s: &mut Section<'_>, advice: &str) {
+        if !self.given {
+            s.fault(self.key, format!("is missing; {advice}"));
+        }
+    }
+
+    /// What `parse` makes of the text; a fault when it cannot.
+    fn parsed<T>(
+        &self,
+        s: &mut Section<'_>,
+        parse: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Option<T> {
+        let parsed = parse(self.bytes.as_ref()?);
+        parsed.map_err(|message| s.fault(self.key, message)).ok()
+    }
+}
+
+fn certified(s: &mut Section<'_>, certificate: &Pem, key: &Pem) -> Option<CertifiedKey> {
+    let chain = certificate.parsed(s, pem::chain);
+    let (chain, private) = chain.zip(key.parsed(s, pem::key))?;
+    pem::certified(chain, private)
+        .map_err(|message| s.fault(key.key, message))
+        .ok()
+}
+
+/// Those from the least to the greatest, the greatest first.
+fn versions(s: &mut Section<'_>) -> Vec<&'static SupportedProtocolVersion> {
+    let least = s.value("min_version", MIN_VERSION, names::version);
+    let greatest = s.value("max_version", MAX_VERSION, names::version);
+    let number = |version: &SupportedProtocolVersion| u16::from(version.version);
+    let range = number(least)..=number(greatest);
+    let mut versions = rustls::ALL_VERSIONS.to_vec();
+    versions.retain(|version| range.contains(&number(version)));
+    if versions.is_empty() {
+        s.fault("max_version", "is less than min_version; raise it");
+    }
+    versions
+}
+
+/// The suites that are listed, as far as they can be used; `None` when none is listed.
+fn suites(s: &mut Section<'_>) -> Option<Vec<&'static str>> {
+    let mut listed = some(s.list("cipher_suites", names::suite))?;
+    listed.retain(|name| names::is_usable(name));
+    if listed.is_empty() {
+        let message = format!(
+            "this exporter has none of these suites, as they are outdated (CBC, or RSA without \
+             ECDHE); write for example {}",
+            names::HTTP2_SUITES.join(" and ")
+        );
+        s.fault("cipher_suites", message);
+    }
+    Some(listed)
+}
+
+/// Rules about suites, versions and HTTP/2 at once.
+fn check_suites(
+    s: &mut Section<'_>,
+    listed: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+    http2: bool,
+) {
+    let speaks = |version| versions.iter().any(|one| one.version == version);
+    if listed.is_empty() || !speaks(ProtocolVersion::TLSv1_2) {
+        return;
+    }
+    let wanted = names::HTTP2_SUITES.join(" or ");
+    if names::suites(Some(listed))
+        .iter()
+        .all(|suite| suite.tls13().is_some())
+        && !speaks(ProtocolVersion::TLSv1_3)
+    {
+        s.fault(
+            "cipher_suites",
+            format!("no suite for TLS12 is listed; add {wanted}"),
+        );
+    } else if http2 && !listed.iter().any(|name| names::HTTP2_SUITES.contains(name)) {
+        let message = format!(
+            "HTTP/2 over TLS12 needs another suite; add {wanted}, or write `min_version: TLS13`, \
+             or `http_server_config: {{http2: false}}`"
+        );
+        s.fault("cipher_suites", message);
+    }
+}
+
+/// An empty list counts as left out.
+fn some<T>(list: Option<Vec<T>>) -> Option<Vec<T>> {
+    list.filter(|list| !list.is_empty())
+}
+
+fn demand(text: &str) -> Result<Demand, String> {
+    let words = [
+        ("NoClientCert", Demand::Nothing),
+        ("RequestClientCert", Demand::Request),
+        ("RequireAnyClientCert", Demand::RequireAny),
+        ("RequireClientCert", Demand::RequireAny),
+        ("VerifyClientCertIfGiven", Demand::VerifyIfGiven),
+        ("RequireAndVerifyClientCert", Demand::RequireAndVerify),
+    ];
+    if text.is_empty() {
+        return Ok(DEMAND);
+    }
+    values::word(text, &words)
+}
+
+/// A truth value as YAML 1.1, which the toolkit reads, spells it.
+fn boolean(text: &str) -> Result<bool, String> {
+    const TRUE: [&str; 11] = [
+        "true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y",
+    ];
+    const FALSE: [&str; 11] = [
+        "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N",
+    ];
+    if TRUE.contains(&text) {
+        return Ok(true);
+    }
+    if FALSE.contains(&text) {
+        return Ok(false);
+    }
+    Err(format!(
+        "{} is not known here; write true or false",
+        quoted(text)
+    ))
+}
+
+fn header(name: &str, text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let Some((_, allowed)) = HEADERS.iter().find(|(known, _)| *known == name) else {
+        let known = HEADERS.map(|(name, _)| name).join(", ");
+        return Err(format!(
+            "this header cannot be configured; the headers here are {known}"
+        ));
+    };
+    if !allowed.is_empty() && !allowed.contains(&text) {
+        let allowed = allowed.join(" or ");
+        return Err(format!(
+            "{} is not known here; write {allowed}",
+            quoted(text)
+        ));
+    }
+    let no_text = || {
+        format!(
+            "{} cannot be sent; write it in ASCII on one line",
+            quoted(text)
+        )
+    };
+    let value = HeaderValue::from_str(text).map_err(|_| no_text())?;
+    let name = HeaderName::from_str(name).expect("the names above are names of headers");
+    Ok((name, value))
+}
+
+/// A bcrypt hash as Go can compare with it.
+fn hash(text: &str) -> Result<Hash, String> {
+    const ADVICE: &str = "write what `htpasswd -nBC 10 NAME` prints after the colon";
+    let known = ["$2a$", "$2b$", "$2y$"]
+        .iter()
+        .any(|version| text.starts_with(version));
+    let parts = HashParts::from_str(text).ok().filter(|_| known);
+    let parts = parts.ok_or_else(|| format!("this is no bcrypt hash; {ADVICE}"))?;
+    if !(4..=31).contains(&parts.get_cost()) {
+        return Err(format!(
+            "the cost of this hash is not from 4 to 31; {ADVICE}"
+        ));
+    }
+    Ok(Hash(text.into()))
+}
+
+/// A length of time as Go spells it; without a unit only `0` has a meaning that is meant.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = if text == "0" {
+        Some(Duration::ZERO)
+    } else {
+        go_duration(text)
+    };
+    let interval = interval.filter(|interval| *interval <= LONGEST_INTERVAL);
+    interval.ok_or_else(|| {
+        format!(
+            "{} is not a length of time of at most a year; write for example 1s or 100ms, or 0 \
+             for no limit",
+            quoted(text)
+        )
+    })
+}
+
+/// Numbers with units, such as `1h2m` or `1.5s`.
+fn go_duration(text: &str) -> Option<Duration> {
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c| !is_number(c))?);
+        let (unit, after) = after.split_at(after.find(is_number).unwrap_or(after.len()));
+        let unit = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += number.parse::<f64>().ok()? * unit;
+        rest = after;
+    }
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|_| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_are_spelled_as_in_go() {
+        for (text, milliseconds) in [
+            ("0", 0),
+            ("0s", 0),
+            ("1s", 1000),
+            ("1h2m3s", 3_723_000),
+            ("1.5s", 1500),
+            (".5m", 30_000),
+            ("250ms", 250),
+            ("2000us", 2),
+            ("2000µs1000000ns", 3),
+        ] {
+            assert_eq!(
+                interval(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        for text in [
+            "", "1", "s", ".s", "-1s", "1d", "1 s", "1.2.3s", "1s1", "9000h", "1e9h", "inf",
+        ] {
+            let told = interval(text).unwrap_err();
+            assert!(told.contains("is not a length of time"), "{told}");
+        }
+    }
+
+    #[test]
+    fn hashes_are_those_that_can_be_compared_with() {
+        let rest = "$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+        for version in ["$2a", "$2b", "$2y"] {
+            assert!(hash(&format!("{version}{rest}")).is_ok(), "{version}");
+        }
+        let whole = format!("$2y{rest}");
+        for text in [
+            "",
+            "doe",
+            "$2y$",
+            &format!("$2x{rest}"),
+            &format!("$1y{rest}"),
+            &format!("{whole}x"),
+            &whole.replace("$10$", "$03$"),
+            &whole.replace("$10$", "$32$"),
+            &whole.replace("$10$", "$1x$"),
+            &whole.replace("QO", "Q*"),
+        ] {
+            let told = hash(text).unwrap_err();
+            assert!(told.contains("htpasswd -nBC 10"), "{text}: {told}");
+        }
+    }
+}
