@@ -4,7 +4,7 @@
 //! the command and has a twin in the environment.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -41,6 +41,17 @@ pub struct Arguments {
         global = true
     )]
     pub listen_addresses: Vec<String>,
+
+    /// File with TLS, users, headers and a rate limit for the exporter's own pages; empty: none
+    #[arg(
+        long = "web.config.file",
+        env = "SFBE_WEB_CONFIG_FILE",
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true,
+        global = true
+    )]
+    pub web_config_file: String,
 
     /// Path to serve metrics on
     #[arg(
@@ -121,7 +132,7 @@ pub enum Command {
     Demo(Simulated),
     /// Run a simulated gateway alone, on the listen address
     Simulate(Simulated),
-    /// Check the configuration file and name every fault in it
+    /// Check the configuration files and name every fault in them
     CheckConfig,
 }
 
@@ -143,6 +154,12 @@ pub struct Simulated {
 pub struct UsageError(pub String);
 
 impl Arguments {
+    /// The web configuration file, if there is one.
+    pub fn web_config_file(&self) -> Option<&Path> {
+        let file = &*self.web_config_file;
+        (!file.is_empty()).then(|| Path::new(file))
+    }
+
     /// The part of the partitions to watch.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
-use servicefabric_backup_exporter::config::Config;
+use servicefabric_backup_exporter::server::live::OpenError;
 use servicefabric_backup_exporter::{config, demo, logging, run};
 
 /// Wrong arguments or a wrong configuration (`EX_USAGE` of sysexits).
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
-            if error.is::<config::Error>() || error.is::<UsageError>() {
+            if error.is::<config::Error>() || error.is::<OpenError>() || error.is::<UsageError>() {
                 ExitCode::from(USAGE)
             } else {
                 ExitCode::FAILURE
@@ -43,8 +43,11 @@ fn main() -> ExitCode {
 #[expect(clippy::print_stdout, reason = "the answer of check-config")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(Command::CheckConfig) = arguments.command {
-        Config::load(&arguments.config_file)?;
-        println!("{}: no fault found", arguments.config_file.display());
+        run::read(arguments, &run::Source::File)?;
+        let files = [Some(&*arguments.config_file), arguments.web_config_file()];
+        for file in files.into_iter().flatten() {
+            println!("{}: no fault found", file.display());
+        }
         return Ok(());
     }
     logging::start(arguments.log_level, arguments.log_format);

@@ -24,6 +24,8 @@ use crate::cli::{Arguments, UsageError};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::fleet::Fleet;
+use crate::server::guard::guarded;
+use crate::server::live::{Live, OpenError};
 use crate::server::{self, App, ReloadRequest, listener};
 use crate::telemetry::{BuildInfo, Reload, Telemetry};
 
@@ -55,6 +57,22 @@ impl Source {
     }
 }
 
+/// Reads the configuration and the web configuration, if there is one.
+///
+/// # Errors
+///
+/// When one of them is faulty; the faults of both are told.
+pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, Option<Arc<Live>>)> {
+    let config = source.load(arguments);
+    let web = arguments.web_config_file().map(Live::open).transpose();
+    match (config, web) {
+        (Ok(config), Ok(web)) => Ok((config, web.map(Arc::new))),
+        (Err(faults), Err(OpenError::Faulty(more))) => Err(faults.and(more).into()),
+        (Err(faults), _) => Err(faults.into()),
+        (_, Err(fault)) => Err(fault.into()),
+    }
+}
+
 /// Runs the exporter until a signal ends it.
 ///
 /// # Errors
@@ -62,16 +80,21 @@ impl Source {
 /// When it cannot start, or when a part of it has broken.
 pub async fn exporter(arguments: &Arguments, source: Source) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("cannot listen for signals")?;
-    let config = source.load(arguments)?;
+    let (config, web) = read(arguments, &source)?;
     let listeners = bind(&arguments.listen_addresses)?;
     let (reload_requests, mut requests) = mpsc::channel(1);
     let mut exporter = Exporter::start(arguments, source, &config).await?;
-    announce(&config, &listeners);
+    announce(&config, &listeners, web.as_deref());
     let router = server::router(exporter.app(reload_requests));
+    let router = match &web {
+        None => router,
+        Some(web) => guarded(router, Arc::clone(web)),
+    };
     let shutdown = CancellationToken::new();
     let serving = listener::serve(
         listeners,
         router,
+        web,
         listener::Limits::default(),
         shutdown.clone(),
     );
@@ -132,7 +155,7 @@ pub fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-fn announce(config: &Config, listeners: &[TcpListener]) {
+fn announce(config: &Config, listeners: &[TcpListener], web: Option<&Live>) {
     let (clusters, version) = (config.clusters.len(), BuildInfo::CURRENT.version);
     let revision = BuildInfo::CURRENT.revision;
     info!(
@@ -142,6 +165,11 @@ fn announce(config: &Config, listeners: &[TcpListener]) {
     // Which port it is nobody knows but the operating system when port 0 was asked for.
     for address in listeners.iter().filter_map(|one| one.local_addr().ok()) {
         info!(%address, "Serving on {address}.");
+    }
+    match web.filter(|web| web.began_with_tls()) {
+        None => info!("TLS is off."),
+        Some(web) if web.began_with_http2() => info!("TLS is on, with HTTP/2."),
+        Some(_) => info!("TLS is on, without HTTP/2."),
     }
 }
 

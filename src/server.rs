@@ -1,12 +1,17 @@
 //! What is served over HTTP: routes and their answers.
 //!
 //! Reads snapshots and never waits for a cluster: an answer costs memory and CPU, no request to a
-//! gateway. The listener below knows connections, the modules beside know one page each.
+//! gateway. The listener below knows connections, the guard who may come in, the modules beside
+//! know one page each.
 
 mod api;
+pub mod guard;
+mod headers;
 pub mod listener;
+pub mod live;
 mod metrics;
 mod page;
+mod tls;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -15,6 +20,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -85,7 +91,9 @@ pub fn router(app: App) -> Router {
         "/" => router,
         _ => router.route("/", get(page::landing)),
     };
-    router.with_state(served)
+    router
+        .layer(middleware::map_response(headers::guess_nothing))
+        .with_state(served)
 }
 
 fn too_many() -> Response {

@@ -118,7 +118,7 @@ impl Exporter {
         Self {
             addresses: listeners.iter().map(|l| l.local_addr().unwrap()).collect(),
             shutdown: shutdown.clone(),
-            served: tokio::spawn(serve(listeners, signals.router(), limits, shutdown)),
+            served: tokio::spawn(serve(listeners, signals.router(), None, limits, shutdown)),
             signals,
         }
     }

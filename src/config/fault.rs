@@ -5,24 +5,32 @@
 //! a fault is always one line.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-/// Everything that is wrong with one configuration file.
+/// Everything that is wrong with one configuration file, or with several.
 ///
 /// Its text is complete, one fault a line, in the order of the file; there is no `source`.
 #[derive(Debug)]
 pub struct Error {
-    origin: PathBuf,
-    faults: Vec<Fault>,
+    faults: Vec<(Arc<Path>, Fault)>,
 }
 
 impl Error {
     pub(super) fn new(origin: &Path, mut faults: Vec<Fault>) -> Self {
         faults.sort_by_key(|fault| fault.position);
+        let origin: Arc<Path> = origin.into();
+        let faults = faults.into_iter().map(|fault| (Arc::clone(&origin), fault));
         Self {
-            origin: origin.to_owned(),
-            faults,
+            faults: faults.collect(),
         }
+    }
+
+    /// What is wrong with this file, and with the other.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.faults.extend(other.faults);
+        self
     }
 }
 
@@ -30,9 +38,9 @@ impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.faults.iter().enumerate() {
+        for (index, (origin, fault)) in self.faults.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{}:{fault}", self.origin.display())?;
+            write!(f, "{separator}{}:{fault}", origin.display())?;
         }
         Ok(())
     }

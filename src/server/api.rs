@@ -14,7 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Served, permitted};
+use super::{Served, headers, permitted};
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
@@ -45,7 +45,7 @@ pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
     });
     match encoded.await {
         Ok(Ok(body)) => {
-            let headers = [(CONTENT_TYPE, "application/json")];
+            let headers = [(CONTENT_TYPE, "application/json"), headers::FRESH];
             (headers, permitted(vec![body.into()], permit)).into_response()
         }
         _ => error(StatusCode::INTERNAL_SERVER_ERROR, "encoding failed"),
@@ -66,7 +66,8 @@ pub(super) async fn partition(
     let now = clock::now();
     for view in served.watched().iter().map(Watched::view) {
         if let Some(known) = view.snapshot.partitions.get(&PartitionId(id)) {
-            return axum::Json(Partition::of(&view, known, now)).into_response();
+            let partition = axum::Json(Partition::of(&view, known, now));
+            return ([headers::FRESH], partition).into_response();
         }
     }
     error(StatusCode::NOT_FOUND, "no such partition is watched")

@@ -1,34 +1,28 @@
-//! Accepts HTTP/1.1 connections and protects the exporter from its clients.
+//! Accepts connections and protects the exporter from its clients.
 //!
 //! Bounds how many connections are open, how long one may stay silent, how large a request head
-//! may be and how long a client may take over a response. It knows nothing of routes: they come
-//! as a router.
+//! may be and how long a client may take over a response; a TLS handshake is part of the way to
+//! the first request. It knows nothing of routes: they come as a router.
 //!
 //! Invariant: a request is never refused because other connections idle. What a client does
 //! wrong, and what a handler does wrong, ends its own connection and nothing else.
 
 mod address;
 mod connections;
+mod http;
 mod watched;
 
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -37,10 +31,9 @@ use tracing::{debug, error, info, warn};
 
 pub use self::address::bind;
 use self::connections::{Connections, Overdue, Slot};
-use self::watched::{WatchedBody, WatchedStream};
-
-/// The most bytes of a request head, and of a response waiting in user space, per connection.
-const BUFFER_BYTES: usize = 16 * 1024;
+use self::http::{Ended, Http};
+use super::live::Live;
+use super::tls;
 
 /// The pause after a failed accept: out of file descriptors, the next attempt fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -77,20 +70,28 @@ impl Default for Limits {
     }
 }
 
-/// Serves `router` on all `listeners`, which share one set of `limits`, until `shutdown`.
+/// Serves `router` on all `listeners`, which share one set of `limits`, until `shutdown`; with
+/// TLS where `live` began with it.
 ///
 /// After the shutdown no connection is accepted, idle ones are closed at once, and running
 /// responses have [`Limits::drain`] to end. Returns whether all of them did.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     router: Router,
+    live: Option<Arc<Live>>,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> bool {
+    let tasks = TaskTracker::new();
     let server = Server {
         connections: Connections::new(limits.connections),
-        tasks: TaskTracker::new(),
-        router: TowerToHyperService::new(router),
+        http: Http {
+            tasks: tasks.clone(),
+            router: TowerToHyperService::new(router),
+            shutdown: shutdown.clone(),
+        },
+        tasks,
+        tls: live.filter(|live| live.began_with_tls()),
         limits,
         shutdown,
     };
@@ -102,7 +103,8 @@ pub async fn serve(
 struct Server {
     connections: Arc<Connections>,
     tasks: TaskTracker,
-    router: TowerToHyperService<Router>,
+    http: Http,
+    tls: Option<Arc<Live>>,
     limits: Limits,
     shutdown: CancellationToken,
 }
@@ -136,16 +138,15 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "The connection from {peer} keeps Nagle's algorithm.");
         }
-        let http = speak_http(
+        let spoken = speak(
             stream,
             Arc::clone(&slot),
-            self.router.clone(),
-            self.limits.header_read,
-            self.shutdown.clone(),
+            self.tls.clone(),
+            self.http.clone(),
         );
         let limits = self.limits;
         self.tasks.spawn(async move {
-            let supervised = AssertUnwindSafe(supervise(http, &slot, limits, peer));
+            let supervised = AssertUnwindSafe(supervise(spoken, &slot, limits, peer));
             if let Err(panic) = supervised.catch_unwind().await {
                 let message = panic_message(&*panic);
                 error!(%peer, panic = message, "A request handler panicked ({message}); the connection from {peer} is closed.");
@@ -170,10 +171,20 @@ impl Server {
     }
 }
 
-/// Runs `http` until it ends, its place is taken away or its time is over. The last two drop it,
-/// and with it the socket.
+/// Speaks HTTP on one connection: plainly, or after the handshake of `tls`, as it chooses.
+async fn speak(stream: TcpStream, slot: Arc<Slot>, tls: Option<Arc<Live>>, http: Http) -> Ended {
+    let Some(live) = tls else {
+        return http.serve(stream, slot, false).await;
+    };
+    let stream = tls::accept(stream, &live).await?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
+    http.serve(stream, slot, http2).await
+}
+
+/// Runs `spoken` until it ends, its place is taken away or its time is over. The last two drop
+/// it, and with it the socket.
 async fn supervise(
-    http: impl Future<Output = hyper::Result<()>>,
+    spoken: impl Future<Output = Ended>,
     slot: &Slot,
     limits: Limits,
     peer: SocketAddr,
@@ -181,49 +192,14 @@ async fn supervise(
     tokio::select! {
         biased;
         () = slot.closed() => debug!(%peer, "The connection from {peer} has to go: its place is needed, or the exporter ends."),
-        result = http => if let Err(error) = result {
-            debug!(%peer, %error, "The connection from {peer} ended early.");
+        result = spoken => if let Err(error) = result {
+            debug!(%peer, error = &*error, "The connection from {peer} ended early.");
         },
-        overdue = slot.overdue(limits.first_request, limits.response) => match overdue {
+        overdue = slot.overdue(limits) => match overdue {
             Overdue::Request => debug!(%peer, "The connection from {peer} sent no request in time."),
             Overdue::Response => info!(%peer, "The response to {peer} was not taken in time."),
         },
     }
-}
-
-/// Serves HTTP/1.1 on one stream. On `shutdown` a running response ends first.
-async fn speak_http<S>(
-    stream: S,
-    slot: Arc<Slot>,
-    router: TowerToHyperService<Router>,
-    header_read: Duration,
-    shutdown: CancellationToken,
-) -> hyper::Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let stream = WatchedStream::new(stream, Arc::clone(&slot));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answering = slot.begin();
-        let response = router.call(request);
-        async move {
-            let response = response.await?;
-            Ok::<_, std::convert::Infallible>(
-                response.map(|body| WatchedBody::new(body, answering)),
-            )
-        }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new()) // Without one, hyper ignores its own timeouts.
-        .header_read_timeout(header_read)
-        .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => return result,
-        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
 }
 
 /// Whether an accept failed for one connection only, so that the next can succeed at once.

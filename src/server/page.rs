@@ -13,7 +13,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
-use super::{Served, permitted, too_many};
+use super::{Served, headers, permitted, too_many};
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
@@ -65,7 +65,7 @@ pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
             .into_response();
     };
     let headers = [(CONTENT_TYPE, "text/html; charset=utf-8")];
-    (headers, permitted(vec![page.into()], permit)).into_response()
+    (headers, headers::PAGE, permitted(vec![page.into()], permit)).into_response()
 }
 
 struct Landing<'a> {
@@ -157,7 +157,25 @@ impl fmt::Display for Escaped<'_> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use ring::digest::{SHA256, digest};
+
     use super::*;
+
+    #[test]
+    fn the_policy_allows_the_style_of_the_page_and_no_script() {
+        let (_, after) = HEAD.split_once("<style>").unwrap();
+        let (style, rest) = after.split_once("</style>").unwrap();
+        let hash = STANDARD.encode(digest(&SHA256, style.as_bytes()));
+        let [(_, policy), ..] = headers::PAGE;
+        assert!(
+            policy.contains(&format!("style-src 'sha256-{hash}'")),
+            "{hash}"
+        );
+        assert!(!policy.contains("script") && policy.starts_with("default-src 'none'"));
+        assert!(!rest.contains("style") && !rest.contains("<script"));
+    }
 
     #[test]
     fn what_comes_from_elsewhere_is_escaped() {

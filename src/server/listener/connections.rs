@@ -8,12 +8,14 @@
 //! places taken than the cap.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use super::Limits;
 
 /// The places of one server.
 #[derive(Debug)]
@@ -34,17 +36,31 @@ struct Places {
 struct Place {
     state: State,
     close: CancellationToken,
+    /// Responses that have begun, and that were handed over, so far.
+    begun: u64,
+    handed_over: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum State {
     /// No complete request head so far.
     Waiting { since: Instant },
-    /// From a complete request head until the last byte of the response has left. `answered`
-    /// says that all of the response is handed over, though not all of it written.
-    Busy { since: Instant, answered: bool },
+    /// From a complete request head until the last byte of every response has left: the responses
+    /// under way, the oldest first. There are several with HTTP/2, and in HTTP/1.1 when requests
+    /// had a body, after which hyper reads on. At least one.
+    Busy(Vec<Response>),
     /// Between two requests.
     Idle { since: Instant },
+}
+
+#[derive(Debug)]
+struct Response {
+    /// Increasing.
+    number: u64,
+    /// When the head of its request was complete.
+    since: Instant,
+    /// Its place among those that are handed over, though not all of it may be written.
+    handed_over: Option<u64>,
 }
 
 impl Connections {
@@ -100,12 +116,15 @@ impl Connections {
         let place = Place {
             state: State::Waiting { since: now },
             close: close.clone(),
+            begun: 0,
+            handed_over: 0,
         };
         places.taken.insert(id, place);
         Some(Arc::new(Slot {
             connections: Arc::clone(self),
             id,
             close,
+            flushed: AtomicBool::new(true),
         }))
     }
 
@@ -124,10 +143,10 @@ impl Places {
 }
 
 impl State {
-    fn without_request_since(self) -> Option<Instant> {
+    fn without_request_since(&self) -> Option<Instant> {
         match self {
-            Self::Waiting { since } | Self::Idle { since } => Some(since),
-            Self::Busy { .. } => None,
+            Self::Waiting { since } | Self::Idle { since } => Some(*since),
+            Self::Busy(_) => None,
         }
     }
 }
@@ -138,6 +157,8 @@ pub(super) struct Slot {
     connections: Arc<Connections>,
     id: u64,
     close: CancellationToken,
+    /// Whether nothing was written to the stream since it was flushed.
+    flushed: AtomicBool,
 }
 
 /// What a connection has taken too long for.
@@ -149,7 +170,10 @@ pub(super) enum Overdue {
 
 /// The handing over of one response; it ends with the drop.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<Slot>);
+pub(super) struct Answering {
+    slot: Arc<Slot>,
+    number: u64,
+}
 
 impl Slot {
     /// Completes when the connection has to go.
@@ -158,30 +182,55 @@ impl Slot {
     }
 
     /// A request head is complete.
-    ///
-    /// While the answer before is not written yet (hyper can read on when a request had a body)
-    /// the clock runs on: else a client could hold its connection by asking without reading.
     pub(super) fn begin(self: &Arc<Self>) -> Answering {
-        self.change(|state| {
-            let since = match *state {
-                State::Busy { since, .. } => since,
-                State::Waiting { .. } | State::Idle { .. } => Instant::now(),
+        let number = self.change(|place| {
+            let number = place.begun;
+            place.begun += 1;
+            let response = Response {
+                number,
+                since: Instant::now(),
+                handed_over: None,
             };
-            *state = State::Busy {
-                since,
-                answered: false,
-            };
+            match &mut place.state {
+                State::Busy(responses) => responses.push(response),
+                State::Waiting { .. } | State::Idle { .. } => {
+                    place.state = State::Busy(vec![response]);
+                }
+            }
+            number
         });
-        Answering(Arc::clone(self))
+        Answering {
+            slot: Arc::clone(self),
+            number: number.unwrap_or_default(), // Without a place nothing is counted any more.
+        }
     }
 
-    /// Everything handed over so far is written.
-    pub(super) fn flushed(&self) {
-        let idle = self.change(|state| {
-            let ended = matches!(state, State::Busy { answered: true, .. });
+    /// Whether nothing was written to the stream since it was flushed.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.flushed.load(Ordering::Acquire)
+    }
+
+    /// The stream is flushed completely, or something is written to it.
+    pub(super) fn set_flushed(&self, flushed: bool) {
+        self.flushed.store(flushed, Ordering::Release);
+    }
+
+    /// How many responses have been handed over so far.
+    pub(super) fn handed_over(&self) -> u64 {
+        self.change(|place| place.handed_over).unwrap_or_default()
+    }
+
+    /// Of the first `handed_over` responses everything is written.
+    pub(super) fn written(&self, handed_over: u64) {
+        let idle = self.change(|place| {
+            let State::Busy(responses) = &mut place.state else {
+                return false;
+            };
+            responses.retain(|one| one.handed_over.is_none_or(|at| at >= handed_over));
+            let ended = responses.is_empty();
             if ended {
                 let since = Instant::now();
-                *state = State::Idle { since };
+                place.state = State::Idle { since };
             }
             ended
         });
@@ -190,29 +239,41 @@ impl Slot {
         }
     }
 
-    /// Completes when the first request or a response has taken longer than it may.
-    pub(super) async fn overdue(&self, first_request: Duration, response: Duration) -> Overdue {
+    /// Completes when the first request, a further one or a response has taken longer than it may.
+    pub(super) async fn overdue(&self, limits: Limits) -> Overdue {
+        // Whatever begins from now on is not overdue before that: to look again then is early
+        // enough for every later state.
+        let soonest = limits.header_read.min(limits.response);
         loop {
             let now = Instant::now();
-            let (deadline, overdue) = match self.change(|state| *state) {
-                Some(State::Waiting { since }) => (since + first_request, Overdue::Request),
-                Some(State::Busy { since, .. }) => (since + response, Overdue::Response),
-                Some(State::Idle { .. }) | None => (now + response, Overdue::Response),
+            let Some((deadline, overdue)) = self.change(|place| place.state.deadline(limits))
+            else {
+                return std::future::pending().await; // Closed already.
             };
             if deadline <= now {
                 return overdue;
             }
-            // A request that begins from now on is not overdue before `now + response`: to look
-            // again then is early enough for every later state.
-            sleep_until(deadline.min(now + response)).await;
+            sleep_until(deadline.min(now + soonest)).await;
         }
     }
 
-    /// Applies `change` to the state, unless the place is already taken away.
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> Option<T> {
+    /// Applies `change` to the place, unless it is already taken away.
+    fn change<T>(&self, change: impl FnOnce(&mut Place) -> T) -> Option<T> {
         let mut places = self.connections.lock();
-        let place = places.taken.get_mut(&self.id)?;
-        Some(change(&mut place.state))
+        Some(change(places.taken.get_mut(&self.id)?))
+    }
+}
+
+impl State {
+    fn deadline(&self, limits: Limits) -> (Instant, Overdue) {
+        match self {
+            Self::Waiting { since } => (*since + limits.first_request, Overdue::Request),
+            Self::Idle { since } => (*since + limits.header_read, Overdue::Request),
+            Self::Busy(responses) => {
+                let oldest = responses.first().map_or_else(Instant::now, |one| one.since);
+                (oldest + limits.response, Overdue::Response)
+            }
+        }
     }
 }
 
@@ -225,9 +286,13 @@ impl Drop for Slot {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.change(|state| {
-            if let State::Busy { answered, .. } = state {
-                *answered = true;
+        self.slot.change(|place| {
+            let State::Busy(responses) = &mut place.state else {
+                return;
+            };
+            if let Some(one) = responses.iter_mut().find(|one| one.number == self.number) {
+                one.handed_over = Some(place.handed_over);
+                place.handed_over += 1;
             }
         });
     }
@@ -238,8 +303,8 @@ mod tests {
     use super::*;
 
     fn busy_since(slot: &Slot) -> Option<Instant> {
-        slot.change(|state| match *state {
-            State::Busy { since, .. } => Some(since),
+        slot.change(|place| match &place.state {
+            State::Busy(responses) => responses.first().map(|one| one.since),
             State::Waiting { .. } | State::Idle { .. } => None,
         })?
     }
@@ -252,17 +317,29 @@ mod tests {
         assert!(first.is_some());
         let second = slot.begin();
         assert_eq!(busy_since(&slot), first);
-        slot.flushed();
-        assert_eq!(
-            busy_since(&slot),
-            first,
-            "a flush amid an answer ends nothing"
-        );
+        slot.written(slot.handed_over());
+        assert!(busy_since(&slot) > first, "the second answer is under way");
         drop(second);
-        slot.flushed();
+        assert!(busy_since(&slot).is_some(), "handed over, not written");
+        slot.written(slot.handed_over());
         assert_eq!(busy_since(&slot), None);
-        let _third = slot.begin();
-        assert!(busy_since(&slot) > first);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_busy_while_any_of_its_answers_is() {
+        let slot = Connections::new(1).admit().await;
+        let [first, second, third] = [slot.begin(), slot.begin(), slot.begin()];
+        let since = busy_since(&slot);
+        drop(second);
+        slot.written(slot.handed_over());
+        assert_eq!(busy_since(&slot), since, "the oldest one counts");
+        let before = slot.handed_over();
+        drop(first);
+        slot.written(before);
+        assert_eq!(busy_since(&slot), since, "it was handed over too late");
+        drop(third);
+        slot.written(slot.handed_over());
+        assert_eq!(busy_since(&slot), None);
     }
 
     #[tokio::test]

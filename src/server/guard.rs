@@ -1,0 +1,89 @@
+//! Stands before the router: rate limit, headers and passwords of the web configuration.
+//!
+//! Covers every path, known or not. The order is fixed: a configuration that cannot be used is
+//! answered 500, then the rate limit holds, then a password is asked for. Nothing of the
+//! configuration is in an answer but the headers that it asks for.
+
+mod basic_auth;
+mod rate_limit;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
+
+use self::basic_auth::Logins;
+use self::rate_limit::Bucket;
+use super::headers::guess_nothing;
+use super::live::{Current, Live};
+
+/// `router` behind the web configuration.
+///
+/// # Panics
+///
+/// When the operating system has no randomness to give.
+pub fn guarded(router: Router, live: Arc<Live>) -> Router {
+    let guard = Guard {
+        bucket: live
+            .rate_limit()
+            .map(|limit| Mutex::new(Bucket::full(limit, Instant::now()))),
+        logins: Arc::new(Logins::new()),
+        live,
+    };
+    router
+        .layer(middleware::from_fn_with_state(Arc::new(guard), enter))
+        .layer(middleware::map_response(guess_nothing))
+}
+
+struct Guard {
+    live: Arc<Live>,
+    bucket: Option<Mutex<Bucket>>,
+    logins: Arc<Logins>,
+}
+
+async fn enter(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let Some(current) = guard.live.current().await else {
+        let text = "The web configuration cannot be used; the log says why.\n";
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
+    };
+    let credentials = request.headers().get(AUTHORIZATION).cloned();
+    let mut response = match guard.refuse(&current, credentials).await {
+        Some(refusal) => refusal,
+        None => next.run(request).await,
+    };
+    for (name, value) in &current.headers {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response
+}
+
+impl Guard {
+    async fn refuse(
+        &self,
+        current: &Current,
+        credentials: Option<HeaderValue>,
+    ) -> Option<Response> {
+        if !self.takes_token() {
+            let text = "Too many requests: see rate_limit of the web configuration.\n";
+            return Some((StatusCode::TOO_MANY_REQUESTS, text).into_response());
+        }
+        let users = &current.users;
+        if users.is_empty() || self.logins.let_in(users, credentials.as_ref()).await {
+            return None;
+        }
+        let headers = [(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"))];
+        Some((StatusCode::UNAUTHORIZED, headers, "Unauthorized.\n").into_response())
+    }
+
+    fn takes_token(&self) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.take(Instant::now())
+        })
+    }
+}

@@ -1,0 +1,165 @@
+//! Who may come in, by name and password.
+//!
+//! A password is compared with its bcrypt hash off the runtime's threads, one at a time, so that
+//! guessing costs at most one processor. Verdicts are kept under a keyed hash of name, hash and
+//! password, so that no password stays in memory and a changed hash is judged anew. Good and bad
+//! verdicts are kept apart: guessing cannot push out who has come in before.
+//!
+//! Invariant: whether a name is known makes no difference to the work that is done.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::http::HeaderValue;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::hmac;
+use ring::rand::SystemRandom;
+use secrecy::{ExposeSecret as _, SecretSlice};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use crate::config::web::{Hash, Users};
+
+/// Comparisons under way at a time.
+const COMPARISONS: usize = 1;
+
+/// The most verdicts of each kind that are kept.
+const VERDICTS: usize = 100;
+
+/// The verdicts so far.
+#[derive(Debug)]
+pub(super) struct Logins {
+    key: hmac::Key,
+    comparing: Arc<Semaphore>,
+    verdicts: Mutex<Verdicts>,
+}
+
+/// Name, hash and password under a key of this process.
+type Fingerprint = [u8; 32];
+
+#[derive(Debug, Default)]
+struct Verdicts {
+    good: HashSet<Fingerprint>,
+    bad: HashSet<Fingerprint>,
+}
+
+/// What a client says of itself.
+#[derive(Debug)]
+struct Credentials {
+    user: String,
+    password: SecretSlice<u8>,
+}
+
+impl Logins {
+    pub(super) fn new() -> Self {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        Self {
+            key: key.expect("the operating system has randomness once it runs programs"),
+            comparing: Arc::new(Semaphore::new(COMPARISONS)),
+            verdicts: Mutex::default(),
+        }
+    }
+
+    /// Whether the header names one of `users`, and its password.
+    pub(super) async fn let_in(
+        self: &Arc<Self>,
+        users: &Users,
+        header: Option<&HeaderValue>,
+    ) -> bool {
+        let Some(credentials) = header.and_then(Credentials::parse) else {
+            return false;
+        };
+        let Some((hash, is_user)) = self.hash(users, &credentials.user) else {
+            return false;
+        };
+        let fingerprint = self.fingerprint(&credentials, hash);
+        if let Some(verdict) = self.verdict(&fingerprint) {
+            return verdict;
+        }
+        let permit = Arc::clone(&self.comparing).acquire_owned().await;
+        // Who has waited behind the same credentials finds the verdict.
+        if let Some(verdict) = self.verdict(&fingerprint) {
+            return verdict;
+        }
+        let (logins, hash) = (Arc::clone(self), hash.clone());
+        let compared = spawn_blocking(move || {
+            let good = hash.is_of(credentials.password.expose_secret()) && is_user;
+            logins.lock().keep(fingerprint, good);
+            // Not before: who waits looks for the verdict first. It is kept, and the work is
+            // counted, even when nobody waits for it any more.
+            drop(permit);
+            good
+        });
+        compared.await.unwrap_or(false)
+    }
+
+    /// The hash to compare with, and whether it is that of the user. Who is unknown gets that
+    /// of a user whom the name always leads to, so that it takes as long as with a known name.
+    fn hash<'a>(&self, users: &'a Users, name: &str) -> Option<(&'a Hash, bool)> {
+        let tag = hmac::sign(&self.key, name.as_bytes());
+        let number = tag.as_ref().iter().take(8);
+        let number = number.fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let decoy = number.checked_rem(users.len() as u64)?;
+        let decoy = users.values().nth(usize::try_from(decoy).ok()?)?;
+        match users.get(name) {
+            Some(hash) => Some((hash, true)),
+            None => Some((decoy, false)),
+        }
+    }
+
+    fn fingerprint(&self, credentials: &Credentials, hash: &Hash) -> Fingerprint {
+        let mut context = hmac::Context::with_key(&self.key);
+        let password = credentials.password.expose_secret();
+        for part in [credentials.user.as_bytes(), hash.as_bytes(), password] {
+            // The length keeps what ends one part from beginning the next.
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let tag = context.sign();
+        Fingerprint::try_from(tag.as_ref()).expect("SHA-256 has 32 bytes")
+    }
+
+    fn verdict(&self, fingerprint: &Fingerprint) -> Option<bool> {
+        self.lock().of(fingerprint)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Verdicts> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Verdicts {
+    fn of(&self, fingerprint: &Fingerprint) -> Option<bool> {
+        let good = self.good.contains(fingerprint);
+        (good || self.bad.contains(fingerprint)).then_some(good)
+    }
+
+    fn keep(&mut self, fingerprint: Fingerprint, good: bool) {
+        let kept = if good { &mut self.good } else { &mut self.bad };
+        // Any one will do; the order of a set is another in every process.
+        if kept.len() >= VERDICTS
+            && let Some(one) = kept.iter().next().copied()
+        {
+            kept.remove(&one);
+        }
+        kept.insert(fingerprint);
+    }
+}
+
+impl Credentials {
+    /// `None` for anything but the scheme Basic with a name and a password.
+    fn parse(header: &HeaderValue) -> Option<Self> {
+        let (scheme, encoded) = header.as_bytes().split_at_checked("Basic ".len())?;
+        if !scheme.eq_ignore_ascii_case(b"Basic ") {
+            return None;
+        }
+        let decoded = SecretSlice::from(STANDARD.decode(encoded).ok()?);
+        let mut parts = decoded.expose_secret().splitn(2, |byte| *byte == b':');
+        let (user, password) = (parts.next()?, parts.next()?);
+        Some(Self {
+            user: str::from_utf8(user).ok()?.to_owned(),
+            password: SecretSlice::from(password.to_vec()),
+        })
+    }
+}

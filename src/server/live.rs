@@ -1,0 +1,187 @@
+//! The web configuration in force: looked at again whenever somebody comes in.
+//!
+//! Every request and every TLS handshake asks for it, and a look costs the metadata of a few
+//! files. A configuration that cannot be used closes: there is none until it is mended, whatever
+//! it was before. What cannot change while the exporter runs stays as it began.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::http::{HeaderName, HeaderValue};
+use rustls::ServerConfig;
+use tracing::{error, info, warn};
+
+use super::tls;
+use crate::config;
+use crate::config::web::{RateLimit, Stamps, Users, WebConfig};
+
+/// The web configuration in a file, as it changes.
+#[derive(Debug)]
+pub struct Live {
+    path: PathBuf,
+    fixed: Fixed,
+    state: Mutex<State>,
+}
+
+/// What needs a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fixed {
+    tls: bool,
+    http2: bool,
+    rate_limit: Option<RateLimit>,
+    is_empty: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    stamps: Stamps,
+    current: Option<Arc<Current>>,
+}
+
+/// What may change at any time.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) users: Users,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+}
+
+impl Live {
+    /// Reads the file at `path` and the files that it names.
+    ///
+    /// # Errors
+    ///
+    /// When any of it cannot be used.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let (config, stamps) = WebConfig::load_with_stamps(path);
+        let config = config?;
+        let fixed = Fixed::of(&config);
+        let current = Current::of(config, fixed.http2)?;
+        Ok(Self {
+            path: path.to_owned(),
+            fixed,
+            state: Mutex::new(State {
+                stamps,
+                current: Some(Arc::new(current)),
+            }),
+        })
+    }
+
+    /// Whether connections are encrypted.
+    pub fn began_with_tls(&self) -> bool {
+        self.fixed.tls
+    }
+
+    /// Whether encrypted connections may speak HTTP/2.
+    pub fn began_with_http2(&self) -> bool {
+        self.fixed.http2
+    }
+
+    /// How many requests are answered.
+    pub(super) fn rate_limit(&self) -> Option<RateLimit> {
+        self.fixed.rate_limit
+    }
+
+    /// The configuration as it stands in its files now; `None` when it cannot be used.
+    pub(super) async fn current(self: &Arc<Self>) -> Option<Arc<Current>> {
+        let live = Arc::clone(self);
+        // Files may be slow, and a key takes some time to be checked.
+        let looked = tokio::task::spawn_blocking(move || live.look());
+        looked.await.ok().flatten()
+    }
+
+    fn look(&self) -> Option<Arc<Current>> {
+        let mut state = self.lock();
+        if !state.stamps.still_hold() {
+            let (config, stamps) = WebConfig::load_with_stamps(&self.path);
+            let new = config.map_err(OpenError::from);
+            let new = new.and_then(|config| self.adopt(config));
+            let was_closed = state.current.is_none();
+            state.current = self.report(new, was_closed).map(Arc::new);
+            state.stamps = stamps;
+        }
+        state.current.clone()
+    }
+
+    fn adopt(&self, config: WebConfig) -> Result<Current, OpenError> {
+        // A file that is written over is empty for a moment, and would open everything.
+        if config.is_empty && !self.fixed.is_empty {
+            return Err(OpenError::Emptied);
+        }
+        let changed = Fixed::of(&config);
+        if changed != self.fixed {
+            warn!(
+                "The web configuration {} switches TLS or HTTP/2 on or off, or has another rate \
+                 limit: that takes effect with a restart.",
+                self.path.display()
+            );
+        }
+        Ok(Current::of(config, self.fixed.http2)?)
+    }
+
+    /// Tells the log of a change, once.
+    fn report(&self, new: Result<Current, OpenError>, was_closed: bool) -> Option<Current> {
+        let path = self.path.display();
+        match new {
+            Ok(current) => {
+                let again = if was_closed {
+                    "can be used again"
+                } else {
+                    "has changed"
+                };
+                info!("The web configuration {path} {again}.");
+                Some(current)
+            }
+            Err(fault) => {
+                let faults = fault.to_string();
+                error!(
+                    faults,
+                    "The web configuration {path} cannot be used: requests are answered 500 and \
+                     TLS handshakes fail until it is mended."
+                );
+                None
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A look that panicked has left the state before it; what it read is read again.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a web configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The files are faulty.
+    #[error(transparent)]
+    Faulty(#[from] config::Error),
+    /// There was something in the file before.
+    #[error("the file has become empty; to switch everything off, empty it and restart")]
+    Emptied,
+    /// rustls refuses settings that look good.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Fixed {
+    fn of(config: &WebConfig) -> Self {
+        Self {
+            tls: config.tls.is_some(),
+            http2: config.http2,
+            rate_limit: config.rate_limit,
+            is_empty: config.is_empty,
+        }
+    }
+}
+
+impl Current {
+    fn of(config: WebConfig, http2: bool) -> Result<Self, rustls::Error> {
+        let tls = config.tls.map(|tls| tls::server_config(tls, http2));
+        Ok(Self {
+            users: config.users,
+            headers: config.headers,
+            tls: tls.transpose()?.map(Arc::new),
+        })
+    }
+}
