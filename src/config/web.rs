@@ -10,6 +10,7 @@ mod files;
 mod keys;
 mod names;
 mod pem;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use self::basic_auth::Logins;
 use self::rate_limit::Bucket;
 use super::headers::guess_nothing;
-use super::live::{Current, Live};
+use super::live::{Admission, Current, Live};
 
 /// `router` behind the web configuration.
 ///
@@ -51,6 +51,9 @@ async fn enter(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
         let text = "The web configuration cannot be used; the log says why.\n";
         return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
+    if let Some(admission) = request.extensions().get::<Admission>() {
+        admission.compare(&current);
+    }
     let credentials = request.headers().get(AUTHORIZATION).cloned();
     let mut response = match guard.refuse(&current, credentials).await {
         Some(refusal) => refusal,

@@ -32,7 +32,7 @@ use tracing::{debug, error, info, warn};
 pub use self::address::bind;
 use self::connections::{Connections, Overdue, Slot};
 use self::http::{Ended, Http};
-use super::live::Live;
+use super::live::{Admission, Live};
 use super::tls;
 
 /// The pause after a failed accept: out of file descriptors, the next attempt fails as well.
@@ -174,11 +174,11 @@ impl Server {
 /// Speaks HTTP on one connection: plainly, or after the handshake of `tls`, as it chooses.
 async fn speak(stream: TcpStream, slot: Arc<Slot>, tls: Option<Arc<Live>>, http: Http) -> Ended {
     let Some(live) = tls else {
-        return http.serve(stream, slot, false).await;
+        return http.serve(stream, slot, Admission::default(), false).await;
     };
-    let stream = tls::accept(stream, &live).await?;
+    let (stream, admission) = tls::accept(stream, &live).await?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
-    http.serve(stream, slot, http2).await
+    http.serve(stream, slot, admission, http2).await
 }
 
 /// Runs `spoken` until it ends, its place is taken away or its time is over. The last two drop

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::tls;
@@ -44,6 +45,38 @@ pub(super) struct Current {
     pub(super) users: Users,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) tls: Option<Arc<ServerConfig>>,
+}
+
+/// By which TLS settings a connection was let in; by none without TLS.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Admission {
+    by: Option<Arc<ServerConfig>>,
+    ended: CancellationToken,
+}
+
+impl Admission {
+    pub(super) fn by(config: Arc<ServerConfig>) -> Self {
+        Self {
+            by: Some(config),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    /// Ends the admission when other settings are in force: else a client could keep a connection
+    /// that would not be let in any more.
+    pub(super) fn compare(&self, current: &Current) {
+        let in_force = current.tls.as_ref();
+        if let Some(by) = &self.by
+            && in_force.is_none_or(|config| !Arc::ptr_eq(config, by))
+        {
+            self.ended.cancel();
+        }
+    }
+
+    /// Completes when it has ended.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
 }
 
 impl Live {

@@ -17,7 +17,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use self::clients::ClientJudge;
-use super::live::Live;
+use super::live::{Admission, Live};
 use crate::config::web::{Demand, Tls};
 
 /// The name of HTTP/2 in a handshake.
@@ -55,12 +55,13 @@ pub(super) fn server_config(tls: Tls, http2: bool) -> Result<ServerConfig, Error
 pub(super) async fn accept(
     stream: TcpStream,
     live: &Arc<Live>,
-) -> io::Result<TlsStream<TcpStream>> {
+) -> io::Result<(TlsStream<TcpStream>, Admission)> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let current = live.current().await;
     let config = current.and_then(|current| current.tls.clone());
     let config = config.ok_or_else(|| {
         io::Error::other("the web configuration cannot be used, or has no TLS any more")
     })?;
-    hello.into_stream(config).await
+    let admission = Admission::by(Arc::clone(&config));
+    Ok((hello.into_stream(config).await?, admission))
 }

@@ -27,6 +27,7 @@ use tracing::error;
 use super::connections::Slot;
 use super::panic_message;
 use super::watched::{WatchedBody, WatchedStream, watch};
+use crate::server::live::Admission;
 
 /// The most bytes of a request head, and of a response waiting in user space, per connection;
 /// with HTTP/2 of the latter for each stream.
@@ -48,14 +49,22 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// Serves one stream. On shutdown running responses end first.
-    pub(super) async fn serve<S>(self, stream: S, slot: Arc<Slot>, http2: bool) -> Ended
+    /// Serves one stream. On shutdown, and when its admission ends, running responses end first.
+    pub(super) async fn serve<S>(
+        self,
+        stream: S,
+        slot: Arc<Slot>,
+        admission: Admission,
+        http2: bool,
+    ) -> Ended
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let ended = admission.clone();
         let stream = TokioIo::new(WatchedStream::new(stream, Arc::clone(&slot)));
         let (router, answered) = (self.router, Arc::clone(&slot));
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(admission.clone());
             let answering = answered.begin();
             let response = router.call(request);
             async move {
@@ -68,8 +77,10 @@ impl Http {
         let mut connection = pin!(builder.serve_connection(stream, service));
         tokio::select! {
             result = watch(connection.as_mut(), &slot, http2) => return result,
-            () = self.shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.shutdown.cancelled() => {}
+            () = ended.ended() => {}
         }
+        connection.as_mut().graceful_shutdown();
         watch(connection, &slot, http2).await
     }
 }
