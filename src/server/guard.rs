@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -51,14 +51,18 @@ async fn enter(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
         let text = "The web configuration cannot be used; the log says why.\n";
         return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
-    if let Some(admission) = request.extensions().get::<Admission>() {
-        admission.compare(&current);
-    }
+    let admission = request.extensions().get::<Admission>();
+    let is_last = admission.is_some_and(|admission| admission.ends_with(&current));
     let credentials = request.headers().get(AUTHORIZATION).cloned();
     let mut response = match guard.refuse(&current, credentials).await {
         Some(refusal) => refusal,
         None => next.run(request).await,
     };
+    if is_last {
+        // HTTP/2 says it in another way, and hyper removes this.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
     for (name, value) in &current.headers {
         response.headers_mut().insert(name, value.clone());
     }

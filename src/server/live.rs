@@ -62,15 +62,16 @@ impl Admission {
         }
     }
 
-    /// Ends the admission when other settings are in force: else a client could keep a connection
-    /// that would not be let in any more.
-    pub(super) fn compare(&self, current: &Current) {
+    /// Ends the admission when other settings are in force, and tells whether it has ended: else
+    /// a client could keep a connection that would not be let in any more.
+    pub(super) fn ends_with(&self, current: &Current) -> bool {
         let in_force = current.tls.as_ref();
         if let Some(by) = &self.by
             && in_force.is_none_or(|config| !Arc::ptr_eq(config, by))
         {
             self.ended.cancel();
         }
+        self.ended.is_cancelled()
     }
 
     /// Completes when it has ended.

@@ -35,9 +35,7 @@ pub(super) fn server_config(tls: Tls, http2: bool) -> Result<ServerConfig, Error
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&tls.versions)?
         .with_client_cert_verifier(Arc::new(clients))
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::unwrap_or_clone(
-            tls.certified,
-        ))));
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(tls.certified)));
     config.ignore_client_order = tls.prefer_server_suites;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     if http2 {

@@ -1,0 +1,116 @@
+//! Certificates made for one test: an authority, the exporter's, and those of clients.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// A certificate and its key.
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    der: CertificateDer<'static>,
+    key_der: Vec<u8>,
+}
+
+/// An authority that signs what it is given.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Identity {
+    fn new(certificate: &rcgen::Certificate, key: &KeyPair) -> Self {
+        Self {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            der: certificate.der().clone(),
+            key_der: key.serialize_der(),
+        }
+    }
+
+    /// Signed by itself, and as `openssl req -x509` makes it: an authority that is none.
+    pub(crate) fn self_signed(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = client(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self::new(&params.self_signed(&key).unwrap(), &key)
+    }
+
+    /// The certificate of one with the key of the other.
+    pub(crate) fn with_key_of(certified: &Self, keyed: &Self) -> Self {
+        Self {
+            certificate: certified.certificate.clone(),
+            key: keyed.key.clone(),
+            der: certified.der.clone(),
+            key_der: keyed.key_der.clone(),
+        }
+    }
+
+    pub(crate) fn for_client(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = PrivateKeyDer::try_from(self.key_der.clone()).unwrap();
+        (vec![self.der.clone()], key)
+    }
+
+    pub(crate) fn write(&self, folder: &Path, name: &str) {
+        fs::write(folder.join(format!("{name}.crt")), &self.certificate).unwrap();
+        fs::write(folder.join(format!("{name}.key")), &self.key).unwrap();
+    }
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    pub(crate) fn signed(&self, params: &CertificateParams) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        Identity::new(&params.signed_by(&key, &self.0).unwrap(), &key)
+    }
+
+    /// For an exporter on this machine.
+    pub(crate) fn server(&self) -> Identity {
+        self.signed(&CertificateParams::new(vec!["localhost".to_owned()]).unwrap())
+    }
+}
+
+/// A certificate of a client with one name of each kind.
+pub(crate) fn client(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.subject_alt_names.extend([
+        SanType::Rfc822Name("scraper@example.org".try_into().unwrap()),
+        SanType::URI("spiffe://example.org/scraper".try_into().unwrap()),
+        SanType::IpAddress(IpAddr::from([192, 0, 2, 7])),
+        SanType::IpAddress("2001:db8::7".parse().unwrap()),
+    ]);
+    params
+}
+
+/// The same for another purpose.
+pub(crate) fn client_for_servers_only(name: &str) -> CertificateParams {
+    let mut params = client(name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
+}
+
+/// The same, valid only in the given years.
+pub(crate) fn client_in_years(name: &str, first: i32, last: i32) -> CertificateParams {
+    let mut params = client(name);
+    params.not_before = date_time_ymd(first, 1, 1);
+    params.not_after = date_time_ymd(last, 1, 1);
+    params
+}

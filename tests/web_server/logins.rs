@@ -1,0 +1,145 @@
+//! Names and passwords.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::client::basic;
+use crate::{ENCRYPTED, Served};
+
+/// The hash of a password, cheap to compare with, spelled as this version of bcrypt.
+fn hash(password: &str, version: &str) -> String {
+    bcrypt::hash(password, 4)
+        .unwrap()
+        .replacen("2b", version, 1)
+}
+
+fn users(users: &[(&str, &str)]) -> String {
+    let lines = users
+        .iter()
+        .map(|(user, hash)| format!("  {user}: {hash}\n"));
+    format!("basic_auth_users:\n{}", lines.collect::<String>())
+}
+
+#[tokio::test]
+async fn only_a_user_with_the_right_password_comes_in() {
+    let config = users(&[
+        ("alice", &hash("alice's", "2y")),
+        ("bob", &hash("bob's", "2a")),
+        ("carol", &hash("", "2b")),
+    ]);
+    for encrypted in [false, true] {
+        let tls = if encrypted { ENCRYPTED } else { "" };
+        let served = Served::start(&format!("{tls}{config}"));
+        for (user, password, status) in [
+            ("alice", "alice's", 200),
+            ("bob", "bob's", 200),
+            ("carol", "", 200),
+            ("alice", "bob's", 401),
+            ("alice", "", 401),
+            ("Alice", "alice's", 401),
+            ("dave", "alice's", 401),
+            ("", "alice's", 401),
+        ] {
+            for cached in [false, true] {
+                let header = basic(user, password);
+                let told = if encrypted {
+                    let client = served.client(None);
+                    let answer = client.get(served.address, "/", Some(&header)).await;
+                    answer.unwrap().status
+                } else {
+                    served.plain_status("/", Some(&header)).await
+                };
+                assert_eq!(told, status, "{user}:{password} {encrypted} {cached}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_asked_for_on_every_path() {
+    let served = Served::start(&users(&[("alice", &hash("right", "2y"))]));
+    for path in ["/", "/slow", "/nowhere", "/-/healthy"] {
+        let mut client = crate::Http1::plain(served.address).await.unwrap();
+        let answer = client.get(path, None).await.unwrap();
+        assert_eq!(answer.status, 401, "{path}");
+        assert_eq!(answer.header("www-authenticate"), Some("Basic"));
+        assert!(!answer.body.contains("alice"), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_name_with_a_password_is_refused() {
+    let served = Served::start(&users(&[("alice", &hash("right", "2y"))]));
+    let right = basic("alice", "right");
+    let (_, encoded) = right.split_once(' ').unwrap();
+    assert_eq!(
+        served
+            .plain_status("/", Some(&format!("bAsIc {encoded}")))
+            .await,
+        200
+    );
+    for header in [
+        "",
+        "Basic",
+        "Basic ",
+        "Basic *",
+        encoded,
+        &format!("Bearer {encoded}"),
+        &format!("Basic  {encoded}"),
+        &format!("Basic {encoded}="),
+        "Basic YWxpY2U=", // A name alone.
+        "Basic /////w==", // No UTF-8, and no colon.
+    ] {
+        assert_eq!(
+            served.plain_status("/", Some(header)).await,
+            401,
+            "{header}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn many_logins_at_a_time_are_each_judged_rightly() {
+    let served = Arc::new(Served::start(&users(&[("alice", &hash("right", "2y"))])));
+    let mut logins = JoinSet::new();
+    for number in 0..300 {
+        let served = Arc::clone(&served);
+        logins.spawn(async move {
+            let (header, status) = match number % 3 {
+                0 => (basic("alice", "right"), 200),
+                1 => (basic("alice", "wrong"), 401),
+                _ => (basic("alice", &number.to_string()), 401),
+            };
+            assert_eq!(served.plain_status("/", Some(&header)).await, status);
+        });
+    }
+    while let Some(login) = logins.join_next().await {
+        login.unwrap();
+    }
+}
+
+/// CVE-2022-46146: with a cache whose key is the parts of a login in a row, whoever knows a hash
+/// can make the key of his own refused login equal to one that lets in.
+#[tokio::test]
+async fn no_login_is_taken_for_another_by_how_its_parts_join() {
+    let known = hash("right", "2y");
+    let served = Served::start(&users(&[("alice", &known), ("alice2", &known)]));
+    let fake = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+    let (half, rest) = known.split_at(30);
+    for (user, password) in [
+        (format!("alice{known}"), "right".to_owned()),
+        (format!("alice{fake}"), "fakepassword".to_owned()),
+        (format!("alice{half}"), format!("{rest}right")),
+        ("ali".to_owned(), format!("ce{known}right")),
+        ("alice".to_owned(), format!("{known}right")),
+        ("alice".to_owned(), "2right".to_owned()),
+    ] {
+        for _ in 0..2 {
+            let right = basic("alice", "right");
+            assert_eq!(served.plain_status("/", Some(&right)).await, 200);
+            let header = basic(&user, &password);
+            assert_eq!(served.plain_status("/", Some(&header)).await, 401, "{user}");
+        }
+    }
+}

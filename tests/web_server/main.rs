@@ -1,0 +1,242 @@
+//! What a web configuration does to connections and requests, over real sockets.
+
+#![cfg(unix)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "the functions around the tests are tests, too"
+)]
+
+mod certificates;
+mod client;
+mod encrypted;
+mod logins;
+mod multiplexed;
+mod reload;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use bytes::Bytes;
+use servicefabric_backup_exporter::server::guard::guarded;
+use servicefabric_backup_exporter::server::listener::{Limits, bind, serve};
+use servicefabric_backup_exporter::server::live::Live;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::certificates::{Authority, Identity};
+use self::client::{Http1, Tls};
+
+/// A test that waits longer than this has failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// A limit that a test waits out.
+const SHORT: Duration = Duration::from_millis(200);
+/// More than any window or buffer holds.
+const BIG: usize = 8 * 1024 * 1024;
+/// A configuration with nothing but TLS.
+const ENCRYPTED: &str = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n";
+
+/// Limits that no test reaches but the one that shortens them.
+fn limits() -> Limits {
+    Limits {
+        connections: 512,
+        first_request: DEADLINE * 2,
+        header_read: DEADLINE * 2,
+        response: DEADLINE * 2,
+        drain: DEADLINE * 2,
+    }
+}
+
+async fn within_deadline<T>(future: impl Future<Output = T>) -> T {
+    timeout(DEADLINE, future)
+        .await
+        .expect("within the deadline")
+}
+
+/// A folder with certificates and a web configuration.
+struct Folder {
+    folder: TempDir,
+    authority: Authority,
+}
+
+impl Folder {
+    fn new(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+        let new = Self { folder, authority };
+        new.issue_server();
+        new.write("web.yml", config);
+        new
+    }
+
+    fn issue_server(&self) {
+        self.authority.server().write(self.folder.path(), "server");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file as a careful editor does: beside the old one and then in its place.
+    fn write(&self, name: &str, text: &str) {
+        let (beside, path) = (self.path("new"), self.path(name));
+        fs::write(&beside, text).unwrap();
+        fs::rename(beside, path).unwrap();
+    }
+}
+
+/// A guarded router that is served.
+struct Served {
+    folder: Folder,
+    address: SocketAddr,
+    slow_entered: Arc<Semaphore>,
+    slow_may_end: Arc<Semaphore>,
+    shutdown: CancellationToken,
+    served: JoinHandle<bool>,
+}
+
+impl Served {
+    fn start(config: &str) -> Self {
+        Self::limited(config, limits())
+    }
+
+    fn limited(config: &str, limits: Limits) -> Self {
+        Self::of(Folder::new(config), limits)
+    }
+
+    fn of(folder: Folder, limits: Limits) -> Self {
+        let live = Arc::new(Live::open(&folder.path("web.yml")).unwrap());
+        let [slow_entered, slow_may_end] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
+        let (entered, may_end) = (Arc::clone(&slow_entered), Arc::clone(&slow_may_end));
+        let slow = async move || {
+            entered.add_permits(1);
+            may_end.acquire().await.unwrap().forget();
+            "done"
+        };
+        let router = Router::new()
+            .route("/", get(async || "ok"))
+            .route("/slow", get(slow))
+            .route("/big", get(async || Bytes::from(vec![b'x'; BIG])))
+            .route("/panic", get(panics));
+        let router = guarded(router, Arc::clone(&live));
+        let listeners = bind("127.0.0.1:0").unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let served = tokio::spawn(serve(
+            listeners,
+            router,
+            Some(live),
+            limits,
+            shutdown.clone(),
+        ));
+        Self {
+            folder,
+            address,
+            slow_entered,
+            slow_may_end,
+            shutdown,
+            served,
+        }
+    }
+
+    fn client(&self, identity: Option<&Identity>) -> Tls {
+        Tls::new(self.folder.authority.der(), identity)
+    }
+
+    /// The status of the page over TLS; `None` when no connection comes about.
+    async fn status(&self, identity: Option<&Identity>) -> Option<u16> {
+        let client = self.client(identity);
+        let answer = within_deadline(client.get(self.address, "/", None)).await;
+        answer.ok().map(|answer| answer.status)
+    }
+
+    /// The status of the page without TLS.
+    async fn plain_status(&self, path: &str, authorization: Option<&str>) -> u16 {
+        let mut client = Http1::plain(self.address).await.unwrap();
+        let answer = within_deadline(client.get(path, authorization)).await;
+        answer.unwrap().status
+    }
+
+    async fn slow_is_entered(&self) {
+        let entered = within_deadline(self.slow_entered.acquire()).await;
+        entered.unwrap().forget();
+    }
+
+    async fn ended_gracefully(self) -> bool {
+        within_deadline(self.served).await.unwrap()
+    }
+}
+
+async fn panics() -> &'static str {
+    let nothing: Option<&'static str> = None;
+    nothing.unwrap()
+}
+
+#[tokio::test]
+async fn an_empty_configuration_asks_for_nothing() {
+    let served = Served::start("");
+    assert_eq!(served.plain_status("/", None).await, 200);
+    assert_eq!(served.status(None).await, None);
+}
+
+#[tokio::test]
+async fn configured_headers_stand_on_every_answer() {
+    let hash = bcrypt::hash("right", 4).unwrap();
+    let served = Served::start(&format!(
+        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-XSS-Protection: 1\n    \
+         Content-Security-Policy: \"default-src 'self'\"\nbasic_auth_users: {{alice: {hash}}}\n"
+    ));
+    let right = client::basic("alice", "right");
+    for (path, authorization, status) in [
+        ("/", Some(&*right), 200),
+        ("/nowhere", Some(&*right), 404),
+        ("/", None, 401),
+    ] {
+        let mut client = Http1::plain(served.address).await.unwrap();
+        let answer = client.get(path, authorization).await.unwrap();
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("x-frame-options"), Some("deny"), "{path}");
+        assert_eq!(answer.header("x-xss-protection"), Some("1"), "{path}");
+        let policy = answer.header("content-security-policy");
+        assert_eq!(policy, Some("default-src 'self'"), "{path}");
+        let sniffing = answer.header("x-content-type-options");
+        assert_eq!(sniffing, Some("nosniff"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_of_no_interval_limits_nothing() {
+    let served = Served::start("rate_limit: {interval: 0, burst: 0}\n");
+    for _ in 0..10 {
+        assert_eq!(served.plain_status("/", None).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_holds_on_every_path_and_before_passwords() {
+    let hash = bcrypt::hash("right", 4).unwrap();
+    let served = Served::start(&format!(
+        "rate_limit: {{interval: 1h, burst: 3}}\nbasic_auth_users: {{alice: {hash}}}\n"
+    ));
+    let right = client::basic("alice", "right");
+    assert_eq!(served.plain_status("/nowhere", Some(&right)).await, 404);
+    assert_eq!(served.plain_status("/", None).await, 401);
+    assert_eq!(served.plain_status("/", Some(&right)).await, 200);
+    for path in ["/", "/nowhere"] {
+        assert_eq!(served.plain_status(path, Some(&right)).await, 429, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_without_a_burst_refuses_everything() {
+    let served = Served::start("rate_limit: {interval: \"1s\", burst: 0}\n");
+    assert_eq!(served.plain_status("/", None).await, 429);
+}
