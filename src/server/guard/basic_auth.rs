@@ -163,3 +163,132 @@ impl Credentials {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::web::WebConfig;
+
+    const PASSWORD: &str = "hunter2";
+
+    fn users(costs: &[u32]) -> Users {
+        let lines = costs.iter().map(|cost| {
+            let hash = bcrypt::hash(PASSWORD, *cost).unwrap();
+            format!("  user{cost}: {hash}\n")
+        });
+        let text = format!("basic_auth_users:\n{}", lines.collect::<String>());
+        let origin = std::path::Path::new("web.yml");
+        WebConfig::parse(&text, origin).unwrap().users
+    }
+
+    fn header(user: &str, password: &str) -> HeaderValue {
+        let encoded = STANDARD.encode(format!("{user}:{password}"));
+        HeaderValue::from_str(&format!("Basic {encoded}")).unwrap()
+    }
+
+    fn kept(logins: &Logins) -> (usize, usize) {
+        let verdicts = logins.lock();
+        (verdicts.good.len(), verdicts.bad.len())
+    }
+
+    #[test]
+    fn who_is_unknown_is_compared_with_the_hash_of_one_and_the_same_user() {
+        let (logins, users) = (Logins::new(), users(&[4, 5, 6]));
+        let mut decoys = BTreeSet::new();
+        for number in 0..100 {
+            let name = format!("nobody{number}");
+            let (first, is_user) = logins.hash(&users, &name).unwrap();
+            assert!(!is_user);
+            let (second, _) = logins.hash(&users, &name).unwrap();
+            assert_eq!(first.as_bytes(), second.as_bytes());
+            decoys.insert(first.as_bytes().to_vec());
+        }
+        assert_eq!(decoys.len(), users.len(), "names lead to every user");
+        for (name, hash) in &users {
+            let (found, is_user) = logins.hash(&users, name).unwrap();
+            assert!(is_user && found.as_bytes() == hash.as_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_password_of_the_decoy_lets_nobody_unknown_in() {
+        let (logins, users) = (Arc::new(Logins::new()), users(&[4]));
+        let stranger = header("nobody", PASSWORD);
+        assert!(!logins.let_in(&users, Some(&stranger)).await);
+        assert_eq!(
+            kept(&logins),
+            (0, 1),
+            "it was compared, and the verdict kept"
+        );
+        assert!(!logins.let_in(&users, Some(&stranger)).await);
+        assert!(
+            logins
+                .let_in(&users, Some(&header("user4", PASSWORD)))
+                .await
+        );
+        assert_eq!(kept(&logins), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn guessing_pushes_out_nobody_who_has_come_in_and_fills_no_memory() {
+        let (logins, users) = (Arc::new(Logins::new()), users(&[4]));
+        let right = header("user4", PASSWORD);
+        assert!(logins.let_in(&users, Some(&right)).await);
+        for number in 0..VERDICTS + 20 {
+            let wrong = header("user4", &number.to_string());
+            assert!(!logins.let_in(&users, Some(&wrong)).await);
+        }
+        assert_eq!(kept(&logins), (1, VERDICTS));
+        // With every comparison taken, only a kept verdict can answer.
+        let _taken = Arc::clone(&logins.comparing).acquire_owned().await;
+        assert!(logins.let_in(&users, Some(&right)).await);
+    }
+
+    #[tokio::test]
+    async fn the_same_credentials_are_compared_once_however_many_wait_with_them() {
+        let (logins, users) = (Arc::new(Logins::new()), Arc::new(users(&[4])));
+        let taken = Arc::clone(&logins.comparing).acquire_owned().await;
+        let wrong = header("user4", "wrong");
+        let waiting: Vec<_> = (0..50)
+            .map(|_| {
+                let (logins, users, wrong) =
+                    (Arc::clone(&logins), Arc::clone(&users), wrong.clone());
+                tokio::spawn(async move { logins.let_in(&users, Some(&wrong)).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        drop(taken);
+        for one in waiting {
+            assert!(!one.await.unwrap());
+        }
+        assert_eq!(kept(&logins), (0, 1));
+    }
+
+    #[test]
+    fn verdicts_of_each_kind_are_bounded() {
+        let mut verdicts = Verdicts::default();
+        for number in 0..1000_u64 {
+            let mut fingerprint = Fingerprint::default();
+            fingerprint[..8].copy_from_slice(&number.to_be_bytes());
+            verdicts.keep(fingerprint, number % 2 == 0);
+            assert_eq!(verdicts.of(&fingerprint), Some(number % 2 == 0));
+        }
+        assert_eq!(
+            (verdicts.good.len(), verdicts.bad.len()),
+            (VERDICTS, VERDICTS)
+        );
+    }
+
+    #[test]
+    fn no_secret_is_in_what_is_printed_for_debugging() {
+        let (logins, users) = (Logins::new(), users(&[4]));
+        let credentials = Credentials::parse(&header("user4", PASSWORD)).unwrap();
+        let printed = format!("{logins:?} {users:?} {credentials:?}");
+        assert!(
+            !printed.contains(PASSWORD) && !printed.contains("$2b$"),
+            "{printed}"
+        );
+    }
+}
