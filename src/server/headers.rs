@@ -10,11 +10,12 @@ use axum::http::header::{
 };
 use axum::response::Response;
 
-/// For pages: nothing but their own style and links. The hash is that of the style in `page`.
+/// For pages: nothing but their own style and links. The hash is that of the style in `page`. Who
+/// may frame a page is said once, so that the web configuration can say otherwise.
 pub(super) const PAGE: [(HeaderName, &str); 4] = [
     (
         CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'sha256-4CL8K9k8DqjKSmAjLFrb3o41jb5HgYvnKX/onD8iymw='; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "default-src 'none'; style-src 'sha256-4CL8K9k8DqjKSmAjLFrb3o41jb5HgYvnKX/onD8iymw='; base-uri 'none'; form-action 'none'",
     ),
     (X_FRAME_OPTIONS, "deny"),
     (REFERRER_POLICY, "no-referrer"),

@@ -92,7 +92,8 @@ impl Setup {
         exporter
     }
 
-    fn spawn(&self) -> Exporter {
+    /// Starts it, to end by itself.
+    pub(crate) fn spawn(&self) -> Exporter {
         let mut child = Command::new(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
             .args(&self.arguments)
             .envs(self.environment.iter().cloned())
@@ -156,6 +157,12 @@ impl Exporter {
     pub(crate) async fn get_accepting(&self, path: &str, accept: &str) -> Reply {
         let request = self.client.get(self.url(path)).header(ACCEPT, accept);
         self.ask(request).await
+    }
+
+    /// As a user of the web configuration.
+    pub(crate) async fn get_as(&self, path: &str, user: &str, password: &str) -> Reply {
+        let request = self.client.get(self.url(path));
+        self.ask(request.basic_auth(user, Some(password))).await
     }
 
     async fn ask(&self, request: reqwest::RequestBuilder) -> Reply {

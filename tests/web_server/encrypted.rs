@@ -28,9 +28,7 @@ async fn certificate_and_key_may_stand_in_the_configuration() {
     let folder = Folder::new("");
     let indented = |name| {
         let pem = std::fs::read_to_string(folder.path(name)).unwrap();
-        pem.lines()
-            .map(|line| format!("    {line}\n"))
-            .collect::<String>()
+        format!("    {}\n", pem.trim().replace('\n', "\n    "))
     };
     let (certificate, key) = (indented("server.crt"), indented("server.key"));
     folder.write(

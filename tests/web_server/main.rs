@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     reason = "the functions around the tests are tests, too"
 )]
@@ -100,7 +101,7 @@ struct Served {
     slow_entered: Arc<Semaphore>,
     slow_may_end: Arc<Semaphore>,
     shutdown: CancellationToken,
-    served: JoinHandle<bool>,
+    serving: JoinHandle<bool>,
 }
 
 impl Served {
@@ -130,7 +131,7 @@ impl Served {
         let listeners = bind("127.0.0.1:0").unwrap();
         let address = listeners[0].local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let served = tokio::spawn(serve(
+        let serving = tokio::spawn(serve(
             listeners,
             router,
             Some(live),
@@ -143,7 +144,7 @@ impl Served {
             slow_entered,
             slow_may_end,
             shutdown,
-            served,
+            serving,
         }
     }
 
@@ -171,13 +172,12 @@ impl Served {
     }
 
     async fn ended_gracefully(self) -> bool {
-        within_deadline(self.served).await.unwrap()
+        within_deadline(self.serving).await.unwrap()
     }
 }
 
 async fn panics() -> &'static str {
-    let nothing: Option<&'static str> = None;
-    nothing.unwrap()
+    panic!("as the test wants it")
 }
 
 #[tokio::test]

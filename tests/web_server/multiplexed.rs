@@ -114,7 +114,7 @@ async fn a_client_that_keeps_its_window_shut_is_dropped() {
     // Unread, it never opens the window of one byte again.
     let closed = async {
         while !sender.is_closed() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     within_deadline(closed).await;
@@ -141,7 +141,7 @@ async fn a_connection_that_idles_too_long_is_closed() {
     assert_eq!(get(&sender, "/big").await.unwrap().body.len(), BIG);
     let closed = async {
         while sender.ready().await.is_ok() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     within_deadline(closed).await;

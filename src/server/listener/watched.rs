@@ -198,10 +198,7 @@ mod tests {
         let mut pieces = Vec::new();
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
             pieces.push((frame.unwrap().into_data().unwrap(), body.is_end_stream()));
-            assert_eq!(
-                body.size_hint().exact(),
-                Some(if pieces.len() == 1 { 1 } else { 0 })
-            );
+            assert_eq!(body.size_hint().exact(), Some(u64::from(pieces.len() == 1)));
         }
         let expected = [("ab".into(), false), ("c".into(), true)];
         assert_eq!(pieces, expected);
