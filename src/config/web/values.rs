@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn hashes_are_those_that_can_be_compared_with() {
-        let rest = "$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+        let rest = "$10$n2J.wTO33UWWPJ2GqfTg7epE7TV8R5o2udQCBjSwhO44W1lqAwvsu";
         for version in ["$2a", "$2b", "$2y"] {
             assert!(hash(&format!("{version}{rest}")).is_ok(), "{version}");
         }
@@ -191,7 +191,7 @@ mod tests {
             &whole.replace("$10$", "$03$"),
             &whole.replace("$10$", "$32$"),
             &whole.replace("$10$", "$1x$"),
-            &whole.replace("QO", "Q*"),
+            &whole.replace(&whole[7..9], "Q*"),
         ] {
             let told = hash(text).unwrap_err();
             assert!(told.contains("htpasswd -nBC 10"), "{text}: {told}");
