@@ -24,7 +24,9 @@
 //! - a new endpoint of the gateway: a block in `gateway/wire/`, a method of [`gateway::Gateway`],
 //!   a call in [`poller`], a field of [`snapshot::Observations`];
 //! - a new setting: a field, a default and a line in [`config`], and its line in the example and
-//!   in `docs/configuration.md`.
+//!   in `docs/configuration.md`;
+//! - a new key of the web configuration: the same in [`config::web`], its row in
+//!   `docs/web-configuration.md`, and its effect in `server/guard.rs` or `server/tls.rs`.
 //!
 //! [`simulator`] is the stand-in for a cluster and shares no type with the rest.
 

@@ -159,6 +159,16 @@ fn interpret(text: &str, files: &mut Files) -> Result<(WebConfig, reader::Reader
     Ok(reader::read(&root, |s| WebConfig::read(s, is_empty, files)))
 }
 
+impl Clients {
+    /// Whether no certificate is good enough.
+    pub fn cannot_verify(&self) -> bool {
+        match self.demand {
+            Demand::Nothing | Demand::Request | Demand::RequireAny => false,
+            Demand::VerifyIfGiven | Demand::RequireAndVerify => self.authorities.is_empty(),
+        }
+    }
+}
+
 impl Hash {
     /// Whether `password` has this hash: as slow as the hash wants it.
     pub fn is_of(&self, password: &[u8]) -> bool {

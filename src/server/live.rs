@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::tls;
 use crate::config;
-use crate::config::web::{RateLimit, Stamps, Users, WebConfig};
+use crate::config::web::{RateLimit, Stamps, Tls, Users, WebConfig};
 
 /// The web configuration in a file, as it changes.
 #[derive(Debug)]
@@ -30,12 +30,13 @@ struct Fixed {
     tls: bool,
     http2: bool,
     rate_limit: Option<RateLimit>,
-    is_empty: bool,
 }
 
 #[derive(Debug)]
 struct State {
     stamps: Stamps,
+    /// Whether there has been anything in the file.
+    was_filled: bool,
     current: Option<Arc<Current>>,
 }
 
@@ -89,13 +90,15 @@ impl Live {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let (config, stamps) = WebConfig::load_with_stamps(path);
         let config = config?;
-        let fixed = Fixed::of(&config);
+        let (fixed, was_filled) = (Fixed::of(&config), !config.is_empty);
+        warn_of(&config);
         let current = Current::of(config, fixed.http2)?;
         Ok(Self {
             path: path.to_owned(),
             fixed,
             state: Mutex::new(State {
                 stamps,
+                was_filled,
                 current: Some(Arc::new(current)),
             }),
         })
@@ -127,29 +130,34 @@ impl Live {
     fn look(&self) -> Option<Arc<Current>> {
         let mut state = self.lock();
         if !state.stamps.still_hold() {
-            let (config, stamps) = WebConfig::load_with_stamps(&self.path);
-            let new = config.map_err(OpenError::from);
-            let new = new.and_then(|config| self.adopt(config));
-            let was_closed = state.current.is_none();
-            state.current = self.report(new, was_closed).map(Arc::new);
-            state.stamps = stamps;
+            self.look_again(&mut state);
         }
         state.current.clone()
     }
 
+    fn look_again(&self, state: &mut State) {
+        let (config, stamps) = WebConfig::load_with_stamps(&self.path);
+        let new = config.map_err(OpenError::from).and_then(|config| {
+            // A file that is written over is empty for a moment, and would open everything.
+            if config.is_empty && state.was_filled {
+                return Err(OpenError::Emptied);
+            }
+            state.was_filled |= !config.is_empty;
+            self.adopt(config)
+        });
+        state.current = self.report(new, state.current.is_none()).map(Arc::new);
+        state.stamps = stamps;
+    }
+
     fn adopt(&self, config: WebConfig) -> Result<Current, OpenError> {
-        // A file that is written over is empty for a moment, and would open everything.
-        if config.is_empty && !self.fixed.is_empty {
-            return Err(OpenError::Emptied);
-        }
-        let changed = Fixed::of(&config);
-        if changed != self.fixed {
+        if Fixed::of(&config) != self.fixed {
             warn!(
                 "The web configuration {} switches TLS or HTTP/2 on or off, or has another rate \
                  limit: that takes effect with a restart.",
                 self.path.display()
             );
         }
+        warn_of(&config);
         Ok(Current::of(config, self.fixed.http2)?)
     }
 
@@ -184,6 +192,19 @@ impl Live {
     }
 }
 
+/// Tells of what is allowed and can hardly be meant.
+fn warn_of(config: &WebConfig) {
+    let Some(Tls { clients, .. }) = &config.tls else {
+        return;
+    };
+    if clients.cannot_verify() {
+        warn!(
+            "The web configuration verifies certificates of clients and names no authorities \
+             (client_ca_file): whoever shows a certificate is refused."
+        );
+    }
+}
+
 /// Why a web configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -204,7 +225,6 @@ impl Fixed {
             tls: config.tls.is_some(),
             http2: config.http2,
             rate_limit: config.rate_limit,
-            is_empty: config.is_empty,
         }
     }
 }

@@ -97,7 +97,9 @@ async fn users_and_headers_follow_at_once() {
 async fn a_file_that_has_become_empty_opens_nothing() {
     let hash = bcrypt::hash("right", 4).unwrap();
     let config = format!("basic_auth_users: {{alice: {hash}}}\n");
-    let served = Served::start(&config);
+    let served = Served::start("");
+    served.folder.write("web.yml", &config);
+    assert_eq!(served.plain_status("/", None).await, 401);
     served.folder.write("web.yml", "# nothing\n");
     assert_eq!(served.plain_status("/", None).await, 500);
     served.folder.write("web.yml", &config);

@@ -15,7 +15,7 @@ use super::super::fault::quoted;
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// Every file that was looked at, as it was then.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
 
 impl Stamps {

@@ -191,7 +191,7 @@ mod tests {
             &whole.replace("$10$", "$03$"),
             &whole.replace("$10$", "$32$"),
             &whole.replace("$10$", "$1x$"),
-            &whole.replace(&whole[7..9], "Q*"),
+            &whole.replacen("$n", "$*", 1),
         ] {
             let told = hash(text).unwrap_err();
             assert!(told.contains("htpasswd -nBC 10"), "{text}: {told}");
