@@ -280,7 +280,7 @@ async fn silent_clients_hold_nobody_up_and_are_closed() {
     let served = Served::limited(
         ENCRYPTED,
         crate::Limits {
-            first_request: SHORT * 5,
+            first_request: SHORT * 15,
             ..limits()
         },
     );

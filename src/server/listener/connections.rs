@@ -10,7 +10,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -125,6 +127,7 @@ impl Connections {
             id,
             close,
             flushed: AtomicBool::new(true),
+            task: AtomicWaker::new(),
         }))
     }
 
@@ -159,6 +162,8 @@ pub(super) struct Slot {
     close: CancellationToken,
     /// Whether nothing was written to the stream since it was flushed.
     flushed: AtomicBool,
+    /// Wakes the task of the connection.
+    task: AtomicWaker,
 }
 
 /// What a connection has taken too long for.
@@ -213,6 +218,12 @@ impl Slot {
     /// The stream is flushed completely, or something is written to it.
     pub(super) fn set_flushed(&self, flushed: bool) {
         self.flushed.store(flushed, Ordering::Release);
+    }
+
+    /// Has the task woken whenever a response is handed over: with HTTP/2 that can be after all of
+    /// it was written, and nobody else would look again.
+    pub(super) fn wake(&self, task: &Waker) {
+        self.task.register(task);
     }
 
     /// How many responses have been handed over so far.
@@ -295,11 +306,13 @@ impl Drop for Answering {
                 place.handed_over += 1;
             }
         });
+        self.slot.task.wake();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::watched::watch;
     use super::*;
 
     fn busy_since(slot: &Slot) -> Option<Instant> {
@@ -340,6 +353,26 @@ mod tests {
         drop(third);
         slot.written(slot.handed_over());
         assert_eq!(busy_since(&slot), None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_handed_over_after_it_was_written_is_over_too() {
+        let slot = Connections::new(1).admit().await;
+        let answering = slot.begin();
+        let watched = Arc::clone(&slot);
+        let connection = tokio::spawn(async move {
+            watch(std::future::pending::<()>(), &watched, true).await;
+        });
+        tokio::task::yield_now().await; // The connection is polled, and nothing is left to do.
+        drop(answering);
+        let over = async {
+            while busy_since(&slot).is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = std::time::Duration::from_secs(20);
+        tokio::time::timeout(patience, over).await.unwrap();
+        connection.abort();
     }
 
     #[tokio::test]

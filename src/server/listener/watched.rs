@@ -99,6 +99,7 @@ pub(super) async fn watch<T>(
 ) -> T {
     let mut connection = pin!(connection);
     poll_fn(|cx| {
+        slot.wake(cx.waker());
         let before = slot.handed_over();
         let polled = connection.as_mut().poll(cx);
         if polled.is_pending() && slot.is_flushed() {
