@@ -14,8 +14,8 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::PKey;
 use openssl::x509::X509;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use reqwest::{Certificate, Client};
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use reqwest::{Certificate, Client, RequestBuilder};
 use servicefabric_backup_exporter::simulator::{Access, Options, Role, ServerIdentity, Simulator};
 use support::process::{Exporter, Setup};
 use support::{estate, eventually, simulate};
@@ -32,10 +32,11 @@ const REVOKED: &str = "canary-of-a-revoked-token";
 const CLIENT_SECRET: &str = "canary-of-entra";
 const PAGE_PASSWORD: &str = "canary-of-the-page";
 
+/// A certificate and its key.
+type Pair = CertifiedKey<KeyPair>;
+
 /// A cluster that asks for a certificate or a token.
-async fn cluster(
-    reader: &CertifiedKey<rcgen::KeyPair>,
-) -> (Simulator, CertifiedKey<rcgen::KeyPair>) {
+async fn cluster(reader: &Pair) -> (Simulator, Pair) {
     let gateway =
         generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let mut access = Access::secured();
@@ -76,7 +77,7 @@ async fn echoing_authority() -> String {
     format!("http://{address}")
 }
 
-fn pfx(reader: &CertifiedKey<rcgen::KeyPair>, password: &str) -> Vec<u8> {
+fn pfx(reader: &Pair, password: &str) -> Vec<u8> {
     let certificate = X509::from_der(reader.cert.der()).unwrap();
     let key = PKey::private_key_from_der(&reader.signing_key.serialize_der()).unwrap();
     let mut builder = Pkcs12::builder();
@@ -84,175 +85,231 @@ fn pfx(reader: &CertifiedKey<rcgen::KeyPair>, password: &str) -> Vec<u8> {
     builder.build2(password).unwrap().to_der().unwrap()
 }
 
-/// A line from the middle of a key: none of it may show either.
-fn line_of(key: &str) -> String {
-    key.lines().nth(1).unwrap().to_owned()
+/// The program with a secret of every kind, and a cluster that it may read.
+struct Scene {
+    _simulator: Simulator,
+    setup: Setup,
+    web: String,
+    reader: Pair,
+    page: Pair,
+    hash: String,
 }
 
-/// Everything that the program shows to whoever asks.
-async fn shown(exporter: &Exporter, client: &Client, base: &str) -> Vec<String> {
-    let mut shown = vec![exporter.log(), exporter.command_line()];
-    for path in [
-        "/",
-        "/metrics",
-        "/api/v1/partitions",
-        "/-/ready",
-        "/-/healthy",
-        "/nowhere",
-    ] {
-        for password in [Some(PAGE_PASSWORD), Some("canary-of-a-guess"), None] {
-            let request = client.get(format!("{base}{path}"));
-            let request = match password {
-                Some(_) => request.basic_auth("scraper", password),
-                None => request,
-            };
-            let response = request.send().await.unwrap();
-            shown.push(format!("{:?}", response.headers()));
-            shown.push(response.text().await.unwrap());
-        }
+impl Scene {
+    async fn set() -> Self {
+        let reader = generate_simple_self_signed(["reader".to_owned()]).unwrap();
+        let (simulator, gateway) = cluster(&reader).await;
+        let page = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let hash = bcrypt::hash(PAGE_PASSWORD, 4).unwrap();
+        let config = config(&simulator.url(), &echoing_authority().await);
+        let setup = Setup::new(&config)
+            .flag("--log.level=debug")
+            .flag("--web.enable-lifecycle");
+        let web_file = setup.file("web.yml").display().to_string();
+        let scene = Self {
+            _simulator: simulator,
+            setup: setup.env("SFBE_WEB_CONFIG_FILE", &web_file),
+            web: format!(
+                "tls_server_config: {{cert_file: page.pem, key_file: page.key}}\n\
+                 basic_auth_users: {{scraper: {hash}}}\n"
+            ),
+            reader,
+            page,
+            hash,
+        };
+        scene.write("gateway.pem", gateway.cert.pem());
+        scene.write("reader.pfx", pfx(&scene.reader, PFX_PASSWORD));
+        scene.write("password", PFX_PASSWORD);
+        scene.write(
+            "reader.pem",
+            scene.reader.cert.pem() + &scene.reader.signing_key.serialize_pem(),
+        );
+        scene.write("token", TOKEN);
+        scene.write("secret", CLIENT_SECRET);
+        scene.write("page.pem", scene.page.cert.pem());
+        scene.write("page.key", scene.page.signing_key.serialize_pem());
+        scene.write("web.yml", &scene.web);
+        scene
     }
-    shown
+
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
+        fs::write(self.setup.file(name), contents).unwrap();
+    }
+
+    /// Whatever must not be seen: marks, a line of each key, and what is made of a password.
+    fn secrets(&self) -> [String; 5] {
+        let line_of = |key: &KeyPair| key.serialize_pem().lines().nth(1).unwrap().to_owned();
+        let sent = BASE64_STANDARD.encode(format!("scraper:{PAGE_PASSWORD}"));
+        let page_key = line_of(&self.page.signing_key);
+        let reader_key = line_of(&self.reader.signing_key);
+        [
+            MARK.to_owned(),
+            self.hash.clone(),
+            sent,
+            page_key,
+            reader_key,
+        ]
+    }
+
+    /// What the program says before it runs.
+    fn said_by_commands(&self) -> Vec<String> {
+        let config = self.setup.file("exporter.yml").display().to_string();
+        let web = self.setup.file("web.yml").display().to_string();
+        let check = [
+            "check-config",
+            "--config.file",
+            &config,
+            "--web.config.file",
+            &web,
+        ];
+        let said = |arguments: &[&str]| {
+            let program = env!("CARGO_BIN_EXE_servicefabric-backup-exporter");
+            let output = Command::new(program).args(arguments).output().unwrap();
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            text(output.stdout) + &text(output.stderr)
+        };
+        vec![said(&["--help"]), said(&check)]
+    }
+}
+
+/// Clusters that are the same one, reached with each kind of secret.
+fn config(endpoint: &str, authority: &str) -> String {
+    let clusters = [
+        (
+            "pfx",
+            "{client_certificate: {pfx_file: reader.pfx, password_file: password}}".to_owned(),
+        ),
+        (
+            "pem",
+            "{client_certificate: {cert_file: reader.pem}}".to_owned(),
+        ),
+        ("token", "{token_file: token}".to_owned()),
+        (
+            "entra",
+            format!(
+                "{{entra: {{tenant_id: contoso.com, client_id: a, client_secret_file: secret, \
+                 cluster_application_id: b, authority: '{authority}'}}}}"
+            ),
+        ),
+    ];
+    let clusters = clusters.map(|(name, auth)| {
+        format!(
+            "- {{name: {name}, endpoints: ['{endpoint}'], trust: {{ca_file: gateway.pem}}, auth: {auth}}}\n"
+        )
+    });
+    format!(
+        "poll: {{interval: 1s, timeout: 1s}}\nclusters:\n{}",
+        clusters.concat()
+    )
+}
+
+/// Whoever looks at the pages, and everything that was seen.
+struct Onlooker<'a> {
+    exporter: &'a Exporter,
+    client: Client,
+    base: String,
+    seen: Vec<String>,
+}
+
+impl Onlooker<'_> {
+    fn with_password(&self, path: &str) -> RequestBuilder {
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.basic_auth("scraper", Some(PAGE_PASSWORD))
+    }
+
+    async fn awaits(&self, line: &str) {
+        eventually(line, async || {
+            let page = self.with_password("/metrics").send().await.ok()?;
+            page.text().await.ok()?.contains(line).then_some(())
+        })
+        .await;
+    }
+
+    async fn look_at_everything(&mut self) {
+        let mut seen = vec![self.exporter.log(), self.exporter.command_line()];
+        for path in [
+            "/",
+            "/metrics",
+            "/api/v1/partitions",
+            "/-/ready",
+            "/nowhere",
+        ] {
+            let guess = self.client.get(format!("{}{path}", self.base));
+            let guess = guess.basic_auth("scraper", Some("canary-of-a-guess"));
+            for request in [self.with_password(path), guess] {
+                let response = request.send().await.unwrap();
+                seen.push(format!("{:?}", response.headers()));
+                seen.push(response.text().await.unwrap());
+            }
+        }
+        self.seen.extend(seen);
+    }
 }
 
 #[tokio::test]
 async fn no_secret_is_let_out_whatever_goes_wrong() {
-    let reader = generate_simple_self_signed(["reader".to_owned()]).unwrap();
-    let (simulator, gateway) = cluster(&reader).await;
-    let page = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (page_key, reader_key) = (
-        page.signing_key.serialize_pem(),
-        reader.signing_key.serialize_pem(),
-    );
-    let hash = bcrypt::hash(PAGE_PASSWORD, 4).unwrap();
-    let endpoint = simulator.url();
-    let authority = echoing_authority().await;
-    let trust = "trust: {ca_file: gateway.pem}";
-    let config = format!(
-        "poll: {{interval: 1s, timeout: 1s}}
-clusters:
-- {{name: pfx, endpoints: ['{endpoint}'], {trust}, auth: {{client_certificate: {{pfx_file: reader.pfx, password_file: password}}}}}}
-- {{name: pem, endpoints: ['{endpoint}'], {trust}, auth: {{client_certificate: {{cert_file: reader.pem}}}}}}
-- {{name: token, endpoints: ['{endpoint}'], {trust}, auth: {{token_file: token}}}}
-- name: entra
-  endpoints: ['{endpoint}']
-  {trust}
-  auth: {{entra: {{tenant_id: contoso.com, client_id: a, client_secret_file: secret, cluster_application_id: b, authority: '{authority}'}}}}
-"
-    );
-    let setup = Setup::new(&config)
-        .flag("--log.level=debug")
-        .flag("--web.enable-lifecycle");
-    let write = |name: &str, text: &[u8]| fs::write(setup.file(name), text).unwrap();
-    write("gateway.pem", gateway.cert.pem().as_bytes());
-    write("reader.pfx", &pfx(&reader, PFX_PASSWORD));
-    write("password", PFX_PASSWORD.as_bytes());
-    write("reader.pem", (reader.cert.pem() + &reader_key).as_bytes());
-    write("token", TOKEN.as_bytes());
-    write("secret", CLIENT_SECRET.as_bytes());
-    write("page.key", page_key.as_bytes());
-    write("page.pem", page.cert.pem().as_bytes());
-    let web = format!(
-        "tls_server_config: {{cert_file: page.pem, key_file: page.key}}\nbasic_auth_users: {{scraper: {hash}}}\n"
-    );
-    write("web.yml", web.as_bytes());
-    let web_file = setup.file("web.yml").display().to_string();
-    let setup = setup.env("SFBE_WEB_CONFIG_FILE", &web_file);
-    let write = |name: &str, text: &[u8]| fs::write(setup.file(name), text).unwrap();
-
-    let exporter = setup.start().await;
-    let certificate = Certificate::from_pem(page.cert.pem().as_bytes()).unwrap();
-    let client = Client::builder()
-        .no_proxy()
-        .tls_certs_only([certificate])
-        .build()
-        .unwrap();
-    let port = exporter.addresses()[0]
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .to_owned();
-    let base = format!("https://localhost:{port}");
-    let metric = async |wanted: &str| {
-        eventually(wanted, async || {
-            let scrape = client
-                .get(format!("{base}/metrics"))
-                .basic_auth("scraper", Some(PAGE_PASSWORD));
-            let text = scrape.send().await.ok()?.text().await.ok()?;
-            text.contains(wanted).then_some(())
-        })
-        .await;
+    let scene = Scene::set().await;
+    let exporter = scene.setup.start().await;
+    let certificate = Certificate::from_pem(scene.page.cert.pem().as_bytes()).unwrap();
+    let client = Client::builder().no_proxy().tls_certs_only([certificate]);
+    let address = exporter.addresses().remove(0);
+    let mut onlooker = Onlooker {
+        exporter: &exporter,
+        client: client.build().unwrap(),
+        base: address.replace("http://127.0.0.1", "https://localhost"),
+        seen: scene.said_by_commands(),
     };
-    for name in ["pfx", "pem", "token"] {
-        metric(&format!(
-            "servicefabric_backup_cluster_up{{cluster_name=\"{name}\"}} 1\n"
-        ))
-        .await;
+    for (cluster, up) in [("pfx", 1), ("pem", 1), ("token", 1), ("entra", 0)] {
+        let line = format!("servicefabric_backup_cluster_up{{cluster_name=\"{cluster}\"}} {up}\n");
+        onlooker.awaits(&line).await;
     }
-    metric("servicefabric_backup_cluster_up{cluster_name=\"entra\"} 0\n").await;
-    let mut everything = shown(&exporter, &client, &base).await;
+    onlooker.look_at_everything().await;
 
-    // Everything goes wrong: passwords that open nothing, keys that are none, tokens not known.
-    write("password", b"canary-of-a-wrong-password");
-    write(
-        "reader.pem",
-        (reader.cert.pem() + &reader_key[..reader_key.len() / 2]).as_bytes(),
-    );
-    write("token", REVOKED.as_bytes());
-    for name in ["pfx", "pem"] {
-        metric(&format!(
-            "servicefabric_backup_credentials_last_reload_successful{{cluster_name=\"{name}\"}} 0\n"
-        ))
-        .await;
+    // Passwords that open nothing, keys that are cut off, tokens that are not known.
+    scene.write("password", "canary-of-a-wrong-password");
+    let half: String = scene
+        .reader
+        .signing_key
+        .serialize_pem()
+        .chars()
+        .take(90)
+        .collect();
+    scene.write("reader.pem", scene.reader.cert.pem() + &half);
+    scene.write("token", REVOKED);
+    for cluster in ["pfx", "pem"] {
+        let good = "servicefabric_backup_credentials_last_reload_successful";
+        let line = format!("{good}{{cluster_name=\"{cluster}\"}} 0\n");
+        onlooker.awaits(&line).await;
     }
-    metric("servicefabric_backup_cluster_up{cluster_name=\"token\"} 0\n").await;
-    everything.extend(shown(&exporter, &client, &base).await);
-    let reload = client
-        .post(format!("{base}/-/reload"))
-        .basic_auth("scraper", Some(PAGE_PASSWORD));
-    everything.push(reload.send().await.unwrap().text().await.unwrap());
-    write("token", b"canary of a token with spaces");
+    let locked_out = "servicefabric_backup_cluster_up{cluster_name=\"token\"} 0\n";
+    onlooker.awaits(locked_out).await;
+    onlooker.look_at_everything().await;
+    let reload = onlooker.client.post(format!("{}/-/reload", onlooker.base));
+    let reload = reload.basic_auth("scraper", Some(PAGE_PASSWORD));
+    let told = reload.send().await.unwrap().text().await.unwrap();
+    assert!(told.contains("reader.pem"), "{told}");
+    onlooker.seen.push(told);
+
+    scene.write("token", "canary of a token with spaces");
     exporter.logs("first line").await;
-    write(
-        "web.yml",
-        format!("{web}basic_auth_users: {{scraper: {hash}canary}}\n").as_bytes(),
+    let twice = format!(
+        "{}basic_auth_users: {{scraper: {}canary}}\n",
+        scene.web, scene.hash
     );
-    let wrong = client.get(&base).basic_auth("scraper", Some(PAGE_PASSWORD));
-    everything.push(format!(
-        "{:?}",
-        wrong.send().await.map(|response| response.status())
-    ));
+    scene.write("web.yml", twice);
+    let closed = onlooker.with_password("/").send().await;
+    onlooker
+        .seen
+        .push(format!("{:?}", closed.map(|it| it.status())));
     exporter.logs("web.yml").await;
-    everything.push(exporter.log());
-    let program = env!("CARGO_BIN_EXE_servicefabric-backup-exporter");
-    for arguments in [
-        vec!["--help"],
-        vec![
-            "check-config",
-            "--config.file",
-            setup.file("exporter.yml").to_str().unwrap(),
-            "--web.config.file",
-            &web_file,
-        ],
-    ] {
-        let output = Command::new(program).args(arguments).output().unwrap();
-        everything.push(
-            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
-        );
-    }
-    let sent = BASE64_STANDARD.encode(format!("scraper:{PAGE_PASSWORD}"));
-    for text in &everything {
-        for secret in [
-            MARK,
-            &hash,
-            &line_of(&page_key),
-            &line_of(&reader_key),
-            &sent,
-        ] {
-            assert!(!text.contains(secret), "{secret} got out:\n{text}");
+    onlooker.seen.push(exporter.log());
+    onlooker.seen.extend(scene.said_by_commands());
+
+    for secret in scene.secrets() {
+        for text in &onlooker.seen {
+            assert!(!text.contains(&secret), "{secret} got out:\n{text}");
         }
     }
-    assert!(
-        everything.iter().any(|text| text.contains("AADSTS7000215")),
-        "the refusal is told"
-    );
+    let refused = |text: &String| text.contains("AADSTS7000215");
+    assert!(onlooker.seen.iter().any(refused), "the refusal is told");
 }
