@@ -1,8 +1,9 @@
 //! Stands before the router: rate limit, headers and passwords of the web configuration.
 //!
 //! Covers every path, known or not. The order is fixed: a configuration that cannot be used is
-//! answered 500, then the rate limit holds, then a password is asked for. Nothing of the
-//! configuration is in an answer but the headers that it asks for.
+//! answered 500, a connection that other TLS settings let in 421, then the rate limit holds, then
+//! a password is asked for. Nothing of the configuration is in an answer but the headers that it
+//! asks for.
 
 mod basic_auth;
 mod rate_limit;
@@ -52,21 +53,29 @@ async fn enter(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
         return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
     let admission = request.extensions().get::<Admission>();
-    let is_last = admission.is_some_and(|admission| admission.ends_with(&current));
+    let is_stale = admission.is_some_and(|admission| admission.ends_with(&current));
     let credentials = request.headers().get(AUTHORIZATION).cloned();
-    let mut response = match guard.refuse(&current, credentials).await {
-        Some(refusal) => refusal,
-        None => next.run(request).await,
+    let mut response = if is_stale {
+        misdirected()
+    } else {
+        match guard.refuse(&current, credentials).await {
+            Some(refusal) => refusal,
+            None => next.run(request).await,
+        }
     };
-    if is_last {
-        // HTTP/2 says it in another way, and hyper removes this.
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-    }
     for (name, value) in &current.headers {
         response.headers_mut().insert(name, value.clone());
     }
     response
+}
+
+/// Whoever is still let in finds that out on a new connection. A client can keep one of HTTP/2
+/// from closing for a while, so that no request on it may be answered any more.
+fn misdirected() -> Response {
+    let text = "The TLS settings have changed: connect again.\n";
+    // HTTP/2 says it in another way, and hyper removes this.
+    let headers = [(CONNECTION, HeaderValue::from_static("close"))];
+    (StatusCode::MISDIRECTED_REQUEST, headers, text).into_response()
 }
 
 impl Guard {

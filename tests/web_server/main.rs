@@ -13,6 +13,7 @@ mod encrypted;
 mod logins;
 mod multiplexed;
 mod reload;
+mod stubborn;
 
 use std::fs;
 use std::net::SocketAddr;

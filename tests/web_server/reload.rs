@@ -62,8 +62,9 @@ async fn an_authority_that_is_removed_ends_open_connections_too() {
     let mut kept = Http1::over(stream.unwrap()).await.unwrap();
     assert_eq!(kept.get("/", None).await.unwrap().status, 200);
     served.folder.write("ca.pem", &Authority::new().pem());
-    let last = kept.get("/", None).await.unwrap();
-    assert_eq!(last.header("connection"), Some("close"));
+    let refused = kept.get("/", None).await.unwrap();
+    assert_eq!(refused.status, 421);
+    assert_eq!(refused.header("connection"), Some("close"));
     assert!(within_deadline(kept.get("/", None)).await.is_err());
     assert_eq!(served.status(Some(&identity)).await, None);
 }

@@ -9,6 +9,7 @@ use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use futures_util::FutureExt as _;
@@ -20,6 +21,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -37,6 +39,10 @@ const BUFFER_BYTES: u16 = 16 * 1024;
 /// has any use for.
 const STREAMS: u32 = 16;
 
+/// How long a client of HTTP/2 that has everything may take to agree to the end: to close at once
+/// could cost it what it has not read yet.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How a connection ended.
 pub(super) type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -46,10 +52,13 @@ pub(super) struct Http {
     pub(super) tasks: TaskTracker,
     pub(super) router: TowerToHyperService<Router>,
     pub(super) shutdown: CancellationToken,
+    /// The longest running responses may take to end once their connection has to.
+    pub(super) drain: Duration,
 }
 
 impl Http {
-    /// Serves one stream. On shutdown, and when its admission ends, running responses end first.
+    /// Serves one stream. On shutdown, and when its admission ends, running responses end first,
+    /// if they do so in time.
     pub(super) async fn serve<S>(
         self,
         stream: S,
@@ -81,7 +90,16 @@ impl Http {
             () = ended.ended() => {}
         }
         connection.as_mut().graceful_shutdown();
-        watch(connection, &slot, http2).await
+        // With HTTP/2 that alone waits for the client, and lets it begin requests until then.
+        let farewell = async {
+            slot.idle().await;
+            sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            result = watch(connection, &slot, http2) => result,
+            () = farewell => Ok(()),
+            () = sleep(self.drain) => Err("it did not end in time".into()),
+        }
     }
 }
 
