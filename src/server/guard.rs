@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONNECTION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
-use self::basic_auth::Logins;
+use self::basic_auth::{Logins, Verdict};
 use self::rate_limit::Bucket;
 use super::headers::guess_nothing;
 use super::live::{Admission, Current, Live};
@@ -89,11 +89,21 @@ impl Guard {
             return Some((StatusCode::TOO_MANY_REQUESTS, text).into_response());
         }
         let users = &current.users;
-        if users.is_empty() || self.logins.let_in(users, credentials.as_ref()).await {
+        if users.is_empty() {
             return None;
         }
-        let headers = [(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"))];
-        Some((StatusCode::UNAUTHORIZED, headers, "Unauthorized.\n").into_response())
+        match self.logins.judge(users, credentials.as_ref()).await {
+            Verdict::LetIn => None,
+            Verdict::Refused => {
+                let headers = [(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"))];
+                Some((StatusCode::UNAUTHORIZED, headers, "Unauthorized.\n").into_response())
+            }
+            Verdict::Busy => {
+                let headers = [(RETRY_AFTER, HeaderValue::from_static("1"))];
+                let text = "Too many passwords wait to be compared.\n";
+                Some((StatusCode::TOO_MANY_REQUESTS, headers, text).into_response())
+            }
+        }
     }
 
     fn takes_token(&self) -> bool {
