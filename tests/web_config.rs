@@ -138,7 +138,8 @@ fn every_key_is_read() {
     assert_eq!((limit.interval.as_secs(), limit.burst), (90, 20));
     let tls = load(&folder, "tls.good.yml").unwrap().tls.unwrap();
     assert_eq!(tls.clients.demand, Demand::RequireAndVerify);
-    assert_eq!(tls.clients.authorities.len(), 1);
+    assert_eq!(tls.clients.trusted.len(), 1);
+    assert!(tls.clients.trusted[0].authority.is_some());
     assert_eq!(tls.clients.allowed_sans.unwrap(), ["scraper.example.org"]);
     assert_eq!((tls.versions.len(), tls.suites.len()), (2, 9));
     assert_eq!((tls.curves.len(), tls.prefer_server_suites), (3, true));

@@ -13,13 +13,14 @@ mod pem;
 mod values;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use rustls::crypto::SupportedKxGroup;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, TrustAnchor};
 use rustls::sign::CertifiedKey;
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -81,14 +82,34 @@ pub struct Tls {
 }
 
 /// Which certificates clients must have.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clients {
     /// Whether one is asked for, and what is made of it.
     pub demand: Demand,
-    /// Whose certificates are trusted.
-    pub authorities: Vec<CertificateDer<'static>>,
+    /// Which certificates are trusted.
+    pub trusted: Vec<Trusted>,
     /// Alternative names of which a certificate must have one; `None` asks for none.
     pub allowed_sans: Option<Vec<String>>,
+}
+
+/// A certificate that is trusted when a client shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trusted {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// The complete name by which a client can tell that it is asked for this one.
+    pub hint: Vec<u8>,
+    /// What it is trusted for beyond itself; `None` when it is no authority.
+    pub authority: Option<Authority>,
+}
+
+/// One that is trusted to sign certificates of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Name and key.
+    pub anchor: TrustAnchor<'static>,
+    /// When its certificate is valid, in seconds since 1970.
+    pub validity: RangeInclusive<i64>,
 }
 
 /// Whether clients are asked for a certificate, and what is made of it.
@@ -164,7 +185,7 @@ impl Clients {
     pub fn cannot_verify(&self) -> bool {
         match self.demand {
             Demand::Nothing | Demand::Request | Demand::RequireAny => false,
-            Demand::VerifyIfGiven | Demand::RequireAndVerify => self.authorities.is_empty(),
+            Demand::VerifyIfGiven | Demand::RequireAndVerify => self.trusted.is_empty(),
         }
     }
 }

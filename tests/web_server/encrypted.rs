@@ -191,6 +191,7 @@ async fn an_allowed_name_may_be_of_any_kind() {
         "spiffe://example.org/scraper",
         "192.0.2.7",
         "2001:db8::7",
+        "198.51.100.7",
     ] {
         let served = verifying(&format!("  client_allowed_sans: [other, \"{name}\"]\n"));
         let identity = served
@@ -245,6 +246,33 @@ async fn a_trusted_certificate_of_a_client_must_be_valid_too() {
         let served = Served::of(folder, limits());
         let status = served.status(Some(&identity)).await;
         assert_eq!(status, let_in.then_some(200), "{params:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_is_not_valid_verifies_nobody() {
+    for (first, last, let_in) in [(1990, 2000, false), (1990, 4000, true), (3999, 4000, false)] {
+        let authority = Authority::in_years(first, last);
+        let served = verifying("");
+        served.folder.write("ca.pem", &authority.pem());
+        let identity = authority.signed(&client("signed"));
+        let status = served.status(Some(&identity)).await;
+        assert_eq!(status, let_in.then_some(200), "{first} {last}");
+        let status = served.status(Some(&authority.identity())).await;
+        assert_eq!(status, let_in.then_some(200), "{first} {last}");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_certificate_that_is_no_authority_verifies_itself_alone() {
+    let served = verifying("");
+    let pinned = Authority::presumptuous();
+    let bundle = served.folder.authority.pem() + &pinned.pem();
+    for bundle in [&bundle, &pinned.pem()] {
+        served.folder.write("ca.pem", bundle);
+        assert_eq!(served.status(Some(&pinned.identity())).await, Some(200));
+        let signed = pinned.signed(&client("signed"));
+        assert_eq!(served.status(Some(&signed)).await, None);
     }
 }
 
