@@ -88,7 +88,7 @@ impl Authority {
 
     /// As a client.
     pub(crate) fn identity(&self) -> Identity {
-        Identity::new(&self.0, self.0.key())
+        Identity::new(self.0.as_ref(), self.0.key())
     }
 
     pub(crate) fn der(&self) -> CertificateDer<'static> {
