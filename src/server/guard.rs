@@ -23,22 +23,21 @@ use self::rate_limit::Bucket;
 use super::headers::guess_nothing;
 use super::live::{Admission, Current, Live};
 
-/// `router` behind the web configuration.
+/// `router` behind the web configuration, if there is one, and behind what holds without.
 ///
 /// # Panics
 ///
 /// When the operating system has no randomness to give.
-pub fn guarded(router: Router, live: Arc<Live>) -> Router {
-    let guard = Guard {
-        bucket: live
-            .rate_limit()
-            .map(|limit| Mutex::new(Bucket::full(limit, Instant::now()))),
-        logins: Arc::new(Logins::new()),
-        live,
+pub fn guarded(router: Router, live: Option<Arc<Live>>) -> Router {
+    let router = match live {
+        None => router,
+        Some(live) => {
+            let guard = Arc::new(Guard::new(live));
+            router.layer(middleware::from_fn_with_state(guard, enter))
+        }
     };
-    router
-        .layer(middleware::from_fn_with_state(Arc::new(guard), enter))
-        .layer(middleware::map_response(guess_nothing))
+    // Outermost, as refusals are answers, too.
+    router.layer(middleware::map_response(guess_nothing))
 }
 
 struct Guard {
@@ -79,6 +78,15 @@ fn misdirected() -> Response {
 }
 
 impl Guard {
+    fn new(live: Arc<Live>) -> Self {
+        let limit = live.rate_limit();
+        Self {
+            bucket: limit.map(|limit| Mutex::new(Bucket::full(limit, Instant::now()))),
+            logins: Arc::new(Logins::new()),
+            live,
+        }
+    }
+
     async fn refuse(
         &self,
         current: &Current,
