@@ -74,7 +74,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let ended = runtime.block_on(async {
         match &arguments.command {
-            None => run::exporter(arguments, run::Source::File).await,
+            None => run::exporter(arguments, run::Source::File, run::Signals::listen()?).await,
             Some(Command::Demo(shape)) => demo::demo(arguments, shape).await,
             Some(Command::Simulate(shape)) => demo::simulate(arguments, shape).await,
             Some(Command::CheckConfig) => Ok(()),
