@@ -40,11 +40,8 @@ impl Stamps {
 
     /// Whether what was read is the same.
     pub fn is_same_text(&self, other: &Self) -> bool {
-        let texts = |stamps: &'_ Self| -> Vec<_> {
-            let seen = stamps.seen.iter();
-            seen.map(|one| (one.path.clone(), one.text)).collect()
-        };
-        texts(self) == texts(other)
+        let (these, those) = (self.seen.iter(), other.seen.iter());
+        these.map(Seen::text).eq(those.map(Seen::text))
     }
 }
 
@@ -116,6 +113,12 @@ impl Files {
     pub(super) fn into_stamps(self, at: SystemTime) -> Stamps {
         let seen = self.seen;
         Stamps { seen, at }
+    }
+}
+
+impl Seen {
+    fn text(&self) -> (&Path, Option<[u8; 32]>) {
+        (&self.path, self.text)
     }
 }
 

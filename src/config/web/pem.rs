@@ -135,9 +135,20 @@ pub(super) fn certified(
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::DistinguishedName;
 
     use super::*;
+
+    #[test]
+    fn the_hint_of_an_authority_is_its_name() {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let trusted = trust(certificate.der().clone()).unwrap();
+        let name = &trusted.authority.unwrap().anchor.subject;
+        assert_eq!(DistinguishedName::in_sequence(name).as_ref(), trusted.hint);
+    }
 
     #[test]
     fn more_certificates_than_the_bound_are_a_fault() {

@@ -1,11 +1,13 @@
 //! Speaks HTTP/1.1 or HTTP/2 on one stream that is already connected, and encrypted if need be.
 //!
 //! Bounds what one connection can cost: the size of request heads, the number of streams at a
-//! time, and what is buffered for them. How long anything may take is the supervisor's business.
+//! time, and what is buffered for them. How long anything may take is the supervisor's business,
+//! but for the end of a connection that has to go.
 //! A handler that panics ends its connection, or with HTTP/2 its stream, and nothing else.
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -95,10 +97,17 @@ impl Http {
             slot.idle().await;
             sleep(FAREWELL).await;
         };
+        let overdue = async {
+            sleep(self.drain).await;
+            if self.shutdown.is_cancelled() {
+                // Who waits for all connections cuts those that are left, and tells of them.
+                pending::<()>().await;
+            }
+        };
         tokio::select! {
             result = watch(connection, &slot, http2) => result,
             () = farewell => Ok(()),
-            () = sleep(self.drain) => Err("it did not end in time".into()),
+            () = overdue => Err("it did not end in time".into()),
         }
     }
 }

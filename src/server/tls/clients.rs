@@ -78,7 +78,7 @@ impl ClientJudge {
             .iter()
             .filter_map(|one| one.authority.as_ref());
         let valid = authorities.filter(|authority| authority.validity.contains(&now));
-        RootCertStore::from_iter(valid.map(|authority| authority.anchor.clone()))
+        valid.map(|authority| authority.anchor.clone()).collect()
     }
 
     fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
