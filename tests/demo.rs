@@ -107,6 +107,19 @@ async fn a_secured_demo_that_is_ended_early_leaves_nothing_behind() {
     assert_eq!(folders(), 0);
 }
 
+#[tokio::test]
+async fn a_gateway_behind_a_proxy_warns_of_an_address_that_others_reach() {
+    for (address, warns) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+        let setup = Setup::new("").flag("simulate").flag("--behind-proxy");
+        let setup = setup.env("SFBE_WEB_LISTEN_ADDRESS", address);
+        let exporter = setup.spawn();
+        exporter.logs("A simulated gateway answers").await;
+        let warned = exporter.log().contains("chooses his role himself");
+        assert_eq!(warned, warns, "{address}");
+        exporter.kill();
+    }
+}
+
 /// What a file for curl says.
 struct Told {
     client: Client,

@@ -40,8 +40,8 @@ impl Stamps {
 
     /// Whether what was read is the same.
     pub fn is_same_text(&self, other: &Self) -> bool {
-        let (these, those) = (self.seen.iter(), other.seen.iter());
-        these.map(Seen::text).eq(those.map(Seen::text))
+        let texts = self.seen.iter().map(Seen::text);
+        texts.eq(other.seen.iter().map(Seen::text))
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Bounds what one connection can cost: the size of request heads, the number of streams at a
 //! time, and what is buffered for them. How long anything may take is the supervisor's business,
-//! but for the end of a connection that has to go.
-//! A handler that panics ends its connection, or with HTTP/2 its stream, and nothing else.
+//! but for the end of a connection that has to go. A handler that panics ends its connection, or
+//! with HTTP/2 its stream, and nothing else.
 
 use std::convert::Infallible;
 use std::error::Error;
