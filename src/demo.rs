@@ -13,7 +13,7 @@ use anyhow::Context;
 use chrono::TimeDelta;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use url::Url;
 
 use self::secure::Secured;
@@ -21,7 +21,7 @@ use crate::cli::{Arguments, Demo, Simulate, Simulated, UsageError};
 use crate::clock;
 use crate::config::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
 use crate::gateway::Security;
-use crate::run::{self, Source};
+use crate::run::{self, Signals, Source};
 use crate::simulator::{Access, Estate, Life, Options, Shape, Simulator, live};
 
 /// How often the demo polls: its days are compressed, so its interval is as well.
@@ -41,6 +41,8 @@ const SERVICES_PER_APPLICATION: u32 = 3;
 ///
 /// When an address is not free, and those of the exporter.
 pub async fn demo(arguments: &Arguments, demo: &Demo) -> anyhow::Result<()> {
+    // Before there is anything that a signal would leave behind.
+    let signals = Signals::listen()?;
     // The files of a secured demo last as long as this value.
     let secured = secured(arguments, demo)?;
     let options = secured.as_ref().map(Secured::options).unwrap_or_default();
@@ -61,7 +63,7 @@ pub async fn demo(arguments: &Arguments, demo: &Demo) -> anyhow::Result<()> {
         web_config: secured.as_ref().map(Secured::web_config),
         notice: NOTICE,
     };
-    run::exporter(arguments, source).await
+    run::exporter(arguments, source, signals).await
 }
 
 /// The credentials of a secured demo, and a word on how to use them.
@@ -91,20 +93,33 @@ fn secured(arguments: &Arguments, demo: &Demo) -> anyhow::Result<Option<Secured>
 ///
 /// # Errors
 ///
-/// When an address is not free.
+/// When an address is not free, or a web configuration is given.
 pub async fn simulate(arguments: &Arguments, simulate: &Simulate) -> anyhow::Result<()> {
+    if arguments.web_config_file().is_some() {
+        let message = "a simulated gateway has no web configuration: leave --web.config.file out";
+        return Err(UsageError(message.to_owned()).into());
+    }
     let options = Options {
         access: access(simulate.behind_proxy),
         ..Options::default()
     };
     let mut simulators = Vec::new();
     for listener in run::bind(&arguments.listen_addresses)? {
+        let address = listener.local_addr()?;
+        if simulate.behind_proxy && !address.ip().is_loopback() {
+            warn!(
+                %address,
+                "Whoever reaches {address} without the proxy chooses his role himself: listen on \
+                 127.0.0.1, or keep everybody but the proxy away."
+            );
+        }
         let simulator = start(listener, &simulate.simulated, options.clone())?;
         let url = simulator.url();
         info!(url, "A simulated gateway answers at {url}.");
         simulators.push(simulator);
     }
-    run::until_stopped().await
+    Signals::listen()?.stop().await;
+    Ok(())
 }
 
 /// What the exporter of the demo is to watch, at a pace that fits the compressed days there.

@@ -54,9 +54,12 @@ fn is_a_misuse(error: &anyhow::Error) -> bool {
 #[expect(clippy::print_stdout, reason = "the answer of check-config")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(Command::CheckConfig) = arguments.command {
-        let (config, _) = run::read(arguments, &run::Source::File)?;
+        let (config, web) = run::read(arguments, &run::Source::File)?;
         for warning in fleet::check(&config)? {
             println!("warning: {warning}");
+        }
+        if let Some(warning) = web.and_then(|web| web.warning()) {
+            println!("warning: {}: {warning}", arguments.web_config_file);
         }
         let files = [Some(&*arguments.config_file), arguments.web_config_file()];
         for file in files.into_iter().flatten() {
@@ -71,7 +74,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let ended = runtime.block_on(async {
         match &arguments.command {
-            None => run::exporter(arguments, run::Source::File).await,
+            None => run::exporter(arguments, run::Source::File, run::Signals::listen()?).await,
             Some(Command::Demo(shape)) => demo::demo(arguments, shape).await,
             Some(Command::Simulate(shape)) => demo::simulate(arguments, shape).await,
             Some(Command::CheckConfig) => Ok(()),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::memory::Memory;
-use self::signals::{Signal, Signals};
+use self::signals::Signal;
+pub use self::signals::Signals;
 use crate::cli::{Arguments, UsageError};
 use crate::clock;
 use crate::config::{self, Config};
@@ -92,23 +93,23 @@ pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, O
     }
 }
 
-/// Runs the exporter until a signal ends it.
+/// Runs the exporter until one of `signals` ends it.
 ///
 /// # Errors
 ///
 /// When it cannot start, or when a part of it has broken.
-pub async fn exporter(arguments: &Arguments, source: Source) -> anyhow::Result<()> {
-    let mut signals = Signals::listen().context("cannot listen for signals")?;
+pub async fn exporter(
+    arguments: &Arguments,
+    source: Source,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
     let (config, web) = read(arguments, &source)?;
     let listeners = bind(&arguments.listen_addresses)?;
     let (reload_requests, mut requests) = mpsc::channel(1);
     let mut exporter = Exporter::start(arguments, source, &config).await?;
     announce(&config, &listeners, web.as_deref());
     let router = server::router(exporter.app(reload_requests));
-    let router = match &web {
-        None => router,
-        Some(web) => guarded(router, Arc::clone(web)),
-    };
+    let router = guarded(router, web.clone());
     let shutdown = CancellationToken::new();
     let serving = listener::serve(
         listeners,
@@ -142,17 +143,6 @@ pub async fn exporter(arguments: &Arguments, source: Source) -> anyhow::Result<(
         () = signals.stop() => warn!("Stopped at once, by a second signal."),
     }
     ended
-}
-
-/// Waits for the signal to stop, while everything that runs is in tasks of its own.
-///
-/// # Errors
-///
-/// When the process cannot listen for signals.
-pub async fn until_stopped() -> anyhow::Result<()> {
-    let mut signals = Signals::listen().context("cannot listen for signals")?;
-    signals.stop().await;
-    Ok(())
 }
 
 /// Opens every address.

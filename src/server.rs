@@ -20,7 +20,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -91,9 +90,7 @@ pub fn router(app: App) -> Router {
         "/" => router,
         _ => router.route("/", get(page::landing)),
     };
-    router
-        .layer(middleware::map_response(headers::guess_nothing))
-        .with_state(served)
+    router.with_state(served)
 }
 
 fn too_many() -> Response {

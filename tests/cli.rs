@@ -114,6 +114,12 @@ fn help_and_version_are_answers() {
 }
 
 #[test]
+fn a_simulated_gateway_takes_no_web_configuration() {
+    let arguments = ["simulate", "--web.config.file=web.yml"];
+    assert_fails(&arguments, 64, &["leave --web.config.file out"]);
+}
+
+#[test]
 fn a_shard_that_does_not_exist_is_wrong_usage() {
     let address = "--web.listen-address=127.0.0.1:0";
     let good = "--config.file=good.yml";

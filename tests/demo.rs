@@ -7,13 +7,19 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
+use reqwest::{Certificate, Client, StatusCode};
 use servicefabric_backup_exporter::model::BackupState;
 use servicefabric_backup_exporter::protection::Protection;
 use support::page::Page;
 use support::process::Setup;
-use support::within;
+use support::{eventually, within};
+
+/// What the name of the folder of a secured demo begins with.
+const FOLDER: &str = "servicefabric-backup-exporter-demo-";
 
 /// How long everything takes to have been seen.
 const ROUND: Duration = Duration::from_secs(150);
@@ -42,6 +48,114 @@ async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict() {
     })
     .await;
     exporter.stop().await;
+}
+
+#[tokio::test]
+async fn the_secured_demo_shows_the_page_to_who_does_as_it_says_and_cleans_up() {
+    let setup = Setup::new("").flag("demo").flag("--secure");
+    let temporary = setup.folder().display().to_string();
+    let setup = setup.env("TMPDIR", &temporary);
+    let exporter = setup.start().await;
+    let log = exporter.log();
+    let (_, command) = log.split_once("to see the page: curl --config ").unwrap();
+    let mut words = command.split_whitespace();
+    let file = Path::new(words.next().unwrap());
+    // Which port it is was left to the operating system.
+    let (_, port) = exporter
+        .addresses()
+        .remove(0)
+        .rsplit_once(':')
+        .map(owned)
+        .unwrap();
+    let url = words.next().unwrap().trim_end_matches('"');
+    let url = url.replace("localhost:0", &format!("localhost:{port}"));
+    let client = Told::read(file);
+    eventually("the page is up", async || {
+        let page = client.get(&url).await?;
+        let up = [("cluster_name", "demo")];
+        let up = page.value("servicefabric_backup_cluster_up", &up);
+        (up == Some(1.0)).then_some(())
+    })
+    .await;
+    let folder = file.parent().unwrap();
+    assert!(folder.starts_with(&temporary) && folder.exists());
+    exporter.stop().await;
+    assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn a_secured_demo_that_is_ended_early_leaves_nothing_behind() {
+    let setup = Setup::new("").flag("demo").flag("--secure");
+    let temporary = setup.folder().to_owned();
+    let setup = setup.env("TMPDIR", &temporary.display().to_string());
+    let folders = || {
+        let entries = fs::read_dir(&temporary).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with(FOLDER))
+            .count()
+    };
+    let exporter = setup.spawn();
+    within(
+        ROUND,
+        Duration::from_millis(1),
+        "it has begun",
+        async || (folders() > 0).then_some(()),
+    )
+    .await;
+    exporter.stop().await;
+    assert_eq!(folders(), 0);
+}
+
+#[tokio::test]
+async fn a_gateway_behind_a_proxy_warns_of_an_address_that_others_reach() {
+    for (address, warns) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+        let setup = Setup::new("").flag("simulate").flag("--behind-proxy");
+        let setup = setup.env("SFBE_WEB_LISTEN_ADDRESS", address);
+        let exporter = setup.spawn();
+        exporter.logs("A simulated gateway answers").await;
+        let warned = exporter.log().contains("chooses his role himself");
+        assert_eq!(warned, warns, "{address}");
+        exporter.kill();
+    }
+}
+
+/// What a file for curl says.
+struct Told {
+    client: Client,
+    user: String,
+    password: String,
+}
+
+impl Told {
+    fn read(file: &Path) -> Self {
+        let text = fs::read_to_string(file).unwrap();
+        let value = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key));
+            line.unwrap().trim_matches([' ', '=', '"']).to_owned()
+        };
+        let authority = fs::read(value("cacert")).unwrap();
+        let authority = Certificate::from_pem(&authority).unwrap();
+        let builder = Client::builder().no_proxy().tls_certs_only([authority]);
+        let (user, password) = value("user").split_once(':').map(owned).unwrap();
+        Self {
+            client: builder.build().unwrap(),
+            user,
+            password,
+        }
+    }
+
+    async fn get(&self, url: &str) -> Option<Page> {
+        let request = self.client.get(url);
+        let request = request.basic_auth(&self.user, Some(&self.password));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        Some(Page::parse(&response.text().await.unwrap()))
+    }
+}
+
+fn owned((first, second): (&str, &str)) -> (String, String) {
+    (first.to_owned(), second.to_owned())
 }
 
 const REQUESTED: &str = "servicefabric_backup_progress_state";

@@ -138,7 +138,8 @@ fn every_key_is_read() {
     assert_eq!((limit.interval.as_secs(), limit.burst), (90, 20));
     let tls = load(&folder, "tls.good.yml").unwrap().tls.unwrap();
     assert_eq!(tls.clients.demand, Demand::RequireAndVerify);
-    assert_eq!(tls.clients.authorities.len(), 1);
+    assert_eq!(tls.clients.trusted.len(), 1);
+    assert!(tls.clients.trusted[0].authority.is_some());
     assert_eq!(tls.clients.allowed_sans.unwrap(), ["scraper.example.org"]);
     assert_eq!((tls.versions.len(), tls.suites.len()), (2, 9));
     assert_eq!((tls.curves.len(), tls.prefer_server_suites), (3, true));
@@ -178,6 +179,13 @@ fn check_config_names_the_faults_of_both_files() {
     assert_eq!(good.status.code(), Some(0));
     let told = String::from_utf8(good.stdout).unwrap();
     assert_eq!(told.matches(": no fault found\n").count(), 2, "{told}");
+    let unverified = "tls_server_config: {cert_file: server.crt, key_file: server.key, \
+                      client_auth_type: VerifyClientCertIfGiven}";
+    let warned = check_config(&folder, GOOD, unverified);
+    assert_eq!(warned.status.code(), Some(0));
+    let told = String::from_utf8(warned.stdout).unwrap();
+    assert!(told.starts_with("warning: "), "{told}");
+    assert!(told.contains("web.yml: certificates of clients"), "{told}");
     let bad = check_config(&folder, "clusters: 1", "basic_auth_users: {a: hunter2}");
     assert_eq!(bad.status.code(), Some(64));
     let told = String::from_utf8(bad.stderr).unwrap();

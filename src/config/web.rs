@@ -13,13 +13,14 @@ mod pem;
 mod values;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderName, HeaderValue};
 use rustls::crypto::SupportedKxGroup;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, TrustAnchor};
 use rustls::sign::CertifiedKey;
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -64,7 +65,7 @@ pub struct RateLimit {
 }
 
 /// How connections are encrypted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tls {
     /// The certificate with its chain, and its key.
     pub certified: Arc<CertifiedKey>,
@@ -81,14 +82,34 @@ pub struct Tls {
 }
 
 /// Which certificates clients must have.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clients {
     /// Whether one is asked for, and what is made of it.
     pub demand: Demand,
-    /// Whose certificates are trusted.
-    pub authorities: Vec<CertificateDer<'static>>,
+    /// Which certificates are trusted.
+    pub trusted: Vec<Trusted>,
     /// Alternative names of which a certificate must have one; `None` asks for none.
     pub allowed_sans: Option<Vec<String>>,
+}
+
+/// A certificate that is trusted when a client shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trusted {
+    /// The certificate.
+    pub certificate: CertificateDer<'static>,
+    /// The complete name by which a client can tell that it is asked for this one.
+    pub hint: Vec<u8>,
+    /// What it is trusted for beyond itself; `None` when it is no authority.
+    pub authority: Option<Authority>,
+}
+
+/// One that is trusted to sign certificates of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authority {
+    /// Name and key.
+    pub anchor: TrustAnchor<'static>,
+    /// When its certificate is valid, in seconds since 1970.
+    pub validity: RangeInclusive<i64>,
 }
 
 /// Whether clients are asked for a certificate, and what is made of it.
@@ -120,20 +141,23 @@ const DEMAND: Demand = Demand::Nothing;
 impl WebConfig {
     /// Reads and checks the file at `path` and the files that it names.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        Self::load_with_stamps(path).0
+        Self::load_from(path, &mut Files::of(path))
     }
 
-    /// The same, and by what a change of any of these files is noticed: well or not, because a
-    /// faulty file can be mended.
-    pub fn load_with_stamps(path: &Path) -> (Result<Self, Error>, Stamps) {
+    /// The same, and by what a change of any of these files after `now` is noticed: well or not,
+    /// because a faulty file can be mended.
+    pub fn load_with_stamps(path: &Path, now: SystemTime) -> (Result<Self, Error>, Stamps) {
         let mut files = Files::of(path);
-        let config = files
-            .regular(path)
-            .map_err(Fault::unread)
-            .and_then(|()| contents(path))
-            .map_err(|fault| Error::new(path, vec![fault]))
-            .and_then(|text| Self::parse_with(&text, path, &mut files));
-        (config, files.into_stamps())
+        let config = Self::load_from(path, &mut files);
+        (config, files.into_stamps(now))
+    }
+
+    fn load_from(path: &Path, files: &mut Files) -> Result<Self, Error> {
+        let text = files.regular(path).map_err(Fault::unread);
+        let text = text.and_then(|()| contents(path));
+        files.remember(&text.as_ref().map_err(ToString::to_string));
+        let text = text.map_err(|fault| Error::new(path, vec![fault]))?;
+        Self::parse_with(&text, path, files)
     }
 
     /// Checks `text`, which stands in the file `origin`: messages name that file, and relative
@@ -153,6 +177,41 @@ impl WebConfig {
     }
 }
 
+impl WebConfig {
+    /// What is allowed and can hardly be meant, as a sentence without its end.
+    pub fn warning(&self) -> Option<&'static str> {
+        let clients = &self.tls.as_ref()?.clients;
+        clients.cannot_verify().then_some(
+            "certificates of clients are verified, and client_ca_file names none that is trusted: \
+             whoever shows a certificate is refused",
+        )
+    }
+}
+
+impl PartialEq for Tls {
+    /// The key is that of the certificate, so that it does not have to be looked at.
+    fn eq(&self, other: &Self) -> bool {
+        let groups = |tls: &Self| {
+            tls.curves
+                .iter()
+                .map(|group| group.name())
+                .collect::<Vec<_>>()
+        };
+        let versions = |tls: &Self| {
+            tls.versions
+                .iter()
+                .map(|one| one.version)
+                .collect::<Vec<_>>()
+        };
+        self.certified.cert == other.certified.cert
+            && self.clients == other.clients
+            && versions(self) == versions(other)
+            && self.suites == other.suites
+            && self.prefer_server_suites == other.prefer_server_suites
+            && groups(self) == groups(other)
+    }
+}
+
 fn interpret(text: &str, files: &mut Files) -> Result<(WebConfig, reader::Reader), Fault> {
     let root = document::parse(text)?;
     let is_empty = matches!(root.value, Value::Null);
@@ -161,10 +220,10 @@ fn interpret(text: &str, files: &mut Files) -> Result<(WebConfig, reader::Reader
 
 impl Clients {
     /// Whether no certificate is good enough.
-    pub fn cannot_verify(&self) -> bool {
+    fn cannot_verify(&self) -> bool {
         match self.demand {
             Demand::Nothing | Demand::Request | Demand::RequireAny => false,
-            Demand::VerifyIfGiven | Demand::RequireAndVerify => self.authorities.is_empty(),
+            Demand::VerifyIfGiven | Demand::RequireAndVerify => self.trusted.is_empty(),
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::io;
 
+use anyhow::Context;
+
 #[cfg(unix)]
 use tokio::signal::unix::{self, SignalKind};
 #[cfg(windows)]
@@ -18,7 +20,7 @@ pub(super) enum Signal {
 
 /// The signals of this process, from the moment of listening on.
 #[derive(Debug)]
-pub(super) struct Signals {
+pub struct Signals {
     #[cfg(unix)]
     interrupt: unix::Signal,
     #[cfg(unix)]
@@ -30,8 +32,17 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from their default handling.
-    pub(super) fn listen() -> io::Result<Self> {
+    /// Takes the signals over from their default handling, which ends the process and leaves
+    /// behind what it has made.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system does not let it.
+    pub fn listen() -> anyhow::Result<Self> {
+        Self::take_over().context("cannot listen for signals")
+    }
+
+    fn take_over() -> io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
             interrupt: unix::signal(SignalKind::interrupt())?,
@@ -62,7 +73,7 @@ impl Signals {
     }
 
     /// Waits for the next request to stop.
-    pub(super) async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         while self.next().await != Signal::Stop {}
     }
 }

@@ -1,8 +1,9 @@
 //! Stands before the router: rate limit, headers and passwords of the web configuration.
 //!
 //! Covers every path, known or not. The order is fixed: a configuration that cannot be used is
-//! answered 500, then the rate limit holds, then a password is asked for. Nothing of the
-//! configuration is in an answer but the headers that it asks for.
+//! answered 500, a connection that other TLS settings let in 421, then the rate limit holds, then
+//! a password is asked for. Nothing of the configuration is in an answer but the headers that it
+//! asks for.
 
 mod basic_auth;
 mod rate_limit;
@@ -11,33 +12,32 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONNECTION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
-use self::basic_auth::Logins;
+use self::basic_auth::{Logins, Verdict};
 use self::rate_limit::Bucket;
 use super::headers::guess_nothing;
 use super::live::{Admission, Current, Live};
 
-/// `router` behind the web configuration.
+/// `router` behind the web configuration, if there is one, and behind what holds without.
 ///
 /// # Panics
 ///
 /// When the operating system has no randomness to give.
-pub fn guarded(router: Router, live: Arc<Live>) -> Router {
-    let guard = Guard {
-        bucket: live
-            .rate_limit()
-            .map(|limit| Mutex::new(Bucket::full(limit, Instant::now()))),
-        logins: Arc::new(Logins::new()),
-        live,
+pub fn guarded(router: Router, live: Option<Arc<Live>>) -> Router {
+    let router = match live {
+        None => router,
+        Some(live) => {
+            let guard = Arc::new(Guard::new(live));
+            router.layer(middleware::from_fn_with_state(guard, enter))
+        }
     };
-    router
-        .layer(middleware::from_fn_with_state(Arc::new(guard), enter))
-        .layer(middleware::map_response(guess_nothing))
+    // Outermost, as refusals are answers, too.
+    router.layer(middleware::map_response(guess_nothing))
 }
 
 struct Guard {
@@ -52,24 +52,41 @@ async fn enter(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
         return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
     let admission = request.extensions().get::<Admission>();
-    let is_last = admission.is_some_and(|admission| admission.ends_with(&current));
+    let is_stale = admission.is_some_and(|admission| admission.ends_with(&current));
     let credentials = request.headers().get(AUTHORIZATION).cloned();
-    let mut response = match guard.refuse(&current, credentials).await {
-        Some(refusal) => refusal,
-        None => next.run(request).await,
+    let mut response = if is_stale {
+        misdirected()
+    } else {
+        match guard.refuse(&current, credentials).await {
+            Some(refusal) => refusal,
+            None => next.run(request).await,
+        }
     };
-    if is_last {
-        // HTTP/2 says it in another way, and hyper removes this.
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-    }
     for (name, value) in &current.headers {
         response.headers_mut().insert(name, value.clone());
     }
     response
 }
 
+/// Whoever is still let in finds that out on a new connection. A client can keep one of HTTP/2
+/// from closing for a while, so that no request on it may be answered any more.
+fn misdirected() -> Response {
+    let text = "The TLS settings have changed: connect again.\n";
+    // HTTP/2 says it in another way, and hyper removes this.
+    let headers = [(CONNECTION, HeaderValue::from_static("close"))];
+    (StatusCode::MISDIRECTED_REQUEST, headers, text).into_response()
+}
+
 impl Guard {
+    fn new(live: Arc<Live>) -> Self {
+        let limit = live.rate_limit();
+        Self {
+            bucket: limit.map(|limit| Mutex::new(Bucket::full(limit, Instant::now()))),
+            logins: Arc::new(Logins::new()),
+            live,
+        }
+    }
+
     async fn refuse(
         &self,
         current: &Current,
@@ -80,11 +97,21 @@ impl Guard {
             return Some((StatusCode::TOO_MANY_REQUESTS, text).into_response());
         }
         let users = &current.users;
-        if users.is_empty() || self.logins.let_in(users, credentials.as_ref()).await {
+        if users.is_empty() {
             return None;
         }
-        let headers = [(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"))];
-        Some((StatusCode::UNAUTHORIZED, headers, "Unauthorized.\n").into_response())
+        match self.logins.judge(users, credentials.as_ref()).await {
+            Verdict::LetIn => None,
+            Verdict::Refused => {
+                let headers = [(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"))];
+                Some((StatusCode::UNAUTHORIZED, headers, "Unauthorized.\n").into_response())
+            }
+            Verdict::Busy => {
+                let headers = [(RETRY_AFTER, HeaderValue::from_static("1"))];
+                let text = "Too many passwords wait to be compared.\n";
+                Some((StatusCode::TOO_MANY_REQUESTS, headers, text).into_response())
+            }
+        }
     }
 
     fn takes_token(&self) -> bool {

@@ -54,7 +54,8 @@ pub struct Limits {
     pub header_read: Duration,
     /// The longest from a request head to the client having taken the last byte of the response.
     pub response: Duration,
-    /// The longest running responses may take to end after the shutdown has begun.
+    /// The longest running responses may take to end after the shutdown has begun, or after other
+    /// TLS settings than those of their connection are in force.
     pub drain: Duration,
 }
 
@@ -89,6 +90,7 @@ pub async fn serve(
             tasks: tasks.clone(),
             router: TowerToHyperService::new(router),
             shutdown: shutdown.clone(),
+            drain: limits.drain,
         },
         tasks,
         tls: live.filter(|live| live.began_with_tls()),
@@ -191,7 +193,7 @@ async fn supervise(
 ) {
     tokio::select! {
         biased;
-        () = slot.closed() => debug!(%peer, "The connection from {peer} has to go: its place is needed, or the exporter ends."),
+        () = slot.closed() => debug!(%peer, "The connection from {peer} has to go: its place is needed, it asks for too much at a time, or the exporter ends."),
         result = spoken => if let Err(error) = result {
             debug!(%peer, error = &*error, "The connection from {peer} ended early.");
         },

@@ -3,16 +3,22 @@
 //! Every request and every TLS handshake asks for it, and a look costs the metadata of a few
 //! files. A configuration that cannot be used closes: there is none until it is mended, whatever
 //! it was before. What cannot change while the exporter runs stays as it began.
+//!
+//! Invariant: one look is under way at a time, and who has given up waiting leaves none behind, so
+//! that a file system that hangs costs one thread.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::http::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::tls;
+use crate::clock;
 use crate::config;
 use crate::config::web::{RateLimit, Stamps, Tls, Users, WebConfig};
 
@@ -21,7 +27,10 @@ use crate::config::web::{RateLimit, Stamps, Tls, Users, WebConfig};
 pub struct Live {
     path: PathBuf,
     fixed: Fixed,
-    state: Mutex<State>,
+    /// Of the configuration that it began with.
+    warning: Option<&'static str>,
+    /// Held over every look at the files.
+    state: Arc<Mutex<State>>,
 }
 
 /// What needs a restart.
@@ -37,7 +46,15 @@ struct State {
     stamps: Stamps,
     /// Whether there has been anything in the file.
     was_filled: bool,
+    tls: Option<Kept>,
     current: Option<Arc<Current>>,
+}
+
+/// TLS settings as they stand in the files, and what was made of them.
+#[derive(Debug)]
+struct Kept {
+    settings: Tls,
+    config: Arc<ServerConfig>,
 }
 
 /// What may change at any time.
@@ -88,20 +105,29 @@ impl Live {
     ///
     /// When any of it cannot be used.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let (config, stamps) = WebConfig::load_with_stamps(path);
+        let (config, stamps) = WebConfig::load_with_stamps(path, clock::now().into());
         let config = config?;
         let (fixed, was_filled) = (Fixed::of(&config), !config.is_empty);
+        let (warning, mut tls) = (config.warning(), None);
         warn_of(&config);
-        let current = Current::of(config, fixed.http2)?;
+        let current = Current::of(config, fixed.http2, &mut tls)?;
+        let state = State {
+            stamps,
+            was_filled,
+            tls,
+            current: Some(Arc::new(current)),
+        };
         Ok(Self {
             path: path.to_owned(),
             fixed,
-            state: Mutex::new(State {
-                stamps,
-                was_filled,
-                current: Some(Arc::new(current)),
-            }),
+            warning,
+            state: Arc::new(Mutex::new(state)),
         })
+    }
+
+    /// What the configuration allowed at the start and can hardly mean.
+    pub fn warning(&self) -> Option<&'static str> {
+        self.warning
     }
 
     /// Whether connections are encrypted.
@@ -121,35 +147,36 @@ impl Live {
 
     /// The configuration as it stands in its files now; `None` when it cannot be used.
     pub(super) async fn current(self: &Arc<Self>) -> Option<Arc<Current>> {
+        // Before there is a task: nothing could end that one.
+        let mut state = Arc::clone(&self.state).lock_owned().await;
         let live = Arc::clone(self);
         // Files may be slow, and a key takes some time to be checked.
-        let looked = tokio::task::spawn_blocking(move || live.look());
+        let looked = spawn_blocking(move || {
+            if !state.stamps.still_hold() {
+                live.look_again(&mut state);
+            }
+            state.current.clone()
+        });
         looked.await.ok().flatten()
     }
 
-    fn look(&self) -> Option<Arc<Current>> {
-        let mut state = self.lock();
-        if !state.stamps.still_hold() {
-            self.look_again(&mut state);
-        }
-        state.current.clone()
-    }
-
     fn look_again(&self, state: &mut State) {
-        let (config, stamps) = WebConfig::load_with_stamps(&self.path);
-        let new = config.map_err(OpenError::from).and_then(|config| {
-            // A file that is written over is empty for a moment, and would open everything.
-            if config.is_empty && state.was_filled {
-                return Err(OpenError::Emptied);
-            }
-            state.was_filled |= !config.is_empty;
-            self.adopt(config)
-        });
-        state.current = self.report(new, state.current.is_none()).map(Arc::new);
+        let (config, stamps) = WebConfig::load_with_stamps(&self.path, clock::now().into());
+        if !stamps.is_same_text(&state.stamps) {
+            let was_closed = state.current.is_none();
+            let new = config.map_err(OpenError::from);
+            let new = new.and_then(|config| self.adopt(config, state));
+            state.current = self.report(new, was_closed).map(Arc::new);
+        }
         state.stamps = stamps;
     }
 
-    fn adopt(&self, config: WebConfig) -> Result<Current, OpenError> {
+    fn adopt(&self, config: WebConfig, state: &mut State) -> Result<Current, OpenError> {
+        // A file that is written over is empty for a moment, and would open everything.
+        if config.is_empty && state.was_filled {
+            return Err(OpenError::Emptied);
+        }
+        state.was_filled |= !config.is_empty;
         if Fixed::of(&config) != self.fixed {
             warn!(
                 "The web configuration {} switches TLS or HTTP/2 on or off, or has another rate \
@@ -158,7 +185,7 @@ impl Live {
             );
         }
         warn_of(&config);
-        Ok(Current::of(config, self.fixed.http2)?)
+        Ok(Current::of(config, self.fixed.http2, &mut state.tls)?)
     }
 
     /// Tells the log of a change, once.
@@ -185,23 +212,12 @@ impl Live {
             }
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A look that panicked has left the state before it; what it read is read again.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Tells of what is allowed and can hardly be meant.
 fn warn_of(config: &WebConfig) {
-    let Some(Tls { clients, .. }) = &config.tls else {
-        return;
-    };
-    if clients.cannot_verify() {
-        warn!(
-            "The web configuration verifies certificates of clients and names no authorities \
-             (client_ca_file): whoever shows a certificate is refused."
-        );
+    if let Some(warning) = config.warning() {
+        warn!("The web configuration: {warning}.");
     }
 }
 
@@ -230,12 +246,64 @@ impl Fixed {
 }
 
 impl Current {
-    fn of(config: WebConfig, http2: bool) -> Result<Self, rustls::Error> {
-        let tls = config.tls.map(|tls| tls::server_config(tls, http2));
+    fn of(config: WebConfig, http2: bool, kept: &mut Option<Kept>) -> Result<Self, rustls::Error> {
+        let tls = config.tls.map(|settings| in_force(settings, http2, kept));
         Ok(Self {
             users: config.users,
             headers: config.headers,
-            tls: tls.transpose()?.map(Arc::new),
+            tls: tls.transpose()?,
         })
+    }
+}
+
+/// What is made of these settings: the same as before when they are, because connections that
+/// others let in are closed.
+fn in_force(
+    settings: Tls,
+    http2: bool,
+    kept: &mut Option<Kept>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    if let Some(kept) = kept.as_ref().filter(|kept| kept.settings == settings) {
+        return Ok(Arc::clone(&kept.config));
+    }
+    let config = Arc::new(tls::server_config(settings.clone(), http2)?);
+    *kept = Some(Kept {
+        settings,
+        config: Arc::clone(&config),
+    });
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_up_during_a_look_that_hangs_leaves_nothing_behind() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let live = Arc::new(Live::open(file.path()).unwrap());
+            let hanging = Arc::clone(&live.state).lock_owned().await;
+            let waiting: Vec<_> = (0..10)
+                .map(|_| {
+                    let live = Arc::clone(&live);
+                    tokio::spawn(async move { live.current().await.is_some() })
+                })
+                .collect();
+            tokio::task::yield_now().await;
+            // The only thread is free, and stays so when they give up.
+            spawn_blocking(|| ()).await.unwrap();
+            for one in waiting {
+                one.abort();
+                assert!(one.await.unwrap_err().is_cancelled());
+            }
+            spawn_blocking(|| ()).await.unwrap();
+            drop(hanging);
+            assert!(live.current().await.is_some());
+        });
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn server_config(tls: Tls, http2: bool) -> Result<ServerConfig, Error
         ..ring::default_provider()
     });
     let judged = tls.clients.demand != Demand::Nothing;
-    let clients = ClientJudge::new(tls.clients, &provider)?;
+    let clients = ClientJudge::new(tls.clients, Arc::clone(&provider));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&tls.versions)?
         .with_client_cert_verifier(Arc::new(clients))

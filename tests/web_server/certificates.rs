@@ -62,7 +62,21 @@ impl Identity {
 
 impl Authority {
     pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        Self::with(CertificateParams::new(Vec::new()).unwrap())
+    }
+
+    /// Valid only in the given years.
+    pub(crate) fn in_years(first: i32, last: i32) -> Self {
+        Self::with(client_in_years("authority", first, last))
+    }
+
+    /// One that signs although it must not.
+    pub(crate) fn presumptuous() -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(client("presumptuous"), key).unwrap())
+    }
+
+    fn with(mut params: CertificateParams) -> Self {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
@@ -70,6 +84,11 @@ impl Authority {
 
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// As a client.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity::new(self.0.as_ref(), self.0.key())
     }
 
     pub(crate) fn der(&self) -> CertificateDer<'static> {
@@ -96,6 +115,7 @@ pub(crate) fn client(name: &str) -> CertificateParams {
         SanType::URI("spiffe://example.org/scraper".try_into().unwrap()),
         SanType::IpAddress(IpAddr::from([192, 0, 2, 7])),
         SanType::IpAddress("2001:db8::7".parse().unwrap()),
+        SanType::IpAddress("::ffff:198.51.100.7".parse().unwrap()),
     ]);
     params
 }

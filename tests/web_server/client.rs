@@ -110,10 +110,19 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new(authority: CertificateDer<'static>, identity: Option<&Identity>) -> Self {
+        Self::speaking(rustls::ALL_VERSIONS, authority, identity)
+    }
+
+    /// In these versions of TLS alone.
+    pub(crate) fn speaking(
+        versions: &[&'static SupportedProtocolVersion],
+        authority: CertificateDer<'static>,
+        identity: Option<&Identity>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(authority).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots.clone());
         let config = match identity {

@@ -1,11 +1,18 @@
 //! TLS: versions, suites, curves, and the certificates of clients.
 
+use std::fs;
+use std::process::Command;
+
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
 use openssl::ssl::SslVersion;
-use rustls::ProtocolVersion;
+use openssl::x509::X509;
+use rustls::{HandshakeKind, ProtocolVersion};
+use servicefabric_backup_exporter::server::live::Live;
 use tokio::net::TcpStream;
 
 use crate::certificates::{Authority, Identity, client, client_for_servers_only, client_in_years};
-use crate::client::{Http1, Peculiar};
+use crate::client::{Http1, Peculiar, Tls};
 use crate::{ENCRYPTED, Folder, SHORT, Served, limits, within_deadline};
 
 /// Settings within `tls_server_config`, after certificate and key.
@@ -27,7 +34,7 @@ async fn an_encrypted_page_is_not_served_plainly() {
 async fn certificate_and_key_may_stand_in_the_configuration() {
     let folder = Folder::new("");
     let indented = |name| {
-        let pem = std::fs::read_to_string(folder.path(name)).unwrap();
+        let pem = fs::read_to_string(folder.path(name)).unwrap();
         format!("    {}\n", pem.trim().replace('\n', "\n    "))
     };
     let (certificate, key) = (indented("server.crt"), indented("server.key"));
@@ -191,6 +198,7 @@ async fn an_allowed_name_may_be_of_any_kind() {
         "spiffe://example.org/scraper",
         "192.0.2.7",
         "2001:db8::7",
+        "198.51.100.7",
     ] {
         let served = verifying(&format!("  client_allowed_sans: [other, \"{name}\"]\n"));
         let identity = served
@@ -249,6 +257,33 @@ async fn a_trusted_certificate_of_a_client_must_be_valid_too() {
 }
 
 #[tokio::test]
+async fn an_authority_that_is_not_valid_verifies_nobody() {
+    for (first, last, let_in) in [(1990, 2000, false), (1990, 4000, true), (3999, 4000, false)] {
+        let authority = Authority::in_years(first, last);
+        let served = verifying("");
+        served.folder.write("ca.pem", &authority.pem());
+        let identity = authority.signed(&client("signed"));
+        let status = served.status(Some(&identity)).await;
+        assert_eq!(status, let_in.then_some(200), "{first} {last}");
+        let status = served.status(Some(&authority.identity())).await;
+        assert_eq!(status, let_in.then_some(200), "{first} {last}");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_certificate_that_is_no_authority_verifies_itself_alone() {
+    let served = verifying("");
+    let pinned = Authority::presumptuous();
+    let bundle = served.folder.authority.pem() + &pinned.pem();
+    for bundle in [&bundle, &pinned.pem()] {
+        served.folder.write("ca.pem", bundle);
+        assert_eq!(served.status(Some(&pinned.identity())).await, Some(200));
+        let signed = pinned.signed(&client("signed"));
+        assert_eq!(served.status(Some(&signed)).await, None);
+    }
+}
+
+#[tokio::test]
 async fn a_stolen_certificate_without_its_key_is_of_no_use() {
     let served = with("  client_auth_type: RequireAnyClientCert\n");
     let [victim, thief] = ["victim", "thief"].map(Identity::self_signed);
@@ -263,16 +298,87 @@ async fn a_stolen_certificate_without_its_key_is_of_no_use() {
 
 #[tokio::test]
 async fn sessions_are_not_resumed_where_certificates_are_judged() {
-    let served = verifying("");
-    let identity = served.folder.authority.signed(&client("signed"));
-    let client = served.client(Some(&identity));
-    for _ in 0..2 {
-        let stream = client.connect(served.address).await.unwrap();
-        let kind = stream.get_ref().1.handshake_kind();
-        assert_eq!(kind, Some(rustls::HandshakeKind::Full));
-        let mut http = Http1::over(stream).await.unwrap();
-        assert_eq!(http.get("/", None).await.unwrap().status, 200);
+    for version in rustls::ALL_VERSIONS {
+        for (served, second) in [
+            (verifying(""), HandshakeKind::Full),
+            (with(""), HandshakeKind::Resumed),
+        ] {
+            let authority = &served.folder.authority;
+            let identity = authority.signed(&client("signed"));
+            let client = Tls::speaking(&[version], authority.der(), Some(&identity));
+            for expected in [HandshakeKind::Full, second] {
+                let stream = client.connect(served.address).await.unwrap();
+                let kind = stream.get_ref().1.handshake_kind();
+                assert_eq!(kind, Some(expected), "{version:?}");
+                let mut http = Http1::over(stream).await.unwrap();
+                assert_eq!(http.get("/", None).await.unwrap().status, 200);
+            }
+        }
     }
+}
+
+#[tokio::test]
+async fn allowed_names_count_for_every_certificate_that_is_shown() {
+    let [right, wrong] = ["right.example.org", "wrong.example.org"];
+    for (kind, unnamed, unverified) in [
+        ("RequestClientCert", Some(200), Some(200)),
+        ("RequireAnyClientCert", None, Some(200)),
+        ("VerifyClientCertIfGiven", Some(200), None),
+        ("RequireAndVerifyClientCert", None, None),
+    ] {
+        let served = with(&format!(
+            "  client_auth_type: {kind}\n  client_ca_file: ca.pem\n  \
+             client_allowed_sans: [{right}]\n"
+        ));
+        let authority = &served.folder.authority;
+        let signed = |name| authority.signed(&client(name));
+        assert_eq!(served.status(None).await, unnamed, "{kind}");
+        for (identity, expected) in [
+            (signed(right), Some(200)),
+            (signed(wrong), None),
+            (Identity::self_signed(right), unverified),
+            (Identity::self_signed(wrong), None),
+        ] {
+            assert_eq!(served.status(Some(&identity)).await, expected, "{kind}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_not_waited_for() {
+    let folder = Folder::new(ENCRYPTED);
+    fs::remove_file(folder.path("server.crt")).unwrap();
+    let made = Command::new("mkfifo")
+        .arg(folder.path("server.crt"))
+        .status();
+    assert!(made.unwrap().success());
+    let path = folder.path("web.yml");
+    let opened = tokio::task::spawn_blocking(move || Live::open(&path));
+    let told = within_deadline(opened)
+        .await
+        .unwrap()
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("this is no regular file"), "{told}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_rustls_cannot_read_is_not_taken_for_a_strange_key() {
+    let folder = Folder::new(ENCRYPTED);
+    let key = fs::read(folder.path("server.key")).unwrap();
+    let key = PKey::private_key_from_pem(&key).unwrap();
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(0).unwrap();
+    builder.set_pubkey(&key).unwrap();
+    builder.sign(&key, MessageDigest::sha256()).unwrap();
+    let certificate = builder.build().to_pem().unwrap();
+    fs::write(folder.path("server.crt"), certificate).unwrap();
+    let told = Live::open(&folder.path("web.yml")).unwrap_err().to_string();
+    assert!(
+        told.contains("cert_file: the first certificate is damaged, or not of X.509 version 3"),
+        "{told}"
+    );
+    assert!(!told.contains("key_file"), "{told}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::client::basic;
@@ -103,9 +104,12 @@ async fn what_is_no_name_with_a_password_is_refused() {
 async fn many_logins_at_a_time_are_each_judged_rightly() {
     let served = Arc::new(Served::start(&users(&[("alice", &hash("right", "2y"))])));
     let mut logins = JoinSet::new();
+    // One refused for now would be told to come again.
+    let at_a_time = Arc::new(Semaphore::new(16));
     for number in 0..300 {
-        let served = Arc::clone(&served);
+        let (served, at_a_time) = (Arc::clone(&served), Arc::clone(&at_a_time));
         logins.spawn(async move {
+            let _permit = at_a_time.acquire().await.unwrap();
             let (header, status) = match number % 3 {
                 0 => (basic("alice", "right"), 200),
                 1 => (basic("alice", "wrong"), 401),
@@ -117,6 +121,34 @@ async fn many_logins_at_a_time_are_each_judged_rightly() {
     while let Some(login) = logins.join_next().await {
         login.unwrap();
     }
+}
+
+#[tokio::test]
+async fn guesses_beyond_those_that_may_wait_are_told_to_come_again() {
+    let dear = bcrypt::hash("right", 8).unwrap();
+    let served = Arc::new(Served::start(&users(&[("alice", &dear)])));
+    let mut guesses = JoinSet::new();
+    for number in 0..200 {
+        let served = Arc::clone(&served);
+        guesses.spawn(async move {
+            let mut client = crate::Http1::plain(served.address).await.unwrap();
+            let header = basic("alice", &number.to_string());
+            client.get("/", Some(&header)).await.unwrap()
+        });
+    }
+    let mut told = 0;
+    while let Some(answer) = guesses.join_next().await {
+        let answer = answer.unwrap();
+        let again = answer.header("retry-after");
+        assert!(
+            matches!((answer.status, again), (401, None) | (429, Some("1"))),
+            "{answer:?}"
+        );
+        told += u32::from(answer.status == 429);
+    }
+    assert!(told > 0);
+    let right = basic("alice", "right");
+    assert_eq!(served.plain_status("/", Some(&right)).await, 200);
 }
 
 /// CVE-2022-46146: with a cache whose key is the parts of a login in a row, whoever knows a hash

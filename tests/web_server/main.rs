@@ -13,6 +13,7 @@ mod encrypted;
 mod logins;
 mod multiplexed;
 mod reload;
+mod stubborn;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -127,7 +128,7 @@ impl Served {
             .route("/slow", get(slow))
             .route("/big", get(async || Bytes::from(vec![b'x'; BIG])))
             .route("/panic", get(panics));
-        let router = guarded(router, Arc::clone(&live));
+        let router = guarded(router, Some(Arc::clone(&live)));
         let listeners = bind("127.0.0.1:0").unwrap();
         let address = listeners[0].local_addr().unwrap();
         let shutdown = CancellationToken::new();

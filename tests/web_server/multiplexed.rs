@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::client::{Answer, Failure, collect, http2, request};
+use crate::client::{Answer, Failure, basic, collect, http2, request};
 use crate::{BIG, DEADLINE, ENCRYPTED, Limits, SHORT, Served, limits, within_deadline};
 
 const WINDOW: u32 = 64 * 1024;
@@ -44,6 +44,35 @@ async fn streams_are_answered_at_the_same_time() {
     served.slow_may_end.add_permits(5);
     while let Some(body) = slow.join_next().await {
         assert_eq!(body.unwrap(), "done");
+    }
+}
+
+#[tokio::test]
+async fn each_request_is_subject_to_rate_limit_password_and_headers() {
+    let hash = bcrypt::hash("right", 4).unwrap();
+    let served = Served::start(&format!(
+        "{ENCRYPTED}rate_limit: {{interval: 1h, burst: 4}}\n\
+         basic_auth_users: {{alice: {hash}}}\n\
+         http_server_config: {{headers: {{X-Frame-Options: deny}}}}\n"
+    ));
+    let mut sender = connect(&served, WINDOW).await;
+    let right = basic("alice", "right");
+    let wrong = basic("alice", "wrong");
+    for (authorization, status) in [
+        (None, 401),
+        (Some(&wrong), 401),
+        (Some(&right), 200),
+        (None, 401),
+        (Some(&right), 429),
+    ] {
+        let authorization = authorization.map(String::as_str);
+        let request = request("https://localhost/", authorization);
+        let answer = async { collect(sender.send_request(request).await?).await };
+        let answer: Result<Answer, Failure> = within_deadline(answer).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("x-frame-options"), Some("deny"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     }
 }
 

@@ -62,10 +62,37 @@ async fn an_authority_that_is_removed_ends_open_connections_too() {
     let mut kept = Http1::over(stream.unwrap()).await.unwrap();
     assert_eq!(kept.get("/", None).await.unwrap().status, 200);
     served.folder.write("ca.pem", &Authority::new().pem());
-    let last = kept.get("/", None).await.unwrap();
-    assert_eq!(last.header("connection"), Some("close"));
+    let refused = kept.get("/", None).await.unwrap();
+    assert_eq!(refused.status, 421);
+    assert_eq!(refused.header("connection"), Some("close"));
     assert!(within_deadline(kept.get("/", None)).await.is_err());
     assert_eq!(served.status(Some(&identity)).await, None);
+}
+
+#[tokio::test]
+async fn what_changes_beside_tls_ends_no_connection() {
+    let served = Served::start(ASKING);
+    let identity = served.folder.authority.signed(&client("signed"));
+    let stream = served.client(Some(&identity)).connect(served.address).await;
+    let mut kept = Http1::over(stream.unwrap()).await.unwrap();
+    assert_eq!(kept.get("/", None).await.unwrap().status, 200);
+    let hash = bcrypt::hash("right", 4).unwrap();
+    let users = format!("{ASKING}basic_auth_users: {{alice: {hash}}}\n");
+    let certificate = fs::read_to_string(served.folder.path("server.crt")).unwrap();
+    let right = basic("alice", "right");
+    for (web, authorization, status) in [
+        (&*users, None, 401),
+        (&users, Some(&*right), 200),
+        ("faulty", None, 500),
+        (ASKING, None, 200),
+    ] {
+        served.folder.write("web.yml", web);
+        served.folder.write("server.crt", &certificate);
+        let answer = kept.get("/", authorization).await.unwrap();
+        assert_eq!(answer.status, status);
+    }
+    served.folder.issue_server();
+    assert_eq!(kept.get("/", None).await.unwrap().status, 421);
 }
 
 #[tokio::test]

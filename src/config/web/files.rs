@@ -1,27 +1,47 @@
 //! The files that a web configuration is made of, and by what a change of one is noticed.
 //!
 //! A stamp is taken before its file is read, so that what is changed in between is read again. It
-//! holds no contents. Only regular files of a bounded size are read: anything else could keep
+//! holds no contents but their hash. Only regular files of a bounded size are read: anything else could keep
 //! the reader waiting or never end.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use ring::digest::{SHA256, digest};
 
 use super::super::fault::quoted;
 
 /// Largest certificate, bundle or key that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
+/// The time within which two changes of a file can leave the same times on it: file systems count
+/// by clock ticks, some by two seconds.
+const TICK: Duration = Duration::from_secs(2);
+
 /// Every file that was looked at, as it was then.
 #[derive(Debug)]
-pub struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
+pub struct Stamps {
+    seen: Vec<Seen>,
+    /// When the look began.
+    at: SystemTime,
+}
 
 impl Stamps {
-    /// Whether each of the files is as it was.
+    /// Whether each of the files is as it was, as far as that can be told by now.
     pub fn still_hold(&self) -> bool {
-        self.0.iter().all(|(path, was)| stamp(path) == *was)
+        let holds = |one: &Seen| {
+            let changes_show = one.stamp.is_none_or(|stamp| stamp.is_older_than(self.at));
+            changes_show && stamp(&one.path) == one.stamp
+        };
+        self.seen.iter().all(holds)
+    }
+
+    /// Whether what was read is the same.
+    pub fn is_same_text(&self, other: &Self) -> bool {
+        let texts = self.seen.iter().map(Seen::text);
+        texts.eq(other.seen.iter().map(Seen::text))
     }
 }
 
@@ -29,7 +49,16 @@ impl Stamps {
 #[derive(Debug)]
 pub(super) struct Files {
     folder: PathBuf,
-    seen: Vec<(PathBuf, Option<Stamp>)>,
+    seen: Vec<Seen>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    path: PathBuf,
+    /// `None` for what was not there.
+    stamp: Option<Stamp>,
+    /// The hash of what was read, or of why nothing was.
+    text: Option<[u8; 32]>,
 }
 
 impl Files {
@@ -46,7 +75,11 @@ impl Files {
     pub(super) fn regular(&mut self, path: &Path) -> Result<(), String> {
         let metadata = fs::metadata(path);
         let stamp = metadata.as_ref().ok().map(Stamp::of);
-        self.seen.push((path.to_owned(), stamp));
+        self.seen.push(Seen {
+            path: path.to_owned(),
+            stamp,
+            text: None,
+        });
         if metadata.map_err(|error| unread(&error))?.is_file() {
             return Ok(());
         }
@@ -60,12 +93,32 @@ impl Files {
         }
         let path = self.folder.join(name);
         let read = self.regular(&path).and_then(|()| bytes(&path));
+        self.remember(&read.as_ref().map_err(Clone::clone));
         read.map(Some)
             .map_err(|message| format!("{}: {message}", quoted(&path.display().to_string())))
     }
 
-    pub(super) fn into_stamps(self) -> Stamps {
-        Stamps(self.seen)
+    /// What was read of the file that was looked at last.
+    pub(super) fn remember(&mut self, read: &Result<impl AsRef<[u8]>, String>) {
+        let text = match read {
+            Ok(text) => text.as_ref(),
+            Err(message) => message.as_bytes(),
+        };
+        if let Some(last) = self.seen.last_mut() {
+            last.text = digest(&SHA256, text).as_ref().try_into().ok();
+        }
+    }
+
+    /// For looks that began at `at`.
+    pub(super) fn into_stamps(self, at: SystemTime) -> Stamps {
+        let seen = self.seen;
+        Stamps { seen, at }
+    }
+}
+
+impl Seen {
+    fn text(&self) -> (&Path, Option<[u8; 32]>) {
+        (&self.path, self.text)
     }
 }
 
@@ -74,6 +127,8 @@ impl Files {
 struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
+    /// Where it is kept, the last change of what is known of the file.
+    changed: Option<SystemTime>,
     identity: Identity,
 }
 
@@ -82,24 +137,42 @@ impl Stamp {
         Self {
             length: metadata.len(),
             modified: metadata.modified().ok(),
+            changed: changed(metadata),
             identity: identity(metadata),
         }
     }
+
+    /// Whether a change from `at` on shows in its times. Those of the future were set by hand.
+    fn is_older_than(&self, at: SystemTime) -> bool {
+        let times = self.modified.into_iter().chain(self.changed);
+        times.into_iter().all(|time| {
+            let apart = at.duration_since(time);
+            apart.unwrap_or_else(|error| error.duration()) >= TICK
+        })
+    }
 }
 
-/// Device, inode, and the last change of the inode: its seconds and nanoseconds.
 #[cfg(unix)]
-type Identity = (u64, u64, i64, i64);
+fn changed(metadata: &Metadata) -> Option<SystemTime> {
+    use std::os::unix::fs::MetadataExt as _;
+    let seconds = Duration::from_secs(u64::try_from(metadata.ctime()).ok()?);
+    let more = Duration::from_nanos(u64::try_from(metadata.ctime_nsec()).ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(seconds + more)
+}
+
+#[cfg(not(unix))]
+fn changed(_: &Metadata) -> Option<SystemTime> {
+    None
+}
+
+/// Device and inode.
+#[cfg(unix)]
+type Identity = (u64, u64);
 
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> Identity {
     use std::os::unix::fs::MetadataExt as _;
-    (
-        metadata.dev(),
-        metadata.ino(),
-        metadata.ctime(),
-        metadata.ctime_nsec(),
-    )
+    (metadata.dev(), metadata.ino())
 }
 
 /// When the file was created, which is what a replaced file differs in.
@@ -134,6 +207,33 @@ fn unread(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
+
+    #[test]
+    fn what_has_just_changed_is_read_again_and_is_the_same_only_with_the_same_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let now = SystemTime::from(clock::now());
+        let looked = |text: &str, at: SystemTime| {
+            fs::write(&path, text).unwrap();
+            let mut files = Files::of(&folder.path().join("web.yml"));
+            files.named("a").unwrap();
+            files.into_stamps(at)
+        };
+        let first = looked("1", now);
+        assert!(
+            !first.still_hold(),
+            "the next change may have the same times"
+        );
+        assert!(looked("1", now).is_same_text(&first));
+        assert!(!looked("2", now).is_same_text(&first));
+        assert!(looked("1", now + TICK * 10).still_hold(), "long ago");
+        fs::remove_file(&path).unwrap();
+        let mut files = Files::of(&path);
+        assert!(files.named("a").is_err());
+        let gone = files.into_stamps(now);
+        assert!(gone.still_hold() && !gone.is_same_text(&first));
+    }
 
     #[test]
     fn every_kind_of_change_is_noticed() {
@@ -143,7 +243,7 @@ mod tests {
         let looked = || {
             let mut files = Files::of(&folder.path().join("web.yml"));
             drop(files.named("a"));
-            files.into_stamps()
+            files.into_stamps(SystemTime::from(clock::now()) + TICK * 10)
         };
         let stamps = looked();
         assert!(stamps.still_hold());

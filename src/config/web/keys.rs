@@ -107,7 +107,7 @@ impl Clients {
         }
         let clients = Self {
             demand,
-            authorities: authorities.parsed(s, pem::authorities).unwrap_or_default(),
+            trusted: authorities.parsed(s, pem::trusted).unwrap_or_default(),
             allowed_sans,
         };
         (clients, asks)

@@ -5,8 +5,14 @@
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, RootCertStore};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::X509Version;
+
+use super::{Authority, Trusted};
 
 /// More certificates than any chain or bundle for clients has.
 const MAX_CERTIFICATES: usize = 1000;
@@ -14,34 +20,75 @@ const MAX_CERTIFICATES: usize = 1000;
 /// The chain of the server: its own certificate first.
 pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain = certificates(pem)?;
-    let first = chain.first().map(AsRef::as_ref).unwrap_or_default();
-    if x509_parser::parse_x509_certificate(first).is_err() {
-        return Err("the first certificate is damaged; issue or copy it again".to_owned());
+    if chain
+        .first()
+        .is_none_or(|one| ParsedCertificate::try_from(one).is_err())
+    {
+        let sentence = "the first certificate is damaged, or not of X.509 version 3; issue or copy \
+                        it again";
+        return Err(sentence.to_owned());
     }
     Ok(chain)
 }
 
-/// Authorities whose certificates are trusted.
-pub(super) fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let authorities = certificates(pem)?;
-    let mut store = RootCertStore::empty();
-    for (index, authority) in authorities.iter().enumerate() {
-        store.add(authority.clone()).map_err(|_| {
+/// Authorities, and certificates of clients.
+pub(super) fn trusted(pem: &[u8]) -> Result<Vec<Trusted>, String> {
+    let certificates = certificates(pem)?.into_iter().enumerate();
+    let trusted = certificates.map(|(index, certificate)| {
+        trust(certificate).ok_or_else(|| {
             format!(
-                "certificate {} of this bundle cannot be used as an authority; issue or copy it \
-                 again",
+                "certificate {} of this bundle cannot be used; issue or copy it again",
                 index + 1
             )
-        })?;
-    }
-    Ok(authorities)
+        })
+    });
+    trusted.collect()
+}
+
+fn trust(certificate: CertificateDer<'static>) -> Option<Trusted> {
+    let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
+    let authority = if is_authority(&parsed)? {
+        let mut store = RootCertStore::empty();
+        store.add(certificate.clone()).ok()?;
+        let validity = parsed.validity();
+        Some(Authority {
+            anchor: store.roots.pop()?,
+            validity: validity.not_before.timestamp()..=validity.not_after.timestamp(),
+        })
+    } else {
+        None
+    };
+    let hint = match &authority {
+        Some(_) => parsed.subject(),
+        None => parsed.issuer(),
+    };
+    Some(Trusted {
+        hint: hint.as_raw().to_vec(),
+        authority,
+        certificate,
+    })
+}
+
+/// Whether it says so, or is too old to be able to; `None` when it says it in no right way. What
+/// is none would else let in whatever its owner signs.
+fn is_authority(certificate: &X509Certificate<'_>) -> Option<bool> {
+    let constraints = certificate.basic_constraints().ok()?;
+    Some(match constraints {
+        Some(constraints) => constraints.value.ca,
+        None => certificate.version() == X509Version::V1,
+    })
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem)
-        .take(MAX_CERTIFICATES)
+        .take(MAX_CERTIFICATES + 1)
         .collect();
     let found = found.map_err(|_| "this is no PEM; the file is damaged".to_owned())?;
+    if found.len() > MAX_CERTIFICATES {
+        return Err(format!(
+            "there are more than {MAX_CERTIFICATES} certificates here; name those that are needed"
+        ));
+    }
     if found.is_empty() {
         return Err(
             "there is no certificate here; it begins with `-----BEGIN CERTIFICATE-----`".to_owned(),
@@ -78,10 +125,39 @@ pub(super) fn certified(
                  issued for"
             }
             _ => {
-                "this kind of key is not supported; use RSA of 2048 to 8192 bits, P-256, P-384 or \
+                "this kind of key is not supported; use RSA of 2048 to 4096 bits, P-256, P-384 or \
                  Ed25519"
             }
         };
         sentence.to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+    use rustls::DistinguishedName;
+
+    use super::*;
+
+    #[test]
+    fn the_hint_of_an_authority_is_its_name() {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let trusted = trust(certificate.der().clone()).unwrap();
+        let name = &trusted.authority.unwrap().anchor.subject;
+        assert_eq!(DistinguishedName::in_sequence(name).as_ref(), trusted.hint);
+    }
+
+    #[test]
+    fn more_certificates_than_the_bound_are_a_fault() {
+        let params = CertificateParams::new(Vec::new()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let one = params.self_signed(&key).unwrap().pem();
+        let bundle = one.repeat(MAX_CERTIFICATES);
+        assert_eq!(trusted(bundle.as_bytes()).unwrap().len(), MAX_CERTIFICATES);
+        let told = trusted((bundle + &one).as_bytes()).unwrap_err();
+        assert!(told.contains("more than 1000 certificates"), "{told}");
+    }
 }

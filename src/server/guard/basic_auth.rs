@@ -1,9 +1,10 @@
 //! Who may come in, by name and password.
 //!
 //! A password is compared with its bcrypt hash off the runtime's threads, one at a time, so that
-//! guessing costs at most one processor. Verdicts are kept under a keyed hash of name, hash and
-//! password, so that no password stays in memory and a changed hash is judged anew. Good and bad
-//! verdicts are kept apart: guessing cannot push out who has come in before.
+//! guessing costs at most one processor; few may wait for it, so that it does not take every
+//! connection either. Verdicts are kept under a keyed hash of name, hash and password, so that no
+//! password stays in memory and a changed hash or user is judged anew. Good and bad verdicts are
+//! kept apart: guessing cannot push out who has come in before.
 //!
 //! Invariant: whether a name is known makes no difference to the work that is done.
 
@@ -24,6 +25,10 @@ use crate::config::web::{Hash, Users};
 /// Comparisons under way at a time.
 const COMPARISONS: usize = 1;
 
+/// The most logins that wait for their comparison, the one under way among them. Far fewer than
+/// there are connections.
+const WAITING: usize = 16;
+
 /// The most verdicts of each kind that are kept.
 const VERDICTS: usize = 100;
 
@@ -32,10 +37,20 @@ const VERDICTS: usize = 100;
 pub(super) struct Logins {
     key: hmac::Key,
     comparing: Arc<Semaphore>,
+    waiting: Semaphore,
     verdicts: Mutex<Verdicts>,
 }
 
-/// Name, hash and password under a key of this process.
+/// Whether somebody may come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    LetIn,
+    Refused,
+    /// Too many others wait to be judged.
+    Busy,
+}
+
+/// Name, whether it is a user's, hash and password under a key of this process.
 type Fingerprint = [u8; 32];
 
 #[derive(Debug, Default)]
@@ -57,26 +72,30 @@ impl Logins {
         Self {
             key: key.expect("the operating system has randomness once it runs programs"),
             comparing: Arc::new(Semaphore::new(COMPARISONS)),
+            waiting: Semaphore::new(WAITING),
             verdicts: Mutex::default(),
         }
     }
 
     /// Whether the header names one of `users`, and its password.
-    pub(super) async fn let_in(
+    pub(super) async fn judge(
         self: &Arc<Self>,
         users: &Users,
         header: Option<&HeaderValue>,
-    ) -> bool {
+    ) -> Verdict {
         let Some(credentials) = header.and_then(Credentials::parse) else {
-            return false;
+            return Verdict::Refused;
         };
         let Some((hash, is_user)) = self.hash(users, &credentials.user) else {
-            return false;
+            return Verdict::Refused;
         };
-        let fingerprint = self.fingerprint(&credentials, hash);
+        let fingerprint = self.fingerprint(&credentials, hash, is_user);
         if let Some(verdict) = self.verdict(&fingerprint) {
             return verdict;
         }
+        let Ok(_waiting) = self.waiting.try_acquire() else {
+            return Verdict::Busy;
+        };
         let permit = Arc::clone(&self.comparing).acquire_owned().await;
         // Who has waited behind the same credentials finds the verdict.
         if let Some(verdict) = self.verdict(&fingerprint) {
@@ -91,7 +110,7 @@ impl Logins {
             drop(permit);
             good
         });
-        compared.await.unwrap_or(false)
+        Verdict::of(compared.await.unwrap_or(false))
     }
 
     /// The hash to compare with, and whether it is that of the user. Who is unknown gets that
@@ -108,8 +127,10 @@ impl Logins {
         }
     }
 
-    fn fingerprint(&self, credentials: &Credentials, hash: &Hash) -> Fingerprint {
+    /// Of who is no user the hash is that of another, so that it does not tell them apart.
+    fn fingerprint(&self, credentials: &Credentials, hash: &Hash, is_user: bool) -> Fingerprint {
         let mut context = hmac::Context::with_key(&self.key);
+        context.update(&[u8::from(is_user)]);
         let password = credentials.password.expose_secret();
         for part in [credentials.user.as_bytes(), hash.as_bytes(), password] {
             // The length keeps what ends one part from beginning the next.
@@ -120,12 +141,18 @@ impl Logins {
         Fingerprint::try_from(tag.as_ref()).expect("SHA-256 has 32 bytes")
     }
 
-    fn verdict(&self, fingerprint: &Fingerprint) -> Option<bool> {
-        self.lock().of(fingerprint)
+    fn verdict(&self, fingerprint: &Fingerprint) -> Option<Verdict> {
+        self.lock().of(fingerprint).map(Verdict::of)
     }
 
     fn lock(&self) -> MutexGuard<'_, Verdicts> {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Verdict {
+    fn of(good: bool) -> Self {
+        if good { Self::LetIn } else { Self::Refused }
     }
 }
 
@@ -216,18 +243,21 @@ mod tests {
     async fn the_password_of_the_decoy_lets_nobody_unknown_in() {
         let (logins, users) = (Arc::new(Logins::new()), users(&[4]));
         let stranger = header("nobody", PASSWORD);
-        assert!(!logins.let_in(&users, Some(&stranger)).await);
+        assert_eq!(
+            logins.judge(&users, Some(&stranger)).await,
+            Verdict::Refused
+        );
         assert_eq!(
             kept(&logins),
             (0, 1),
             "it was compared, and the verdict kept"
         );
-        assert!(!logins.let_in(&users, Some(&stranger)).await);
-        assert!(
-            logins
-                .let_in(&users, Some(&header("user4", PASSWORD)))
-                .await
+        assert_eq!(
+            logins.judge(&users, Some(&stranger)).await,
+            Verdict::Refused
         );
+        let right = header("user4", PASSWORD);
+        assert_eq!(logins.judge(&users, Some(&right)).await, Verdict::LetIn);
         assert_eq!(kept(&logins), (1, 1));
     }
 
@@ -235,15 +265,15 @@ mod tests {
     async fn guessing_pushes_out_nobody_who_has_come_in_and_fills_no_memory() {
         let (logins, users) = (Arc::new(Logins::new()), users(&[4]));
         let right = header("user4", PASSWORD);
-        assert!(logins.let_in(&users, Some(&right)).await);
+        assert_eq!(logins.judge(&users, Some(&right)).await, Verdict::LetIn);
         for number in 0..VERDICTS + 20 {
             let wrong = header("user4", &number.to_string());
-            assert!(!logins.let_in(&users, Some(&wrong)).await);
+            assert_eq!(logins.judge(&users, Some(&wrong)).await, Verdict::Refused);
         }
         assert_eq!(kept(&logins), (1, VERDICTS));
         // With every comparison taken, only a kept verdict can answer.
         let _taken = Arc::clone(&logins.comparing).acquire_owned().await;
-        assert!(logins.let_in(&users, Some(&right)).await);
+        assert_eq!(logins.judge(&users, Some(&right)).await, Verdict::LetIn);
     }
 
     #[tokio::test]
@@ -251,23 +281,66 @@ mod tests {
         let (logins, users) = (Arc::new(Logins::new()), Arc::new(users(&[4])));
         let taken = Arc::clone(&logins.comparing).acquire_owned().await;
         let wrong = header("user4", "wrong");
-        let waiting: Vec<_> = (0..50)
+        let waiting: Vec<_> = (0..WAITING)
             .map(|_| {
                 let (logins, users) = (Arc::clone(&logins), Arc::clone(&users));
                 let wrong = wrong.clone();
-                tokio::spawn(async move { logins.let_in(&users, Some(&wrong)).await })
+                tokio::spawn(async move { logins.judge(&users, Some(&wrong)).await })
             })
             .collect();
         tokio::task::yield_now().await;
         // A verdict that no comparison would come to, so that one would show.
         let credentials = Credentials::parse(&wrong).unwrap();
-        let (hash, _) = logins.hash(&users, "user4").unwrap();
-        let fingerprint = logins.fingerprint(&credentials, hash);
+        let (hash, is_user) = logins.hash(&users, "user4").unwrap();
+        let fingerprint = logins.fingerprint(&credentials, hash, is_user);
         logins.lock().keep(fingerprint, true);
         drop(taken);
         for one in waiting {
-            assert!(one.await.unwrap(), "compared again");
+            assert_eq!(one.await.unwrap(), Verdict::LetIn, "compared again");
         }
+    }
+
+    #[tokio::test]
+    async fn a_verdict_lasts_no_longer_than_the_user_it_is_of() {
+        let (logins, before) = (Arc::new(Logins::new()), users(&[4]));
+        let hash = before.values().next().unwrap().clone();
+        let renamed = Users::from([("alice".to_owned(), hash)]);
+        let [old, new] = ["user4", "alice"].map(|name| header(name, PASSWORD));
+        // Both come with the same hash: the one of the user, the other of the decoy.
+        for (users, let_in, refused) in [
+            (&before, &old, &new),
+            (&renamed, &new, &old),
+            (&before, &old, &new),
+        ] {
+            assert_eq!(logins.judge(users, Some(let_in)).await, Verdict::LetIn);
+            assert_eq!(logins.judge(users, Some(refused)).await, Verdict::Refused);
+        }
+    }
+
+    #[tokio::test]
+    async fn where_many_wait_others_are_told_at_once_and_who_is_known_comes_in() {
+        let (logins, users) = (Arc::new(Logins::new()), Arc::new(users(&[4])));
+        let known = header("user4", PASSWORD);
+        assert_eq!(logins.judge(&users, Some(&known)).await, Verdict::LetIn);
+        let taken = Arc::clone(&logins.comparing).acquire_owned().await;
+        let guess = |number: usize| header("user4", &number.to_string());
+        let waiting: Vec<_> = (0..WAITING)
+            .map(|number| {
+                let (logins, users) = (Arc::clone(&logins), Arc::clone(&users));
+                tokio::spawn(async move { logins.judge(&users, Some(&guess(number))).await })
+            })
+            .collect();
+        while logins.waiting.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let surplus = logins.judge(&users, Some(&guess(WAITING))).await;
+        assert_eq!(surplus, Verdict::Busy);
+        assert_eq!(logins.judge(&users, Some(&known)).await, Verdict::LetIn);
+        drop(taken);
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), Verdict::Refused);
+        }
+        assert_eq!(logins.waiting.available_permits(), WAITING);
     }
 
     #[test]

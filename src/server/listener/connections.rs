@@ -19,6 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 
+/// The most responses that are not written yet, of one connection: many times the streams that it
+/// may have at a time, so that only who gives up requests all the time without reading gets there.
+const RESPONSES: usize = 256;
+
 /// The places of one server.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -136,6 +140,27 @@ impl Connections {
     }
 }
 
+impl Place {
+    /// The number of the response that begins.
+    fn begin(&mut self) -> u64 {
+        let number = self.begun;
+        self.begun += 1;
+        let response = Response {
+            number,
+            since: Instant::now(),
+            handed_over: None,
+        };
+        match &mut self.state {
+            State::Busy(responses) if responses.len() < RESPONSES => responses.push(response),
+            State::Busy(_) => self.close.cancel(),
+            State::Waiting { .. } | State::Idle { .. } => {
+                self.state = State::Busy(vec![response]);
+            }
+        }
+        number
+    }
+}
+
 impl Places {
     fn close_longest_without_request(&mut self) -> Option<()> {
         let since = |(id, place): (&u64, &Place)| Some((place.state.without_request_since()?, *id));
@@ -186,24 +211,9 @@ impl Slot {
         self.close.cancelled().await;
     }
 
-    /// A request head is complete.
+    /// A request head is complete. It costs the connection its place when too many are.
     pub(super) fn begin(self: &Arc<Self>) -> Answering {
-        let number = self.change(|place| {
-            let number = place.begun;
-            place.begun += 1;
-            let response = Response {
-                number,
-                since: Instant::now(),
-                handed_over: None,
-            };
-            match &mut place.state {
-                State::Busy(responses) => responses.push(response),
-                State::Waiting { .. } | State::Idle { .. } => {
-                    place.state = State::Busy(vec![response]);
-                }
-            }
-            number
-        });
+        let number = self.change(Place::begin);
         Answering {
             slot: Arc::clone(self),
             number: number.unwrap_or_default(), // Without a place nothing is counted any more.
@@ -229,6 +239,18 @@ impl Slot {
     /// How many responses have been handed over so far.
     pub(super) fn handed_over(&self) -> u64 {
         self.change(|place| place.handed_over).unwrap_or_default()
+    }
+
+    /// Completes when no response is under way; never without a place.
+    pub(super) async fn idle(&self) {
+        loop {
+            // Made before the look, so that no change falls between the look and the wait.
+            let changed = self.connections.changed.notified();
+            if self.change(|place| place.state.without_request_since().is_some()) == Some(true) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Of the first `handed_over` responses everything is written.
@@ -301,7 +323,8 @@ impl Drop for Answering {
             let State::Busy(responses) = &mut place.state else {
                 return;
             };
-            if let Some(one) = responses.iter_mut().find(|one| one.number == self.number) {
+            let found = responses.binary_search_by_key(&self.number, |one| one.number);
+            if let Some(one) = found.ok().and_then(|index| responses.get_mut(index)) {
                 one.handed_over = Some(place.handed_over);
                 place.handed_over += 1;
             }
@@ -373,6 +396,27 @@ mod tests {
         let patience = std::time::Duration::from_secs(20);
         tokio::time::timeout(patience, over).await.unwrap();
         connection.abort();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_gives_up_requests_without_reading_is_closed() {
+        let slot = Connections::new(1).admit().await;
+        for _ in 0..RESPONSES {
+            drop(slot.begin());
+        }
+        assert!(!slot.close.is_cancelled());
+        slot.written(slot.handed_over());
+        for _ in 0..RESPONSES {
+            drop(slot.begin());
+        }
+        assert!(!slot.close.is_cancelled(), "it has read in between");
+        drop(slot.begin());
+        assert!(slot.close.is_cancelled());
+        let unwritten = slot.change(|place| match &place.state {
+            State::Busy(responses) => responses.len(),
+            State::Waiting { .. } | State::Idle { .. } => 0,
+        });
+        assert_eq!(unwritten, Some(RESPONSES));
     }
 
     #[tokio::test]

@@ -1,14 +1,17 @@
 //! Speaks HTTP/1.1 or HTTP/2 on one stream that is already connected, and encrypted if need be.
 //!
 //! Bounds what one connection can cost: the size of request heads, the number of streams at a
-//! time, and what is buffered for them. How long anything may take is the supervisor's business.
-//! A handler that panics ends its connection, or with HTTP/2 its stream, and nothing else.
+//! time, and what is buffered for them. How long anything may take is the supervisor's business,
+//! but for the end of a connection that has to go. A handler that panics ends its connection, or
+//! with HTTP/2 its stream, and nothing else.
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use futures_util::FutureExt as _;
@@ -20,6 +23,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -37,6 +41,10 @@ const BUFFER_BYTES: u16 = 16 * 1024;
 /// has any use for.
 const STREAMS: u32 = 16;
 
+/// How long a client of HTTP/2 that has everything may take to agree to the end: to close at once
+/// could cost it what it has not read yet.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How a connection ended.
 pub(super) type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
@@ -46,10 +54,13 @@ pub(super) struct Http {
     pub(super) tasks: TaskTracker,
     pub(super) router: TowerToHyperService<Router>,
     pub(super) shutdown: CancellationToken,
+    /// The longest running responses may take to end once their connection has to.
+    pub(super) drain: Duration,
 }
 
 impl Http {
-    /// Serves one stream. On shutdown, and when its admission ends, running responses end first.
+    /// Serves one stream. On shutdown, and when its admission ends, running responses end first,
+    /// if they do so in time.
     pub(super) async fn serve<S>(
         self,
         stream: S,
@@ -81,7 +92,23 @@ impl Http {
             () = ended.ended() => {}
         }
         connection.as_mut().graceful_shutdown();
-        watch(connection, &slot, http2).await
+        // With HTTP/2 that alone waits for the client, and lets it begin requests until then.
+        let farewell = async {
+            slot.idle().await;
+            sleep(FAREWELL).await;
+        };
+        let overdue = async {
+            sleep(self.drain).await;
+            if self.shutdown.is_cancelled() {
+                // Who waits for all connections cuts those that are left, and tells of them.
+                pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            result = watch(connection, &slot, http2) => result,
+            () = farewell => Ok(()),
+            () = overdue => Err("it did not end in time".into()),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Whether a certificate is asked for, whether one is needed, whether an authority must stand
 //! behind it, and which names it must have. Whoever shows a certificate has to prove that he has
 //! its key, whatever else is asked for. It keeps nothing of a certificate.
+//!
+//! Invariant: what is not valid at the moment verifies nobody, itself or others.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,29 +31,18 @@ use crate::config::web::{Clients, Demand};
 #[derive(Debug)]
 pub(super) struct ClientJudge {
     rules: Clients,
-    /// Judges the chain; `None` when there is no authority, so that no chain is good.
-    chains: Option<Arc<dyn ClientCertVerifier>>,
-    algorithms: WebPkiSupportedAlgorithms,
+    hints: Vec<DistinguishedName>,
+    provider: Arc<CryptoProvider>,
 }
 
 impl ClientJudge {
-    pub(super) fn new(rules: Clients, provider: &Arc<CryptoProvider>) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        for authority in &rules.authorities {
-            roots.add(authority.clone())?;
-        }
-        let chains = (!roots.is_empty())
-            .then(|| {
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-                    .build()
-            })
-            .transpose()
-            .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Self {
+    pub(super) fn new(rules: Clients, provider: Arc<CryptoProvider>) -> Self {
+        let hints = rules.trusted.iter().map(|one| one.hint.clone().into());
+        Self {
+            hints: hints.collect(),
             rules,
-            chains,
-            algorithms: provider.signature_verification_algorithms,
-        })
+            provider,
+        }
     }
 
     /// Whether an authority stands behind the certificate. A certificate that is itself among
@@ -62,17 +53,36 @@ impl ClientJudge {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let trusted = &self.rules.authorities;
+        let trusted = &self.rules.trusted;
         if trusted
             .iter()
-            .any(|one| one.as_ref() == end_entity.as_ref())
+            .any(|one| one.certificate.as_ref() == end_entity.as_ref())
         {
             return verify_alone(&parsed(end_entity)?, now);
         }
-        let chains = self.chains.as_ref();
-        let chains = chains.ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
-        chains.verify_client_cert(end_entity, intermediates, now)?;
+        let provider = Arc::clone(&self.provider);
+        WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots(now)), provider)
+            .build()
+            // It refuses to be built for no authorities and no fault else.
+            .map_err(|_| CertificateError::UnknownIssuer)?
+            .verify_client_cert(end_entity, intermediates, now)?;
         Ok(())
+    }
+
+    /// The authorities of the moment: the dates of a root are nothing that webpki looks at.
+    fn roots(&self, now: UnixTime) -> RootCertStore {
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        let authorities = self
+            .rules
+            .trusted
+            .iter()
+            .filter_map(|one| one.authority.as_ref());
+        let valid = authorities.filter(|authority| authority.validity.contains(&now));
+        valid.map(|authority| authority.anchor.clone()).collect()
+    }
+
+    fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.provider.signature_verification_algorithms
     }
 }
 
@@ -89,10 +99,7 @@ impl ClientCertVerifier for ClientJudge {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chains
-            .as_ref()
-            .map(|chains| chains.root_hint_subjects())
-            .unwrap_or_default()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -124,7 +131,7 @@ impl ClientCertVerifier for ClientJudge {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, signed, &self.algorithms)
+        verify_tls12_signature(message, cert, signed, self.algorithms())
     }
 
     fn verify_tls13_signature(
@@ -133,11 +140,11 @@ impl ClientCertVerifier for ClientJudge {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signed, &self.algorithms)
+        verify_tls13_signature(message, cert, signed, self.algorithms())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.algorithms().supported_schemes()
     }
 }
 
@@ -167,7 +174,8 @@ fn verify_alone(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), 
     }
 }
 
-/// The alternative names, spelled as in the configuration.
+/// The alternative names, spelled as in the configuration: addresses as Go prints them, those of
+/// IPv4 within IPv6 as the former.
 fn names(certificate: &X509Certificate<'_>) -> impl Iterator<Item = String> {
     let extension = certificate.subject_alternative_name().ok().flatten();
     let names = extension
@@ -177,7 +185,9 @@ fn names(certificate: &X509Certificate<'_>) -> impl Iterator<Item = String> {
         GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
             Some((*name).to_owned())
         }
-        GeneralName::IPAddress(bytes) => address(bytes).map(|address| address.to_string()),
+        GeneralName::IPAddress(bytes) => {
+            address(bytes).map(|address| address.to_canonical().to_string())
+        }
         _ => None,
     })
 }
