@@ -38,6 +38,7 @@ mod error;
 mod evidence;
 mod file;
 mod http;
+mod look;
 mod query;
 mod redact;
 mod retry;
@@ -64,8 +65,9 @@ pub struct Options {
     /// the API. At least one, and all of one scheme.
     pub endpoints: Vec<Url>,
     /// Longest duration of one call, its retries included; of a list, of one page. A list of
-    /// backups may take six times as long: the whole storage is read for it. So may a token take
-    /// to come, which is not part of the call; one that is refused has the call begin anew, once.
+    /// backups may take six times as long: the whole storage is read for it. Getting a token is no
+    /// part of the call and may take as long once more, with all that belongs to it; a call whose
+    /// token is refused begins anew, once.
     pub timeout: Duration,
     /// Most requests in flight at any time; zero counts as one. At most half of them (rounded up)
     /// are for lists of backups.

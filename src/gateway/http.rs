@@ -32,21 +32,26 @@ pub(super) struct Transport {
     pub(super) lines: Rotating,
 }
 
-/// Until when a call may run.
+/// Until when a call, or all that it takes to get a token, may run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     pub(super) end: Instant,
-    /// How long the call may take in all.
-    timeout: Duration,
+    /// How long it may take in all.
+    pub(super) timeout: Duration,
 }
 
 impl Deadline {
-    /// The deadline of a call that begins now.
+    /// The deadline of what begins now.
     pub(super) fn after(timeout: Duration) -> Self {
         Self {
             end: Instant::now() + timeout,
             timeout,
         }
+    }
+
+    /// How much time is left.
+    pub(super) fn left(self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
     }
 }
 

@@ -1,22 +1,19 @@
 //! Takes over files that have changed, and keeps what is in use when the new ones are no good.
 //!
-//! Looks once per call and never twice at a time; reading happens off the runtime's threads and is
-//! given up on, because a file may lie on a share that hangs. A fault is told when it appears or
-//! changes, and its end once.
+//! Looks once per call, and gives up on files that do not come in time. A fault is told when it
+//! appears or changes, and its end once.
 
-use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::timeout;
 
 use crate::clock;
 use crate::gateway::connections::{Connections, Plan};
 use crate::gateway::error::BuildError;
 use crate::gateway::file::FileError;
 use crate::gateway::locked;
+use crate::gateway::look::Look;
 use crate::gateway::tls::{self, Files, Unfit};
 
 /// Longest wait for the files.
@@ -43,8 +40,7 @@ pub(super) struct Rotating {
 
 #[derive(Debug, Default)]
 struct Watch {
-    /// A look that did not come to an end in time.
-    under_way: Option<JoinHandle<Result<Option<Connections>, BuildError>>>,
+    look: Look<Result<Option<Connections>, BuildError>>,
     fault: Option<String>,
 }
 
@@ -79,21 +75,12 @@ impl Rotating {
             return None;
         }
         let mut watch = self.watch.lock().await;
-        let looking = watch.under_way.take();
-        let mut looking = looking.unwrap_or_else(|| self.look());
-        let looked = if let Ok(looked) = timeout(PATIENCE, &mut looking).await {
-            // It fails by a panic only, which is not ours to keep.
-            looked.unwrap_or_else(|e| resume_unwind(e.into_panic()))
-        } else {
-            watch.under_way = Some(looking);
-            Err(BuildError::Late(PATIENCE))
-        };
-        self.take(looked, &mut watch)
-    }
-
-    fn look(&self) -> JoinHandle<Result<Option<Connections>, BuildError>> {
         let (plan, in_use) = (Arc::clone(&self.plan), self.in_use());
-        spawn_blocking(move || look(&plan, &in_use, clock::now()))
+        let looked = watch
+            .look
+            .within(PATIENCE, move || look(&plan, &in_use, clock::now()));
+        let looked = looked.await.unwrap_or(Err(BuildError::Late(PATIENCE)));
+        self.take(looked, &mut watch)
     }
 
     fn take(

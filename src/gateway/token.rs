@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::warn;
 
 use self::entra::Application;
@@ -21,6 +20,8 @@ use self::managed_identity::IdentityService;
 use crate::clock;
 use crate::gateway::error::{BuildError, Cause};
 use crate::gateway::file::FileError;
+use crate::gateway::http::Deadline;
+use crate::gateway::look::Look;
 use crate::gateway::security::{FabricIdentity, TokenSource};
 use crate::gateway::{Gateway, file, locked};
 use crate::logging::chain;
@@ -41,14 +42,17 @@ pub(super) use issued::Bearer;
 pub(super) struct Tokens {
     cluster: Arc<str>,
     source: Source,
-    /// How long the source may take.
+    /// How long the source may take in all.
     patience: Duration,
     kept: Mutex<Kept>,
     /// Held by the one who asks.
-    turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<SecretFile>,
     /// What was wrong with the file of the source at the beginning. It may still come.
     doubt: Option<FileError>,
 }
+
+/// The file of the source, which may take its time.
+type SecretFile = Look<Result<SecretString, FileError>>;
 
 #[derive(Debug)]
 enum Source {
@@ -89,7 +93,7 @@ impl Tokens {
 
     /// A token for `gateway`, which is asked where tokens come from if nobody wrote it down.
     pub(super) async fn bearer(&self, gateway: &Gateway) -> Result<Bearer, Cause> {
-        let _turn = match self.step() {
+        let mut turn = match self.step() {
             Step::Use(bearer) => return Ok(bearer),
             Step::Wait(error) => return Err(Cause::TokenNotDue(error)),
             Step::Ask(Some(old)) => match self.turn.try_lock() {
@@ -102,7 +106,7 @@ impl Tokens {
         match self.step() {
             Step::Use(bearer) => Ok(bearer),
             Step::Wait(error) => Err(Cause::TokenNotDue(error)),
-            Step::Ask(_) => Box::pin(self.ask(gateway)).await,
+            Step::Ask(_) => Box::pin(self.ask(gateway, &mut turn)).await,
         }
     }
 
@@ -113,14 +117,14 @@ impl Tokens {
         refused: &Bearer,
         gateway: &Gateway,
     ) -> Option<Bearer> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         if !locked(&self.kept).refuse(refused, now().instant) {
             return None;
         }
         let bearer = match self.step() {
             Step::Use(bearer) => bearer,
             Step::Wait(_) => return None,
-            Step::Ask(_) => Box::pin(self.ask(gateway)).await.ok()?,
+            Step::Ask(_) => Box::pin(self.ask(gateway, &mut turn)).await.ok()?,
         };
         (bearer != *refused).then_some(bearer)
     }
@@ -145,11 +149,12 @@ impl Tokens {
     }
 
     /// Asks the source. Whoever calls this has the turn.
-    async fn ask(&self, gateway: &Gateway) -> Result<Bearer, Cause> {
+    async fn ask(&self, gateway: &Gateway, file: &mut SecretFile) -> Result<Bearer, Cause> {
+        let deadline = Deadline::after(self.patience);
         let issued = match &self.source {
-            Source::File(path) => written(path, self.patience).await,
-            Source::Entra(application) => application.token(gateway, self.patience).await,
-            Source::ManagedIdentity(service) => service.token(self.patience).await,
+            Source::File(path) => written(path, file, deadline).await,
+            Source::Entra(application) => application.token(gateway, file, deadline).await,
+            Source::ManagedIdentity(service) => service.token(deadline).await,
         };
         let fallback = match issued {
             Ok(issued) => return Ok(locked(&self.kept).succeed(issued)),
@@ -201,21 +206,28 @@ fn now() -> Moment {
     }
 }
 
-async fn written(path: &Path, patience: Duration) -> Result<Issued, TokenError> {
-    let token = secret_in(path, patience).await?;
+async fn written(
+    path: &Path,
+    file: &mut SecretFile,
+    deadline: Deadline,
+) -> Result<Issued, TokenError> {
+    let token = secret_in(path, file, deadline).await?;
     Issued::written(token.expose_secret(), &path.display().to_string(), now())
 }
 
-/// The secret in the file at `path`. Not even a file that is none, such as a pipe, may keep us
-/// waiting.
-async fn secret_in(path: &Path, patience: Duration) -> Result<SecretString, TokenError> {
+/// The secret in the file at `path`.
+async fn secret_in(
+    path: &Path,
+    file: &mut SecretFile,
+    deadline: Deadline,
+) -> Result<SecretString, TokenError> {
     let owned = path.to_owned();
-    let reading = spawn_blocking(move || file::secret(&owned));
-    match timeout(patience, reading).await {
-        Ok(Ok(read)) => Ok(read?),
-        Ok(Err(_)) | Err(_) => Err(TokenError::SlowFile {
+    let read = file.within(deadline.left(), move || file::secret(&owned));
+    match read.await {
+        Some(read) => Ok(read?),
+        None => Err(TokenError::SlowFile {
             path: path.display().to_string(),
-            timeout: patience,
+            timeout: deadline.timeout,
         }),
     }
 }

@@ -4,8 +4,6 @@
 //! may name the directory, but not where the secret goes: that is one of Microsoft's own sign-in
 //! services, or one that somebody wrote down.
 
-use std::time::Duration;
-
 use reqwest::Client;
 use secrecy::ExposeSecret as _;
 use url::{Host, Url};
@@ -13,9 +11,10 @@ use url::{Host, Url};
 use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
-use super::secret_in;
+use super::{SecretFile, secret_in};
 use crate::gateway::Gateway;
 use crate::gateway::error::BuildError;
+use crate::gateway::http::Deadline;
 use crate::gateway::security::{Entra, EntraProtocol};
 use crate::gateway::wire::NamedDirectory;
 
@@ -60,10 +59,11 @@ impl Application {
     pub(super) async fn token(
         &self,
         cluster: &Gateway,
-        patience: Duration,
+        file: &mut SecretFile,
+        deadline: Deadline,
     ) -> Result<Issued, TokenError> {
-        let directory = self.directory(cluster).await?;
-        let secret = secret_in(&self.settings.client_secret_file, patience).await?;
+        let directory = self.directory(cluster, deadline).await?;
+        let secret = secret_in(&self.settings.client_secret_file, file, deadline).await?;
         let address = directory.address(self.settings.protocol);
         let (key, audience) = directory.audience(self.settings.protocol);
         let form = [
@@ -78,14 +78,19 @@ impl Application {
             secret: Some(&secret),
             advice: "the sign-in service must be reachable from here, without a proxy",
         };
-        question.ask(patience).await
+        question.ask(deadline).await
     }
 
-    async fn directory(&self, cluster: &Gateway) -> Result<Directory, TokenError> {
+    async fn directory(
+        &self,
+        cluster: &Gateway,
+        deadline: Deadline,
+    ) -> Result<Directory, TokenError> {
         if let Some(configured) = Directory::configured(&self.settings) {
             return Ok(configured);
         }
-        let named = cluster.directory().await.map_err(TokenError::Discovery)?;
+        let named = cluster.directory(deadline).await;
+        let named = named.map_err(TokenError::Discovery)?;
         Directory::named(&self.settings, named.ok_or(TokenError::NoDirectory)?)
     }
 }

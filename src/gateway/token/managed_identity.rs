@@ -4,8 +4,6 @@
 //! Both services are on this machine and know who asks; neither is asked through a proxy. The one
 //! of Service Fabric is believed by its certificate, which the platform names.
 
-use std::time::Duration;
-
 use reqwest::Client;
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -15,6 +13,7 @@ use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
 use crate::gateway::error::BuildError;
+use crate::gateway::http::Deadline;
 use crate::gateway::security::{FabricIdentity, ManagedIdentity, Security, Trust};
 use crate::gateway::tls::{self, Credentials, LastSeen};
 
@@ -77,7 +76,7 @@ impl IdentityService {
     }
 
     /// Asks for a token.
-    pub(super) async fn token(&self, patience: Duration) -> Result<Issued, TokenError> {
+    pub(super) async fn token(&self, deadline: Deadline) -> Result<Issued, TokenError> {
         let secret = self.secret.as_ref().map(ExposeSecret::expose_secret);
         let value = HeaderValue::from_str(secret.unwrap_or("true"));
         let mut value = value.expect("a secret was checked where it was read");
@@ -89,7 +88,7 @@ impl IdentityService {
             secret: self.secret.as_ref(),
             advice: self.advice,
         };
-        question.ask(patience).await
+        question.ask(deadline).await
     }
 }
 
