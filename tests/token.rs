@@ -187,7 +187,7 @@ fn entra(folder: &Folder, authority: &Url) -> Entra {
         tenant_id: Some("contoso.com".to_owned()),
         client_id: "exporter-id".to_owned(),
         client_secret_file: folder.write(&format!("{SECRET}\n")),
-        cluster_application_id: Some("api://cluster".to_owned()),
+        cluster_application_id: "api://cluster".to_owned(),
         authority: Some(authority.clone()),
         protocol: EntraProtocol::V1,
     }
@@ -571,12 +571,11 @@ fn naming(login: &str) -> impl Fn(usize, &Request) -> Act + Send + Sync + use<> 
 }
 
 #[tokio::test]
-async fn the_cluster_names_what_is_not_configured() {
+async fn the_cluster_names_its_directory_but_not_for_whom_the_token_is() {
     let (folder, issuer) = (Folder::new(), Double::issuer().await);
     let cluster = Double::start(naming("https://login.microsoftonline.com")).await;
     let entra = Entra {
         tenant_id: None,
-        cluster_application_id: None,
         ..entra(&folder, &issuer.url)
     };
     let gateway = gateway(&cluster, TokenSource::Entra(entra));
@@ -590,7 +589,8 @@ async fn the_cluster_names_what_is_not_configured() {
     assert_eq!(discovery.bearer(), None);
     let asked = issuer.request(0);
     assert!(asked.line().starts_with("POST /contoso.com/oauth2/token"));
-    assert!(asked.body.ends_with("&resource=app"));
+    // The cluster says that it is `app`.
+    assert!(asked.body.ends_with("&resource=api%3A%2F%2Fcluster"));
 }
 
 #[tokio::test]

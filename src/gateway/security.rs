@@ -117,8 +117,9 @@ pub struct Entra {
     pub client_id: String,
     /// File with the secret of the application on its first line.
     pub client_secret_file: PathBuf,
-    /// The application that stands for the cluster; `None`: the one the cluster names.
-    pub cluster_application_id: Option<String>,
+    /// The application that stands for the cluster, and for which tokens are. Nothing that the
+    /// cluster may name: it would be given a token for another one.
+    pub cluster_application_id: String,
     /// Base address of the sign-in service; `None`: the one the cluster names.
     pub authority: Option<Url>,
     /// Which of its two protocols is spoken.
