@@ -402,6 +402,31 @@ async fn an_endpoint_that_cannot_be_trusted_is_left_for_one_that_can() {
 }
 
 #[tokio::test]
+async fn the_certificate_of_a_gateway_that_was_left_is_not_told_any_more() {
+    let scene = Scene::new();
+    let lasting = |days| self_signed_as(&between(params("127.0.0.1"), -1, days));
+    let (old, new) = (lasting(10), lasting(30));
+    let left = Front::start(Manner {
+        closes: true,
+        shows: vec![old.clone(), self_signed("stranger")],
+        ..scene.manner()
+    });
+    let front = Front::start(Manner::of_service_fabric(&new, &[&scene.client], VERSION));
+    let trust = Trust::Thumbprints {
+        thumbprints: vec![old.sha256(), new.sha256()],
+        accept_expired: false,
+    };
+    let auth = showing(&scene.client, scene.folder.path());
+    let gateway = gateway(vec![left.url(), front.url()], security(trust, auth));
+    for days in [9, 29] {
+        gateway.cluster_version().await.unwrap();
+        let expiry = gateway.gateway_certificate_expiry().unwrap();
+        let left = expiry - servicefabric_backup_exporter::clock::now();
+        assert_eq!(left.num_days(), days);
+    }
+}
+
+#[tokio::test]
 async fn a_failure_of_trust_is_not_tried_again_at_the_same_endpoint() {
     let scene = Scene::new();
     let stale = Front::start(Manner {

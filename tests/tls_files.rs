@@ -501,11 +501,11 @@ async fn a_bad_new_file_keeps_what_is_in_use_and_is_told_once() {
     let certificate = scene.write("client.pem", &client.certificate);
     scene.write("client.key", &client.key);
     let gateway = scene.client_of(&front, scene.pem());
-    assert_eq!(gateway.has_good_files().await, Some(true));
+    assert_eq!(gateway.has_good_credentials().await, Some(true));
     scene.write("client.key", &self_signed("other").key);
     for told in ["refused", "nothing"] {
         assert_eq!(refresh(&gateway).await, told);
-        assert_eq!(gateway.has_good_files().await, Some(false));
+        assert_eq!(gateway.has_good_credentials().await, Some(false));
         gateway.cluster_version().await.unwrap();
     }
     fs::remove_file(&certificate).unwrap();
@@ -520,7 +520,7 @@ async fn a_bad_new_file_keeps_what_is_in_use_and_is_told_once() {
     scene.write("client.key", &client.key);
     for told in ["mended", "nothing"] {
         assert_eq!(refresh(&gateway).await, told);
-        assert_eq!(gateway.has_good_files().await, Some(true));
+        assert_eq!(gateway.has_good_credentials().await, Some(true));
     }
     gateway.cluster_version().await.unwrap();
     assert_eq!(front.seen().len(), 1, "nothing was connected anew");
@@ -560,5 +560,5 @@ async fn without_files_there_is_nothing_to_refresh() {
     let scene = Scene::new();
     let gateway = scene.client_of(&scene.front(&[]), Auth::Nobody);
     assert_eq!(refresh(&gateway).await, "nothing");
-    assert_eq!(gateway.has_good_files().await, None);
+    assert_eq!(gateway.has_good_credentials().await, None);
 }

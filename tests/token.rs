@@ -735,6 +735,24 @@ async fn a_bad_new_file_keeps_the_old_token_and_its_end_is_known() {
 }
 
 #[tokio::test]
+async fn whether_the_last_attempt_to_get_a_token_succeeded_is_known() {
+    let folder = Folder::new();
+    let cluster = Double::cluster(&["t1", "t2"]).await;
+    let gateway = gateway(&cluster, TokenSource::File(folder.write("t1")));
+    for (text, good) in [
+        ("t1", true),
+        ("", false),
+        ("two words", false),
+        ("t2", true),
+    ] {
+        folder.write(text);
+        gateway.begin_cycle();
+        gateway.cluster_version().await.unwrap();
+        assert_eq!(gateway.has_good_credentials().await, Some(good), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_without_a_good_token_is_told_by_its_path() {
     let folder = Folder::new();
     let cluster = Double::cluster(&[]).await;

@@ -109,10 +109,9 @@ impl Connections {
         line.expect("every endpoint has a line since the plan was made")
     }
 
-    /// When the first of the certificates that were last seen expires.
-    pub(super) fn gateway_not_after(&self) -> Option<DateTime<Utc>> {
-        let seen = self.lines.iter().filter_map(|line| line.seen.not_after());
-        seen.min()
+    /// When the certificate expires that was last seen at `endpoint`.
+    pub(super) fn gateway_not_after(&self, endpoint: &Url) -> Option<DateTime<Utc>> {
+        self.line(endpoint).seen.not_after()
     }
 
     /// Whether the client certificate is in its time, as far as it is known.

@@ -133,6 +133,15 @@ pub enum BuildError {
         /// The host given.
         host: String,
     },
+    /// A token beside a trust that checks nobody.
+    #[error("a token would go to whoever answers, because no server is checked")]
+    TokenForAnybody,
+    /// A token beside an endpoint that is another machine, by http.
+    #[error("a token would be sent to {host} in the clear")]
+    TokenInTheClear {
+        /// The host of the endpoint.
+        host: String,
+    },
     /// The HTTP client could not be set up.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),

@@ -17,7 +17,7 @@ use crate::gateway::look::Look;
 use crate::gateway::tls::{self, Files, Unfit};
 
 /// Longest wait for the files.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// News about the files of a cluster.
 #[derive(Debug)]

@@ -1,15 +1,17 @@
 //! What makes a connection to a cluster secure: whom we believe, and who we say we are.
 //!
 //! The settings as they are meant, made by the configuration; nothing here reads a file or opens
-//! a connection. What cannot be combined cannot be written down: a token next to a server that
-//! nobody checks, a certificate next to a token.
+//! a connection. A certificate next to a token cannot be written down; a token that others would
+//! get hold of is refused by [`Security::check`], however the settings were made.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use secrecy::SecretString;
-use url::Url;
+use url::{Host, Url};
+
+use crate::gateway::error::BuildError;
 
 /// How one cluster and this exporter prove to each other who they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +32,34 @@ impl Security {
             Auth::ClientCertificate(_) => TlsVersion::V1_2,
             Auth::Nobody | Auth::Token(_) => TlsVersion::V1_3,
         })
+    }
+
+    /// Refuses a token that would go to whoever answers at one of `endpoints`, or to whoever
+    /// listens on the way; on loopback nobody does.
+    pub(super) fn check(&self, endpoints: &[Url]) -> Result<(), BuildError> {
+        if !matches!(self.auth, Auth::Token(_)) {
+            return Ok(());
+        }
+        if self.trust == Trust::Insecure {
+            return Err(BuildError::TokenForAnybody);
+        }
+        let overheard = |url: &&Url| url.scheme() == "http" && !is_loopback(url);
+        match endpoints.iter().find(overheard) {
+            None => Ok(()),
+            Some(url) => Err(BuildError::TokenInTheClear {
+                host: url.host_str().unwrap_or_default().to_owned(),
+            }),
+        }
+    }
+}
+
+/// Whether requests to `url` do not leave the machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -285,9 +315,9 @@ impl FromStr for HostName {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        match url::Host::parse(text) {
-            Ok(url::Host::Domain(name)) => Ok(Self(name)),
-            Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) | Err(_) => Err(()),
+        match Host::parse(text) {
+            Ok(Host::Domain(name)) => Ok(Self(name)),
+            Ok(Host::Ipv4(_) | Host::Ipv6(_)) | Err(_) => Err(()),
         }
     }
 }
@@ -361,6 +391,43 @@ mod tests {
             let error = told(endpoint, header, thumbprint).unwrap_err();
             assert!(error.starts_with(variable), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_goes_to_a_server_that_is_checked_by_https_or_to_this_machine() {
+        let told = |trust, auth, endpoint: &str| {
+            let security = Security {
+                trust,
+                auth,
+                tls_max_version: None,
+            };
+            let endpoint = endpoint.parse().unwrap();
+            security
+                .check(&[endpoint])
+                .err()
+                .map(|fault| fault.to_string())
+        };
+        let token = || Auth::Token(TokenSource::File("token".into()));
+        for endpoint in [
+            "https://a",
+            "http://127.0.0.1:1",
+            "http://[::1]",
+            "http://localhost",
+        ] {
+            assert_eq!(told(Trust::default(), token(), endpoint), None);
+            let fault = told(Trust::Insecure, token(), endpoint).unwrap();
+            assert!(fault.contains("whoever answers"), "{fault}");
+            assert_eq!(told(Trust::Insecure, Auth::Nobody, endpoint), None);
+        }
+        for endpoint in [
+            "http://a",
+            "http://10.0.0.1",
+            "http://localhost.example.com",
+        ] {
+            let fault = told(Trust::default(), token(), endpoint).unwrap();
+            assert!(fault.contains("in the clear"), "{fault}");
+            assert_eq!(told(Trust::default(), Auth::Nobody, endpoint), None);
         }
     }
 

@@ -139,6 +139,11 @@ impl Tokens {
         }
     }
 
+    /// Whether the last attempt to get a token did not fail.
+    pub(super) fn are_good(&self) -> bool {
+        !locked(&self.kept).has_failed()
+    }
+
     /// When the token that was last had ends, if that is known.
     pub(super) fn expires_at(&self) -> Option<DateTime<Utc>> {
         locked(&self.kept).expires_at()

@@ -12,7 +12,9 @@ use super::super::fault::quoted;
 use super::super::reader::Section;
 use super::super::{ENTRA_PROTOCOL, values};
 use super::{file, optional};
-use crate::gateway::{Auth, ClientCertificate, Entra, EntraProtocol, ManagedIdentity, TokenSource};
+use crate::gateway::{
+    Auth, ClientCertificate, Entra, EntraProtocol, ManagedIdentity, TokenSource, is_loopback,
+};
 
 const NO_CLUSTER_APPLICATION: &str =
     "is missing; write the id of the application that stands for the cluster";
@@ -214,16 +216,6 @@ fn address(text: &str, is_local: impl FnOnce(&Url) -> bool, example: &str) -> Re
             "an http address of another machine: secrets would be overheard",
         )),
         _ => Err(told("not a URL with scheme https")),
-    }
-}
-
-/// Whether requests do not leave the machine.
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

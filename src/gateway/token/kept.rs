@@ -146,6 +146,11 @@ impl Kept {
         }
     }
 
+    /// Whether the last attempt failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// When the token that was last had ends, if that is known.
     pub(super) fn expires_at(&self) -> Option<DateTime<Utc>> {
         self.issued.as_ref().and_then(|issued| issued.expires_at)
