@@ -410,6 +410,17 @@ async fn a_refused_token_is_renewed_and_the_call_made_once_more() {
 }
 
 #[tokio::test]
+async fn a_service_that_refuses_the_role_costs_no_token() {
+    let (folder, issuer) = (Folder::new(), Double::issuer().await);
+    let denied = r#"{"Error":{"Code":"E_ACCESSDENIED","Message":""}}"#;
+    let cluster = Double::start(move |_, _| answer(403, denied)).await;
+    let gateway = with_entra(&folder, &cluster, &issuer);
+    let (error, told) = refused(&gateway).await;
+    assert_eq!(error.reason(), Reason::Forbidden, "{told}");
+    assert_eq!((issuer.count(), cluster.count()), (1, 1));
+}
+
+#[tokio::test]
 async fn a_role_that_nobody_assigned_costs_one_renewal_and_says_what_to_do() {
     let (folder, issuer) = (Folder::new(), Double::issuer().await);
     let cluster = Double::cluster(&[]).await;

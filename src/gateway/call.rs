@@ -134,7 +134,8 @@ impl Gateway {
     }
 
     /// Tries with `bearer`, and when it is refused once more with a newer one. A wrong token is
-    /// answered like a missing certificate: 403.
+    /// answered like a missing certificate: 403 without a code. With one, the service behind the
+    /// gateway knows who asks, and refuses that.
     async fn attempts_with<Q: Query>(
         &self,
         subject: &Subject<'_>,
@@ -143,7 +144,8 @@ impl Gateway {
     ) -> Result<Q::Answer, Cause> {
         let attempts = self.attempts::<Q>(subject, token, Some(bearer), self.deadline::<Q>());
         let mut outcome = attempts.await;
-        let locked_out = |cause: &Cause| cause.reason() == Reason::Forbidden;
+        let locked_out =
+            |cause: &Cause| matches!(cause, Cause::Refusal(refusal) if refusal.is_of_a_stranger());
         if outcome.as_ref().is_err_and(locked_out)
             && let Some(tokens) = &self.tokens
             && let Some(newer) = tokens.after_refusal(bearer, self).await

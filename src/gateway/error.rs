@@ -63,7 +63,7 @@ impl Error {
 pub enum Reason {
     /// No connection, or it broke off before the answer was complete.
     Connect,
-    /// The two sides did not agree on TLS, or one did not believe the other.
+    /// The two sides did not agree on TLS, or one did not believe the other; before any answer.
     Tls,
     /// No complete answer in time, or the cluster says that it ran out of time itself.
     Timeout,
@@ -148,6 +148,14 @@ pub enum BuildError {
     /// Files that security lives in cannot be used.
     #[error("{}", listed(.0))]
     Files(Vec<FileError>),
+    /// The TLS library takes the client certificate in this file and its key not.
+    #[error("{file}")]
+    Identity {
+        /// The file with the certificate.
+        file: FileError,
+        /// What the library says.
+        source: reqwest::Error,
+    },
     /// The same files did not come in time.
     #[error("the files of trust and auth could not be read within {0:?}")]
     Late(Duration),
@@ -240,7 +248,9 @@ impl Cause {
         }
     }
 
-    /// Whether no request got through, so that asking another endpoint costs this one nothing.
+    /// Whether no request was taken in, so that asking another endpoint costs this one nothing. That
+    /// goes for TLS that fails when the gateway asks for the certificate, too: it has read the
+    /// request by then, but does nothing for a stranger.
     pub(super) fn is_before_the_request(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Tls { .. })
     }

@@ -137,7 +137,7 @@ impl Transport {
         Exchange {
             status: Some(response.status().as_u16()),
             date: date(response.headers()),
-            body: timeout_at(deadline.end, self.read(endpoint, response, limit))
+            body: timeout_at(deadline.end, read(endpoint, response, limit))
                 .await
                 .unwrap_or_else(|_| Err(late())),
         }
@@ -152,19 +152,6 @@ impl Transport {
         url
     }
 
-    async fn read(
-        &self,
-        endpoint: &Url,
-        response: Response,
-        limit: usize,
-    ) -> Result<Vec<u8>, Cause> {
-        let body = body::read(response, limit).await;
-        body.map_err(|unread| match unread {
-            Unread::Broken(error) => self.cause(endpoint, error),
-            Unread::TooLarge => Cause::TooManyBytes { limit },
-        })
-    }
-
     /// `cause`, and which certificate it is about. The TLS library keeps to itself what it does not
     /// believe, so it is looked at once more.
     async fn illustrated(&self, mut cause: Cause, endpoint: &Url, deadline: Deadline) -> Cause {
@@ -172,7 +159,7 @@ impl Transport {
             diagnosis, seen, ..
         } = &mut cause
             && diagnosis.is_about_the_certificate()
-            && let Some(client) = self.lines.in_use().describing(endpoint, self.lines.plan())
+            && let Some(client) = self.lines.in_use().describing(endpoint)
         {
             let look = client.get(self.named(endpoint.clone())).send();
             let looked = timeout_at(deadline.end, look).await;
@@ -183,6 +170,7 @@ impl Transport {
         cause
     }
 
+    /// Why no answer began.
     fn cause(&self, url: &Url, error: reqwest::Error) -> Cause {
         let (endpoint, source) = (url.to_string(), error.without_url());
         let identified = matches!(self.lines.plan().security.auth, Auth::ClientCertificate(_));
@@ -200,6 +188,19 @@ impl Transport {
             None => Cause::Broken { endpoint, source },
         }
     }
+}
+
+/// The body of an answer. A failure of TLS in the middle of one is no matter of trust any more: both
+/// sides had agreed, and the request was answered.
+async fn read(endpoint: &Url, response: Response, limit: usize) -> Result<Vec<u8>, Cause> {
+    let body = body::read(response, limit).await;
+    body.map_err(|unread| match unread {
+        Unread::Broken(error) => Cause::Broken {
+            endpoint: endpoint.to_string(),
+            source: error.without_url(),
+        },
+        Unread::TooLarge => Cause::TooManyBytes { limit },
+    })
 }
 
 impl Exchange {

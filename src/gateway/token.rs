@@ -2,7 +2,8 @@
 //!
 //! However many calls need a token, one asks for it and the others wait, or go on with the old one
 //! while that is good. A failure is remembered, so that a source that is down is left in peace.
-//! Logs one thing, which no caller is told: that an old token is used because there is no new one.
+//! Logs one thing, which no caller is told: that an old token is used because there is no new one,
+//! when the reason changes and when it ends.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use self::entra::Application;
 use self::issued::{Issued, Moment};
@@ -162,7 +163,7 @@ impl Tokens {
             Source::ManagedIdentity(service) => service.token(deadline).await,
         };
         let fallback = match issued {
-            Ok(issued) => return Ok(locked(&self.kept).succeed(issued)),
+            Ok(issued) => return Ok(self.take(issued)),
             Err(error) => locked(&self.kept).fail(error, now().instant),
         };
         match fallback {
@@ -178,6 +179,15 @@ impl Tokens {
                 Ok(bearer)
             }
         }
+    }
+
+    fn take(&self, issued: Issued) -> Bearer {
+        let (bearer, ended) = locked(&self.kept).succeed(issued);
+        if ended {
+            let cluster = &self.cluster;
+            info!(%cluster, "There are new tokens for cluster {cluster} again.");
+        }
+        bearer
     }
 
     fn warn(&self, error: &TokenError, until: Option<DateTime<Utc>>) {
