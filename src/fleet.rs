@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::config::{Cluster, Config, States};
 use crate::exposition::ClusterView;
-use crate::gateway::{BuildError, FabricIdentity, Gateway, Options};
+use crate::gateway::{BuildError, FabricIdentity, FabricIdentityError, Gateway, Options};
 use crate::inventory::Shard;
 use crate::logging::chain;
 use crate::poller::Poller;
@@ -57,16 +57,19 @@ impl fmt::Display for Unwatchable {
     }
 }
 
+/// The identity that Service Fabric gave this process, or why it cannot be used.
+pub type Identity = Result<FabricIdentity, FabricIdentityError>;
+
 /// Looks whether the clusters of `config` could be watched, with all files that they name but
 /// without a connection. Tells what somebody should know though they can.
 ///
 /// # Errors
 ///
 /// When one cannot; every fault is told.
-pub fn check(config: &Config) -> Result<Vec<String>, Unwatchable> {
+pub fn check(config: &Config, identity: Option<&Identity>) -> Result<Vec<String>, Unwatchable> {
     let telemetry = Arc::default();
     let gateways = config.clusters.iter().map(|cluster| {
-        let gateway = Gateway::new(options(config, cluster, None), Arc::clone(&telemetry));
+        let gateway = Gateway::new(options(config, cluster, identity), Arc::clone(&telemetry));
         gateway.map_err(|fault| (Arc::clone(&cluster.name), fault))
     });
     let gateways = all(gateways.collect())?;
@@ -78,7 +81,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, Unwatchable> {
 async fn open(
     config: &Config,
     telemetry: &Arc<Telemetry>,
-    identity: Option<&FabricIdentity>,
+    identity: Option<&Identity>,
 ) -> Result<Vec<Gateway>, Unwatchable> {
     let mut gateways = Vec::new();
     for cluster in &config.clusters {
@@ -93,7 +96,7 @@ async fn open(
     all(gateways)
 }
 
-fn options(config: &Config, cluster: &Cluster, identity: Option<&FabricIdentity>) -> Options {
+fn options(config: &Config, cluster: &Cluster, identity: Option<&Identity>) -> Options {
     Options {
         cluster: Arc::clone(&cluster.name),
         endpoints: cluster.endpoints.clone(),
@@ -162,18 +165,14 @@ impl Watched {
 pub struct Fleet {
     telemetry: Arc<Telemetry>,
     shard: Shard,
-    fabric_identity: Option<FabricIdentity>,
+    fabric_identity: Option<Identity>,
     pollers: JoinSet<()>,
     watched: watch::Sender<Arc<[Watched]>>,
 }
 
 impl Fleet {
     /// A fleet without clusters, of a process that Service Fabric may have given an identity.
-    pub fn new(
-        telemetry: Arc<Telemetry>,
-        shard: Shard,
-        fabric_identity: Option<FabricIdentity>,
-    ) -> Self {
+    pub fn new(telemetry: Arc<Telemetry>, shard: Shard, fabric_identity: Option<Identity>) -> Self {
         Self {
             telemetry,
             shard,

@@ -76,8 +76,9 @@ pub struct Options {
     pub concurrency: usize,
     /// How we and the gateways know each other; about `https` endpoints only.
     pub security: Security,
-    /// The identity that Service Fabric gave this process, if it did.
-    pub fabric_identity: Option<FabricIdentity>,
+    /// The identity that Service Fabric gave this process, if it did; for managed identities only,
+    /// so that one which cannot be used is no matter to anybody else.
+    pub fabric_identity: Option<Result<FabricIdentity, FabricIdentityError>>,
 }
 
 /// The client of one cluster, for as long as its configuration stays the same.
@@ -109,7 +110,7 @@ impl Gateway {
             Auth::Token(source) => Some(Tokens::new(
                 Arc::clone(&options.cluster),
                 source,
-                options.fabric_identity.as_ref(),
+                options.fabric_identity,
                 options.timeout,
             )?),
             Auth::Nobody | Auth::ClientCertificate(_) => None,

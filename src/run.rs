@@ -25,7 +25,7 @@ use self::signals::{Signal, Signals};
 use crate::cli::{Arguments, UsageError};
 use crate::clock;
 use crate::config::{self, Config};
-use crate::fleet::Fleet;
+use crate::fleet::{self, Fleet};
 use crate::server::guard::guarded;
 use crate::server::live::{Live, OpenError};
 use crate::server::{self, App, ReloadRequest, listener};
@@ -90,6 +90,18 @@ pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, O
         (Err(faults), _) => Err(faults.into()),
         (_, Err(fault)) => Err(fault.into()),
     }
+}
+
+/// Looks whether the exporter could start as it is configured, here and in this environment; connects
+/// to nothing. Tells what somebody should know though it could.
+///
+/// # Errors
+///
+/// When it could not.
+pub fn check(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
+    let (config, _) = read(arguments, &Source::File)?;
+    let identity = environment::fabric_identity();
+    Ok(fleet::check(&config, identity.as_ref())?)
 }
 
 /// Runs the exporter until a signal ends it.
@@ -211,7 +223,7 @@ impl<'a> Exporter<'a> {
     ) -> anyhow::Result<Self> {
         let telemetry = Arc::new(Telemetry::default());
         let (memory, remembered) = Memory::open(config);
-        let identity = environment::fabric_identity()?;
+        let identity = environment::fabric_identity();
         let mut fleet = Fleet::new(Arc::clone(&telemetry), arguments.shard()?, identity);
         fleet.watch(config, remembered).await?;
         Ok(Self {

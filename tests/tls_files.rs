@@ -276,6 +276,25 @@ fn keys_that_cannot_be_used_are_told_with_the_command_that_mends_them() {
 }
 
 #[test]
+fn what_the_tls_library_says_of_a_key_is_told() {
+    let scene = Scene::new();
+    let weak = certificate_of(&PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap());
+    scene.write("client.pem", &weak.certificate);
+    scene.write("client.key", &weak.key);
+    let url = "https://127.0.0.1:1".parse().unwrap();
+    let fault = build(url, pinned(&scene.server), scene.pem()).unwrap_err();
+    let BuildError::Identity { source, .. } = &fault else {
+        panic!("{fault:?}");
+    };
+    let told = chain(&fault);
+    assert!(
+        told.contains("client.pem: is not accepted by the TLS library"),
+        "{told}"
+    );
+    assert!(told.contains(&chain(source)), "{told}");
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let scene = Scene::new();
     scene.write("client.pem", "no PEM");

@@ -25,7 +25,6 @@ use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
@@ -349,7 +348,7 @@ async fn an_application_of_service_fabric_asks_the_service_with_the_pinned_certi
         };
         let fabric = FabricIdentity::new(service.url.as_str(), "hunter2", thumbprint);
         open(Options {
-            fabric_identity: Some(fabric.unwrap()),
+            fabric_identity: Some(fabric),
             ..options(&cluster.url, TokenSource::ManagedIdentity(identity))
         })
     };
@@ -375,22 +374,6 @@ async fn many_callers_ask_once() {
     let calls = join_all((0..20).map(|_| gateway.cluster_version())).await;
     assert!(calls.iter().all(Result::is_ok), "{calls:?}");
     assert_eq!((issuer.count(), cluster.count()), (1, 20));
-}
-
-#[tokio::test]
-async fn a_token_is_renewed_before_it_ends() {
-    let folder = Folder::new();
-    let issuer = Double::start(|number, _| token(&format!("t{number}"), 4)).await;
-    let cluster = Double::start(|_, _| answer(200, VERSION)).await;
-    let gateway = with_entra(&folder, &cluster, &issuer);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while issuer.count() < 2 {
-        gateway.cluster_version().await.unwrap();
-        assert!(Instant::now() < deadline, "the token is never renewed");
-        sleep(Duration::from_millis(10)).await;
-    }
-    let last = cluster.request(cluster.count() - 1);
-    assert_eq!(last.bearer(), Some("t1"));
 }
 
 #[tokio::test]
@@ -887,29 +870,40 @@ async fn an_old_token_is_used_while_there_is_no_new_one_and_no_secret_is_ever_to
     }
 }
 
-#[test]
-fn an_environment_with_half_an_identity_is_told_without_its_secret() {
+/// What check-config says of one cluster with this `auth`, where the environment has an identity
+/// that cannot be used.
+fn checked(auth: &str) -> (Option<i32>, String) {
     let folder = Folder::new();
     let config = folder.0.path().join("exporter.yml");
-    fs::write(
-        &config,
-        "clusters: [{name: a, endpoints: ['http://127.0.0.1:1']}]",
-    )
-    .unwrap();
+    let cluster = format!("clusters: [{{name: a, endpoints: ['https://a'], auth: {auth}}}]");
+    fs::write(&config, cluster).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
+        .arg("check-config")
         .arg("--config.file")
         .arg(config)
-        .arg("--web.listen-address=127.0.0.1:0")
         .env("IDENTITY_ENDPOINT", "http://localhost:2377/token")
         .env("IDENTITY_HEADER", "hunter2")
         .env("IDENTITY_SERVER_THUMBPRINT", "AB".repeat(20))
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!told.contains("hunter2"), "{told}");
+    (output.status.code(), told)
+}
+
+#[test]
+fn an_identity_that_cannot_be_used_stops_those_who_use_it() {
+    let (code, told) = checked("{managed_identity: {cluster_application_id: b}}");
+    assert_eq!(code, Some(64), "{told}");
     assert!(
-        told.contains("IDENTITY_ENDPOINT is no https address"),
+        told.contains("cluster a: ") && told.contains("IDENTITY_ENDPOINT is no https address"),
         "{told}"
     );
-    assert!(!told.contains("hunter2"), "{told}");
+    for other in [
+        "{}",
+        "{managed_identity: {cluster_application_id: b, endpoint: 'http://127.0.0.1:1'}}",
+    ] {
+        let (code, told) = checked(other);
+        assert_eq!(code, Some(0), "{other}: {told}");
+    }
 }

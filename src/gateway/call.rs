@@ -101,8 +101,8 @@ impl Gateway {
             // Large, and not to be carried by those who need no token.
             Some(bearer) => Box::pin(self.attempts_with::<Q>(subject, token, bearer)).await,
             None => {
-                let deadline = self.deadline::<Q>();
-                self.attempts::<Q>(subject, token, None, deadline).await
+                self.attempts::<Q>(subject, token, None, self.deadline::<Q>())
+                    .await
             }
         };
         match outcome.as_ref().err().map(Cause::reason) {

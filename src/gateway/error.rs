@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::gateway::classify::Refusal;
 use crate::gateway::file::FileError;
 use crate::gateway::query::{Route, Subject};
+use crate::gateway::security::FabricIdentityError;
 use crate::gateway::tls::{Description, Diagnosis};
 use crate::gateway::token::TokenError;
 
@@ -142,6 +143,9 @@ pub enum BuildError {
         /// The host of the endpoint.
         host: String,
     },
+    /// The managed identity of the Service Fabric application cannot be used.
+    #[error("the environment has a managed identity that cannot be used")]
+    FabricIdentity(#[source] FabricIdentityError),
     /// The HTTP client could not be set up.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),

@@ -20,18 +20,19 @@ pub struct Security {
     pub trust: Trust,
     /// How we show who we are.
     pub auth: Auth,
-    /// The newest version of TLS to use; `None` leaves it to [`Self::newest_tls`].
+    /// The newest version of TLS to use; `None`: the one that every gateway can be asked in, see
+    /// [`Self::newest_tls`].
     pub tls_max_version: Option<TlsVersion>,
 }
 
 impl Security {
-    /// The newest version of TLS that is offered. With a client certificate 1.2: the gateway asks
-    /// for it by renegotiation, which newer versions do not have.
+    /// The newest version of TLS that is offered: 1.2 unless something else was said. The gateway
+    /// asks whoever shows no good token for a certificate after it has read the request, by
+    /// renegotiation, which newer versions do not have. There it would break off, or answer 500,
+    /// where it answers 403 in 1.2; and the 403 is how we learn that a token has to be renewed, or
+    /// that somebody has to be let in at all.
     pub fn newest_tls(&self) -> TlsVersion {
-        self.tls_max_version.unwrap_or(match self.auth {
-            Auth::ClientCertificate(_) => TlsVersion::V1_2,
-            Auth::Nobody | Auth::Token(_) => TlsVersion::V1_3,
-        })
+        self.tls_max_version.unwrap_or(TlsVersion::V1_2)
     }
 
     /// Refuses a token that would go to whoever answers at one of `endpoints`, or to whoever
@@ -203,7 +204,7 @@ pub struct FabricIdentity {
 }
 
 /// A [`FabricIdentity`] that cannot be used: which of its three parts. The header is not shown.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum FabricIdentityError {
     /// The endpoint is not reached by https.
     #[error("IDENTITY_ENDPOINT is no https address, but {0:?}")]

@@ -23,7 +23,7 @@ use crate::gateway::error::{BuildError, Cause};
 use crate::gateway::file::FileError;
 use crate::gateway::http::Deadline;
 use crate::gateway::look::Look;
-use crate::gateway::security::{FabricIdentity, TokenSource};
+use crate::gateway::security::{FabricIdentity, FabricIdentityError, TokenSource};
 use crate::gateway::{Gateway, file, locked};
 use crate::logging::chain;
 
@@ -67,7 +67,7 @@ impl Tokens {
     pub(super) fn new(
         cluster: Arc<str>,
         source: &TokenSource,
-        fabric: Option<&FabricIdentity>,
+        fabric: Option<Result<FabricIdentity, FabricIdentityError>>,
         patience: Duration,
     ) -> Result<Self, BuildError> {
         Ok(Self {

@@ -112,7 +112,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::cluster(
         "servicefabric_backup_credentials_last_reload_successful",
-        "1 if certificates, keys and tokens were good when their files were last read or a token was last asked for, 0 if older ones stay in use or there is none",
+        "1 if certificates, keys and tokens were good when they were last read or asked for, 0 if there are none or older ones stay in use",
         |cluster, labels, samples| {
             flag(
                 cluster.view.snapshot.status.security.good_credentials,
