@@ -138,7 +138,11 @@ fn look(
         return Err(Unusable::Still);
     }
     let renewed = plan.open(&files);
-    let renewed = renewed.map_err(|fault| Unusable::Because(fault, Some(mark)))?;
+    let renewed = renewed.map_err(|fault| {
+        // Anything else may be over a moment later, though the files stay the same.
+        let of_the_files = matches!(fault, BuildError::Files(_) | BuildError::Identity { .. });
+        Unusable::Because(fault, of_the_files.then_some(mark))
+    })?;
     match tls::client_file(&plan.security) {
         Some(file) if in_use.in_time(now) && !renewed.in_time(now) => {
             Err(because(vec![FileError::unfit(file, Unfit::OutOfTime)]))
