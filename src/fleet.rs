@@ -5,18 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::task::{JoinError, JoinSet};
 use tracing::warn;
 
 use crate::config::{Cluster, Config, States};
 use crate::exposition::ClusterView;
-use crate::gateway::{BuildError, FabricIdentity, Gateway, Options};
+use crate::gateway::{BuildError, FabricIdentity, FabricIdentityError, Gateway, Options};
 use crate::inventory::Shard;
 use crate::logging::chain;
 use crate::poller::Poller;
@@ -58,40 +57,69 @@ impl fmt::Display for Unwatchable {
     }
 }
 
+/// The identity that Service Fabric gave this process, or why it cannot be used.
+pub type Identity = Result<FabricIdentity, FabricIdentityError>;
+
 /// Looks whether the clusters of `config` could be watched, with all files that they name but
 /// without a connection. Tells what somebody should know though they can.
 ///
 /// # Errors
 ///
 /// When one cannot; every fault is told.
-pub fn check(config: &Config) -> Result<Vec<String>, Unwatchable> {
-    let gateways = gateways(config, &Arc::default(), None)?;
+pub fn check(config: &Config, identity: Option<&Identity>) -> Result<Vec<String>, Unwatchable> {
+    let telemetry = Arc::default();
+    let gateways = config.clusters.iter().map(|cluster| {
+        let gateway = Gateway::new(options(config, cluster, identity), Arc::clone(&telemetry));
+        gateway.map_err(|fault| (Arc::clone(&cluster.name), fault))
+    });
+    let gateways = all(gateways.collect())?;
     Ok(warnings(config, &gateways).collect())
 }
 
-/// A client for each cluster, in their order.
-fn gateways(
+/// A client for each cluster, in their order. After one whose files do not come in time the others
+/// are not looked at: they may lie in the same place, and somebody waits.
+async fn open(
     config: &Config,
     telemetry: &Arc<Telemetry>,
-    identity: Option<&FabricIdentity>,
+    identity: Option<&Identity>,
 ) -> Result<Vec<Gateway>, Unwatchable> {
-    let (mut gateways, mut faults) = (Vec::new(), Vec::new());
+    let mut gateways = Vec::new();
     for cluster in &config.clusters {
-        let options = Options {
-            cluster: Arc::clone(&cluster.name),
-            endpoints: cluster.endpoints.clone(),
-            timeout: config.poll.timeout,
-            concurrency: config.poll.concurrency,
-            security: cluster.security.clone(),
-            fabric_identity: identity.cloned(),
-        };
-        match Gateway::new(options, Arc::clone(telemetry)) {
-            Ok(gateway) => gateways.push(gateway),
-            Err(fault) => faults.push((Arc::clone(&cluster.name), fault)),
+        let options = options(config, cluster, identity);
+        let gateway = Gateway::open(options, Arc::clone(telemetry)).await;
+        let late = matches!(gateway, Err(BuildError::Late(_)));
+        gateways.push(gateway.map_err(|fault| (Arc::clone(&cluster.name), fault)));
+        if late {
+            break;
+        }
+    }
+    all(gateways)
+}
+
+fn options(config: &Config, cluster: &Cluster, identity: Option<&Identity>) -> Options {
+    Options {
+        cluster: Arc::clone(&cluster.name),
+        endpoints: cluster.endpoints.clone(),
+        timeout: config.poll.timeout,
+        concurrency: config.poll.concurrency,
+        security: cluster.security.clone(),
+        fabric_identity: identity.cloned(),
+    }
+}
+
+/// All gateways, or all faults.
+fn all(
+    gateways: Vec<Result<Gateway, (Arc<str>, BuildError)>>,
+) -> Result<Vec<Gateway>, Unwatchable> {
+    let (mut good, mut faults) = (Vec::new(), Vec::new());
+    for gateway in gateways {
+        match gateway {
+            Ok(gateway) => good.push(gateway),
+            Err(fault) => faults.push(fault),
         }
     }
     if faults.is_empty() {
-        Ok(gateways)
+        Ok(good)
     } else {
         Err(Unwatchable(faults))
     }
@@ -137,18 +165,14 @@ impl Watched {
 pub struct Fleet {
     telemetry: Arc<Telemetry>,
     shard: Shard,
-    fabric_identity: Option<FabricIdentity>,
+    fabric_identity: Option<Identity>,
     pollers: JoinSet<()>,
     watched: watch::Sender<Arc<[Watched]>>,
 }
 
 impl Fleet {
     /// A fleet without clusters, of a process that Service Fabric may have given an identity.
-    pub fn new(
-        telemetry: Arc<Telemetry>,
-        shard: Shard,
-        fabric_identity: Option<FabricIdentity>,
-    ) -> Self {
+    pub fn new(telemetry: Arc<Telemetry>, shard: Shard, fabric_identity: Option<Identity>) -> Self {
         Self {
             telemetry,
             shard,
@@ -188,12 +212,7 @@ impl Fleet {
         config: &Config,
         mut remembered: BTreeMap<Arc<str>, Snapshot>,
     ) -> Result<(), Unwatchable> {
-        let (clusters, telemetry) = (config.clone(), Arc::clone(&self.telemetry));
-        let identity = self.fabric_identity.clone();
-        // Certificates and keys are read from files.
-        let gateways =
-            spawn_blocking(move || gateways(&clusters, &telemetry, identity.as_ref())).await;
-        let gateways = gateways.unwrap_or_else(|e| resume_unwind(e.into_panic()))?;
+        let gateways = open(config, &self.telemetry, self.fabric_identity.as_ref()).await?;
         for warning in warnings(config, &gateways) {
             warn!("{warning}");
         }

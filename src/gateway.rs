@@ -9,11 +9,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::clock;
 use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
     PartitionId, Policy, RestoreProgress,
@@ -23,6 +22,7 @@ use breaker::Gate;
 use endpoints::Endpoints;
 use evidence::Evidence;
 use http::Transport;
+use look::Look;
 use query::Side;
 use retry::Budget;
 use token::Tokens;
@@ -38,11 +38,13 @@ mod error;
 mod evidence;
 mod file;
 mod http;
+mod look;
 mod query;
 mod redact;
 mod retry;
 mod rotation;
 mod security;
+mod standing;
 mod tls;
 mod token;
 mod wire;
@@ -50,6 +52,7 @@ mod wire;
 pub use error::{BuildError, Error, Reason};
 pub use file::FileError;
 pub use rotation::Rotation;
+pub(crate) use security::is_loopback;
 pub use security::{
     Auth, ClientCertificate, Entra, EntraProtocol, FabricIdentity, FabricIdentityError, HostName,
     ManagedIdentity, Security, Thumbprint, TlsVersion, TokenSource, Trust,
@@ -64,16 +67,18 @@ pub struct Options {
     /// the API. At least one, and all of one scheme.
     pub endpoints: Vec<Url>,
     /// Longest duration of one call, its retries included; of a list, of one page. A list of
-    /// backups may take six times as long: the whole storage is read for it. So may a token take
-    /// to come, which is not part of the call; one that is refused has the call begin anew, once.
+    /// backups may take six times as long: the whole storage is read for it. Getting a token is no
+    /// part of the call and may take as long once more, with all that belongs to it; a call whose
+    /// token is refused begins anew, once.
     pub timeout: Duration,
     /// Most requests in flight at any time; zero counts as one. At most half of them (rounded up)
     /// are for lists of backups.
     pub concurrency: usize,
     /// How we and the gateways know each other; about `https` endpoints only.
     pub security: Security,
-    /// The identity that Service Fabric gave this process, if it did.
-    pub fabric_identity: Option<FabricIdentity>,
+    /// The identity that Service Fabric gave this process, if it did; for managed identities only,
+    /// so that one which cannot be used is no matter to anybody else.
+    pub fabric_identity: Option<Result<FabricIdentity, FabricIdentityError>>,
 }
 
 /// The client of one cluster, for as long as its configuration stays the same.
@@ -99,12 +104,13 @@ impl Gateway {
     /// Prepares the client: reads the files that its security names, connects to nothing.
     pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
+        options.security.check(&options.endpoints)?;
         let endpoints = Endpoints::new(options.endpoints)?;
         let tokens = match &options.security.auth {
             Auth::Token(source) => Some(Tokens::new(
                 Arc::clone(&options.cluster),
                 source,
-                options.fabric_identity.as_ref(),
+                options.fabric_identity,
                 options.timeout,
             )?),
             Auth::Nobody | Auth::ClientCertificate(_) => None,
@@ -129,6 +135,13 @@ impl Gateway {
             evidence: Mutex::default(),
             skew: Mutex::default(),
         })
+    }
+
+    /// The same off the runtime's threads: files that do not come in time are given up on.
+    pub async fn open(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
+        let opening = move || Self::new(options, telemetry);
+        let opened = Look::default().within(rotation::PATIENCE, opening).await;
+        opened.unwrap_or(Err(BuildError::Late(rotation::PATIENCE)))
     }
 
     /// The version of the cluster's runtime, such as `6.4.514.9494`.
@@ -231,69 +244,6 @@ impl Gateway {
     /// answer that carried a date.
     pub fn clock_skew(&self) -> Option<TimeDelta> {
         *locked(&self.skew)
-    }
-
-    /// Whether every server is believed; `None` where there is no TLS.
-    pub fn is_insecure(&self) -> Option<bool> {
-        let secured = self.endpoints.at(0).scheme() == "https";
-        secured.then(|| *self.transport.trust() == Trust::Insecure)
-    }
-
-    /// When the client certificate expires, where it has one and the platform shows it.
-    pub fn client_certificate_expiry(&self) -> Option<DateTime<Utc>> {
-        let validity = self.transport.lines.in_use().shown?.validity?;
-        Some(validity.not_after)
-    }
-
-    /// When the certificate expires that a gateway last showed; of several endpoints, the first
-    /// moment.
-    pub fn gateway_certificate_expiry(&self) -> Option<DateTime<Utc>> {
-        self.transport.lines.in_use().gateway_not_after()
-    }
-
-    /// Whether the files of its security could be used when they were last looked at; `None` when
-    /// it names none.
-    pub async fn has_good_files(&self) -> Option<bool> {
-        self.transport.lines.is_good().await
-    }
-
-    /// Looks whether the files of its security have changed, and takes them over if they can be
-    /// used; then all connections are new. Tells what is new since the last time.
-    pub async fn refresh(&self) -> Option<Rotation> {
-        let rotation = self.transport.lines.refresh().await;
-        if let Some(Rotation::Renewed) = rotation {
-            // What failed with the old ones says nothing of the new ones.
-            for gate in [&self.native, &self.health, &self.backup] {
-                gate.reset();
-            }
-        }
-        rotation
-    }
-
-    /// What somebody should know about its security, though it works: full sentences.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.is_insecure() == Some(true) {
-            warnings.push(
-                "Every server is believed, because trust.insecure is set: write trust.thumbprints \
-                 or trust.ca_file instead."
-                    .to_owned(),
-            );
-        }
-        if !self.transport.lines.in_use().in_time(clock::now()) {
-            warnings.push(
-                "The client certificate has expired, or is not valid yet: gateways will not take \
-                 it."
-                .to_owned(),
-            );
-        }
-        warnings.extend(self.tokens.as_ref().and_then(Tokens::warning));
-        warnings
-    }
-
-    /// When the token that was last had ends; `None` while none was, and where tokens do not say.
-    pub fn token_expiry(&self) -> Option<DateTime<Utc>> {
-        self.tokens.as_ref().and_then(Tokens::expires_at)
     }
 
     /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`], and has

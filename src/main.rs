@@ -9,7 +9,7 @@ use clap::Parser;
 use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
 use servicefabric_backup_exporter::fleet::Unwatchable;
 use servicefabric_backup_exporter::server::live::OpenError;
-use servicefabric_backup_exporter::{config, demo, fleet, logging, run};
+use servicefabric_backup_exporter::{config, demo, logging, run};
 
 /// Wrong arguments or a wrong configuration (`EX_USAGE` of sysexits).
 const USAGE: u8 = 64;
@@ -54,12 +54,8 @@ fn is_a_misuse(error: &anyhow::Error) -> bool {
 #[expect(clippy::print_stdout, reason = "the answer of check-config")]
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(Command::CheckConfig) = arguments.command {
-        let (config, web) = run::read(arguments, &run::Source::File)?;
-        for warning in fleet::check(&config)? {
+        for warning in run::check(arguments)? {
             println!("warning: {warning}");
-        }
-        if let Some(warning) = web.and_then(|web| web.warning()) {
-            println!("warning: {}: {warning}", arguments.web_config_file);
         }
         let files = [Some(&*arguments.config_file), arguments.web_config_file()];
         for file in files.into_iter().flatten() {

@@ -193,7 +193,7 @@ impl Poller {
             client_certificate_expiry: self.gateway.client_certificate_expiry(),
             gateway_certificate_expiry: self.gateway.gateway_certificate_expiry(),
             token_expiry: self.gateway.token_expiry(),
-            good_files: self.gateway.has_good_files().await,
+            good_credentials: self.gateway.has_good_credentials().await,
         }
     }
 

@@ -26,7 +26,7 @@ pub use self::signals::Signals;
 use crate::cli::{Arguments, UsageError};
 use crate::clock;
 use crate::config::{self, Config};
-use crate::fleet::Fleet;
+use crate::fleet::{self, Fleet};
 use crate::server::guard::guarded;
 use crate::server::live::{Live, OpenError};
 use crate::server::{self, App, ReloadRequest, listener};
@@ -91,6 +91,21 @@ pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, O
         (Err(faults), _) => Err(faults.into()),
         (_, Err(fault)) => Err(fault.into()),
     }
+}
+
+/// Looks whether the exporter could start as it is configured, here and in this environment; connects
+/// to nothing. Tells what somebody should know though it could.
+///
+/// # Errors
+///
+/// When it could not.
+pub fn check(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
+    let (config, web) = read(arguments, &Source::File)?;
+    let identity = environment::fabric_identity();
+    let mut warnings = fleet::check(&config, identity.as_ref())?;
+    let web = web.and_then(|web| web.warning());
+    warnings.extend(web.map(|warning| format!("{}: {warning}", arguments.web_config_file)));
+    Ok(warnings)
 }
 
 /// Runs the exporter until one of `signals` ends it.
@@ -201,7 +216,7 @@ impl<'a> Exporter<'a> {
     ) -> anyhow::Result<Self> {
         let telemetry = Arc::new(Telemetry::default());
         let (memory, remembered) = Memory::open(config);
-        let identity = environment::fabric_identity()?;
+        let identity = environment::fabric_identity();
         let mut fleet = Fleet::new(Arc::clone(&telemetry), arguments.shard()?, identity);
         fleet.watch(config, remembered).await?;
         Ok(Self {

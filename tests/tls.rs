@@ -19,8 +19,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use openssl::ssl::SslVersion;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use servicefabric_backup_exporter::gateway::{
-    Auth, ClientCertificate, Gateway, HostName, Options, Reason, Security, TlsVersion, Trust,
+    Auth, ClientCertificate, Gateway, HostName, Options, Reason, Security, TlsVersion, TokenSource,
+    Trust,
 };
 use servicefabric_backup_exporter::logging::chain;
 use servicefabric_backup_exporter::telemetry::Telemetry;
@@ -165,7 +168,7 @@ async fn many_requests_at_once_renegotiate_once_per_connection() {
 }
 
 #[tokio::test]
-async fn version_1_3_is_left_alone_only_with_a_client_certificate() {
+async fn version_1_3_is_spoken_only_when_it_is_written_down() {
     let scene = Scene::new();
     let both = || Manner {
         newest: SslVersion::TLS1_3,
@@ -175,27 +178,25 @@ async fn version_1_3_is_left_alone_only_with_a_client_certificate() {
     let front = Front::start(both());
     scene.gateway(&front).cluster_version().await.unwrap();
     assert_eq!(front.seen()[0].renegotiations, 1);
-    let newer = Front::start(Manner {
-        asks: Asks::Never,
-        oldest: SslVersion::TLS1_3,
-        ..both()
-    });
-    scene.anonymous(&newer).cluster_version().await.unwrap();
-    assert_told(&scene.gateway(&newer), "no version of TLS in common").await;
     let exclusive = Front::start(Manner {
         asks: Asks::AtFirst,
         oldest: SslVersion::TLS1_3,
         ..both()
     });
-    let lifted = Security {
-        tls_max_version: Some(TlsVersion::V1_3),
-        ..security(
-            pinned(&scene.server),
-            showing(&scene.client, scene.folder.path()),
-        )
-    };
-    let gateway = gateway(vec![exclusive.url()], lifted);
-    gateway.cluster_version().await.unwrap();
+    let token = written(scene.folder.path(), "token", "t1");
+    for auth in [
+        showing(&scene.client, scene.folder.path()),
+        Auth::Token(TokenSource::File(token)),
+    ] {
+        let usual = security(pinned(&scene.server), auth);
+        let lifted = Security {
+            tls_max_version: Some(TlsVersion::V1_3),
+            ..usual.clone()
+        };
+        let ask = |security| gateway(vec![exclusive.url()], security);
+        assert_told(&ask(usual), "no version of TLS in common").await;
+        ask(lifted).cluster_version().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -254,7 +255,11 @@ async fn a_gateway_that_cuts_strangers_off_is_told_apart_from_one_that_is_not_th
         newest: SslVersion::TLS1_3,
         ..scene.manner()
     });
-    assert_told(&scene.anonymous(&newer), "none is configured").await;
+    let lifted = Security {
+        tls_max_version: Some(TlsVersion::V1_3),
+        ..security(pinned(&scene.server), Auth::Nobody)
+    };
+    assert_told(&gateway(vec![newer.url()], lifted), "none is configured").await;
 }
 
 #[tokio::test]
@@ -399,6 +404,86 @@ async fn an_endpoint_that_cannot_be_trusted_is_left_for_one_that_can() {
     }
     assert_eq!(stale.seen().len(), 1);
     assert_eq!(front.seen()[0].requests, 3);
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_gateway_that_was_left_is_not_told_any_more() {
+    let scene = Scene::new();
+    let lasting = |days| self_signed_as(&between(params("127.0.0.1"), -1, days));
+    let (old, new) = (lasting(10), lasting(30));
+    let left = Front::start(Manner {
+        closes: true,
+        shows: vec![old.clone(), self_signed("stranger")],
+        ..scene.manner()
+    });
+    let front = Front::start(Manner::of_service_fabric(&new, &[&scene.client], VERSION));
+    let trust = Trust::Thumbprints {
+        thumbprints: vec![old.sha256(), new.sha256()],
+        accept_expired: false,
+    };
+    let auth = showing(&scene.client, scene.folder.path());
+    let gateway = gateway(vec![left.url(), front.url()], security(trust, auth));
+    for days in [9, 29] {
+        gateway.cluster_version().await.unwrap();
+        let expiry = gateway.gateway_certificate_expiry().unwrap();
+        let left = expiry - servicefabric_backup_exporter::clock::now();
+        assert_eq!(left.num_days(), days);
+    }
+}
+
+#[tokio::test]
+async fn a_backup_service_behind_a_gateway_that_is_not_believed_any_more_is_not_missing() {
+    let scene = Scene::new();
+    let front = Front::start(Manner {
+        closes: true,
+        shows: vec![scene.server.clone(), self_signed("stranger")],
+        ..scene.manner()
+    });
+    let gateway = scene.gateway(&front);
+    gateway.begin_cycle();
+    gateway.cluster_version().await.unwrap();
+    let error = gateway.policies().await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Tls, "{}", chain(&error));
+    assert!(gateway.native_access());
+    assert_eq!(gateway.backup_service(), None);
+}
+
+/// A server that begins an answer in TLS and ends it in the clear.
+fn tearing(server: &Pair) -> Url {
+    let certificate = CertificateDer::from_pem_slice(server.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key);
+    let config = Arc::new(config.unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut tcp in listener.incoming().flatten() {
+            let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+            let mut asked = [0; 4096];
+            if stream.read(&mut asked).is_ok() {
+                let begun = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{";
+                stream.write_all(begun).unwrap();
+                stream.flush().unwrap();
+                tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
+            }
+        }
+    });
+    url.parse().unwrap()
+}
+
+#[tokio::test]
+async fn tls_that_fails_in_the_middle_of_an_answer_is_a_connection_that_broke_off() {
+    let server = self_signed("127.0.0.1");
+    let trust = security(pinned(&server), Auth::Nobody);
+    let (reason, text) = failure(&gateway(vec![tearing(&server)], trust)).await;
+    assert_eq!(reason, Reason::Connect, "{text}");
+    assert!(text.contains("broke off"), "{text}");
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
 use servicefabric_backup_exporter::gateway::{
     Auth, ClientCertificate, Error, Gateway, Options, Reason, Security, Thumbprint, TlsVersion,
-    Trust,
+    TokenSource, Trust,
 };
 use servicefabric_backup_exporter::logging::chain;
 use servicefabric_backup_exporter::telemetry::Telemetry;
@@ -63,7 +63,7 @@ fn pins(thumbprints: Vec<Thumbprint>) -> Trust {
 /// A client with a certificate, so that the gateway has something to ask for.
 struct Victim {
     client: Pair,
-    _folder: TempDir,
+    folder: TempDir,
     auth: Auth,
 }
 
@@ -78,8 +78,14 @@ impl Victim {
                 cert_file: file.clone(),
                 key_file: file,
             }),
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// To show a token instead.
+    fn token(&self) -> Auth {
+        let file = written(self.folder.path(), "token", "hunter2");
+        Auth::Token(TokenSource::File(file))
     }
 
     fn client_of(&self, url: Url, trust: Trust) -> Gateway {
@@ -137,25 +143,27 @@ async fn a_pin_holds_beside_authorities_too() {
 #[tokio::test]
 async fn an_attacker_on_a_later_connection_gets_nothing() {
     let (victim, gateway, attacker) = (Victim::new(), self_signed("node"), self_signed("node"));
-    let shows = [&gateway, &gateway, &attacker, &gateway];
-    let front = Front::start(Manner {
-        closes: true,
-        shows: shows.into_iter().cloned().collect(),
-        ..Manner::of_service_fabric(&gateway, &[&victim.client], VERSION)
-    });
-    let client = victim.client_of(front.url(), pins(vec![gateway.sha256()]));
-    let mut outcomes = Vec::new();
-    for _ in shows {
-        outcomes.push(client.cluster_version().await.is_ok());
+    for auth in [victim.auth.clone(), victim.token()] {
+        let shows = [&gateway, &gateway, &attacker, &gateway];
+        let front = Front::start(Manner {
+            closes: true,
+            shows: shows.into_iter().cloned().collect(),
+            ..Manner::of_service_fabric(&gateway, &[&victim.client], VERSION)
+        });
+        let client = client_of(front.url(), pins(vec![gateway.sha256()]), auth, None);
+        let mut outcomes = Vec::new();
+        for _ in shows {
+            outcomes.push(client.cluster_version().await.is_ok());
+        }
+        assert_eq!(outcomes, [true, true, false, true]);
+        let bytes: Vec<_> = front
+            .seen_of(4)
+            .await
+            .iter()
+            .map(|seen| seen.bytes > 0)
+            .collect();
+        assert_eq!(bytes, outcomes);
     }
-    assert_eq!(outcomes, [true, true, false, true]);
-    let bytes: Vec<_> = front
-        .seen_of(4)
-        .await
-        .iter()
-        .map(|seen| seen.bytes > 0)
-        .collect();
-    assert_eq!(bytes, outcomes);
 }
 
 #[tokio::test]
@@ -169,20 +177,52 @@ async fn without_an_authority_an_attacker_gets_nothing() {
     );
     let attacker = Authority::root("Root").issue(&params("127.0.0.1"));
     for ca_file in [Some(ca_file), None] {
-        let front = Front::start(Manner::of_service_fabric(&attacker, &[], VERSION));
         let trust = Trust::Authorities {
             ca_file,
             server_name: None,
             thumbprints: vec![attacker.sha256()],
         };
-        let error = victim.client_of(front.url(), trust).cluster_version().await;
-        assert!(is_tls(&error.unwrap_err()));
-        // The second one looks at the certificate, to describe it.
-        let seen = front.seen_of(2).await;
-        assert!(
-            seen.iter()
-                .all(|seen| seen.bytes == 0 && seen.client.is_none())
-        );
+        assert_gets_nothing(&victim, &attacker, &trust).await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_another_name_than_the_server_gets_nothing() {
+    let victim = Victim::new();
+    let folder = tempfile::tempdir().unwrap();
+    let root = Authority::root("Root");
+    let trust = Trust::Authorities {
+        ca_file: Some(written(folder.path(), "ca.pem", root.certificate())),
+        server_name: Some("prod.example.com".parse().unwrap()),
+        thumbprints: Vec::new(),
+    };
+    for attacker in [
+        root.issue(&params("127.0.0.1")),
+        root.issue(&params("test.example.com")),
+        Authority::root("Root").issue(&params("prod.example.com")),
+    ] {
+        assert_gets_nothing(&victim, &attacker, &trust).await;
+    }
+}
+
+/// Neither a request nor a certificate of the victim gets to the attacker, whenever he asks for it:
+/// not on the connection that is refused, and not on the one that looks at him, to describe him.
+async fn assert_gets_nothing(victim: &Victim, attacker: &Pair, trust: &Trust) {
+    for auth in [victim.auth.clone(), victim.token()] {
+        for asks in [Asks::AtFirst, Asks::Later] {
+            let front = Front::start(Manner {
+                asks,
+                ..Manner::of_service_fabric(attacker, &[], VERSION)
+            });
+            let client = client_of(front.url(), trust.clone(), auth.clone(), None);
+            let error = client.cluster_version().await.unwrap_err();
+            assert!(is_tls(&error), "{}", chain(&error));
+            let [refused, looked] = front.seen_of(2).await.try_into().unwrap();
+            assert!(looked.handshake && !refused.handshake, "{asks:?}");
+            for seen in [refused, looked] {
+                assert_eq!((seen.bytes, seen.client), (0, None), "{asks:?}");
+            }
+        }
     }
 }
 
@@ -274,15 +314,17 @@ async fn a_redirect_out_of_tls_is_not_followed() {
     let redirect =
         format!("HTTP/1.1 302 Found\r\nLocation: http://{address}/\r\nContent-Length: 0\r\n\r\n");
     let backend = Backend::Raw(redirect.leak());
-    let front = Front::start(Manner::of_service_fabric(
-        &gateway,
-        &[&victim.client],
-        backend,
-    ));
-    let client = victim.client_of(front.url(), pins(vec![gateway.sha1()]));
-    let error = client.cluster_version().await.unwrap_err();
-    assert_eq!(error.reason(), Reason::Api, "{}", chain(&error));
-    assert_eq!(front.seen()[0].requests, 1);
+    for auth in [victim.auth.clone(), victim.token()] {
+        let front = Front::start(Manner::of_service_fabric(
+            &gateway,
+            &[&victim.client],
+            backend.clone(),
+        ));
+        let client = client_of(front.url(), pins(vec![gateway.sha1()]), auth, None);
+        let error = client.cluster_version().await.unwrap_err();
+        assert_eq!(error.reason(), Reason::Api, "{}", chain(&error));
+        assert_eq!(front.seen()[0].requests, 1);
+    }
     assert_eq!(heard.load(Ordering::SeqCst), 0);
 }
 

@@ -276,6 +276,25 @@ fn keys_that_cannot_be_used_are_told_with_the_command_that_mends_them() {
 }
 
 #[test]
+fn what_the_tls_library_says_of_a_key_is_told() {
+    let scene = Scene::new();
+    let weak = certificate_of(&PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap());
+    scene.write("client.pem", &weak.certificate);
+    scene.write("client.key", &weak.key);
+    let url = "https://127.0.0.1:1".parse().unwrap();
+    let fault = build(url, pinned(&scene.server), scene.pem()).unwrap_err();
+    let BuildError::Identity { source, .. } = &fault else {
+        panic!("{fault:?}");
+    };
+    let told = chain(&fault);
+    assert!(
+        told.contains("client.pem: is not accepted by the TLS library"),
+        "{told}"
+    );
+    assert!(told.contains(&chain(source)), "{told}");
+}
+
+#[test]
 fn everything_that_is_wrong_is_told_at_once() {
     let scene = Scene::new();
     scene.write("client.pem", "no PEM");
@@ -501,11 +520,11 @@ async fn a_bad_new_file_keeps_what_is_in_use_and_is_told_once() {
     let certificate = scene.write("client.pem", &client.certificate);
     scene.write("client.key", &client.key);
     let gateway = scene.client_of(&front, scene.pem());
-    assert_eq!(gateway.has_good_files().await, Some(true));
+    assert_eq!(gateway.has_good_credentials().await, Some(true));
     scene.write("client.key", &self_signed("other").key);
     for told in ["refused", "nothing"] {
         assert_eq!(refresh(&gateway).await, told);
-        assert_eq!(gateway.has_good_files().await, Some(false));
+        assert_eq!(gateway.has_good_credentials().await, Some(false));
         gateway.cluster_version().await.unwrap();
     }
     fs::remove_file(&certificate).unwrap();
@@ -520,7 +539,7 @@ async fn a_bad_new_file_keeps_what_is_in_use_and_is_told_once() {
     scene.write("client.key", &client.key);
     for told in ["mended", "nothing"] {
         assert_eq!(refresh(&gateway).await, told);
-        assert_eq!(gateway.has_good_files().await, Some(true));
+        assert_eq!(gateway.has_good_credentials().await, Some(true));
     }
     gateway.cluster_version().await.unwrap();
     assert_eq!(front.seen().len(), 1, "nothing was connected anew");
@@ -560,5 +579,5 @@ async fn without_files_there_is_nothing_to_refresh() {
     let scene = Scene::new();
     let gateway = scene.client_of(&scene.front(&[]), Auth::Nobody);
     assert_eq!(refresh(&gateway).await, "nothing");
-    assert_eq!(gateway.has_good_files().await, None);
+    assert_eq!(gateway.has_good_credentials().await, None);
 }

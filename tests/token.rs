@@ -25,7 +25,6 @@ use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
 
@@ -187,7 +186,7 @@ fn entra(folder: &Folder, authority: &Url) -> Entra {
         tenant_id: Some("contoso.com".to_owned()),
         client_id: "exporter-id".to_owned(),
         client_secret_file: folder.write(&format!("{SECRET}\n")),
-        cluster_application_id: Some("api://cluster".to_owned()),
+        cluster_application_id: "api://cluster".to_owned(),
         authority: Some(authority.clone()),
         protocol: EntraProtocol::V1,
     }
@@ -349,7 +348,7 @@ async fn an_application_of_service_fabric_asks_the_service_with_the_pinned_certi
         };
         let fabric = FabricIdentity::new(service.url.as_str(), "hunter2", thumbprint);
         open(Options {
-            fabric_identity: Some(fabric.unwrap()),
+            fabric_identity: Some(fabric),
             ..options(&cluster.url, TokenSource::ManagedIdentity(identity))
         })
     };
@@ -378,22 +377,6 @@ async fn many_callers_ask_once() {
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_before_it_ends() {
-    let folder = Folder::new();
-    let issuer = Double::start(|number, _| token(&format!("t{number}"), 4)).await;
-    let cluster = Double::start(|_, _| answer(200, VERSION)).await;
-    let gateway = with_entra(&folder, &cluster, &issuer);
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while issuer.count() < 2 {
-        gateway.cluster_version().await.unwrap();
-        assert!(Instant::now() < deadline, "the token is never renewed");
-        sleep(Duration::from_millis(10)).await;
-    }
-    let last = cluster.request(cluster.count() - 1);
-    assert_eq!(last.bearer(), Some("t1"));
-}
-
-#[tokio::test]
 async fn a_refused_token_is_renewed_and_the_call_made_once_more() {
     let (folder, issuer) = (Folder::new(), Double::issuer().await);
     for status in [403, 401] {
@@ -407,6 +390,17 @@ async fn a_refused_token_is_renewed_and_the_call_made_once_more() {
         assert_eq!(cluster.count(), 2);
     }
     assert_eq!(issuer.count(), 4);
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_the_role_costs_no_token() {
+    let (folder, issuer) = (Folder::new(), Double::issuer().await);
+    let denied = r#"{"Error":{"Code":"E_ACCESSDENIED","Message":""}}"#;
+    let cluster = Double::start(move |_, _| answer(403, denied)).await;
+    let gateway = with_entra(&folder, &cluster, &issuer);
+    let (error, told) = refused(&gateway).await;
+    assert_eq!(error.reason(), Reason::Forbidden, "{told}");
+    assert_eq!((issuer.count(), cluster.count()), (1, 1));
 }
 
 #[tokio::test]
@@ -571,12 +565,11 @@ fn naming(login: &str) -> impl Fn(usize, &Request) -> Act + Send + Sync + use<> 
 }
 
 #[tokio::test]
-async fn the_cluster_names_what_is_not_configured() {
+async fn the_cluster_names_its_directory_but_not_for_whom_the_token_is() {
     let (folder, issuer) = (Folder::new(), Double::issuer().await);
     let cluster = Double::start(naming("https://login.microsoftonline.com")).await;
     let entra = Entra {
         tenant_id: None,
-        cluster_application_id: None,
         ..entra(&folder, &issuer.url)
     };
     let gateway = gateway(&cluster, TokenSource::Entra(entra));
@@ -590,7 +583,8 @@ async fn the_cluster_names_what_is_not_configured() {
     assert_eq!(discovery.bearer(), None);
     let asked = issuer.request(0);
     assert!(asked.line().starts_with("POST /contoso.com/oauth2/token"));
-    assert!(asked.body.ends_with("&resource=app"));
+    // The cluster says that it is `app`.
+    assert!(asked.body.ends_with("&resource=api%3A%2F%2Fcluster"));
 }
 
 #[tokio::test]
@@ -735,6 +729,24 @@ async fn a_bad_new_file_keeps_the_old_token_and_its_end_is_known() {
 }
 
 #[tokio::test]
+async fn whether_the_last_attempt_to_get_a_token_succeeded_is_known() {
+    let folder = Folder::new();
+    let cluster = Double::cluster(&["t1", "t2"]).await;
+    let gateway = gateway(&cluster, TokenSource::File(folder.write("t1")));
+    for (text, good) in [
+        ("t1", true),
+        ("", false),
+        ("two words", false),
+        ("t2", true),
+    ] {
+        folder.write(text);
+        gateway.begin_cycle();
+        gateway.cluster_version().await.unwrap();
+        assert_eq!(gateway.has_good_credentials().await, Some(good), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_file_without_a_good_token_is_told_by_its_path() {
     let folder = Folder::new();
     let cluster = Double::cluster(&[]).await;
@@ -858,29 +870,40 @@ async fn an_old_token_is_used_while_there_is_no_new_one_and_no_secret_is_ever_to
     }
 }
 
-#[test]
-fn an_environment_with_half_an_identity_is_told_without_its_secret() {
+/// What check-config says of one cluster with this `auth`, where the environment has an identity
+/// that cannot be used.
+fn checked(auth: &str) -> (Option<i32>, String) {
     let folder = Folder::new();
     let config = folder.0.path().join("exporter.yml");
-    fs::write(
-        &config,
-        "clusters: [{name: a, endpoints: ['http://127.0.0.1:1']}]",
-    )
-    .unwrap();
+    let cluster = format!("clusters: [{{name: a, endpoints: ['https://a'], auth: {auth}}}]");
+    fs::write(&config, cluster).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
+        .arg("check-config")
         .arg("--config.file")
         .arg(config)
-        .arg("--web.listen-address=127.0.0.1:0")
         .env("IDENTITY_ENDPOINT", "http://localhost:2377/token")
         .env("IDENTITY_HEADER", "hunter2")
         .env("IDENTITY_SERVER_THUMBPRINT", "AB".repeat(20))
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!told.contains("hunter2"), "{told}");
+    (output.status.code(), told)
+}
+
+#[test]
+fn an_identity_that_cannot_be_used_stops_those_who_use_it() {
+    let (code, told) = checked("{managed_identity: {cluster_application_id: b}}");
+    assert_eq!(code, Some(64), "{told}");
     assert!(
-        told.contains("IDENTITY_ENDPOINT is no https address"),
+        told.contains("cluster a: ") && told.contains("IDENTITY_ENDPOINT is no https address"),
         "{told}"
     );
-    assert!(!told.contains("hunter2"), "{told}");
+    for other in [
+        "{}",
+        "{managed_identity: {cluster_application_id: b, endpoint: 'http://127.0.0.1:1'}}",
+    ] {
+        let (code, told) = checked(other);
+        assert_eq!(code, Some(0), "{other}: {told}");
+    }
 }

@@ -96,7 +96,7 @@ fn snapshot() -> Arc<Snapshot> {
                 client_certificate_expiry: Some(at(86_400)),
                 gateway_certificate_expiry: Some(at(172_800)),
                 token_expiry: Some(at(3_600)),
-                good_files: Some(true),
+                good_credentials: Some(true),
             },
         }),
         runs: vec![

@@ -1,9 +1,10 @@
 //! A call: one question, as many attempts as the rules allow.
 //!
 //! Holds a permit while it runs, asks the breaker first and tells it the outcome last. The
-//! deadline covers all attempts; waiting for the permit and for a token is not part of it. Calls that have a
-//! storage listed keep to the background: they leave permits to the others and never stand for
-//! the health of the service.
+//! deadline covers all attempts with one token: waiting for the permit and for a token is not part
+//! of it, and after a refusal the next token has a deadline of its own. Calls that have a storage
+//! listed keep to the background: they leave permits to the others and never stand for the health
+//! of the service.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -99,7 +100,10 @@ impl Gateway {
         let outcome = match &bearer {
             // Large, and not to be carried by those who need no token.
             Some(bearer) => Box::pin(self.attempts_with::<Q>(subject, token, bearer)).await,
-            None => self.attempts::<Q>(subject, token, None).await,
+            None => {
+                self.attempts::<Q>(subject, token, None, self.deadline::<Q>())
+                    .await
+            }
         };
         match outcome.as_ref().err().map(Cause::reason) {
             Some(reason) if Q::PACE.explains(reason) => drop(lease),
@@ -130,28 +134,40 @@ impl Gateway {
     }
 
     /// Tries with `bearer`, and when it is refused once more with a newer one. A wrong token is
-    /// answered like a missing certificate: 403.
+    /// answered like a missing certificate: 403 without a code. With one, the service behind the
+    /// gateway knows who asks, and refuses that.
     async fn attempts_with<Q: Query>(
         &self,
         subject: &Subject<'_>,
         token: Option<&str>,
         bearer: &Bearer,
     ) -> Result<Q::Answer, Cause> {
-        let mut outcome = self.attempts::<Q>(subject, token, Some(bearer)).await;
-        let locked_out = |cause: &Cause| cause.reason() == Reason::Forbidden;
+        let attempts = self.attempts::<Q>(subject, token, Some(bearer), self.deadline::<Q>());
+        let mut outcome = attempts.await;
+        let locked_out =
+            |cause: &Cause| matches!(cause, Cause::Refusal(refusal) if refusal.is_of_a_stranger());
         if outcome.as_ref().is_err_and(locked_out)
             && let Some(tokens) = &self.tokens
             && let Some(newer) = tokens.after_refusal(bearer, self).await
         {
-            outcome = self.attempts::<Q>(subject, token, Some(&newer)).await;
+            let again = self.attempts::<Q>(subject, token, Some(&newer), self.deadline::<Q>());
+            outcome = again.await;
         }
         outcome
     }
 
     /// Asks the cluster which directory issues its tokens; for nobody but the source of tokens.
-    pub(super) async fn directory(&self) -> Result<Option<NamedDirectory>, Cause> {
-        self.attempts::<AadMetadata>(&Subject::Cluster, None, None)
+    pub(super) async fn directory(
+        &self,
+        deadline: Deadline,
+    ) -> Result<Option<NamedDirectory>, Cause> {
+        self.attempts::<AadMetadata>(&Subject::Cluster, None, None, deadline)
             .await
+    }
+
+    /// The deadline of attempts that begin now.
+    fn deadline<Q: Query>(&self) -> Deadline {
+        Deadline::after(Q::PACE.deadline(self.timeout))
     }
 
     async fn attempts<Q: Query>(
@@ -159,8 +175,8 @@ impl Gateway {
         subject: &Subject<'_>,
         token: Option<&str>,
         bearer: Option<&Bearer>,
+        deadline: Deadline,
     ) -> Result<Q::Answer, Cause> {
-        let deadline = Deadline::after(Q::PACE.deadline(self.timeout));
         let mut course = Course::starting_at(self.endpoints.current());
         loop {
             let endpoint = self.endpoints.at(course.position);

@@ -4,7 +4,6 @@
 //! old ones go their pools, so that what an old certificate had let in does not live on. Every
 //! endpoint has a client of its own: names and expiry dates belong to endpoints.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -14,7 +13,7 @@ use url::Url;
 
 use crate::gateway::error::BuildError;
 use crate::gateway::file::FileError;
-use crate::gateway::security::{Auth, Security};
+use crate::gateway::security::{Auth, Security, Trust};
 use crate::gateway::tls::{self, Credentials, Files, LastSeen, Mark, Shown, Unfit};
 
 /// How to connect, whatever the files hold.
@@ -41,8 +40,8 @@ struct Line {
     endpoint: Url,
     client: Client,
     seen: LastSeen,
-    /// Looks at the certificate and sends nothing. To make one takes time, and few are needed.
-    describing: OnceLock<Option<Client>>,
+    /// Looks at the certificate and sends nothing; where authorities judge, who say not of what.
+    describing: Option<Client>,
 }
 
 impl Plan {
@@ -74,16 +73,25 @@ impl Plan {
             endpoint: endpoint.clone(),
             client: builder.build()?,
             seen,
-            describing: OnceLock::new(),
+            describing: self.describing(endpoint).transpose()?,
+        })
+    }
+
+    fn describing(&self, endpoint: &Url) -> Option<Result<Client, reqwest::Error>> {
+        let judged = matches!(self.security.trust, Trust::Authorities { .. });
+        (judged && endpoint.scheme() == "https").then(|| {
+            let builder = plain(self.connect_timeout);
+            tls::describe(builder, &self.security, endpoint).build()
         })
     }
 
     /// The TLS library looks only now whether it can do anything with a certificate and its key.
     fn fault(&self, credentials: &Credentials, error: reqwest::Error) -> BuildError {
         match (tls::client_file(&self.security), &credentials.identity) {
-            (Some(file), Some(_)) => {
-                BuildError::Files(vec![FileError::unfit(file, Unfit::Refused)])
-            }
+            (Some(file), Some(_)) => BuildError::Identity {
+                file: FileError::unfit(file, Unfit::Refused),
+                source: error,
+            },
             _ => BuildError::Client(error),
         }
     }
@@ -94,14 +102,9 @@ impl Connections {
         self.line(endpoint).client.clone()
     }
 
-    /// A client that looks at the certificate of an endpoint of `plan` and sends nothing.
-    pub(super) fn describing(&self, endpoint: &Url, plan: &Plan) -> Option<Client> {
-        let describing = self.line(endpoint).describing.get_or_init(|| {
-            let builder = plain(plan.connect_timeout);
-            let builder = tls::describe(builder, &plan.security, endpoint);
-            builder.build().ok()
-        });
-        describing.clone()
+    /// A client that looks at the certificate of an endpoint and sends nothing.
+    pub(super) fn describing(&self, endpoint: &Url) -> Option<Client> {
+        self.line(endpoint).describing.clone()
     }
 
     fn line(&self, endpoint: &Url) -> &Line {
@@ -109,10 +112,9 @@ impl Connections {
         line.expect("every endpoint has a line since the plan was made")
     }
 
-    /// When the first of the certificates that were last seen expires.
-    pub(super) fn gateway_not_after(&self) -> Option<DateTime<Utc>> {
-        let seen = self.lines.iter().filter_map(|line| line.seen.not_after());
-        seen.min()
+    /// When the certificate expires that was last seen at `endpoint`.
+    pub(super) fn gateway_not_after(&self, endpoint: &Url) -> Option<DateTime<Utc>> {
+        self.line(endpoint).seen.not_after()
     }
 
     /// Whether the client certificate is in its time, as far as it is known.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::gateway::classify::Refusal;
 use crate::gateway::file::FileError;
 use crate::gateway::query::{Route, Subject};
+use crate::gateway::security::FabricIdentityError;
 use crate::gateway::tls::{Description, Diagnosis};
 use crate::gateway::token::TokenError;
 
@@ -63,7 +64,7 @@ impl Error {
 pub enum Reason {
     /// No connection, or it broke off before the answer was complete.
     Connect,
-    /// The two sides did not agree on TLS, or one did not believe the other.
+    /// The two sides did not agree on TLS, or one did not believe the other; before any answer.
     Tls,
     /// No complete answer in time, or the cluster says that it ran out of time itself.
     Timeout,
@@ -133,12 +134,32 @@ pub enum BuildError {
         /// The host given.
         host: String,
     },
+    /// A token beside a trust that checks nobody.
+    #[error("a token would go to whoever answers, because no server is checked")]
+    TokenForAnybody,
+    /// A token beside an endpoint that is another machine, by http.
+    #[error("a token would be sent to {host} in the clear")]
+    TokenInTheClear {
+        /// The host of the endpoint.
+        host: String,
+    },
+    /// The managed identity of the Service Fabric application cannot be used.
+    #[error("the environment has a managed identity that cannot be used")]
+    FabricIdentity(#[source] FabricIdentityError),
     /// The HTTP client could not be set up.
     #[error("cannot set up the HTTP client")]
     Client(#[source] reqwest::Error),
     /// Files that security lives in cannot be used.
     #[error("{}", listed(.0))]
     Files(Vec<FileError>),
+    /// The TLS library takes the client certificate in this file and its key not.
+    #[error("{file}")]
+    Identity {
+        /// The file with the certificate.
+        file: FileError,
+        /// What the library says.
+        source: reqwest::Error,
+    },
     /// The same files did not come in time.
     #[error("the files of trust and auth could not be read within {0:?}")]
     Late(Duration),
@@ -231,7 +252,9 @@ impl Cause {
         }
     }
 
-    /// Whether no request got through, so that asking another endpoint costs this one nothing.
+    /// Whether no request was taken in, so that asking another endpoint costs this one nothing. That
+    /// goes for TLS that fails when the gateway asks for the certificate, too: it has read the
+    /// request by then, but does nothing for a stranger.
     pub(super) fn is_before_the_request(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Tls { .. })
     }

@@ -1,7 +1,8 @@
 //! What the answers of one cycle say about the two sides of the gateway.
 //!
 //! Only answers count that somebody can be told by: an empty 503 comes from the gateway, an error
-//! document from the service. A page of HTML speaks for neither.
+//! document from the service. A page of HTML speaks for neither; and a connection that fails says
+//! nothing of what is behind the gateway, but silence on one that holds does.
 
 use crate::gateway::error::{Cause, Reason};
 use crate::gateway::query::RouteKind;
@@ -27,7 +28,7 @@ impl Evidence {
             RouteKind::Backup if success || failure.is_none_or(is_from_the_service) => {
                 self.service = Some(true);
             }
-            RouteKind::Backup if failure.is_some_and(is_for_want_of_the_service) => {
+            RouteKind::Backup if failure.is_some_and(|cause| is_for_want(cause, status)) => {
                 self.service = self.service.or(Some(false));
             }
             RouteKind::Backup => {}
@@ -54,10 +55,14 @@ fn is_from_the_service(cause: &Cause) -> bool {
         if refusal.code.is_some() && refusal.reason != Reason::Forbidden)
 }
 
-/// What is not understood may come from a service that has changed; anything else that is not
-/// its own error document is not from it.
-fn is_for_want_of_the_service(cause: &Cause) -> bool {
-    !matches!(cause.reason(), Reason::Decode | Reason::TooLarge)
+/// Whether the service is missing where it should have answered. What is not understood may come
+/// from a service that has changed; any other answer that is not its own error document is not
+/// from it. Without an answer, only a gateway that was waiting for one tells anything.
+fn is_for_want(cause: &Cause, status: Option<u16>) -> bool {
+    match status {
+        Some(_) => !matches!(cause.reason(), Reason::Decode | Reason::TooLarge),
+        None => matches!(cause, Cause::Deadline { .. }),
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +75,7 @@ mod tests {
     use crate::gateway::classify::classify;
     use crate::gateway::error::Misread;
     use crate::gateway::query::Subject;
+    use crate::gateway::tls::Diagnosis;
     use crate::model::PartitionId;
 
     fn refused(status: u16, body: &str) -> Cause {
@@ -137,6 +143,37 @@ mod tests {
         assert!(!evidence.native_access());
         evidence.note(RouteKind::Backup, Some(200), None);
         assert_eq!(evidence.backup_service(), Some(true));
+    }
+
+    #[test]
+    fn a_connection_that_fails_says_nothing_of_the_service() {
+        let (endpoint, source) = (String::new, || {
+            let unsent = reqwest::Client::new().get("no address").build();
+            unsent.unwrap_err()
+        });
+        for cause in [
+            Cause::Connect {
+                endpoint: endpoint(),
+                source: source(),
+            },
+            Cause::Broken {
+                endpoint: endpoint(),
+                source: source(),
+            },
+            Cause::Tls {
+                endpoint: endpoint(),
+                diagnosis: Diagnosis::NotAdmitted,
+                seen: None,
+                source: source(),
+            },
+        ] {
+            let mut evidence = Evidence::default();
+            evidence.note(RouteKind::Native, Some(200), None);
+            evidence.note(RouteKind::Backup, None, Some(&cause));
+            assert_eq!(evidence.backup_service(), None, "{cause}");
+            evidence.note(RouteKind::Backup, None, Some(&deadline()));
+            assert_eq!(evidence.backup_service(), Some(false), "{cause}");
+        }
     }
 
     #[test]

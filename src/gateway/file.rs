@@ -14,6 +14,9 @@ use crate::gateway::tls::Unfit;
 /// Largest file that is read, in bytes: a bundle of all public authorities is a quarter of it.
 const MAX_FILE: usize = 1 << 20;
 
+/// The mark in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {fault}", path = path.display())]
@@ -76,10 +79,7 @@ pub(super) fn secret(path: &Path) -> Result<SecretString, FileError> {
     use secrecy::ExposeSecret as _;
 
     let contents = read(path)?;
-    let line = contents.expose_secret().split(|byte| *byte == b'\n').next();
-    let line = line
-        .and_then(|line| str::from_utf8(line).ok())
-        .map(str::trim);
+    let line = first_line(contents.expose_secret()).map(str::trim);
     let usable = |line: &&str| !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic());
     line.filter(usable)
         .map(SecretString::from)
@@ -92,14 +92,20 @@ pub(super) fn secret(path: &Path) -> Result<SecretString, FileError> {
 /// The password on the first line of `contents`, which were read at `path`: everything before the
 /// line break.
 pub(super) fn password<'a>(path: &Path, contents: &'a [u8]) -> Result<&'a str, FileError> {
-    let line = contents.split(|byte| *byte == b'\n').next();
-    let line = line.and_then(|line| str::from_utf8(line).ok());
+    let line = first_line(contents);
     line.map(|line| line.trim_end_matches('\r'))
         .filter(|line| !line.is_empty())
         .ok_or_else(|| FileError {
             path: path.to_owned(),
             fault: Fault::NoPassword,
         })
+}
+
+/// Without the mark that editors and shells of Windows begin a file with.
+fn first_line(contents: &[u8]) -> Option<&str> {
+    let contents = contents.strip_prefix(BYTE_ORDER_MARK).unwrap_or(contents);
+    let line = contents.split(|byte| *byte == b'\n').next();
+    line.and_then(|line| str::from_utf8(line).ok())
 }
 
 /// The file, or as much of it as proves that it is too large.
@@ -130,6 +136,7 @@ mod tests {
             "hunter2\n",
             "hunter2\r\nsecond line\n",
             "  hunter2 \n",
+            "\u{feff}hunter2\r\n",
         ] {
             let (_folder, path) = written(text);
             assert_eq!(
@@ -145,11 +152,12 @@ mod tests {
         for (text, expected) in [
             ("hunter 2", "hunter 2"),
             (" h\u{fc}nter2 \r\nsecond line\n", " h\u{fc}nter2 "),
+            ("\u{feff}hunter2", "hunter2"),
         ] {
             let read = password(Path::new("password"), text.as_bytes());
             assert_eq!(read.unwrap(), expected);
         }
-        for text in ["", "\nhunter2", "\r\nhunter2"] {
+        for text in ["", "\nhunter2", "\r\nhunter2", "\u{feff}"] {
             assert!(password(Path::new("password"), text.as_bytes()).is_err());
         }
     }

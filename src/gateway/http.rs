@@ -32,21 +32,26 @@ pub(super) struct Transport {
     pub(super) lines: Rotating,
 }
 
-/// Until when a call may run.
+/// Until when a call, or all that it takes to get a token, may run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     pub(super) end: Instant,
-    /// How long the call may take in all.
-    timeout: Duration,
+    /// How long it may take in all.
+    pub(super) timeout: Duration,
 }
 
 impl Deadline {
-    /// The deadline of a call that begins now.
+    /// The deadline of what begins now.
     pub(super) fn after(timeout: Duration) -> Self {
         Self {
             end: Instant::now() + timeout,
             timeout,
         }
+    }
+
+    /// How much time is left.
+    pub(super) fn left(self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
     }
 }
 
@@ -132,7 +137,7 @@ impl Transport {
         Exchange {
             status: Some(response.status().as_u16()),
             date: date(response.headers()),
-            body: timeout_at(deadline.end, self.read(endpoint, response, limit))
+            body: timeout_at(deadline.end, read(endpoint, response, limit))
                 .await
                 .unwrap_or_else(|_| Err(late())),
         }
@@ -147,19 +152,6 @@ impl Transport {
         url
     }
 
-    async fn read(
-        &self,
-        endpoint: &Url,
-        response: Response,
-        limit: usize,
-    ) -> Result<Vec<u8>, Cause> {
-        let body = body::read(response, limit).await;
-        body.map_err(|unread| match unread {
-            Unread::Broken(error) => self.cause(endpoint, error),
-            Unread::TooLarge => Cause::TooManyBytes { limit },
-        })
-    }
-
     /// `cause`, and which certificate it is about. The TLS library keeps to itself what it does not
     /// believe, so it is looked at once more.
     async fn illustrated(&self, mut cause: Cause, endpoint: &Url, deadline: Deadline) -> Cause {
@@ -167,7 +159,7 @@ impl Transport {
             diagnosis, seen, ..
         } = &mut cause
             && diagnosis.is_about_the_certificate()
-            && let Some(client) = self.lines.in_use().describing(endpoint, self.lines.plan())
+            && let Some(client) = self.lines.in_use().describing(endpoint)
         {
             let look = client.get(self.named(endpoint.clone())).send();
             let looked = timeout_at(deadline.end, look).await;
@@ -178,6 +170,7 @@ impl Transport {
         cause
     }
 
+    /// Why no answer began.
     fn cause(&self, url: &Url, error: reqwest::Error) -> Cause {
         let (endpoint, source) = (url.to_string(), error.without_url());
         let identified = matches!(self.lines.plan().security.auth, Auth::ClientCertificate(_));
@@ -195,6 +188,19 @@ impl Transport {
             None => Cause::Broken { endpoint, source },
         }
     }
+}
+
+/// The body of an answer. A failure of TLS in the middle of one is no matter of trust any more: both
+/// sides had agreed, and the request was answered.
+async fn read(endpoint: &Url, response: Response, limit: usize) -> Result<Vec<u8>, Cause> {
+    let body = body::read(response, limit).await;
+    body.map_err(|unread| match unread {
+        Unread::Broken(error) => Cause::Broken {
+            endpoint: endpoint.to_string(),
+            source: error.without_url(),
+        },
+        Unread::TooLarge => Cause::TooManyBytes { limit },
+    })
 }
 
 impl Exchange {

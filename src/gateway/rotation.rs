@@ -1,26 +1,23 @@
 //! Takes over files that have changed, and keeps what is in use when the new ones are no good.
 //!
-//! Looks once per call and never twice at a time; reading happens off the runtime's threads and is
-//! given up on, because a file may lie on a share that hangs. A fault is told when it appears or
-//! changes, and its end once.
+//! Looks once per call, and gives up on files that do not come in time. A fault is told when it
+//! appears or changes, and its end once.
 
-use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::timeout;
 
 use crate::clock;
 use crate::gateway::connections::{Connections, Plan};
 use crate::gateway::error::BuildError;
 use crate::gateway::file::FileError;
 use crate::gateway::locked;
-use crate::gateway::tls::{self, Files, Unfit};
+use crate::gateway::look::Look;
+use crate::gateway::tls::{self, Files, Mark, Unfit};
 
 /// Longest wait for the files.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// News about the files of a cluster.
 #[derive(Debug)]
@@ -43,9 +40,20 @@ pub(super) struct Rotating {
 
 #[derive(Debug, Default)]
 struct Watch {
-    /// A look that did not come to an end in time.
-    under_way: Option<JoinHandle<Result<Option<Connections>, BuildError>>>,
+    look: Look<Result<Option<Connections>, Unusable>>,
     fault: Option<String>,
+    /// Of the files that cannot be understood, so that they are not taken in again while they stay
+    /// the same.
+    refused: Option<Mark>,
+}
+
+/// Files that cannot be used.
+#[derive(Debug)]
+enum Unusable {
+    /// The same as at the last look.
+    Still,
+    /// For this reason; with their mark if time will not mend it.
+    Because(BuildError, Option<Mark>),
 }
 
 impl Rotating {
@@ -79,26 +87,19 @@ impl Rotating {
             return None;
         }
         let mut watch = self.watch.lock().await;
-        let looking = watch.under_way.take();
-        let mut looking = looking.unwrap_or_else(|| self.look());
-        let looked = if let Ok(looked) = timeout(PATIENCE, &mut looking).await {
-            // It fails by a panic only, which is not ours to keep.
-            looked.unwrap_or_else(|e| resume_unwind(e.into_panic()))
-        } else {
-            watch.under_way = Some(looking);
-            Err(BuildError::Late(PATIENCE))
-        };
+        let (plan, in_use, refused) = (Arc::clone(&self.plan), self.in_use(), watch.refused);
+        let looked = watch.look.within(PATIENCE, move || {
+            look(&plan, &in_use, refused, clock::now())
+        });
+        let looked = looked
+            .await
+            .unwrap_or(Err(Unusable::Because(BuildError::Late(PATIENCE), None)));
         self.take(looked, &mut watch)
-    }
-
-    fn look(&self) -> JoinHandle<Result<Option<Connections>, BuildError>> {
-        let (plan, in_use) = (Arc::clone(&self.plan), self.in_use());
-        spawn_blocking(move || look(&plan, &in_use, clock::now()))
     }
 
     fn take(
         &self,
-        looked: Result<Option<Connections>, BuildError>,
+        looked: Result<Option<Connections>, Unusable>,
         watch: &mut Watch,
     ) -> Option<Rotation> {
         match looked {
@@ -108,7 +109,9 @@ impl Rotating {
                 Some(Rotation::Renewed)
             }
             Ok(None) => watch.fault.take().map(|_| Rotation::Mended),
-            Err(fault) => {
+            Err(Unusable::Still) => None,
+            Err(Unusable::Because(fault, mark)) => {
+                watch.refused = mark;
                 let text = fault.to_string();
                 let known = watch.fault.as_ref() == Some(&text);
                 watch.fault = Some(text);
@@ -118,22 +121,76 @@ impl Rotating {
     }
 }
 
-/// New connections if the files have changed.
+/// New connections if the files have changed, and not into what was `refused` already.
 fn look(
     plan: &Plan,
     in_use: &Connections,
+    refused: Option<Mark>,
     now: DateTime<Utc>,
-) -> Result<Option<Connections>, BuildError> {
-    let files = Files::read(&plan.security).map_err(BuildError::Files)?;
-    if files.mark() == in_use.mark {
+) -> Result<Option<Connections>, Unusable> {
+    let because = |faults| Unusable::Because(BuildError::Files(faults), None);
+    let files = Files::read(&plan.security).map_err(because)?;
+    let mark = files.mark();
+    if mark == in_use.mark {
         return Ok(None);
     }
-    let renewed = plan.open(&files)?;
+    if refused == Some(mark) {
+        return Err(Unusable::Still);
+    }
+    let renewed = plan.open(&files);
+    let renewed = renewed.map_err(|fault| {
+        // Anything else may be over a moment later, though the files stay the same.
+        let of_the_files = matches!(fault, BuildError::Files(_) | BuildError::Identity { .. });
+        Unusable::Because(fault, of_the_files.then_some(mark))
+    })?;
     match tls::client_file(&plan.security) {
         Some(file) if in_use.in_time(now) && !renewed.in_time(now) => {
-            let fault = FileError::unfit(file, Unfit::OutOfTime);
-            Err(BuildError::Files(vec![fault]))
+            Err(because(vec![FileError::unfit(file, Unfit::OutOfTime)]))
         }
         _ => Ok(Some(renewed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::gateway::security::{Security, Trust};
+
+    #[test]
+    fn a_bad_file_is_understood_again_only_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.pem");
+        let certificate = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+        fs::write(&ca_file, certificate.cert.pem()).unwrap();
+        let plan = Plan {
+            security: Security {
+                trust: Trust::Authorities {
+                    ca_file: Some(ca_file.clone()),
+                    server_name: None,
+                    thumbprints: Vec::new(),
+                },
+                ..Security::default()
+            },
+            endpoints: vec!["https://a".parse().unwrap()],
+            connect_timeout: PATIENCE,
+        };
+        let in_use = plan.open(&Files::read(&plan.security).unwrap()).unwrap();
+        let look = |refused| look(&plan, &in_use, refused, clock::now());
+        let written = |contents: &str| fs::write(&ca_file, contents).unwrap();
+        written("bad");
+        let Err(Unusable::Because(_, Some(mark))) = look(None) else {
+            panic!("a new fault");
+        };
+        assert!(matches!(look(Some(mark)), Err(Unusable::Still)));
+        written("also bad");
+        let other = look(Some(mark));
+        assert!(matches!(other, Err(Unusable::Because(_, Some(other))) if other != mark));
+        written("");
+        let unreadable = look(Some(mark));
+        assert!(matches!(unreadable, Err(Unusable::Because(_, None))));
+        written(&certificate.cert.pem());
+        assert!(matches!(look(Some(mark)), Ok(None)));
     }
 }

@@ -1,15 +1,17 @@
 //! What makes a connection to a cluster secure: whom we believe, and who we say we are.
 //!
 //! The settings as they are meant, made by the configuration; nothing here reads a file or opens
-//! a connection. What cannot be combined cannot be written down: a token next to a server that
-//! nobody checks, a certificate next to a token.
+//! a connection. A certificate next to a token cannot be written down; a token that others would
+//! get hold of is refused by [`Security::check`], however the settings were made.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use secrecy::SecretString;
-use url::Url;
+use url::{Host, Url};
+
+use crate::gateway::error::BuildError;
 
 /// How one cluster and this exporter prove to each other who they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,18 +20,47 @@ pub struct Security {
     pub trust: Trust,
     /// How we show who we are.
     pub auth: Auth,
-    /// The newest version of TLS to use; `None` leaves it to [`Self::newest_tls`].
+    /// The newest version of TLS to use; `None`: the one that every gateway can be asked in, see
+    /// [`Self::newest_tls`].
     pub tls_max_version: Option<TlsVersion>,
 }
 
 impl Security {
-    /// The newest version of TLS that is offered. With a client certificate 1.2: the gateway asks
-    /// for it by renegotiation, which newer versions do not have.
+    /// The newest version of TLS that is offered: 1.2 unless something else was said. The gateway
+    /// asks whoever shows no good token for a certificate after it has read the request, by
+    /// renegotiation, which newer versions do not have. There it would break off, or answer 500,
+    /// where it answers 403 in 1.2; and the 403 is how we learn that a token has to be renewed, or
+    /// that somebody has to be let in at all.
     pub fn newest_tls(&self) -> TlsVersion {
-        self.tls_max_version.unwrap_or(match self.auth {
-            Auth::ClientCertificate(_) => TlsVersion::V1_2,
-            Auth::Nobody | Auth::Token(_) => TlsVersion::V1_3,
-        })
+        self.tls_max_version.unwrap_or(TlsVersion::V1_2)
+    }
+
+    /// Refuses a token that would go to whoever answers at one of `endpoints`, or to whoever
+    /// listens on the way; on loopback nobody does.
+    pub(super) fn check(&self, endpoints: &[Url]) -> Result<(), BuildError> {
+        if !matches!(self.auth, Auth::Token(_)) {
+            return Ok(());
+        }
+        if self.trust == Trust::Insecure {
+            return Err(BuildError::TokenForAnybody);
+        }
+        let overheard = |url: &&Url| url.scheme() == "http" && !is_loopback(url);
+        match endpoints.iter().find(overheard) {
+            None => Ok(()),
+            Some(url) => Err(BuildError::TokenInTheClear {
+                host: url.host_str().unwrap_or_default().to_owned(),
+            }),
+        }
+    }
+}
+
+/// Whether requests to `url` do not leave the machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -117,8 +148,9 @@ pub struct Entra {
     pub client_id: String,
     /// File with the secret of the application on its first line.
     pub client_secret_file: PathBuf,
-    /// The application that stands for the cluster; `None`: the one the cluster names.
-    pub cluster_application_id: Option<String>,
+    /// The application that stands for the cluster, and for which tokens are. Nothing that the
+    /// cluster may name: it would be given a token for another one.
+    pub cluster_application_id: String,
     /// Base address of the sign-in service; `None`: the one the cluster names.
     pub authority: Option<Url>,
     /// Which of its two protocols is spoken.
@@ -172,7 +204,7 @@ pub struct FabricIdentity {
 }
 
 /// A [`FabricIdentity`] that cannot be used: which of its three parts. The header is not shown.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum FabricIdentityError {
     /// The endpoint is not reached by https.
     #[error("IDENTITY_ENDPOINT is no https address, but {0:?}")]
@@ -284,9 +316,9 @@ impl FromStr for HostName {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        match url::Host::parse(text) {
-            Ok(url::Host::Domain(name)) => Ok(Self(name)),
-            Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) | Err(_) => Err(()),
+        match Host::parse(text) {
+            Ok(Host::Domain(name)) => Ok(Self(name)),
+            Ok(Host::Ipv4(_) | Host::Ipv6(_)) | Err(_) => Err(()),
         }
     }
 }
@@ -360,6 +392,43 @@ mod tests {
             let error = told(endpoint, header, thumbprint).unwrap_err();
             assert!(error.starts_with(variable), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_token_goes_to_a_server_that_is_checked_by_https_or_to_this_machine() {
+        let told = |trust, auth, endpoint: &str| {
+            let security = Security {
+                trust,
+                auth,
+                tls_max_version: None,
+            };
+            let endpoint = endpoint.parse().unwrap();
+            security
+                .check(&[endpoint])
+                .err()
+                .map(|fault| fault.to_string())
+        };
+        let token = || Auth::Token(TokenSource::File("token".into()));
+        for endpoint in [
+            "https://a",
+            "http://127.0.0.1:1",
+            "http://[::1]",
+            "http://localhost",
+        ] {
+            assert_eq!(told(Trust::default(), token(), endpoint), None);
+            let fault = told(Trust::Insecure, token(), endpoint).unwrap();
+            assert!(fault.contains("whoever answers"), "{fault}");
+            assert_eq!(told(Trust::Insecure, Auth::Nobody, endpoint), None);
+        }
+        for endpoint in [
+            "http://a",
+            "http://10.0.0.1",
+            "http://localhost.example.com",
+        ] {
+            let fault = told(Trust::default(), token(), endpoint).unwrap();
+            assert!(fault.contains("in the clear"), "{fault}");
+            assert_eq!(told(Trust::default(), Auth::Nobody, endpoint), None);
         }
     }
 

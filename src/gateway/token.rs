@@ -2,7 +2,8 @@
 //!
 //! However many calls need a token, one asks for it and the others wait, or go on with the old one
 //! while that is good. A failure is remembered, so that a source that is down is left in peace.
-//! Logs one thing, which no caller is told: that an old token is used because there is no new one.
+//! Logs one thing, which no caller is told: that an old token is used because there is no new one,
+//! when the reason changes and when it ends.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -10,9 +11,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use self::entra::Application;
 use self::issued::{Issued, Moment};
@@ -21,7 +21,9 @@ use self::managed_identity::IdentityService;
 use crate::clock;
 use crate::gateway::error::{BuildError, Cause};
 use crate::gateway::file::FileError;
-use crate::gateway::security::{FabricIdentity, TokenSource};
+use crate::gateway::http::Deadline;
+use crate::gateway::look::Look;
+use crate::gateway::security::{FabricIdentity, FabricIdentityError, TokenSource};
 use crate::gateway::{Gateway, file, locked};
 use crate::logging::chain;
 
@@ -41,14 +43,17 @@ pub(super) use issued::Bearer;
 pub(super) struct Tokens {
     cluster: Arc<str>,
     source: Source,
-    /// How long the source may take.
+    /// How long the source may take in all.
     patience: Duration,
     kept: Mutex<Kept>,
     /// Held by the one who asks.
-    turn: tokio::sync::Mutex<()>,
+    turn: tokio::sync::Mutex<SecretFile>,
     /// What was wrong with the file of the source at the beginning. It may still come.
     doubt: Option<FileError>,
 }
+
+/// The file of the source, which may take its time.
+type SecretFile = Look<Result<SecretString, FileError>>;
 
 #[derive(Debug)]
 enum Source {
@@ -62,7 +67,7 @@ impl Tokens {
     pub(super) fn new(
         cluster: Arc<str>,
         source: &TokenSource,
-        fabric: Option<&FabricIdentity>,
+        fabric: Option<Result<FabricIdentity, FabricIdentityError>>,
         patience: Duration,
     ) -> Result<Self, BuildError> {
         Ok(Self {
@@ -89,7 +94,7 @@ impl Tokens {
 
     /// A token for `gateway`, which is asked where tokens come from if nobody wrote it down.
     pub(super) async fn bearer(&self, gateway: &Gateway) -> Result<Bearer, Cause> {
-        let _turn = match self.step() {
+        let mut turn = match self.step() {
             Step::Use(bearer) => return Ok(bearer),
             Step::Wait(error) => return Err(Cause::TokenNotDue(error)),
             Step::Ask(Some(old)) => match self.turn.try_lock() {
@@ -102,7 +107,7 @@ impl Tokens {
         match self.step() {
             Step::Use(bearer) => Ok(bearer),
             Step::Wait(error) => Err(Cause::TokenNotDue(error)),
-            Step::Ask(_) => Box::pin(self.ask(gateway)).await,
+            Step::Ask(_) => Box::pin(self.ask(gateway, &mut turn)).await,
         }
     }
 
@@ -113,14 +118,14 @@ impl Tokens {
         refused: &Bearer,
         gateway: &Gateway,
     ) -> Option<Bearer> {
-        let _turn = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
         if !locked(&self.kept).refuse(refused, now().instant) {
             return None;
         }
         let bearer = match self.step() {
             Step::Use(bearer) => bearer,
             Step::Wait(_) => return None,
-            Step::Ask(_) => Box::pin(self.ask(gateway)).await.ok()?,
+            Step::Ask(_) => Box::pin(self.ask(gateway, &mut turn)).await.ok()?,
         };
         (bearer != *refused).then_some(bearer)
     }
@@ -135,6 +140,11 @@ impl Tokens {
         }
     }
 
+    /// Whether the last attempt to get a token did not fail.
+    pub(super) fn are_good(&self) -> bool {
+        !locked(&self.kept).has_failed()
+    }
+
     /// When the token that was last had ends, if that is known.
     pub(super) fn expires_at(&self) -> Option<DateTime<Utc>> {
         locked(&self.kept).expires_at()
@@ -145,14 +155,15 @@ impl Tokens {
     }
 
     /// Asks the source. Whoever calls this has the turn.
-    async fn ask(&self, gateway: &Gateway) -> Result<Bearer, Cause> {
+    async fn ask(&self, gateway: &Gateway, file: &mut SecretFile) -> Result<Bearer, Cause> {
+        let deadline = Deadline::after(self.patience);
         let issued = match &self.source {
-            Source::File(path) => written(path, self.patience).await,
-            Source::Entra(application) => application.token(gateway, self.patience).await,
-            Source::ManagedIdentity(service) => service.token(self.patience).await,
+            Source::File(path) => written(path, file, deadline).await,
+            Source::Entra(application) => application.token(gateway, file, deadline).await,
+            Source::ManagedIdentity(service) => service.token(deadline).await,
         };
         let fallback = match issued {
-            Ok(issued) => return Ok(locked(&self.kept).succeed(issued)),
+            Ok(issued) => return Ok(self.take(issued)),
             Err(error) => locked(&self.kept).fail(error, now().instant),
         };
         match fallback {
@@ -168,6 +179,15 @@ impl Tokens {
                 Ok(bearer)
             }
         }
+    }
+
+    fn take(&self, issued: Issued) -> Bearer {
+        let (bearer, ended) = locked(&self.kept).succeed(issued);
+        if ended {
+            let cluster = &self.cluster;
+            info!(%cluster, "There are new tokens for cluster {cluster} again.");
+        }
+        bearer
     }
 
     fn warn(&self, error: &TokenError, until: Option<DateTime<Utc>>) {
@@ -201,21 +221,28 @@ fn now() -> Moment {
     }
 }
 
-async fn written(path: &Path, patience: Duration) -> Result<Issued, TokenError> {
-    let token = secret_in(path, patience).await?;
+async fn written(
+    path: &Path,
+    file: &mut SecretFile,
+    deadline: Deadline,
+) -> Result<Issued, TokenError> {
+    let token = secret_in(path, file, deadline).await?;
     Issued::written(token.expose_secret(), &path.display().to_string(), now())
 }
 
-/// The secret in the file at `path`. Not even a file that is none, such as a pipe, may keep us
-/// waiting.
-async fn secret_in(path: &Path, patience: Duration) -> Result<SecretString, TokenError> {
+/// The secret in the file at `path`.
+async fn secret_in(
+    path: &Path,
+    file: &mut SecretFile,
+    deadline: Deadline,
+) -> Result<SecretString, TokenError> {
     let owned = path.to_owned();
-    let reading = spawn_blocking(move || file::secret(&owned));
-    match timeout(patience, reading).await {
-        Ok(Ok(read)) => Ok(read?),
-        Ok(Err(_)) | Err(_) => Err(TokenError::SlowFile {
+    let read = file.within(deadline.left(), move || file::secret(&owned));
+    match read.await {
+        Some(read) => Ok(read?),
+        None => Err(TokenError::SlowFile {
             path: path.display().to_string(),
-            timeout: patience,
+            timeout: deadline.timeout,
         }),
     }
 }

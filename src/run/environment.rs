@@ -3,29 +3,21 @@
 //! The one place that reads variables that are not flags: they hold a secret, which must not stand
 //! on a command line, and they are set by Service Fabric and by nobody else.
 
-use anyhow::Context as _;
-
+use crate::fleet::Identity;
 use crate::gateway::FabricIdentity;
 
 /// The identity of the Service Fabric application that this process belongs to; `None` elsewhere.
 /// Other platforms set some of the three variables, and mean something else by them.
-///
-/// # Errors
-///
-/// When all are set and one cannot be used.
-pub(super) fn fabric_identity() -> anyhow::Result<Option<FabricIdentity>> {
+pub(super) fn fabric_identity() -> Option<Identity> {
     let names = [
         "IDENTITY_ENDPOINT",
         "IDENTITY_HEADER",
         "IDENTITY_SERVER_THUMBPRINT",
     ];
     let [Some(endpoint), Some(header), Some(thumbprint)] = names.map(variable) else {
-        return Ok(None);
+        return None;
     };
-    let identity = FabricIdentity::new(&endpoint, &header, &thumbprint);
-    let identity =
-        identity.context("the environment has a managed identity that cannot be used")?;
-    Ok(Some(identity))
+    Some(FabricIdentity::new(&endpoint, &header, &thumbprint))
 }
 
 #[expect(

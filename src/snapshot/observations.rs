@@ -71,13 +71,13 @@ pub struct SecurityReading {
     pub insecure: Option<bool>,
     /// When the client certificate expires, if there is one and it can be told.
     pub client_certificate_expiry: Option<DateTime<Utc>>,
-    /// When the certificate expires that a gateway last showed.
+    /// When the certificate expires that the gateway in use last showed.
     pub gateway_certificate_expiry: Option<DateTime<Utc>>,
     /// When the token that was last had ends, where tokens say so.
     pub token_expiry: Option<DateTime<Utc>>,
-    /// Whether the files with certificates and keys could be used when they were last read; `None`
-    /// when there are none.
-    pub good_files: Option<bool>,
+    /// Whether certificates and keys could be used when their files were last read, and a token
+    /// could be had when it was last asked for; `None` where there is neither.
+    pub good_credentials: Option<bool>,
 }
 
 /// A run of a collector.

@@ -1,8 +1,9 @@
 //! The keys of `auth`: how the exporter shows who it is, one way or none.
 //!
 //! A section in which nothing is written is no way; one that is written in part is a fault. An
-//! address that secrets go to is https, or does not leave this machine.
+//! address that secrets go to is https, or one that no request leaves this machine for.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use url::{Host, Url};
@@ -11,7 +12,12 @@ use super::super::fault::quoted;
 use super::super::reader::Section;
 use super::super::{ENTRA_PROTOCOL, values};
 use super::{file, optional};
-use crate::gateway::{Auth, ClientCertificate, Entra, EntraProtocol, ManagedIdentity, TokenSource};
+use crate::gateway::{
+    Auth, ClientCertificate, Entra, EntraProtocol, ManagedIdentity, TokenSource, is_loopback,
+};
+
+const NO_CLUSTER_APPLICATION: &str =
+    "is missing; write the id of the application that stands for the cluster";
 
 impl Auth {
     pub(super) fn read(s: &mut Section<'_>, folder: &Path) -> Self {
@@ -119,11 +125,14 @@ impl Entra {
                 "is missing; write the file that holds the secret",
             );
         }
+        if any && cluster_application_id.is_none() {
+            s.fault("cluster_application_id", NO_CLUSTER_APPLICATION);
+        }
         Some(Self {
             tenant_id,
             client_id: client_id?,
             client_secret_file: client_secret_file?,
-            cluster_application_id,
+            cluster_application_id: cluster_application_id?,
             authority,
             protocol,
         })
@@ -136,8 +145,7 @@ impl ManagedIdentity {
         let client_id = optional(s, "client_id", identifier);
         let endpoint = optional(s, "endpoint", metadata_service);
         if cluster_application_id.is_none() && (client_id.is_some() || endpoint.is_some()) {
-            let message = "is missing; write the id of the application that stands for the cluster";
-            s.fault("cluster_application_id", message);
+            s.fault("cluster_application_id", NO_CLUSTER_APPLICATION);
         }
         Some(Self {
             cluster_application_id: cluster_application_id?,
@@ -169,18 +177,23 @@ fn identifier(text: &str) -> Result<String, String> {
 }
 
 fn authority(text: &str) -> Result<Url, String> {
-    address(text, "https://login.microsoftonline.com")
+    address(text, is_loopback, "https://login.microsoftonline.com")
 }
 
 fn metadata_service(text: &str) -> Result<Url, String> {
     address(
         text,
+        |url| is_loopback(url) || url.host() == Some(METADATA_SERVICE),
         "http://169.254.169.254/metadata/identity/oauth2/token",
     )
 }
 
-/// An address that secrets are sent to: by https, or without leaving this machine.
-fn address(text: &str, example: &str) -> Result<Url, String> {
+/// The metadata service of a virtual machine, which its host answers.
+const METADATA_SERVICE: Host<&str> = Host::Ipv4(Ipv4Addr::new(169, 254, 169, 254));
+
+/// An address that secrets are sent to: by https, or to where `is_local` says that nobody else
+/// hears them.
+fn address(text: &str, is_local: impl FnOnce(&Url) -> bool, example: &str) -> Result<Url, String> {
     // Anything but scheme, host, port and path may be a secret.
     let shown = if text.contains(['@', '?', '#']) {
         "this".to_owned()
@@ -206,16 +219,6 @@ fn address(text: &str, example: &str) -> Result<Url, String> {
     }
 }
 
-/// Whether requests do not leave the machine: loopback, or the link-local metadata service.
-fn is_local(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback() || address.is_link_local(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,9 +230,9 @@ mod tests {
             "http://127.0.0.1:4000/token",
             "http://[::1]:4000",
             "http://localhost:4000",
-            "http://169.254.169.254/metadata/identity/oauth2/token",
         ] {
             assert!(authority(text).is_ok(), "{text}");
+            assert!(metadata_service(text).is_ok(), "{text}");
         }
         for text in [
             "http://login.microsoftonline.com",
@@ -242,6 +245,21 @@ mod tests {
         ] {
             let told = authority(text).unwrap_err();
             assert!(!told.contains("hunter2"), "{told}");
+            assert!(metadata_service(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_metadata_service_is_asked_in_the_clear_beyond_loopback() {
+        let service = "http://169.254.169.254/metadata/identity/oauth2/token";
+        assert!(metadata_service(service).is_ok());
+        assert!(authority(service).is_err());
+        for neighbour in [
+            "http://169.254.169.253",
+            "http://169.254.0.1",
+            "http://[fe80::1]",
+        ] {
+            assert!(metadata_service(neighbour).is_err(), "{neighbour}");
         }
     }
 

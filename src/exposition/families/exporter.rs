@@ -104,7 +104,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::cluster(
         "servicefabric_backup_gateway_certificate_expiry_timestamp_seconds",
-        "When the certificate expires that a gateway last showed, the first one of several gateways",
+        "When the certificate expires that the gateway in use last showed",
         |cluster, labels, samples| {
             let security = &cluster.view.snapshot.status.security;
             instant(security.gateway_certificate_expiry, labels, samples)
@@ -112,10 +112,10 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::cluster(
         "servicefabric_backup_credentials_last_reload_successful",
-        "1 if the files with certificates and keys could be used when they were last read, 0 if older contents stay in use",
+        "1 if certificates, keys and tokens were good when they were last read or asked for, 0 if there are none or older ones stay in use",
         |cluster, labels, samples| {
             flag(
-                cluster.view.snapshot.status.security.good_files,
+                cluster.view.snapshot.status.security.good_credentials,
                 labels,
                 samples,
             )

@@ -53,7 +53,7 @@ pub(in crate::gateway) enum Diagnosis {
     )]
     RefusesHandshake,
     #[error(
-        "both sides have no version of TLS in common; with a client certificate only 1.2 is offered unless tls_max_version says otherwise"
+        "both sides have no version of TLS in common; only 1.2 is offered unless tls_max_version says otherwise"
     )]
     Version,
     #[error(

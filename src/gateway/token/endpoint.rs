@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::tls::Version;
 use reqwest::{ClientBuilder, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use url::Url;
 
 use super::error::TokenError;
@@ -18,6 +18,7 @@ use super::refusal::Refusal;
 use crate::gateway::body::{self, Unread};
 use crate::gateway::connections;
 use crate::gateway::decode;
+use crate::gateway::http::Deadline;
 
 /// Largest answer that is read, in bytes: a token has less than a quarter of it.
 const LIMIT: usize = 64 * 1024;
@@ -41,8 +42,8 @@ pub(super) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Asks, and reads the answer within `patience`.
-    pub(super) async fn ask(self, patience: Duration) -> Result<Issued, TokenError> {
+    /// Asks, and reads the answer before `deadline`.
+    pub(super) async fn ask(self, deadline: Deadline) -> Result<Issued, TokenError> {
         let address = without_query(self.address);
         let (secret, advice) = (self.secret, self.advice);
         let unreachable = |source: reqwest::Error| TokenError::Unreachable {
@@ -63,11 +64,11 @@ impl Question<'_> {
             })?;
             Ok((status, body))
         };
-        match timeout(patience, exchange).await {
+        match timeout_at(deadline.end, exchange).await {
             Ok(answer) => answer.and_then(|(status, body)| read(&address, status, &body, secret)),
             Err(_) => Err(TokenError::Late {
                 address: address.clone(),
-                timeout: patience,
+                timeout: deadline.timeout,
                 advice,
             }),
         }

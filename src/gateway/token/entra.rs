@@ -1,10 +1,8 @@
 //! Tokens of Entra ID, for an application with a secret.
 //!
-//! What is not configured is asked of the cluster each time, over its own verified connection; it
-//! may name the directory, but not where the secret goes: that is one of Microsoft's own sign-in
-//! services, or one that somebody wrote down.
-
-use std::time::Duration;
+//! What is not configured is asked of the cluster each time, over its own verified connection. It
+//! may name the directory, but not where the secret goes, which is one of Microsoft's own sign-in
+//! services or one that somebody wrote down; and not for whom the token is, which it would be given.
 
 use reqwest::Client;
 use secrecy::ExposeSecret as _;
@@ -13,9 +11,10 @@ use url::{Host, Url};
 use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
-use super::secret_in;
+use super::{SecretFile, secret_in};
 use crate::gateway::Gateway;
 use crate::gateway::error::BuildError;
+use crate::gateway::http::Deadline;
 use crate::gateway::security::{Entra, EntraProtocol};
 use crate::gateway::wire::NamedDirectory;
 
@@ -41,13 +40,11 @@ pub(super) struct Application {
     client: Client,
 }
 
-/// Where to ask, and for what.
+/// Where to ask.
 #[derive(Debug, PartialEq, Eq)]
 struct Directory {
     authority: Url,
     tenant: String,
-    /// The application that stands for the cluster.
-    resource: String,
 }
 
 impl Application {
@@ -60,12 +57,13 @@ impl Application {
     pub(super) async fn token(
         &self,
         cluster: &Gateway,
-        patience: Duration,
+        file: &mut SecretFile,
+        deadline: Deadline,
     ) -> Result<Issued, TokenError> {
-        let directory = self.directory(cluster).await?;
-        let secret = secret_in(&self.settings.client_secret_file, patience).await?;
+        let directory = self.directory(cluster, deadline).await?;
+        let secret = secret_in(&self.settings.client_secret_file, file, deadline).await?;
         let address = directory.address(self.settings.protocol);
-        let (key, audience) = directory.audience(self.settings.protocol);
+        let (key, audience) = audience(&self.settings);
         let form = [
             ("grant_type", "client_credentials"),
             ("client_id", &self.settings.client_id),
@@ -78,14 +76,19 @@ impl Application {
             secret: Some(&secret),
             advice: "the sign-in service must be reachable from here, without a proxy",
         };
-        question.ask(patience).await
+        question.ask(deadline).await
     }
 
-    async fn directory(&self, cluster: &Gateway) -> Result<Directory, TokenError> {
+    async fn directory(
+        &self,
+        cluster: &Gateway,
+        deadline: Deadline,
+    ) -> Result<Directory, TokenError> {
         if let Some(configured) = Directory::configured(&self.settings) {
             return Ok(configured);
         }
-        let named = cluster.directory().await.map_err(TokenError::Discovery)?;
+        let named = cluster.directory(deadline).await;
+        let named = named.map_err(TokenError::Discovery)?;
         Directory::named(&self.settings, named.ok_or(TokenError::NoDirectory)?)
     }
 }
@@ -95,15 +98,12 @@ impl Directory {
         Some(Self {
             authority: settings.authority.clone()?,
             tenant: settings.tenant_id.clone()?,
-            resource: settings.cluster_application_id.clone()?,
         })
     }
 
     /// The configured, and what the cluster names for the rest.
     fn named(settings: &Entra, named: NamedDirectory) -> Result<Self, TokenError> {
         let tenant = named.tenant.filter(|text| Entra::is_tenant(text));
-        let cluster = named.cluster.filter(|text| Entra::is_application(text));
-        let unnamed = |what| TokenError::Unnamed { what };
         Ok(Self {
             authority: match &settings.authority {
                 Some(authority) => authority.clone(),
@@ -113,12 +113,7 @@ impl Directory {
                 .tenant_id
                 .clone()
                 .or(tenant)
-                .ok_or_else(|| unnamed("tenant_id"))?,
-            resource: settings
-                .cluster_application_id
-                .clone()
-                .or(cluster)
-                .ok_or_else(|| unnamed("cluster_application_id"))?,
+                .ok_or(TokenError::Unnamed { what: "tenant_id" })?,
         })
     }
 
@@ -134,13 +129,14 @@ impl Directory {
         }
         address
     }
+}
 
-    /// For what the token is, as the protocol spells it.
-    fn audience(&self, protocol: EntraProtocol) -> (&'static str, String) {
-        match protocol {
-            EntraProtocol::V1 => ("resource", self.resource.clone()),
-            EntraProtocol::V2 => ("scope", format!("{}/.default", self.resource)),
-        }
+/// For what the token is, as the protocol spells it.
+fn audience(settings: &Entra) -> (&'static str, String) {
+    let cluster = &settings.cluster_application_id;
+    match settings.protocol {
+        EntraProtocol::V1 => ("resource", cluster.clone()),
+        EntraProtocol::V2 => ("scope", format!("{cluster}/.default")),
     }
 }
 
@@ -175,17 +171,16 @@ mod tests {
             tenant_id: None,
             client_id: "exporter".to_owned(),
             client_secret_file: "secret".into(),
-            cluster_application_id: None,
+            cluster_application_id: "api://ours".to_owned(),
             authority: None,
             protocol: EntraProtocol::V1,
         }
     }
 
-    fn named(login: &str, tenant: &str, cluster: &str) -> Result<Directory, TokenError> {
+    fn named(login: &str, tenant: &str) -> Result<Directory, TokenError> {
         let named = NamedDirectory {
             login: Some(login.to_owned()),
             tenant: Some(tenant.to_owned()),
-            cluster: Some(cluster.to_owned()),
         };
         Directory::named(&settings(), named)
     }
@@ -194,13 +189,13 @@ mod tests {
     fn a_cluster_may_name_the_sign_in_services_of_microsoft() {
         for host in SIGN_IN_SERVICES {
             let login = format!("https://{host}/common/");
-            let directory = named(&login, "contoso.com", "app").unwrap();
+            let directory = named(&login, "contoso.com").unwrap();
             assert_eq!(
                 directory.address(EntraProtocol::V1).as_str(),
                 format!("https://{host}/contoso.com/oauth2/token")
             );
         }
-        let unnamed = named("", "contoso.com", "app").unwrap();
+        let unnamed = named("", "contoso.com").unwrap();
         assert_eq!(
             unnamed.authority.as_str(),
             "https://login.microsoftonline.com/"
@@ -218,7 +213,7 @@ mod tests {
             "http://login.microsoftonline.com",
             "ftp://login.microsoftonline.com",
         ] {
-            let error = named(login, "contoso.com", "app").unwrap_err();
+            let error = named(login, "contoso.com").unwrap_err();
             let told = error.to_string();
             assert!(told.contains("auth.entra.authority"), "{login}: {told}");
         }
@@ -228,7 +223,7 @@ mod tests {
             "data:x",
             "::",
         ] {
-            let error = named(login, "contoso.com", "app").unwrap_err();
+            let error = named(login, "contoso.com").unwrap_err();
             assert!(error.to_string().contains("authority"), "{login}: {error}");
         }
     }
@@ -236,25 +231,22 @@ mod tests {
     #[test]
     fn what_a_cluster_names_cannot_change_the_address() {
         for tenant in ["", "..", "a/b", "a?b", "a%2fb"] {
-            let error = named("", tenant, "app").unwrap_err();
+            let error = named("", tenant).unwrap_err();
             assert!(error.to_string().contains("write auth.entra.tenant_id"));
         }
-        let error = named("", "contoso.com", "a b").unwrap_err();
-        assert!(error.to_string().contains("cluster_application_id"));
     }
 
     #[test]
     fn what_is_configured_goes_before_what_the_cluster_names() {
         let settings = Entra {
             tenant_id: Some("ours".to_owned()),
-            cluster_application_id: Some("api://ours".to_owned()),
+            protocol: EntraProtocol::V2,
             authority: Some("http://127.0.0.1:4000/base/".parse().unwrap()),
             ..settings()
         };
         let named = NamedDirectory {
             login: Some("https://attacker.example".to_owned()),
             tenant: Some("theirs".to_owned()),
-            cluster: None,
         };
         let directory = Directory::named(&settings, named).unwrap();
         assert_eq!(Directory::configured(&settings).unwrap(), directory);
@@ -263,7 +255,7 @@ mod tests {
             "http://127.0.0.1:4000/base/ours/oauth2/v2.0/token"
         );
         assert_eq!(
-            directory.audience(EntraProtocol::V2),
+            audience(&settings),
             ("scope", "api://ours/.default".to_owned())
         );
     }

@@ -31,8 +31,8 @@ pub(in crate::gateway) enum TokenError {
     #[error("the token has characters that cannot stand in a header")]
     Unfit,
     #[error(
-        "the cluster did not say which directory issues its tokens; write tenant_id, \
-         cluster_application_id and authority in auth.entra if it cannot be asked"
+        "the cluster did not say which directory issues its tokens; write tenant_id and authority \
+         in auth.entra if it cannot be asked"
     )]
     Discovery(#[source] Cause),
     #[error(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -21,8 +21,8 @@ use crate::gateway::decode::Integer;
 const MAX_TOKEN: usize = 16 * 1024;
 
 /// Bounds of what is believed of the life of a token. One that is dead on arrival is asked for
-/// once a second at most; one that lives for years is still renewed every day.
-const SHORTEST_LIFE: Duration = Duration::from_secs(2);
+/// twice a minute at most; one that lives for years is still renewed every day.
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long before its end a token is renewed, if it lives long enough.
@@ -81,9 +81,9 @@ pub(super) struct Reply {
 #[derive(Clone, Debug)]
 pub(super) struct Issued {
     pub(super) bearer: Bearer,
-    /// When it ends; `None` when that is not known.
+    /// Until when it is used, within bounds; `None` when it does not say when it ends.
     pub(super) expires: Option<Instant>,
-    /// The same for people.
+    /// When it ends, as it was said; for people.
     pub(super) expires_at: Option<DateTime<Utc>>,
     /// When to ask for the next; `None` for not by itself.
     pub(super) due: Option<Instant>,
@@ -92,12 +92,13 @@ pub(super) struct Issued {
 impl Issued {
     /// The token in an answer, which has one.
     pub(super) fn granted(token: &str, reply: &Reply, now: Moment) -> Result<Self, TokenError> {
-        let life = lifetime(token, reply, now.time).clamp(SHORTEST_LIFE, LONGEST_LIFE);
+        let said = Said::of(token, reply, now.time);
+        let life = said.life.clamp(SHORTEST_LIFE, LONGEST_LIFE);
         let fresh = life.saturating_sub(MARGIN.min(life / 2));
         Ok(Self {
             bearer: Bearer::new(token)?,
             expires: Some(now.instant + life),
-            expires_at: Some(now.time + life),
+            expires_at: said.end,
             due: Some(now.instant + fresh),
         })
     }
@@ -120,16 +121,35 @@ impl Issued {
     }
 }
 
-/// How long a token that was answered lives; nothing where nobody says so.
-fn lifetime(token: &str, reply: &Reply, now: DateTime<Utc>) -> Duration {
-    let relative = reply.expires_in.and_then(Integer::known);
-    let absolute = reply.expires_on.and_then(Integer::known);
-    let absolute = absolute.and_then(|end| i64::try_from(end).ok());
-    let end = absolute.and_then(|end| DateTime::from_timestamp(end, 0));
-    relative
-        .map(Duration::from_secs)
-        .or_else(|| (end.or_else(|| expiry(token))? - now).to_std().ok())
-        .unwrap_or_default()
+/// What is said of the life of a token that was answered.
+struct Said {
+    /// Nothing when it is over, or where nobody says how long it is.
+    life: Duration,
+    /// `None` as well for what no calendar has.
+    end: Option<DateTime<Utc>>,
+}
+
+impl Said {
+    fn of(token: &str, reply: &Reply, now: DateTime<Utc>) -> Self {
+        if let Some(seconds) = reply.expires_in.and_then(Integer::known) {
+            let life = Duration::from_secs(seconds);
+            let delta = TimeDelta::from_std(life).ok();
+            return Self {
+                life,
+                end: delta.and_then(|delta| now.checked_add_signed(delta)),
+            };
+        }
+        let absolute = reply.expires_on.and_then(Integer::known);
+        let absolute = absolute.and_then(|end| i64::try_from(end).ok());
+        let end = absolute.and_then(|end| DateTime::from_timestamp(end, 0));
+        let end = end.or_else(|| expiry(token));
+        Self {
+            life: end
+                .and_then(|end| (end - now).to_std().ok())
+                .unwrap_or_default(),
+            end,
+        }
+    }
 }
 
 /// When a token says that it expires, if it is a JWT (RFC 7519, `exp`). Not verified.
@@ -187,10 +207,27 @@ pub(super) mod tests {
 
     #[test]
     fn a_token_is_renewed_five_minutes_or_half_its_life_before_its_end() {
-        for (life, margin) in [(3600, 300), (600, 300), (300, 150), (60, 30)] {
+        for (life, margin) in [(3600, 300), (600, 300), (300, 150), (60, 30), (4, 30)] {
             let issued = granted("t", &format!(r#"{{"expires_in":{life}}}"#));
             let early = issued.expires.unwrap() - issued.due.unwrap();
             assert_eq!(early, Duration::from_secs(margin), "{life}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_token_is_told_as_it_was_said() {
+        let day = 24 * 60 * 60;
+        for (times, end) in [
+            (r#"{"expires_in":4}"#, Some(4)),
+            (r#"{"expires_on":1799999990}"#, Some(-10)),
+            (r#"{"expires_in":864000}"#, Some(10 * day)),
+            (r#"{"expires_in":9223372036854775807}"#, None),
+            ("{}", None),
+        ] {
+            let now = now();
+            let said = granted_at(now, "t", times).expires_at;
+            let end = end.map(|seconds| now.time + TimeDelta::seconds(seconds));
+            assert_eq!(said, end, "{times}");
         }
     }
 

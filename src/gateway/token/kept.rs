@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 
 use super::error::TokenError;
 use super::issued::{Bearer, Issued};
+use crate::logging::chain;
 
 /// Pause after the first failure; doubles with each. Thousands of requests may wait for a token.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -24,8 +25,8 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Kept {
     issued: Option<Issued>,
     failure: Option<Failure>,
-    /// Whether it was told that an old token is used because there is no new one.
-    told: bool,
+    /// Why an old token is used because there is no new one, as it was last told.
+    told: Option<String>,
     /// When a token was last renewed because the cluster had refused it.
     refused: Option<Instant>,
 }
@@ -79,13 +80,12 @@ impl Kept {
         }
     }
 
-    /// Takes in what was asked for.
-    pub(super) fn succeed(&mut self, issued: Issued) -> Bearer {
+    /// Takes in what was asked for, and says whether it was told that there is none.
+    pub(super) fn succeed(&mut self, issued: Issued) -> (Bearer, bool) {
         let bearer = issued.bearer.clone();
         self.issued = Some(issued);
         self.failure = None;
-        self.told = false;
-        bearer
+        (bearer, self.told.take().is_some())
     }
 
     /// Takes in that it was asked for in vain.
@@ -105,7 +105,9 @@ impl Kept {
             return Fallback::Nothing(error);
         };
         let (bearer, until) = (issued.bearer.clone(), issued.expires_at);
-        let known = std::mem::replace(&mut self.told, true);
+        let text = chain(&*error);
+        let known = self.told.as_ref() == Some(&text);
+        self.told = Some(text);
         let news = (!known).then_some(error);
         Fallback::Old {
             bearer,
@@ -146,6 +148,11 @@ impl Kept {
         }
     }
 
+    /// Whether the last attempt failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// When the token that was last had ends, if that is known.
     pub(super) fn expires_at(&self) -> Option<DateTime<Utc>> {
         self.issued.as_ref().and_then(|issued| issued.expires_at)
@@ -174,7 +181,7 @@ mod tests {
 
     fn holding(token: &str, now: Instant) -> (Kept, Bearer) {
         let mut kept = Kept::default();
-        let bearer = kept.succeed(issued(token, now));
+        let (bearer, _) = kept.succeed(issued(token, now));
         (kept, bearer)
     }
 
@@ -187,7 +194,7 @@ mod tests {
         let now = Instant::now();
         let mut kept = Kept::default();
         assert!(matches!(kept.step(now), Step::Ask(None)));
-        let bearer = kept.succeed(issued("a", now));
+        let (bearer, _) = kept.succeed(issued("a", now));
         assert!(used(&kept.step(now + Duration::from_secs(3299)), &bearer));
         let due = kept.step(now + Duration::from_secs(3300));
         assert!(matches!(due, Step::Ask(Some(old)) if old == bearer));
@@ -214,13 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn an_old_token_serves_while_it_is_good_and_this_is_news_once() {
+    fn an_old_token_serves_while_it_is_good_and_why_is_news_when_it_changes() {
         let now = Instant::now();
         let (mut kept, bearer) = holding("a", now);
         let due = now + Duration::from_secs(3300);
-        for (after, is_news) in [(0, true), (5, false), (15, false)] {
+        let other = TokenError::TooLong { limit: 1 };
+        for (after, error, is_news) in [
+            (0, TokenError::Unfit, true),
+            (5, TokenError::Unfit, false),
+            (15, other, true),
+            (35, TokenError::Unfit, true),
+        ] {
             let at = due + Duration::from_secs(after);
-            let fallback = kept.fail(TokenError::Unfit, at);
+            let fallback = kept.fail(error, at);
             assert!(
                 matches!(fallback, Fallback::Old { bearer: old, news, .. } if old == bearer && news.is_some() == is_news)
             );
@@ -230,6 +243,9 @@ mod tests {
             kept.fail(TokenError::Unfit, now + HOUR),
             Fallback::Nothing(_)
         ));
+        let ended = |kept: &mut Kept| kept.succeed(issued("b", now)).1;
+        assert!(ended(&mut kept), "the end is news");
+        assert!(!ended(&mut kept), "once");
     }
 
     #[test]
@@ -238,7 +254,7 @@ mod tests {
         let (mut kept, first) = holding("a", now);
         assert!(kept.refuse(&first, now));
         assert!(matches!(kept.step(now), Step::Ask(Some(_))));
-        let second = kept.succeed(issued("b", now));
+        let (second, _) = kept.succeed(issued("b", now));
         assert!(kept.refuse(&first, now), "there is a newer one");
         assert!(used(&kept.step(now), &second));
         assert!(!kept.refuse(&second, now + Duration::from_secs(59)));

@@ -4,8 +4,6 @@
 //! Both services are on this machine and know who asks; neither is asked through a proxy. The one
 //! of Service Fabric is believed by its certificate, which the platform names.
 
-use std::time::Duration;
-
 use reqwest::Client;
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -15,7 +13,10 @@ use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
 use crate::gateway::error::BuildError;
-use crate::gateway::security::{FabricIdentity, ManagedIdentity, Security, Trust};
+use crate::gateway::http::Deadline;
+use crate::gateway::security::{
+    FabricIdentity, FabricIdentityError, ManagedIdentity, Security, TlsVersion, Trust,
+};
 use crate::gateway::tls::{self, Credentials, LastSeen};
 
 /// The metadata service of a virtual machine and the version of its contract:
@@ -42,10 +43,13 @@ impl IdentityService {
     /// The configured service, else the one that `fabric` names, else that of the machine.
     pub(super) fn new(
         settings: &ManagedIdentity,
-        fabric: Option<&FabricIdentity>,
+        fabric: Option<Result<FabricIdentity, FabricIdentityError>>,
     ) -> Result<Self, BuildError> {
         match fabric.filter(|_| settings.endpoint.is_none()) {
-            Some(fabric) => Self::of_the_application(settings, fabric),
+            Some(fabric) => {
+                let fabric = fabric.map_err(BuildError::FabricIdentity)?;
+                Self::of_the_application(settings, &fabric)
+            }
             None => Self::of_the_machine(settings),
         }
     }
@@ -77,7 +81,7 @@ impl IdentityService {
     }
 
     /// Asks for a token.
-    pub(super) async fn token(&self, patience: Duration) -> Result<Issued, TokenError> {
+    pub(super) async fn token(&self, deadline: Deadline) -> Result<Issued, TokenError> {
         let secret = self.secret.as_ref().map(ExposeSecret::expose_secret);
         let value = HeaderValue::from_str(secret.unwrap_or("true"));
         let mut value = value.expect("a secret was checked where it was read");
@@ -89,7 +93,7 @@ impl IdentityService {
             secret: self.secret.as_ref(),
             advice: self.advice,
         };
-        question.ask(patience).await
+        question.ask(deadline).await
     }
 }
 
@@ -101,6 +105,8 @@ fn pinned(fabric: &FabricIdentity) -> Result<Client, reqwest::Error> {
             // The platform names what is in use now, and renews it without us.
             accept_expired: true,
         },
+        // What holds a gateway back does not hold for this service.
+        tls_max_version: Some(TlsVersion::V1_3),
         ..Security::default()
     };
     let (none, seen) = (Credentials::default(), LastSeen::default());
@@ -145,7 +151,7 @@ mod tests {
             service.address.as_str(),
             format!("{MACHINE}?api-version=2018-02-01&{query}")
         );
-        let service = IdentityService::new(&machine, Some(&fabric)).unwrap();
+        let service = IdentityService::new(&machine, Some(Ok(fabric.clone()))).unwrap();
         assert_eq!(
             service.address.as_str(),
             format!(
@@ -154,7 +160,7 @@ mod tests {
             )
         );
         let configured = settings(Some("http://127.0.0.1:4000/token"));
-        let service = IdentityService::new(&configured, Some(&fabric)).unwrap();
+        let service = IdentityService::new(&configured, Some(Ok(fabric))).unwrap();
         assert!(
             service
                 .address
@@ -167,7 +173,7 @@ mod tests {
     #[test]
     fn the_secret_of_the_application_shows_itself_to_nobody() {
         let fabric = fabric();
-        let service = IdentityService::new(&settings(None), Some(&fabric)).unwrap();
+        let service = IdentityService::new(&settings(None), Some(Ok(fabric.clone()))).unwrap();
         assert!(!format!("{service:?} {fabric:?}").contains("hunter2"));
     }
 }

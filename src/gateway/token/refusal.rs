@@ -110,6 +110,8 @@ fn shown(text: &str, limit: usize, secret: &str) -> String {
         text = text.replace(secret, "***").replace(&encoded, "***");
     }
     let line = text.trim().lines().next().unwrap_or_default();
+    // What follows is another one in each answer, and says nothing.
+    let line = line.split(" Trace ID:").next().unwrap_or_default();
     redact::presentable(line)
         .chars()
         .filter(|c| !c.is_control())
@@ -146,6 +148,17 @@ mod tests {
             told(fabric).unwrap(),
             "ManagedIdentityNotFound: Managed identity not found."
         );
+    }
+
+    #[test]
+    fn what_is_told_stays_the_same_while_the_reason_does() {
+        let refusal = |trace| {
+            format!(
+                r#"{{"error":"invalid_client","error_description":"AADSTS7000222: Expired. Trace ID: {trace} Correlation ID: {trace} Timestamp: {trace}"}}"#
+            )
+        };
+        assert_eq!(told(&refusal(1)), told(&refusal(2)));
+        assert!(told(&refusal(1)).unwrap().contains("Expired. ("));
     }
 
     #[test]

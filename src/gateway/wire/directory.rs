@@ -1,7 +1,8 @@
 //! The native route that names the directory whose tokens the cluster takes.
 //!
 //! The only one that answers everybody. What it names is as good as the connection it came over,
-//! and is not checked here.
+//! and is not checked here. The application that the cluster says it is stays unread: nobody may
+//! name himself the audience of a token.
 
 use serde::Deserialize;
 
@@ -18,8 +19,6 @@ pub(in crate::gateway) struct NamedDirectory {
     pub(in crate::gateway) login: Option<String>,
     /// GUID or domain.
     pub(in crate::gateway) tenant: Option<String>,
-    /// Id of the application that stands for the cluster.
-    pub(in crate::gateway) cluster: Option<String>,
 }
 
 // GET /$/GetAadMetadata, samples GetAadMetadata.*
@@ -73,7 +72,6 @@ mod tests {
             Some("https://login.microsoftonline.com")
         );
         assert_eq!(named.tenant.as_deref(), Some("<tenant-guid>"));
-        assert_eq!(named.cluster.as_deref(), Some("<cluster-app-client-id>"));
         let none = answer::<AadMetadata>(sample("GetAadMetadata.none.sfx.json")).unwrap();
         assert_eq!(none, None);
     }
