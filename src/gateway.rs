@@ -36,11 +36,13 @@ mod file;
 mod http;
 mod query;
 mod redact;
+mod replay;
 mod retry;
 mod security;
 mod wire;
 
 pub use error::{BuildError, Error, Reason};
+pub use replay::Replay;
 pub use security::{
     Auth, ClientCertificate, Entra, EntraProtocol, HostName, ManagedIdentity, Security, Thumbprint,
     TlsVersion, TokenSource, Trust,

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 mod answer;
+mod direct;
 mod estate;
 mod faults;
 mod generation;
@@ -18,8 +19,8 @@ mod routes;
 mod server;
 
 pub use estate::{
-    Backup, Entity, Estate, Policy, Refusal, RestoreOutcome, RestorePlan, Retention, Schedule,
-    Scheme, ServiceKind, Storage, Tempo,
+    Appearance, Backup, Entity, Estate, Happened, Happening, Policy, Refusal, RestoreOutcome,
+    RestorePlan, Retention, Schedule, Scheme, ServiceKind, Storage, Tempo,
 };
 pub use faults::{Fault, Filter};
 pub use generation::Shape;

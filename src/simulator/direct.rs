@@ -1,0 +1,33 @@
+//! The gateway's answers without its sockets.
+//!
+//! Responsible for rendering one answer to one address, as bytes, at a moment that the caller
+//! chooses: a simulation of months has no time for a network. It may not strike with faults, and
+//! knows no clock.
+
+use chrono::{DateTime, Utc};
+use hyper::{Method, Uri};
+
+use super::Options;
+use super::estate::Estate;
+use super::request::Request;
+use super::routes::{self, Paging, Terms};
+
+impl Options {
+    /// Status and body of the answer to a GET of `address` at `now`. Nothing happens in the
+    /// estate before: whoever wants that ticks it first.
+    pub fn answer(&self, estate: &mut Estate, address: &Uri, now: DateTime<Utc>) -> (u16, Vec<u8>) {
+        let request = Request::parse(&Method::GET, address);
+        let terms = Terms {
+            switches: &self.switches,
+            cluster_version: &self.cluster_version,
+            on_demand: &self.on_demand,
+            restore: &self.restore,
+            backup_service: true,
+            paging: Paging::Normal,
+        };
+        let answer = routes::answer(estate, &request, &terms, now);
+        let (head, body) = answer.render(&self.switches);
+        let head = head.body(()).expect("the simulator writes valid headers");
+        (head.status().as_u16(), body.to_vec())
+    }
+}
