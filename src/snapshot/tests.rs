@@ -388,6 +388,7 @@ fn policy(name: &str, minutes: u64) -> Policy {
         schedule: Some(Schedule::Frequency(Duration::from_secs(minutes * 60))),
         storage: Word::new("FileShare"),
         auto_restore: false,
+        storage_place: 0,
         max_incrementals: Some(5),
         retention: None,
     }
