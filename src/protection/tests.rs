@@ -272,13 +272,58 @@ fn a_list_proves_that_nothing_happened_only_up_to_its_reading() {
         ..facts(&schedule, overdue)
     };
     assert_eq!(
-        state(&listed(overdue - 600), &RULES, overdue),
-        Protection::Protected
-    );
-    assert_eq!(
         state(&listed(overdue), &RULES, overdue),
         Protection::Overdue
     );
+    // Whether it came since, nobody has seen: neither late nor protected.
+    let before = listed(overdue - 600);
+    begins(&before, &RULES, Protection::Unknown, overdue);
+    assert_eq!(state(&before, &RULES, overdue - 1), Protection::Protected);
+}
+
+#[test]
+fn backups_are_judged_by_the_clock_that_dates_them() {
+    let schedule = hourly();
+    for skew in [-1_200, -30, 0, 30, 1_200] {
+        let own = INTERVAL + ALLOWANCE + 1 - skew;
+        let facts = Facts {
+            clock_skew: TimeDelta::seconds(skew),
+            ..facts(&schedule, own)
+        };
+        begins(&facts, &RULES, Protection::Overdue, own);
+        let verdict = judge(&facts, &RULES, at(own - 1));
+        assert_eq!(verdict.due, Some(at(INTERVAL)), "as the cluster counts");
+        assert_eq!(
+            verdict.holds_until,
+            Some(at(own - 1) + TimeDelta::nanoseconds(1))
+        );
+        let resumed = Facts {
+            changed_at: Some(at(2_000)),
+            ..facts
+        };
+        let due = judge(&resumed, &RULES, at(own)).due;
+        assert_eq!(
+            due,
+            Some(at(2_000 + skew + INTERVAL)),
+            "what is observed is moved"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_failed_is_compared_with_backups_by_one_clock() {
+    let schedule = hourly();
+    let record = record(BackupState::Failure);
+    let facts = |skew| Facts {
+        progress: read(200, Some(&record)),
+        record_since: Some(at(200)),
+        health: read(200, Some(ended(true, 700))),
+        last_success: Some(at(700)),
+        clock_skew: TimeDelta::seconds(skew),
+        ..facts(&schedule, 200)
+    };
+    assert_eq!(state(&facts(600), &RULES, 250), Protection::Failing);
+    assert_eq!(state(&facts(400), &RULES, 250), Protection::Protected);
 }
 
 #[test]
@@ -303,6 +348,25 @@ fn a_failed_attempt_fails_until_a_success_or_until_it_is_overdue() {
 }
 
 #[test]
+fn a_failed_attempt_proves_that_the_first_backup_was_due_whenever_it_was_first_expected() {
+    let schedule = hourly();
+    let overdue = 500 + ALLOWANCE + 1;
+    let facts = Facts {
+        last_success: None,
+        expected_since: Some(at(400)),
+        health: read(overdue, Some(ended(false, 500))),
+        listed_at: Some(at(overdue)),
+        ..facts(&schedule, overdue)
+    };
+    begins(&facts, &RULES, Protection::NeverBackedUp, overdue);
+    let changed = Facts {
+        changed_at: Some(at(600)),
+        ..facts
+    };
+    assert_eq!(state(&changed, &RULES, overdue), Protection::Failing);
+}
+
+#[test]
 fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_was_before() {
     let schedule = hourly();
     let overdue = INTERVAL + ALLOWANCE + 1;
@@ -318,6 +382,18 @@ fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_w
         ..started
     };
     assert_eq!(state(&listed, &RULES, overdue), Protection::Overdue);
+    // Whatever it hides, the next one was due when it was tried.
+    let tried = Facts {
+        health: read(overdue, Some(ended(false, overdue - ALLOWANCE - 1))),
+        ..started
+    };
+    begins(&tried, &RULES, Protection::Overdue, overdue);
+    let forgotten = Facts {
+        last_success: None,
+        expected_since: Some(at(overdue - 10)),
+        ..tried
+    };
+    assert_eq!(state(&forgotten, &RULES, overdue), Protection::Failing);
     let waited = Facts {
         watched_since: Some(at(overdue - LIST_STALE)),
         ..started
@@ -481,6 +557,7 @@ proptest! {
         last_success in prop::option::of(any_second()),
         changed_at in prop::option::of(any_second()),
         watched_since in prop::option::of(any_second()),
+        skew in -5_000_i64..5_000,
         expects in any::<bool>(),
         now in any_second(),
         later in 0_i64..10_000,
@@ -507,6 +584,7 @@ proptest! {
             expected_since: Some(since),
             changed_at,
             watched_since,
+            clock_skew: TimeDelta::seconds(skew),
         };
         let rules = if expects { REQUESTS } else { RULES };
         let verdict = judge(&facts, &rules, now);

@@ -1,0 +1,81 @@
+//! What a verdict can rest on at its moment: which sources are fresh, and up to when they see.
+//!
+//! Pure. A fact that was read too long ago is no fact, and where only lists tell of successes,
+//! nobody has seen what happened since the last one.
+
+use chrono::{DateTime, Utc};
+
+use super::Case;
+use super::applied::Applied;
+use crate::model::PeriodicAttempt;
+
+impl Case<'_> {
+    /// Where only lists tell of successes: whether the next one is late by now, but was not yet
+    /// when they were read. It may be there or not; nobody has looked.
+    pub(super) fn may_be_overdue_unseen(&self, applied: &Applied, due: DateTime<Utc>) -> bool {
+        let only_lists = applied.policy.is_some() && !self.sees_health();
+        only_lists && self.by_cluster_clock(self.now) > self.late_from(due)
+    }
+
+    pub(super) fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
+        self.now - read_at < self.rules.staleness
+    }
+
+    pub(super) fn sees_progress(&self) -> bool {
+        self.facts
+            .progress
+            .is_some_and(|read| self.is_fresh(read.at))
+    }
+
+    pub(super) fn sees_health(&self) -> bool {
+        self.facts.health.is_some_and(|read| self.is_fresh(read.at))
+    }
+
+    pub(super) fn sees_list(&self) -> bool {
+        let believed = |at| self.now - at < self.rules.list_staleness;
+        self.facts.listed_at.is_some_and(believed)
+    }
+
+    pub(super) fn sees_successes(&self) -> bool {
+        self.sees_progress() || self.sees_health() || self.sees_list()
+    }
+
+    /// Whether the successes that are expected would be seen: those of a policy never show in
+    /// the record of requests, those of requests nowhere else.
+    pub(super) fn sees_expected_successes(&self, applied: &Applied) -> bool {
+        match applied.policy {
+            Some(_) => self.sees_health() || self.sees_list(),
+            None => self.sees_progress(),
+        }
+    }
+
+    /// The moment up to which a success would have been seen. A list is read rarely: until the
+    /// next one, what happened since is not known, and its absence proves nothing.
+    pub(super) fn seen_until(&self, applied: &Applied) -> Option<DateTime<Utc>> {
+        let by_health = self.sees_health() && !self.awaits_first_list();
+        if applied.policy.is_none() || by_health {
+            return Some(self.now);
+        }
+        self.facts.listed_at
+    }
+
+    /// A failed attempt hides the success before it, which only a list can tell to a process that
+    /// has just begun to watch. It waits for the first one, but not for ever; and where it
+    /// remembers a success, no longer than the allowance, because whatever is hidden was followed
+    /// by this attempt when the next one was due.
+    pub(super) fn awaits_first_list(&self) -> bool {
+        let Some(attempt) = self.failed_attempt() else {
+            return false;
+        };
+        let since = self.facts.watched_since;
+        let is_new = since.is_some_and(|since| self.now - since < self.rules.list_staleness);
+        let late = self.by_cluster_clock(self.now) > self.late_from(attempt.ended);
+        let may_hide = self.facts.last_success.is_none() || !late;
+        may_hide && is_new && self.rules.reads_lists && self.facts.listed_at.is_none()
+    }
+
+    pub(super) fn failed_attempt(&self) -> Option<PeriodicAttempt> {
+        let attempt = self.facts.health?.value;
+        attempt.filter(|attempt| !attempt.succeeded)
+    }
+}
