@@ -60,18 +60,28 @@ impl Case<'_> {
     }
 
     /// A failed attempt hides the success before it, which only a list can tell to a process that
-    /// has just begun to watch. It waits for the first one, but not for ever; and where it
-    /// remembers a success, no longer than the allowance, because whatever is hidden was followed
-    /// by this attempt when the next one was due.
+    /// has just begun to watch. It waits for the first one, but not for ever.
     pub(super) fn awaits_first_list(&self) -> bool {
-        let Some(attempt) = self.failed_attempt() else {
-            return false;
-        };
         let since = self.facts.watched_since;
         let is_new = since.is_some_and(|since| self.now - since < self.rules.list_staleness);
-        let late = self.by_cluster_clock(self.now) > self.late_from(attempt.ended);
-        let may_hide = self.facts.last_success.is_none() || !late;
-        may_hide && is_new && self.rules.reads_lists && self.facts.listed_at.is_none()
+        let may_hide = |attempt: PeriodicAttempt| self.may_hide_a_success(attempt);
+        is_new
+            && self.rules.reads_lists
+            && self.facts.listed_at.is_none()
+            && self.failed_attempt().is_some_and(may_hide)
+    }
+
+    /// Whether there may be a success between the one that is remembered and a failed attempt: none
+    /// fits in where that attempt was the first that was due. And whatever fits in was due again
+    /// when this one failed.
+    fn may_hide_a_success(&self, attempt: PeriodicAttempt) -> bool {
+        let Some((known, expected)) = self.facts.last_success.zip(self.expected()) else {
+            return true;
+        };
+        let hidden = expected.next(known);
+        let next = hidden.and_then(|hidden| expected.next(hidden));
+        let fits_in = next.is_some_and(|next| next <= attempt.ended);
+        fits_in && self.by_cluster_clock(self.now) <= self.late_from(attempt.ended)
     }
 
     pub(super) fn failed_attempt(&self) -> Option<PeriodicAttempt> {

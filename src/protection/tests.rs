@@ -370,11 +370,17 @@ fn a_failed_attempt_proves_that_the_first_backup_was_due_whenever_it_was_first_e
 fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_was_before() {
     let schedule = hourly();
     let overdue = INTERVAL + ALLOWANCE + 1;
-    let started = Facts {
+    let first_since = Facts {
         health: read(overdue, Some(ended(false, overdue - 60))),
         listed_at: None,
         watched_since: Some(at(overdue - 10)),
         ..facts(&schedule, overdue)
+    };
+    begins(&first_since, &RULES, Protection::Overdue, overdue);
+    // Of an older success it is not known whether another one came in between.
+    let started = Facts {
+        last_success: Some(at(-2 * INTERVAL)),
+        ..first_since
     };
     assert_eq!(state(&started, &RULES, overdue), Protection::Failing);
     let listed = Facts {

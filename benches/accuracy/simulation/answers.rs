@@ -262,13 +262,21 @@ impl Answers {
 
     /// What the record of a partition says; nothing when it cannot be read.
     pub(crate) fn record(&mut self, it: &mut Question<'_>, id: PartitionId) -> Option<Reading> {
+        let meant = self.renew(it, id).record.clone();
         if let Some(bad) = it
             .weather
             .spoils(Side::BackupService, it.now, &mut self.rng)
         {
             return record(self.wire.misread(bad, |client| client.backup_progress(id)));
         }
-        self.renew(it, id).record.clone()
+        meant
+    }
+
+    /// Notes how partitions look, for nobody yet.
+    pub(crate) fn watch(&mut self, it: &mut Question<'_>, ids: &[PartitionId]) {
+        for id in ids {
+            self.renew(it, *id);
+        }
     }
 
     /// What the health of a partition says; nothing when it cannot be read, or says nothing.
@@ -281,12 +289,13 @@ impl Answers {
             true => it.now - it.weather.lag,
             false => it.now,
         };
-        let said = &self.renew(it, id).health;
+        let said = &self.readings.get(&id)?.health;
         let then = said.iter().rev().find(|(since, _)| *since <= as_of);
         then.or(said.first())?.1.map(Reading::Health)
     }
 
-    /// Reads record and health of a partition anew, if they may have changed.
+    /// Reads record and health of a partition anew, if they may have changed. Done each minute,
+    /// also when nobody gets to know: a health store that is late tells of it afterwards.
     fn renew(&mut self, it: &mut Question<'_>, id: PartitionId) -> &Readings {
         let at = moment(it.now);
         let known = self.readings.entry(id).or_insert_with(|| Readings {

@@ -170,6 +170,7 @@ impl Cluster {
         self.cycles += 1;
         let begins_cycle = !is_slow || self.cycles % 3 == 0;
         if !self.observer.runs || !begins_cycle {
+            self.ask(start, Observer::look_away);
             return self.scrape(scrape);
         }
         self.ask(start, Observer::look_around);

@@ -343,6 +343,12 @@ impl Observer {
         self.snapshot.partitions.keys().copied().collect()
     }
 
+    /// A minute in which nothing is read.
+    pub(crate) fn look_away(&mut self, it: &mut Question<'_>) {
+        let known = self.known();
+        self.answers.watch(it, &known);
+    }
+
     /// Record and health of one partition.
     pub(crate) fn look_at(&mut self, it: &mut Question<'_>, id: PartitionId) {
         if let Some(reading) = self.answers.record(it, id) {

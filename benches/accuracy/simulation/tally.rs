@@ -130,6 +130,8 @@ pub(crate) fn share(part: u64, whole: u64) -> f64 {
 pub(crate) struct Follower {
     breach: Option<Breach>,
     alarms: [Alarm; 4],
+    /// Looks in a row at which another state was said than should be.
+    wrong: u64,
 }
 
 /// A breach that lasts.
@@ -165,10 +167,16 @@ impl Follower {
         let seen = truth.expected != Protection::Unknown;
         self.follow_breach(look, seen, [told, look.naive[0], look.naive[1]], tally);
         let wrong = self.follow_alarms(look, late, tally);
+        self.wrong = match verdict == truth.expected {
+            true => 0,
+            false => self.wrong + 1,
+        };
+        let stays_wrong = self.wrong == 4;
         let untold = self.breach.filter(|breach| seen && breach.is_untold());
         wrong
             .or(lies.then_some("Protected in breach"))
             .or(untold.map(|_| "breach not told"))
+            .or(stays_wrong.then_some("stays wrong"))
     }
 
     /// The exporter does not run, or does not know the partition.

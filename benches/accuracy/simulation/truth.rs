@@ -46,6 +46,12 @@ struct Backup {
     ended: i64,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    Periodic,
+    Requested,
+}
+
 /// When each thing about a partition was last read, and published, by the exporter.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sight {
@@ -65,8 +71,8 @@ pub(crate) struct Truth {
     restarted: i64,
     /// Newest last.
     successes: VecDeque<Backup>,
-    /// Whether the attempt that ended last failed.
-    last_failed: bool,
+    /// The kind of attempt that ended last, if it failed.
+    failed: Option<Attempt>,
     requested: Option<i64>,
 }
 
@@ -88,7 +94,7 @@ impl Truth {
             created,
             restarted: created,
             successes: VecDeque::new(),
-            last_failed: false,
+            failed: None,
             requested: None,
         }
     }
@@ -102,8 +108,9 @@ impl Truth {
         if is_active {
             self.restarted = self.restarted.max(at);
         } else if self.terms.policy.is_some() {
-            // The replica resets all that it knew, and its report disappears.
-            self.last_failed = false;
+            // The replica resets all that it knew, and its report disappears; a request is no
+            // matter of the replica.
+            self.failed = self.failed.filter(|kind| *kind == Attempt::Requested);
         }
         self.terms = terms;
     }
@@ -114,7 +121,7 @@ impl Truth {
             Happening::Configured { active: true } => self.restarted = self.restarted.max(at),
             Happening::Configured { active: false } => {}
             Happening::BackedUp { taken } => self.succeed(taken.timestamp_millis(), at),
-            Happening::Failed => self.last_failed = true,
+            Happening::Failed => self.failed = Some(Attempt::Periodic),
             Happening::Requested => self.requested = Some(at),
             Happening::BackedUpOnRequest { taken } => {
                 self.requested = None;
@@ -122,13 +129,13 @@ impl Truth {
             }
             Happening::RequestFailed => {
                 self.requested = None;
-                self.last_failed = true;
+                self.failed = Some(Attempt::Requested);
             }
         }
     }
 
     fn succeed(&mut self, taken: i64, ended: i64) {
-        self.last_failed = false;
+        self.failed = None;
         self.successes.push_back(Backup { taken, ended });
         if self.successes.len() > REMEMBERED {
             self.successes.pop_front();
@@ -198,7 +205,7 @@ impl Truth {
         match (is_late, self.successes.is_empty()) {
             (true, true) => Protection::NeverBackedUp,
             (true, false) => Protection::Overdue,
-            (false, _) if self.last_failed => Protection::Failing,
+            (false, _) if self.failed.is_some() => Protection::Failing,
             (false, true) => Protection::Pending,
             (false, false) => Protection::Protected,
         }
