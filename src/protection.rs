@@ -272,23 +272,23 @@ impl<'a> Case<'a> {
         let attempt = self.failed_attempt().filter(|_| awaited.is_some());
         let by_own_clock = |moment| plus(moment, -facts.clock_skew);
         let late_from = |due| behind(by_own_clock(self.late_from(due)));
-        let turns = [
-            facts.applied.map(|read| plus(read.at, rules.staleness)),
-            facts.schedule.map(|read| plus(read.at, rules.staleness)),
-            facts.progress.map(|read| plus(read.at, rules.staleness)),
-            facts.health.map(|read| plus(read.at, rules.staleness)),
-            facts.listed_at.map(|at| plus(at, rules.list_staleness)),
+        let stale = rules.staleness;
+        let readings = [
+            Self::turns(facts.applied.map(|read| read.at), stale),
+            Self::turns(facts.schedule.map(|read| read.at), stale),
+            Self::turns(facts.progress.map(|read| read.at), stale),
+            Self::turns(facts.health.map(|read| read.at), stale),
+            Self::turns(facts.listed_at, rules.list_staleness),
+        ];
+        let moments = [
             awaited.map(|since| plus(since, rules.list_staleness)),
             self.running_since()
                 .map(|since| behind(plus(since, rules.stuck_after))),
             attempt.map(|attempt| late_from(attempt.ended)),
             due.map(late_from),
         ];
-        turns
-            .into_iter()
-            .flatten()
-            .filter(|turn| *turn > self.now)
-            .min()
+        let turns = readings.into_iter().flatten().chain(moments);
+        turns.flatten().filter(|turn| *turn > self.now).min()
     }
 }
 

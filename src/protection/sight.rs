@@ -3,11 +3,14 @@
 //! Pure. A fact that was read too long ago is no fact, and where only lists tell of successes,
 //! nobody has seen what happened since the last one.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Case;
 use super::applied::Applied;
+use super::{Case, plus};
 use crate::model::PeriodicAttempt;
+
+/// A clock that is set back by less than this makes no reading a stranger.
+const SET_BACK: TimeDelta = TimeDelta::seconds(5);
 
 impl Case<'_> {
     /// Where only lists tell of successes: whether the next one is late by now, but was not yet
@@ -18,7 +21,22 @@ impl Case<'_> {
     }
 
     pub(super) fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
-        self.now - read_at < self.rules.staleness
+        self.believes(read_at, self.rules.staleness)
+    }
+
+    /// Whether what was read then is believed for so long now. A reading of the future was made
+    /// before the exporter's clock was set back: nobody knows how old it is.
+    fn believes(&self, read_at: DateTime<Utc>, limit: TimeDelta) -> bool {
+        (-SET_BACK..limit).contains(&(self.now - read_at))
+    }
+
+    /// When that turns: as the clock comes to it, and as it gets too old.
+    pub(super) fn turns(
+        read_at: Option<DateTime<Utc>>,
+        limit: TimeDelta,
+    ) -> [Option<DateTime<Utc>>; 2] {
+        let begins = read_at.map(|at| plus(at, -SET_BACK));
+        [begins, read_at.map(|at| plus(at, limit))]
     }
 
     pub(super) fn sees_progress(&self) -> bool {
@@ -32,7 +50,7 @@ impl Case<'_> {
     }
 
     pub(super) fn sees_list(&self) -> bool {
-        let believed = |at| self.now - at < self.rules.list_staleness;
+        let believed = |at| self.believes(at, self.rules.list_staleness);
         self.facts.listed_at.is_some_and(believed)
     }
 

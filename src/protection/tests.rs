@@ -252,14 +252,28 @@ fn a_change_of_protection_grants_a_whole_interval() {
         ..facts(&schedule, overdue)
     };
     begins(&facts, &RULES, Protection::Overdue, overdue);
+    let overdue = INTERVAL + ALLOWANCE + 1;
     let earlier = Facts {
         changed_at: Some(at(-2_000)),
-        ..facts
+        ..self::facts(&schedule, overdue)
     };
-    assert_eq!(
-        state(&earlier, &RULES, INTERVAL + ALLOWANCE + 1),
-        Protection::Overdue
-    );
+    assert_eq!(state(&earlier, &RULES, overdue), Protection::Overdue);
+}
+
+#[test]
+fn what_was_read_before_the_clock_was_set_back_is_not_believed() {
+    let schedule = hourly();
+    let read = facts(&schedule, 1_000);
+    assert_eq!(state(&read, &RULES, 996), Protection::Protected);
+    for set_back in [400, -1_000] {
+        assert_eq!(state(&read, &RULES, set_back), Protection::Unknown);
+    }
+    let listed = Facts {
+        health: None,
+        listed_at: Some(at(1_000)),
+        ..facts(&schedule, 400)
+    };
+    assert_eq!(state(&listed, &RULES, 400), Protection::Unknown);
 }
 
 #[test]
@@ -472,6 +486,8 @@ fn requests_are_judged_by_the_expected_interval() {
     begins(&facts, &REQUESTS, Protection::Overdue, overdue);
     assert_eq!(state(&facts, &REQUESTS, overdue - 1), Protection::Protected);
     let never = Facts {
+        applied: read(overdue - 50, &NOTHING),
+        progress: read(overdue - 50, None),
         last_success: None,
         ..facts
     };

@@ -7,6 +7,7 @@
 mod answers;
 pub(crate) mod calendar;
 mod observer;
+pub(crate) mod promises;
 pub(crate) mod rates;
 pub(crate) mod tally;
 mod trouble;
@@ -31,6 +32,9 @@ use truth::Truth;
 use weather::Weather;
 use world::{World, moment};
 
+/// Errors of one kind that are explained for each cluster.
+const NOTES: u64 = 6;
+
 /// 2026-01-05, a Monday.
 const BEGIN: i64 = 1_767_571_200_000;
 
@@ -45,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) partitions: usize,
     pub(crate) days: i64,
     pub(crate) threads: usize,
+    /// How many times more often things go wrong than the rates say.
+    pub(crate) unrest: f64,
     /// Whether what went wrong is noted with its evidence.
     pub(crate) explains: bool,
 }
@@ -122,6 +128,8 @@ struct Cluster {
     known: Option<u64>,
     cycles: i64,
     tally: Tally,
+    /// How often each kind of error was noted.
+    noted: BTreeMap<&'static str, u64>,
 }
 
 impl Cluster {
@@ -132,13 +140,12 @@ impl Cluster {
             .wrapping_mul(0x9e37_79b9)
             .wrapping_add(index as u64);
         let world = World::new(seed, plan.partitions, &setting, BEGIN);
-        let mut weather = Weather::default();
-        weather.skew = setting.skew;
+        let weather = Weather::with_skew(setting.skew);
         Self {
             index,
             plan: *plan,
             setting,
-            trouble: Trouble::new(seed, &setting, BEGIN, &world),
+            trouble: Trouble::new(seed, &setting, plan.unrest, BEGIN, &world),
             world,
             weather,
             observer: Observer::new(seed, &setting),
@@ -146,6 +153,7 @@ impl Cluster {
             known: None,
             cycles: 0,
             tally: Tally::default(),
+            noted: BTreeMap::new(),
         }
     }
 
@@ -273,8 +281,11 @@ impl Cluster {
                 excuse: excuse(&self.weather, &self.observer, *id, verdict, now),
             };
             let wrong = follower.look(&look, &mut self.tally);
-            if let Some(wrong) = wrong.filter(|_| self.plan.explains && self.tally.notes.len() < 40)
-            {
+            let known_kind = |wrong: &&'static str| {
+                self.plan.explains && self.noted.get(wrong).is_none_or(|count| *count < NOTES)
+            };
+            if let Some(wrong) = wrong.filter(known_kind) {
+                *self.noted.entry(wrong).or_default() += 1;
                 let evidence = self.observer.evidence(known, own);
                 self.tally.notes.push(format!(
                     "{wrong}: cluster {}, {id}, {}, {look:?}\n    {truth:?}\n    {evidence}",

@@ -48,7 +48,7 @@ pub(crate) struct Tally {
     /// False alarms of each observer; those of the exporter by verdict and excuse.
     pub(crate) false_alarms: [u64; 3],
     pub(crate) reasons: BTreeMap<(&'static str, &'static str), u64>,
-    /// A sum over all partition-minutes of the age of the newest backup, in minutes.
+    /// What went wrong, with its evidence.
     pub(crate) notes: Vec<String>,
 }
 
@@ -172,10 +172,12 @@ impl Follower {
             false => self.wrong + 1,
         };
         let stays_wrong = self.wrong == 4;
+        let blind_word = !seen && verdict != Protection::Unknown;
         let untold = self.breach.filter(|breach| seen && breach.is_untold());
         wrong
             .or(lies.then_some("Protected in breach"))
             .or(untold.map(|_| "breach not told"))
+            .or(blind_word.then_some("said while blind"))
             .or(stays_wrong.then_some("stays wrong"))
     }
 
@@ -265,7 +267,7 @@ impl Breach {
     /// Whether the exporter has said nothing of it for just too long.
     fn is_untold(&self) -> bool {
         let seen = self.seen();
-        self.told[0].is_none() && seen > IN_TIME && seen <= IN_TIME + MINUTE
+        self.told.first() == Some(&None) && seen > IN_TIME && seen <= IN_TIME + MINUTE
     }
 
     /// How long somebody could have seen it, up to the last look.

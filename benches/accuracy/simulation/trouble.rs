@@ -36,16 +36,18 @@ pub(crate) struct Trouble {
     agenda: BTreeMap<(i64, u64), Turn>,
     turns: u64,
     rng: fastrand::Rng,
+    unrest: f64,
     has_keys: bool,
     routine: bool,
 }
 
 impl Trouble {
-    pub(crate) fn new(seed: u64, setting: &Setting, now: i64, world: &World) -> Self {
+    pub(crate) fn new(seed: u64, setting: &Setting, unrest: f64, now: i64, world: &World) -> Self {
         let mut trouble = Self {
             agenda: BTreeMap::new(),
             turns: 0,
             rng: fastrand::Rng::with_seed(seed ^ 0x7e0b1e),
+            unrest,
             has_keys: setting.has_keys,
             routine: setting.requests_expected,
         };
@@ -80,7 +82,8 @@ impl Trouble {
     fn expect_next(&mut self, kind: Kind, now: i64) {
         let quarter = 90.0 * 24.0 * 60.0;
         let rate = RATES.iter().find(|rate| rate.kind == kind);
-        let mean = quarter / rate.map_or(1.0, |rate| rate.per_quarter);
+        let often = rate.map_or(1.0, |rate| rate.per_quarter) * self.unrest;
+        let mean = quarter / often;
         let minutes = -mean * (1.0 - self.rng.f64()).ln();
         self.plan(now + millis(minutes * 60.0), Turn::Strike(kind));
     }
@@ -276,7 +279,8 @@ impl Trouble {
             timeout: limit.map(|limit| Duration::from_millis(limit.unsigned_abs())),
         };
         // A refusal means that a backup or a restore runs already: then there is none more.
-        drop(world.estate.request_backup(id, plan, moment(at)));
+        let requested = world.estate.request_backup(id, plan, moment(at));
+        requested.unwrap_or_default();
     }
 
     fn request_from_now_on(&mut self, created: Vec<Uuid>, at: i64) {

@@ -142,20 +142,17 @@ impl Truth {
         }
     }
 
-    /// Age of the newest backup that could be restored, by its snapshot.
-    pub(crate) fn age(&self, now: i64) -> Option<i64> {
-        self.successes.back().map(|backup| now - backup.taken)
-    }
-
     /// What is true at `now`, and what of it an exporter with this sight can know.
     pub(crate) fn at(&self, now: i64, sight: &Sight) -> Instant {
         let late_from = |until| self.late_from(until).filter(|from| now > *from);
         let breach = late_from(now);
-        let real = self.real(now, breach.is_some());
-        let expected = if self.is_in_sight(now, sight, real) {
-            real
-        } else {
-            Protection::Unknown
+        let real = self.state(now, breach.is_some(), true);
+        let fresh = Fresh::of(sight, now);
+        // The record of requests is not needed for a verdict; without it, it tells nothing of them.
+        let seen = self.state(now, breach.is_some(), fresh.progress);
+        let expected = match self.is_in_sight(now, sight, &fresh, seen) {
+            true => seen,
+            false => Protection::Unknown,
         };
         Instant {
             expected,
@@ -191,9 +188,10 @@ impl Truth {
         Some(due + ALLOWANCE)
     }
 
-    fn real(&self, now: i64, is_late: bool) -> Protection {
+    /// The state by all that happened, or by all but requests.
+    fn state(&self, now: i64, is_late: bool, with_requests: bool) -> Protection {
         let runs_since = self.requested.map(|since| now - since);
-        if runs_since.is_some_and(|age| age > STUCK_AFTER) {
+        if with_requests && runs_since.is_some_and(|age| age > STUCK_AFTER) {
             return Protection::Stuck;
         }
         if self.terms.policy.is_none() && !self.terms.requests_expected {
@@ -202,34 +200,61 @@ impl Truth {
         if self.terms.suspended {
             return Protection::Suspended;
         }
+        let failed = self.failed;
+        let failed = failed.is_some_and(|kind| with_requests || kind == Attempt::Periodic);
         match (is_late, self.successes.is_empty()) {
             (true, true) => Protection::NeverBackedUp,
             (true, false) => Protection::Overdue,
-            (false, _) if self.failed.is_some() => Protection::Failing,
+            (false, _) if failed => Protection::Failing,
             (false, true) => Protection::Pending,
             (false, false) => Protection::Protected,
         }
     }
 
-    /// Whether somebody with this sight can know that `real` is the state.
-    fn is_in_sight(&self, now: i64, sight: &Sight, real: Protection) -> bool {
-        let fresh = |at: Option<i64>| at.is_some_and(|at| now - at < STALENESS);
-        let listed = sight.list.filter(|at| now - at < LIST_STALENESS);
-        let sees_any = fresh(sight.progress) || fresh(sight.health) || listed.is_some();
-        if !fresh(sight.configuration) || !sees_any {
+    /// Whether somebody with this sight can know that `state` is the state.
+    fn is_in_sight(&self, now: i64, sight: &Sight, fresh: &Fresh, state: Protection) -> bool {
+        if !fresh.configuration || !(fresh.progress || fresh.health || fresh.list) {
             return false;
         }
-        match real {
-            Protection::Stuck => fresh(sight.progress),
-            Protection::Unprotected | Protection::Suspended => true,
-            _ if self.terms.policy.is_none() => fresh(sight.progress),
-            _ if !fresh(sight.policies) => false,
-            _ if fresh(sight.health) => true,
+        match state {
+            Protection::Stuck | Protection::Unprotected | Protection::Suspended => true,
+            _ if self.terms.policy.is_none() => fresh.progress,
+            _ if !fresh.policies => false,
+            _ if fresh.health => true,
             // A list tells what was, up to its moment: what is late only since then may have come.
-            _ => listed.is_some_and(|listed| {
-                let late_from = self.late_from(listed);
-                late_from.is_none_or(|from| now <= from || listed > from)
-            }),
+            _ if fresh.list => {
+                let until = sight.list.max(sight.health).unwrap_or(now);
+                let late_from = self.late_from(until);
+                late_from.is_none_or(|from| now <= from || until > from)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// What is read so lately that it is believed.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each source is believed or not, whatever the others are"
+)]
+struct Fresh {
+    configuration: bool,
+    policies: bool,
+    progress: bool,
+    health: bool,
+    list: bool,
+}
+
+impl Fresh {
+    fn of(sight: &Sight, now: i64) -> Self {
+        let within = |at: Option<i64>, limit: i64| at.is_some_and(|at| now - at < limit);
+        Self {
+            configuration: within(sight.configuration, STALENESS),
+            policies: within(sight.policies, STALENESS),
+            progress: within(sight.progress, STALENESS),
+            health: within(sight.health, STALENESS),
+            list: within(sight.list, LIST_STALENESS),
         }
     }
 }

@@ -54,6 +54,14 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
+    /// Clear sight, by clocks that differ.
+    pub(crate) fn with_skew(skew: i64) -> Self {
+        Self {
+            skew,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn storage_fails(&mut self, policy: String, until: i64) {
         self.storages.entry(policy).or_default().strike(until);
     }
