@@ -214,10 +214,10 @@ impl<'a> Case<'a> {
 
     /// A replica that has reported no attempt of its own has not been under this policy for a
     /// whole interval, whatever was requested before: its timer runs since protection was first
-    /// seen, or less.
+    /// seen, or less. That stays true when the health store is away.
     fn untried_since(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
         let is_policy = matches!(expected, Expected::Policy(_));
-        let untried = self.sees_health() && self.facts.health?.value.is_none();
+        let untried = self.facts.health?.value.is_none();
         self.facts.expected_since.filter(|_| is_policy && untried)
     }
 

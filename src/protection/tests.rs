@@ -261,6 +261,28 @@ fn a_change_of_protection_grants_a_whole_interval() {
 }
 
 #[test]
+fn a_replica_that_had_reported_nothing_is_untried_while_the_health_store_is_away() {
+    let schedule = hourly();
+    let overdue = INTERVAL + ALLOWANCE + 1;
+    let facts = Facts {
+        health: read(-STALE, None),
+        last_success: Some(at(-1_000_000)),
+        expected_since: Some(at(0)),
+        ..facts(&schedule, overdue)
+    };
+    assert_eq!(judge(&facts, &RULES, at(overdue)).due, Some(at(INTERVAL)));
+    assert_eq!(state(&facts, &RULES, overdue), Protection::Overdue);
+    let listed_before = Facts {
+        listed_at: Some(at(overdue - 1)),
+        ..facts
+    };
+    assert_eq!(
+        state(&listed_before, &RULES, overdue - 1),
+        Protection::Protected
+    );
+}
+
+#[test]
 fn what_was_read_before_the_clock_was_set_back_is_not_believed() {
     let schedule = hourly();
     let read = facts(&schedule, 1_000);
