@@ -191,14 +191,13 @@ impl<'a> Case<'a> {
     /// starts its timers anew.
     fn due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
         let observed = |at: Option<DateTime<Utc>>| at.map(|at| self.by_cluster_clock(at));
-        let next = match self.facts.last_success {
-            Some(success) => expected.next(success)?,
+        let next = if let Some(success) = self.facts.last_success {
+            expected.next(success)?
+        } else {
             // A replica tries when a backup is due, whenever it was that protection began.
-            None => {
-                let first = expected.next(observed(self.facts.expected_since)?)?;
-                let tried = self.failed_attempt().map(|attempt| attempt.ended);
-                tried.map_or(first, |tried| tried.min(first))
-            }
+            let first = expected.next(observed(self.facts.expected_since)?)?;
+            let tried = self.failed_attempt().map(|attempt| attempt.ended);
+            tried.map_or(first, |tried| tried.min(first))
         };
         let restarted = observed(self.facts.changed_at.max(self.untried_since(expected)));
         let after_restart = restarted.and_then(|at| expected.next(at));

@@ -53,9 +53,10 @@ fn main() -> ExitCode {
     for promise in &broken {
         println!("BROKEN: {promise}");
     }
-    match broken.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    if broken.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

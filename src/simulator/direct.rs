@@ -15,6 +15,10 @@ use super::routes::{self, Paging, Terms};
 impl Options {
     /// Status and body of the answer to a GET of `address` at `now`. Nothing happens in the
     /// estate before: whoever wants that ticks it first.
+    ///
+    /// # Panics
+    ///
+    /// Never: the headers of the simulator are valid.
     pub fn answer(&self, estate: &mut Estate, address: &Uri, now: DateTime<Utc>) -> (u16, Vec<u8>) {
         let request = Request::parse(&Method::GET, address);
         let terms = Terms {

@@ -144,9 +144,10 @@ macro_rules! cached {
 
 impl Answers {
     pub(crate) fn new(seed: u64, setting: &Setting) -> Self {
-        let unconfigured_application = match setting.hides_services {
-            true => UnconfiguredApplication::NotFound,
-            false => UnconfiguredApplication::Overrides,
+        let unconfigured_application = if setting.hides_services {
+            UnconfiguredApplication::NotFound
+        } else {
+            UnconfiguredApplication::Overrides
         };
         let switches = Switches {
             unconfigured_application,
@@ -249,7 +250,11 @@ impl Answers {
         let bad = it
             .weather
             .spoils(Side::BackupService, it.now, &mut self.rng);
-        let bad = bad.or(storage_is_away.then_some(NO_STORAGE));
+        let bad = if storage_is_away {
+            bad.or(Some(NO_STORAGE))
+        } else {
+            bad
+        };
         match bad {
             Some(bad) => self
                 .wire
@@ -285,13 +290,12 @@ impl Answers {
             return health(self.wire.misread(bad, |client| client.backup_health(id)))
                 .map(Reading::Health);
         }
-        let as_of = match it.weather.late.strikes(it.now) {
-            true => it.now - it.weather.lag,
-            false => it.now,
-        };
+        let late = it.weather.late.strikes(it.now);
+        let as_of = it.now - if late { it.weather.lag } else { 0 };
         let said = &self.readings.get(&id)?.health;
         let then = said.iter().rev().find(|(since, _)| *since <= as_of);
-        then.or(said.first())?.1.map(Reading::Health)
+        let then = then.or_else(|| said.first());
+        then?.1.map(Reading::Health)
     }
 
     /// Reads record and health of a partition anew, if they may have changed. Done each minute,

@@ -57,6 +57,10 @@ pub(crate) struct Plan {
 
 /// In what clusters differ from each other.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own, in every combination"
+)]
 pub(crate) struct Setting {
     /// Clock of the cluster minus that of the exporter at the beginning.
     skew: i64,
@@ -186,9 +190,10 @@ impl Cluster {
         let ids = self.observer.known();
         let count = i64::try_from(ids.len()).unwrap_or(i64::MAX).max(1);
         // The first cycle of a process does not spread its requests.
-        let (step, end) = match self.observer.is_new {
-            true => (0, start + 5 * SECOND),
-            false => (48 * SECOND / count, start + 50 * SECOND),
+        let (step, end) = if self.observer.is_new {
+            (0, start + 5 * SECOND)
+        } else {
+            (48 * SECOND / count, start + 50 * SECOND)
         };
         let mut scraped = false;
         let mut at = start + SECOND;

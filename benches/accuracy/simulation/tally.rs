@@ -167,18 +167,22 @@ impl Follower {
         let seen = truth.expected != Protection::Unknown;
         self.follow_breach(look, seen, [told, look.naive[0], look.naive[1]], tally);
         let wrong = self.follow_alarms(look, late, tally);
-        self.wrong = match verdict == truth.expected {
-            true => 0,
-            false => self.wrong + 1,
-        };
+        let is_wrong = u64::from(verdict != truth.expected);
+        self.wrong = (self.wrong + 1) * is_wrong;
         let stays_wrong = self.wrong == 4;
         let blind_word = !seen && verdict != Protection::Unknown;
         let untold = self.breach.filter(|breach| seen && breach.is_untold());
-        wrong
-            .or(lies.then_some("Protected in breach"))
-            .or(untold.map(|_| "breach not told"))
-            .or(blind_word.then_some("said while blind"))
-            .or(stays_wrong.then_some("stays wrong"))
+        let errors = [
+            (wrong.is_some(), wrong.unwrap_or_default()),
+            (lies, "Protected in breach"),
+            (untold.is_some(), "breach not told"),
+            (blind_word, "said while blind"),
+            (stays_wrong, "stays wrong"),
+        ];
+        errors
+            .into_iter()
+            .find(|(is, _)| *is)
+            .map(|(_, error)| error)
     }
 
     /// The exporter does not run, or does not know the partition.

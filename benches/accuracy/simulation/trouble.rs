@@ -46,7 +46,7 @@ impl Trouble {
         let mut trouble = Self {
             agenda: BTreeMap::new(),
             turns: 0,
-            rng: fastrand::Rng::with_seed(seed ^ 0x7e0b1e),
+            rng: fastrand::Rng::with_seed(seed ^ 0x007e_0b1e),
             unrest,
             has_keys: setting.has_keys,
             routine: setting.requests_expected,

@@ -150,9 +150,10 @@ impl Truth {
         let fresh = Fresh::of(sight, now);
         // The record of requests is not needed for a verdict; without it, it tells nothing of them.
         let seen = self.state(now, breach.is_some(), fresh.progress);
-        let expected = match self.is_in_sight(now, sight, &fresh, seen) {
-            true => seen,
-            false => Protection::Unknown,
+        let expected = if self.is_in_sight(now, sight, fresh, seen) {
+            seen
+        } else {
+            Protection::Unknown
         };
         Instant {
             expected,
@@ -174,9 +175,12 @@ impl Truth {
         let due = match &self.terms.policy {
             // An interval counts from the end of a backup, a run wants one that began with it.
             Some((_, _, calendar)) => {
-                let counted = newest.map(|backup| match calendar.is_interval() {
-                    true => backup.ended,
-                    false => backup.taken,
+                let counted = newest.map(|backup| {
+                    if calendar.is_interval() {
+                        backup.ended
+                    } else {
+                        backup.taken
+                    }
                 });
                 calendar.after(counted.unwrap_or(self.restarted).max(self.restarted))
             }
@@ -212,7 +216,7 @@ impl Truth {
     }
 
     /// Whether somebody with this sight can know that `state` is the state.
-    fn is_in_sight(&self, now: i64, sight: &Sight, fresh: &Fresh, state: Protection) -> bool {
+    fn is_in_sight(&self, now: i64, sight: &Sight, fresh: Fresh, state: Protection) -> bool {
         if !fresh.configuration || !(fresh.progress || fresh.health || fresh.list) {
             return false;
         }

@@ -18,7 +18,7 @@ impl Spell {
         self.until = self.until.max(until);
     }
 
-    pub(crate) fn strikes(&self, now: i64) -> bool {
+    pub(crate) fn strikes(self, now: i64) -> bool {
         now < self.until
     }
 }
