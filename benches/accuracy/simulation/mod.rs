@@ -278,12 +278,18 @@ impl Cluster {
                 continue;
             };
             let verdict = self.observer.verdict(known, own);
+            let is_fine = matches!(verdict, Protection::Protected | Protection::Unknown);
+            let excuse = if is_fine {
+                ""
+            } else {
+                excuse(&self.weather, &self.observer, truth, *id, now)
+            };
             let look = Look {
                 now,
                 truth: instant,
                 verdict,
                 naive: self.observer.naive(known, now, own),
-                excuse: excuse(&self.weather, &self.observer, *id, verdict, now),
+                excuse,
             };
             let wrong = follower.look(&look, &mut self.tally);
             let known_kind = |wrong: &&'static str| {
@@ -306,20 +312,21 @@ impl Cluster {
 fn excuse(
     weather: &Weather,
     observer: &Observer,
+    truth: &Truth,
     id: Uuid,
-    verdict: Protection,
     now: i64,
 ) -> &'static str {
-    if matches!(verdict, Protection::Protected | Protection::Unknown) {
-        return "";
-    }
-    let rotated = weather.rotated.get(&id);
-    if rotated.is_some_and(|at| now - at < 4 * DAY) {
+    let lately = |at: Option<i64>, limit: i64| at.is_some_and(|at| now - at < limit);
+    if lately(weather.rotated.get(&id).copied(), 4 * DAY) {
         "a key was renewed"
     } else if weather.late.strikes(now) {
         "the health store is late"
-    } else if observer.forgot.is_some_and(|at| now - at < 4 * DAY) {
+    } else if lately(truth.last_success(), 5 * MINUTE) {
+        "a backup had ended just before, or between the same polls"
+    } else if lately(observer.forgot, 4 * DAY) {
         "a start without memory"
+    } else if lately(weather.clock_set, 4 * DAY) {
+        "the exporter's clock was set"
     } else {
         "other"
     }

@@ -155,7 +155,10 @@ impl Trouble {
                 weather.late.strike(at + self.last(10 * MINUTE, 12 * HOUR));
                 weather.lag = self.last(MINUTE, 10 * MINUTE);
             }
-            Kind::ClockJump => weather.skew = self.rng.i64(-20 * MINUTE..=20 * MINUTE),
+            Kind::ClockJump => {
+                weather.skew = self.rng.i64(-20 * MINUTE..=20 * MINUTE);
+                weather.clock_set = Some(at);
+            }
             _ => self.strike_partition(kind, world, at),
         }
         if kind == Kind::RequesterStops {

@@ -142,6 +142,11 @@ impl Truth {
         }
     }
 
+    /// When the newest backup that could be restored had been uploaded.
+    pub(crate) fn last_success(&self) -> Option<i64> {
+        self.successes.back().map(|backup| backup.ended)
+    }
+
     /// What is true at `now`, and what of it an exporter with this sight can know.
     pub(crate) fn at(&self, now: i64, sight: &Sight) -> Instant {
         let late_from = |until| self.late_from(until).filter(|from| now > *from);

@@ -48,6 +48,8 @@ pub(crate) struct Weather {
     pub(crate) down: Spell,
     /// Clock of the cluster minus that of the exporter.
     pub(crate) skew: i64,
+    /// When the exporter's clock was last set.
+    pub(crate) clock_set: Option<i64>,
     /// When an update that no answer shows last hit a partition.
     pub(crate) rotated: BTreeMap<Uuid, i64>,
     storages: BTreeMap<String, Spell>,
