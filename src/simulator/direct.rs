@@ -35,3 +35,25 @@ impl Options {
         (head.status().as_u16(), body.to_vec())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_the_status_and_the_bytes_of_the_route() {
+        let now = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
+        let mut estate = Estate::empty(1, now);
+        let mut answer = |address: &str| {
+            let address = address.parse().unwrap();
+            let (status, body) = Options::default().answer(&mut estate, &address, now);
+            (status, String::from_utf8(body).unwrap())
+        };
+        let (status, body) = answer("http://c/Applications?api-version=6.1");
+        assert_eq!(
+            (status, &*body),
+            (200, r#"{"ContinuationToken":"","Items":[]}"#)
+        );
+        assert_eq!(answer("http://c/Nowhere?api-version=6.1").0, 400);
+    }
+}

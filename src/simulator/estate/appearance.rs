@@ -40,3 +40,33 @@ impl Estate {
         reports.map(|report| report.filter(|it| it.is_shown(now)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::simulator::record::Outcome;
+    use crate::simulator::{Scheme, ServiceKind};
+
+    #[test]
+    fn a_partition_looks_the_same_until_its_record_or_its_health_changes() {
+        let start = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
+        let mut estate = Estate::empty(1, start);
+        let kind = ServiceKind::Persisted;
+        let id = estate.add_service("fabric:/A", "fabric:/A/B", kind, Scheme::Singleton, start)[0];
+        let never = estate.appearance(id, start).unwrap();
+        assert!(estate.still_looks(id, &never, start));
+        estate.conclude(id, Outcome::Success, start);
+        assert!(!estate.still_looks(id, &never, start));
+        let backed_up = estate.appearance(id, start).unwrap();
+        estate.periodic.report_restore(id, start);
+        assert!(!estate.still_looks(id, &backed_up, start));
+        // The report of a restore expires by itself.
+        let later = start + TimeDelta::hours(2);
+        assert!(estate.still_looks(id, &backed_up, later));
+        estate.remove_partition(id);
+        assert!(!estate.still_looks(id, &backed_up, later));
+        assert!(estate.appearance(id, later).is_none());
+    }
+}

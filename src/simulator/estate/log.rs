@@ -66,3 +66,41 @@ impl Periodic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::simulator::record::{Outcome, Plan};
+    use crate::simulator::{Scheme, ServiceKind};
+
+    #[test]
+    fn what_happens_is_told_once_from_the_first_call_on() {
+        let start = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
+        let mut estate = Estate::empty(1, start);
+        let kind = ServiceKind::Persisted;
+        let id = estate.add_service("fabric:/A", "fabric:/A/B", kind, Scheme::Singleton, start)[0];
+        let mut request = |outcome, at| {
+            let plan = Plan {
+                outcome,
+                ..Plan::default()
+            };
+            estate.request_backup(id, plan, at).unwrap();
+            estate.tick(at + Duration::from_secs(60));
+            let log = estate.take_log().into_iter();
+            log.map(|it| it.what).collect::<Vec<_>>()
+        };
+        assert_eq!(request(Outcome::Success, start), [], "nobody had asked");
+        let taken = start + Duration::from_secs(15);
+        assert_eq!(
+            request(Outcome::Success, start),
+            [Happening::Requested, Happening::BackedUpOnRequest { taken }]
+        );
+        assert_eq!(
+            request(Outcome::Timeout, start),
+            [Happening::Requested, Happening::RequestFailed]
+        );
+        assert!(estate.take_log().is_empty());
+    }
+}
