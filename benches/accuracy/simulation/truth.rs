@@ -66,7 +66,10 @@ pub(crate) struct Sight {
 #[derive(Clone, Debug)]
 pub(crate) struct Truth {
     terms: Terms,
-    created: i64,
+    /// When the terms became what they are.
+    agreed: i64,
+    /// When requests began to be what is expected.
+    alone_since: i64,
     /// When its timer started anew last, or should have.
     restarted: i64,
     /// Newest last.
@@ -91,7 +94,8 @@ impl Truth {
     pub(crate) fn new(created: i64) -> Self {
         Self {
             terms: Terms::default(),
-            created,
+            agreed: created,
+            alone_since: created,
             restarted: created,
             successes: VecDeque::new(),
             failed: None,
@@ -112,6 +116,11 @@ impl Truth {
             // matter of the replica.
             self.failed = self.failed.filter(|kind| *kind == Attempt::Requested);
         }
+        if terms.policy.is_none() && self.terms.policy.is_some() {
+            // Whoever requests backups where no policy applies could not know before.
+            self.alone_since = at;
+        }
+        self.agreed = at;
         self.terms = terms;
     }
 
@@ -152,6 +161,11 @@ impl Truth {
         let late_from = |until| self.late_from(until).filter(|from| now > *from);
         let breach = late_from(now);
         let real = self.state(now, breach.is_some(), true);
+        // What is not read yet because nobody could know that it matters is not blindness yet.
+        let sight = &Sight {
+            health: sight.health.max(Some(self.agreed)),
+            ..*sight
+        };
         let fresh = Fresh::of(sight, now);
         // The record of requests is not needed for a verdict; without it, it tells nothing of them.
         let seen = self.state(now, breach.is_some(), fresh.progress);
@@ -190,7 +204,8 @@ impl Truth {
                 calendar.after(counted.unwrap_or(self.restarted).max(self.restarted))
             }
             None if self.terms.requests_expected => {
-                EXPECTED_EVERY.after(newest.map_or(self.created, |backup| backup.ended))
+                let newest = newest.map_or(self.alone_since, |backup| backup.ended);
+                EXPECTED_EVERY.after(newest.max(self.alone_since))
             }
             None => return None,
         };
