@@ -18,7 +18,7 @@ const LIMITS: Limits = Limits {
 
 /// The least precision and recall of each verdict: a little less than they are.
 const LEAST: [(Protection, f64, f64); 9] = [
-    (Protection::Unknown, 0.995, 1.0),
+    (Protection::Unknown, 0.99, 1.0),
     (Protection::Stuck, 0.98, 0.99),
     (Protection::Unprotected, 0.9999, 0.9998),
     (Protection::Suspended, 0.999, 0.999),
