@@ -41,6 +41,7 @@ mod http;
 mod look;
 mod query;
 mod redact;
+mod replay;
 mod retry;
 mod rotation;
 mod security;
@@ -51,6 +52,7 @@ mod wire;
 
 pub use error::{BuildError, Error, Reason};
 pub use file::FileError;
+pub use replay::Replay;
 pub use rotation::Rotation;
 pub(crate) use security::is_loopback;
 pub use security::{

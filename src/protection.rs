@@ -8,6 +8,7 @@ pub mod applied;
 pub mod evidence;
 mod facts;
 pub mod history;
+mod sight;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -73,7 +74,7 @@ impl Protection {
 pub struct Verdict {
     /// The verdict.
     pub state: Protection,
-    /// When the next success is due, allowance not included.
+    /// When the next success is due, allowance not included; on the clock of the cluster.
     pub due: Option<DateTime<Utc>>,
     /// The first moment at which the same facts may give another verdict.
     pub holds_until: Option<DateTime<Utc>>,
@@ -148,7 +149,11 @@ impl<'a> Case<'a> {
         let Some(due) = due else {
             return Protection::Unknown;
         };
-        let overdue = self.seen_until(applied) > Some(plus(due, self.rules.overdue_allowance));
+        let seen_until = self.seen_until(applied).map(|at| self.by_cluster_clock(at));
+        let overdue = seen_until > Some(self.late_from(due));
+        if !overdue && self.may_be_overdue_unseen(applied, due) {
+            return Protection::Unknown;
+        }
         match (self.facts.last_success.is_some(), overdue) {
             (false, true) => Protection::NeverBackedUp,
             (true, true) => Protection::Overdue,
@@ -156,6 +161,11 @@ impl<'a> Case<'a> {
             (false, false) => Protection::Pending,
             (true, false) => Protection::Protected,
         }
+    }
+
+    /// The last moment at which a success that is due is in time.
+    fn late_from(&self, due: DateTime<Utc>) -> DateTime<Utc> {
+        plus(due, self.rules.overdue_allowance)
     }
 
     /// What applies, if that is known. Where the configuration is not read at all and an interval
@@ -180,74 +190,34 @@ impl<'a> Case<'a> {
     /// backup was first expected. Protection that began, was resumed or got another policy
     /// starts its timers anew.
     fn due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
-        let from = self.facts.last_success.or(self.facts.expected_since)?;
-        let restarted = self.facts.changed_at.max(self.untried_since(expected));
+        let observed = |at: Option<DateTime<Utc>>| at.map(|at| self.by_cluster_clock(at));
+        let next = if let Some(success) = self.facts.last_success {
+            expected.next(success)?
+        } else {
+            // A replica tries when a backup is due, whenever it was that protection began.
+            let first = expected.next(observed(self.facts.expected_since)?)?;
+            let tried = self.failed_attempt().map(|attempt| attempt.ended);
+            tried.map_or(first, |tried| tried.min(first))
+        };
+        let restarted = observed(self.facts.changed_at.max(self.untried_since(expected)));
         let after_restart = restarted.and_then(|at| expected.next(at));
-        expected.next(from).max(after_restart)
+        Some(next).max(after_restart)
+    }
+
+    /// What the clock of the cluster showed at a moment of the exporter's clock. Backups are dated
+    /// and started by the former: who compares the two as they are says `Overdue` of healthy
+    /// partitions or sleeps through a breach, for as long as the clocks are apart.
+    fn by_cluster_clock(&self, moment: DateTime<Utc>) -> DateTime<Utc> {
+        plus(moment, self.facts.clock_skew)
     }
 
     /// A replica that has reported no attempt of its own has not been under this policy for a
     /// whole interval, whatever was requested before: its timer runs since protection was first
-    /// seen, or less.
+    /// seen, or less. That stays true when the health store is away.
     fn untried_since(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
         let is_policy = matches!(expected, Expected::Policy(_));
-        let untried = self.sees_health() && self.facts.health?.value.is_none();
+        let untried = self.facts.health?.value.is_none();
         self.facts.expected_since.filter(|_| is_policy && untried)
-    }
-
-    fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
-        self.now - read_at < self.rules.staleness
-    }
-
-    fn sees_progress(&self) -> bool {
-        self.facts
-            .progress
-            .is_some_and(|read| self.is_fresh(read.at))
-    }
-
-    fn sees_health(&self) -> bool {
-        self.facts.health.is_some_and(|read| self.is_fresh(read.at))
-    }
-
-    fn sees_list(&self) -> bool {
-        let believed = |at| self.now - at < self.rules.list_staleness;
-        self.facts.listed_at.is_some_and(believed)
-    }
-
-    fn sees_successes(&self) -> bool {
-        self.sees_progress() || self.sees_health() || self.sees_list()
-    }
-
-    /// Whether the successes that are expected would be seen: those of a policy never show in
-    /// the record of requests, those of requests nowhere else.
-    fn sees_expected_successes(&self, applied: &Applied) -> bool {
-        match applied.policy {
-            Some(_) => self.sees_health() || self.sees_list(),
-            None => self.sees_progress(),
-        }
-    }
-
-    /// The moment up to which a success would have been seen. A list is read rarely: until the
-    /// next one, what happened since is not known, and its absence proves nothing.
-    fn seen_until(&self, applied: &Applied) -> Option<DateTime<Utc>> {
-        let by_health = self.sees_health() && !self.awaits_first_list();
-        if applied.policy.is_none() || by_health {
-            return Some(self.now);
-        }
-        self.facts.listed_at
-    }
-
-    /// A failed attempt hides the success before it, which only a list can tell to a process that
-    /// has just begun to watch. It waits for the first one, but not for ever.
-    fn awaits_first_list(&self) -> bool {
-        let failed = self
-            .facts
-            .health
-            .and_then(|read| read.value)
-            .is_some_and(|it| !it.succeeded);
-        let since = self.facts.watched_since;
-        let is_new = since.is_some_and(|since| self.now - since < self.rules.list_staleness);
-        failed && is_new && self.rules.reads_lists && self.facts.listed_at.is_none()
     }
 
     fn record(&self) -> Option<&'a BackupProgress> {
@@ -275,6 +245,7 @@ impl<'a> Case<'a> {
             .filter(|attempt| !attempt.succeeded)
             .map(|attempt| attempt.ended);
         let request = self.request_failed_since();
+        let request = request.map(|since| self.by_cluster_clock(since));
         let later_attempt = periodic.map(|attempt| attempt.ended);
         let request = request.filter(|since| later_attempt.is_none_or(|ended| ended < *since));
         let last_failure = failed_at.max(request);
@@ -297,22 +268,26 @@ impl<'a> Case<'a> {
         // "Later than" turns just behind its moment.
         let behind = |moment| plus(moment, TimeDelta::nanoseconds(1));
         let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
-        let turns = [
-            facts.applied.map(|read| plus(read.at, rules.staleness)),
-            facts.schedule.map(|read| plus(read.at, rules.staleness)),
-            facts.progress.map(|read| plus(read.at, rules.staleness)),
-            facts.health.map(|read| plus(read.at, rules.staleness)),
-            facts.listed_at.map(|at| plus(at, rules.list_staleness)),
+        let attempt = self.failed_attempt().filter(|_| awaited.is_some());
+        let by_own_clock = |moment| plus(moment, -facts.clock_skew);
+        let late_from = |due| behind(by_own_clock(self.late_from(due)));
+        let stale = rules.staleness;
+        let readings = [
+            Self::turns(facts.applied.map(|read| read.at), stale),
+            Self::turns(facts.schedule.map(|read| read.at), stale),
+            Self::turns(facts.progress.map(|read| read.at), stale),
+            Self::turns(facts.health.map(|read| read.at), stale),
+            Self::turns(facts.listed_at, rules.list_staleness),
+        ];
+        let moments = [
             awaited.map(|since| plus(since, rules.list_staleness)),
             self.running_since()
                 .map(|since| behind(plus(since, rules.stuck_after))),
-            due.map(|due| behind(plus(due, rules.overdue_allowance))),
+            attempt.map(|attempt| late_from(attempt.ended)),
+            due.map(late_from),
         ];
-        turns
-            .into_iter()
-            .flatten()
-            .filter(|turn| *turn > self.now)
-            .min()
+        let turns = readings.into_iter().flatten().chain(moments);
+        turns.flatten().filter(|turn| *turn > self.now).min()
     }
 }
 

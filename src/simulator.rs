@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod access;
 mod answer;
+mod direct;
 mod estate;
 mod faults;
 mod generation;
@@ -22,8 +23,8 @@ mod tls;
 
 pub use access::{Access, EntraMetadata, Role};
 pub use estate::{
-    Backup, Entity, Estate, Policy, Refusal, RestoreOutcome, RestorePlan, Retention, Schedule,
-    Scheme, ServiceKind, Storage, Tempo,
+    Appearance, Backup, Entity, Estate, Happened, Happening, Policy, Refusal, RestoreOutcome,
+    RestorePlan, Retention, Schedule, Scheme, ServiceKind, Storage, Tempo,
 };
 pub use faults::{Fault, Filter};
 pub use generation::Shape;

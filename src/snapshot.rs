@@ -24,11 +24,15 @@ pub use observations::{
     ClusterReading, Collector, CollectorStatus, Observations, Reading, Run, SecurityReading,
 };
 pub use partition::PartitionSnapshot;
+use record::FUTURE_TOLERANCE;
 pub use record::{RecordIdentity, RecoveryPoint, Seen};
 pub use totals::{Outcome, ServiceKey, Totals};
 
 /// At most this many distinct failure codes become label values; the rest is `other`.
 const MAX_FAILURE_CODES: usize = 64;
+
+/// A `Date` header has whole seconds and has been on its way for a while.
+const SKEW_NOISE: TimeDelta = TimeDelta::seconds(10);
 
 /// Policies by name.
 pub type Policies = BTreeMap<Name, Policy>;
@@ -308,6 +312,17 @@ impl Snapshot {
 }
 
 impl ClusterStatus {
+    /// How far the clock of the cluster is ahead, where that is more than what the header it is
+    /// read from is off by (no due moment shall move with that noise from poll to poll), and less
+    /// than clocks that merely disagree ever are.
+    pub(crate) fn believed_skew(&self) -> TimeDelta {
+        let believed = SKEW_NOISE..FUTURE_TOLERANCE;
+        let skew = self
+            .clock_skew
+            .filter(|skew| believed.contains(&skew.abs()));
+        skew.unwrap_or_default()
+    }
+
     fn note(&mut self, runs: Vec<Run>, cluster: Option<ClusterReading>, now: DateTime<Utc>) {
         if let Some(reading) = cluster {
             self.up = Some(reading.up);

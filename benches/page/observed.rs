@@ -139,6 +139,7 @@ fn policy(number: u32) -> Policy {
         schedule: Some(schedule),
         storage: Word::new("AzureBlobStore"),
         auto_restore: false,
+        storage_place: 0,
         max_incrementals: Some(10),
         retention: Some(Duration::from_secs(30 * 86_400)),
     }

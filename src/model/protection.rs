@@ -51,6 +51,9 @@ pub struct Policy {
     pub schedule: Option<Schedule>,
     /// Kind of the storage (`StorageKind`): `AzureBlobStore`, `FileShare`, …
     pub storage: Word,
+    /// Checksum over where that storage is, as far as the cluster shows it (no key, no account):
+    /// another one means that backups go elsewhere from now on.
+    pub storage_place: u32,
     /// Whether the newest backup is restored by itself after a data loss.
     pub auto_restore: bool,
     /// Most incremental backups between two full ones.
@@ -75,6 +78,7 @@ impl Policy {
         let parts = [
             schedule,
             self.storage.as_str().to_owned(),
+            self.storage_place.to_string(),
             self.auto_restore.to_string(),
             increments.unwrap_or_default(),
             retention.unwrap_or_default(),

@@ -35,6 +35,8 @@ pub fn evidence(
     let listed = facts.listed_at.map(|at| Read { value: (), at });
     let schedule = facts.schedule.and_then(|read| read.value).map(describe);
     let success = facts.last_success.map(rfc3339);
+    let skew = Some(facts.clock_skew).filter(|skew| !skew.is_zero());
+    let skew = skew.map(|skew| format!("cluster minus exporter {}", seconds(skew)));
     let [policy, suspended] = configuration(facts);
     let applied = age(facts.applied, now);
     let rows = [
@@ -74,6 +76,7 @@ pub fn evidence(
             OBSERVED,
             None,
         ),
+        ("clock skew", skew, DATE, None),
         ("due", due, DERIVED, None),
         ("overdue allowance", allowance, SETTINGS, None),
     ];
@@ -140,6 +143,7 @@ const HEALTH: &str = "GetPartitionHealth";
 const PROGRESS: &str = "GetPartitionBackupProgress";
 const LIST: &str = "GetApplicationBackupList";
 const SETTINGS: &str = "exporter configuration";
+const DATE: &str = "Date header of the gateway";
 const OBSERVED: &str = "observed by the exporter";
 const NEWEST: &str = "the newest that progress, health and list have shown";
 const DERIVED: &str = "schedule and last success";

@@ -45,6 +45,9 @@ pub struct Facts<'a> {
     pub changed_at: Option<DateTime<Utc>>,
     /// Since when this process watches the partition.
     pub watched_since: Option<DateTime<Utc>>,
+    /// How far the clock of the cluster is ahead of the exporter's. Times of backups are of the
+    /// former, all others here of the latter.
+    pub clock_skew: TimeDelta,
 }
 
 /// By what the facts are judged.

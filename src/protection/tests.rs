@@ -252,14 +252,50 @@ fn a_change_of_protection_grants_a_whole_interval() {
         ..facts(&schedule, overdue)
     };
     begins(&facts, &RULES, Protection::Overdue, overdue);
+    let overdue = INTERVAL + ALLOWANCE + 1;
     let earlier = Facts {
         changed_at: Some(at(-2_000)),
+        ..self::facts(&schedule, overdue)
+    };
+    assert_eq!(state(&earlier, &RULES, overdue), Protection::Overdue);
+}
+
+#[test]
+fn a_replica_that_had_reported_nothing_is_untried_while_the_health_store_is_away() {
+    let schedule = hourly();
+    let overdue = INTERVAL + ALLOWANCE + 1;
+    let facts = Facts {
+        health: read(-STALE, None),
+        last_success: Some(at(-1_000_000)),
+        expected_since: Some(at(0)),
+        ..facts(&schedule, overdue)
+    };
+    assert_eq!(judge(&facts, &RULES, at(overdue)).due, Some(at(INTERVAL)));
+    assert_eq!(state(&facts, &RULES, overdue), Protection::Overdue);
+    let listed_before = Facts {
+        listed_at: Some(at(overdue - 1)),
         ..facts
     };
     assert_eq!(
-        state(&earlier, &RULES, INTERVAL + ALLOWANCE + 1),
-        Protection::Overdue
+        state(&listed_before, &RULES, overdue - 1),
+        Protection::Protected
     );
+}
+
+#[test]
+fn what_was_read_before_the_clock_was_set_back_is_not_believed() {
+    let schedule = hourly();
+    let read = facts(&schedule, 1_000);
+    assert_eq!(state(&read, &RULES, 996), Protection::Protected);
+    for set_back in [400, -1_000] {
+        assert_eq!(state(&read, &RULES, set_back), Protection::Unknown);
+    }
+    let listed = Facts {
+        health: None,
+        listed_at: Some(at(1_000)),
+        ..facts(&schedule, 400)
+    };
+    assert_eq!(state(&listed, &RULES, 400), Protection::Unknown);
 }
 
 #[test]
@@ -272,13 +308,58 @@ fn a_list_proves_that_nothing_happened_only_up_to_its_reading() {
         ..facts(&schedule, overdue)
     };
     assert_eq!(
-        state(&listed(overdue - 600), &RULES, overdue),
-        Protection::Protected
-    );
-    assert_eq!(
         state(&listed(overdue), &RULES, overdue),
         Protection::Overdue
     );
+    // Whether it came since, nobody has seen: neither late nor protected.
+    let before = listed(overdue - 600);
+    begins(&before, &RULES, Protection::Unknown, overdue);
+    assert_eq!(state(&before, &RULES, overdue - 1), Protection::Protected);
+}
+
+#[test]
+fn backups_are_judged_by_the_clock_that_dates_them() {
+    let schedule = hourly();
+    for skew in [-1_200, -30, 0, 30, 1_200] {
+        let own = INTERVAL + ALLOWANCE + 1 - skew;
+        let facts = Facts {
+            clock_skew: TimeDelta::seconds(skew),
+            ..facts(&schedule, own)
+        };
+        begins(&facts, &RULES, Protection::Overdue, own);
+        let verdict = judge(&facts, &RULES, at(own - 1));
+        assert_eq!(verdict.due, Some(at(INTERVAL)), "as the cluster counts");
+        assert_eq!(
+            verdict.holds_until,
+            Some(at(own - 1) + TimeDelta::nanoseconds(1))
+        );
+        let resumed = Facts {
+            changed_at: Some(at(2_000)),
+            ..facts
+        };
+        let due = judge(&resumed, &RULES, at(own)).due;
+        assert_eq!(
+            due,
+            Some(at(2_000 + skew + INTERVAL)),
+            "what is observed is moved"
+        );
+    }
+}
+
+#[test]
+fn a_request_that_failed_is_compared_with_backups_by_one_clock() {
+    let schedule = hourly();
+    let record = record(BackupState::Failure);
+    let facts = |skew| Facts {
+        progress: read(200, Some(&record)),
+        record_since: Some(at(200)),
+        health: read(200, Some(ended(true, 700))),
+        last_success: Some(at(700)),
+        clock_skew: TimeDelta::seconds(skew),
+        ..facts(&schedule, 200)
+    };
+    assert_eq!(state(&facts(600), &RULES, 250), Protection::Failing);
+    assert_eq!(state(&facts(400), &RULES, 250), Protection::Protected);
 }
 
 #[test]
@@ -303,14 +384,39 @@ fn a_failed_attempt_fails_until_a_success_or_until_it_is_overdue() {
 }
 
 #[test]
+fn a_failed_attempt_proves_that_the_first_backup_was_due_whenever_it_was_first_expected() {
+    let schedule = hourly();
+    let overdue = 500 + ALLOWANCE + 1;
+    let facts = Facts {
+        last_success: None,
+        expected_since: Some(at(400)),
+        health: read(overdue, Some(ended(false, 500))),
+        listed_at: Some(at(overdue)),
+        ..facts(&schedule, overdue)
+    };
+    begins(&facts, &RULES, Protection::NeverBackedUp, overdue);
+    let changed = Facts {
+        changed_at: Some(at(600)),
+        ..facts
+    };
+    assert_eq!(state(&changed, &RULES, overdue), Protection::Failing);
+}
+
+#[test]
 fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_was_before() {
     let schedule = hourly();
     let overdue = INTERVAL + ALLOWANCE + 1;
-    let started = Facts {
+    let first_since = Facts {
         health: read(overdue, Some(ended(false, overdue - 60))),
         listed_at: None,
         watched_since: Some(at(overdue - 10)),
         ..facts(&schedule, overdue)
+    };
+    begins(&first_since, &RULES, Protection::Overdue, overdue);
+    // Of an older success it is not known whether another one came in between.
+    let started = Facts {
+        last_success: Some(at(-2 * INTERVAL)),
+        ..first_since
     };
     assert_eq!(state(&started, &RULES, overdue), Protection::Failing);
     let listed = Facts {
@@ -318,6 +424,18 @@ fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_w
         ..started
     };
     assert_eq!(state(&listed, &RULES, overdue), Protection::Overdue);
+    // Whatever it hides, the next one was due when it was tried.
+    let tried = Facts {
+        health: read(overdue, Some(ended(false, overdue - ALLOWANCE - 1))),
+        ..started
+    };
+    begins(&tried, &RULES, Protection::Overdue, overdue);
+    let forgotten = Facts {
+        last_success: None,
+        expected_since: Some(at(overdue - 10)),
+        ..tried
+    };
+    assert_eq!(state(&forgotten, &RULES, overdue), Protection::Failing);
     let waited = Facts {
         watched_since: Some(at(overdue - LIST_STALE)),
         ..started
@@ -390,6 +508,8 @@ fn requests_are_judged_by_the_expected_interval() {
     begins(&facts, &REQUESTS, Protection::Overdue, overdue);
     assert_eq!(state(&facts, &REQUESTS, overdue - 1), Protection::Protected);
     let never = Facts {
+        applied: read(overdue - 50, &NOTHING),
+        progress: read(overdue - 50, None),
         last_success: None,
         ..facts
     };
@@ -481,6 +601,7 @@ proptest! {
         last_success in prop::option::of(any_second()),
         changed_at in prop::option::of(any_second()),
         watched_since in prop::option::of(any_second()),
+        skew in -5_000_i64..5_000,
         expects in any::<bool>(),
         now in any_second(),
         later in 0_i64..10_000,
@@ -507,6 +628,7 @@ proptest! {
             expected_since: Some(since),
             changed_at,
             watched_since,
+            clock_skew: TimeDelta::seconds(skew),
         };
         let rules = if expects { REQUESTS } else { RULES };
         let verdict = judge(&facts, &rules, now);

@@ -19,7 +19,10 @@ use on_demand::Job;
 use periodic::Periodic;
 use policy::InForce;
 
+mod appearance;
 mod health;
+mod keys;
+mod log;
 mod on_demand;
 mod periodic;
 mod policy;
@@ -28,6 +31,9 @@ mod replica;
 mod restore;
 mod store;
 
+pub use appearance::Appearance;
+pub use keys::Scheme;
+pub use log::{Happened, Happening};
 pub use on_demand::Refusal;
 pub use policy::{Policy, Retention, Schedule, Storage};
 pub use protection::Entity;
@@ -36,6 +42,7 @@ pub use restore::{RestoreOutcome, RestorePlan};
 pub use store::Backup;
 
 pub(super) use health::{Health, Report, Said};
+pub(super) use keys::Keys;
 pub(super) use restore::Restore;
 pub(super) use store::Listed;
 
@@ -80,14 +87,6 @@ pub(super) struct Partition {
     record: Record,
 }
 
-/// Which part of a service's keys a partition holds.
-#[derive(Clone, Debug)]
-pub(super) enum Keys {
-    Singleton,
-    Named(Arc<str>),
-    Range(i64, i64),
-}
-
 /// Kind of a service; only [`Self::Persisted`] ones can be backed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceKind {
@@ -99,17 +98,6 @@ pub enum ServiceKind {
     Stateless,
     /// The third kind, of runtimes from 2025 on.
     SelfReconfiguring,
-}
-
-/// How a new service is partitioned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// One partition.
-    Singleton,
-    /// One partition for each name.
-    Named(Vec<String>),
-    /// So many equal ranges of the 64-bit keys.
-    Ranges(usize),
 }
 
 impl Estate {
@@ -325,24 +313,4 @@ fn later(start: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
     delay
         .and_then(|delay| start.checked_add_signed(delay))
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
-impl Scheme {
-    fn into_keys(self) -> Vec<Keys> {
-        match self {
-            Self::Singleton => vec![Keys::Singleton],
-            Self::Named(names) => names.into_iter().map(|it| Keys::Named(it.into())).collect(),
-            Self::Ranges(count) => (0..count).map(|index| range(index, count)).collect(),
-        }
-    }
-}
-
-/// The `index`-th of `count` equal ranges of all 64-bit keys.
-fn range(index: usize, count: usize) -> Keys {
-    let edge = |index: usize| {
-        let share = (1_u128 << 64) * index as u128 / count as u128;
-        i128::from(i64::MIN).saturating_add_unsigned(share)
-    };
-    let narrow = |key: i128| i64::try_from(key).unwrap_or(i64::MAX);
-    Keys::Range(narrow(edge(index)), narrow(edge(index + 1) - 1))
 }

@@ -64,7 +64,7 @@ impl Default for Plan {
 }
 
 /// What the service remembers of the last request for one partition.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Record {
     /// No backup was ever requested.
     Never,
@@ -101,7 +101,7 @@ impl Code {
 }
 
 /// What a successful backup left behind.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct RecoveryPoint {
     /// The moment of the snapshot.
     pub(super) taken: DateTime<Utc>,

@@ -143,6 +143,7 @@ impl PartitionSnapshot {
             },
             changed_at: self.changed_at,
             watched_since: snapshot.status.since.max(Some(self.known_since)),
+            clock_skew: snapshot.status.believed_skew(),
         }
     }
 
@@ -211,6 +212,12 @@ impl PartitionSnapshot {
         }
         // Where somebody unknown reports, the silence of those who are known proves nothing.
         if attempt.is_some() || !health.unknown_reporter {
+            // A report stays for ever, unless protection is suspended or taken away: who did that
+            // and undid it while nobody looked has started the timers anew.
+            let reported = self.health.is_some_and(|read| read.value.is_some());
+            if reported && attempt.is_none() {
+                self.changed_at = Some(at);
+            }
             self.health = Some(Read { value: attempt, at });
         }
     }

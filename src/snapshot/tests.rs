@@ -388,6 +388,7 @@ fn policy(name: &str, minutes: u64) -> Policy {
         schedule: Some(Schedule::Frequency(Duration::from_secs(minutes * 60))),
         storage: Word::new("FileShare"),
         auto_restore: false,
+        storage_place: 0,
         max_incrementals: Some(5),
         retention: None,
     }
@@ -567,6 +568,45 @@ fn a_good_periodic_attempt_is_a_success_and_a_bad_one_takes_none_away() {
     let future = healthy(&silent, 40, attempt(true, 400_000_000));
     assert_eq!(last_success(&future), Some(at(5)));
     assert_eq!(completions(&future), [0, 0, 0], "nobody requested these");
+}
+
+#[test]
+fn a_report_that_has_vanished_tells_of_a_suspension_that_nobody_saw() {
+    let reported = healthy(&known(), 10, attempt(true, 5));
+    assert_eq!(changed(&reported), None);
+    let vanished = healthy(&reported, 20, BackupHealth::default());
+    assert_eq!(changed(&vanished), Some(at(20)));
+    let still = healthy(&vanished, 30, BackupHealth::default());
+    assert_eq!(changed(&still), Some(at(20)), "once");
+    let first = healthy(&known(), 10, BackupHealth::default());
+    assert_eq!(changed(&first), None, "there was none");
+    let unknown_reporter = BackupHealth {
+        attempt: None,
+        unknown_reporter: true,
+    };
+    let other_words = healthy(&reported, 20, unknown_reporter);
+    assert_eq!(changed(&other_words), None);
+}
+
+#[test]
+fn a_skew_is_believed_unless_it_is_noise_or_no_clock_is_that_wrong() {
+    let skewed = |seconds| {
+        let observations = Observations {
+            cluster: Some(ClusterReading {
+                clock_skew: Some(TimeDelta::seconds(seconds)),
+                ..ClusterReading::default()
+            }),
+            ..Observations::default()
+        };
+        let snapshot = known().advance(observations, at(10));
+        one(&snapshot).facts(&snapshot).clock_skew.num_seconds()
+    };
+    for believed in [-3_600, -10, 10, 86_399] {
+        assert_eq!(skewed(believed), believed);
+    }
+    for not in [-9, 9, 86_400, -1_000_000_000] {
+        assert_eq!(skewed(not), 0, "{not}");
+    }
 }
 
 fn listed(id: PartitionId, second: i64, lsn: u64) -> ListedBackup {

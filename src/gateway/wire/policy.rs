@@ -1,11 +1,13 @@
 //! The backup route of the policies.
 //!
-//! Their storages come with connection strings and passwords. All that is read of a storage is
-//! its kind: what is skipped is never copied out of the body.
+//! Their storages come with connection strings and passwords. Of a storage only its kind is kept,
+//! and a checksum over its place, which tells when it moves: what else there is is skipped and
+//! never copied out of the body.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::LIST_LIMIT;
 use super::native::MAX_NAME;
@@ -41,11 +43,36 @@ pub(in crate::gateway) struct PolicyReply {
     retention_policy: Option<Object<RetentionReply>>,
 }
 
-/// Nothing else may be added here.
+/// No key, password or connection string may be added here.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct StorageReply {
     storage_kind: Option<String>,
+    // Where it is, in all kinds. Only compared, so whatever stands there is good enough.
+    #[serde(default)]
+    friendly_name: Value,
+    #[serde(default)]
+    container_name: Value,
+    #[serde(default)]
+    blob_service_uri: Value,
+    #[serde(default)]
+    storage_credentials_source_location: Value,
+    #[serde(default)]
+    path: Value,
+}
+
+impl StorageReply {
+    fn place(&self) -> u32 {
+        let parts = [
+            &self.friendly_name,
+            &self.container_name,
+            &self.blob_service_uri,
+            &self.storage_credentials_source_location,
+            &self.path,
+        ];
+        let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+        crc32fast::hash(parts.join("\n").as_bytes())
+    }
 }
 
 #[derive(Deserialize)]
@@ -81,14 +108,14 @@ impl Query for Policies {
 }
 
 fn policy(reply: PolicyReply) -> Result<Policy, Misread> {
-    let storage = reply
-        .storage
-        .and_then(|Object(storage)| storage.storage_kind);
+    let storage = reply.storage.as_ref().map(|Object(storage)| storage);
+    let kind = storage.and_then(|storage| storage.storage_kind.as_deref());
     let incrementals = reply.max_incremental_backups.and_then(Integer::known);
     Ok(Policy {
         name: policy_name(&reply.name)?,
         schedule: reply.schedule.and_then(|Object(reply)| reply.schedule()),
-        storage: Word::new(storage.as_deref().unwrap_or_default()),
+        storage: Word::new(kind.unwrap_or_default()),
+        storage_place: storage.map_or(0, StorageReply::place),
         auto_restore: reply.auto_restore_on_data_loss.unwrap_or_default(),
         max_incrementals: incrementals.and_then(|number| number.try_into().ok()),
         retention: reply.retention_policy.and_then(|Object(reply)| {
@@ -135,10 +162,52 @@ mod tests {
             name: name.into(),
             schedule: Some(schedule),
             storage: Word::new(storage),
+            storage_place: 0,
             auto_restore: false,
             max_incrementals: Some(incrementals),
             retention: days.map(|days| DAY * days),
         }
+    }
+
+    /// What else is read of it; the place of the storage has tests of its own.
+    fn without_place(policy: Policy) -> Policy {
+        Policy {
+            storage_place: 0,
+            ..policy
+        }
+    }
+
+    #[test]
+    fn a_policy_that_moves_to_another_place_is_another_one() {
+        let mark = |storage: Value| beside_a_plain_one(&json!({"Storage": storage})).mark();
+        for (key, kind) in [
+            ("FriendlyName", "AzureBlobStore"),
+            ("ContainerName", "AzureBlobStore"),
+            ("BlobServiceUri", "ManagedIdentityAzureBlobStore"),
+            ("StorageCredentialsSourceLocation", "DsmsAzureBlobStore"),
+            ("Path", "FileShare"),
+        ] {
+            let here = mark(json!({"StorageKind": kind, key: "here"}));
+            assert_eq!(
+                here,
+                mark(json!({"StorageKind": kind, key: "here"})),
+                "{key}"
+            );
+            for there in [json!("there"), json!(["here"]), Value::Null] {
+                assert_ne!(
+                    here,
+                    mark(json!({"StorageKind": kind, key: there})),
+                    "{key}"
+                );
+            }
+        }
+        let key = |key: &str| {
+            mark(
+                json!({"StorageKind": "AzureBlobStore", "ConnectionString": key,
+                "PrimaryPassword": key, "SecondaryPassword": key}),
+            )
+        };
+        assert_eq!(key("old"), key("new"), "keys are not even looked at");
     }
 
     fn list_of(item: &Value) -> String {
@@ -197,7 +266,8 @@ mod tests {
         for (name, items, next) in expected {
             let page = answer::<Policies>(sample(&format!("GetBackupPolicyList.{name}.json")));
             let page = page.unwrap();
-            assert_eq!((page.items, page.next.as_deref()), (items, next), "{name}");
+            let read = page.items.into_iter().map(without_place).collect();
+            assert_eq!((read, page.next.as_deref()), (items, next), "{name}");
         }
     }
 
@@ -243,7 +313,9 @@ mod tests {
         for (name, policy) in expected {
             let item = sample(&format!("GetBackupPolicyByName.{name}.json"));
             let body = list_of(&serde_json::from_slice(&item).unwrap());
-            assert_eq!(answer::<Policies>(body).unwrap().items, [policy], "{name}");
+            let read = answer::<Policies>(body).unwrap().items;
+            let read: Vec<_> = read.into_iter().map(without_place).collect();
+            assert_eq!(read, [policy], "{name}");
         }
     }
 
@@ -272,7 +344,7 @@ mod tests {
     fn beside_a_plain_one(changes: &Value) -> Policy {
         let body = json!({"Items": [item(changes), item(&json!({}))]}).to_string();
         let mut items = answer::<Policies>(body).unwrap().items;
-        assert_eq!(items.pop(), Some(plain()), "{changes}");
+        assert_eq!(items.pop().map(without_place), Some(plain()), "{changes}");
         items.pop().unwrap()
     }
 
@@ -284,7 +356,7 @@ mod tests {
             json!({}),
             json!(null),
         ] {
-            let read = beside_a_plain_one(&json!({"Schedule": schedule}));
+            let read = without_place(beside_a_plain_one(&json!({"Schedule": schedule})));
             let expected = Policy {
                 schedule: None,
                 ..plain()
@@ -297,7 +369,7 @@ mod tests {
             (json!({"StorageKind": null}), "other"),
             (json!(null), "other"),
         ] {
-            let read = beside_a_plain_one(&json!({"Storage": storage}));
+            let read = without_place(beside_a_plain_one(&json!({"Storage": storage})));
             let expected = Policy {
                 storage: Word::new(word),
                 ..plain()
@@ -314,7 +386,7 @@ mod tests {
             json!({"RetentionPolicyType": "Basic"}),
             json!(null),
         ] {
-            let read = beside_a_plain_one(&json!({"RetentionPolicy": retention}));
+            let read = without_place(beside_a_plain_one(&json!({"RetentionPolicy": retention})));
             let expected = Policy {
                 retention: None,
                 ..plain()
@@ -328,14 +400,16 @@ mod tests {
             (json!(1_u64 << 32), None),
             (json!(null), None),
         ] {
-            let read = beside_a_plain_one(&json!({"MaxIncrementalBackups": number}));
+            let read = without_place(beside_a_plain_one(
+                &json!({"MaxIncrementalBackups": number}),
+            ));
             let expected = Policy {
                 max_incrementals,
                 ..plain()
             };
             assert_eq!(read, expected, "{number}");
         }
-        let read = beside_a_plain_one(&json!({"AutoRestoreOnDataLoss": null}));
+        let read = without_place(beside_a_plain_one(&json!({"AutoRestoreOnDataLoss": null})));
         assert!(!read.auto_restore);
     }
 

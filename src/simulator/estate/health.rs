@@ -26,7 +26,7 @@ pub(in crate::simulator) enum Said {
 }
 
 /// The last report on one property.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::simulator) struct Report {
     pub(in crate::simulator) said: Said,
     /// When the author made it: the end of what it tells of.
@@ -106,7 +106,7 @@ impl Report {
         }
     }
 
-    fn is_shown(&self, now: DateTime<Utc>) -> bool {
+    pub(super) fn is_shown(&self, now: DateTime<Utc>) -> bool {
         let until = self.time_to_live().map(|it| self.at + it);
         until.is_none_or(|until| now < until)
     }

@@ -11,7 +11,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Backup, Estate, ServiceKind, later};
+use super::{Backup, Estate, Happening, ServiceKind, later};
 use crate::simulator::record::{Outcome, Plan, Record, RecoveryPoint};
 
 /// Why the cluster did not do what it was asked to.
@@ -73,6 +73,7 @@ impl Estate {
         };
         self.due.extend(job.next_step().map(|at| (at, id)));
         self.jobs.insert(id, job);
+        self.periodic.note(now, id, Happening::Requested);
         Ok(())
     }
 
@@ -129,9 +130,15 @@ impl Estate {
         };
         if job.deadline().is_some_and(|deadline| deadline <= at) {
             self.conclude(id, Outcome::Timeout, at);
+            self.periodic.note(at, id, Happening::RequestFailed);
         } else if job.running {
-            let (outcome, snapshot) = (job.plan.outcome.clone(), job.snapshot());
-            self.conclude(id, outcome, snapshot);
+            let (outcome, taken) = (job.plan.outcome.clone(), job.snapshot());
+            let ended = match outcome {
+                Outcome::Success => Happening::BackedUpOnRequest { taken },
+                _ => Happening::RequestFailed,
+            };
+            self.conclude(id, outcome, taken);
+            self.periodic.note(at, id, ended);
         } else if let Some(free) = free {
             let waited = (free - job.accepted).to_std().unwrap_or_default();
             job.plan.accepted_for = waited;

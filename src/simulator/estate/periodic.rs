@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::health::{Report, Said};
+use super::log::{Happened, Happening};
 use super::policy::{InForce, Policies};
 use super::protection::Mappings;
 use super::replica::{Replica, Running, Tempo, draw};
@@ -32,6 +33,8 @@ pub(in crate::simulator) struct Periodic {
     /// What happens next, in order.
     pub(super) agenda: BTreeSet<(DateTime<Utc>, Uuid, Step)>,
     attempts: u64,
+    /// What happened since it was last taken out; `None` while nobody wants to know.
+    pub(super) log: Option<Vec<Happened>>,
 }
 
 /// Something that happens to one partition.
@@ -154,6 +157,7 @@ impl Estate {
         if version(&wanted) == version(&replica.active) {
             return;
         }
+        let is_active = wanted.is_some();
         if wanted.is_none() {
             replica.backup = Some(Report::after(replica.backup, Said::Disabled, at));
         }
@@ -161,6 +165,8 @@ impl Estate {
         let next = replica.next_turn(at, &self.periodic.tempo);
         self.periodic
             .set_timer(id, next.map(|at| (at, Step::Start)));
+        let configured = Happening::Configured { active: is_active };
+        self.periodic.note(at, id, configured);
     }
 
     fn start_backup(&mut self, id: Uuid, at: DateTime<Utc>) {
@@ -202,7 +208,8 @@ impl Estate {
         if periodic.policies.storage_fails(&active.policy.name, at) {
             replica.backup = Some(Report::after(replica.backup, Said::Failed, at));
             let next = replica.next_try(at, &periodic.tempo);
-            return periodic.set_timer(id, next.map(|at| (at, Step::Start)));
+            periodic.set_timer(id, next.map(|at| (at, Step::Start)));
+            return periodic.note(at, id, Happening::Failed);
         }
         replica.backup = Some(Report::after(replica.backup, Said::BackedUp, at));
         replica.has_recovery_point = true;
@@ -210,6 +217,8 @@ impl Estate {
         let (backup, chain) = replica.lengthen_chain(running.full);
         let next = replica.next_turn(at, &periodic.tempo);
         periodic.set_timer(id, next.map(|at| (at, Step::Start)));
+        let taken = running.taken;
+        periodic.note(at, id, Happening::BackedUp { taken });
         let Some(partition) = self.partitions.get(&id) else {
             return;
         };

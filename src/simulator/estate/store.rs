@@ -85,6 +85,26 @@ impl Estate {
         scope: &Entity,
         now: DateTime<Utc>,
     ) -> Result<Vec<Listed>, Refusal> {
+        self.listed_from(scope, now, |gone, _| gone)
+    }
+
+    /// The newest of what lies there, of each folder.
+    pub(in crate::simulator) fn newest_listed(
+        &self,
+        scope: &Entity,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Listed>, Refusal> {
+        self.listed_from(scope, now, |gone, count| gone.max(count.saturating_sub(1)))
+    }
+
+    /// What lies there, of each folder from the place on that `first` tells by the numbers of
+    /// backups that are gone and of all.
+    fn listed_from(
+        &self,
+        scope: &Entity,
+        now: DateTime<Utc>,
+        first: impl Fn(usize, usize) -> usize,
+    ) -> Result<Vec<Listed>, Refusal> {
         self.policies_within(scope)?;
         let mut listed = Vec::new();
         for (place, folders) in &self.periodic.stores {
@@ -96,7 +116,8 @@ impl Estate {
                     continue;
                 }
                 let gone = policy.retention.map_or(0, |it| shelf.expired(it, now));
-                listed.extend(shelf.backups.iter().skip(gone).map(|backup| Listed {
+                let first = first(gone, shelf.backups.len());
+                listed.extend(shelf.backups.iter().skip(first).map(|backup| Listed {
                     folder: folder.clone(),
                     keys: shelf.keys.clone(),
                     backup: backup.clone(),

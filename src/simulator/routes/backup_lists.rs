@@ -24,14 +24,16 @@ pub(super) fn list(
     terms: &Terms<'_>,
     now: DateTime<Utc>,
 ) -> Answer {
-    let listed = match estate.listed(entity, now) {
+    let wish = Wish::of(&request.query);
+    let listed = match &wish {
+        Some(wish) if wish.is_only_for_latest() => estate.newest_listed(entity, now),
+        _ => estate.listed(entity, now),
+    };
+    let listed = match listed {
         Ok(listed) => listed,
         Err(why) => return refusal(why),
     };
-    let (Some(wish), Some(page)) = (
-        Wish::of(&request.query),
-        page(&request.id, &request.query, terms),
-    ) else {
+    let (Some(wish), Some(page)) = (wish, page(&request.id, &request.query, terms)) else {
         return brs_invalid_argument("Invalid Arguments.");
     };
     let wished = wish.select(listed).into_iter();
@@ -62,6 +64,11 @@ impl Wish {
             from: time("StartDateTimeFilter").ok()?,
             until: time("EndDateTimeFilter").ok()?,
         })
+    }
+
+    /// Whether all but the newest backup of each folder can be passed over.
+    fn is_only_for_latest(&self) -> bool {
+        self.latest && self.from.is_none() && self.until.is_none()
     }
 
     /// What is wished for, under keys that order it: partition by partition, oldest first.

@@ -1,0 +1,192 @@
+//! The tables of `docs/accuracy.md`, and their places in it.
+//!
+//! Responsible for Markdown. Only figures that are the same on every machine stand in it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{fs, io};
+
+use servicefabric_backup_exporter::protection::Protection;
+
+use crate::simulation::Plan;
+use crate::simulation::rates::RATES;
+use crate::simulation::tally::{OBSERVERS, Tally, share};
+
+/// Puts the tables between their marks in the document.
+pub(crate) fn write(path: &Path, plan: &Plan, tally: &Tally) -> io::Result<()> {
+    let text = fs::read_to_string(path)?;
+    let text = between(&text, "disturbances", &disturbances());
+    let text = between(&text, "figures", &figures(plan, tally));
+    fs::write(path, text)
+}
+
+/// The text with another part between `<!-- name -->` and `<!-- end of name -->`.
+fn between(text: &str, name: &str, part: &str) -> String {
+    let (begin, end) = (
+        format!("<!-- {name} -->\n"),
+        format!("<!-- end of {name} -->"),
+    );
+    let Some((before, rest)) = text.split_once(&begin) else {
+        return text.to_owned();
+    };
+    let after = rest.split_once(&end).map_or("", |(_, after)| after);
+    format!("{before}{begin}\n{part}\n{end}{after}")
+}
+
+fn disturbances() -> String {
+    let mut table = "| In ninety days, of each cluster | What |\n|---:|---|\n".to_owned();
+    for rate in &RATES {
+        line(
+            &mut table,
+            format_args!("| {} | {} |", rate.per_quarter, rate.what),
+        );
+    }
+    table
+}
+
+/// All figures of a run.
+pub(crate) fn figures(plan: &Plan, tally: &Tally) -> String {
+    let days = share(tally.looks(), 24 * 60);
+    let mut text = format!(
+        "{} clusters, {} partitions at the beginning, {} days, seed {}: {} partition-minutes \
+         ({days:.0} partition-days) were looked at; in {} the exporter did not run or had not found \
+         the partition yet.\n\n",
+        plan.clusters,
+        plan.clusters * plan.partitions,
+        plan.days,
+        plan.seed,
+        thousands(tally.looks()),
+        thousands(tally.down),
+    );
+    breaches(&mut text, tally);
+    verdicts(&mut text, tally);
+    confusion(&mut text, tally);
+    reasons(&mut text, tally);
+    text
+}
+
+fn breaches(text: &mut String, tally: &Tally) {
+    let columns = OBSERVERS.join(" | ");
+    line(text, format_args!("| | {columns} |\n|---|---:|---:|---:|"));
+    let count = thousands(tally.breaches.len() as u64);
+    row(text, "breaches longer than two polls in sight", |_| {
+        count.clone()
+    });
+    row(text, "missed", |observer| {
+        tally.missed(observer).to_string()
+    });
+    row(text, "told within two polls", |observer| {
+        format!("{:.2} %", tally.in_time(observer) * 100.0)
+    });
+    row(text, "delay, median of those told", |observer| {
+        delay(tally, observer, 50)
+    });
+    row(text, "delay, 99th percentile of those told", |observer| {
+        delay(tally, observer, 99)
+    });
+    row(text, "alarms", |observer| {
+        thousands(tally.alarms.get(observer).copied().unwrap_or_default())
+    });
+    row(text, "false alarms in 1,000 partition-days", |observer| {
+        format!("{:.3}", tally.false_rate(observer))
+    });
+    let lies = thousands(tally.protected_in_breach);
+    let blind = tally.sum(|truth, said| truth == Protection::Unknown && said != truth);
+    line(
+        text,
+        format_args!(
+            "\n`Protected` said of a breach older than one poll: {lies} partition-minutes. \
+             Something else than `Unknown` said while blind: {} partition-minutes.\n",
+            thousands(blind)
+        ),
+    );
+}
+
+fn row(text: &mut String, name: &str, cell: impl Fn(usize) -> String) {
+    let cells: Vec<String> = (0..OBSERVERS.len()).map(cell).collect();
+    line(text, format_args!("| {name} | {} |", cells.join(" | ")));
+}
+
+fn delay(tally: &Tally, observer: usize, percent: usize) -> String {
+    let delays = tally.delays(observer);
+    let delay = delays.get(delays.len().saturating_sub(1) * percent / 100);
+    delay.map_or_else(
+        || "never".to_owned(),
+        |delay| format!("{} s", thousands_of(delay / 1_000)),
+    )
+}
+
+fn verdicts(text: &mut String, tally: &Tally) {
+    line(
+        text,
+        format_args!(
+            "| Verdict | true, partition-minutes | said | precision | recall |\n|---|---:|---:|---:|---:|"
+        ),
+    );
+    for state in Protection::ALL {
+        let is_true = tally.sum(|truth, _| truth == state);
+        let said = tally.sum(|_, said| said == state);
+        let both = tally.sum(|truth, said| truth == state && said == state);
+        line(
+            text,
+            format_args!(
+                "| `{}` | {} | {} | {:.3} % | {:.3} % |",
+                state.as_str(),
+                thousands(is_true),
+                thousands(said),
+                share(both, said) * 100.0,
+                share(both, is_true) * 100.0,
+            ),
+        );
+    }
+}
+
+/// What was said instead, where it was something else.
+fn confusion(text: &mut String, tally: &Tally) {
+    line(
+        text,
+        format_args!("\n| True | Said instead, partition-minutes |\n|---|---|"),
+    );
+    for state in Protection::ALL {
+        let wrong = tally.minutes.iter();
+        let wrong = wrong.filter(|((truth, said), _)| *truth == state && *said != state);
+        let wrong =
+            wrong.map(|((_, said), count)| format!("`{}` {}", said.as_str(), thousands(*count)));
+        let wrong: Vec<String> = wrong.collect();
+        line(
+            text,
+            format_args!("| `{}` | {} |", state.as_str(), wrong.join(", ")),
+        );
+    }
+}
+
+fn reasons(text: &mut String, tally: &Tally) {
+    line(
+        text,
+        format_args!("\n| False alarm | When | Number |\n|---|---|---:|"),
+    );
+    for ((verdict, excuse), count) in &tally.reasons {
+        line(text, format_args!("| {verdict} | {excuse} | {count} |"));
+    }
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a String takes everything");
+}
+
+fn thousands_of(number: i64) -> String {
+    thousands(number.unsigned_abs())
+}
+
+/// A number with a comma before each group of three digits.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}

@@ -1,0 +1,50 @@
+//! What is promised of the verdict, and whether a run keeps it.
+//!
+//! Responsible for the limits; the bench and the test suite hold every run against the same ones.
+
+use servicefabric_backup_exporter::protection::Protection;
+
+use super::tally::Tally;
+
+/// Limits of the figures that are no zero.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// At least this part of all breaches is told within two polls.
+    pub(crate) in_time: f64,
+    /// Fewer false alarms than this in 1,000 partition-days.
+    pub(crate) false_alarms: f64,
+}
+
+/// The promises that a run breaks, in words.
+pub(crate) fn broken(tally: &Tally, limits: Limits) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut expect = |holds: bool, what: String| {
+        if !holds {
+            broken.push(what);
+        }
+    };
+    let missed = tally.missed(0);
+    expect(missed == 0, format!("{missed} breaches were missed"));
+    let in_time = tally.in_time(0);
+    expect(
+        in_time >= limits.in_time,
+        format!("only {in_time:.4} of all breaches were told in time"),
+    );
+    let lies = tally.protected_in_breach;
+    expect(
+        lies == 0,
+        format!("{lies} partition-minutes of Protected in a breach"),
+    );
+    let rate = tally.false_rate(0);
+    expect(
+        rate < limits.false_alarms,
+        format!("{rate:.3} false alarms in 1,000 partition-days"),
+    );
+    let blind =
+        tally.sum(|truth, said| truth == Protection::Unknown && said != Protection::Unknown);
+    expect(
+        blind == 0,
+        format!("{blind} partition-minutes of another verdict than Unknown while blind"),
+    );
+    broken
+}

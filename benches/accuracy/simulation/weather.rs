@@ -1,0 +1,92 @@
+//! What stands between a cluster and the exporter: who answers badly at the moment, and how.
+//!
+//! Responsible for which of the exporter's requests go wrong and what it gets instead. It may not
+//! change the cluster.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+/// A time of bad weather; overlapping ones last until the last of them is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spell {
+    until: i64,
+}
+
+impl Spell {
+    pub(crate) fn strike(&mut self, until: i64) {
+        self.until = self.until.max(until);
+    }
+
+    pub(crate) fn strikes(self, now: i64) -> bool {
+        now < self.until
+    }
+}
+
+/// Who answers in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Gateway,
+    HealthStore,
+    BackupService,
+}
+
+/// Status and body of an answer that the cluster does not mean.
+pub(crate) type Bad = (u16, &'static str);
+
+/// All that disturbs the sight of the exporter.
+#[derive(Debug, Default)]
+pub(crate) struct Weather {
+    pub(crate) service: Spell,
+    pub(crate) gateway: Spell,
+    pub(crate) slow: Spell,
+    pub(crate) health: Spell,
+    pub(crate) late: Spell,
+    /// By how much the health store is late then.
+    pub(crate) lag: i64,
+    pub(crate) requester: Spell,
+    pub(crate) down: Spell,
+    /// Clock of the cluster minus that of the exporter.
+    pub(crate) skew: i64,
+    /// When the exporter's clock was last set.
+    pub(crate) clock_set: Option<i64>,
+    /// When an update that no answer shows last hit a partition.
+    pub(crate) rotated: BTreeMap<Uuid, i64>,
+    storages: BTreeMap<String, Spell>,
+}
+
+impl Weather {
+    /// Clear sight, by clocks that differ.
+    pub(crate) fn with_skew(skew: i64) -> Self {
+        Self {
+            skew,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn storage_fails(&mut self, policy: String, until: i64) {
+        self.storages.entry(policy).or_default().strike(until);
+    }
+
+    pub(crate) fn storage_is_away(&self, policy: &str, now: i64) -> bool {
+        let storage = self.storages.get(policy);
+        storage.is_some_and(|spell| spell.strikes(now))
+    }
+
+    /// What a request gets instead of an answer, if it goes wrong.
+    pub(crate) fn spoils(&self, side: Side, now: i64, rng: &mut fastrand::Rng) -> Option<Bad> {
+        const UNAVAILABLE: Bad = (
+            503,
+            "<HTML><BODY><h2>Service Unavailable</h2></BODY></HTML>",
+        );
+        const AWAY: [Bad; 2] = [(404, ""), (504, "")];
+        if self.gateway.strikes(now) || self.slow.strikes(now) && rng.u8(..) < 51 {
+            return Some(UNAVAILABLE);
+        }
+        match side {
+            Side::HealthStore if self.health.strikes(now) => Some(UNAVAILABLE),
+            Side::BackupService if self.service.strikes(now) => rng.choice(AWAY),
+            _ => None,
+        }
+    }
+}

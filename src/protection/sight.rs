@@ -1,0 +1,109 @@
+//! What a verdict can rest on at its moment: which sources are fresh, and up to when they see.
+//!
+//! Pure. A fact that was read too long ago is no fact, and where only lists tell of successes,
+//! nobody has seen what happened since the last one.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::applied::Applied;
+use super::{Case, plus};
+use crate::model::PeriodicAttempt;
+
+/// A clock that is set back by less than this makes no reading a stranger.
+const SET_BACK: TimeDelta = TimeDelta::seconds(5);
+
+impl Case<'_> {
+    /// Where only lists tell of successes: whether the next one is late by now, but was not yet
+    /// when they were read. It may be there or not; nobody has looked.
+    pub(super) fn may_be_overdue_unseen(&self, applied: &Applied, due: DateTime<Utc>) -> bool {
+        let only_lists = applied.policy.is_some() && !self.sees_health();
+        only_lists && self.by_cluster_clock(self.now) > self.late_from(due)
+    }
+
+    pub(super) fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
+        self.believes(read_at, self.rules.staleness)
+    }
+
+    /// Whether what was read then is believed for so long now. A reading of the future was made
+    /// before the exporter's clock was set back: nobody knows how old it is.
+    fn believes(&self, read_at: DateTime<Utc>, limit: TimeDelta) -> bool {
+        (-SET_BACK..limit).contains(&(self.now - read_at))
+    }
+
+    /// When that turns: as the clock comes to it, and as it gets too old.
+    pub(super) fn turns(
+        read_at: Option<DateTime<Utc>>,
+        limit: TimeDelta,
+    ) -> [Option<DateTime<Utc>>; 2] {
+        let begins = read_at.map(|at| plus(at, -SET_BACK));
+        [begins, read_at.map(|at| plus(at, limit))]
+    }
+
+    pub(super) fn sees_progress(&self) -> bool {
+        self.facts
+            .progress
+            .is_some_and(|read| self.is_fresh(read.at))
+    }
+
+    pub(super) fn sees_health(&self) -> bool {
+        self.facts.health.is_some_and(|read| self.is_fresh(read.at))
+    }
+
+    pub(super) fn sees_list(&self) -> bool {
+        let believed = |at| self.believes(at, self.rules.list_staleness);
+        self.facts.listed_at.is_some_and(believed)
+    }
+
+    pub(super) fn sees_successes(&self) -> bool {
+        self.sees_progress() || self.sees_health() || self.sees_list()
+    }
+
+    /// Whether the successes that are expected would be seen: those of a policy never show in
+    /// the record of requests, those of requests nowhere else.
+    pub(super) fn sees_expected_successes(&self, applied: &Applied) -> bool {
+        match applied.policy {
+            Some(_) => self.sees_health() || self.sees_list(),
+            None => self.sees_progress(),
+        }
+    }
+
+    /// The moment up to which a success would have been seen. A list is read rarely: until the
+    /// next one, what happened since is not known, and its absence proves nothing.
+    pub(super) fn seen_until(&self, applied: &Applied) -> Option<DateTime<Utc>> {
+        let by_health = self.sees_health() && !self.awaits_first_list();
+        if applied.policy.is_none() || by_health {
+            return Some(self.now);
+        }
+        self.facts.listed_at
+    }
+
+    /// A failed attempt hides the success before it, which only a list can tell to a process that
+    /// has just begun to watch. It waits for the first one, but not for ever.
+    pub(super) fn awaits_first_list(&self) -> bool {
+        let since = self.facts.watched_since;
+        let is_new = since.is_some_and(|since| self.now - since < self.rules.list_staleness);
+        let may_hide = |attempt: PeriodicAttempt| self.may_hide_a_success(attempt);
+        is_new
+            && self.rules.reads_lists
+            && self.facts.listed_at.is_none()
+            && self.failed_attempt().is_some_and(may_hide)
+    }
+
+    /// Whether there may be a success between the one that is remembered and a failed attempt: none
+    /// fits in where that attempt was the first that was due. And whatever fits in was due again
+    /// when this one failed.
+    fn may_hide_a_success(&self, attempt: PeriodicAttempt) -> bool {
+        let Some((known, expected)) = self.facts.last_success.zip(self.expected()) else {
+            return true;
+        };
+        let hidden = expected.next(known);
+        let next = hidden.and_then(|hidden| expected.next(hidden));
+        let fits_in = next.is_some_and(|next| next <= attempt.ended);
+        fits_in && self.by_cluster_clock(self.now) <= self.late_from(attempt.ended)
+    }
+
+    pub(super) fn failed_attempt(&self) -> Option<PeriodicAttempt> {
+        let attempt = self.facts.health?.value;
+        attempt.filter(|attempt| !attempt.succeeded)
+    }
+}

@@ -1,0 +1,62 @@
+//! The gateway's answers without its sockets.
+//!
+//! Responsible for rendering one answer to one address, as bytes, at a moment that the caller
+//! chooses: a simulation of months has no time for a network. It may not strike with faults, asks
+//! nobody who he is, and knows no clock.
+
+use chrono::{DateTime, Utc};
+use hyper::{Method, Uri};
+
+use super::Options;
+use super::access::Role;
+use super::estate::Estate;
+use super::request::Request;
+use super::routes::{self, Paging, Terms};
+
+impl Options {
+    /// Status and body of the answer to a GET of `address` at `now`. Nothing happens in the
+    /// estate before: whoever wants that ticks it first.
+    ///
+    /// # Panics
+    ///
+    /// Never: the headers of the simulator are valid.
+    pub fn answer(&self, estate: &mut Estate, address: &Uri, now: DateTime<Utc>) -> (u16, Vec<u8>) {
+        let request = Request::parse(&Method::GET, address);
+        let terms = Terms {
+            switches: &self.switches,
+            cluster_version: &self.cluster_version,
+            on_demand: &self.on_demand,
+            restore: &self.restore,
+            backup_service: true,
+            paging: Paging::Normal,
+            access: &self.access,
+            role: Role::Admin,
+        };
+        let answer = routes::answer(estate, &request, &terms, now);
+        let (head, body) = answer.render(&self.switches);
+        let head = head.body(()).expect("the simulator writes valid headers");
+        (head.status().as_u16(), body.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_the_status_and_the_bytes_of_the_route() {
+        let now = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
+        let mut estate = Estate::empty(1, now);
+        let mut answer = |address: &str| {
+            let address = address.parse().unwrap();
+            let (status, body) = Options::default().answer(&mut estate, &address, now);
+            (status, String::from_utf8(body).unwrap())
+        };
+        let (status, body) = answer("http://c/Applications?api-version=6.1");
+        assert_eq!(
+            (status, &*body),
+            (200, r#"{"ContinuationToken":"","Items":[]}"#)
+        );
+        assert_eq!(answer("http://c/Nowhere?api-version=6.1").0, 400);
+    }
+}

@@ -1,0 +1,74 @@
+//! Ten days of two small clusters against the ground truth of `docs/accuracy.md`: the promises
+//! of that document hold, and no figure is worse than it was.
+
+#[path = "../benches/accuracy/simulation/mod.rs"]
+mod simulation;
+
+use servicefabric_backup_exporter::protection::Protection;
+use simulation::promises::{Limits, broken};
+use simulation::rates::RATES;
+use simulation::tally::{OBSERVERS, share};
+use simulation::{Plan, run};
+
+/// In so short a run one false alarm, or one breach told late, is much.
+const LIMITS: Limits = Limits {
+    in_time: 0.96,
+    false_alarms: 2.5,
+};
+
+/// The least precision and recall of each verdict: a little less than they are.
+const LEAST: [(Protection, f64, f64); 9] = [
+    (Protection::Unknown, 0.99, 1.0),
+    (Protection::Stuck, 0.98, 0.99),
+    (Protection::Unprotected, 0.9999, 0.9998),
+    (Protection::Suspended, 0.999, 0.999),
+    (Protection::NeverBackedUp, 0.998, 0.99),
+    (Protection::Overdue, 0.998, 0.999),
+    (Protection::Failing, 0.99, 0.99),
+    (Protection::Pending, 0.997, 0.999),
+    (Protection::Protected, 0.9995, 0.999),
+];
+
+#[test]
+fn the_verdict_keeps_its_promises_through_ten_days_of_trouble() {
+    let tally = run(&Plan {
+        seed: 5,
+        first: 0,
+        clusters: 2,
+        partitions: 24,
+        days: 10,
+        threads: 2,
+        unrest: 3.0,
+        explains: true,
+    });
+    let notes = tally.notes.join("\n\n");
+    assert_eq!(broken(&tally, LIMITS), Vec::<String>::new(), "{notes}");
+    let breaches = tally.breaches.len();
+    assert!(breaches >= 10, "only {breaches} breaches to tell of");
+    for (state, precision, recall) in LEAST {
+        let is_true = tally.sum(|truth, _| truth == state);
+        let said = tally.sum(|_, said| said == state);
+        let both = tally.sum(|truth, said| truth == state && said == state);
+        let measured = (share(both, said), share(both, is_true));
+        assert!(
+            measured.0 >= precision && measured.1 >= recall,
+            "{state:?}: precision and recall are {measured:?}\n{notes}"
+        );
+    }
+    for (baseline, name) in OBSERVERS.iter().enumerate().skip(1) {
+        assert!(tally.missed(baseline) > 0, "{name} misses nothing?");
+    }
+}
+
+#[test]
+fn the_document_tells_every_disturbance_with_its_rate() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/accuracy.md");
+    let document = std::fs::read_to_string(path).unwrap_or_default();
+    for rate in &RATES {
+        let row = format!("| {} | {} |", rate.per_quarter, rate.what);
+        assert!(
+            document.contains(&row),
+            "write into docs/accuracy.md: {row}"
+        );
+    }
+}
