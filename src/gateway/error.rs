@@ -183,11 +183,11 @@ pub(super) enum Cause {
         endpoint: String,
         source: reqwest::Error,
     },
-    #[error("no secure connection to {endpoint}: {diagnosis}{}", beside(seen.as_ref()))]
+    #[error("no secure connection to {endpoint}: {diagnosis}{}", beside(seen.as_deref()))]
     Tls {
         endpoint: String,
         diagnosis: Diagnosis,
-        seen: Option<Description>,
+        seen: Option<Box<Description>>,
         source: reqwest::Error,
     },
     #[error("what {endpoint} answers is no HTTP; if the cluster is secured, write https")]

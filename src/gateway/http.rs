@@ -165,7 +165,8 @@ impl Transport {
             let looked = timeout_at(deadline.end, look).await;
             *seen = looked
                 .ok()
-                .and_then(|looked| tls::described(&looked.err()?));
+                .and_then(|looked| tls::described(&looked.err()?))
+                .map(Box::new);
         }
         cause
     }
