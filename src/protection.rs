@@ -14,6 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use self::applied::Applied;
 pub use self::facts::{Facts, Read, Rules};
+use self::sight::SET_BACK;
 use crate::model::{BackupProgress, BackupState, Schedule};
 
 /// The verdict on a partition.
@@ -151,7 +152,8 @@ impl<'a> Case<'a> {
         };
         let seen_until = self.seen_until(applied).map(|at| self.by_cluster_clock(at));
         let overdue = seen_until > Some(self.late_from(due));
-        if !overdue && self.may_be_overdue_unseen(applied, due) {
+        let unseen = self.may_be_overdue_unseen(applied, due) || self.may_be_overdue_forgotten();
+        if !overdue && unseen {
             return Protection::Unknown;
         }
         match (self.facts.last_success.is_some(), overdue) {
@@ -190,18 +192,29 @@ impl<'a> Case<'a> {
     /// backup was first expected. Protection that began, was resumed or got another policy
     /// starts its timers anew.
     fn due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
-        let observed = |at: Option<DateTime<Utc>>| at.map(|at| self.by_cluster_clock(at));
+        let known = self.known_due(expected)?;
+        let untried = self.observed(self.untried_since(expected));
+        Some(known).max(untried.and_then(|at| expected.next(at)))
+    }
+
+    /// The same, where every replica has tried before.
+    fn known_due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
         let next = if let Some(success) = self.facts.last_success {
             expected.next(success)?
         } else {
             // A replica tries when a backup is due, whenever it was that protection began.
-            let first = expected.next(observed(self.facts.expected_since)?)?;
+            let first = expected.next(self.observed(self.facts.expected_since)?)?;
             let tried = self.failed_attempt().map(|attempt| attempt.ended);
             tried.map_or(first, |tried| tried.min(first))
         };
-        let restarted = observed(self.facts.changed_at.max(self.untried_since(expected)));
-        let after_restart = restarted.and_then(|at| expected.next(at));
-        Some(next).max(after_restart)
+        let restarted = self.observed(self.facts.changed_at);
+        Some(next).max(restarted.and_then(|at| expected.next(at)))
+    }
+
+    /// What the clock of the cluster showed when this exporter saw something, if that has been.
+    fn observed(&self, at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+        let at = at.filter(|at| self.has_been(*at))?;
+        Some(self.by_cluster_clock(at))
     }
 
     /// What the clock of the cluster showed at a moment of the exporter's clock. Backups are dated
@@ -279,14 +292,17 @@ impl<'a> Case<'a> {
             Self::turns(facts.health.map(|read| read.at), stale),
             Self::turns(facts.listed_at, rules.list_staleness),
         ];
+        let seen = [facts.changed_at, facts.expected_since];
+        let come = seen.map(|at| at.map(|at| plus(at, -SET_BACK)));
         let moments = [
             awaited.map(|since| plus(since, rules.list_staleness)),
             self.running_since()
                 .map(|since| behind(plus(since, rules.stuck_after))),
             attempt.map(|attempt| late_from(attempt.ended)),
             due.map(late_from),
+            self.forgotten_due().map(late_from),
         ];
-        let turns = readings.into_iter().flatten().chain(moments);
+        let turns = readings.into_iter().flatten().chain(moments).chain(come);
         turns.flatten().filter(|turn| *turn > self.now).min()
     }
 }

@@ -24,7 +24,6 @@ pub use observations::{
     ClusterReading, Collector, CollectorStatus, Observations, Reading, Run, SecurityReading,
 };
 pub use partition::PartitionSnapshot;
-use record::FUTURE_TOLERANCE;
 pub use record::{RecordIdentity, RecoveryPoint, Seen};
 pub use totals::{Outcome, ServiceKey, Totals};
 
@@ -33,6 +32,11 @@ const MAX_FAILURE_CODES: usize = 64;
 
 /// A `Date` header has whole seconds and has been on its way for a while.
 const SKEW_NOISE: TimeDelta = TimeDelta::seconds(10);
+
+/// Machines of one domain do not authenticate each other when their clocks are further apart than
+/// minutes, so a larger skew is that of something else; and it is by so much at most that a wrong
+/// header can move a verdict.
+const SKEW_LIMIT: TimeDelta = TimeDelta::hours(1);
 
 /// Policies by name.
 pub type Policies = BTreeMap<Name, Policy>;
@@ -313,10 +317,10 @@ impl Snapshot {
 
 impl ClusterStatus {
     /// How far the clock of the cluster is ahead, where that is more than what the header it is
-    /// read from is off by (no due moment shall move with that noise from poll to poll), and less
-    /// than clocks that merely disagree ever are.
+    /// read from is off by (no due moment shall move with that noise from poll to poll), and no
+    /// more than clocks that merely disagree ever are.
     pub(crate) fn believed_skew(&self) -> TimeDelta {
-        let believed = SKEW_NOISE..FUTURE_TOLERANCE;
+        let believed = SKEW_NOISE..=SKEW_LIMIT;
         let skew = self
             .clock_skew
             .filter(|skew| believed.contains(&skew.abs()));

@@ -253,11 +253,12 @@ impl Gateway {
         exchange: Exchange,
     ) -> Result<Q::Answer, Cause> {
         let Exchange { status, date, body } = exchange;
-        if let Some(date) = date {
-            *locked(&self.skew) = Some(date - clock::now());
-        }
         let answer =
             body.and_then(|body| query::read::<Q>(subject, status.unwrap_or_default(), &body));
+        // What is not understood may come from something in between, with a clock of its own.
+        if let Some(date) = date.filter(|_| answer.is_ok()) {
+            *locked(&self.skew) = Some(date - clock::now());
+        }
         let failure = answer.as_ref().err();
         let tells = failure.is_none_or(|cause| !Q::PACE.explains(cause.reason()));
         if tells && !Q::ANONYMOUS {

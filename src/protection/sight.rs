@@ -10,7 +10,10 @@ use super::{Case, plus};
 use crate::model::PeriodicAttempt;
 
 /// A clock that is set back by less than this makes no reading a stranger.
-const SET_BACK: TimeDelta = TimeDelta::seconds(5);
+pub(super) const SET_BACK: TimeDelta = TimeDelta::seconds(5);
+
+/// How much earlier than its schedule says a replica may start two backups in a row, and some.
+const JITTER: TimeDelta = TimeDelta::minutes(1);
 
 impl Case<'_> {
     /// Where only lists tell of successes: whether the next one is late by now, but was not yet
@@ -18,6 +21,26 @@ impl Case<'_> {
     pub(super) fn may_be_overdue_unseen(&self, applied: &Applied, due: DateTime<Utc>) -> bool {
         let only_lists = applied.policy.is_some() && !self.sees_health();
         only_lists && self.by_cluster_clock(self.now) > self.late_from(due)
+    }
+
+    /// Where a process without memory found a success, and a replica that has reported nothing since
+    /// its timer started anew, whenever that was: when the next success was due if it was long ago.
+    pub(super) fn forgotten_due(&self) -> Option<DateTime<Utc>> {
+        let expected = self.expected()?;
+        let untried_since = self.untried_since(&expected)?;
+        let first_look = self.facts.watched_since?;
+        let is_forgotten = (untried_since - first_look).abs() < self.rules.staleness;
+        let due = self
+            .facts
+            .last_success
+            .and_then(|_| self.known_due(&expected));
+        due.filter(|_| is_forgotten)
+    }
+
+    /// Whether that is late. It may be, or the timer may run since a moment ago.
+    pub(super) fn may_be_overdue_forgotten(&self) -> bool {
+        let late = |due| self.by_cluster_clock(self.now) > self.late_from(due);
+        self.forgotten_due().is_some_and(late)
     }
 
     pub(super) fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
@@ -28,6 +51,13 @@ impl Case<'_> {
     /// before the exporter's clock was set back: nobody knows how old it is.
     fn believes(&self, read_at: DateTime<Utc>, limit: TimeDelta) -> bool {
         (-SET_BACK..limit).contains(&(self.now - read_at))
+    }
+
+    /// Whether what was seen then lies behind by the exporter's clock, as it is set now. What does
+    /// not was seen before the clock was set back, nobody knows when: to count from it would hide
+    /// every breach until its time has come.
+    pub(super) fn has_been(&self, moment: DateTime<Utc>) -> bool {
+        moment <= plus(self.now, SET_BACK)
     }
 
     /// When that turns: as the clock comes to it, and as it gets too old.
@@ -98,7 +128,7 @@ impl Case<'_> {
         };
         let hidden = expected.next(known);
         let next = hidden.and_then(|hidden| expected.next(hidden));
-        let fits_in = next.is_some_and(|next| next <= attempt.ended);
+        let fits_in = next.is_some_and(|next| plus(next, -JITTER) <= attempt.ended);
         fits_in && self.by_cluster_clock(self.now) <= self.late_from(attempt.ended)
     }
 

@@ -283,6 +283,40 @@ fn a_replica_that_had_reported_nothing_is_untried_while_the_health_store_is_away
 }
 
 #[test]
+fn a_start_without_memory_calls_nobody_protected_who_may_be_late() {
+    let schedule = hourly();
+    let start = 1_000_000;
+    let forgotten = Facts {
+        health: read(start + 60, None),
+        expected_since: Some(at(start + 10)),
+        watched_since: Some(at(start)),
+        ..facts(&schedule, start + 60)
+    };
+    // Protection may have been resumed a minute ago, or the backup is days late.
+    assert_eq!(state(&forgotten, &RULES, start + 60), Protection::Unknown);
+    let late = start + INTERVAL + ALLOWANCE + 1;
+    let in_time = Facts {
+        health: read(late - 1, None),
+        last_success: Some(at(start)),
+        expected_since: forgotten.expected_since,
+        watched_since: forgotten.watched_since,
+        ..facts(&schedule, late - 1)
+    };
+    begins(&in_time, &RULES, Protection::Unknown, late);
+    let turn = judge(&in_time, &RULES, at(late - 1)).holds_until;
+    assert_eq!(turn, Some(at(late - 1) + TimeDelta::nanoseconds(1)));
+    let remembered = Facts {
+        watched_since: Some(at(start + 10 + STALE)),
+        ..forgotten
+    };
+    assert_eq!(
+        state(&remembered, &RULES, start + 60),
+        Protection::Protected,
+        "somebody saw it begin"
+    );
+}
+
+#[test]
 fn what_was_read_before_the_clock_was_set_back_is_not_believed() {
     let schedule = hourly();
     let read = facts(&schedule, 1_000);
@@ -315,6 +349,25 @@ fn a_list_proves_that_nothing_happened_only_up_to_its_reading() {
     let before = listed(overdue - 600);
     begins(&before, &RULES, Protection::Unknown, overdue);
     assert_eq!(state(&before, &RULES, overdue - 1), Protection::Protected);
+}
+
+#[test]
+fn what_is_said_to_have_changed_in_the_future_hides_no_breach() {
+    let schedule = hourly();
+    let own = INTERVAL + ALLOWANCE + 1;
+    let month = 30 * 86_400;
+    let changed = Facts {
+        changed_at: Some(at(own + month)),
+        ..facts(&schedule, own)
+    };
+    let verdict = judge(&changed, &RULES, at(own));
+    assert_eq!(verdict.state, Protection::Overdue);
+    let begun = Facts {
+        last_success: None,
+        expected_since: Some(at(own + month)),
+        ..facts(&schedule, own)
+    };
+    assert_eq!(judge(&begun, &RULES, at(own)).state, Protection::Unknown);
 }
 
 #[test]

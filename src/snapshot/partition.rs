@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{MAX_FAILURE_CODES, Outcome, RecoveryPoint, Seen, Snapshot};
 use crate::model::{
@@ -15,6 +15,9 @@ use crate::model::{
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
 use crate::protection::{Facts, Read};
+
+/// After so long without a look a suspension may have come and gone: several polls, by default.
+const UNSEEN: TimeDelta = TimeDelta::minutes(5);
 
 /// What is known of one partition.
 #[derive(Clone, Debug, PartialEq)]
@@ -213,9 +216,11 @@ impl PartitionSnapshot {
         // Where somebody unknown reports, the silence of those who are known proves nothing.
         if attempt.is_some() || !health.unknown_reporter {
             // A report stays for ever, unless protection is suspended or taken away: who did that
-            // and undid it while nobody looked has started the timers anew.
-            let reported = self.health.is_some_and(|read| read.value.is_some());
-            if reported && attempt.is_none() {
+            // and undid it while nobody looked has started the timers anew. Somebody who looked
+            // would have seen the suspension, and then the report is lost in some other way.
+            let reported = self.health.filter(|read| read.value.is_some());
+            let unseen = reported.is_some_and(|read| at - read.at >= UNSEEN);
+            if unseen && attempt.is_none() {
                 self.changed_at = Some(at);
             }
             self.health = Some(Read { value: attempt, at });

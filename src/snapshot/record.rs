@@ -15,7 +15,7 @@ use crate::model::{BackupProgress, BackupState, FailureCode, ListedBackup, Perio
 /// A success further in the future than this proves nothing: it would stand as the newest one
 /// until its time has come and hide every real backup until then. Clocks that merely disagree
 /// are hours apart at most.
-pub(super) const FUTURE_TOLERANCE: TimeDelta = TimeDelta::days(1);
+const FUTURE_TOLERANCE: TimeDelta = TimeDelta::days(1);
 
 /// A backup from which a partition can be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,7 +37,7 @@ struct Outgoing<'a> {
 struct OutgoingCluster<'a> {
     partitions: Partitions<'a>,
     services: Services<'a>,
-    policies: BTreeMap<&'a str, u32>,
+    policy_checksums: BTreeMap<&'a str, u32>,
 }
 
 struct Partitions<'a>(&'a Snapshot);
@@ -68,9 +68,11 @@ struct Cluster<'a> {
     partitions: Vec<PartitionEntry<'a>>,
     #[serde(borrow)]
     services: Vec<ServiceEntry<'a>>,
-    /// Checksums of the policies, by name.
-    #[serde(borrow)]
-    policies: BTreeMap<Cow<'a, str>, u32>,
+    /// Checksums of the policies, by name. Where they are made of something else from one version of
+    /// the exporter to the next, their key gets another name: taken for changed policies, they would
+    /// grant every partition another interval.
+    #[serde(borrow, default)]
+    policy_checksums: BTreeMap<Cow<'a, str>, u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,7 +94,7 @@ pub(super) fn write(clusters: &[Arc<Snapshot>], to: impl Write) -> io::Result<()
         let cluster = OutgoingCluster {
             partitions: Partitions(snapshot),
             services: Services(snapshot),
-            policies: marks.map(|(name, mark)| (&**name, *mark)).collect(),
+            policy_checksums: marks.map(|(name, mark)| (&**name, *mark)).collect(),
         };
         (&*snapshot.cluster, cluster)
     });
@@ -123,7 +125,7 @@ impl Cluster<'_> {
     fn into_snapshot(self, cluster: Arc<str>) -> Snapshot {
         let partitions = self.partitions.into_iter().map(PartitionEntry::restore);
         let totals = self.services.into_iter().map(ServiceEntry::restore);
-        let marks = self.policies.into_iter();
+        let marks = self.policy_checksums.into_iter();
         Snapshot::remembered(
             cluster,
             partitions.collect(),

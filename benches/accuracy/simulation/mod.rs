@@ -274,7 +274,7 @@ impl Cluster {
             let instant = truth.at(now, &sight);
             let known = self.observer.snapshot.partitions.get(&PartitionId(*id));
             let Some(known) = known.filter(|_| self.observer.runs) else {
-                follower.look_away(now, instant.breach, &mut self.tally);
+                follower.look_away(now, instant, &mut self.tally);
                 continue;
             };
             let verdict = self.observer.verdict(known, own);

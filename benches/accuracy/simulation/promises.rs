@@ -40,6 +40,13 @@ pub(crate) fn broken(tally: &Tally, limits: Limits) -> Vec<String> {
         rate < limits.false_alarms,
         format!("{rate:.3} false alarms in 1,000 partition-days"),
     );
+    let false_alarms = tally.false_alarms.first().copied().unwrap_or_default();
+    let other = tally.reasons.iter().filter(|((_, why), _)| *why == "other");
+    let other: u64 = other.map(|(_, count)| count).sum();
+    expect(
+        other <= 1 + false_alarms / 10,
+        format!("{other} of {false_alarms} false alarms are not explained"),
+    );
     let blind =
         tally.sum(|truth, said| truth == Protection::Unknown && said != Protection::Unknown);
     expect(

@@ -186,9 +186,13 @@ impl Follower {
     }
 
     /// The exporter does not run, or does not know the partition.
-    pub(crate) fn look_away(&mut self, now: i64, breach: Option<i64>, tally: &mut Tally) {
+    pub(crate) fn look_away(&mut self, now: i64, truth: Instant, tally: &mut Tally) {
         tally.down += 1;
-        self.breach(now, breach, false, [false; 3], tally);
+        self.breach(now, truth.breach, false, [false; 3], tally);
+        // What rings afterwards has begun anew, and must be true by then.
+        for (alarm, means) in self.alarms.iter_mut().zip(meanings(truth)) {
+            alarm.fall_silent(means);
+        }
     }
 
     /// There is no such partition any more, or no time left.
@@ -243,12 +247,9 @@ impl Follower {
         late: bool,
         tally: &mut Tally,
     ) -> Option<&'static str> {
-        let real = look.truth.real;
-        let breached = look.truth.breach.is_some();
-        let bad = breached || matches!(real, Protection::Failing | Protection::Stuck);
         let failing = look.verdict == Protection::Failing;
         let rings = [late, failing, look.naive[0], look.naive[1]];
-        let means = [breached, bad, bad, breached];
+        let means = meanings(look.truth);
         let mut wrong = None;
         for (index, alarm) in self.alarms.iter_mut().enumerate() {
             let observer = index.saturating_sub(1);
@@ -265,6 +266,13 @@ impl Follower {
         }
         wrong
     }
+}
+
+/// What each kind of alarm could mean, and whether it is so.
+fn meanings(truth: Instant) -> [bool; 4] {
+    let breached = truth.breach.is_some();
+    let bad = breached || matches!(truth.real, Protection::Failing | Protection::Stuck);
+    [breached, bad, bad, breached]
 }
 
 impl Breach {
@@ -289,6 +297,11 @@ impl Breach {
 }
 
 impl Alarm {
+    fn fall_silent(&mut self, means: bool) {
+        self.meant = self.meant << 1 & 0b111 | u8::from(means);
+        self.rings = false;
+    }
+
     /// Whether the alarm that began lately is false for sure now.
     fn look(&mut self, rings: bool, means: bool, excuse: &'static str) -> bool {
         self.meant = self.meant << 1 & 0b111 | u8::from(means);

@@ -66,7 +66,7 @@ pub(crate) struct Sight {
 #[derive(Clone, Debug)]
 pub(crate) struct Truth {
     terms: Terms,
-    /// When the terms became what they are.
+    /// When a policy began to apply: before, nobody had a reason to read its health.
     agreed: i64,
     /// When requests began to be what is expected.
     alone_since: i64,
@@ -120,7 +120,9 @@ impl Truth {
             // Whoever requests backups where no policy applies could not know before.
             self.alone_since = at;
         }
-        self.agreed = at;
+        if terms.policy.is_some() && self.terms.policy.is_none() {
+            self.agreed = at;
+        }
         self.terms = terms;
     }
 
