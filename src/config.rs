@@ -15,8 +15,6 @@ mod unknown_key;
 mod values;
 pub mod web;
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +28,8 @@ use self::reader::Reader;
 pub use self::selector::Selector;
 use crate::gateway::{Auth, EntraProtocol, Security, TlsVersion, Trust};
 use crate::model::PartitionId;
+use crate::small_file;
 use crate::snapshot::Collector;
-
-/// Largest configuration file that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
 
 /// What to write when there is nothing yet.
 const SMALLEST: &str =
@@ -243,30 +239,18 @@ impl Config {
 }
 
 fn contents(path: &Path) -> Result<String, Fault> {
-    let bytes = bytes(path).map_err(|error| {
+    let bytes = small_file::read(path).map_err(|error| {
         Fault::unread(format!(
             "the file cannot be read: {error}; check the path and that the exporter may read it"
         ))
     })?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE) {
-        return Err(Fault::unread(
-            "the file is larger than 1 MiB; is it a configuration?",
-        ));
-    }
+    let bytes = bytes
+        .ok_or_else(|| Fault::unread("the file is larger than 1 MiB; is it a configuration?"))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to());
         let message = "the file is not UTF-8 from here on; save it as UTF-8";
         Fault::new(Position::after(valid.unwrap_or_default()), "", message)
     })
-}
-
-/// The file, or as much of it as proves that it is too large.
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn interpret(text: &str, folder: &Path) -> Result<(Config, Reader), Fault> {

@@ -48,6 +48,7 @@ pub mod run;
 pub mod schedule;
 pub mod server;
 pub mod simulator;
+mod small_file;
 pub mod snapshot;
 pub mod state_file;
 pub mod telemetry;

@@ -3,16 +3,14 @@
 //! Reads them whole and bounded, and says what is wrong with one by its path. What was read is
 //! kept as a secret, whatever it is; no error repeats any of it.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use secrecy::{SecretSlice, SecretString};
 
 use crate::gateway::tls::Unfit;
-
-/// Largest file that is read, in bytes: a bundle of all public authorities is a quarter of it.
-const MAX_FILE: usize = 1 << 20;
+use crate::small_file;
 
 /// The mark in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -65,12 +63,12 @@ pub(super) fn read(path: &Path) -> Result<SecretSlice<u8>, FileError> {
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(told(Fault::NoFile));
     }
-    let contents = contents(path).map_err(unreadable)?;
-    match contents.len() {
-        0 => Err(told(Fault::Empty)),
-        length if length > MAX_FILE => Err(told(Fault::TooLarge)),
-        _ => Ok(contents.into()),
+    let contents = small_file::read(path).map_err(unreadable)?;
+    let contents = contents.ok_or_else(|| told(Fault::TooLarge))?;
+    if contents.is_empty() {
+        return Err(told(Fault::Empty));
     }
+    Ok(contents.into())
 }
 
 /// The secret on the first line of the file at `path`: visible ASCII and no line break, so that it
@@ -106,14 +104,6 @@ fn first_line(contents: &[u8]) -> Option<&str> {
     let contents = contents.strip_prefix(BYTE_ORDER_MARK).unwrap_or(contents);
     let line = contents.split(|byte| *byte == b'\n').next();
     line.and_then(|line| str::from_utf8(line).ok())
-}
-
-/// The file, or as much of it as proves that it is too large.
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    let mut contents = Vec::new();
-    let limit = u64::try_from(MAX_FILE).map_or(u64::MAX, |limit| limit + 1);
-    File::open(path)?.take(limit).read_to_end(&mut contents)?;
-    Ok(contents)
 }
 
 #[cfg(test)]
@@ -187,7 +177,7 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
         assert!(password(&path, b"hunter2\xff\n").is_err());
-        let (_folder, path) = written(vec![b'x'; MAX_FILE + 1]);
+        let (_folder, path) = written(vec![b'x'; (1 << 20) + 1]);
         assert!(read(&path).unwrap_err().to_string().contains("larger than"));
     }
 }

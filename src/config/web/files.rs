@@ -1,20 +1,18 @@
 //! The files that a web configuration is made of, and by what a change of one is noticed.
 //!
 //! A stamp is taken before its file is read, so that what is changed in between is read again. It
-//! holds no contents but their hash. Only regular files of a bounded size are read: anything else could keep
-//! the reader waiting or never end.
+//! holds no contents but their hash. Only regular files of a bounded size are read: anything else
+//! could keep the reader waiting or never end.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
+use std::fs::{self, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use ring::digest::{SHA256, digest};
 
 use super::super::fault::quoted;
-
-/// Largest certificate, bundle or key that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
+use crate::small_file;
 
 /// The time within which two changes of a file can leave the same times on it: file systems count
 /// by clock ticks, some by two seconds.
@@ -190,14 +188,8 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
-        .map_err(|error| unread(&error))?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE) {
-        return Err("the file is larger than 1 MiB; name a PEM file".to_owned());
-    }
-    Ok(bytes)
+    let bytes = small_file::read(path).map_err(|error| unread(&error))?;
+    bytes.ok_or_else(|| "the file is larger than 1 MiB; name a PEM file".to_owned())
 }
 
 fn unread(error: &io::Error) -> String {
