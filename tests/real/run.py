@@ -10,6 +10,7 @@ from demo_scrape import demo_scrape
 from harness import main
 from microsoft_client import microsoft_client
 from page_checks import page_checks
+from rules import rules
 from secured_cluster import secured_cluster
 from web_config import same_verdicts, secured_scrapes
 
@@ -17,6 +18,6 @@ if __name__ == "__main__":
     sys.exit(
         main(
             __doc__.splitlines()[0],
-            microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
+            rules, microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
         )  # fmt: skip
     )
