@@ -17,10 +17,8 @@ use serde::Deserialize;
 #[path = "support/promql.rs"]
 mod promql;
 
-const FILES: [&str; 2] = [
-    "deploy/prometheus/servicefabric-backup.rules.yml",
-    "deploy/prometheus/servicefabric-backup.alerts.yml",
-];
+const ALERTS: &str = "deploy/prometheus/servicefabric-backup.alerts.yml";
+const RECORDINGS: &str = "deploy/prometheus/servicefabric-backup.rules.yml";
 
 /// The recorded series with their labels.
 const RECORDED: [(&str, &[&str]); 15] = [
@@ -133,7 +131,8 @@ fn read(path: impl AsRef<Path>) -> String {
 }
 
 fn groups() -> Vec<Group> {
-    let files = FILES.map(|file| serde_saphyr::from_str::<Groups>(&read(file)).unwrap());
+    let files =
+        [ALERTS, RECORDINGS].map(|file| serde_saphyr::from_str::<Groups>(&read(file)).unwrap());
     files.into_iter().flat_map(|file| file.groups).collect()
 }
 
@@ -373,7 +372,7 @@ fn page() -> String {
         )
         .unwrap();
     }
-    let texts = FILES.map(read).join("\n");
+    let texts = [ALERTS, RECORDINGS].map(read).join("\n");
     let mut headline = "";
     for group in groups() {
         let is_recording = group.rules.iter().any(|rule| rule.record.is_some());
@@ -462,7 +461,7 @@ fn the_page_of_alerts_shows_the_rules_as_they_are() {
 
 #[test]
 fn every_recorded_series_is_explained() {
-    let text = read(FILES[0]);
+    let text = read(RECORDINGS);
     for (name, _) in RECORDED {
         assert_ne!(comment(&text, &format!("- record: {name}")), "", "{name}");
     }
