@@ -21,7 +21,7 @@ pub(super) const GREY: &str = "#999999";
 /// Verdicts that say: a backup in time is known, or not due yet.
 pub(super) const ON_TIME: &str = "Protected|Failing|Pending";
 /// Verdicts that say: there should be a backup, and there is none.
-pub(super) const BROKEN: &str = "Overdue|NeverBackedUp|Stuck";
+pub(super) const BROKEN: &str = "NeverBackedUp|Overdue|Stuck";
 
 /// A state as it is shown. Its number, unlike its word, can be drawn over time.
 #[derive(Clone, Copy)]
@@ -113,6 +113,33 @@ impl States {
         all.join("\nor ")
     }
 
+    /// A query for how many partitions are in each state, each counted once. Besides the word in
+    /// `state`, the label `rank` has the number, for sorting.
+    pub(super) fn counts(&self) -> String {
+        let counted = format!("count_values(\"rank\",\n{}\n)", self.numbers("@id"));
+        self.states
+            .iter()
+            .fold(counted, |query, State { word, number, .. }| {
+                format!(r#"label_replace({query}, "state", "{word}", "rank", "{number}")"#)
+            })
+    }
+
+    /// A query for the partitions in one of the states `words`, each once with the worst of them.
+    pub(super) fn worst(&self, words: &str) -> String {
+        let family = self.family;
+        let chosen = self
+            .states
+            .iter()
+            .filter(|state| words.split('|').any(|word| word == state.word));
+        let one = |State { word, number, .. }: &State| {
+            format!(
+                r#"{number} * max by (@id, state) ({family}{{@partitions, state="{word}"}} == 1)"#
+            )
+        };
+        let all: Vec<String> = chosen.map(one).collect();
+        format!("topk by (@id) (1, {})", all.join(" or "))
+    }
+
     /// Shows numbers and words of states as words, in their colours.
     pub(super) fn mapping(&self) -> Value {
         let mut options = Map::new();
@@ -133,9 +160,33 @@ pub(super) fn flag(yes: (&str, &str), no: (&str, &str)) -> Value {
     } })
 }
 
+/// How a column of a table shows a flag, and the words where there is none.
+pub(super) fn flags(yes: (&str, &str), no: (&str, &str), none: &str) -> [(&'static str, Value); 3] {
+    [
+        ("mappings", json!([flag(yes, no)])),
+        (
+            "custom.cellOptions",
+            json!({ "type": "color-background", "mode": "basic" }),
+        ),
+        ("noValue", json!(none)),
+    ]
+}
+
 /// Shows values up to `to` as words.
 pub(super) fn up_to(to: f64, text: &str, colour: &str) -> Value {
     json!({ "type": "range", "options": {
         "from": null, "to": to, "result": { "text": text, "color": colour, "index": 0 },
     } })
+}
+
+/// How a column of a table shows states.
+pub(super) fn words(states: &States) -> [(&'static str, Value); 3] {
+    [
+        ("mappings", json!([states.mapping()])),
+        (
+            "custom.cellOptions",
+            json!({ "type": "color-background", "mode": "basic" }),
+        ),
+        ("custom.width", json!(130)),
+    ]
 }

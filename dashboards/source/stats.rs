@@ -10,17 +10,23 @@ use super::panel::{Next, Panel};
 
 const NOTHING_KNOWN: &str = "No verdict is known";
 
+const FAMILY: &str = "servicefabric_backup_protection_state";
+
 /// The partitions in one of the states.
 fn in_states(states: &str) -> String {
-    format!(
-        r#"max by (@id) (servicefabric_backup_protection_state{{@partitions, state=~"{states}"}} == 1)"#
-    )
+    format!(r#"max by (@id) ({FAMILY}{{@partitions, state=~"{states}"}} == 1)"#)
 }
 
-/// How many partitions are in one of the states; 0 only where any verdict is known.
-fn count(states: &str) -> String {
-    let known = r#"servicefabric_backup_protection_state{@partitions, state!="Unknown"} == 1"#;
-    format!("count({})\nor 0 * group({known})", in_states(states))
+/// The same without those that another exporter sees in a worse state, or sees at all.
+fn in_states_at_worst(states: &str, worse: &str) -> String {
+    let inside = in_states(states);
+    format!(r#"{inside} unless on (@id) {FAMILY}{{@partitions, state=~"{worse}"}} == 1"#)
+}
+
+/// How many partitions there are; 0 only where any verdict is known.
+fn count(partitions: &str) -> String {
+    let known = format!(r#"{FAMILY}{{@partitions, state!="Unknown"}} == 1"#);
+    format!("count({partitions})\nor 0 * group({known})")
 }
 
 /// All of them.
@@ -29,7 +35,7 @@ pub(super) fn all() -> Vec<Panel> {
         on_time(),
         counted(
             "Broken",
-            &count(BROKEN),
+            &count(&in_states(BROKEN)),
             VERMILLION,
             "Partitions that should have a backup and have none in time: Overdue, NeverBackedUp or Stuck. Look at storage, policy and health of the worst ones first.",
             &Next::Runbook("ServiceFabricBackupOverdue"),
@@ -37,7 +43,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Unprotected",
-            &count("Unprotected"),
+            &count(&in_states_at_worst("Unprotected", BROKEN)),
             PURPLE,
             "Partitions that no policy protects. Enable backup for them, or leave the application out of the exporter's configuration.",
             &Next::Runbook("ServiceFabricBackupUnprotected"),
@@ -45,7 +51,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Suspended",
-            &count("Suspended"),
+            &count(&in_states_at_worst("Suspended", &format!("{BROKEN}|Unprotected"))),
             YELLOW,
             "Partitions whose protection somebody has suspended: no backup is taken. Resume it when the work is done.",
             &Next::Runbook("ServiceFabricBackupSuspendedTooLong"),
@@ -57,9 +63,11 @@ pub(super) fn all() -> Vec<Panel> {
 }
 
 fn on_time() -> Panel {
+    let on_time = in_states_at_worst(ON_TIME, &format!("{BROKEN}|Unprotected|Suspended"));
+    let excepted = in_states_at_worst("Unprotected|Suspended", BROKEN);
     let expected = in_states(&format!("{ON_TIME}|{BROKEN}|Unknown"));
-    let on_time = in_states(ON_TIME);
-    let query = format!("(count({on_time}) or 0 * count({expected}))\n/ count({expected})");
+    let expected = format!("count({expected} unless on (@id) ({excepted}))");
+    let query = format!("(count({on_time}) or 0 * {expected})\n/ {expected}");
     Panel::stat(
         "Known to be on time",
         "Share of the partitions with a schedule whose backup is known to be on time: Protected, Failing or Pending. Unknown counts as not on time; Unprotected and Suspended have no schedule and are not in it. When it falls for many at once, check whether backups have stopped.",
@@ -74,11 +82,9 @@ fn on_time() -> Panel {
 }
 
 fn unknown() -> Panel {
-    let unknown = in_states("Unknown");
-    let known = r#"servicefabric_backup_protection_state{@partitions, state!="Unknown"} == 1"#;
-    let query = format!(
-        "count({unknown} unless on (@id) {known})\nor 0 * group(servicefabric_backup_protection_state{{@partitions}} == 1)"
-    );
+    let worse = format!("{ON_TIME}|{BROKEN}|Unprotected|Suspended");
+    let unknown = in_states_at_worst("Unknown", &worse);
+    let query = format!("count({unknown})\nor 0 * group({FAMILY}{{@partitions}} == 1)");
     counted(
         "Unknown",
         &query,
@@ -125,13 +131,12 @@ pub(super) fn counted(
 
 /// How many partitions there are by verdict, over time.
 pub(super) fn over_time(verdicts: &States) -> Panel {
-    let query = "count by (state) (max by (@id, state) (servicefabric_backup_protection_state{@partitions} == 1))";
     Panel::lines(
         "Verdicts over time",
         "How many partitions had which verdict. A step to Overdue in many at once is a silent stop; a step to Unknown means that the exporter went blind. Check what changed in the cluster at that time.",
         &Next::Runbook("ServiceFabricBackupSilentStop"),
     )
-    .over_time(query, "{{state}}")
+    .over_time(&verdicts.counts(), "{{state}}")
     .coloured_by(verdicts)
     .custom("fillOpacity", json!(60))
     .custom("lineWidth", json!(0))
