@@ -18,8 +18,6 @@ const BROWN: &str = "#994F00";
 pub(super) const PURPLE: &str = "#CC79A7";
 pub(super) const GREY: &str = "#999999";
 
-/// Verdicts that say: a backup in time is known, or not due yet.
-pub(super) const ON_TIME: &str = "Protected|Failing|Pending";
 /// Verdicts that say: there should be a backup, and there is none.
 pub(super) const BROKEN: &str = "NeverBackedUp|Overdue|Stuck";
 
@@ -38,7 +36,8 @@ pub(super) struct States {
     pub(super) states: Vec<State>,
 }
 
-/// The verdicts. Their numbers grow with the harm, so that `topk` finds the worst.
+/// The verdicts. Their numbers grow with the harm, so that `topk` finds the worst: from Stuck up it is
+/// broken, up to Failing it is on time.
 pub(super) fn verdicts() -> States {
     let harm = |verdict| match verdict {
         Protection::NeverBackedUp => (9, VERMILLION),
@@ -98,25 +97,38 @@ impl States {
         Self { family, states }
     }
 
+    /// The number of the state with this word.
+    pub(super) fn number(&self, word: &str) -> usize {
+        let state = self.states.iter().find(|state| state.word == word);
+        state.expect("a state of the enum").number
+    }
+
     /// A query for the number of the state, one series per value of the labels `by`. Where two
     /// exporters see different states, the worse one counts, and what one of them knows before
     /// what the other does not.
     pub(super) fn numbers(&self, by: &str) -> String {
-        let mut ordered = self.states.clone();
-        ordered.sort_by_key(|state| state.word == "Unknown");
-        let family = self.family;
-        let one = |state: &State| {
-            let State { word, number, .. } = state;
-            format!(r#"{number} * max by ({by}) ({family}{{@partitions, state="{word}"}} == 1)"#)
+        let is_unknown = |state: &&State| state.word == "Unknown";
+        let of = |State { word, number, .. }: &State| {
+            format!(
+                r#"{number} * ({}{{@partitions, state="{word}"}} == 1)"#,
+                self.family
+            )
         };
-        let all: Vec<String> = ordered.iter().map(one).collect();
-        all.join("\nor ")
+        let states = self.states.iter();
+        let known: Vec<String> = states
+            .clone()
+            .filter(|state| !is_unknown(state))
+            .map(of)
+            .collect();
+        let unknown: String = states.filter(is_unknown).map(of).collect();
+        let known = known.join("\n  or ");
+        format!("max by ({by}) (\n  {known}\n)\nor max by ({by}) ({unknown})")
     }
 
     /// A query for how many partitions are in each state, each counted once. Besides the word in
     /// `state`, the label `rank` has the number, for sorting.
     pub(super) fn counts(&self) -> String {
-        let counted = format!("count_values(\"rank\",\n{}\n)", self.numbers("@id"));
+        let counted = format!("count_values(\"rank\", {})", self.numbers("@id"));
         self.states
             .iter()
             .fold(counted, |query, State { word, number, .. }| {

@@ -48,7 +48,7 @@ const SERVICES: &str = r#"cluster_name="$cluster_name", application_name="$appli
 
 fn partitions() -> Panel {
     Panel::stat(
-        "Partitions",
+        "Known partitions",
         "Partitions that an exporter knows of here. When there are fewer than the service has, look whether an exporter or a shard is missing.",
         &Next::Dashboard("Exporter"),
     )

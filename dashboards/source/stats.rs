@@ -5,37 +5,44 @@
 
 use serde_json::json;
 
-use super::look::{BROKEN, GREEN, GREY, ON_TIME, ORANGE, PURPLE, States, VERMILLION, YELLOW};
+use super::look::{self, GREEN, GREY, ORANGE, PURPLE, States, VERMILLION, YELLOW};
 use super::panel::{Next, Panel};
 
 const NOTHING_KNOWN: &str = "No verdict is known";
 
-const FAMILY: &str = "servicefabric_backup_protection_state";
-
-/// The partitions in one of the states.
-fn in_states(states: &str) -> String {
-    format!(r#"max by (@id) ({FAMILY}{{@partitions, state=~"{states}"}} == 1)"#)
+/// A query over the verdicts of all partitions, as numbers. It asks for each of them once, so it is
+/// cheap, and counts a partition once, whatever two exporters say of it.
+fn of_verdicts(query: impl Fn(&str, &dyn Fn(&str) -> usize) -> String) -> String {
+    let verdicts = look::verdicts();
+    let number = |word: &str| verdicts.number(word);
+    query(&format!("({})", verdicts.numbers("@id")), &number)
 }
 
-/// The same without those that another exporter sees in a worse state, or sees at all.
-fn in_states_at_worst(states: &str, worse: &str) -> String {
-    let inside = in_states(states);
-    format!(r#"{inside} unless on (@id) {FAMILY}{{@partitions, state=~"{worse}"}} == 1"#)
-}
-
-/// How many partitions there are; 0 only where any verdict is known.
-fn count(partitions: &str) -> String {
-    let known = format!(r#"{FAMILY}{{@partitions, state!="Unknown"}} == 1"#);
-    format!("count({partitions})\nor 0 * group({known})")
+/// How many partitions have the verdict; missing where no verdict is known.
+fn count(verdict: &str) -> String {
+    of_verdicts(|all, number| {
+        format!(
+            "sum({all} != {} == bool {})",
+            number("Unknown"),
+            number(verdict)
+        )
+    })
 }
 
 /// All of them.
 pub(super) fn all() -> Vec<Panel> {
+    let broken = of_verdicts(|all, number| {
+        format!(
+            "sum({all} != {} >= bool {})",
+            number("Unknown"),
+            number("Stuck")
+        )
+    });
     vec![
         on_time(),
         counted(
             "Broken",
-            &count(&in_states(BROKEN)),
+            &broken,
             VERMILLION,
             "Partitions that should have a backup and have none in time: Overdue, NeverBackedUp or Stuck. Look at storage, policy and health of the worst ones first.",
             &Next::Runbook("ServiceFabricBackupOverdue"),
@@ -43,7 +50,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Unprotected",
-            &count(&in_states_at_worst("Unprotected", BROKEN)),
+            &count("Unprotected"),
             PURPLE,
             "Partitions that no policy protects. Enable backup for them, or leave the application out of the exporter's configuration.",
             &Next::Runbook("ServiceFabricBackupUnprotected"),
@@ -51,7 +58,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Suspended",
-            &count(&in_states_at_worst("Suspended", &format!("{BROKEN}|Unprotected"))),
+            &count("Suspended"),
             YELLOW,
             "Partitions whose protection somebody has suspended: no backup is taken. Resume it when the work is done.",
             &Next::Runbook("ServiceFabricBackupSuspendedTooLong"),
@@ -63,11 +70,13 @@ pub(super) fn all() -> Vec<Panel> {
 }
 
 fn on_time() -> Panel {
-    let on_time = in_states_at_worst(ON_TIME, &format!("{BROKEN}|Unprotected|Suspended"));
-    let excepted = in_states_at_worst("Unprotected|Suspended", BROKEN);
-    let expected = in_states(&format!("{ON_TIME}|{BROKEN}|Unknown"));
-    let expected = format!("count({expected} unless on (@id) ({excepted}))");
-    let query = format!("(count({on_time}) or 0 * {expected})\n/ {expected}");
+    let query = of_verdicts(|all, number| {
+        let (unprotected, suspended) = (number("Unprotected"), number("Suspended"));
+        format!(
+            "avg({all} != {unprotected} != {suspended} <= bool {})",
+            number("Failing")
+        )
+    });
     Panel::stat(
         "Known to be on time",
         "Share of the partitions with a schedule whose backup is known to be on time: Protected, Failing or Pending. Unknown counts as not on time; Unprotected and Suspended have no schedule and are not in it. When it falls for many at once, check whether backups have stopped.",
@@ -82,9 +91,7 @@ fn on_time() -> Panel {
 }
 
 fn unknown() -> Panel {
-    let worse = format!("{ON_TIME}|{BROKEN}|Unprotected|Suspended");
-    let unknown = in_states_at_worst("Unknown", &worse);
-    let query = format!("count({unknown})\nor 0 * group({FAMILY}{{@partitions}} == 1)");
+    let query = of_verdicts(|all, number| format!("sum({all} == bool {})", number("Unknown")));
     counted(
         "Unknown",
         &query,

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::board::{Board, items, of_panels, text, title};
 
+/// What is done with the numbers of states before anybody sees them.
+const COUNTED: [&str; 4] = ["count_values(", "topk by", "sum((", "avg(("];
+
 /// Colours that the colour-blind can tell apart, and the colour of text.
 const COLOURS: [&str; 10] = [
     "#009E73", "#56B4E9", "#0072B2", "#F0E442", "#E69F00", "#D55E00", "#994F00", "#CC79A7",
@@ -34,7 +37,7 @@ pub(crate) fn grey_without_value(board: &Board) -> Vec<String> {
 
 /// The number of a state is never shown, and its word always is.
 pub(crate) fn states_as_words(board: &Board) -> Vec<String> {
-    let number = Regex::new(r"(?:^|\(|or )(\d+) ([*+]) max by").unwrap();
+    let number = Regex::new(r"(?:^|\s|\()(\d+) ([*+]) (?:max by|\()").unwrap();
     let flag =
         r"^max(?: by \([\w, ]+\))? ?\((?:up|\w+_(?:up|success|suspended|successful|insecure))\{";
     let flag = Regex::new(flag).unwrap();
@@ -42,10 +45,8 @@ pub(crate) fn states_as_words(board: &Board) -> Vec<String> {
         let targets = items(&panel["targets"]).iter();
         let queries = targets.map(|target| text(&target["expr"]));
         let mut wanted = BTreeSet::new();
-        // Those two make words of the numbers before anybody sees them.
-        for query in
-            queries.filter(|query| !query.contains("count_values(") && !query.contains("topk by"))
-        {
+        let is_shown = |query: &&str| !COUNTED.iter().any(|counted| query.contains(counted));
+        for query in queries.filter(is_shown) {
             for found in number.captures_iter(query) {
                 let first: u32 = found[1].parse().unwrap();
                 let last = if &found[2] == "+" { first + 1 } else { first };
