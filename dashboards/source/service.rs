@@ -54,7 +54,7 @@ fn partitions() -> Panel {
     )
     .now("count(group by (@id) (servicefabric_backup_partition_info{@partitions}))", "partitions")
     .option("colorMode", json!("value"))
-    .unit("short")
+    .unit("locale")
     .steps(&[(None, "text")])
     .empty("No exporter tells of a partition")
     .width(6)
@@ -186,7 +186,7 @@ fn failures() -> Panel {
         &Next::Runbook("ServiceFabricBackupRequestFailed"),
     )
     .over_time(&query, "{{code}}")
-    .unit("short")
+    .unit("locale")
     .set("min", json!(0))
     .custom("drawStyle", json!("bars"))
     .custom("fillOpacity", json!(60))
