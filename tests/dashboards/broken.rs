@@ -112,6 +112,11 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
     ),
     ("old-enough", "/panels/0/type", "xychart"),
     ("old-enough", "/panels/9/transformations/0/id", "formatTime"),
+    (
+        "no-value",
+        "/panels/10/fieldConfig/overrides/0/properties/2/value",
+        "–",
+    ),
     ("places", "/panels/1/id", "1"),
     ("places", "/panels/1/gridPos/x", "0"),
     ("places", "/panels/1/gridPos/h", "3"),
