@@ -12,7 +12,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 pub use protection::{
     BackupHealth, BackupKind, Configuration, Entity, Level, ListedBackup, PeriodicAttempt, Policy,
-    RestoreProgress, RestoreState, Schedule, Word,
+    RestoreProgress, RestoreState, Retention, Schedule, Word,
 };
 use uuid::Uuid;
 

@@ -11,7 +11,7 @@ use servicefabric_backup_exporter::inventory::Inventory;
 use servicefabric_backup_exporter::model::{
     BackupHealth, BackupKind, BackupProgress, BackupState, Configuration, Entity, Epoch, Failure,
     FailureCode, Level, ListedBackup, Name, Partition, PartitionId, PartitionKind, PeriodicAttempt,
-    Policy, RestoreProgress, RestoreState, Schedule, Word,
+    Policy, RestoreProgress, RestoreState, Retention, Schedule, Word,
 };
 use servicefabric_backup_exporter::protection::Read;
 use servicefabric_backup_exporter::protection::applied::Settings;
@@ -141,7 +141,10 @@ fn policy(number: u32) -> Policy {
         auto_restore: false,
         storage_place: 0,
         max_incrementals: Some(10),
-        retention: Some(Duration::from_secs(30 * 86_400)),
+        retention: Some(Retention {
+            duration: Duration::from_secs(30 * 86_400),
+            minimum_backups: Some(0),
+        }),
     }
 }
 

@@ -60,7 +60,16 @@ pub struct Policy {
     pub max_incrementals: Option<u32>,
     /// How long backups are kept; `None` where they are kept for ever, or by a rule that this
     /// version does not know.
-    pub retention: Option<Duration>,
+    pub retention: Option<Retention>,
+}
+
+/// How long a policy keeps backups (`RetentionPolicyType` `Basic`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// What is older may be deleted.
+    pub duration: Duration,
+    /// So many backups are kept however old they are; `None` for a number that cannot be.
+    pub minimum_backups: Option<u32>,
 }
 
 impl Policy {
@@ -73,7 +82,14 @@ impl Policy {
             Some(Schedule::Daily(times)) => format!("d{}", joined(times)),
             Some(Schedule::Weekly(days, times)) => format!("w{} {}", joined(days), joined(times)),
         };
-        let retention = self.retention.map(|kept| kept.as_nanos().to_string());
+        let retention = self.retention.map(|kept| {
+            let minimum = kept.minimum_backups.map(|count| count.to_string());
+            format!(
+                "{} {}",
+                kept.duration.as_nanos(),
+                minimum.unwrap_or_default()
+            )
+        });
         let increments = self.max_incrementals.map(|count| count.to_string());
         let parts = [
             schedule,

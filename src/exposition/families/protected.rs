@@ -165,7 +165,12 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::policy(
         "servicefabric_backup_policy_retention_seconds",
         "How long the policy keeps backups",
-        |policy| Some(Value::from(policy.retention?.as_secs())),
+        |policy| Some(Value::from(policy.retention?.duration.as_secs())),
+    ),
+    Family::policy(
+        "servicefabric_backup_policy_minimum_backups",
+        "How many backups the policy keeps however old they are",
+        |policy| Some(Value::Integer(policy.retention?.minimum_backups?.into())),
     ),
     Family {
         name: "servicefabric_backup_restore_state",

@@ -15,7 +15,7 @@ use super::schedule::{ScheduleReply, day_time_duration};
 use crate::gateway::decode::{Integer, Object};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{POLICIES, Page, PageReply, Query, Route, RouteKind, Subject};
-use crate::model::{Name, Policy, Word};
+use crate::model::{Name, Policy, Retention, Word};
 
 /// The name becomes a label value and a segment of a path, where dots would lead elsewhere.
 pub(super) fn policy_name(text: &str) -> Result<Name, Misread> {
@@ -80,6 +80,21 @@ impl StorageReply {
 struct RetentionReply {
     retention_policy_type: Option<String>,
     retention_duration: Option<String>,
+    minimum_number_of_backups: Option<Integer>,
+}
+
+impl RetentionReply {
+    fn retention(&self) -> Option<Retention> {
+        (self.retention_policy_type.as_deref() == Some("Basic")).then_some(())?;
+        let minimum = match &self.minimum_number_of_backups {
+            None => Some(0),
+            Some(number) => number.known().and_then(|number| number.try_into().ok()),
+        };
+        Some(Retention {
+            duration: day_time_duration(self.retention_duration.as_deref()?)?,
+            minimum_backups: minimum,
+        })
+    }
 }
 
 impl Query for Policies {
@@ -118,11 +133,9 @@ fn policy(reply: PolicyReply) -> Result<Policy, Misread> {
         storage_place: storage.map_or(0, StorageReply::place),
         auto_restore: reply.auto_restore_on_data_loss.unwrap_or_default(),
         max_incrementals: incrementals.and_then(|number| number.try_into().ok()),
-        retention: reply.retention_policy.and_then(|Object(reply)| {
-            (reply.retention_policy_type.as_deref() == Some("Basic"))
-                .then(|| day_time_duration(reply.retention_duration.as_deref()?))
-                .flatten()
-        }),
+        retention: reply
+            .retention_policy
+            .and_then(|Object(reply)| reply.retention()),
     })
 }
 
@@ -156,7 +169,7 @@ mod tests {
         schedule: Schedule,
         storage: &str,
         incrementals: u32,
-        days: Option<u32>,
+        kept: Option<(u32, u32)>,
     ) -> Policy {
         Policy {
             name: name.into(),
@@ -165,7 +178,10 @@ mod tests {
             storage_place: 0,
             auto_restore: false,
             max_incrementals: Some(incrementals),
-            retention: days.map(|days| DAY * days),
+            retention: kept.map(|(days, minimum)| Retention {
+                duration: DAY * days,
+                minimum_backups: Some(minimum),
+            }),
         }
     }
 
@@ -226,7 +242,7 @@ mod tests {
                     minutes(15),
                     "AzureBlobStore",
                     20,
-                    Some(10),
+                    Some((10, 0)),
                 )],
                 None,
             ),
@@ -238,14 +254,14 @@ mod tests {
                         daily,
                         "AzureBlobStore",
                         3,
-                        Some(29),
+                        Some((29, 30)),
                     ),
                     a_policy(
                         "FileShare10MinBackupPolicy",
                         minutes(10),
                         "FileShare",
                         3,
-                        Some(20),
+                        Some((20, 20)),
                     ),
                 ],
                 Some("FileShare10MinBackupPolicy"),
@@ -257,7 +273,7 @@ mod tests {
                     minutes(4 * 60 + 5),
                     "FileShare",
                     5,
-                    Some(20),
+                    Some((20, 0)),
                 )],
                 None,
             ),
@@ -295,7 +311,7 @@ mod tests {
                     daily,
                     "AzureBlobStore",
                     3,
-                    Some(20),
+                    Some((20, 20)),
                 ),
             ),
             (
@@ -305,7 +321,7 @@ mod tests {
                     weekly,
                     "ManagedIdentityAzureBlobStore",
                     3,
-                    Some(10),
+                    Some((10, 20)),
                 ),
             ),
         ];
@@ -336,7 +352,7 @@ mod tests {
     fn plain() -> Policy {
         Policy {
             auto_restore: true,
-            ..a_policy("P", minutes(10), "FileShare", 3, Some(1))
+            ..a_policy("P", minutes(10), "FileShare", 3, Some((1, 0)))
         }
     }
 
@@ -375,6 +391,25 @@ mod tests {
                 ..plain()
             };
             assert_eq!(read, expected, "{storage}");
+        }
+    }
+
+    #[test]
+    fn a_minimum_of_backups_that_is_left_out_is_none_and_one_that_cannot_be_is_not_known() {
+        for (minimum, expected) in [
+            (json!(null), Some(0)),
+            (json!(7), Some(7)),
+            (json!("7"), Some(7)),
+            (json!(-1), None),
+            (json!(1_u64 << 32), None),
+        ] {
+            let retention = json!({
+                "RetentionPolicyType": "Basic", "RetentionDuration": "P1D",
+                "MinimumNumberOfBackups": minimum,
+            });
+            let read = beside_a_plain_one(&json!({"RetentionPolicy": retention}));
+            let kept = read.retention.unwrap();
+            assert_eq!(kept.minimum_backups, expected, "{minimum}");
         }
     }
 

@@ -1,0 +1,313 @@
+//! Service: every partition of one service, or of all services of one application.
+
+use serde_json::{Value, json};
+
+use super::look::{self, GREEN, GREY, ORANGE, VERMILLION};
+use super::panel::{Next, Panel};
+use super::{Dashboard, Scope, links, stats, variables};
+
+/// Above this a table is no longer read, and a browser slows down.
+const MOST_ROWS: &str = "500";
+
+pub(super) fn dashboard() -> Value {
+    let mut variables = variables::exporters();
+    variables.extend([
+        variables::cluster(),
+        variables::application(),
+        variables::services(),
+    ]);
+    let mut numbers = stats::all();
+    numbers.push(partitions());
+    let dashboard = Dashboard {
+        uid: "sfbe-service",
+        title: "Service Fabric Backup / Service",
+        description: "Every partition of a service or an application, its verdict, and what it is backed up by.",
+        from: "now-24h",
+        scope: Scope {
+            clusters: r#"cluster_name="$cluster_name""#,
+            services: SERVICES,
+            partitions: SERVICES,
+        },
+        variables,
+        annotations: Vec::new(),
+        rows: vec![
+            (4, numbers),
+            (10, vec![table()]),
+            (
+                9,
+                vec![stats::over_time(&look::verdicts()).width(10), timeline()],
+            ),
+            (8, vec![age_against_schedule(), log_progress(), failures()]),
+            (7, vec![policies()]),
+        ],
+    };
+    dashboard.laid_out()
+}
+
+const SERVICES: &str = r#"cluster_name="$cluster_name", application_name="$application_name", service_name=~"$service_name""#;
+
+fn partitions() -> Panel {
+    Panel::stat(
+        "Partitions",
+        "Partitions that an exporter knows of here. When there are fewer than the service has, look whether an exporter or a shard is missing.",
+        &Next::Dashboard("Exporter"),
+    )
+    .now("count(group by (@id) (servicefabric_backup_partition_info{@partitions}))", "partitions")
+    .option("colorMode", json!("value"))
+    .unit("short")
+    .steps(&[(None, "text")])
+    .empty("No exporter tells of a partition")
+    .width(6)
+}
+
+/// The partitions that the table shows: at most [`MOST_ROWS`], those in trouble first.
+fn shown() -> String {
+    let family = "servicefabric_backup_protection_state";
+    format!(
+        r#"topk({MOST_ROWS}, 2 * max by (@id) ({family}{{@partitions, state!~"Protected|Pending"}} == 1) or max by (@id) ({family}{{@partitions}} == 1))"#
+    )
+}
+
+fn table() -> Panel {
+    let requested = r#"label_replace(servicefabric_backup_progress_state{@partitions} == 1, "requested", "$1", "state", "(.*)")"#;
+    let queries = [
+        "max by (@id, state) (servicefabric_backup_protection_state{@partitions} == 1)".to_owned(),
+        "max by (@id, policy_name) (servicefabric_backup_partition_info{@partitions})".to_owned(),
+        "time() - max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})"
+            .to_owned(),
+        "max by (@id) (servicefabric_backup_due_timestamp_seconds{@partitions}) - time()"
+            .to_owned(),
+        "max by (@id) (servicefabric_backup_last_success_lsn{@partitions})".to_owned(),
+        format!("max by (@id, requested) ({requested})"),
+    ];
+    let panel = Panel::table(
+        "Partitions",
+        "Every partition with its verdict; at most 500, those in trouble first. Click on a partition and read what happened to it. A negative time in Due in says by how much it is late.",
+        &Next::Dashboard("Partition"),
+    );
+    let shown = shown();
+    let panel = queries.iter().fold(panel, |panel, query| {
+        panel.rows(&format!("{query}\nand on (@id) {shown}"))
+    });
+    let panel = panel.columns(
+        &[
+            ("state", "Verdict"),
+            ("Value #D", "Due in"),
+            ("Value #C", "Last backup"),
+            ("requested", "Last request"),
+            ("policy_name", "Policy"),
+            ("Value #E", "Log number"),
+            ("cluster_name", "Cluster"),
+            ("application_name", "Application"),
+            ("service_name", "Service"),
+            ("partition_id", "Partition"),
+        ],
+        &["Value #A", "Value #B", "Value #F"],
+    );
+    let coloured = json!({ "type": "color-background", "mode": "basic" });
+    let late = json!({ "mode": "absolute", "steps": [
+        { "value": null, "color": ORANGE },
+        { "value": 0, "color": "text" },
+    ] });
+    panel
+        .unit("string")
+        .only(
+            "Verdict",
+            &[
+                ("mappings", json!([look::verdicts().mapping()])),
+                ("custom.cellOptions", coloured),
+                ("custom.width", json!(130)),
+            ],
+        )
+        .only(
+            "Due in",
+            &[
+                ("unit", json!("s")),
+                ("decimals", json!(1)),
+                ("color", json!({ "mode": "thresholds" })),
+                ("thresholds", late),
+                ("custom.cellOptions", json!({ "type": "color-text" })),
+                ("noValue", json!("no due moment")),
+                ("custom.width", json!(110)),
+            ],
+        )
+        .only(
+            "Last backup",
+            &[
+                ("unit", json!("s")),
+                ("decimals", json!(1)),
+                ("noValue", json!("none known")),
+                ("custom.width", json!(110)),
+            ],
+        )
+        .only(
+            "Last request",
+            &[
+                ("mappings", json!([look::requests().mapping()])),
+                ("custom.cellOptions", json!({ "type": "color-text" })),
+                ("noValue", json!("none")),
+            ],
+        )
+        .only("Policy", &[("noValue", json!("no policy"))])
+        .only(
+            "Log number",
+            &[("unit", json!("none")), ("noValue", json!("not told"))],
+        )
+        .only(
+            "Partition",
+            &[
+                ("links", json!([links::partition_of_row()])),
+                ("custom.width", json!(290)),
+            ],
+        )
+        .empty("No exporter tells of a partition")
+}
+
+fn timeline() -> Panel {
+    let verdicts = look::verdicts();
+    let query = format!("topk(50,\n{}\n)", verdicts.numbers("@id"));
+    Panel::states(
+        "Verdicts of the worst partitions",
+        "The verdict of each partition over time, at most fifty at a moment, the worst first. Click on a row and look at the partition where a change is not explained.",
+        &Next::Dashboard("Partition"),
+        &[verdicts.mapping()],
+    )
+    .over_time(&query, "{{partition_id}}")
+    .leads(&[links::partition_of_series()])
+    .coarse()
+    .empty("No exporter tells of a partition")
+    .width(14)
+}
+
+fn age_against_schedule() -> Panel {
+    let last = "max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})";
+    let due = "max by (@id) (servicefabric_backup_due_timestamp_seconds{@partitions})";
+    let query = format!("topk(20, (time() - {last}) / ({due} - {last} > 0))");
+    Panel::lines(
+        "Age against the schedule",
+        "Age of the last backup, as a share of the time from that backup to the moment the next one is due. A healthy partition climbs to 100 % and falls; above 100 % it is late. The twenty highest. Look at what climbs on.",
+        &Next::Runbook("ServiceFabricBackupOverdue"),
+    )
+    .over_time(&query, "{{service_name}} {{partition_id}}")
+    .unit("percentunit")
+    .set("min", json!(0))
+    .custom("thresholdsStyle", json!({ "mode": "dashed" }))
+    .set("thresholds", json!({ "mode": "absolute", "steps": [
+        { "value": null, "color": GREY },
+        { "value": 1, "color": VERMILLION },
+    ] }))
+    .option("legend", json!({ "calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false }))
+    .leads(&[links::partition_of_series()])
+    .coarse()
+    .empty("No partition has a schedule and a backup")
+    .width(8)
+}
+
+fn log_progress() -> Panel {
+    let query = "topk(20, max by (@id) (rate(servicefabric_backup_lsn_advance_total{@partitions}[$__rate_interval])))";
+    Panel::lines(
+        "Log records newly backed up",
+        "Log records per second that successful backups newly covered, the twenty highest. Flat at 0 under a service that writes means that backups hold nothing new: check the newest ones.",
+        &Next::Runbook("ServiceFabricBackupLsnFrozen"),
+    )
+    .over_time(query, "{{service_name}} {{partition_id}}")
+    .unit("short")
+    .set("min", json!(0))
+    .option("legend", json!({ "calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false }))
+    .leads(&[links::partition_of_series()])
+    .coarse()
+    .empty("No log sequence number is known")
+    .width(8)
+}
+
+fn failures() -> Panel {
+    let shards = "on (job, instance) group_left (shard) servicefabric_backup_exporter_shard_info{@exporters}";
+    let labels = "cluster_name, application_name, service_name, code, shard";
+    let query = format!(
+        "sum by (code) (max by ({labels}) (increase(servicefabric_backup_observed_failures_total{{@services}}[$__rate_interval]) * {shards}))"
+    );
+    Panel::lines(
+        "Failed requests seen, by code",
+        "Requested backups that an exporter saw fail or time out, by failure code. Only requests show here, never periodic backups; the first failure of a new code is not in the increase. Look the code up among the failure codes.",
+        &Next::Runbook("ServiceFabricBackupRequestFailed"),
+    )
+    .over_time(&query, "{{code}}")
+    .unit("short")
+    .set("min", json!(0))
+    .custom("drawStyle", json!("bars"))
+    .custom("fillOpacity", json!(60))
+    .empty("No failed request was ever seen")
+    .width(8)
+}
+
+fn policies() -> Panel {
+    let used = "max by (@id, policy_name, policy_inherited_from) (servicefabric_backup_partition_info{@partitions})";
+    let of_use =
+        "and on (cluster_name, policy_name) servicefabric_backup_partition_info{@partitions}";
+    let label = "cluster_name, policy_name";
+    let described = "schedule_kind, storage_kind, auto_restore";
+    let queries = [
+        format!("count by ({label}, policy_inherited_from) ({used})"),
+        format!(
+            "max by ({label}, {described}) (servicefabric_backup_policy_info{{@clusters}}) {of_use}"
+        ),
+        format!(
+            "max by ({label}) (servicefabric_backup_policy_interval_seconds{{@clusters}}) {of_use}"
+        ),
+        format!(
+            "max by ({label}) (servicefabric_backup_policy_retention_seconds{{@clusters}}) {of_use}"
+        ),
+        format!(
+            "max by ({label}) (servicefabric_backup_policy_max_incrementals{{@clusters}}) {of_use}"
+        ),
+    ];
+    let panel = Panel::table(
+        "Policies in use",
+        "The policies that apply here, where they were set, and what they say. A line without a policy is what nobody protects: enable backup there.",
+        &Next::Runbook("ServiceFabricBackupUnprotected"),
+    );
+    queries
+        .iter()
+        .fold(panel, |panel, query| panel.rows(query))
+        .columns(
+            &[
+                ("policy_name", "Policy"),
+                ("policy_inherited_from", "Set at"),
+                ("Value #A", "Partitions"),
+                ("schedule_kind", "Schedule"),
+                ("Value #C", "Longest gap"),
+                ("storage_kind", "Storage"),
+                ("Value #D", "Kept for"),
+                ("Value #E", "Incrementals at most"),
+                ("auto_restore", "Restores by itself"),
+                ("cluster_name", "Cluster"),
+            ],
+            &["Value #B"],
+        )
+        .unit("string")
+        .only("Policy", &[("noValue", json!("no policy"))])
+        .only("Set at", &[("noValue", json!("nowhere"))])
+        .only(
+            "Partitions",
+            &[
+                ("unit", json!("short")),
+                ("color", json!({ "mode": "fixed", "fixedColor": GREEN })),
+            ],
+        )
+        .only(
+            "Longest gap",
+            &[
+                ("unit", json!("s")),
+                ("noValue", json!("no schedule known")),
+            ],
+        )
+        .only(
+            "Kept for",
+            &[("unit", json!("s")), ("noValue", json!("no end known"))],
+        )
+        .only(
+            "Incrementals at most",
+            &[("unit", json!("none")), ("noValue", json!("not told"))],
+        )
+        .empty("No exporter tells of a partition")
+}

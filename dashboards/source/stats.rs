@@ -1,0 +1,144 @@
+//! The numbers on top of Fleet and Service: how many partitions are in which trouble.
+//!
+//! A zero is said only where something is known. Where nothing is, the number is missing, grey,
+//! and words stand in its place.
+
+use serde_json::json;
+
+use super::look::{BROKEN, GREEN, GREY, ON_TIME, ORANGE, PURPLE, States, VERMILLION, YELLOW};
+use super::panel::{Next, Panel};
+
+const NOTHING_KNOWN: &str = "No verdict is known";
+
+/// The partitions in one of the states.
+fn in_states(states: &str) -> String {
+    format!(
+        r#"max by (@id) (servicefabric_backup_protection_state{{@partitions, state=~"{states}"}} == 1)"#
+    )
+}
+
+/// How many partitions are in one of the states; 0 only where any verdict is known.
+fn count(states: &str) -> String {
+    let known = r#"servicefabric_backup_protection_state{@partitions, state!="Unknown"} == 1"#;
+    format!("count({})\nor 0 * group({known})", in_states(states))
+}
+
+/// All of them.
+pub(super) fn all() -> Vec<Panel> {
+    vec![
+        on_time(),
+        counted(
+            "Broken",
+            &count(BROKEN),
+            VERMILLION,
+            "Partitions that should have a backup and have none in time: Overdue, NeverBackedUp or Stuck. Look at storage, policy and health of the worst ones first.",
+            &Next::Runbook("ServiceFabricBackupOverdue"),
+        )
+        .empty(NOTHING_KNOWN),
+        counted(
+            "Unprotected",
+            &count("Unprotected"),
+            PURPLE,
+            "Partitions that no policy protects. Enable backup for them, or leave the application out of the exporter's configuration.",
+            &Next::Runbook("ServiceFabricBackupUnprotected"),
+        )
+        .empty(NOTHING_KNOWN),
+        counted(
+            "Suspended",
+            &count("Suspended"),
+            YELLOW,
+            "Partitions whose protection somebody has suspended: no backup is taken. Resume it when the work is done.",
+            &Next::Runbook("ServiceFabricBackupSuspendedTooLong"),
+        )
+        .empty(NOTHING_KNOWN),
+        unknown(),
+        oldest(),
+    ]
+}
+
+fn on_time() -> Panel {
+    let expected = in_states(&format!("{ON_TIME}|{BROKEN}|Unknown"));
+    let on_time = in_states(ON_TIME);
+    let query = format!("(count({on_time}) or 0 * count({expected}))\n/ count({expected})");
+    Panel::stat(
+        "Known to be on time",
+        "Share of the partitions with a schedule whose backup is known to be on time: Protected, Failing or Pending. Unknown counts as not on time; Unprotected and Suspended have no schedule and are not in it. When it falls for many at once, check whether backups have stopped.",
+        &Next::Runbook("ServiceFabricBackupSilentStop"),
+    )
+    .now(&query, "on time")
+    .unit("percentunit")
+    .set("decimals", json!(2))
+    .steps(&[(None, GREY), (Some(0.0), VERMILLION), (Some(0.8), ORANGE), (Some(1.0), GREEN)])
+    .empty("No partition has a schedule")
+    .width(3)
+}
+
+fn unknown() -> Panel {
+    let unknown = in_states("Unknown");
+    let known = r#"servicefabric_backup_protection_state{@partitions, state!="Unknown"} == 1"#;
+    let query = format!(
+        "count({unknown} unless on (@id) {known})\nor 0 * group(servicefabric_backup_protection_state{{@partitions}} == 1)"
+    );
+    counted(
+        "Unknown",
+        &query,
+        GREY,
+        "Partitions that no exporter can judge: what is needed was never read, or too long ago. Blind is not late. Check what the exporter cannot read.",
+        &Next::Runbook("ServiceFabricBackupProtectionUnknown"),
+    )
+    .empty("No exporter tells of a partition")
+}
+
+fn oldest() -> Panel {
+    let excepted = r#"servicefabric_backup_protection_state{@partitions, state=~"Unprotected|Suspended"} == 1"#;
+    let query = format!(
+        "time() - min(max by (@id) (servicefabric_backup_last_success_timestamp_seconds{{@partitions}}) unless on (@id) {excepted})"
+    );
+    Panel::stat(
+        "Oldest last backup",
+        "Age of the last good backup where that is oldest: so much a restore would lose there. Without partitions that are Unprotected or Suspended, and without those that have no backup at all. Compare it with the longest schedule, then look for the partition among the worst.",
+        &Next::Runbook("ServiceFabricBackupOverdueLong"),
+    )
+    .now(&query, "age")
+    .option("colorMode", json!("value"))
+    .unit("s")
+    .set("decimals", json!(1))
+    .steps(&[(None, "text")])
+    .empty("No good backup is known")
+    .width(3)
+}
+
+/// A number that is good news as long as it is 0.
+pub(super) fn counted(
+    title: &str,
+    query: &str,
+    colour: &str,
+    description: &str,
+    next: &Next,
+) -> Panel {
+    Panel::stat(title, description, next)
+        .now(query, &title.to_lowercase())
+        .unit("short")
+        .steps(&[(None, GREY), (Some(0.0), GREEN), (Some(1.0), colour)])
+        .width(3)
+}
+
+/// How many partitions there are by verdict, over time.
+pub(super) fn over_time(verdicts: &States) -> Panel {
+    let query = "count by (state) (max by (@id, state) (servicefabric_backup_protection_state{@partitions} == 1))";
+    Panel::lines(
+        "Verdicts over time",
+        "How many partitions had which verdict. A step to Overdue in many at once is a silent stop; a step to Unknown means that the exporter went blind. Check what changed in the cluster at that time.",
+        &Next::Runbook("ServiceFabricBackupSilentStop"),
+    )
+    .over_time(query, "{{state}}")
+    .coloured_by(verdicts)
+    .custom("fillOpacity", json!(60))
+    .custom("lineWidth", json!(0))
+    .custom("stacking", json!({ "mode": "normal", "group": "A" }))
+    .unit("short")
+    .set("min", json!(0))
+    .set("decimals", json!(0))
+    .coarse()
+    .empty("No exporter tells of a partition")
+}
