@@ -11,7 +11,6 @@ from page import Sample
 
 PREFIX = "servicefabric_backup_"
 VERDICT = f"{PREFIX}protection_state"
-INFO = f"{PREFIX}partition_info"
 
 # What is no fact of the past: it goes when a cluster is dark for longer than poll.staleness.
 FADES = (
@@ -45,7 +44,9 @@ def leave_out(samples, families):
 def judged(samples, verdict):
     """The samples with the verdict `verdict(partition)`."""
     return [
-        changed(sample, "1" if verdict(partition(sample)) == state_of(sample) else "0") if sample.name == VERDICT else sample
+        changed(sample, "1" if verdict(partition(sample)) == state_of(sample) else "0")
+        if sample.name == VERDICT
+        else sample
         for sample in samples
     ]
 
@@ -90,7 +91,12 @@ def requested_only(samples):
     newest = max(float(sample.value) for sample in proven)
     # Longer ago than the allowance of the demo, and later than the test will run.
     due = [
-        Sample(f"{PREFIX}due_timestamp_seconds", sample.labels, repr(newest + (-600 if partition(sample) in late else 3600)), None)
+        Sample(
+            f"{PREFIX}due_timestamp_seconds",
+            sample.labels,
+            repr(newest + (-600 if partition(sample) in late else 3600)),
+            None,
+        )
         for sample in proven
     ]
     return [*judged(kept, lambda key: "Overdue" if key in late else "Protected"), *due]
@@ -105,9 +111,49 @@ def named(samples, cluster):
 
 def two_clusters(samples):
     """One cluster as it is, and one with the very same partitions that is dark."""
-    both = [*samples, *(sample for sample in named(blind(samples), "dark") if "cluster_name" in dict(sample.labels))]
-    return both
+    return [*samples, *(sample for sample in named(blind(samples), "dark") if "cluster_name" in dict(sample.labels))]
 
+
+def odd_names(samples):
+    """Names with all that means something in a regular expression, as Service Fabric allows it in its URIs."""
+
+    def odd(name):
+        return name.replace("fabric:/Gallery", ODD_APPLICATION)
+
+    return [
+        changed(
+            sample,
+            **{name: odd(value) for name, value in sample.labels if name in ("application_name", "service_name")},
+        )
+        for sample in samples
+    ]
+
+
+def nameless(samples):
+    """Partitions given by their ids, whose services the cluster does not tell: labels not known are left out."""
+    kept = [
+        sample
+        for sample in samples
+        if "partition_id" in dict(sample.labels) or "service_name" not in dict(sample.labels)
+    ]
+    return [changed(sample, without=("application_name", "service_name")) for sample in kept]
+
+
+def behind(samples):
+    """What an exporter says that has not seen yet that all is well: every second partition on time is overdue."""
+    on_time = sorted(
+        partition(sample)
+        for sample in samples
+        if sample.name == VERDICT and float(sample.value) == 1 and state_of(sample) == "Protected"
+    )
+    late = set(on_time[::2])
+    old = {
+        partition(sample): state_of(sample) for sample in samples if sample.name == VERDICT and float(sample.value) == 1
+    }
+    return judged(samples, lambda key: "Overdue" if key in late else old[key])
+
+
+ODD_APPLICATION = "fabric:/Gallery(old)+1.0"
 
 PAGES = {
     "one-cluster": lambda samples: samples,
@@ -115,6 +161,9 @@ PAGES = {
     "no-policies": without_policies,
     "requested-only": requested_only,
     "blind": blind,
+    "behind": behind,
+    "odd-names": odd_names,
+    "nameless": nameless,
 }
 
 

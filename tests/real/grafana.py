@@ -13,10 +13,9 @@ NAMES = ("fleet", "service", "partition", "exporter")
 ALL = object()
 """The value "All" of a variable."""
 
-VARIABLE = re.compile(r"\$(\w+)|\$\{(\w+)(?:\.[^:^}]+)?(?::([^}]+))?\}|\[\[(\w+?)(?::(\w+))?\]\]")
+VARIABLE = re.compile(r"\$(\w+)|\$\{([^}]+)\}|\[\[([^]]+)\]\]")
 SPECIAL = re.compile(r"[$^*{}\[\]'+?.()|]")
-LABEL_VALUES = re.compile(r"label_values\((?:(?P<selector>.+),\s*)?(?P<label>[a-zA-Z_][a-zA-Z0-9_]*)\)\Z", re.DOTALL)
-QUERY_RESULT = re.compile(r"query_result\((?P<expression>.+)\)\Z", re.DOTALL)
+LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+),\s*(?P<label>\w+)\)", re.DOTALL)
 
 # What the data source takes for the scrape interval where nobody has said another.
 SCRAPE_INTERVAL = 15
@@ -42,6 +41,30 @@ def fields_of(panel):
     for override in config.get("overrides", []):
         for change in override["properties"]:
             yield change["id"], change.get("value")
+
+
+def links_of(panel):
+    """The links from the values of a panel."""
+    for option, value in fields_of(panel):
+        if option == "links":
+            yield from value
+
+
+def followed(url, fields=None, labels=None):
+    """(uid of a dashboard, {variable: value}) of a link in a row with these fields, or at a series with these labels.
+
+    What is handed on as it is (the range of time, `${job:queryparam}`) is left out.
+    """
+    path, _, query = url.partition("?")
+    chosen = {}
+    for part in query.split("&"):
+        if not part.startswith("${"):
+            name, _, value = part.partition("=")
+            match = re.fullmatch(r"\$\{__(data\.fields|field\.labels)\.(\w+):percentencode\}", value)
+            assert name.startswith("var-") and match, f"{part!r} of {url}"
+            chosen[name.removeprefix("var-")] = (fields if match[1] == "data.fields" else labels)[match[2]]
+    assert path.startswith("/d/"), url
+    return path.removeprefix("/d/"), chosen
 
 
 def titled(dashboard, title):
@@ -84,102 +107,85 @@ class Viewer:
         variable = self.variables[name]
         query = variable["query"]
         query = self.interpolate(query["query"] if isinstance(query, dict) else query).strip()
-        if match := LABEL_VALUES.match(query):
-            values = self.database.label_values(match["label"], match["selector"])
-        else:
-            match = QUERY_RESULT.match(query)
-            assert match, f"variable {name}: {query!r} is no query that this test knows"
-            values = [series_text(series) for series in self.database.query(match["expression"])]
-        if pattern := variable.get("regex"):
-            found = [re.search(pattern.strip("/"), value) for value in values]
-            values = [hit[1] if hit.re.groups else hit[0] for hit in found if hit]
-        return sorted(set(values))
+        match = LABEL_VALUES.fullmatch(query)
+        assert match and not variable.get("regex"), f"variable {name}: {query!r} is no query that this test knows"
+        return sorted(self.database.label_values(match["label"], match["selector"]))
 
     def interpolate(self, text):
         return VARIABLE.sub(self.substitute, text)
 
     def substitute(self, match):
-        name, form = match[1] or match[2] or match[4], match[3] or match[5]
-        step = f"{self.step}s"
+        name = match[1] or match[2] or match[3]
         built_in = {
-            "__interval": step,
-            "__interval_ms": str(self.step * 1000),
+            "__interval": f"{self.step}s",
             "__rate_interval": f"{max(self.step + SCRAPE_INTERVAL, 4 * SCRAPE_INTERVAL)}s",
             "__range": f"{self.seconds}s",
-            "__range_s": str(self.seconds),
-            "__range_ms": str(self.seconds * 1000),
         }
-        if name in built_in:
-            return built_in[name]
-        assert name in self.chosen, f"${name} is no variable"
+        # `$1` is of label_replace.
+        if name in built_in or name.isdigit():
+            return built_in.get(name, match[0])
+        # A format (`${name:regex}`) would be part of the name here, and is refused.
+        assert name in self.chosen, f"${{{name}}} is no variable"
         variable, value = self.variables[name], self.chosen[name]
-        if value is ALL:
-            if variable.get("allValue"):
-                return variable["allValue"]
-            value = self.options(name)
-        values = value if isinstance(value, list) else [value]
-        if form == "raw":
-            return ",".join(values)
-        if form == "regex":
-            return "|".join(map(re.escape, values))
-        assert form is None, f"${{{name}:{form}}} is no format that this test knows"
-        if not (variable.get("multi") or variable.get("includeAll")):
-            return values[0].replace("\\", "\\\\").replace("'", "\\'")
+        if value is ALL and variable.get("allValue"):
+            return variable["allValue"]
+        values = self.options(name) if value is ALL else value if isinstance(value, list) else [value]
+        if not (variable["multi"] or variable["includeAll"]):
+            return values[0].replace("\\", "\\\\")
         parts = [escaped(part) for part in values]
         return parts[0] if len(parts) == 1 else "(" + "|".join(parts) + ")"
 
-    def ask(self, target, instant=None):
-        """The series of one target as Grafana asks for them: at an instant, or over the range that ends there."""
+    def ask(self, target, instant=None, last=False):
+        """The series of one target as Grafana asks for them: at an instant, or over the range that ends there.
+
+        With `last` the range is its last point alone, and that is at the instant itself.
+        """
         expression = self.interpolate(target["expr"])
-        if target.get("instant"):
+        if target["instant"] or last:
             return self.database.query(expression, instant)
         return self.database.query_range(expression, instant, self.seconds, self.step)
 
-    def numbers(self, panel, instant=None):
-        """{labels: value} of a panel that shows the last value of each series, all its targets together."""
-        shown = {}
-        for target in panel["targets"]:
-            for series in self.ask(target, instant):
-                labels = frozenset((name, value) for name, value in series["metric"].items() if name != "__name__")
-                # Two targets may have the same labels: the letter tells them apart.
-                shown[(target["refId"], labels)] = float(last_value(series))
-        return shown
-
     def number(self, panel, instant=None):
         """The one number of a panel, None where there are no data."""
-        shown = self.numbers(panel, instant)
-        assert len(shown) <= 1, f"{panel.get('title')!r} shows {len(shown)} numbers: {shown}"
+        shown = self.legends(panel, instant)
+        assert len(shown) <= 1, f"{panel['title']!r} shows {len(shown)} numbers: {shown}"
         return next(iter(shown.values()), None)
 
     def legends(self, panel, instant=None):
-        """{name of the field: value} of a panel that shows the last value of each series."""
+        """{name of the series: value} of a panel, at an instant."""
         shown = {}
         for target in panel["targets"]:
-            for series in self.ask(target, instant):
+            for series in self.ask(target, instant, last=True):
                 name = legend(target, series["metric"])
-                assert name not in shown, f"{panel.get('title')!r} has two fields {name!r}"
+                assert name not in shown, f"{panel['title']!r} has two series {name!r}"
                 shown[name] = float(last_value(series))
         return shown
 
-    def rows(self, panel, instant=None):
-        """The rows of a table, each {field: value}, after all transformations."""
-        frames = []
-        tables = [target for target in panel["targets"] if target.get("format") == "table"]
-        assert len(tables) == len(panel["targets"]), f"{panel.get('title')!r} is no table"
-        answers = [(target, self.ask(target, instant)) for target in tables]
-        # Frames without rows do not count when the fields are named.
-        several = sum(1 for _, answer in answers if answer) > 1
-        for target, answer in answers:
-            value = f"Value #{target['refId']}" if several else "Value"
-            frames.append(
-                [{"Time": None, **nameless(series["metric"]), value: float(last_value(series))} for series in answer]
-            )
-        frames = [frame for frame in frames if frame]
+    def frames(self, panel, instant=None):
+        """The answers to the queries of a table, one frame each."""
+        frames, targets = [], panel["targets"]
+        assert all(target["format"] == "table" for target in targets), f"{panel['title']!r} is no table"
+        for target in targets:
+            # A query without an answer is a frame as well, without labels and rows.
+            value = f"Value #{target['refId']}" if len(targets) > 1 else "Value"
+            rows = [
+                {"Time": 0, **nameless(series["metric"]), value: float(last_value(series))}
+                for series in self.ask(target, instant)
+            ]
+            frames.append(Frame(dict.fromkeys(["Time", *(name for row in rows for name in row), value]), rows))
+        return frames
+
+    def table(self, panel, instant=None):
+        """The one frame that a table shows after all transformations."""
+        frames = self.frames(panel, instant)
         for transformation in panel.get("transformations", []):
-            if not transformation.get("disabled"):
-                frames = TRANSFORMATIONS[transformation["id"]](frames, transformation["options"])
-        assert len(frames) <= 1, f"{panel.get('title')!r} ends in {len(frames)} tables, and shows one"
-        return frames[0] if frames else []
+            frames = TRANSFORMATIONS[transformation["id"]](frames, transformation["options"])
+        assert len(frames) == 1, f"{panel['title']!r} ends in {len(frames)} tables, and shows one"
+        return frames[0]
+
+    def rows(self, panel, instant=None):
+        """The rows of a table, each {head of the column: value}."""
+        return self.table(panel, instant).rows
 
 
 def nameless(metric):
@@ -191,91 +197,75 @@ def last_value(series):
 
 
 def legend(target, metric):
-    form = target.get("legendFormat")
-    if form and form != "__auto":
-        return re.sub(r"\{\{\s*(\w+)\s*\}\}", lambda label: metric.get(label[1], ""), form)
-    return series_text({"metric": metric})
+    return re.sub(r"\{\{(\w+)\}\}", lambda label: metric.get(label[1], ""), target["legendFormat"])
 
 
-def series_text(series):
-    labels = ",".join(f'{name}="{value}"' for name, value in sorted(nameless(series["metric"]).items()))
-    text = f"{series['metric'].get('__name__', '')}{{{labels}}}"
-    return f"{text} {series['value'][1]} {series['value'][0]}" if "value" in series else text
+class Frame:
+    """A table: its fields from left to right, and rows in which a field may be missing."""
+
+    def __init__(self, fields, rows):
+        self.fields, self.rows = list(fields), rows
 
 
 def merge(frames, _options):
-    """Joins rows that agree in every field they share, as Grafana's "Merge series/tables" does."""
-    if len(frames) < 2:
-        return frames
-    names = [list(dict.fromkeys(name for row in frame for name in row)) for frame in frames]
-    shared = set(names[0]).intersection(*names[1:])
-    rows = {}
+    """Joins rows, as "Merge series/tables" does: all that agree in what both have, if they agree in what all have."""
+    fields = list(dict.fromkeys(name for frame in frames for name in frame.fields))
+    shared = [name for name in fields if all(name in frame.fields for frame in frames)]
+    by_key = {}
     for frame in frames:
-        for row in frame:
-            rows.setdefault(tuple(sorted((name, str(row.get(name))) for name in shared)), {}).update(row)
-    return [list(rows.values())]
-
-
-def join_by_field(frames, options):
-    """Joins by one field; with mode inner only what every frame has. Fields of the same name must agree."""
-    by, rows = options["byField"], {}
-    for frame in frames:
-        for row in frame:
-            known = rows.setdefault(row.get(by), {})
-            for name, value in row.items():
-                assert known.setdefault(name, value) == value, f"joined by {by}, two frames differ in {name}"
-    if options.get("mode") == "inner":
-        everywhere = set.intersection(*({row.get(by) for row in frame} for frame in frames))
-        rows = {key: row for key, row in rows.items() if key in everywhere}
-    return [list(rows.values())] if rows else []
+        for row in frame.rows:
+            known = by_key.setdefault(tuple(row.get(name) for name in shared), [])
+            fitting = [other for other in known if all(other.get(name, value) == value for name, value in row.items())]
+            for other in fitting:
+                other.update(row)
+            if not fitting:
+                known.append(dict(row))
+    return [Frame(fields, [row for rows in by_key.values() for row in rows])]
 
 
 def organize(frames, options):
-    renamed, hidden, order = (options.get(name, {}) for name in ("renameByName", "excludeByName", "indexByName"))
+    """Hides, orders and renames fields; names that no field has do nothing."""
+    hidden, order, renamed = (options.get(name, {}) for name in ("excludeByName", "indexByName", "renameByName"))
     organized = []
     for frame in frames:
-        fields = list(dict.fromkeys(name for row in frame for name in row))
-        for name in (*renamed, *hidden, *order):
-            # A name that no field has does nothing, and is most likely misspelt.
-            assert name in fields or name == "Time" or not frame, f"organize names {name!r}, there are {fields}"
-        kept = sorted((name for name in fields if not hidden.get(name)), key=lambda name: order.get(name, len(fields)))
-        organized.append([{renamed.get(name) or name: row.get(name) for name in kept} for row in frame])
+        kept = sorted(
+            (name for name in frame.fields if not hidden.get(name)), key=lambda name: order.get(name, len(order))
+        )
+        heads = {name: renamed.get(name) or name for name in kept}
+        rows = [{head: row.get(name) for name, head in heads.items()} for row in frame.rows]
+        organized.append(Frame(heads.values(), rows))
     return organized
 
 
 def sort_by(frames, options):
-    (by,) = options["sort"]
-    ordered = []
-    for frame in frames:
-        assert all(by["field"] in row for row in frame), f"sorted by {by['field']!r}, which not every row has"
-        ordered.append(sorted(frame, key=lambda row: row[by["field"]], reverse=by.get("desc", False)))
-    return ordered
+    """Sorts the rows of every frame that has the field."""
+    (order,) = options["sort"]
+    return [
+        Frame(frame.fields, sorted(frame.rows, key=lambda row: row[order["field"]], reverse=order["desc"]))
+        if order["field"] in frame.fields
+        else frame
+        for frame in frames
+    ]
 
 
-def limit(frames, options):
-    return [frame[: int(options["limitField"])] for frame in frames]
+TRANSFORMATIONS = {"merge": merge, "organize": organize, "sortBy": sort_by}
 
 
-def filter_fields_by_name(frames, options):
-    include, exclude = options.get("include", {}), options.get("exclude", {})
-
-    def kept(name):
-        if "names" in include or "pattern" in include:
-            wanted = name in include.get("names", ()) or bool(
-                include.get("pattern") and re.search(include["pattern"].strip("/"), name)
-            )
-        else:
-            wanted = True
-        return wanted and name not in exclude.get("names", ())
-
-    return [[{name: value for name, value in row.items() if kept(name)} for row in frame] for frame in frames]
+def fields_named_in(panel):
+    """The fields of the answers that the transformations of a table name."""
+    named = set()
+    for transformation in panel.get("transformations", []):
+        options = transformation["options"]
+        if transformation["id"] == "organize":
+            named.update(options["excludeByName"], options["indexByName"], options["renameByName"])
+        elif transformation["id"] == "sortBy":
+            named.update(order["field"] for order in options["sort"])
+    return named
 
 
-TRANSFORMATIONS = {
-    "filterFieldsByName": filter_fields_by_name,
-    "joinByField": join_by_field,
-    "limit": limit,
-    "merge": merge,
-    "organize": organize,
-    "sortBy": sort_by,
-}
+def heads_named_in(panel):
+    """The columns that the rest of a table names, as they are called after that."""
+    overrides = panel["fieldConfig"]["overrides"]
+    return {override["matcher"]["options"] for override in overrides} | {
+        order["displayName"] for order in panel["options"].get("sortBy", [])
+    }

@@ -28,14 +28,14 @@ type Loose<T> = T extends string
 
 interface Kinds {
   barchart: { options: BarChart.Options; custom: BarChart.FieldConfig };
-  bargauge: { options: BarGauge.Options; custom: never };
-  gauge: { options: Gauge.Options; custom: never };
+  bargauge: { options: BarGauge.Options; custom: Record<string, never> };
+  gauge: { options: Gauge.Options; custom: Record<string, never> };
   heatmap: { options: Heatmap.Options; custom: Heatmap.FieldConfig };
   piechart: { options: PieChart.Options; custom: PieChart.FieldConfig };
-  stat: { options: Stat.Options; custom: never };
+  stat: { options: Stat.Options; custom: Record<string, never> };
   'state-timeline': { options: StateTimeline.Options; custom: StateTimeline.FieldConfig };
   table: { options: Table.Options; custom: Table.FieldConfig };
-  text: { options: Text.Options; custom: never };
+  text: { options: Text.Options; custom: Record<string, never> };
   timeseries: { options: TimeSeries.Options; custom: TimeSeries.FieldConfig };
 }
 
@@ -86,15 +86,32 @@ type AnnotationOfPrometheus = grafana.AnnotationQuery & {
   useValueForTime?: boolean;
 };
 
+// Where nothing was ever chosen, Grafana itself writes `current: {}`.
+type Variable = Omit<grafana.VariableModel, 'current'> & {
+  current?: grafana.VariableModel['current'] | Record<string, never>;
+  // What the query was when it was last edited: for the editor alone.
+  definition?: string;
+};
+
 export type Dashboard = Loose<
-  Omit<grafana.Dashboard, 'panels' | 'annotations'> & { annotations?: { list?: AnnotationOfPrometheus[] } }
+  Omit<grafana.Dashboard, 'panels' | 'annotations' | 'templating'> & {
+    annotations?: { list?: AnnotationOfPrometheus[] };
+    templating?: { list?: Variable[] };
+  }
 >;
 
 // Grafana 9.4 passes over what it does not know. So what newer versions have added may be there; what 9.4 does
 // know must have values that it takes.
-type Defaults9 = Omit<grafana9.FieldConfig, 'custom' | 'thresholds'> & {
-  // It writes null for minus infinity itself, as JSON has none.
+type Defaults9 = Omit<grafana9.FieldConfig, 'custom' | 'mappings' | 'thresholds'> & {
+  // Its data library takes null for infinity, which JSON has not.
   thresholds?: { mode: grafana9.ThresholdsMode; steps: { color: string; value?: number | null }[] };
+  mappings?: (
+    | Exclude<grafana9.ValueMapping, grafana9.RangeMap>
+    | {
+        type: grafana9.MappingType.RangeToText;
+        options: { from: number | null; to: number | null; result: grafana9.ValueMappingResult };
+      }
+  )[];
 };
 
 interface Kinds9 {
@@ -112,7 +129,7 @@ interface Kinds9 {
   };
   'state-timeline': {
     options: grafana9.OptionsWithLegend & grafana9.OptionsWithTooltip & { showValue: grafana9.VisibilityMode };
-    custom: grafana9.HideableFieldConfig;
+    custom: grafana9.HideableFieldConfig & { fillOpacity?: number; lineWidth?: number };
   };
   table: { options: { showHeader?: boolean; sortBy?: grafana9.TableSortByFieldState[] }; custom: grafana9.TableFieldOptions };
   timeseries: { options: grafana9.OptionsWithLegend & grafana9.OptionsWithTooltip; custom: grafana9.GraphFieldConfig };
@@ -130,4 +147,6 @@ export type Override9<Kind extends string, Id> = Kind extends keyof Kinds9
   ? Loose<Id extends `custom.${infer Path}` ? At<Kinds9[Kind]['custom'], Path> : At<Defaults9, Id>>
   : unknown;
 
-export type Dashboard9 = Loose<Partial<Omit<grafana9.Dashboard, 'panels' | 'templating' | 'annotations'>>>;
+export type Dashboard9 = Loose<Partial<Omit<grafana9.Dashboard, 'id' | 'panels' | 'templating' | 'annotations'>>> & {
+  id?: null;
+};

@@ -1,0 +1,112 @@
+"""What the fleet dashboard must show, given what is true; and where it shows something else."""
+
+from collections import Counter
+
+from grafana import panels_of, titled
+from truth import BROKEN
+
+GREEN = "#009E73"
+
+# Panels of one number: by title, what it must be. None: no number, and words in its place.
+NUMBERS = {
+    "Known to be on time": lambda truth: truth.on_time_ratio(),
+    "Broken": lambda truth: truth.counted(BROKEN),
+    "Unprotected": lambda truth: truth.counted({"Unprotected"}),
+    "Suspended": lambda truth: truth.counted({"Suspended"}),
+    "Unknown": lambda truth: truth.verdicts()["Unknown"] if truth.states() else None,
+    "Oldest last backup": lambda truth: truth.oldest_last_success(),
+    "Clusters not reached": lambda truth: truth.not_up("cluster_up"),
+    "Backup service silent": lambda truth: truth.not_up("service_up"),
+}
+
+# Panels of one number for each name in the legend, now or at the last point of a line.
+SERIES = {
+    "Verdicts over time": lambda truth: dict(truth.verdicts()),
+    "Past due, by cluster": lambda truth: truth.past_due(),
+    "Failed requests, by code": lambda truth: truth.failure_codes(),
+}
+
+TABLES = ("Partitions by verdict", "Worst partitions", "Services with most broken partitions")
+
+# As the verdicts stand in a table, the worst on top.
+ORDER = (
+    "NeverBackedUp", "Overdue", "Stuck", "Unknown", "Unprotected", "Suspended", "Failing", "Pending", "Protected",
+)  # fmt: skip
+MOST = 20
+
+
+# What the dashboard of one service shows of the same.
+OF_A_SERVICE = {
+    **{title: NUMBERS[title] for title in list(NUMBERS)[:6]},
+    "Partitions": lambda truth: truth.partitions(),
+}
+
+
+def differences(viewer, fleet, truth):
+    """Sentences about every number of the dashboard that is not the one that is true."""
+    instant = truth.instant
+    shown = {panel["title"] for panel in panels_of(fleet)}
+    judged = {*NUMBERS, *SERIES, *TABLES}
+    assert shown == judged, f"panels that are not judged, or gone: {shown ^ judged}"
+    for title, expected in NUMBERS.items():
+        is_shown, is_true = viewer.number(titled(fleet, title), instant), expected(truth)
+        if is_shown != is_true:
+            yield f"{title}: {is_shown} is shown, {is_true} is true"
+    for title, expected in SERIES.items():
+        is_shown, is_true = rounded(viewer.legends(titled(fleet, title), instant)), rounded(expected(truth))
+        if is_shown != is_true:
+            yield f"{title}: {is_shown} is shown, {is_true} is true"
+    rows = viewer.rows(titled(fleet, "Partitions by verdict"), instant)
+    is_shown = [(row["Verdict"], row["Partitions"]) for row in rows]
+    is_true = [(verdict, truth.verdicts()[verdict]) for verdict in ORDER if truth.verdicts()[verdict]]
+    if is_shown != is_true:
+        yield f"Partitions by verdict: {is_shown} is shown, {is_true} is true"
+    yield from different_partitions(viewer.rows(titled(fleet, "Worst partitions"), instant), truth)
+    yield from different_services(viewer.rows(titled(fleet, "Services with most broken partitions"), instant), truth)
+
+
+def rounded(values):
+    """Prometheus 2.42 computes an average in another order than 3.5: the last digits of a double differ."""
+    return {name: round(value, 12) for name, value in values.items()}
+
+
+def different_partitions(rows, truth):
+    """The twenty that are past due by most; of those that are past due equally, any."""
+    late = truth.lateness()
+    seen = [tuple(row.get(head, "") for head in ("Cluster", "Application", "Service", "Partition")) for row in rows]
+    if len(set(seen)) != len(seen) or len(seen) != min(MOST, len(late)):
+        yield f"Worst partitions: {len(seen)} rows about {len(set(seen))} partitions, {len(late)} are broken"
+    for row, key in zip(rows, seen, strict=True):
+        if (truth.verdict(key), late.get(key)) != (row["Verdict"], row["Past due"]):
+            yield f"Worst partitions: {row}, and true is {truth.verdict(key)} {late.get(key)}"
+    values = sorted((row["Past due"] for row in rows), reverse=True)
+    if values != sorted(late.values(), reverse=True)[: len(values)]:
+        yield f"Worst partitions: not those that are past due by most: {values}"
+
+
+def different_services(rows, truth):
+    counts = Counter(key[:3] for key in truth.lateness())
+    shown = {tuple(row.get(head, "") for head in ("Cluster", "Application", "Service")): row["Broken"] for row in rows}
+    if len(shown) != len(rows) or len(rows) != min(MOST, len(counts)):
+        yield f"Services: {len(rows)} rows about {len(shown)} services, {len(counts)} have broken partitions"
+    for key, count in shown.items():
+        if counts[key] != count:
+            yield f"Services: {count} in {key}, {counts[key]} is true"
+
+
+def words_instead(panel):
+    """What a panel says where it has no number."""
+    return panel["fieldConfig"]["defaults"].get("noValue")
+
+
+def colour(panel, value):
+    """The colour of a number; of the words that stand in place of none, that of the first step."""
+    steps = panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    reached = [step for step in steps if step["value"] is None or (value is not None and value >= step["value"])]
+    return reached[-1]["color"]
+
+
+def green_panels(viewer, fleet, instant=None):
+    """Titles of the single numbers that are shown in green."""
+    panels = [titled(fleet, title) for title in NUMBERS]
+    return {panel["title"] for panel in panels if colour(panel, viewer.number(panel, instant)) == GREEN}
