@@ -1,9 +1,12 @@
 //! Exporter: whether what the other dashboards say can be believed, and why not.
 
+mod process;
+mod work;
+
 use serde_json::{Value, json};
 
-use super::look::{self, GREEN, GREY, ORANGE, VERMILLION, flag};
-use super::panel::{Next, Panel};
+use super::look::{self, GREEN, GREY, ORANGE, VERMILLION, flag, flags};
+use super::panel::{Next, Panel, or_else};
 use super::{Dashboard, Scope, stats, variables};
 
 const NO_EXPORTER: &str = "No exporter is scraped";
@@ -37,10 +40,22 @@ pub(super) fn dashboard() -> Value {
                 ],
             ),
             (7, vec![collectors(), exporters()]),
-            (7, vec![errors(), requests(), latency()]),
-            (7, vec![durations(), success_age(), freshness()]),
-            (7, vec![partitions(), skew(), security()]),
-            (7, vec![samples(), scrape(), cpu(), memory(), files()]),
+            (7, vec![work::errors(), work::requests(), work::latency()]),
+            (
+                7,
+                vec![work::durations(), work::success_age(), work::freshness()],
+            ),
+            (7, vec![work::partitions(), work::skew(), security()]),
+            (
+                7,
+                vec![
+                    process::samples(),
+                    process::scrape(),
+                    process::cpu(),
+                    process::memory(),
+                    process::files(),
+                ],
+            ),
         ],
     };
     dashboard.laid_out()
@@ -165,23 +180,13 @@ fn collectors() -> Panel {
     .rows(&success)
     .rows(&at)
     .rows(&took)
-    .columns(
-        &[
-            ("cluster_name", "Cluster"),
-            ("collector", "Collector"),
-            ("Value #A", "Last cycle"),
-            ("Value #B", "Last success"),
-            ("Value #C", "Took"),
-        ],
-        &[],
-    )
+    .column("cluster_name", "Cluster", &[])
+    .column("collector", "Collector", &[])
+    .column("Value #A", "Last cycle", &flags(("succeeded", GREEN), ("failed", ORANGE), "not run"))
+    .column("Value #B", "Last success", &or_else("never"))
+    .column("Value #C", "Took", &[])
     .unit("s")
     .set("decimals", json!(1))
-    .only("Last cycle", &[
-        ("mappings", json!([flag(("succeeded", GREEN), ("failed", ORANGE))])),
-        ("custom.cellOptions", json!({ "type": "color-background", "mode": "basic" })),
-    ])
-    .only("Last success", &[("noValue", json!("never"))])
     .empty(NO_EXPORTER)
     .width(12)
 }
@@ -198,148 +203,20 @@ fn exporters() -> Panel {
     .rows(&format!("time() - max by ({by}) (process_start_time_seconds{{@exporters}})"))
     .rows(&format!("time() - max by ({by}) (servicefabric_backup_exporter_config_last_reload_success_timestamp_seconds{{@exporters}})"))
     .rows(&format!("max by ({by}) (up{{@exporters}})"))
-    .columns(
-        &[
-            ("job", "Job"),
-            ("instance", "Instance"),
-            ("Value #E", "Scrape"),
-            ("version", "Version"),
-            ("revision", "Revision"),
-            ("shard", "Shard"),
-            ("shards", "Of shards"),
-            ("Value #C", "Running for"),
-            ("Value #D", "Configuration of"),
-        ],
-        &["Value #A", "Value #B"],
-    )
+    .hide(&["Value #A", "Value #B"])
+    .column("job", "Job", &[])
+    .column("instance", "Instance", &[])
+    .column("Value #E", "Scrape", &flags(("up", GREEN), ("down", VERMILLION), "not scraped"))
+    .column("version", "Version", &[])
+    .column("revision", "Revision", &[])
+    .column("shard", "Shard", &[])
+    .column("shards", "Of shards", &[])
+    .column("Value #C", "Running for", &[])
+    .column("Value #D", "Configuration of", &[])
     .unit("s")
     .set("decimals", json!(1))
-    .only("Scrape", &[
-        ("mappings", json!([flag(("up", GREEN), ("down", VERMILLION))])),
-        ("custom.cellOptions", json!({ "type": "color-background", "mode": "basic" })),
-    ])
     .empty(NO_EXPORTER)
     .width(12)
-}
-
-fn errors() -> Panel {
-    let query = "sum by (collector, reason) (rate(servicefabric_backup_collector_errors_total{@clusters}[$__rate_interval])) > 0";
-    Panel::lines(
-        "Errors by reason",
-        "Requests of the collectors that failed for good, per second. Only reasons that occur are drawn. Look up what a reason means in docs/operation.md.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
-    )
-    .over_time(query, "{{collector}}, {{reason}}")
-    .unit("cps")
-    .set("min", json!(0))
-    .empty("No errors, or no exporter is scraped")
-    .width(8)
-}
-
-fn requests() -> Panel {
-    let query = "sum by (status) (rate(servicefabric_backup_gateway_requests_total{@clusters}[$__rate_interval]))";
-    Panel::lines(
-        "Requests by status",
-        "Requests sent to gateways per second, retries included, by HTTP status; none where no answer came. When other than 200 and 404 grow, look at the errors by reason.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
-    )
-    .over_time(query, "{{status}}")
-    .unit("reqps")
-    .set("min", json!(0))
-    .empty("No request was sent")
-    .width(8)
-}
-
-fn latency() -> Panel {
-    let query = |quantile: &str| {
-        format!(
-            "histogram_quantile({quantile}, sum by (le) (rate(servicefabric_backup_gateway_request_duration_seconds_bucket{{@clusters}}[$__rate_interval])))"
-        )
-    };
-    Panel::lines(
-        "Time of an answer",
-        "How long requests to gateways take: half, nine of ten, and 99 of 100 are faster. When it grows, check the load of the cluster's gateway.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
-    )
-    .over_time(&query("0.5"), "50 %")
-    .over_time(&query("0.9"), "90 %")
-    .over_time(&query("0.99"), "99 %")
-    .unit("s")
-    .set("min", json!(0))
-    .empty("No request was answered")
-    .width(8)
-}
-
-fn durations() -> Panel {
-    Panel::lines(
-        "Time of a cycle",
-        "How long the last cycle of each collector took, the time over which its requests are spread included. When it comes near poll.interval, check requests and latency.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
-    )
-    .over_time("max by (cluster_name, collector) (servicefabric_backup_collector_duration_seconds{@clusters})", "{{cluster_name}}, {{collector}}")
-    .unit("s")
-    .set("min", json!(0))
-    .empty(NO_EXPORTER)
-    .width(8)
-}
-
-fn success_age() -> Panel {
-    Panel::lines(
-        "Age of the last success, by collector",
-        "How long ago each collector last succeeded. A saw tooth is healthy; a straight climb is a collector that fails: look at its errors.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
-    )
-    .over_time("time() - max by (cluster_name, collector) (servicefabric_backup_collector_success_timestamp_seconds{@clusters})", "{{cluster_name}}, {{collector}}")
-    .unit("s")
-    .set("min", json!(0))
-    .empty("No collector has succeeded")
-    .width(8)
-}
-
-fn freshness() -> Panel {
-    let age = "time() - max by (@id) (servicefabric_backup_partition_poll_timestamp_seconds{@partitions})";
-    Panel::lines(
-        "Freshness of readings",
-        "How long ago partitions were read: the one read longest ago, and the average. When both climb, the exporter is blind: check the gateways.",
-        &Next::Runbook("ServiceFabricBackupDataStale"),
-    )
-    .over_time(&format!("max({age})"), "oldest")
-    .over_time(&format!("avg({age})"), "average")
-    .unit("s")
-    .set("min", json!(0))
-    .coarse()
-    .empty("No partition was read")
-    .width(8)
-}
-
-fn partitions() -> Panel {
-    let shards = "on (job, instance) group_left (shard) servicefabric_backup_exporter_shard_info{@exporters}";
-    let query = format!(
-        "sum by (cluster_name) (max by (cluster_name, shard) (servicefabric_backup_partitions{{@clusters}} * {shards}))"
-    );
-    Panel::lines(
-        "Partitions watched",
-        "Partitions that are tracked, all shards together. A step down without a change in the cluster means that a shard or an exporter is missing: check the table of exporters.",
-        &Next::Runbook("ServiceFabricBackupClusterUnwatched"),
-    )
-    .over_time(&query, "{{cluster_name}}")
-    .unit("short")
-    .set("min", json!(0))
-    .set("decimals", json!(0))
-    .empty(NO_EXPORTER)
-    .width(8)
-}
-
-fn skew() -> Panel {
-    Panel::lines(
-        "Clock of the gateway against the exporter's",
-        "By how much the gateway's clock is ahead. When it is far from 0, correct the clock that is wrong: due moments follow the cluster's.",
-        &Next::Runbook("ServiceFabricBackupClockSkewed"),
-    )
-    .over_time("max by (cluster_name, instance) (servicefabric_backup_gateway_clock_skew_seconds{@clusters})", "{{cluster_name}}, {{instance}}")
-    .unit("s")
-    .empty("No gateway has told its time")
-    .width(8)
 }
 
 fn security() -> Panel {
@@ -355,91 +232,10 @@ fn security() -> Panel {
     )
     .rows(&good)
     .rows(&insecure)
-    .columns(
-        &[
-            ("cluster_name", "Cluster"),
-            ("instance", "Instance"),
-            ("Value #A", "Credentials"),
-            ("Value #B", "Gateway"),
-        ],
-        &[],
-    )
-    .only("Credentials", &[
-        ("mappings", json!([flag(("good", GREEN), ("bad", VERMILLION))])),
-        ("custom.cellOptions", json!({ "type": "color-background", "mode": "basic" })),
-        ("noValue", json!("none in use")),
-    ])
-    .only("Gateway", &[
-        ("mappings", json!([flag(("not verified", ORANGE), ("verified", GREEN))])),
-        ("custom.cellOptions", json!({ "type": "color-background", "mode": "basic" })),
-    ])
+    .column("cluster_name", "Cluster", &[])
+    .column("instance", "Instance", &[])
+    .column("Value #A", "Credentials", &flags(("good", GREEN), ("bad", VERMILLION), "none in use"))
+    .column("Value #B", "Gateway", &flags(("not verified", ORANGE), ("verified", GREEN), "no TLS"))
     .empty("No cluster is reached by TLS")
     .width(8)
-}
-
-/// A line per exporter.
-fn by_instance(title: &str, description: &str, query: &str, unit: &str) -> Panel {
-    Panel::lines(
-        title,
-        description,
-        &Next::Runbook("ServiceFabricBackupExporterDown"),
-    )
-    .over_time(query, "{{instance}}")
-    .unit(unit)
-    .set("min", json!(0))
-    .empty(NO_EXPORTER)
-}
-
-fn samples() -> Panel {
-    by_instance(
-        "Series scraped",
-        "Samples of one scrape. It grows with partitions; metrics.states: current makes it much smaller. When it jumps, check which partitions were added.",
-        "max by (instance) (scrape_samples_scraped{@exporters})",
-        "short",
-    )
-    .width(5)
-}
-
-fn scrape() -> Panel {
-    by_instance(
-        "Time of a scrape",
-        "How long Prometheus takes to scrape. When it comes near the scrape timeout, check CPU and network of the exporter.",
-        "max by (instance) (scrape_duration_seconds{@exporters})",
-        "s",
-    )
-    .width(5)
-}
-
-fn cpu() -> Panel {
-    by_instance(
-        "CPU",
-        "CPU seconds per second that the exporter takes. When it grows, check the number of partitions and how often it is scraped.",
-        "max by (instance) (rate(process_cpu_seconds_total{@exporters}[$__rate_interval]))",
-        "percentunit",
-    )
-    .width(5)
-}
-
-fn memory() -> Panel {
-    by_instance(
-        "Memory",
-        "Resident memory of the exporter. When it climbs without new partitions, check the version and report it.",
-        "max by (instance) (process_resident_memory_bytes{@exporters})",
-        "bytes",
-    )
-    .width(5)
-}
-
-fn files() -> Panel {
-    Panel::lines(
-        "Open files",
-        "Open file descriptors and the limit. When they come near it, check who scrapes and connects so often.",
-        &Next::Runbook("ServiceFabricBackupExporterDown"),
-    )
-    .over_time("max by (instance) (process_open_fds{@exporters})", "{{instance}}, open")
-    .over_time("min by (instance) (process_max_fds{@exporters})", "{{instance}}, limit")
-    .unit("short")
-    .set("min", json!(0))
-    .empty(NO_EXPORTER)
-    .width(4)
 }

@@ -92,65 +92,55 @@ fn unanswered() -> Panel {
 
 fn by_verdict() -> Panel {
     let verdicts = look::verdicts();
-    let panel = Panel::bars(
+    let bar = [
+        (
+            "custom.cellOptions",
+            json!({ "type": "gauge", "mode": "basic" }),
+        ),
+        ("color", json!({ "mode": "fixed", "fixedColor": SKY })),
+    ];
+    Panel::table(
         "Partitions by verdict",
         "Every partition has one verdict; the worst stand on top. Look up what a verdict means, and what to do about it, in docs/protection.md; find the partitions in the tables beside.",
         &Next::Dashboard("Service"),
-    );
-    let panel = verdicts.states.iter().fold(panel, |panel, state| {
-        let word = state.word;
-        let query = format!(
-            "count(max by (@id) (servicefabric_backup_protection_state{{@partitions, state=\"{word}\"}} == 1))\nor 0 * group(servicefabric_backup_partitions{{@clusters}} > 0)"
-        );
-        panel.now(&query, word)
-    });
-    panel
-        .coloured_by(&verdicts)
-        .unit("short")
-        .steps(&[(None, GREY)])
-        .empty("No exporter tells of a partition")
-        .width(5)
+    )
+    .rows(&verdicts.counts())
+        .ordered_by("rank")
+    .hide(&["rank"])
+    .column("state", "Verdict", &look::words(&verdicts))
+    .column("Value", "Partitions", &bar)
+    .unit("short")
+    .set("decimals", json!(0))
+    .set("min", json!(0))
+    .empty("No exporter tells of a partition")
+    .width(5)
 }
 
 fn worst_partitions() -> Panel {
-    let broken = format!(
-        r#"max by (@id, state) (servicefabric_backup_protection_state{{@partitions, state=~"{BROKEN}"}} == 1)"#
-    );
+    let verdicts = look::verdicts();
+    let broken = format!("0 * {}", verdicts.worst(BROKEN));
     let due = "max by (@id) (servicefabric_backup_due_timestamp_seconds{@partitions})";
-    let query = format!(
-        "topk(20,\n  {broken} * on (@id) group_left () (time() - {due})\n  or 0 * {broken}\n)"
-    );
+    let query =
+        format!("topk(20,\n{broken} + on (@id) group_left () (time() - {due})\nor {broken}\n)");
+    let past_due = [
+        ("unit", json!("s")),
+        ("decimals", json!(1)),
+        ("mappings", json!([look::up_to(0.0, "not due", GREY)])),
+        ("custom.width", json!(110)),
+    ];
     Panel::table(
         "Worst partitions",
         "The twenty broken partitions whose backup is past its due moment by most. Click on one and read what happened to it; look at its storage and policy.",
         &Next::Runbook("ServiceFabricBackupOverdueLong"),
     )
     .rows(&query)
-    .columns(
-        &[
-            ("state", "Verdict"),
-            ("Value", "Past due"),
-            ("cluster_name", "Cluster"),
-            ("application_name", "Application"),
-            ("service_name", "Service"),
-            ("partition_id", "Partition"),
-        ],
-        &[],
-    )
+    .column("state", "Verdict", &look::words(&verdicts))
+    .column("Value", "Past due", &past_due)
+    .column("cluster_name", "Cluster", &[])
+    .column("application_name", "Application", &[])
+    .column("service_name", "Service", &[("links", json!([links::service_of_row()]))])
+    .column("partition_id", "Partition", &[("links", json!([links::partition_of_row()]))])
     .sorted_by("Past due")
-    .only("Verdict", &[
-        ("mappings", json!([look::verdicts().mapping()])),
-        ("custom.cellOptions", json!({ "type": "color-background", "mode": "basic" })),
-        ("custom.width", json!(130)),
-    ])
-    .only("Past due", &[
-        ("unit", json!("s")),
-        ("decimals", json!(1)),
-        ("mappings", json!([look::up_to(0.0, "not due", GREY)])),
-        ("custom.width", json!(110)),
-    ])
-    .only("Service", &[("links", json!([links::service_of_row()]))])
-    .only("Partition", &[("links", json!([links::partition_of_row()]))])
     .empty("No broken partition is known")
     .width(12)
 }
@@ -165,19 +155,12 @@ fn worst_services() -> Panel {
         &Next::Dashboard("Service"),
     )
     .rows(&query)
-    .columns(
-        &[
-            ("Value", "Broken"),
-            ("cluster_name", "Cluster"),
-            ("application_name", "Application"),
-            ("service_name", "Service"),
-        ],
-        &[],
-    )
+    .column("Value", "Broken", &[("custom.width", json!(80))])
+    .column("cluster_name", "Cluster", &[])
+    .column("application_name", "Application", &[])
+    .column("service_name", "Service", &[("links", json!([links::service_of_row()]))])
     .sorted_by("Broken")
     .unit("short")
-    .only("Broken", &[("custom.width", json!(80))])
-    .only("Service", &[("links", json!([links::service_of_row()]))])
     .empty("No broken partition is known")
     .width(7)
 }

@@ -18,10 +18,8 @@ const BROWN: &str = "#994F00";
 pub(super) const PURPLE: &str = "#CC79A7";
 pub(super) const GREY: &str = "#999999";
 
-/// Verdicts that say: a backup in time is known, or not due yet.
-pub(super) const ON_TIME: &str = "Protected|Failing|Pending";
 /// Verdicts that say: there should be a backup, and there is none.
-pub(super) const BROKEN: &str = "Overdue|NeverBackedUp|Stuck";
+pub(super) const BROKEN: &str = "NeverBackedUp|Overdue|Stuck";
 
 /// A state as it is shown. Its number, unlike its word, can be drawn over time.
 #[derive(Clone, Copy)]
@@ -38,7 +36,8 @@ pub(super) struct States {
     pub(super) states: Vec<State>,
 }
 
-/// The verdicts. Their numbers grow with the harm, so that `topk` finds the worst.
+/// The verdicts. Their numbers grow with the harm, so that `topk` finds the worst: from Stuck up it is
+/// broken, up to Failing it is on time.
 pub(super) fn verdicts() -> States {
     let harm = |verdict| match verdict {
         Protection::NeverBackedUp => (9, VERMILLION),
@@ -98,19 +97,59 @@ impl States {
         Self { family, states }
     }
 
+    /// The number of the state with this word.
+    pub(super) fn number(&self, word: &str) -> usize {
+        let state = self.states.iter().find(|state| state.word == word);
+        state.expect("a state of the enum").number
+    }
+
     /// A query for the number of the state, one series per value of the labels `by`. Where two
     /// exporters see different states, the worse one counts, and what one of them knows before
     /// what the other does not.
     pub(super) fn numbers(&self, by: &str) -> String {
-        let mut ordered = self.states.clone();
-        ordered.sort_by_key(|state| state.word == "Unknown");
-        let family = self.family;
-        let one = |state: &State| {
-            let State { word, number, .. } = state;
-            format!(r#"{number} * max by ({by}) ({family}{{@partitions, state="{word}"}} == 1)"#)
+        let is_unknown = |state: &&State| state.word == "Unknown";
+        let of = |State { word, number, .. }: &State| {
+            format!(
+                r#"{number} * ({}{{@partitions, state="{word}"}} == 1)"#,
+                self.family
+            )
         };
-        let all: Vec<String> = ordered.iter().map(one).collect();
-        all.join("\nor ")
+        let states = self.states.iter();
+        let known: Vec<String> = states
+            .clone()
+            .filter(|state| !is_unknown(state))
+            .map(of)
+            .collect();
+        let unknown: String = states.filter(is_unknown).map(of).collect();
+        let known = known.join("\n  or ");
+        format!("max by ({by}) (\n  {known}\n)\nor max by ({by}) ({unknown})")
+    }
+
+    /// A query for how many partitions are in each state, each counted once. Besides the word in
+    /// `state`, the label `rank` has the number, for sorting.
+    pub(super) fn counts(&self) -> String {
+        let counted = format!("count_values(\"rank\", {})", self.numbers("@id"));
+        self.states
+            .iter()
+            .fold(counted, |query, State { word, number, .. }| {
+                format!(r#"label_replace({query}, "state", "{word}", "rank", "{number}")"#)
+            })
+    }
+
+    /// A query for the partitions in one of the states `words`, each once with the worst of them.
+    pub(super) fn worst(&self, words: &str) -> String {
+        let family = self.family;
+        let chosen = self
+            .states
+            .iter()
+            .filter(|state| words.split('|').any(|word| word == state.word));
+        let one = |State { word, number, .. }: &State| {
+            format!(
+                r#"{number} * max by (@id, state) ({family}{{@partitions, state="{word}"}} == 1)"#
+            )
+        };
+        let all: Vec<String> = chosen.map(one).collect();
+        format!("topk by (@id) (1, {})", all.join(" or "))
     }
 
     /// Shows numbers and words of states as words, in their colours.
@@ -133,9 +172,33 @@ pub(super) fn flag(yes: (&str, &str), no: (&str, &str)) -> Value {
     } })
 }
 
+/// How a column of a table shows a flag, and the words where there is none.
+pub(super) fn flags(yes: (&str, &str), no: (&str, &str), none: &str) -> [(&'static str, Value); 3] {
+    [
+        ("mappings", json!([flag(yes, no)])),
+        (
+            "custom.cellOptions",
+            json!({ "type": "color-background", "mode": "basic" }),
+        ),
+        ("noValue", json!(none)),
+    ]
+}
+
 /// Shows values up to `to` as words.
 pub(super) fn up_to(to: f64, text: &str, colour: &str) -> Value {
     json!({ "type": "range", "options": {
         "from": null, "to": to, "result": { "text": text, "color": colour, "index": 0 },
     } })
+}
+
+/// How a column of a table shows states.
+pub(super) fn words(states: &States) -> [(&'static str, Value); 3] {
+    [
+        ("mappings", json!([states.mapping()])),
+        (
+            "custom.cellOptions",
+            json!({ "type": "color-background", "mode": "basic" }),
+        ),
+        ("custom.width", json!(130)),
+    ]
 }

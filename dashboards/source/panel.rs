@@ -3,7 +3,7 @@
 //! Only kinds and options that Grafana 9.4 has. Every panel asks for the words it shows when there
 //! is no answer, because an empty panel must never look like good news.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::look::States;
 
@@ -11,6 +11,10 @@ use super::look::States;
 pub(super) struct Panel {
     pub(super) width: u32,
     json: Value,
+    /// What is done with the answers before a table shows them.
+    changes: Vec<Value>,
+    columns: Vec<(&'static str, &'static str)>,
+    hidden: Vec<&'static str>,
 }
 
 /// The data source that was chosen.
@@ -46,7 +50,13 @@ impl Panel {
                 "overrides": [],
             },
         });
-        Self { width: 24, json }
+        Self {
+            width: 24,
+            json,
+            changes: Vec::new(),
+            columns: Vec::new(),
+            hidden: vec!["Time"],
+        }
     }
 
     /// One value, large.
@@ -60,19 +70,6 @@ impl Panel {
             "textMode": "value",
         });
         Self::new("stat", title, description, next, &options)
-    }
-
-    /// One bar per series.
-    pub(super) fn bars(title: &str, description: &str, next: &Next) -> Self {
-        let options = json!({
-            "displayMode": "basic",
-            "minVizHeight": 10,
-            "minVizWidth": 0,
-            "orientation": "horizontal",
-            "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false },
-            "showUnfilled": true,
-        });
-        Self::new("bargauge", title, description, next, &options).set("min", json!(0))
     }
 
     /// Lines over time.
@@ -109,36 +106,44 @@ impl Panel {
 
     /// Rows and columns.
     pub(super) fn table(title: &str, description: &str, next: &Next) -> Self {
-        let options = json!({ "showHeader": true, "footer": { "show": false, "reducer": ["sum"], "countRows": false, "fields": "" } });
+        let options = json!({ "showHeader": true });
         let custom = json!({ "align": "auto", "cellOptions": { "type": "auto" }, "inspect": false, "filterable": true });
         Self::new("table", title, description, next, &options).set("custom", custom)
     }
 
-    /// What the table shows of the answers to its queries, from left to right: the label or
-    /// `Value #A`, and the head of the column. All else is hidden.
-    pub(super) fn columns(mut self, columns: &[(&str, &str)], hidden: &[&str]) -> Self {
-        let targets = self.json["targets"].as_array().map_or(0, Vec::len);
-        let named = |pairs: Vec<(String, Value)>| -> Value { pairs.into_iter().collect() };
-        let mut order = Vec::new();
-        let mut names = Vec::new();
-        for (index, (field, head)) in columns.iter().enumerate() {
-            order.push(((*field).to_owned(), json!(index)));
-            names.push(((*field).to_owned(), json!(head)));
+    /// The next column of a table, from the left: the label or `Value` it shows, its head, and how
+    /// it differs from the others. A table of several queries has a `Value #A` for each.
+    pub(super) fn column(
+        mut self,
+        field: &'static str,
+        head: &'static str,
+        own: &[(&str, Value)],
+    ) -> Self {
+        self.columns.push((field, head));
+        if own.is_empty() {
+            self
+        } else {
+            self.only(head, own)
         }
-        let hidden = ["Time"].iter().chain(hidden);
-        let hidden = hidden.map(|field| ((*field).to_owned(), json!(true)));
-        let organised = json!({ "id": "organize", "options": {
-            "excludeByName": named(hidden.collect()),
-            "indexByName": named(order),
-            "renameByName": named(names),
-        } });
-        let merged = (targets > 1).then(|| json!({ "id": "merge", "options": {} }));
-        let all: Vec<Value> = merged.into_iter().chain([organised]).collect();
-        self.json["transformations"] = json!(all);
+    }
+
+    /// What else the queries of a table answer, and nobody has to see.
+    pub(super) fn hide(mut self, fields: &[&'static str]) -> Self {
+        self.hidden.extend(fields);
         self
     }
 
-    /// The columns that the rows are sorted by at first, largest first.
+    /// Sorts the rows by a label before anything is hidden, largest first.
+    pub(super) fn ordered_by(mut self, label: &str) -> Self {
+        let sorted = json!({ "id": "sortBy", "options": {
+            "fields": {},
+            "sort": [{ "field": label, "desc": true }],
+        } });
+        self.changes.push(sorted);
+        self
+    }
+
+    /// The column that the rows are sorted by at first, largest first.
     pub(super) fn sorted_by(mut self, head: &str) -> Self {
         self.json["options"]["sortBy"] = json!([{ "displayName": head, "desc": true }]);
         self
@@ -256,9 +261,57 @@ impl Panel {
         self.set("links", json!(links))
     }
 
+    /// The JSON of the panel at its place.
     pub(super) fn placed(mut self, id: usize, place: Value) -> Value {
         self.json["id"] = json!(id);
         self.json["gridPos"] = place;
+        if !self.columns.is_empty() {
+            self.json["transformations"] = json!(self.arranged());
+        }
         self.json
     }
+
+    /// Joins the answers of a table by the labels they share, and arranges its columns.
+    fn arranged(&self) -> Vec<Value> {
+        let is_joined = self.json["targets"]
+            .as_array()
+            .is_some_and(|targets| targets.len() > 1);
+        let merged = is_joined.then(|| json!({ "id": "merge", "options": {} }));
+        let fields = self.columns.iter().map(|(field, _)| (*field).to_owned());
+        let order: Map<String, Value> = fields.zip((0..).map(|place: u8| json!(place))).collect();
+        let heads = self.columns.iter();
+        let heads: Map<String, Value> = heads
+            .map(|(field, head)| ((*field).to_owned(), json!(head)))
+            .collect();
+        let hidden = self.hidden.iter();
+        let hidden: Map<String, Value> = hidden
+            .map(|field| ((*field).to_owned(), json!(true)))
+            .collect();
+        let organised = json!({ "id": "organize", "options": {
+            "excludeByName": hidden,
+            "indexByName": order,
+            "renameByName": heads,
+        } });
+        let sorted = self.changes.iter().cloned();
+        merged
+            .into_iter()
+            .chain(sorted)
+            .chain([organised])
+            .collect()
+    }
+}
+
+/// How a column shows lengths of time, and the word where there is none.
+pub(super) fn seconds(none: &str) -> [(&'static str, Value); 4] {
+    [
+        ("unit", json!("s")),
+        ("decimals", json!(1)),
+        ("noValue", json!(none)),
+        ("custom.width", json!(115)),
+    ]
+}
+
+/// How a column shows what is missing.
+pub(super) fn or_else(none: &str) -> [(&'static str, Value); 1] {
+    [("noValue", json!(none))]
 }

@@ -111,7 +111,7 @@ fn due() -> Panel {
     .option("colorMode", json!("value"))
     .unit("s")
     .set("decimals", json!(1))
-    .steps(&[(None, ORANGE), (Some(0.0), "text")])
+    .steps(&[(None, GREY), (Some(-1e12), ORANGE), (Some(0.0), "text")])
     .empty("No due moment: no schedule, or unknown")
     .width(4)
 }

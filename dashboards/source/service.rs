@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::look::{self, GREEN, GREY, ORANGE, VERMILLION};
-use super::panel::{Next, Panel};
+use super::look::{self, GREY, VERMILLION};
+use super::panel::{Next, Panel, or_else, seconds};
 use super::{Dashboard, Scope, links, stats, variables};
 
 /// Above this a table is no longer read, and a browser slows down.
@@ -48,7 +48,7 @@ const SERVICES: &str = r#"cluster_name="$cluster_name", application_name="$appli
 
 fn partitions() -> Panel {
     Panel::stat(
-        "Partitions",
+        "Known partitions",
         "Partitions that an exporter knows of here. When there are fewer than the service has, look whether an exporter or a shard is missing.",
         &Next::Dashboard("Exporter"),
     )
@@ -69,16 +69,21 @@ fn shown() -> String {
 }
 
 fn table() -> Panel {
-    let requested = r#"label_replace(servicefabric_backup_progress_state{@partitions} == 1, "requested", "$1", "state", "(.*)")"#;
+    let (verdicts, requests) = (look::verdicts(), look::requests());
     let queries = [
-        "max by (@id, state) (servicefabric_backup_protection_state{@partitions} == 1)".to_owned(),
+        verdicts.numbers("@id"),
         "max by (@id, policy_name) (servicefabric_backup_partition_info{@partitions})".to_owned(),
         "time() - max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})"
             .to_owned(),
         "max by (@id) (servicefabric_backup_due_timestamp_seconds{@partitions}) - time()"
             .to_owned(),
         "max by (@id) (servicefabric_backup_last_success_lsn{@partitions})".to_owned(),
-        format!("max by (@id, requested) ({requested})"),
+        requests.numbers("@id"),
+    ];
+    let request = [
+        ("mappings", json!([requests.mapping()])),
+        ("color", json!({ "mode": "fixed", "fixedColor": "text" })),
+        ("noValue", json!("none")),
     ];
     let panel = Panel::table(
         "Partitions",
@@ -87,79 +92,28 @@ fn table() -> Panel {
     );
     let shown = shown();
     let panel = queries.iter().fold(panel, |panel, query| {
-        panel.rows(&format!("{query}\nand on (@id) {shown}"))
+        panel.rows(&format!("({query})\nand on (@id) {shown}"))
     });
-    let panel = panel.columns(
-        &[
-            ("state", "Verdict"),
-            ("Value #D", "Due in"),
-            ("Value #C", "Last backup"),
-            ("requested", "Last request"),
-            ("policy_name", "Policy"),
-            ("Value #E", "Log number"),
-            ("cluster_name", "Cluster"),
-            ("application_name", "Application"),
-            ("service_name", "Service"),
-            ("partition_id", "Partition"),
-        ],
-        &["Value #A", "Value #B", "Value #F"],
-    );
-    let coloured = json!({ "type": "color-background", "mode": "basic" });
-    let late = json!({ "mode": "absolute", "steps": [
-        { "value": null, "color": ORANGE },
-        { "value": 0, "color": "text" },
-    ] });
     panel
-        .unit("string")
-        .only(
-            "Verdict",
-            &[
-                ("mappings", json!([look::verdicts().mapping()])),
-                ("custom.cellOptions", coloured),
-                ("custom.width", json!(130)),
-            ],
-        )
-        .only(
-            "Due in",
-            &[
-                ("unit", json!("s")),
-                ("decimals", json!(1)),
-                ("color", json!({ "mode": "thresholds" })),
-                ("thresholds", late),
-                ("custom.cellOptions", json!({ "type": "color-text" })),
-                ("noValue", json!("no due moment")),
-                ("custom.width", json!(110)),
-            ],
-        )
-        .only(
-            "Last backup",
-            &[
-                ("unit", json!("s")),
-                ("decimals", json!(1)),
-                ("noValue", json!("none known")),
-                ("custom.width", json!(110)),
-            ],
-        )
-        .only(
-            "Last request",
-            &[
-                ("mappings", json!([look::requests().mapping()])),
-                ("custom.cellOptions", json!({ "type": "color-text" })),
-                ("noValue", json!("none")),
-            ],
-        )
-        .only("Policy", &[("noValue", json!("no policy"))])
-        .only(
-            "Log number",
-            &[("unit", json!("none")), ("noValue", json!("not told"))],
-        )
-        .only(
+        .hide(&["Value #B"])
+        .column("Value #A", "Verdict", &look::words(&verdicts))
+        .column("Value #D", "Due in", &seconds("no due moment"))
+        .column("Value #C", "Last backup", &seconds("none known"))
+        .column("Value #F", "Last request", &request)
+        .column("policy_name", "Policy", &or_else("no policy"))
+        .column("Value #E", "Log number", &or_else("not told"))
+        .column("cluster_name", "Cluster", &[])
+        .column("application_name", "Application", &[])
+        .column("service_name", "Service", &[])
+        .column(
+            "partition_id",
             "Partition",
             &[
                 ("links", json!([links::partition_of_row()])),
                 ("custom.width", json!(290)),
             ],
         )
+        .sorted_by("Verdict")
         .empty("No exporter tells of a partition")
 }
 
@@ -266,48 +220,18 @@ fn policies() -> Panel {
         "The policies that apply here, where they were set, and what they say. A line without a policy is what nobody protects: enable backup there.",
         &Next::Runbook("ServiceFabricBackupUnprotected"),
     );
-    queries
-        .iter()
-        .fold(panel, |panel, query| panel.rows(query))
-        .columns(
-            &[
-                ("policy_name", "Policy"),
-                ("policy_inherited_from", "Set at"),
-                ("Value #A", "Partitions"),
-                ("schedule_kind", "Schedule"),
-                ("Value #C", "Longest gap"),
-                ("storage_kind", "Storage"),
-                ("Value #D", "Kept for"),
-                ("Value #E", "Incrementals at most"),
-                ("auto_restore", "Restores by itself"),
-                ("cluster_name", "Cluster"),
-            ],
-            &["Value #B"],
-        )
-        .unit("string")
-        .only("Policy", &[("noValue", json!("no policy"))])
-        .only("Set at", &[("noValue", json!("nowhere"))])
-        .only(
-            "Partitions",
-            &[
-                ("unit", json!("short")),
-                ("color", json!({ "mode": "fixed", "fixedColor": GREEN })),
-            ],
-        )
-        .only(
-            "Longest gap",
-            &[
-                ("unit", json!("s")),
-                ("noValue", json!("no schedule known")),
-            ],
-        )
-        .only(
-            "Kept for",
-            &[("unit", json!("s")), ("noValue", json!("no end known"))],
-        )
-        .only(
-            "Incrementals at most",
-            &[("unit", json!("none")), ("noValue", json!("not told"))],
-        )
+    let panel = queries.iter().fold(panel, |panel, query| panel.rows(query));
+    panel
+        .hide(&["Value #B"])
+        .column("policy_name", "Policy", &or_else("no policy"))
+        .column("policy_inherited_from", "Set at", &or_else("nowhere"))
+        .column("Value #A", "Partitions", &[])
+        .column("schedule_kind", "Schedule", &or_else("not told"))
+        .column("Value #C", "Longest gap", &seconds("not known"))
+        .column("storage_kind", "Storage", &or_else("not told"))
+        .column("Value #D", "Kept for", &seconds("no end known"))
+        .column("Value #E", "Incrementals at most", &or_else("not told"))
+        .column("auto_restore", "Restores by itself", &or_else("not told"))
+        .column("cluster_name", "Cluster", &[])
         .empty("No exporter tells of a partition")
 }

@@ -5,31 +5,44 @@
 
 use serde_json::json;
 
-use super::look::{BROKEN, GREEN, GREY, ON_TIME, ORANGE, PURPLE, States, VERMILLION, YELLOW};
+use super::look::{self, GREEN, GREY, ORANGE, PURPLE, States, VERMILLION, YELLOW};
 use super::panel::{Next, Panel};
 
 const NOTHING_KNOWN: &str = "No verdict is known";
 
-/// The partitions in one of the states.
-fn in_states(states: &str) -> String {
-    format!(
-        r#"max by (@id) (servicefabric_backup_protection_state{{@partitions, state=~"{states}"}} == 1)"#
-    )
+/// A query over the verdicts of all partitions, as numbers. It asks for each of them once, so it is
+/// cheap, and counts a partition once, whatever two exporters say of it.
+fn of_verdicts(query: impl Fn(&str, &dyn Fn(&str) -> usize) -> String) -> String {
+    let verdicts = look::verdicts();
+    let number = |word: &str| verdicts.number(word);
+    query(&format!("({})", verdicts.numbers("@id")), &number)
 }
 
-/// How many partitions are in one of the states; 0 only where any verdict is known.
-fn count(states: &str) -> String {
-    let known = r#"servicefabric_backup_protection_state{@partitions, state!="Unknown"} == 1"#;
-    format!("count({})\nor 0 * group({known})", in_states(states))
+/// How many partitions have the verdict; missing where no verdict is known.
+fn count(verdict: &str) -> String {
+    of_verdicts(|all, number| {
+        format!(
+            "sum({all} != {} == bool {})",
+            number("Unknown"),
+            number(verdict)
+        )
+    })
 }
 
 /// All of them.
 pub(super) fn all() -> Vec<Panel> {
+    let broken = of_verdicts(|all, number| {
+        format!(
+            "sum({all} != {} >= bool {})",
+            number("Unknown"),
+            number("Stuck")
+        )
+    });
     vec![
         on_time(),
         counted(
             "Broken",
-            &count(BROKEN),
+            &broken,
             VERMILLION,
             "Partitions that should have a backup and have none in time: Overdue, NeverBackedUp or Stuck. Look at storage, policy and health of the worst ones first.",
             &Next::Runbook("ServiceFabricBackupOverdue"),
@@ -57,9 +70,13 @@ pub(super) fn all() -> Vec<Panel> {
 }
 
 fn on_time() -> Panel {
-    let expected = in_states(&format!("{ON_TIME}|{BROKEN}|Unknown"));
-    let on_time = in_states(ON_TIME);
-    let query = format!("(count({on_time}) or 0 * count({expected}))\n/ count({expected})");
+    let query = of_verdicts(|all, number| {
+        let (unprotected, suspended) = (number("Unprotected"), number("Suspended"));
+        format!(
+            "avg({all} != {unprotected} != {suspended} <= bool {})",
+            number("Failing")
+        )
+    });
     Panel::stat(
         "Known to be on time",
         "Share of the partitions with a schedule whose backup is known to be on time: Protected, Failing or Pending. Unknown counts as not on time; Unprotected and Suspended have no schedule and are not in it. When it falls for many at once, check whether backups have stopped.",
@@ -74,11 +91,7 @@ fn on_time() -> Panel {
 }
 
 fn unknown() -> Panel {
-    let unknown = in_states("Unknown");
-    let known = r#"servicefabric_backup_protection_state{@partitions, state!="Unknown"} == 1"#;
-    let query = format!(
-        "count({unknown} unless on (@id) {known})\nor 0 * group(servicefabric_backup_protection_state{{@partitions}} == 1)"
-    );
+    let query = of_verdicts(|all, number| format!("sum({all} == bool {})", number("Unknown")));
     counted(
         "Unknown",
         &query,
@@ -125,13 +138,12 @@ pub(super) fn counted(
 
 /// How many partitions there are by verdict, over time.
 pub(super) fn over_time(verdicts: &States) -> Panel {
-    let query = "count by (state) (max by (@id, state) (servicefabric_backup_protection_state{@partitions} == 1))";
     Panel::lines(
         "Verdicts over time",
         "How many partitions had which verdict. A step to Overdue in many at once is a silent stop; a step to Unknown means that the exporter went blind. Check what changed in the cluster at that time.",
         &Next::Runbook("ServiceFabricBackupSilentStop"),
     )
-    .over_time(query, "{{state}}")
+    .over_time(&verdicts.counts(), "{{state}}")
     .coloured_by(verdicts)
     .custom("fillOpacity", json!(60))
     .custom("lineWidth", json!(0))
