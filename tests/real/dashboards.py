@@ -13,7 +13,7 @@ import sys
 import time
 
 from canned import ODD_APPLICATION
-from fleet import GREEN, OF_A_SERVICE, colour, differences, green_panels, words_instead
+from fleet import GREEN, OF_A_SERVICE, colour, differences, green_panels, same, words_instead
 from grafana import (
     Viewer,
     fields_named_in,
@@ -206,7 +206,7 @@ def check_page(tally, database, scene, fleet, service):
             within = truth.within(service_name=partition["service_name"])
             for title, expected in OF_A_SERVICE.items():
                 shown = viewer.number(stat(service, title), truth.instant)
-                assert shown == expected(within), (
+                assert same(shown, expected(within)), (
                     f"{partition['service_name']}: {title}: {shown}, {expected(within)} is true"
                 )
 
@@ -330,7 +330,7 @@ def check_bad_input(tally, database, fleet):
     with check("nothing but requested backups: half of the partitions are on time"):
         viewer, truth = look("requested-only")
         late = (truth.partitions() + 1) // 2
-        assert viewer.number(on_time, truth.instant) == (truth.partitions() - late) / truth.partitions()
+        assert same(viewer.number(on_time, truth.instant), (truth.partitions() - late) / truth.partitions())
     with check("all partitions blind: none is on time, all are unknown, and nothing is green"):
         viewer, truth = look("blind")
         assert viewer.number(on_time, truth.instant) == 0
@@ -345,7 +345,7 @@ def check_bad_input(tally, database, fleet):
         viewer, truth = look("half-blind")
         one = truths["one-cluster"]
         assert truth.verdicts() == one.verdicts(), truth.verdicts()
-        assert viewer.number(on_time, truth.instant) == one.on_time_ratio()
+        assert same(viewer.number(on_time, truth.instant), one.on_time_ratio())
     with check("one exporter says on time and one says overdue: that is not known to be on time, and counts once"):
         viewer, truth = look("disagreeing")
         one = truths["one-cluster"]
@@ -360,7 +360,8 @@ def check_nameless(tally, database, boards):
         truth = database.truth("nameless", instant)
         viewer = Viewer(database, boards["service"], {"job": ["nameless"]})
         for title, expected in OF_A_SERVICE.items():
-            assert viewer.number(stat(boards["service"], title), instant) == expected(truth), title
+            shown = viewer.number(stat(boards["service"], title), instant)
+            assert same(shown, expected(truth)), f"{title}: {shown}, {expected(truth)} is true"
         viewer = Viewer(database, boards["partition"], {"job": ["nameless"]})
         assert len(viewer.options("partition_id")) == truth.partitions()
         assert viewer.number(stat(boards["partition"], "Verdict"), instant)

@@ -241,7 +241,7 @@ def sort_by(frames, options):
     """Sorts the rows of every frame that has the field."""
     (order,) = options["sort"]
     return [
-        Frame(frame.fields, sorted(frame.rows, key=lambda row: row[order["field"]], reverse=order["desc"]))
+        Frame(frame.fields, sorted(frame.rows, key=lambda row: row[order["field"]], reverse=order.get("desc", False)))
         if order["field"] in frame.fields
         else frame
         for frame in frames

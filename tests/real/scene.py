@@ -68,15 +68,16 @@ class Prometheus:
         return min(stamps, default=None)
 
     def instant_with(self, *jobs):
-        """An instant at which all these jobs were seen: on a busy machine a scrape may fail, and then nothing is."""
+        """An instant at which all these jobs were seen, and had been long enough for a rate.
+
+        On a busy machine a scrape may fail, and then nothing is seen of a job until the next one.
+        """
 
         def attempt():
             # A scrape is stored under the time at which it began.
             instant = round(time.time() - 2, 3)
-            up = {
-                series["metric"]["job"]: float(series["value"][1])
-                for series in self.query("sum by (job) (up)", instant)
-            }
+            seen = self.query("sum by (job) (up) and on (job) min by (job) (count_over_time(up[30s])) > 2", instant)
+            up = {series["metric"]["job"]: float(series["value"][1]) for series in seen}
             return instant if all(up.get(job) == self.targets[job] for job in jobs) else None
 
         return wait_until(f"scrapes of {jobs}", attempt, self.process)

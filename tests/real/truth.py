@@ -143,6 +143,10 @@ class Truth:
         for name in ("restore_state", "progress_failure"):
             for labels, _ in self.family(name)[:1]:
                 chosen[name] = labels
+        failed = {labels["service_name"] for labels, _ in self.family("observed_failures_total")}
+        for labels, _ in self.family("partition_info"):
+            if labels.get("service_name") in failed:
+                chosen.setdefault("observed_failures_total", labels)
         return [{name: labels[name] for name in PARTITION} for labels in chosen.values()]
 
     def examples_in(self, application):
