@@ -23,6 +23,7 @@ mod source;
 use std::path::Path;
 use std::{env, fs};
 
+use regex::Regex;
 use serde_json::Value;
 
 use board::{Board, boards};
@@ -30,7 +31,7 @@ use linter::Rule;
 
 #[test]
 fn the_files_are_what_the_source_says() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards");
+    let folder = root().join("dashboards");
     for Board { file, json } in boards() {
         let text = format!("{}\n", serde_json::to_string_pretty(&json).unwrap());
         let path = folder.join(file);
@@ -43,6 +44,14 @@ fn the_files_are_what_the_source_says() {
             "dashboards/{file} is not what its source says; BLESS=1 cargo test --test dashboards writes it"
         );
     }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
 }
 
 fn rules() -> impl Iterator<Item = (&'static str, Rule)> {
@@ -82,4 +91,45 @@ fn every_rule_finds_what_breaks_it() {
             "nothing breaks {name}"
         );
     }
+}
+
+#[test]
+fn descriptions_lead_to_the_runbooks_of_alerts() {
+    let alerts = read("deploy/prometheus/servicefabric-backup.alerts.yml");
+    let link = Regex::new(r"\((https://\S+/(docs/runbooks/\w+\.md))\)").unwrap();
+    for Board { file, json } in boards() {
+        let json = json.to_string();
+        for found in link.captures_iter(&json) {
+            let (url, path) = (&found[1], root().join(&found[2]));
+            assert!(
+                alerts.contains(&format!("runbook_url: {url}")),
+                "{file}: {url}"
+            );
+            assert!(path.exists(), "{file}: {url}");
+        }
+    }
+}
+
+#[test]
+fn alerts_lead_to_dashboards_that_ask_for_what_they_choose() {
+    let alerts = read("deploy/prometheus/servicefabric-backup.alerts.yml");
+    let link = Regex::new(r"\bd/(sfbe-\w+)(?:\?(.*))?").unwrap();
+    let chosen = Regex::new(r"var-(\w+)=").unwrap();
+    let mut count = 0;
+    for found in link.captures_iter(&alerts) {
+        let board = boards()
+            .into_iter()
+            .find(|board| board.json["uid"] == found[1]);
+        let board = board.unwrap_or_else(|| panic!("there is no {}", &found[1]));
+        let query = found.get(2).map_or("", |query| query.as_str());
+        for name in chosen.captures_iter(query).map(|found| found[1].to_owned()) {
+            let is_asked = board
+                .variables()
+                .iter()
+                .any(|variable| variable["name"] == name);
+            assert!(is_asked, "{} does not ask for {name}", board.file);
+        }
+        count += 1;
+    }
+    assert!(count > 0, "alerts lead to no dashboard");
 }

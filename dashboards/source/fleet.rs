@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::look::{self, BROKEN, GREY, ORANGE, SKY, VERMILLION};
+use super::look::{self, BROKEN, GREY, ORANGE, PURPLE, SKY, VERMILLION};
 use super::panel::{Next, Panel, datasource};
 use super::{Dashboard, Scope, links, stats, variables};
 
@@ -109,11 +109,11 @@ fn by_verdict() -> Panel {
     .hide(&["rank"])
     .column("state", "Verdict", &look::words(&verdicts))
     .column("Value", "Partitions", &bar)
-    .unit("short")
+    .unit("locale")
     .set("decimals", json!(0))
     .set("min", json!(0))
     .empty("No exporter tells of a partition")
-    .width(5)
+    .width(4)
 }
 
 fn worst_partitions() -> Panel {
@@ -142,27 +142,44 @@ fn worst_partitions() -> Panel {
     .column("partition_id", "Partition", &[("links", json!([links::partition_of_row()]))])
     .sorted_by("Past due")
     .empty("No broken partition is known")
-    .width(12)
+    .width(11)
 }
 
 fn worst_services() -> Panel {
-    let query = format!(
-        r#"topk(20, count by (cluster_name, application_name, service_name) (max by (@id) (servicefabric_backup_protection_state{{@partitions, state=~"{BROKEN}"}} == 1)))"#
+    let verdicts = look::verdicts();
+    let count = "count by (cluster_name, application_name, service_name)";
+    let broken = format!(
+        r#"max by (@id) (servicefabric_backup_protection_state{{@partitions, state=~"{BROKEN}"}} == 1)"#
     );
+    let having = |word| format!("({}) == {}", verdicts.numbers("@id"), verdicts.number(word));
     Panel::table(
-        "Services with most broken partitions",
-        "The twenty services with most partitions that are Overdue, NeverBackedUp or Stuck. Many in one service point to its policy or storage: look there first.",
+        "Services in trouble",
+        "The twenty services with most broken partitions, and those with most that are Unprotected or Unknown. Many in one service point to its policy or storage: look there first.",
         &Next::Dashboard("Service"),
     )
-    .rows(&query)
-    .column("Value", "Broken", &[("custom.width", json!(80))])
+    .rows(&format!("topk(20, {count} ({broken}))"))
+    .rows(&format!("topk(20, {count} ({}))", having("Unprotected")))
+    .rows(&format!("topk(20, {count} ({}))", having("Unknown")))
+    .column("Value #A", "Broken", &counted(VERMILLION))
+    .column("Value #B", "Unprotected", &counted(PURPLE))
+    .column("Value #C", "Unknown", &counted(GREY))
     .column("cluster_name", "Cluster", &[])
     .column("application_name", "Application", &[])
     .column("service_name", "Service", &[("links", json!([links::service_of_row()]))])
     .sorted_by("Broken")
-    .unit("short")
-    .empty("No broken partition is known")
-    .width(7)
+    .unit("locale")
+    .empty("No trouble is known")
+    .width(9)
+}
+
+/// A number in the colour of what it counts; nothing where there is none among the first.
+fn counted(colour: &str) -> [(&'static str, Value); 4] {
+    [
+        ("color", json!({ "mode": "fixed", "fixedColor": colour })),
+        ("custom.cellOptions", json!({ "type": "color-text" })),
+        ("noValue", json!("–")),
+        ("custom.width", json!(95)),
+    ]
 }
 
 fn past_due() -> Panel {
@@ -195,7 +212,7 @@ fn failed_requests() -> Panel {
         &Next::Runbook("ServiceFabricBackupRequestFailed"),
     )
     .over_time(query, "{{code}}")
-    .unit("short")
+    .unit("locale")
     .set("min", json!(0))
     .set("decimals", json!(0))
     .coarse()

@@ -283,7 +283,7 @@ fn recovery_points() -> Panel {
         &Next::Runbook("ServiceFabricBackupRetentionExceeded"),
     )
     .now("max(servicefabric_backup_recovery_points{@partitions})", "backups")
-    .unit("short")
+    .unit("locale")
     .empty(NO_HISTORY)
     .width(6)
 }
@@ -295,7 +295,7 @@ fn chain() -> Panel {
         &Next::Runbook("ServiceFabricBackupChainTooLong"),
     )
     .now("max(servicefabric_backup_chain_length{@partitions})", "backups")
-    .unit("short")
+    .unit("locale")
     .empty(NO_HISTORY)
     .width(6)
 }

@@ -54,7 +54,7 @@ fn partitions() -> Panel {
     )
     .now("count(group by (@id) (servicefabric_backup_partition_info{@partitions}))", "partitions")
     .option("colorMode", json!("value"))
-    .unit("short")
+    .unit("locale")
     .steps(&[(None, "text")])
     .empty("No exporter tells of a partition")
     .width(6)
@@ -176,21 +176,25 @@ fn log_progress() -> Panel {
 
 fn failures() -> Panel {
     let shards = "on (job, instance) group_left (shard) servicefabric_backup_exporter_shard_info{@exporters}";
-    let labels = "cluster_name, application_name, service_name, code, shard";
-    let query = format!(
-        "sum by (code) (max by ({labels}) (increase(servicefabric_backup_observed_failures_total{{@services}}[$__rate_interval]) * {shards}))"
-    );
+    let seen = |counter: &str, label: &str| {
+        let labels = format!("cluster_name, application_name, service_name, {label}, shard");
+        format!(
+            "sum by ({label}) (max by ({labels}) (increase({counter}[$__rate_interval]) * {shards}))"
+        )
+    };
+    let ended = r#"servicefabric_backup_observed_completions_total{@services, outcome!="success"}"#;
     Panel::lines(
-        "Failed requests seen, by code",
-        "Requested backups that an exporter saw fail or time out, by failure code. Only requests show here, never periodic backups; the first failure of a new code is not in the increase. Look the code up among the failure codes.",
+        "Failed requests seen",
+        "Requested backups that an exporter saw fail or time out, in all and by failure code; never periodic backups. The first failure of a new code is in the sums only. Look the code up among the failure codes.",
         &Next::Runbook("ServiceFabricBackupRequestFailed"),
     )
-    .over_time(&query, "{{code}}")
-    .unit("short")
+    .over_time(&seen(ended, "outcome"), "every {{outcome}}")
+    .over_time(&seen("servicefabric_backup_observed_failures_total{@services}", "code"), "{{code}}")
+    .unit("locale")
     .set("min", json!(0))
     .custom("drawStyle", json!("bars"))
     .custom("fillOpacity", json!(60))
-    .empty("No failed request was ever seen")
+    .empty("No requested backup was ever seen")
     .width(8)
 }
 

@@ -131,7 +131,7 @@ pub(super) fn counted(
 ) -> Panel {
     Panel::stat(title, description, next)
         .now(query, &title.to_lowercase())
-        .unit("short")
+        .unit("locale")
         .steps(&[(None, GREY), (Some(0.0), GREEN), (Some(1.0), colour)])
         .width(3)
 }
@@ -148,7 +148,7 @@ pub(super) fn over_time(verdicts: &States) -> Panel {
     .custom("fillOpacity", json!(60))
     .custom("lineWidth", json!(0))
     .custom("stacking", json!({ "mode": "normal", "group": "A" }))
-    .unit("short")
+    .unit("locale")
     .set("min", json!(0))
     .set("decimals", json!(0))
     .coarse()

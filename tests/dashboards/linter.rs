@@ -36,8 +36,9 @@ pub(crate) const RULES: [(&str, Rule); 15] = [
 ];
 
 /// Ids of units that Grafana knows, as far as we need them.
-const UNITS: [&str; 9] = [
+const UNITS: [&str; 10] = [
     "none",
+    "locale",
     "string",
     "short",
     "percentunit",

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::board::{Board, items, of_panels, text, title};
 
 /// What is done with the numbers of states before anybody sees them.
-const COUNTED: [&str; 4] = ["count_values(", "topk by", "sum((", "avg(("];
+const COUNTED: [&str; 5] = ["count_values(", "count by", "topk by", "sum((", "avg(("];
 
 /// Colours that the colour-blind can tell apart, and the colour of text.
 const COLOURS: [&str; 10] = [

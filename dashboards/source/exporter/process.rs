@@ -23,7 +23,7 @@ pub(super) fn samples() -> Panel {
         "Series scraped",
         "Samples of one scrape. It grows with partitions; metrics.states: current makes it much smaller. When it jumps, check which partitions were added.",
         "max by (instance) (scrape_samples_scraped{@exporters})",
-        "short",
+        "locale",
     )
     .width(5)
 }
@@ -66,7 +66,7 @@ pub(super) fn files() -> Panel {
     )
     .over_time("max by (instance) (process_open_fds{@exporters})", "{{instance}}, open")
     .over_time("min by (instance) (process_max_fds{@exporters})", "{{instance}}, limit")
-    .unit("short")
+    .unit("locale")
     .set("min", json!(0))
     .empty(NO_EXPORTER)
     .width(4)

@@ -106,7 +106,7 @@ pub(super) fn partitions() -> Panel {
         &Next::Runbook("ServiceFabricBackupClusterUnwatched"),
     )
     .over_time(&query, "{{cluster_name}}")
-    .unit("short")
+    .unit("locale")
     .set("min", json!(0))
     .set("decimals", json!(0))
     .empty(NO_EXPORTER)
