@@ -27,7 +27,7 @@ SERIES = {
     "Failed requests, by code": lambda truth: truth.failure_codes(),
 }
 
-TABLES = ("Partitions by verdict", "Worst partitions", "Services with most broken partitions")
+TABLES = ("Partitions by verdict", "Worst partitions", "Services in trouble")
 
 # As the verdicts stand in a table, the worst on top.
 ORDER = (
@@ -62,7 +62,7 @@ def differences(viewer, fleet, truth):
     if is_shown != is_true:
         yield f"Partitions by verdict: {is_shown} is shown, {is_true} is true"
     yield from different_partitions(viewer.rows(titled(fleet, "Worst partitions"), instant), truth)
-    yield from different_services(viewer.rows(titled(fleet, "Services with most broken partitions"), instant), truth)
+    yield from different_services(viewer.rows(titled(fleet, "Services in trouble"), instant), truth)
 
 
 def same(is_shown, is_true):
@@ -87,13 +87,18 @@ def different_partitions(rows, truth):
 
 
 def different_services(rows, truth):
-    counts = Counter(key[:3] for key in truth.lateness())
-    shown = {tuple(row.get(head, "") for head in ("Cluster", "Application", "Service")): row["Broken"] for row in rows}
-    if len(shown) != len(rows) or len(rows) != min(MOST, len(counts)):
-        yield f"Services: {len(rows)} rows about {len(shown)} services, {len(counts)} have broken partitions"
-    for key, count in shown.items():
-        if counts[key] != count:
-            yield f"Services: {count} in {key}, {counts[key]} is true"
+    """The twenty with most partitions in each kind of trouble, one row for each service."""
+    services = [tuple(row.get(head, "") for head in ("Cluster", "Application", "Service")) for row in rows]
+    if len(set(services)) != len(services):
+        yield f"Services in trouble: {len(services)} rows about {len(set(services))} services"
+    for head, verdicts in (("Broken", BROKEN), ("Unprotected", {"Unprotected"}), ("Unknown", {"Unknown"})):
+        counts = Counter(key[:3] for key, verdict in truth.verdict_of.items() if verdict in verdicts)
+        shown = {service: row[head] for service, row in zip(services, rows, strict=True) if row.get(head) is not None}
+        for service, count in shown.items():
+            if counts[service] != count:
+                yield f"Services in trouble: {count} {head} in {service}, {counts[service]} is true"
+        if sorted(shown.values(), reverse=True) != sorted(counts.values(), reverse=True)[:MOST]:
+            yield f"Services in trouble: not those with most that are {head}: {shown}, {counts} is true"
 
 
 def words_instead(panel):

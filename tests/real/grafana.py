@@ -21,8 +21,8 @@ LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+),\s*(?P<label>\w+)\)",
 SCRAPE_INTERVAL = 15
 
 
-def read_dashboards(folder=None):
-    return {name: json.loads(((folder or DASHBOARDS) / f"{name}.json").read_text()) for name in NAMES}
+def read_dashboards():
+    return {name: json.loads((DASHBOARDS / f"{name}.json").read_text()) for name in NAMES}
 
 
 def panels_of(dashboard):
@@ -105,10 +105,8 @@ class Viewer:
     def options(self, name):
         """What the drop-down list of a variable of type query offers."""
         variable = self.variables[name]
-        query = variable["query"]
-        query = self.interpolate(query["query"] if isinstance(query, dict) else query).strip()
-        match = LABEL_VALUES.fullmatch(query)
-        assert match and not variable.get("regex"), f"variable {name}: {query!r} is no query that this test knows"
+        match = LABEL_VALUES.fullmatch(self.interpolate(variable["query"]))
+        assert match and not variable["regex"], f"${name} is filled in a way that this test does not know"
         return sorted(self.database.label_values(match["label"], match["selector"]))
 
     def interpolate(self, text):
@@ -158,7 +156,7 @@ class Viewer:
             for series in self.ask(target, instant, last=True):
                 name = legend(target, series["metric"])
                 assert name not in shown, f"{panel['title']!r} has two series {name!r}"
-                shown[name] = float(last_value(series))
+                shown[name] = float(series["value"][1])
         return shown
 
     def frames(self, panel, instant=None):
@@ -168,11 +166,17 @@ class Viewer:
         for target in targets:
             # A query without an answer is a frame as well, without labels and rows.
             value = f"Value #{target['refId']}" if len(targets) > 1 else "Value"
+            answer = self.ask(target, instant)
+            labels = dict.fromkeys(name for series in answer for name in series["metric"] if name != "__name__")
             rows = [
-                {"Time": 0, **nameless(series["metric"]), value: float(last_value(series))}
-                for series in self.ask(target, instant)
+                {
+                    "Time": 0,
+                    **{name: series["metric"].get(name, "") for name in labels},
+                    value: float(series["value"][1]),
+                }
+                for series in answer
             ]
-            frames.append(Frame(dict.fromkeys(["Time", *(name for row in rows for name in row), value]), rows))
+            frames.append(Frame(["Time", *labels, value], rows))
         return frames
 
     def table(self, panel, instant=None):
@@ -186,14 +190,6 @@ class Viewer:
     def rows(self, panel, instant=None):
         """The rows of a table, each {head of the column: value}."""
         return self.table(panel, instant).rows
-
-
-def nameless(metric):
-    return {name: value for name, value in metric.items() if name != "__name__"}
-
-
-def last_value(series):
-    return (series["value"] if "value" in series else series["values"][-1])[1]
 
 
 def legend(target, metric):

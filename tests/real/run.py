@@ -19,7 +19,13 @@ if __name__ == "__main__":
     sys.exit(
         main(
             __doc__.splitlines()[0],
-            microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
-            dashboard_schema, dashboards,
+            microsoft_client,
+            page_checks,
+            demo_scrape,
+            same_verdicts,
+            secured_scrapes,
+            secured_cluster,
+            dashboard_schema,
+            dashboards,
         )  # fmt: skip
     )
