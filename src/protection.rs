@@ -68,6 +68,22 @@ impl Protection {
             Self::Protected => "Protected",
         }
     }
+
+    /// How bad it is, from 1: up to 3 the schedule is kept, from 6 on a backup is missing. `None`
+    /// for [`Self::Unknown`], which is neither good nor bad.
+    pub const fn severity(self) -> Option<i64> {
+        match self {
+            Self::Unknown => None,
+            Self::Protected => Some(1),
+            Self::Pending => Some(2),
+            Self::Failing => Some(3),
+            Self::Suspended => Some(4),
+            Self::Unprotected => Some(5),
+            Self::Stuck => Some(6),
+            Self::Overdue => Some(7),
+            Self::NeverBackedUp => Some(8),
+        }
+    }
 }
 
 /// A verdict and what follows from it.

@@ -172,12 +172,12 @@ fn worst_services() -> Panel {
     .width(9)
 }
 
-/// A number in the colour of what it counts; nothing where there is none among the first.
+/// A number in the colour of what it counts; a service may be among the first for another column.
 fn counted(colour: &str) -> [(&'static str, Value); 4] {
     [
         ("color", json!({ "mode": "fixed", "fixedColor": colour })),
         ("custom.cellOptions", json!({ "type": "color-text" })),
-        ("noValue", json!("–")),
+        ("noValue", json!("few or none")),
         ("custom.width", json!(95)),
     ]
 }

@@ -2,31 +2,75 @@
 
 use serde_json::{Value, json};
 
-/// Every dashboard, by its lasting id and its title.
-pub(super) const DASHBOARDS: [(&str, &str); 4] = [
-    ("sfbe-fleet", "Service Fabric Backup / Fleet"),
-    ("sfbe-service", "Service Fabric Backup / Service"),
-    ("sfbe-partition", "Service Fabric Backup / Partition"),
-    ("sfbe-exporter", "Service Fabric Backup / Exporter"),
+/// A dashboard as others lead to it.
+struct Place {
+    uid: &'static str,
+    name: &'static str,
+    /// What one can choose any of there.
+    any: &'static [&'static str],
+    /// What one chooses one of there.
+    one: &'static [&'static str],
+}
+
+const PLACES: [Place; 4] = [
+    Place {
+        uid: "sfbe-fleet",
+        name: "Fleet",
+        any: &["cluster_name", "application_name"],
+        one: &[],
+    },
+    Place {
+        uid: "sfbe-service",
+        name: "Service",
+        any: &["service_name"],
+        one: &["cluster_name", "application_name"],
+    },
+    Place {
+        uid: "sfbe-partition",
+        name: "Partition",
+        any: &[],
+        one: &[
+            "cluster_name",
+            "application_name",
+            "service_name",
+            "partition_id",
+        ],
+    },
+    Place {
+        uid: "sfbe-exporter",
+        name: "Exporter",
+        any: &["cluster_name"],
+        one: &[],
+    },
 ];
 
-const KEPT: &str =
-    "${__url_time_range}&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}";
+const EXPORTERS: &str = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}";
 
-/// Links at the top of a dashboard; what is chosen comes along.
+/// Links at the top of a dashboard. What is chosen comes along, but for what may be several there
+/// and must be one here: Grafana would take "All" for the name of a cluster.
 pub(super) fn to_the_others(uid: &str) -> Vec<Value> {
-    let others = DASHBOARDS.iter().filter(|(other, _)| *other != uid);
-    let link = |(uid, title): &(&str, &str)| {
-        let name = title.rsplit(" / ").next();
+    let here = PLACES.iter().find(|place| place.uid == uid);
+    let here = here.expect("every dashboard has a place");
+    let others = PLACES.iter().filter(|place| place.uid != uid);
+    let link = |there: &Place| {
+        let one = here
+            .one
+            .iter()
+            .filter(|name| there.one.contains(name) || there.any.contains(name));
+        let any = here.any.iter().filter(|name| there.any.contains(name));
+        let chosen: Vec<String> = one
+            .chain(any)
+            .map(|name| format!("&${{{name}:queryparam}}"))
+            .collect();
         json!({
             "type": "link",
-            "title": name,
-            "tooltip": title,
+            "title": there.name,
+            "tooltip": format!("Service Fabric Backup / {}", there.name),
             "icon": "dashboard",
-            "url": format!("/d/{uid}"),
+            "url": format!("/d/{}?{EXPORTERS}{}", there.uid, chosen.concat()),
             "tags": [],
             "asDropdown": false,
-            "includeVars": true,
+            "includeVars": false,
             "keepTime": true,
             "targetBlank": false,
         })
@@ -64,7 +108,7 @@ fn to_partition(chosen: &str) -> Value {
 }
 
 fn link(title: &str, uid: &str, chosen: &str) -> Value {
-    json!({ "title": title, "url": format!("/d/{uid}?{KEPT}&{chosen}"), "targetBlank": false })
+    json!({ "title": title, "url": format!("/d/{uid}?${{__url_time_range}}&{EXPORTERS}&{chosen}"), "targetBlank": false })
 }
 
 fn of_row(columns: &[&str]) -> String {

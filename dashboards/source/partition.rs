@@ -149,7 +149,7 @@ fn reading() -> Panel {
     .now(&age_of("servicefabric_backup_partition_poll_timestamp_seconds"), "age")
     .option("colorMode", json!("value"))
     .unit("s")
-    .steps(&[(None, "text"), (Some(900.0), ORANGE)])
+    .steps(&[(None, "text"), (Some(300.0), ORANGE)])
     .empty("Never read")
     .width(4)
 }

@@ -204,20 +204,16 @@ fn policies() -> Panel {
         "and on (cluster_name, policy_name) servicefabric_backup_partition_info{@partitions}";
     let label = "cluster_name, policy_name";
     let described = "schedule_kind, storage_kind, auto_restore";
+    let of_policy = |family: &str| format!("max by ({label}) ({family}{{@clusters}}) {of_use}");
     let queries = [
         format!("count by ({label}, policy_inherited_from) ({used})"),
         format!(
             "max by ({label}, {described}) (servicefabric_backup_policy_info{{@clusters}}) {of_use}"
         ),
-        format!(
-            "max by ({label}) (servicefabric_backup_policy_interval_seconds{{@clusters}}) {of_use}"
-        ),
-        format!(
-            "max by ({label}) (servicefabric_backup_policy_retention_seconds{{@clusters}}) {of_use}"
-        ),
-        format!(
-            "max by ({label}) (servicefabric_backup_policy_max_incrementals{{@clusters}}) {of_use}"
-        ),
+        of_policy("servicefabric_backup_policy_interval_seconds"),
+        of_policy("servicefabric_backup_policy_retention_seconds"),
+        of_policy("servicefabric_backup_policy_minimum_backups"),
+        of_policy("servicefabric_backup_policy_max_incrementals"),
     ];
     let panel = Panel::table(
         "Policies in use",
@@ -234,7 +230,8 @@ fn policies() -> Panel {
         .column("Value #C", "Longest gap", &seconds("not known"))
         .column("storage_kind", "Storage", &or_else("not told"))
         .column("Value #D", "Kept for", &seconds("no end known"))
-        .column("Value #E", "Incrementals at most", &or_else("not told"))
+        .column("Value #E", "Kept at least", &or_else("not told"))
+        .column("Value #F", "Incrementals at most", &or_else("not told"))
         .column("auto_restore", "Restores by itself", &or_else("not told"))
         .column("cluster_name", "Cluster", &[])
         .empty("No exporter tells of a partition")

@@ -10,39 +10,29 @@ use super::panel::{Next, Panel};
 
 const NOTHING_KNOWN: &str = "No verdict is known";
 
-/// A query over the verdicts of all partitions, as numbers. It asks for each of them once, so it is
-/// cheap, and counts a partition once, whatever two exporters say of it.
-fn of_verdicts(query: impl Fn(&str, &dyn Fn(&str) -> usize) -> String) -> String {
-    let verdicts = look::verdicts();
-    let number = |word: &str| verdicts.number(word);
-    query(&format!("({})", verdicts.numbers("@id")), &number)
+/// The number of the verdict of each partition. It is cheap, because it asks for each state once, and
+/// exact, because a partition has one number, whatever two exporters say of it.
+fn numbers() -> String {
+    format!("({})", look::verdicts().numbers("@id"))
 }
 
-/// How many partitions have the verdict; missing where no verdict is known.
-fn count(verdict: &str) -> String {
-    of_verdicts(|all, number| {
-        format!(
-            "sum({all} != {} == bool {})",
-            number("Unknown"),
-            number(verdict)
-        )
-    })
+fn number(verdict: &str) -> usize {
+    look::verdicts().number(verdict)
+}
+
+/// How many of the partitions with a known verdict have one that is so; missing where none is known.
+fn count(comparison: &str, verdict: &str) -> String {
+    let (all, unknown, compared) = (numbers(), number("Unknown"), number(verdict));
+    format!("sum({all} != {unknown} {comparison} bool {compared})")
 }
 
 /// All of them.
 pub(super) fn all() -> Vec<Panel> {
-    let broken = of_verdicts(|all, number| {
-        format!(
-            "sum({all} != {} >= bool {})",
-            number("Unknown"),
-            number("Stuck")
-        )
-    });
     vec![
         on_time(),
         counted(
             "Broken",
-            &broken,
+            &count(">=", "Stuck"),
             VERMILLION,
             "Partitions that should have a backup and have none in time: Overdue, NeverBackedUp or Stuck. Look at storage, policy and health of the worst ones first.",
             &Next::Runbook("ServiceFabricBackupOverdue"),
@@ -50,7 +40,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Unprotected",
-            &count("Unprotected"),
+            &count("==", "Unprotected"),
             PURPLE,
             "Partitions that no policy protects. Enable backup for them, or leave the application out of the exporter's configuration.",
             &Next::Runbook("ServiceFabricBackupUnprotected"),
@@ -58,7 +48,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Suspended",
-            &count("Suspended"),
+            &count("==", "Suspended"),
             YELLOW,
             "Partitions whose protection somebody has suspended: no backup is taken. Resume it when the work is done.",
             &Next::Runbook("ServiceFabricBackupSuspendedTooLong"),
@@ -70,13 +60,12 @@ pub(super) fn all() -> Vec<Panel> {
 }
 
 fn on_time() -> Panel {
-    let query = of_verdicts(|all, number| {
-        let (unprotected, suspended) = (number("Unprotected"), number("Suspended"));
-        format!(
-            "avg({all} != {unprotected} != {suspended} <= bool {})",
-            number("Failing")
-        )
-    });
+    let (unprotected, suspended) = (number("Unprotected"), number("Suspended"));
+    let query = format!(
+        "avg({} != {unprotected} != {suspended} <= bool {})",
+        numbers(),
+        number("Failing")
+    );
     Panel::stat(
         "Known to be on time",
         "Share of the partitions with a schedule whose backup is known to be on time: Protected, Failing or Pending. Unknown counts as not on time; Unprotected and Suspended have no schedule and are not in it. When it falls for many at once, check whether backups have stopped.",
@@ -86,12 +75,12 @@ fn on_time() -> Panel {
     .unit("percentunit")
     .set("decimals", json!(2))
     .steps(&[(None, GREY), (Some(0.0), VERMILLION), (Some(0.8), ORANGE), (Some(1.0), GREEN)])
-    .empty("No partition has a schedule")
+    .empty("No schedule is known")
     .width(3)
 }
 
 fn unknown() -> Panel {
-    let query = of_verdicts(|all, number| format!("sum({all} == bool {})", number("Unknown")));
+    let query = format!("sum({} == bool {})", numbers(), number("Unknown"));
     counted(
         "Unknown",
         &query,

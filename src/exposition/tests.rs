@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read as _;
 
 use super::*;
@@ -6,7 +6,7 @@ use crate::inventory::{Inventory, Shard};
 use crate::model::{
     BackupProgress, BackupState, Epoch, Failure, FailureCode, Partition, PartitionId, PartitionKind,
 };
-use crate::protection::{Read, Rules};
+use crate::protection::{Protection, Read, Rules};
 use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run, SecurityReading};
 use crate::telemetry::{Reload, Telemetry};
 use chrono::{TimeDelta, TimeZone};
@@ -189,6 +189,19 @@ fn the_page_of_a_known_cluster_is_as_it_was() {
     let page = text(Format::OpenMetrics1, at(60));
     let lines: Vec<&str> = page.lines().filter(is_from_the_snapshot).collect();
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn the_numbers_of_the_verdicts_are_those_that_the_help_names() {
+    let severity = families().find(|family| family.name.ends_with("protection_severity"));
+    let (_, named) = severity.unwrap().help.split_once(": ").unwrap();
+    let numbered = Protection::ALL.into_iter().filter_map(|verdict| {
+        let number = verdict.severity()?;
+        Some((number, format!("{number} {}", verdict.as_str())))
+    });
+    let numbered: BTreeMap<i64, String> = numbered.collect();
+    let expected = numbered.into_values().collect::<Vec<_>>().join(", ");
+    assert_eq!(named, format!("{expected}; absent while it is Unknown"));
 }
 
 #[test]

@@ -112,11 +112,26 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
     ),
     ("old-enough", "/panels/0/type", "xychart"),
     ("old-enough", "/panels/9/transformations/0/id", "formatTime"),
+    (
+        "no-value",
+        "/panels/10/fieldConfig/overrides/0/properties/2/value",
+        "–",
+    ),
     ("places", "/panels/1/id", "1"),
     ("places", "/panels/1/gridPos/x", "0"),
     ("places", "/panels/1/gridPos/h", "3"),
     ("links", "/links/0/url", "/d/sfbe-nothing"),
-    ("links", "/links/0/includeVars", "false"),
+    ("links", "/links/0/keepTime", "false"),
+    (
+        "links",
+        "/links/0/url",
+        "/d/sfbe-service?${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${cluster_name:queryparam}",
+    ),
+    (
+        "links",
+        "/links/2/url",
+        "/d/sfbe-exporter?${datasource:queryparam}&${job:queryparam}&${instance:queryparam}",
+    ),
     (
         "links",
         "/panels/9/transformations/0/options/renameByName/cluster_name",

@@ -12,7 +12,7 @@ pub(crate) fn links(board: &Board) -> Vec<String> {
     let all = boards();
     let at_the_top = items(&board.json["links"]).iter();
     let mut faults: Vec<String> = at_the_top
-        .flat_map(|link| wrong(link, &BTreeSet::new(), &all))
+        .flat_map(|link| wrong(link, &BTreeSet::new(), board, &all))
         .collect();
     for panel in board.panels() {
         let config = &panel["fieldConfig"];
@@ -26,43 +26,55 @@ pub(crate) fn links(board: &Board) -> Vec<String> {
             .filter(|property| property["id"] == "links")
             .flat_map(|property| items(&property["value"]));
         let links = own.chain(items(&config["defaults"]["links"]));
-        faults.extend(links.flat_map(|link| wrong(link, &heads, &all)));
+        faults.extend(links.flat_map(|link| wrong(link, &heads, board, &all)));
     }
     faults
 }
 
-/// What is wrong with a link beside columns with these heads.
-fn wrong(link: &Value, heads: &BTreeSet<&str>, all: &[Board]) -> Vec<String> {
+/// What is wrong with a link on `here`, beside columns with these heads.
+fn wrong(link: &Value, heads: &BTreeSet<&str>, here: &Board, all: &[Board]) -> Vec<String> {
     let to = text(&link["url"]);
     let (path, chosen) = to.split_once('?').unwrap_or((to, ""));
     let uid = path.strip_prefix("/d/").unwrap_or_default();
     let Some(target) = all.iter().find(|board| board.json["uid"] == uid) else {
         return vec![format!("{to} leads nowhere")];
     };
-    let takes_all = link["keepTime"] == true && link["includeVars"] == true;
-    let takes = [
-        "${__url_time_range}",
-        "${datasource:queryparam}",
-        "${job:queryparam}",
-        "${instance:queryparam}",
-        "var-cluster_name=",
-    ];
-    let forgotten = takes
-        .iter()
-        .filter(|part| !takes_all && !chosen.contains(**part));
-    let mut faults: Vec<String> = forgotten
-        .map(|part| format!("{to} forgets {part}"))
-        .collect();
-    let names = chosen
+    let mut faults = Vec::new();
+    if link["keepTime"] != true && !chosen.contains("${__url_time_range}") {
+        faults.push(format!("{to} forgets the time range"));
+    }
+    let kept = |name: &str| chosen.contains(&format!("${{{name}:queryparam}}"));
+    let explicit: Vec<&str> = chosen
         .split('&')
-        .filter_map(|part| part.strip_prefix("var-")?.split('=').next());
+        .filter_map(|part| part.strip_prefix("var-")?.split('=').next())
+        .collect();
+    for variable in target.variables() {
+        let name = text(&variable["name"]);
+        let Some(own) = here.variables().iter().find(|own| own["name"] == name) else {
+            continue;
+        };
+        // Grafana takes "All" for a name where one has to be chosen.
+        let fits = own["multi"] != true || variable["multi"] == true;
+        if kept(name) && !fits || !kept(name) && fits && !explicit.contains(&name) {
+            faults.push(format!("{to} is wrong about {name}"));
+        }
+    }
+    let kept_names = Regex::new(r"\$\{(\w+):queryparam\}").unwrap();
+    let kept_names = kept_names
+        .captures_iter(chosen)
+        .map(|found| found[1].to_owned());
+    let names: Vec<String> = explicit
+        .iter()
+        .map(|name| (*name).to_owned())
+        .chain(kept_names)
+        .collect();
     let is_asked = |name: &str| {
         target
             .variables()
             .iter()
             .any(|variable| variable["name"] == name)
     };
-    let unasked = names.filter(|name| !is_asked(name));
+    let unasked = names.iter().filter(|name| !is_asked(name));
     faults.extend(unasked.map(|name| format!("{to} chooses {name}, which nobody asks for")));
     let column = Regex::new(r"\$\{__data\.fields\.(\w+):percentencode\}").unwrap();
     let columns = column

@@ -20,9 +20,13 @@ const COLOURS: [&str; 10] = [
 /// Where there is no answer, words say what is missing.
 pub(crate) fn no_value(board: &Board) -> Vec<String> {
     of_panels(board, |panel| {
-        let words = text(&panel["fieldConfig"]["defaults"]["noValue"]);
-        let says = words.split_whitespace().count() >= 2 || words == "Never read";
-        (!says).then(|| format!("{words:?} does not say what is missing"))
+        let config = &panel["fieldConfig"];
+        let words = text(&config["defaults"]["noValue"]);
+        let says = words.split_whitespace().count() >= 2;
+        let mut cells = properties(config, "noValue").map(text);
+        let mute = cells.find(|words| !words.contains(char::is_alphabetic));
+        let mute = if says { mute } else { Some(words) };
+        mute.map(|words| format!("{words:?} does not say what is missing"))
     })
 }
 
@@ -64,14 +68,18 @@ pub(crate) fn states_as_words(board: &Board) -> Vec<String> {
     })
 }
 
+/// The values of a property where some fields differ from the others.
+fn properties<'a>(config: &'a Value, id: &'a str) -> impl Iterator<Item = &'a Value> {
+    let overrides = items(&config["overrides"]).iter();
+    let all = overrides.flat_map(|own| items(&own["properties"]));
+    let found = all.filter(move |property| property["id"] == id);
+    found.map(|property| &property["value"])
+}
+
 fn keys_of_mappings(panel: &Value) -> BTreeSet<&str> {
     let config = &panel["fieldConfig"];
-    let overrides = items(&config["overrides"]).iter();
-    let own = overrides
-        .flat_map(|own| items(&own["properties"]))
-        .filter(|property| property["id"] == "mappings")
-        .map(|property| &property["value"]);
-    own.chain([&config["defaults"]["mappings"]])
+    properties(config, "mappings")
+        .chain([&config["defaults"]["mappings"]])
         .flat_map(items)
         .filter_map(|mapping| mapping["options"].as_object())
         .flat_map(|options| options.keys().map(String::as_str))

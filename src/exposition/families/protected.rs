@@ -55,6 +55,11 @@ pub(super) const FAMILIES: &[Family] = &[
         source: Source::State(&STATES, |p| Some(p.verdict().state.as_str())),
     },
     Family::partition(
+        "servicefabric_backup_protection_severity",
+        "How bad the verdict is: 1 Protected, 2 Pending, 3 Failing, 4 Suspended, 5 Unprotected, 6 Stuck, 7 Overdue, 8 NeverBackedUp; absent while it is Unknown",
+        |p| p.verdict().state.severity(),
+    ),
+    Family::partition(
         "servicefabric_backup_last_success_timestamp_seconds",
         "Time of the newest backup known to be good, from whatever source; it stays through new requests, failures and restarts",
         |p| seconds(p.known.last_success.as_ref()?.at),
