@@ -53,7 +53,7 @@ def links_of(panel):
 def followed(url, fields=None, labels=None):
     """(uid of a dashboard, {variable: value}) of a link in a row with these fields, or at a series with these labels.
 
-    What is handed on as it is (the range of time, `${job:queryparam}`) is left out.
+    What is handed on as it is (the range of time, `${job:queryparam}`) is left out: see `handed_on`.
     """
     path, _, query = url.partition("?")
     chosen = {}
@@ -65,6 +65,11 @@ def followed(url, fields=None, labels=None):
             chosen[name.removeprefix("var-")] = (fields if match[1] == "data.fields" else labels)[match[2]]
     assert path.startswith("/d/"), url
     return path.removeprefix("/d/"), chosen
+
+
+def handed_on(url):
+    """The variables that a link hands on with the values they have."""
+    return set(re.findall(r"\$\{(\w+):queryparam\}", url))
 
 
 def titled(dashboard, title):
@@ -179,17 +184,9 @@ class Viewer:
             frames.append(Frame(["Time", *labels, value], rows))
         return frames
 
-    def table(self, panel, instant=None):
-        """The one frame that a table shows after all transformations."""
-        frames = self.frames(panel, instant)
-        for transformation in panel.get("transformations", []):
-            frames = TRANSFORMATIONS[transformation["id"]](frames, transformation["options"])
-        assert len(frames) == 1, f"{panel['title']!r} ends in {len(frames)} tables, and shows one"
-        return frames[0]
-
     def rows(self, panel, instant=None):
-        """The rows of a table, each {head of the column: value}."""
-        return self.table(panel, instant).rows
+        """The rows of a table as it is shown, each {head of the column: value}."""
+        return transformed(panel, self.frames(panel, instant)).rows
 
 
 def legend(target, metric):
@@ -245,6 +242,14 @@ def sort_by(frames, options):
 
 
 TRANSFORMATIONS = {"merge": merge, "organize": organize, "sortBy": sort_by}
+
+
+def transformed(panel, frames):
+    """The one frame that a table shows after all transformations."""
+    for transformation in panel.get("transformations", []):
+        frames = TRANSFORMATIONS[transformation["id"]](frames, transformation["options"])
+    assert len(frames) == 1, f"{panel['title']!r} ends in {len(frames)} tables, and shows one"
+    return frames[0]
 
 
 def fields_named_in(panel):
