@@ -12,6 +12,12 @@ from page import Sample
 PREFIX = "servicefabric_backup_"
 VERDICT = f"{PREFIX}protection_state"
 
+# Who is Unknown has none.
+SEVERITIES = {
+    "Protected": 1, "Pending": 2, "Failing": 3, "Suspended": 4, "Unprotected": 5, "Stuck": 6, "Overdue": 7,
+    "NeverBackedUp": 8,
+}  # fmt: skip
+
 # What is no fact of the past: it goes when a cluster is dark for longer than poll.staleness.
 FADES = (
     "service_up", "due_timestamp_seconds", "suspended", "periodic_success",
@@ -42,13 +48,24 @@ def leave_out(samples, families):
 
 
 def judged(samples, verdict):
-    """The samples with the verdict `verdict(partition)`."""
-    return [
+    """The samples with the verdict `verdict(partition)`, as a state and by its severity."""
+    known = {partition(sample): sample for sample in samples if sample.name == VERDICT}
+    severities = [
+        Sample(f"{PREFIX}protection_severity", frozenset(without_state(sample)), str(SEVERITIES[verdict(key)]), None)
+        for key, sample in known.items()
+        if verdict(key) in SEVERITIES
+    ]
+    states = [
         changed(sample, "1" if verdict(partition(sample)) == state_of(sample) else "0")
         if sample.name == VERDICT
         else sample
-        for sample in samples
+        for sample in leave_out(samples, ("protection_severity",))
     ]
+    return states + severities
+
+
+def without_state(sample):
+    return ((name, value) for name, value in sample.labels if name != "state")
 
 
 def partition(sample):

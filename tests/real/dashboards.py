@@ -363,7 +363,7 @@ def check_nameless(tally, database, boards):
             assert same(shown, expected(truth)), f"{title}: {shown}, {expected(truth)} is true"
         viewer = Viewer(database, boards["partition"], {"job": ["nameless"]})
         assert len(viewer.options("partition_id")) == truth.partitions()
-        assert viewer.number(stat(boards["partition"], "Verdict"), instant)
+        assert viewer.number(stat(boards["partition"], "Verdict"), instant) is not None
 
 
 def check_gone(tally, databases, scene, fleet):

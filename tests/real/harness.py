@@ -162,13 +162,17 @@ def arguments(description):
     return chosen
 
 
+# Where a binary comes out of a package of another name.
+PACKAGES = {"amtool": "prometheus-alertmanager"}
+
+
 def parts_with(folder, binary):
     """(suite, versions, path) of every unpacked suite that has this binary, oldest version first."""
     found = []
     for path in sorted(folder.glob(f"*/usr/bin/{binary}")):
         suite = path.parents[2]
         versions = dict(line.split() for line in (suite / "versions").read_text().splitlines())
-        version = versions.get(binary) or versions["prometheus"]
+        version = versions.get(PACKAGES.get(binary, binary)) or versions["prometheus"]
         found.append((suite.name, version.split("+")[0], path))
     assert found, f"no {binary} below {folder}: run .ci/fetch-parts {folder}"
     return sorted(found, key=lambda part: [int(number) for number in part[1].split(".")])

@@ -12,6 +12,7 @@ from demo_scrape import demo_scrape
 from harness import main
 from microsoft_client import microsoft_client
 from page_checks import page_checks
+from paging import paging, paging_configuration
 from secured_cluster import secured_cluster
 from web_config import same_verdicts, secured_scrapes
 
@@ -19,13 +20,7 @@ if __name__ == "__main__":
     sys.exit(
         main(
             __doc__.splitlines()[0],
-            microsoft_client,
-            page_checks,
-            demo_scrape,
-            same_verdicts,
-            secured_scrapes,
-            secured_cluster,
-            dashboard_schema,
-            dashboards,
+            microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
+            dashboard_schema, dashboards, paging_configuration, paging,
         )  # fmt: skip
     )

@@ -1,0 +1,426 @@
+#!/usr/bin/env python3
+"""Lets real Prometheus and Alertmanager page for a simulated cluster, by the rules and the example of deploy/.
+
+    paging.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+
+Two exporters watch the cluster, so whatever is told is told once for both. "Nothing else" is judged at the end, from
+all that the receivers were sent: the end of an alert comes after everything that was sent while it lasted.
+"""
+
+import datetime
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+from alerting import DEPLOY, DURATION, RULE_FILES, Alertmanager, Prometheus, Receiver, uncommented
+from gateway_front import Front
+from harness import Stage, fetch, free_port, main, parts_with, start_demo, wait_until
+from page import Page
+
+PREFIX = "ServiceFabricBackup"
+CONFIG = DEPLOY / "alertmanager/alertmanager.yml"
+
+# The service whose partition stops; its policy is half a minute, so that it is late after 42 s and has missed two
+# backups after 60. The other two have no periodic backups: one because its first is days away, one is suspended.
+STOPS, QUIET, SUSPENDED = "fabric:/Gallery/BackedUp", "fabric:/Gallery/JustEnabled", "fabric:/Gallery/OnHold"
+
+EXPORTER = """\
+poll: {{interval: 2s, timeout: 2s, backups_interval: 4s, staleness: 10s}}
+protection: {{overdue_allowance: 12s, stuck_after: 45s}}
+metrics: {{states: {states}}}
+clusters:
+  - name: demo
+    endpoints: ['http://127.0.0.1:{gateway}']
+    applications: {{include: ['fabric:/Gallery']}}
+    services: {{include: ['fabric:/Gallery/(BackedUp|JustEnabled|OnHold)']}}
+"""
+
+BLIND = "ClusterUnwatched LockedOut ClusterUnreachable ServiceDown DataStale".split()
+LATE = "SilentStop NeverBackedUp Overdue OverdueLong".split()
+GUESSES = [
+    *LATE, *"Stuck RequestFailed RequestTimedOut PeriodicFailing".split(),
+    *"ProtectionUnknown CoverageDropped Unprotected SuspendedTooLong".split(),
+    *"LsnFrozen ChainTooLong RetentionExceeded RestoreRunningLong CollectorFailing".split(),
+]  # fmt: skip
+
+# What is silent while the alert on the left fires, for the same cluster, service or certificate.
+SUPPRESSES = {
+    **{blind: set(GUESSES) for blind in BLIND},
+    "ClusterUnwatched": {*GUESSES, *BLIND} - {"ClusterUnwatched"},
+    "LockedOut": {*GUESSES, "DataStale"},
+    "ClusterUnreachable": {*GUESSES, "DataStale"},
+    "ServiceDown": {*GUESSES, "DataStale"},
+    "SilentStop": {*LATE, "PeriodicFailing"} - {"SilentStop"},
+    "OverdueLong": {"Overdue"},
+    "NeverBackedUp": {"Overdue"},
+    "CertificateExpiringSoon": {"CertificateExpiring"},
+}
+
+
+def paging_configuration(tally, _exporter, parts):
+    """The examples of Alertmanager and Prometheus, checked by every amtool and promtool"""
+    with Stage() as stage:
+        for _, version, amtool in parts_with(parts, "amtool"):
+            with tally.check(f"amtool {version} takes the example, with and without the receivers in its comments"):
+                complete = CONFIG.read_text().replace("templates/*", f"{CONFIG.parent}/templates/*")
+                for key in ("http_config", "pagerduty_configs", "slack_configs", "email_configs"):
+                    complete = uncommented(key, complete)
+                path = stage.folder / "complete.yml"
+                path.write_text(complete)
+                for config in (CONFIG, path):
+                    said = run(amtool, "check-config", config)
+                    assert "1 templates" in said and "2 receivers" in said, said
+            with tally.check(f"amtool {version}: critical is a page, everything else is a ticket"):
+                severities = ("critical", "warning", "info", "CRITICAL", None)
+                kinds = ("blind", "late", "failing", "coverage", "restore", "chain", "exporter", "new", None)
+                with ThreadPoolExecutor(4) as pool:
+                    list(pool.map(lambda it: route(amtool, *it), itertools.product(severities, kinds)))
+        folder = stage.scratch("prometheus")
+        shutil.copy(DEPLOY / "compose/prometheus.yml", folder)
+        (folder / "rules").symlink_to(DEPLOY / "prometheus")
+        for _, version, promtool in parts_with(parts, "promtool"):
+            with tally.check(f"promtool {version} takes the example of compose, and the rules where it looks for them"):
+                said = run(promtool, "check", "config", folder / "prometheus.yml")
+                assert said.count("rules found") == len(RULE_FILES), said
+
+
+def run(*command):
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def route(amtool, severity, kind):
+    labels = {"alertname": f"{PREFIX}Whatever", "severity": severity, "kind": kind, "cluster_name": "demo"}
+    receiver = "page" if severity == "critical" else "ticket"
+    run(amtool, "config", "routes", "test", f"--config.file={CONFIG}", f"--verify.receivers={receiver}",
+        *(f"{name}={value}" for name, value in labels.items() if value))  # fmt: skip
+
+
+def suppression(tally, prometheus, alertmanagers):
+    """Every alert of the rules beside every other one."""
+    rules = {rule["name"].removeprefix(PREFIX): rule for rule in prometheus.rules() if rule["type"] == "alerting"}
+    with tally.check("the table of this test names alerts that there are"):
+        named = {*SUPPRESSES, *set().union(*SUPPRESSES.values())}
+        assert len(rules) > 20 and named <= rules.keys(), named - rules.keys()
+    for _, version, binary in alertmanagers:
+        with tally.check(f"Alertmanager {version}: what suppresses what, in each pair of {len(rules)} alerts"):
+            with Stage() as stage:
+                judge_suppression(Alertmanager(stage, f"Alertmanager {version}", binary), rules)
+
+
+def judge_suppression(alertmanager, rules):
+    alerts, wanted = [], {}
+    for cause, effect in itertools.permutations(rules, 2):
+        common = labels_of(rules[cause]) & labels_of(rules[effect])
+        suppressed = effect in SUPPRESSES.get(cause, ())
+        pair = f"{cause} {effect}"
+        alerts += [instance(rules[cause], pair), instance(rules[effect], pair)]
+        wanted[pair, effect] = suppressed
+        wanted[pair, cause] = cause in SUPPRESSES.get(effect, ())
+        # What suppresses one service or certificate leaves the others alone.
+        for label in ("service_name", "certificate"):
+            if suppressed and label in common:
+                apart = f"{pair} of another {label}"
+                alerts += [instance(rules[cause], apart), instance(rules[effect], apart, **{label: "b"})]
+                wanted[apart, effect] = False
+    alertmanager.post(alerts)
+    # Every pair has a cluster of its own; those that have no cluster are the same in all.
+    found = {
+        (alert["labels"].get("cluster_name"), alert["labels"]["alertname"].removeprefix(PREFIX)): alert["status"]
+        for alert in alertmanager.alerts()
+    }
+    assert len(found) > len(rules) ** 2 and any(cluster is None for cluster, _ in found), len(found)
+    wrong = [(key, status) for key, status in found.items() if bool(status["inhibitedBy"]) != wanted.get(key, False)]
+    assert not wrong, f"{len(wrong)}: {wrong[:10]}"
+
+
+def grouping(tally, prometheus, alertmanagers):
+    """Many services of one cause."""
+    (overdue,) = [rule for rule in prometheus.rules() if rule["name"] == f"{PREFIX}Overdue"]
+    for _, version, binary in alertmanagers:
+        with tally.check(f"Alertmanager {version}: fifty services of a cluster are one notification, to the end"):
+            with Stage() as stage:
+                receiver = Receiver(stage)
+                judge_grouping(Alertmanager(stage, f"Alertmanager {version}", binary, receiver), receiver, overdue)
+
+
+def judge_grouping(alertmanager, receiver, overdue):
+    alerts = [instance(overdue, "a", service_name=f"service-{number}") for number in range(50)]
+    alerts.append(instance(overdue, "b"))
+    alertmanager.post(alerts)
+    wait_until("two notifications", lambda: len(receiver.webhooks()) >= 2, alertmanager.process)
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    alertmanager.post([{**alert, "endsAt": now} for alert in alerts])
+    wait_until("their ends", lambda: len(receiver.all()) >= 8, alertmanager.process)
+    told = sorted((path, status, len(body["alerts"])) for path, status, _, body in receiver.webhooks())
+    assert told == [("ticket", it, count) for it in ("firing", "resolved") for count in (1, 50)], told
+    # The annotations are not filled in here: that is the work of Prometheus.
+    texts = {it["title"]: it["text"] for body in receiver.texts() for it in body["attachments"]}
+    ended = f"[RESOLVED] {PREFIX}Overdue in "
+    (many,) = [text for title, text in texts.items() if title == f"[FIRING:50] {PREFIX}Overdue in a"]
+    assert many.count("are overdue") == 10 and "And more: 50 alerts in all." in many, many
+    assert texts[f"{ended}b"].startswith("Resolved: "), texts
+
+
+def labels_of(rule):
+    """The labels that an alert has, by what its texts name."""
+    return set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))) - {"state"}
+
+
+def instance(rule, cluster, **other):
+    labels = {name: cluster if name == "cluster_name" else other.get(name, "a") for name in labels_of(rule)}
+    return {"labels": {"alertname": rule["name"], **rule["labels"], **labels}, "annotations": rule["annotations"]}
+
+
+# What the scenes are to be told by, each once when it begins and once when it ends.
+PAGES = ("RequestFailed", "RequestTimedOut", "OverdueLong", "ServiceDown")
+SERVICE_OF = {
+    "RequestFailed": QUIET, "RequestTimedOut": QUIET, "Overdue": STOPS, "OverdueLong": STOPS, "ServiceDown": None,
+}  # fmt: skip
+
+# Tickets that are suppressed while the service is away. It is seen to be back some seconds before everything has been
+# read again, and whether they are told in between is a matter of chance.
+AFTERWARDS = {"ProtectionUnknown", "CollectorFailing"}
+
+# The plain demo has no TLS, no more than 64 codes, and an exporter that does not go away.
+NOT_IN_THE_DEMO = {
+    "servicefabric_backup_client_certificate_expiry_timestamp_seconds{}",
+    "servicefabric_backup_gateway_certificate_expiry_timestamp_seconds{}",
+    "servicefabric_backup_credentials_last_reload_successful{}",
+    'servicefabric_backup_progress_failure{code="other"}',
+    "shard:servicefabric_backup_cluster_up:orphaned{}",
+}
+
+# All that is changed of the plain rules: nobody waits five minutes for the first evaluation of a group.
+INTERVAL = re.compile(rf"(\binterval: ){DURATION}")
+
+
+class Cluster:
+    """A simulated gateway, the front before it, and two exporters, of which one shows current states only."""
+
+    def __init__(self, stage, exporter):
+        gateway = free_port()
+        simulator = stage.start("gateway", exporter, "simulate", f"--web.listen-address=127.0.0.1:{gateway}")
+        probe = "/$/GetClusterVersion?api-version=6.4"
+        wait_until("the simulated gateway", lambda: fetch(gateway, probe).status == 200, simulator)
+        self.front, self.exporters = Front(stage, gateway), []
+        for states in ("all", "current"):
+            port, config = free_port(), stage.scratch(states) / "exporter.yml"
+            config.write_text(EXPORTER.format(states=states, gateway=self.front.port))
+            process = stage.start(
+                f"exporter-{states}", exporter, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}"
+            )
+            self.exporters.append((process, port))
+        self.ports = [port for _, port in self.exporters]
+        for process, port in self.exporters:
+            wait_until("a verdict on nine partitions", lambda port=port: len(self.verdicts(port)) == 9, process)
+
+    def verdicts(self, port):
+        """Service of each partition that has a verdict other than Unknown, and whether it was restored."""
+        page = Page(fetch(port, "/metrics").body.decode())
+        restored = {
+            dict(sample.labels)["partition_id"]
+            for sample in page.named("servicefabric_backup_restore_state") if float(sample.value) == 1
+        }  # fmt: skip
+        found = {}
+        for sample in page.named("servicefabric_backup_protection_state"):
+            labels = dict(sample.labels)
+            if float(sample.value) == 1 and labels["state"] != "Unknown":
+                found[labels["partition_id"]] = (labels["service_name"], labels["partition_id"] in restored)
+        return found
+
+    def victims(self, service):
+        """Its partitions, without the one that the simulated cluster restores at its start."""
+        verdicts = self.verdicts(self.ports[0])
+        return sorted(id for id, (name, restored) in verdicts.items() if name == service and not restored)
+
+
+class Watch:
+    """One Prometheus, its Alertmanager, and what that has sent."""
+
+    def __init__(self, stage, cluster, prometheus, alertmanager):
+        (_, prometheus_version, prometheus_binary), (_, version, binary) = prometheus, alertmanager
+        self.receiver = Receiver(stage)
+        self.alertmanager = Alertmanager(stage, f"Alertmanager {version}", binary, self.receiver)
+        self.prometheus = Prometheus(
+            stage, f"Prometheus {prometheus_version}", prometheus_binary, cluster.ports, [self.alertmanager]
+        )
+        self.name = f"Prometheus {prometheus_version} and Alertmanager {version}"
+
+    def told(self):
+        """How often each (receiver, status, alert) was sent."""
+        return Counter((path, status, name) for path, status, name, _ in self.receiver.webhooks())
+
+    def wait_for(self, receiver, status, alert, seconds=90):
+        key = (receiver, status, PREFIX + alert)
+        wait_until(
+            f"{key} by {self.name}, which sent {self.told()}",
+            lambda: self.told()[key], self.alertmanager.process, seconds,
+        )  # fmt: skip
+
+    def state(self, alert):
+        """active or suppressed, as Alertmanager has it; None where there is none."""
+        found = [it for it in self.alertmanager.alerts() if it["labels"]["alertname"] == PREFIX + alert]
+        assert len(found) <= 1, found
+        return found[0]["status"]["state"] if found else None
+
+    def wait_for_state(self, alert, state, seconds=90):
+        wait_until(
+            f"{alert} to be {state} in {self.name}",
+            lambda: self.state(alert) == state, self.alertmanager.process, seconds,
+        )  # fmt: skip
+
+
+def paging(tally, exporter, parts):
+    """A cluster that falls ill, who is told, and who suppresses whom"""
+    with Stage() as stage:
+        cluster = Cluster(stage, exporter)
+        # At once, because it takes most of the time until it is late.
+        cluster.front.freeze(cluster.victims(STOPS)[-1], "Gallery")
+        prometheus, alertmanagers = parts_with(parts, "prometheus"), parts_with(parts, "prometheus-alertmanager")
+        _, demo = start_demo(stage, exporter)
+        plain = Prometheus(stage, f"plain Prometheus {prometheus[-1][1]}", prometheus[-1][2], [demo], scale=INTERVAL)
+        # The newest and the oldest, which are the same on Ubuntu.
+        pairs = dict.fromkeys([(prometheus[-1], alertmanagers[-1]), (prometheus[0], alertmanagers[0])])
+        watches = [Watch(stage, cluster, *pair) for pair in pairs]
+        suppression(tally, plain, alertmanagers)
+        grouping(tally, plain, alertmanagers)
+        play(tally, cluster, watches)
+        plain_rules(tally, plain)
+
+
+def play(tally, cluster, watches):
+    front = cluster.front
+    failed, timed_out = cluster.victims(QUIET)[:2]
+
+    def everywhere(sentence, look):
+        for watch in watches:
+            with tally.check(f"{watch.name}: {sentence}"):
+                look(watch)
+
+    # Nobody is to hear of this one.
+    front.set_record(cluster.victims(SUSPENDED)[0], "failure")
+    front.set_record(failed, "failure")
+    front.set_record(timed_out, "timeout")
+    everywhere("a request that failed is a page", lambda it: it.wait_for("page", "firing", "RequestFailed"))
+    everywhere("one that timed out is a page", lambda it: it.wait_for("page", "firing", "RequestTimedOut"))
+    front.set_record(failed, "success.wire")
+    front.set_record(timed_out, "success.wire")
+    everywhere("a later success ends it", lambda it: it.wait_for("page", "resolved", "RequestFailed"))
+    everywhere("also where it had timed out", lambda it: it.wait_for("page", "resolved", "RequestTimedOut"))
+
+    everywhere("what is overdue is a ticket", lambda it: it.wait_for("ticket", "firing", "Overdue"))
+    everywhere("and a page when the next run is missed", lambda it: it.wait_for("page", "firing", "OverdueLong"))
+    everywhere("which suppresses the ticket", lambda it: it.wait_for_state("Overdue", "suppressed"))
+
+    front.take_service(False)
+    everywhere("a backup service that is away is a page", lambda it: it.wait_for("page", "firing", "ServiceDown"))
+    everywhere("late is suppressed by it", lambda it: it.wait_for_state("OverdueLong", "suppressed"))
+    everywhere("what nobody can judge as well", lambda it: it.wait_for_state("ProtectionUnknown", "suppressed"))
+    everywhere("nothing ends because nobody sees it", judge_darkness)
+    front.take_service(True)
+    everywhere("the return of the service is told", lambda it: it.wait_for("page", "resolved", "ServiceDown"))
+    everywhere("late is late again", lambda it: it.wait_for_state("OverdueLong", "active"))
+    front.thaw()
+    everywhere("until a backup succeeds", lambda it: it.wait_for("page", "resolved", "OverdueLong"))
+    everywhere("the ticket ends with the page", lambda it: it.wait_for("ticket", "resolved", "Overdue"))
+    everywhere("each of them was told once, of one service, and nothing else was", judge_notifications)
+    everywhere("the text says what, how many, how bad, and where to look", judge_text)
+    everywhere("no rule failed, and nothing was lost on the way", judge_health)
+
+    cluster.exporters[0][0].stop()
+    everywhere("one exporter that is gone is a ticket", lambda it: it.wait_for("ticket", "firing", "ExporterDown"))
+    everywhere("and no page", lambda it: judge_pages(it, PAGES))
+    cluster.exporters[1][0].stop()
+    everywhere("both are a page", lambda it: it.wait_for("page", "firing", "ClusterUnwatched"))
+
+
+def judge_darkness(watch):
+    """The alerts about what cannot be seen go from Alertmanager, and nobody is told so."""
+    watch.wait_for_state("OverdueLong", None)
+    watch.wait_for_state("Overdue", None)
+    told = {(status, name.removeprefix(PREFIX)) for _, status, name in watch.told()}
+    assert not told & {("resolved", "OverdueLong"), ("resolved", "Overdue")}, told
+    assert not {name for _, name in told} & AFTERWARDS, told
+
+
+def judge_pages(watch, wanted):
+    told = Counter({(status, name): count for (path, status, name), count in watch.told().items() if path == "page"})
+    expected = Counter((status, PREFIX + it) for it in wanted for status in ("firing", "resolved"))
+    assert told == expected, f"too much: {told - expected}, missing: {expected - told}"
+
+
+def judge_notifications(watch):
+    judge_pages(watch, PAGES)
+    told = [(status, name.removeprefix(PREFIX), body) for _, status, name, body in watch.receiver.webhooks()]
+    tickets = Counter((status, name) for status, name, _ in told if name not in AFTERWARDS and name not in PAGES)
+    assert tickets == Counter([("firing", "Overdue"), ("resolved", "Overdue")]), tickets
+    order = [name for status, name, _ in told if status == "firing" and name in ("Overdue", "OverdueLong")]
+    assert order == ["Overdue", "OverdueLong"], order
+    for _, name, body in told:
+        services = [alert["labels"].get("service_name") for alert in body["alerts"]]
+        assert name in AFTERWARDS or services == [SERVICE_OF[name]], (name, services)
+
+
+def judge_text(watch):
+    title = f"[FIRING:1] {PREFIX}Overdue in demo"
+    (text,) = [it for body in watch.receiver.texts() if (it := body["attachments"][0])["title"] == title]
+    what, worst, dashboard, _, runbook = text["text"].strip().splitlines()
+    assert what == f"1 partitions of {STOPS} in cluster demo are overdue for a backup", text
+    assert re.match(r"The worst is partition [0-9a-f-]{36}: its last good backup is of 20\d\d-", worst), text
+    assert dashboard.startswith("http://localhost:3000/d/sfbe-service?var-cluster_name=demo&"), text
+    assert runbook.startswith("What to do: https://") and runbook.endswith(f"/{PREFIX}Overdue.md"), text
+
+
+def judge_health(watch):
+    for counter in ("prometheus_rule_evaluation_failures_total", "prometheus_notifications_dropped_total"):
+        assert watch.prometheus.own(counter) == 0, f"{counter}: {watch.prometheus.process.said()}"
+    bad = [rule for rule in watch.prometheus.rules() if rule["health"] != "ok"]
+    assert not bad, bad
+
+
+def plain_rules(tally, prometheus):
+    """The rules as they are, on the demo as it is."""
+    with tally.check(f"{prometheus.name}: no rule fails on the demo"):
+        bad = [rule for rule in prometheus.rules() if rule["health"] != "ok"]
+        assert not bad and len(prometheus.rules()) > 40, bad
+        assert prometheus.own("prometheus_rule_evaluation_failures_total") == 0, prometheus.process.said()
+    if prometheus.ask("/api/v1/parse_query", query="up").status_code == 404:
+        print(f"        {prometheus.name} cannot take expressions apart: what they select is not checked", flush=True)
+        return
+    with tally.check(f"{prometheus.name}: whatever a rule selects, the demo has, but for what it cannot have"):
+        queries = {rule["query"] for rule in prometheus.rules()}
+        trees = [prometheus.get("/api/v1/parse_query", query=query) for query in queries]
+        wanted = {selector for tree in trees for selector in selectors(tree)}
+        assert NOT_IN_THE_DEMO < wanted, NOT_IN_THE_DEMO - wanted
+        missing = set(wanted)
+
+        def only_those_are_missing():
+            missing.difference_update([selector for selector in missing if prometheus.query(selector)])
+            return missing == NOT_IN_THE_DEMO
+
+        wait_until(f"all but {sorted(NOT_IN_THE_DEMO)} of {missing}", only_those_are_missing, seconds=120, pause=2)
+        print(f"        {len(wanted) - len(missing)} of {len(wanted)} selectors have data", flush=True)
+
+
+def selectors(tree):
+    """Every selector of an expression, without its range and offset: a young demo has no past."""
+    if isinstance(tree, list):
+        for branch in tree:
+            yield from selectors(branch)
+    elif isinstance(tree, dict):
+        if tree.get("type") in ("vectorSelector", "matrixSelector"):
+            matchers = [it for it in tree["matchers"] if it["name"] != "__name__"]
+            inside = ",".join(f"{it['name']}{it['type']}{json.dumps(it['value'])}" for it in matchers)
+            yield f"{tree['name']}{{{inside}}}"
+        yield from selectors(list(tree.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__.splitlines()[0], paging_configuration, paging))
