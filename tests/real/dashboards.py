@@ -223,7 +223,7 @@ def check_partitions(tally, database, partition_board):
             float(number): shown["text"]
             for mapping in verdict["fieldConfig"]["defaults"]["mappings"]
             for number, shown in mapping["options"].items()
-            if number.isdigit()
+            if number[0].isdigit()
         }
         for partition in truth.examples():
             key = key_of(partition)
