@@ -1,8 +1,9 @@
 //! Fleet: is everything backed up, and if not, what, where and since when. One screen.
 
 use serde_json::{Value, json};
+use servicefabric_backup_exporter::protection::Protection;
 
-use super::look::{self, BROKEN, GREY, ORANGE, PURPLE, SKY, VERMILLION};
+use super::look::{self, BROKEN, GREY, ORANGE, PURPLE, SEVERITY, SKY, VERMILLION, number_of};
 use super::panel::{Next, Panel, datasource};
 use super::{Dashboard, Scope, links, stats, variables};
 
@@ -146,20 +147,21 @@ fn worst_partitions() -> Panel {
 }
 
 fn worst_services() -> Panel {
-    let verdicts = look::verdicts();
-    let count = "count by (cluster_name, application_name, service_name)";
-    let broken = format!(
-        r#"max by (@id) (servicefabric_backup_protection_state{{@partitions, state=~"{BROKEN}"}} == 1)"#
-    );
-    let having = |word| format!("({}) == {}", verdicts.numbers("@id"), verdicts.number(word));
+    let having = |numbers: &str, comparison: &str, verdict| {
+        let labels = "cluster_name, application_name, service_name";
+        format!(
+            "topk(20, count by ({labels}) (({numbers}) {comparison} {}))",
+            number_of(verdict)
+        )
+    };
     Panel::table(
         "Services in trouble",
         "The twenty services with most broken partitions, and those with most that are Unprotected or Unknown. Many in one service point to its policy or storage: look there first.",
         &Next::Dashboard("Service"),
     )
-    .rows(&format!("topk(20, {count} ({broken}))"))
-    .rows(&format!("topk(20, {count} ({}))", having("Unprotected")))
-    .rows(&format!("topk(20, {count} ({}))", having("Unknown")))
+    .rows(&having(SEVERITY, ">=", Protection::Stuck))
+    .rows(&having(SEVERITY, "==", Protection::Unprotected))
+    .rows(&having(&look::verdict_numbers(), "==", Protection::Unknown))
     .column("Value #A", "Broken", &counted(VERMILLION))
     .column("Value #B", "Unprotected", &counted(PURPLE))
     .column("Value #C", "Unknown", &counted(GREY))

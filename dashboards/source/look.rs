@@ -22,11 +22,11 @@ pub(super) const GREY: &str = "#999999";
 pub(super) const BROKEN: &str = "NeverBackedUp|Overdue|Stuck";
 
 /// A state as it is shown. Its number, unlike its word, can be drawn over time.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct State {
     pub(super) word: &'static str,
     pub(super) colour: &'static str,
-    number: usize,
+    number: f64,
 }
 
 /// States and all that a panel needs to show them.
@@ -36,77 +36,95 @@ pub(super) struct States {
     pub(super) states: Vec<State>,
 }
 
-/// The verdicts. Their numbers grow with the harm, so that `topk` finds the worst: from Stuck up it is
-/// broken, up to Failing it is on time.
+/// The number of Unknown, which has no severity: worse than all that is on time or has no schedule,
+/// and yet not broken. Blind is not late.
+const UNKNOWN: f64 = 5.5;
+
+/// The verdicts. Their numbers are the severities, so that `topk` finds the worst.
 pub(super) fn verdicts() -> States {
-    let harm = |verdict| match verdict {
-        Protection::NeverBackedUp => (9, VERMILLION),
-        Protection::Overdue => (8, ORANGE),
-        Protection::Stuck => (7, BROWN),
-        Protection::Unknown => (6, GREY),
-        Protection::Unprotected => (5, PURPLE),
-        Protection::Suspended => (4, YELLOW),
-        Protection::Failing => (3, BLUE),
-        Protection::Pending => (2, SKY),
-        Protection::Protected => (1, GREEN),
+    let colour = |verdict| match verdict {
+        Protection::NeverBackedUp => VERMILLION,
+        Protection::Overdue => ORANGE,
+        Protection::Stuck => BROWN,
+        Protection::Unknown => GREY,
+        Protection::Unprotected => PURPLE,
+        Protection::Suspended => YELLOW,
+        Protection::Failing => BLUE,
+        Protection::Pending => SKY,
+        Protection::Protected => GREEN,
     };
-    let all = Protection::ALL.map(|verdict| (verdict.as_str(), harm(verdict)));
-    States::new("servicefabric_backup_protection_state", &all)
+    let all =
+        Protection::ALL.map(|verdict| (verdict.as_str(), number_of(verdict), colour(verdict)));
+    States::new("servicefabric_backup_protection_state", all)
+}
+
+/// The number that stands for a verdict.
+pub(super) fn number_of(verdict: Protection) -> f64 {
+    let severity = verdict.severity().map(i32::try_from);
+    severity.and_then(Result::ok).map_or(UNKNOWN, f64::from)
+}
+
+/// A query for the severity of each partition with a known verdict: of several exporters the worst.
+pub(super) const SEVERITY: &str =
+    "max by (@id) (servicefabric_backup_protection_severity{@partitions})";
+
+/// A query for the number of the verdict of each partition. What one exporter knows counts before
+/// what another does not.
+pub(super) fn verdict_numbers() -> String {
+    let unknown = r#"servicefabric_backup_protection_state{@partitions, state="Unknown"}"#;
+    format!("{SEVERITY}\nor max by (@id) ({UNKNOWN} * ({unknown} == 1))")
 }
 
 /// The states of a requested backup.
 pub(super) fn requests() -> States {
     let harm = |state| match state {
-        BackupState::Failure => (17, VERMILLION),
-        BackupState::Timeout => (16, ORANGE),
-        BackupState::Unknown => (15, GREY),
-        BackupState::Invalid => (14, GREY),
-        BackupState::Accepted => (13, SKY),
-        BackupState::BackupInProgress => (12, BLUE),
-        BackupState::Success => (11, GREEN),
+        BackupState::Failure => (17.0, VERMILLION),
+        BackupState::Timeout => (16.0, ORANGE),
+        BackupState::Unknown => (15.0, GREY),
+        BackupState::Invalid => (14.0, GREY),
+        BackupState::Accepted => (13.0, SKY),
+        BackupState::BackupInProgress => (12.0, BLUE),
+        BackupState::Success => (11.0, GREEN),
     };
-    let all = BackupState::ALL.map(|state| (state.as_str(), harm(state)));
-    States::new("servicefabric_backup_progress_state", &all)
+    let all = BackupState::ALL.map(|state| (state.as_str(), harm(state).0, harm(state).1));
+    States::new("servicefabric_backup_progress_state", all)
 }
 
 /// The states of a restore.
 pub(super) fn restores() -> States {
     let harm = |state| match state {
-        RestoreState::Failure => (28, VERMILLION),
-        RestoreState::Timeout => (27, ORANGE),
-        RestoreState::Unknown => (26, GREY),
-        RestoreState::Invalid => (25, GREY),
-        RestoreState::Accepted => (24, SKY),
-        RestoreState::RestoreInProgress => (23, BLUE),
-        RestoreState::SecondariesInProgress => (22, PURPLE),
-        RestoreState::Success => (21, GREEN),
+        RestoreState::Failure => (28.0, VERMILLION),
+        RestoreState::Timeout => (27.0, ORANGE),
+        RestoreState::Unknown => (26.0, GREY),
+        RestoreState::Invalid => (25.0, GREY),
+        RestoreState::Accepted => (24.0, SKY),
+        RestoreState::RestoreInProgress => (23.0, BLUE),
+        RestoreState::SecondariesInProgress => (22.0, PURPLE),
+        RestoreState::Success => (21.0, GREEN),
     };
-    let all = RestoreState::ALL.map(|state| (state.as_str(), harm(state)));
-    States::new("servicefabric_backup_restore_state", &all)
+    let all = RestoreState::ALL.map(|state| (state.as_str(), harm(state).0, harm(state).1));
+    States::new("servicefabric_backup_restore_state", all)
 }
 
 impl States {
-    fn new(family: &'static str, all: &[(&'static str, (usize, &'static str))]) -> Self {
-        let states = all.iter().map(|(word, (number, colour))| State {
-            word,
-            colour,
-            number: *number,
-        });
-        let mut states: Vec<State> = states.collect();
-        states.sort_by_key(|state| usize::MAX - state.number);
+    fn new<const N: usize>(
+        family: &'static str,
+        all: [(&'static str, f64, &'static str); N],
+    ) -> Self {
+        let mut states = all
+            .map(|(word, number, colour)| State {
+                word,
+                colour,
+                number,
+            })
+            .to_vec();
+        states.sort_by(|one, other| other.number.total_cmp(&one.number));
         Self { family, states }
     }
 
-    /// The number of the state with this word.
-    pub(super) fn number(&self, word: &str) -> usize {
-        let state = self.states.iter().find(|state| state.word == word);
-        state.expect("a state of the enum").number
-    }
-
-    /// A query for the number of the state, one series per value of the labels `by`. Where two
-    /// exporters see different states, the worse one counts, and what one of them knows before
-    /// what the other does not.
-    pub(super) fn numbers(&self, by: &str) -> String {
+    /// A query for the number of the state of each partition. Where two exporters see different
+    /// states, the worse one counts, and what one of them knows before what the other does not.
+    pub(super) fn numbers(&self) -> String {
         let is_unknown = |state: &&State| state.word == "Unknown";
         let of = |State { word, number, .. }: &State| {
             format!(
@@ -122,13 +140,13 @@ impl States {
             .collect();
         let unknown: String = states.filter(is_unknown).map(of).collect();
         let known = known.join("\n  or ");
-        format!("max by ({by}) (\n  {known}\n)\nor max by ({by}) ({unknown})")
+        format!("max by (@id) (\n  {known}\n)\nor max by (@id) ({unknown})")
     }
 
-    /// A query for how many partitions are in each state, each counted once. Besides the word in
+    /// A query for how many partitions have each verdict, each counted once. Besides the word in
     /// `state`, the label `rank` has the number, for sorting.
     pub(super) fn counts(&self) -> String {
-        let counted = format!("count_values(\"rank\", {})", self.numbers("@id"));
+        let counted = format!("count_values(\"rank\", {})", verdict_numbers());
         self.states
             .iter()
             .fold(counted, |query, State { word, number, .. }| {

@@ -81,7 +81,7 @@ fn verdict() -> Panel {
         "Whether the partition can be restored and its backup is on time. Look up what the verdict means, and what to do, in docs/protection.md.",
         &Next::Runbook("ServiceFabricBackupOverdue"),
     )
-    .now(&verdicts.numbers("partition_id"), "verdict")
+    .now(&look::verdict_numbers(), "verdict")
     .mapped(&verdicts.mapping())
     .steps(&[(None, GREY)])
     .empty("No exporter tells of it")
@@ -177,11 +177,11 @@ fn events() -> Panel {
         &Next::Runbook("ServiceFabricBackupOverdue"),
         &mappings,
     )
-    .over_time(&verdicts.numbers("partition_id"), "Verdict")
+    .over_time(&look::verdict_numbers(), "Verdict")
     .over_time(attempts, "Last periodic attempt")
-    .over_time(&requests.numbers("partition_id"), "Last request")
+    .over_time(&requests.numbers(), "Last request")
     .over_time(suspended, "Suspension")
-    .over_time(&restores.numbers("partition_id"), "Last restore")
+    .over_time(&restores.numbers(), "Last restore")
     .empty("No exporter tells of it")
 }
 

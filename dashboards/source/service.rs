@@ -6,9 +6,6 @@ use super::look::{self, GREY, VERMILLION};
 use super::panel::{Next, Panel, or_else, seconds};
 use super::{Dashboard, Scope, links, stats, variables};
 
-/// Above this a table is no longer read, and a browser slows down.
-const MOST_ROWS: &str = "500";
-
 pub(super) fn dashboard() -> Value {
     let mut variables = variables::exporters();
     variables.extend([
@@ -60,25 +57,17 @@ fn partitions() -> Panel {
     .width(6)
 }
 
-/// The partitions that the table shows: at most [`MOST_ROWS`], those in trouble first.
-fn shown() -> String {
-    let family = "servicefabric_backup_protection_state";
-    format!(
-        r#"topk({MOST_ROWS}, 2 * max by (@id) ({family}{{@partitions, state!~"Protected|Pending"}} == 1) or max by (@id) ({family}{{@partitions}} == 1))"#
-    )
-}
-
 fn table() -> Panel {
     let (verdicts, requests) = (look::verdicts(), look::requests());
     let queries = [
-        verdicts.numbers("@id"),
+        look::verdict_numbers(),
         "max by (@id, policy_name) (servicefabric_backup_partition_info{@partitions})".to_owned(),
         "time() - max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})"
             .to_owned(),
         "max by (@id) (servicefabric_backup_due_timestamp_seconds{@partitions}) - time()"
             .to_owned(),
         "max by (@id) (servicefabric_backup_last_success_lsn{@partitions})".to_owned(),
-        requests.numbers("@id"),
+        requests.numbers(),
     ];
     let request = [
         ("mappings", json!([requests.mapping()])),
@@ -90,7 +79,8 @@ fn table() -> Panel {
         "Every partition with its verdict; at most 500, those in trouble first. Click on a partition and read what happened to it. A negative time in Due in says by how much it is late.",
         &Next::Dashboard("Partition"),
     );
-    let shown = shown();
+    // At most so many rows, those in trouble first: more nobody reads, and a browser slows down.
+    let shown = format!("topk(500, {})", look::verdict_numbers());
     let panel = queries.iter().fold(panel, |panel, query| {
         panel.rows(&format!("({query})\nand on (@id) {shown}"))
     });
@@ -119,7 +109,7 @@ fn table() -> Panel {
 
 fn timeline() -> Panel {
     let verdicts = look::verdicts();
-    let query = format!("topk(50,\n{}\n)", verdicts.numbers("@id"));
+    let query = format!("topk(50,\n{}\n)", look::verdict_numbers());
     Panel::states(
         "Verdicts of the worst partitions",
         "The verdict of each partition over time, at most fifty at a moment, the worst first. Click on a row and look at the partition where a change is not explained.",

@@ -4,26 +4,18 @@
 //! and words stand in its place.
 
 use serde_json::json;
+use servicefabric_backup_exporter::protection::Protection;
 
-use super::look::{self, GREEN, GREY, ORANGE, PURPLE, States, VERMILLION, YELLOW};
+use super::look::{
+    GREEN, GREY, ORANGE, PURPLE, SEVERITY, States, VERMILLION, YELLOW, number_of, verdict_numbers,
+};
 use super::panel::{Next, Panel};
 
 const NOTHING_KNOWN: &str = "No verdict is known";
 
-/// The number of the verdict of each partition. It is cheap, because it asks for each state once, and
-/// exact, because a partition has one number, whatever two exporters say of it.
-fn numbers() -> String {
-    format!("({})", look::verdicts().numbers("@id"))
-}
-
-fn number(verdict: &str) -> usize {
-    look::verdicts().number(verdict)
-}
-
-/// How many of the partitions with a known verdict have one that is so; missing where none is known.
-fn count(comparison: &str, verdict: &str) -> String {
-    let (all, unknown, compared) = (numbers(), number("Unknown"), number(verdict));
-    format!("sum({all} != {unknown} {comparison} bool {compared})")
+/// How many partitions have a severity that is so; missing where no verdict is known.
+fn count(comparison: &str, verdict: Protection) -> String {
+    format!("sum({SEVERITY} {comparison} bool {})", number_of(verdict))
 }
 
 /// All of them.
@@ -32,7 +24,7 @@ pub(super) fn all() -> Vec<Panel> {
         on_time(),
         counted(
             "Broken",
-            &count(">=", "Stuck"),
+            &count(">=", Protection::Stuck),
             VERMILLION,
             "Partitions that should have a backup and have none in time: Overdue, NeverBackedUp or Stuck. Look at storage, policy and health of the worst ones first.",
             &Next::Runbook("ServiceFabricBackupOverdue"),
@@ -40,7 +32,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Unprotected",
-            &count("==", "Unprotected"),
+            &count("==", Protection::Unprotected),
             PURPLE,
             "Partitions that no policy protects. Enable backup for them, or leave the application out of the exporter's configuration.",
             &Next::Runbook("ServiceFabricBackupUnprotected"),
@@ -48,7 +40,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Suspended",
-            &count("==", "Suspended"),
+            &count("==", Protection::Suspended),
             YELLOW,
             "Partitions whose protection somebody has suspended: no backup is taken. Resume it when the work is done.",
             &Next::Runbook("ServiceFabricBackupSuspendedTooLong"),
@@ -60,12 +52,13 @@ pub(super) fn all() -> Vec<Panel> {
 }
 
 fn on_time() -> Panel {
-    let (unprotected, suspended) = (number("Unprotected"), number("Suspended"));
-    let query = format!(
-        "avg({} != {unprotected} != {suspended} <= bool {})",
-        numbers(),
-        number("Failing")
+    let expected = format!(
+        "({}) != {} != {}",
+        verdict_numbers(),
+        number_of(Protection::Unprotected),
+        number_of(Protection::Suspended)
     );
+    let query = format!("avg({expected} <= bool {})", number_of(Protection::Failing));
     Panel::stat(
         "Known to be on time",
         "Share of the partitions with a schedule whose backup is known to be on time: Protected, Failing or Pending. Unknown counts as not on time; Unprotected and Suspended have no schedule and are not in it. When it falls for many at once, check whether backups have stopped.",
@@ -80,7 +73,11 @@ fn on_time() -> Panel {
 }
 
 fn unknown() -> Panel {
-    let query = format!("sum({} == bool {})", numbers(), number("Unknown"));
+    let query = format!(
+        "sum(({}) == bool {})",
+        verdict_numbers(),
+        number_of(Protection::Unknown)
+    );
     counted(
         "Unknown",
         &query,
@@ -92,10 +89,10 @@ fn unknown() -> Panel {
 }
 
 fn oldest() -> Panel {
-    let excepted = r#"servicefabric_backup_protection_state{@partitions, state=~"Unprotected|Suspended"} == 1"#;
-    let query = format!(
-        "time() - min(max by (@id) (servicefabric_backup_last_success_timestamp_seconds{{@partitions}}) unless on (@id) {excepted})"
-    );
+    let (failing, stuck) = (number_of(Protection::Failing), number_of(Protection::Stuck));
+    let excepted = format!("({SEVERITY} > {failing} < {stuck})");
+    let last = "max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})";
+    let query = format!("time() - min({last} unless on (@id) {excepted})");
     Panel::stat(
         "Oldest last backup",
         "Age of the last good backup where that is oldest: so much a restore would lose there. Without partitions that are Unprotected or Suspended, and without those that have no backup at all. Compare it with the longest schedule, then look for the partition among the worst.",

@@ -106,6 +106,11 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
         "max by (cluster_name) (servicefabric_backup_cluster_up{})",
     ),
     (
+        "states-as-words",
+        QUERY,
+        "servicefabric_backup_protection_severity{}",
+    ),
+    (
         "colours",
         "/panels/0/fieldConfig/defaults/thresholds/steps/1/color",
         "red",

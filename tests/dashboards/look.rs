@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 use serde_json::Value;
+use servicefabric_backup_exporter::protection::Protection;
 
 use crate::board::{Board, items, of_panels, text, title};
 
-/// What is done with the numbers of states before anybody sees them.
-const COUNTED: [&str; 5] = ["count_values(", "count by", "topk by", "sum((", "avg(("];
+/// What makes something else of the numbers of states before anybody sees them.
+const COUNTED: [&str; 5] = ["count_values(", "count by", "topk by", " bool ", " unless "];
 
 /// Colours that the colour-blind can tell apart, and the colour of text.
 const COLOURS: [&str; 10] = [
@@ -41,7 +42,7 @@ pub(crate) fn grey_without_value(board: &Board) -> Vec<String> {
 
 /// The number of a state is never shown, and its word always is.
 pub(crate) fn states_as_words(board: &Board) -> Vec<String> {
-    let number = Regex::new(r"(?:^|\s|\()(\d+) ([*+]) (?:max by|\()").unwrap();
+    let number = Regex::new(r"(?:^|\s|\()([\d.]+) ([*+]) (?:max by|\()").unwrap();
     let flag =
         r"^max(?: by \([\w, ]+\))? ?\((?:up|\w+_(?:up|success|suspended|successful|insecure))\{";
     let flag = Regex::new(flag).unwrap();
@@ -52,18 +53,24 @@ pub(crate) fn states_as_words(board: &Board) -> Vec<String> {
         let is_shown = |query: &&str| !COUNTED.iter().any(|counted| query.contains(counted));
         for query in queries.filter(is_shown) {
             for found in number.captures_iter(query) {
-                let first: u32 = found[1].parse().unwrap();
-                let last = if &found[2] == "+" { first + 1 } else { first };
-                wanted.extend([first, last]);
+                let first: f64 = found[1].parse().unwrap();
+                let last = if &found[2] == "+" { first + 1.0 } else { first };
+                wanted.extend([first, last].map(|number| number.to_string()));
+            }
+            if query.contains("_protection_severity{") {
+                let severities = Protection::ALL
+                    .iter()
+                    .filter_map(|verdict| verdict.severity());
+                wanted.extend(severities.map(|severity| severity.to_string()));
             }
             if flag.is_match(query) {
-                wanted.extend([0, 1]);
+                wanted.extend(["0", "1"].map(str::to_owned));
             }
         }
         let known = keys_of_mappings(panel);
         let bare = wanted
             .into_iter()
-            .find(|number| !known.contains(number.to_string().as_str()))?;
+            .find(|number| !known.contains(number.as_str()))?;
         Some(format!("shows the bare number {bare}"))
     })
 }
