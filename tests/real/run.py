@@ -6,6 +6,8 @@ run.py --exporter target/release/servicefabric-backup-exporter --parts target/ci
 
 import sys
 
+from dashboard_schema import dashboard_schema
+from dashboards import dashboards
 from demo_scrape import demo_scrape
 from harness import main
 from microsoft_client import microsoft_client
@@ -19,7 +21,7 @@ if __name__ == "__main__":
     sys.exit(
         main(
             __doc__.splitlines()[0],
-            rules, microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
-            paging_configuration, paging,
+            microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
+            rules, dashboard_schema, dashboards, paging_configuration, paging,
         )  # fmt: skip
     )

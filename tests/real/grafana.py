@@ -1,0 +1,272 @@
+"""What Grafana does with the JSON of a dashboard, as far as numbers go: variables, queries, tables.
+
+Written after Grafana's own sources of the Prometheus data source. Nothing in here draws.
+"""
+
+import json
+import re
+from pathlib import Path
+
+DASHBOARDS = Path(__file__).parents[2] / "dashboards"
+NAMES = ("fleet", "service", "partition", "exporter")
+
+ALL = object()
+"""The value "All" of a variable."""
+
+VARIABLE = re.compile(r"\$(\w+)|\$\{([^}]+)\}|\[\[([^]]+)\]\]")
+SPECIAL = re.compile(r"[$^*{}\[\]'+?.()|]")
+LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+),\s*(?P<label>\w+)\)", re.DOTALL)
+
+# What the data source takes for the scrape interval where nobody has said another.
+SCRAPE_INTERVAL = 15
+
+
+def read_dashboards():
+    return {name: json.loads((DASHBOARDS / f"{name}.json").read_text()) for name in NAMES}
+
+
+def panels_of(dashboard):
+    """Every panel that shows something, those folded away in rows too."""
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row":
+            yield from panel.get("panels", [])
+        else:
+            yield panel
+
+
+def fields_of(panel):
+    """(option, value) of all that is said of fields, by default or by an override."""
+    config = panel.get("fieldConfig", {})
+    yield from config.get("defaults", {}).items()
+    for override in config.get("overrides", []):
+        for change in override["properties"]:
+            yield change["id"], change.get("value")
+
+
+def links_of(panel):
+    """The links from the values of a panel."""
+    for option, value in fields_of(panel):
+        if option == "links":
+            yield from value
+
+
+def followed(url, fields=None, labels=None):
+    """(uid of a dashboard, {variable: value}) of a link in a row with these fields, or at a series with these labels.
+
+    What is handed on as it is (the range of time, `${job:queryparam}`) is left out: see `handed_on`.
+    """
+    path, _, query = url.partition("?")
+    chosen = {}
+    for part in query.split("&"):
+        if not part.startswith("${"):
+            name, _, value = part.partition("=")
+            match = re.fullmatch(r"\$\{__(data\.fields|field\.labels)\.(\w+):percentencode\}", value)
+            assert name.startswith("var-") and match, f"{part!r} of {url}"
+            chosen[name.removeprefix("var-")] = (fields if match[1] == "data.fields" else labels)[match[2]]
+    assert path.startswith("/d/"), url
+    return path.removeprefix("/d/"), chosen
+
+
+def handed_on(url):
+    """The variables that a link hands on with the values they have."""
+    return set(re.findall(r"\$\{(\w+):queryparam\}", url))
+
+
+def titled(dashboard, title):
+    found = [panel for panel in panels_of(dashboard) if panel.get("title") == title]
+    assert len(found) == 1, f"{len(found)} panels are titled {title!r}"
+    return found[0]
+
+
+def variables_of(dashboard):
+    return {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+
+
+def escaped(value):
+    """A value as the data source writes it into a regular expression within a string of PromQL."""
+    return SPECIAL.sub(lambda special: "\\\\" + special[0], value.replace("\\", "\\\\\\\\"))
+
+
+class Viewer:
+    """Somebody who looks at a dashboard: a database, the values chosen for its variables, and a range of time."""
+
+    def __init__(self, database, dashboard, chosen=None, seconds=900, step=15):
+        self.database, self.dashboard = database, dashboard
+        self.seconds, self.step = seconds, step
+        self.variables = variables_of(dashboard)
+        self.chosen = {}
+        for name, variable in self.variables.items():
+            if chosen and name in chosen:
+                self.chosen[name] = chosen[name]
+            elif variable.get("includeAll"):
+                self.chosen[name] = ALL
+            elif variable["type"] == "query":
+                # Filled in the order of the list, since one variable may ask by another.
+                options = self.options(name)
+                self.chosen[name] = options[0] if options else ""
+            else:
+                self.chosen[name] = str(variable.get("current", {}).get("value", ""))
+
+    def options(self, name):
+        """What the drop-down list of a variable of type query offers."""
+        variable = self.variables[name]
+        match = LABEL_VALUES.fullmatch(self.interpolate(variable["query"]))
+        assert match and not variable["regex"], f"${name} is filled in a way that this test does not know"
+        return sorted(self.database.label_values(match["label"], match["selector"]))
+
+    def interpolate(self, text):
+        return VARIABLE.sub(self.substitute, text)
+
+    def substitute(self, match):
+        name = match[1] or match[2] or match[3]
+        built_in = {
+            "__interval": f"{self.step}s",
+            "__rate_interval": f"{max(self.step + SCRAPE_INTERVAL, 4 * SCRAPE_INTERVAL)}s",
+            "__range": f"{self.seconds}s",
+        }
+        # `$1` is of label_replace.
+        if name in built_in or name.isdigit():
+            return built_in.get(name, match[0])
+        # A format (`${name:regex}`) would be part of the name here, and is refused.
+        assert name in self.chosen, f"${{{name}}} is no variable"
+        variable, value = self.variables[name], self.chosen[name]
+        if value is ALL and variable.get("allValue"):
+            return variable["allValue"]
+        values = self.options(name) if value is ALL else value if isinstance(value, list) else [value]
+        if not (variable["multi"] or variable["includeAll"]):
+            return values[0].replace("\\", "\\\\")
+        parts = [escaped(part) for part in values]
+        return parts[0] if len(parts) == 1 else "(" + "|".join(parts) + ")"
+
+    def ask(self, target, instant=None, last=False):
+        """The series of one target as Grafana asks for them: at an instant, or over the range that ends there.
+
+        With `last` the range is its last point alone, and that is at the instant itself.
+        """
+        expression = self.interpolate(target["expr"])
+        if target["instant"] or last:
+            return self.database.query(expression, instant)
+        return self.database.query_range(expression, instant, self.seconds, self.step)
+
+    def number(self, panel, instant=None):
+        """The one number of a panel, None where there are no data."""
+        shown = self.legends(panel, instant)
+        assert len(shown) <= 1, f"{panel['title']!r} shows {len(shown)} numbers: {shown}"
+        return next(iter(shown.values()), None)
+
+    def legends(self, panel, instant=None):
+        """{name of the series: value} of a panel, at an instant."""
+        shown = {}
+        for target in panel["targets"]:
+            for series in self.ask(target, instant, last=True):
+                name = legend(target, series["metric"])
+                assert name not in shown, f"{panel['title']!r} has two series {name!r}"
+                shown[name] = float(series["value"][1])
+        return shown
+
+    def frames(self, panel, instant=None):
+        """The answers to the queries of a table, one frame each."""
+        frames, targets = [], panel["targets"]
+        assert all(target["format"] == "table" for target in targets), f"{panel['title']!r} is no table"
+        for target in targets:
+            # A query without an answer is a frame as well, without labels and rows.
+            value = f"Value #{target['refId']}" if len(targets) > 1 else "Value"
+            answer = self.ask(target, instant)
+            labels = dict.fromkeys(name for series in answer for name in series["metric"] if name != "__name__")
+            rows = [
+                {
+                    "Time": 0,
+                    **{name: series["metric"].get(name, "") for name in labels},
+                    value: float(series["value"][1]),
+                }
+                for series in answer
+            ]
+            frames.append(Frame(["Time", *labels, value], rows))
+        return frames
+
+    def rows(self, panel, instant=None):
+        """The rows of a table as it is shown, each {head of the column: value}."""
+        return transformed(panel, self.frames(panel, instant)).rows
+
+
+def legend(target, metric):
+    return re.sub(r"\{\{(\w+)\}\}", lambda label: metric.get(label[1], ""), target["legendFormat"])
+
+
+class Frame:
+    """A table: its fields from left to right, and rows in which a field may be missing."""
+
+    def __init__(self, fields, rows):
+        self.fields, self.rows = list(fields), rows
+
+
+def merge(frames, _options):
+    """Joins rows, as "Merge series/tables" does: all that agree in what both have, if they agree in what all have."""
+    fields = list(dict.fromkeys(name for frame in frames for name in frame.fields))
+    shared = [name for name in fields if all(name in frame.fields for frame in frames)]
+    by_key = {}
+    for frame in frames:
+        for row in frame.rows:
+            known = by_key.setdefault(tuple(row.get(name) for name in shared), [])
+            fitting = [other for other in known if all(other.get(name, value) == value for name, value in row.items())]
+            for other in fitting:
+                other.update(row)
+            if not fitting:
+                known.append(dict(row))
+    return [Frame(fields, [row for rows in by_key.values() for row in rows])]
+
+
+def organize(frames, options):
+    """Hides, orders and renames fields; names that no field has do nothing."""
+    hidden, order, renamed = (options.get(name, {}) for name in ("excludeByName", "indexByName", "renameByName"))
+    organized = []
+    for frame in frames:
+        kept = sorted(
+            (name for name in frame.fields if not hidden.get(name)), key=lambda name: order.get(name, len(order))
+        )
+        heads = {name: renamed.get(name) or name for name in kept}
+        rows = [{head: row.get(name) for name, head in heads.items()} for row in frame.rows]
+        organized.append(Frame(heads.values(), rows))
+    return organized
+
+
+def sort_by(frames, options):
+    """Sorts the rows of every frame that has the field."""
+    (order,) = options["sort"]
+    return [
+        Frame(frame.fields, sorted(frame.rows, key=lambda row: row[order["field"]], reverse=order.get("desc", False)))
+        if order["field"] in frame.fields
+        else frame
+        for frame in frames
+    ]
+
+
+TRANSFORMATIONS = {"merge": merge, "organize": organize, "sortBy": sort_by}
+
+
+def transformed(panel, frames):
+    """The one frame that a table shows after all transformations."""
+    for transformation in panel.get("transformations", []):
+        frames = TRANSFORMATIONS[transformation["id"]](frames, transformation["options"])
+    assert len(frames) == 1, f"{panel['title']!r} ends in {len(frames)} tables, and shows one"
+    return frames[0]
+
+
+def fields_named_in(panel):
+    """The fields of the answers that the transformations of a table name."""
+    named = set()
+    for transformation in panel.get("transformations", []):
+        options = transformation["options"]
+        if transformation["id"] == "organize":
+            named.update(options["excludeByName"], options["indexByName"], options["renameByName"])
+        elif transformation["id"] == "sortBy":
+            named.update(order["field"] for order in options["sort"])
+    return named
+
+
+def heads_named_in(panel):
+    """The columns that the rest of a table names, as they are called after that."""
+    overrides = panel["fieldConfig"]["overrides"]
+    return {override["matcher"]["options"] for override in overrides} | {
+        order["displayName"] for order in panel["options"].get("sortBy", [])
+    }

@@ -1,0 +1,183 @@
+"""What the tests of the dashboards look at: exporters of many kinds, and Prometheus, which scrapes them all.
+
+Every kind is a job of its own, so one database shows each of them to whoever chooses that job.
+"""
+
+import json
+import re
+import time
+from collections import Counter
+
+import requests
+from canned import PAGES, CannedPages
+from harness import fetch, free_port, wait_until
+from page import Page
+from truth import Truth
+
+JOB = "servicefabric-backup"
+
+WATCHER = """\
+poll: {{interval: 2s, timeout: 2s, staleness: 30s, backups_interval: 2s}}
+protection: {{overdue_allowance: 45s, stuck_after: 45s}}
+metrics: {{states: {states}}}
+clusters:
+  - {{name: simulated, endpoints: ['http://127.0.0.1:{gateway}'], collectors: {{history: true}}}}
+"""
+
+
+class Prometheus:
+    """A database that scrapes every two seconds, and what the data source of Grafana asks it."""
+
+    def __init__(self, stage, name, binary, jobs):
+        self.name, self.port = name, free_port()
+        self.targets = {
+            job["job_name"]: sum(len(config["targets"]) for config in job["static_configs"]) for job in jobs
+        }
+        folder = stage.scratch(name.replace(" ", "-"))
+        config = {"global": {"scrape_interval": "2s", "scrape_timeout": "2s"}, "scrape_configs": jobs}
+        # JSON is YAML.
+        (folder / "prometheus.yml").write_text(json.dumps(config))
+        self.process = stage.start(
+            name, binary, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+        )  # fmt: skip
+        self.session = requests.Session()
+
+    def get(self, path, **parameters):
+        answer = self.session.get(f"http://127.0.0.1:{self.port}/api/v1/{path}", params=parameters, timeout=30)
+        assert answer.status_code == 200, f"{parameters}: {answer.status_code} {answer.text[:400]}"
+        return answer.json()["data"]
+
+    def query(self, expression, instant=None):
+        return self.get("query", query=expression, time=instant or time.time())["result"]
+
+    def query_range(self, expression, instant, seconds, step):
+        end = instant or time.time()
+        # As Grafana aligns them.
+        start = (end - seconds) // step * step
+        return self.get("query_range", query=expression, start=start, end=end // step * step, step=step)["result"]
+
+    def label_values(self, label, selector=None):
+        parameters = {"match[]": selector} if selector else {}
+        return self.get(f"label/{label}/values", start=time.time() - 900, end=time.time(), **parameters)
+
+    def scrape_after(self, job, moment):
+        """When the first scrape of a job after a moment was, if there was one."""
+        answer = self.query(f'up{{job="{job}"}}[30s]')
+        stamps = [stamp for series in answer for stamp, _ in series["values"] if stamp > moment]
+        return min(stamps, default=None)
+
+    def instant_with(self, *jobs):
+        """An instant at which all these jobs were seen, and had been long enough for a rate.
+
+        On a busy machine a scrape may fail, and then nothing is seen of a job until the next one.
+        """
+
+        def attempt():
+            # A scrape is stored under the time at which it began.
+            instant = round(time.time() - 2, 3)
+            seen = self.query("sum by (job) (up) and on (job) min by (job) (count_over_time(up[30s])) > 2", instant)
+            up = {series["metric"]["job"]: float(series["value"][1]) for series in seen}
+            return instant if all(up.get(job) == self.targets[job] for job in jobs) else None
+
+        return wait_until(f"scrapes of {jobs}", attempt, self.process)
+
+    def settled(self, job):
+        """The samples of an instant at which the exporters of a job say the same of every partition."""
+
+        def attempt():
+            truth = self.truth(job, self.instant_with(job))
+            return truth if truth.agreed() else None
+
+        return wait_until(f"one truth in {job}", attempt, self.process, pause=0.5)
+
+    def truth(self, job, instant, families=".+", instance=".+"):
+        """What a job's targets had shown at an instant, as samples: selected by Prometheus, and not computed with."""
+        selector = f'{{job="{job}",instance=~"{instance}",__name__=~"servicefabric_backup_({families})"}}'
+        return Truth.of_vector(self.query(selector, instant), instant)
+
+
+def job(name, *targets, **more):
+    return {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in targets]}], **more}
+
+
+class Scene:
+    """Everything that is scraped, each under a job of its own."""
+
+    def __init__(self, stage, exporter):
+        self.started = time.monotonic()
+        self.stage, self.exporter = stage, exporter
+        self.demo_port = free_port()
+        self.demo = stage.start(
+            "demo", exporter, "demo", "--partitions=100", f"--web.listen-address=127.0.0.1:{self.demo_port}"
+        )
+        wait_until("the demo", lambda: fetch(self.demo_port, "/-/ready").status == 200, self.demo)
+        self.gateway_port = free_port()
+        gateway = stage.start(
+            "gateway", exporter, "simulate", "--partitions=60", f"--web.listen-address=127.0.0.1:{self.gateway_port}"
+        )
+        wait_until(
+            "the gateway", lambda: fetch(self.gateway_port, "/$/GetClusterVersion?api-version=6.4").status, gateway
+        )
+        self.watchers = {
+            "replicas": [self.watcher("replica-all"), self.watcher("replica-current", states="current")],
+            "shards": [self.watcher(f"shard-{n}", "--total-shards=2", f"--shard={n}") for n in (0, 1)],
+        }
+        secured = self.secured()
+        self.canned = CannedPages(stage, self.demo_page().samples)
+        self.jobs = [
+            job(JOB, self.demo_port),
+            *(job(name, *(port for _, port in watchers)) for name, watchers in self.watchers.items()),
+            secured,
+            *(job(name, self.canned.port, metrics_path=f"/{name}") for name in PAGES),
+            self.pair("half-blind", "one-cluster", "blind"),
+            self.pair("disagreeing", "one-cluster", "behind"),
+        ]
+
+    def pair(self, name, *pages):
+        """The job of two exporters side by side that show these pages."""
+        address = f"127.0.0.1:{self.canned.port}"
+        configs = [
+            {"targets": [address], "labels": {"instance": page, "__metrics_path__": f"/{page}"}} for page in pages
+        ]
+        return {"job_name": name, "static_configs": configs}
+
+    def demo_page(self):
+        return Page(fetch(self.demo_port, "/metrics").body.decode())
+
+    def demo_verdicts(self):
+        """{verdict: number of partitions} by the JSON of the demo."""
+        told = json.loads(fetch(self.demo_port, "/api/v1/partitions").body)["partitions"]
+        return Counter(partition["protection"]["state"] for partition in told)
+
+    def watcher(self, name, *arguments, states="all"):
+        port, config = free_port(), self.stage.scratch(name) / "exporter.yml"
+        config.write_text(WATCHER.format(gateway=self.gateway_port, states=states))
+        process = self.stage.start(
+            name, self.exporter, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}", *arguments
+        )
+        wait_until(f"{name} to be ready", lambda: fetch(port, "/-/ready").status == 200, process)
+        return process, port
+
+    def secured(self):
+        """The job of a demo behind TLS, for what is shown of certificates."""
+        port = free_port()
+        process = self.stage.start(
+            "secured", self.exporter, "demo", "--secure", "--partitions=20", f"--web.listen-address=127.0.0.1:{port}"
+        )
+        folder = wait_until(
+            "the folder of the secured demo",
+            lambda: re.search(r"folder=(\S+)", process.log.read_text()),
+            process,
+        )[1]
+        words = dict(re.findall(r'^(\w+) = "(.*)"$', wait_until("curl.conf", lambda: read(folder)), re.MULTILINE))
+        user, _, password = words["user"].partition(":")
+        return job(
+            "secured", port, scheme="https", basic_auth={"username": user, "password": password},
+            tls_config={"ca_file": words["cacert"], "server_name": "localhost"},
+        )  # fmt: skip
+
+
+def read(folder):
+    with open(f"{folder}/curl.conf") as file:
+        return file.read()
