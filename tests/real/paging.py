@@ -372,7 +372,7 @@ def judge_text(watch):
     title = f"[FIRING:1] {PREFIX}Overdue in demo"
     (text,) = [it for body in watch.receiver.texts() if (it := body["attachments"][0])["title"] == title]
     what, worst, dashboard, _, runbook = text["text"].strip().splitlines()
-    assert what == f"1 partitions of {STOPS} in cluster demo are overdue for a backup", text
+    assert what == f"1 partition(s) of {STOPS} in cluster demo are overdue for a backup", text
     assert re.match(r"The worst is partition [0-9a-f-]{36}: its last good backup is of 20\d\d-", worst), text
     assert dashboard.startswith("http://localhost:3000/d/sfbe-service?var-cluster_name=demo&"), text
     assert runbook.startswith("What to do: https://") and runbook.endswith(f"/{PREFIX}Overdue.md"), text
