@@ -77,18 +77,18 @@ fn unreached() -> Panel {
 }
 
 fn unanswered() -> Panel {
-    let reached = "group by (cluster_name) (servicefabric_backup_cluster_up{@clusters})";
+    let reached = "max by (cluster_name) (servicefabric_backup_cluster_up{@clusters}) == 1";
     let answers = "max by (cluster_name) (servicefabric_backup_service_up{@clusters}) == 1";
     let query =
-        format!("count({reached} unless on (cluster_name) ({answers}))\nor 0 * group({reached})");
+        format!("count(({reached}) unless on (cluster_name) ({answers}))\nor 0 * group({reached})");
     stats::counted(
         "Backup service silent",
         &query,
         ORANGE,
-        "Clusters whose backup restore service did not answer in the last poll: it is absent, unreachable, or refuses the exporter. No backup may be taken there. Check the service in the cluster.",
+        "Clusters that are reached, and whose backup restore service did not answer in the last poll: it is absent, unreachable, or refuses the exporter. Nobody sees what becomes of backups there. Check the service in the cluster.",
         &Next::Runbook("ServiceFabricBackupServiceDown"),
     )
-    .empty("No exporter is scraped")
+    .empty("No cluster is reached")
 }
 
 fn by_verdict() -> Panel {

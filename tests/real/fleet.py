@@ -16,8 +16,8 @@ NUMBERS = {
     "Suspended": lambda truth: truth.counted({"Suspended"}),
     "Unknown": lambda truth: truth.verdicts()["Unknown"] if truth.states() else None,
     "Oldest last backup": lambda truth: truth.oldest_last_success(),
-    "Clusters not reached": lambda truth: truth.not_up("cluster_up"),
-    "Backup service silent": lambda truth: truth.not_up("service_up"),
+    "Clusters not reached": lambda truth: truth.unreached(),
+    "Backup service silent": lambda truth: truth.unanswered(),
 }
 
 # Panels of one number for each name in the legend, now or at the last point of a line.

@@ -108,10 +108,16 @@ class Truth:
         ]
         return self.instant - min(known) if known else None
 
-    def not_up(self, name):
-        """How many clusters there are of which nobody says 1; None without clusters."""
-        clusters, up = self.by_cluster("cluster_up"), self.by_cluster(name)
-        return sum(up.get(cluster) != 1 for cluster in clusters) if clusters else None
+    def unreached(self):
+        """How many clusters there are of which no exporter reaches a gateway; None without clusters."""
+        reached = self.by_cluster("cluster_up")
+        return sum(up != 1 for up in reached.values()) if reached else None
+
+    def unanswered(self):
+        """How many of the clusters that are reached have no backup service that answers; None where none is reached."""
+        reached = [cluster for cluster, up in self.by_cluster("cluster_up").items() if up == 1]
+        answers = self.by_cluster("service_up")
+        return sum(answers.get(cluster) != 1 for cluster in reached) if reached else None
 
     def lateness(self):
         """{broken partition: seconds past its due moment}; 0 for those that have none."""
