@@ -277,18 +277,34 @@ class Watch:
         )  # fmt: skip
 
 
+    def wait_for_sight(self, exporters):
+        """Until so many exporters see gateway and backup service, and no alert is about to say otherwise."""
+
+        def seen():
+            up = [self.prometheus.query(f"servicefabric_backup_{it}_up == 1") for it in ("cluster", "service")]
+            doubted = self.prometheus.query(f'ALERTS{{alertname=~"{PREFIX}({"|".join(BLIND)})"}}')
+            return not doubted and all(len(series) == exporters for series in up)
+
+        wait_until(f"{exporters} exporters that see, by {self.name}", seen, self.prometheus.process, seconds=90)
+
+    def missed_scrapes(self):
+        """For how many seconds exporters were not heard that are heard now. What follows of it is told by right."""
+        missed = self.prometheus.query("sum(count_over_time((up == 0)[1h:1s]) and on (instance) up == 1)")
+        return int(float(missed[0]["value"][1])) if missed else 0
+
+
 def paging(tally, exporter, parts):
     """A cluster that falls ill, who is told, and who suppresses whom"""
     with Stage() as stage:
         cluster = Cluster(stage, exporter)
-        # At once, because it takes most of the time until it is late.
-        cluster.front.freeze(cluster.victims(STOPS)[-1], "Gallery")
         prometheus, alertmanagers = parts_with(parts, "prometheus"), parts_with(parts, "prometheus-alertmanager")
         _, demo = start_demo(stage, exporter)
         plain = Prometheus(stage, f"plain Prometheus {prometheus[-1][1]}", prometheus[-1][2], [demo], scale=INTERVAL)
         # The newest and the oldest, which are the same on Ubuntu.
         pairs = dict.fromkeys([(prometheus[-1], alertmanagers[-1]), (prometheus[0], alertmanagers[0])])
         watches = [Watch(stage, cluster, *pair) for pair in pairs]
+        # As soon as somebody watches, because it takes most of the time until it is late.
+        cluster.front.freeze(cluster.victims(STOPS)[-1], "Gallery")
         suppression(tally, plain, alertmanagers)
         grouping(tally, plain, alertmanagers)
         play(tally, cluster, watches)
@@ -334,6 +350,8 @@ def play(tally, cluster, watches):
     everywhere("the text says what, how many, how bad, and where to look", judge_text)
     everywhere("no rule failed, and nothing was lost on the way", judge_health)
 
+    # Until now one exporter that saw the service was enough, and the one that stays may not be that one.
+    everywhere("both exporters see the service again", lambda it: it.wait_for_sight(len(cluster.exporters)))
     cluster.exporters[0][0].stop()
     everywhere("one exporter that is gone is a ticket", lambda it: it.wait_for("ticket", "firing", "ExporterDown"))
     everywhere("and no page", lambda it: judge_pages(it, PAGES))
@@ -353,19 +371,25 @@ def judge_darkness(watch):
 def judge_pages(watch, wanted):
     told = Counter({(status, name): count for (path, status, name), count in watch.told().items() if path == "page"})
     expected = Counter((status, PREFIX + it) for it in wanted for status in ("firing", "resolved"))
+    if missed := watch.missed_scrapes():
+        # An alert that nobody saw for a moment is told again by right; what is told stays the same.
+        print(f"        {watch.name} missed scrapes for {missed} s: how often is not judged", flush=True)
+        told, expected = Counter(told.keys()), Counter(expected.keys())
     assert told == expected, f"too much: {told - expected}, missing: {expected - told}"
 
 
 def judge_notifications(watch):
     judge_pages(watch, PAGES)
     told = [(status, name.removeprefix(PREFIX), body) for _, status, name, body in watch.receiver.webhooks()]
-    tickets = Counter((status, name) for status, name, _ in told if name not in AFTERWARDS and name not in PAGES)
-    assert tickets == Counter([("firing", "Overdue"), ("resolved", "Overdue")]), tickets
+    chance = AFTERWARDS | ({"ExporterDown"} if watch.missed_scrapes() else set())
+    tickets = Counter((status, name) for status, name, _ in told if name not in chance and name not in PAGES)
+    assert tickets.keys() == {("firing", "Overdue"), ("resolved", "Overdue")}, tickets
+    assert watch.missed_scrapes() or set(tickets.values()) == {1}, tickets
     order = [name for status, name, _ in told if status == "firing" and name in ("Overdue", "OverdueLong")]
-    assert order == ["Overdue", "OverdueLong"], order
+    assert order[:2] == ["Overdue", "OverdueLong"], order
     for _, name, body in told:
         services = [alert["labels"].get("service_name") for alert in body["alerts"]]
-        assert name in AFTERWARDS or services == [SERVICE_OF[name]], (name, services)
+        assert name in chance or services == [SERVICE_OF[name]], (name, services)
 
 
 def judge_text(watch):
