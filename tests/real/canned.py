@@ -26,13 +26,13 @@ FADES = (
     "progress_state_since_timestamp_seconds", "progress_timestamp_seconds", "progress_age_seconds", "progress_lsn",
     "progress_configuration_version", "progress_data_loss_timestamp_seconds", "progress_failure", "restore_state",
     "restore_timestamp_seconds", "partition_data_loss_timestamp_seconds", "policy_info", "policy_interval_seconds",
-    "policy_max_incrementals", "policy_retention_seconds",
+    "policy_max_incrementals", "policy_retention_seconds", "policy_minimum_backups",
 )  # fmt: skip
 
 # What there is only under a policy.
 OF_POLICIES = (
     "policy_info", "policy_interval_seconds", "policy_max_incrementals", "policy_retention_seconds",
-    "periodic_success", "periodic_attempt_timestamp_seconds", "suspended", "chain_length",
+    "policy_minimum_backups", "periodic_success", "periodic_attempt_timestamp_seconds", "suspended", "chain_length",
     "last_full_timestamp_seconds", "oldest_recovery_point_timestamp_seconds", "recovery_points",
 )  # fmt: skip
 
@@ -82,6 +82,39 @@ def blind(samples):
     dark = judged(leave_out(samples, FADES), lambda _: "Unknown")
     down = (f"{PREFIX}cluster_up", f"{PREFIX}collector_success")
     return [changed(sample, "0") if sample.name in down else sample for sample in dark]
+
+
+def half(samples, shard):
+    """What one of two shards says."""
+    own = set(sorted({partition(sample) for sample in samples if sample.name == VERDICT})[shard::2])
+    kept = [sample for sample in samples if "partition_id" not in dict(sample.labels) or partition(sample) in own]
+    info = f"{PREFIX}exporter_shard_info"
+    return [changed(sample, shard=str(shard), shards="2") if sample.name == info else sample for sample in kept]
+
+
+def mostly_unknown(samples):
+    """The cluster is reached, and what is known of all partitions but one has grown too old."""
+    known = min(
+        partition(sample)
+        for sample in samples
+        if sample.name == VERDICT and float(sample.value) == 1 and state_of(sample) == "Protected"
+    )
+    faded = {PREFIX + family for family in FADES}
+    kept = [
+        sample
+        for sample in samples
+        if "partition_id" not in dict(sample.labels) or partition(sample) == known or sample.name not in faded
+    ]
+    return judged(kept, lambda key: "Protected" if key == known else "Unknown")
+
+
+def foreign(_samples):
+    """A program that is no exporter of ours, with the families that every program has."""
+    page = {
+        "process_cpu_seconds_total": "7", "process_open_fds": "1000", "process_max_fds": "1024",
+        "process_resident_memory_bytes": "1e12", "process_start_time_seconds": "1e9",
+    }  # fmt: skip
+    return [Sample(name, frozenset(), value, None) for name, value in page.items()]
 
 
 def without_policies(samples):
@@ -170,6 +203,7 @@ def behind(samples):
     return judged(samples, lambda key: "Overdue" if key in late else old[key])
 
 
+FOREIGN = "foreign"
 ODD_APPLICATION = "fabric:/Gallery(old)+1.0"
 
 PAGES = {
@@ -181,6 +215,10 @@ PAGES = {
     "behind": behind,
     "odd-names": odd_names,
     "nameless": nameless,
+    "mostly-unknown": mostly_unknown,
+    "shard-that-sees": lambda samples: half(samples, 0),
+    "shard-that-is-blind": lambda samples: half(blind(samples), 1),
+    FOREIGN: foreign,
 }
 
 

@@ -10,8 +10,9 @@ the demo does not show. What the fleet dashboard says of each is computed anew, 
 import json
 import sys
 import time
+from collections import Counter
 
-from canned import ODD_APPLICATION
+from canned import FOREIGN, ODD_APPLICATION
 from fleet import GREEN, OF_A_SERVICE, colour, differences, green_panels, same, words_instead
 from grafana import (
     Viewer,
@@ -28,7 +29,7 @@ from grafana import (
 )
 from harness import Stage, fetch, main, parts_with, wait_until
 from page import moves
-from scene import JOB, Prometheus, Scene
+from scene import DEAD, JOB, Prometheus, Scene
 from truth import VERDICTS, Truth, key_of
 
 # Targets whose answer may be empty in the demo, by dashboard, title and letter, with the reason.
@@ -337,6 +338,17 @@ def check_bad_input(tally, database, fleet):
         assert viewer.number(unreached, truth.instant) == 1
         green = green_panels(viewer, fleet, truth.instant)
         assert not green, green
+    with check("one partition on time and all others unknown: no count of what is bad is green"):
+        viewer, truth = look("mostly-unknown")
+        assert truth.verdicts()["Protected"] == 1 and truth.verdicts()["Unknown"] == truth.partitions() - 1 > 1
+        green = green_panels(viewer, fleet, truth.instant) - {"Clusters not reached", "Backup service silent"}
+        assert not green, green
+    with check("one of two shards that reaches no gateway: the cluster counts as not reached"):
+        viewer, truth = look("half-seen")
+        assert truth.partitions() == truths["one-cluster"].partitions()
+        assert viewer.number(unreached, truth.instant) == 1
+        assert viewer.number(unknown, truth.instant) >= truth.partitions() // 2
+        assert "Clusters not reached" not in green_panels(viewer, fleet, truth.instant)
     with check("partitions that are watched by their ids alone, without names: none is lost"):
         viewer, truth = look("nameless")
         assert truth.partitions() == truths["one-cluster"].partitions()
@@ -366,21 +378,59 @@ def check_nameless(tally, database, boards):
         assert viewer.number(stat(boards["partition"], "Verdict"), instant) is not None
 
 
+def check_foreign(tally, database, boards):
+    """Prometheus scrapes much else. With all jobs chosen, that must be as if it were not there."""
+    with tally.check(f"{database.name}: what is no exporter, up or down, changes nothing, whatever jobs are chosen"):
+        instant = database.instant_with(*database.targets)
+        for expression in (f'up{{job="{DEAD}"}} == 0', f'process_open_fds{{job="{FOREIGN}"}}'):
+            assert database.query(expression, instant), expression
+        for name, dashboard in boards.items():
+            everything, ours = (Viewer(database, dashboard, chosen) for chosen in ({}, {"job": database.ours()}))
+            assert everything.interpolate("$job") != ours.interpolate("$job"), name
+            for key, (_, target) in targets_of(dashboard).items():
+                shown, wanted = (last_values(viewer, target, instant) for viewer in (everything, ours))
+                more, less = ((one - other).most_common(3) for one, other in ((shown, wanted), (wanted, shown)))
+                assert not more and not less, f"{name}: {key}: {more} is shown, {less} is true"
+
+
+def last_values(viewer, target, instant):
+    """How often there is which series with which value, without the digits that depend on the order of a sum.
+
+    Which of those that are equal are among the first is a matter of chance.
+    """
+    named, answer = "topk" not in target["expr"], viewer.ask(target, instant, last=True)
+    return Counter(
+        (tuple(sorted(series["metric"].items())) if named else (), f"{float(series['value'][1]):.9g}")
+        for series in answer
+    )
+
+
 def check_gone(tally, databases, scene, fleet):
-    """Exporters that were seen and are gone: their cluster is not forgotten, and nothing is green."""
-    for process, _ in scene.watchers["shards"]:
-        process.stop()
-    down = 'count(up{job="shards"} == 0) == 2'
-    for database in databases:
-        with tally.check(
-            f"{database.name}: fleet: all exporters of a cluster gone: it counts as not reached, and nothing is green"
-        ):
-            wait_until("both to be down", lambda database=database: database.query(down), database.process)
-            viewer = Viewer(database, fleet, {"job": ["shards"]})
-            assert viewer.number(titled(fleet, "Clusters not reached")) == 1
-            assert viewer.number(titled(fleet, "Known to be on time")) is None
-            green = green_panels(viewer, fleet)
-            assert not green, green
+    """Exporters that were seen and are gone: their part of a cluster is not forgotten, and it is not green."""
+
+    def judge(sentence, gone, look):
+        for database in databases:
+            with tally.check(f"{database.name}: fleet: {sentence}"):
+                down = f'count(up{{job="shards"}} == 0) == {gone}'
+                wait_until(f"{gone} to be down", lambda database=database: database.query(down), database.process)
+                look(database, Viewer(database, fleet, {"job": ["shards"]}))
+
+    def half(database, viewer):
+        truth = database.truth("shards", round(time.time(), 3))
+        compare(database, fleet, "shards", truth)
+        assert viewer.number(titled(fleet, "Clusters not reached"), truth.instant) == 1
+        assert "Clusters not reached" not in green_panels(viewer, fleet, truth.instant)
+
+    def all_of_it(_database, viewer):
+        assert viewer.number(titled(fleet, "Clusters not reached")) == 1
+        assert viewer.number(titled(fleet, "Known to be on time")) is None
+        green = green_panels(viewer, fleet)
+        assert not green, green
+
+    scene.watchers["shards"][1][0].stop()
+    judge("one of two shards gone: the cluster counts as not reached", 1, half)
+    scene.watchers["shards"][0][0].stop()
+    judge("all exporters of a cluster gone: it counts as not reached, and nothing is green", 2, all_of_it)
 
 
 def stat(dashboard, title):
@@ -425,6 +475,7 @@ def dashboards(tally, exporter, parts):
             check_side_by_side(tally, database, scene, boards)
             check_odd_names(tally, database, boards)
             check_nameless(tally, database, boards)
+            check_foreign(tally, database, boards)
         check_gone(tally, databases, scene, boards["fleet"])
         for database in databases:
             check_page(tally, database, scene, boards["fleet"], boards["service"])

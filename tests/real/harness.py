@@ -7,6 +7,7 @@ that is not met in time fails with what it waited for; a check is one line of ou
 import argparse
 import contextlib
 import http.client
+import multiprocessing
 import signal
 import socket
 import subprocess
@@ -178,10 +179,9 @@ def parts_with(folder, binary):
     return sorted(found, key=lambda part: [int(number) for number in part[1].split(".")])
 
 
-def main(description, *tests):
-    """Runs tests, each `test(tally, exporter, parts)`, prints the tally, and returns the exit code."""
-    chosen = arguments(description)
-    tally, begun = Tally(), time.monotonic()
+def run(tests, chosen):
+    """Runs tests, each `test(tally, exporter, parts)`, and returns how many checks passed and failed."""
+    tally = Tally()
     for test in tests:
         started = time.monotonic()
         print(f"--- {test.__doc__.splitlines()[0]}", flush=True)
@@ -192,6 +192,37 @@ def main(description, *tests):
             with tally.check(f"{test.__module__} runs to its end"):
                 raise fault
         print(f"    {time.monotonic() - started:.1f} s", flush=True)
+    return tally.passed, tally.failed
+
+
+class Beside:
+    """Tests in a process of their own, which ends with this one. What they print is kept until they are done."""
+
+    def __init__(self, tests, chosen):
+        fork = multiprocessing.get_context("fork")
+        # Nothing passed and one failed, for who does not live to tell.
+        self.output, self.counts = tempfile.TemporaryFile("w+"), fork.Array("i", [0, 1])
+        # It inherits what is bound to the signals: a polite end unwinds its stages as well.
+        self.process = fork.Process(target=self.work, args=(tests, chosen), daemon=True)
+        self.process.start()
+
+    def work(self, tests, chosen):
+        with contextlib.redirect_stdout(self.output):
+            self.counts[:] = run(tests, chosen)
+
+    def done(self):
+        self.process.join()
+        self.output.seek(0)
+        print(self.output.read(), end="", flush=True)
+        return self.counts[:]
+
+
+def main(description, *tests, beside=()):
+    """Runs tests, and those `beside` at the same time, prints the tally of all, and returns the exit code."""
+    chosen, begun = arguments(description), time.monotonic()
+    other = Beside(beside, chosen) if beside else None
+    counts = [run(tests, chosen), *([other.done()] if other else [])]
+    passed, failed = (sum(column) for column in zip(*counts, strict=True))
     print(f"    {time.monotonic() - begun:.1f} s in all", flush=True)
-    print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
-    return 1 if tally.failed or not tally.passed else 0
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed or not passed else 0

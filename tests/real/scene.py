@@ -9,12 +9,14 @@ import time
 from collections import Counter
 
 import requests
-from canned import PAGES, CannedPages
+from canned import FOREIGN, PAGES, CannedPages
 from harness import fetch, free_port, wait_until
 from page import Page
 from truth import Truth
 
 JOB = "servicefabric-backup"
+# At its port nothing listens, and nothing of ours ever did.
+DEAD = "foreign-dead"
 
 WATCHER = """\
 poll: {{interval: 2s, timeout: 2s, staleness: 30s, backups_interval: 2s}}
@@ -31,7 +33,9 @@ class Prometheus:
     def __init__(self, stage, name, binary, jobs):
         self.name, self.port = name, free_port()
         self.targets = {
-            job["job_name"]: sum(len(config["targets"]) for config in job["static_configs"]) for job in jobs
+            job["job_name"]: sum(len(config["targets"]) for config in job["static_configs"])
+            for job in jobs
+            if job["job_name"] != DEAD
         }
         folder = stage.scratch(name.replace(" ", "-"))
         config = {"global": {"scrape_interval": "2s", "scrape_timeout": "2s"}, "scrape_configs": jobs}
@@ -94,7 +98,12 @@ class Prometheus:
     def truth(self, job, instant, families=".+", instance=".+"):
         """What a job's targets had shown at an instant, as samples: selected by Prometheus, and not computed with."""
         selector = f'{{job="{job}",instance=~"{instance}",__name__=~"servicefabric_backup_({families})"}}'
-        return Truth.of_vector(self.query(selector, instant), instant)
+        sight = f'{{job="{job}",__name__=~"servicefabric_backup_(cluster_up|exporter_shard_info)"}}[1d]'
+        return Truth.of_vector(self.query(selector, instant), instant, self.query(sight, instant))
+
+    def ours(self):
+        """The jobs of exporters."""
+        return [name for name in self.targets if name != FOREIGN]
 
 
 def job(name, *targets, **more):
@@ -132,6 +141,8 @@ class Scene:
             *(job(name, self.canned.port, metrics_path=f"/{name}") for name in PAGES),
             self.pair("half-blind", "one-cluster", "blind"),
             self.pair("disagreeing", "one-cluster", "behind"),
+            self.pair("half-seen", "shard-that-sees", "shard-that-is-blind"),
+            job(DEAD, 1),
         ]
 
     def pair(self, name, *pages):

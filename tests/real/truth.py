@@ -18,10 +18,10 @@ BROKEN = {"Overdue", "NeverBackedUp", "Stuck"}
 
 
 class Truth:
-    """`samples` are (name, labels, value) of one instant."""
+    """`samples` are (name, labels, value) of one instant, `past` are the parts of clusters seen in the day before it."""
 
-    def __init__(self, samples, instant):
-        self.instant = instant
+    def __init__(self, samples, instant, past=()):
+        self.instant, self.past = instant, set(past)
         self.families = {}
         for name, labels, value in samples:
             self.families.setdefault(name.removeprefix(PREFIX), []).append((labels, value))
@@ -32,10 +32,11 @@ class Truth:
         return cls(((sample.name, dict(sample.labels), float(sample.value)) for sample in page.samples), instant)
 
     @classmethod
-    def of_vector(cls, vector, instant):
-        """Of what Prometheus answers to a selector."""
+    def of_vector(cls, vector, instant, day=()):
+        """Of what Prometheus answers to a selector, and to one with the range of a day."""
         samples = ((series["metric"]["__name__"], series["metric"], float(series["value"][1])) for series in vector)
-        return cls(samples, instant)
+        past = ((series["metric"]["__name__"], series["metric"], float(series["values"][-1][1])) for series in day)
+        return cls(samples, instant, cls(past, instant).parts("cluster_up"))
 
     def within(self, **labels):
         """The same of what has these labels alone."""
@@ -45,7 +46,7 @@ class Truth:
             for own, value in family
             if labels.items() <= own.items()
         )
-        return Truth(samples, self.instant)
+        return Truth(samples, self.instant, self.past)
 
     def family(self, name):
         return self.families.get(name, [])
@@ -91,12 +92,16 @@ class Truth:
             values[key] = max(value, values.get(key, value))
         return values
 
-    def by_cluster(self, name):
-        """{cluster: value}; where two tell, the larger."""
+    def parts(self, name):
+        """{(cluster, shard, number of shards): value}; where two exporters of one part tell, the larger."""
+        shard_of = {
+            (labels.get("job"), labels.get("instance")): (labels["shard"], labels["shards"])
+            for labels, _ in self.family("exporter_shard_info")
+        }
         values = {}
         for labels, value in self.family(name):
-            cluster = labels["cluster_name"]
-            values[cluster] = max(value, values.get(cluster, value))
+            part = (labels["cluster_name"], *shard_of[labels.get("job"), labels.get("instance")])
+            values[part] = max(value, values.get(part, value))
         return values
 
     def oldest_last_success(self):
@@ -109,15 +114,20 @@ class Truth:
         return self.instant - min(known) if known else None
 
     def unreached(self):
-        """How many clusters there are of which no exporter reaches a gateway; None without clusters."""
-        reached = self.by_cluster("cluster_up")
-        return sum(up != 1 for up in reached.values()) if reached else None
+        """How many clusters there are with a part of which no exporter reaches a gateway; None without clusters.
+
+        Parts that were seen within the last day count, but not after another number of shards.
+        """
+        up = self.parts("cluster_up")
+        seen, sharded = {cluster for cluster, *_ in up}, {(cluster, shards) for cluster, _, shards in up}
+        parts = {part for part in self.past | up.keys() if part[0] not in seen or (part[0], part[2]) in sharded}
+        return len({part[0] for part in parts if up.get(part) != 1}) if parts else None
 
     def unanswered(self):
-        """How many of the clusters that are reached have no backup service that answers; None where none is reached."""
-        reached = [cluster for cluster, up in self.by_cluster("cluster_up").items() if up == 1]
-        answers = self.by_cluster("service_up")
-        return sum(answers.get(cluster) != 1 for cluster in reached) if reached else None
+        """How many clusters have a part that is reached, and where no backup service answers; None where none is."""
+        reached = [part for part, up in self.parts("cluster_up").items() if up == 1]
+        answers = self.parts("service_up")
+        return len({part[0] for part in reached if answers.get(part) != 1}) if reached else None
 
     def lateness(self):
         """{broken partition: seconds past its due moment}; 0 for those that have none."""
