@@ -214,6 +214,8 @@ class Beside:
         self.process.join()
         self.output.seek(0)
         print(self.output.read(), end="", flush=True)
+        if self.process.exitcode:
+            print(f"  FAIL  the tests beside ended with {self.process.exitcode}", flush=True)
         return self.counts[:]
 
 
