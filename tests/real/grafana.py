@@ -154,6 +154,14 @@ class Viewer:
         assert len(shown) <= 1, f"{panel['title']!r} shows {len(shown)} numbers: {shown}"
         return next(iter(shown.values()), None)
 
+    def words(self, panel, instant=None):
+        """The one text that a panel shows in place of a number, None where there are no data."""
+        wanted = panel["options"]["reduceOptions"]["fields"].strip("/")
+        frames = transformed(panel, self.frames(panel, instant))
+        shown = [row[name] for row in frames.rows for name in frames.fields if re.search(wanted, name)]
+        assert len(shown) <= 1, f"{panel['title']!r} shows {len(shown)} texts: {shown}"
+        return next(iter(shown), None)
+
     def legends(self, panel, instant=None):
         """{name of the series: value} of a panel, at an instant."""
         shown = {}
@@ -241,7 +249,19 @@ def sort_by(frames, options):
     ]
 
 
-TRANSFORMATIONS = {"merge": merge, "organize": organize, "sortBy": sort_by}
+def filter_by_value(frames, options):
+    """Drops the rows in which one field is empty; no other filter is known here."""
+    (only,) = options["filters"]
+    assert (options["type"], only["config"]["id"]) == ("exclude", "isNull"), options
+    return [
+        Frame(frame.fields, [row for row in frame.rows if row.get(only["fieldName"]) is not None])
+        if only["fieldName"] in frame.fields
+        else frame
+        for frame in frames
+    ]
+
+
+TRANSFORMATIONS = {"filterByValue": filter_by_value, "merge": merge, "organize": organize, "sortBy": sort_by}
 
 
 def transformed(panel, frames):
@@ -261,6 +281,8 @@ def fields_named_in(panel):
             named.update(options["excludeByName"], options["indexByName"], options["renameByName"])
         elif transformation["id"] == "sortBy":
             named.update(order["field"] for order in options["sort"])
+        elif transformation["id"] == "filterByValue":
+            named.update(only["fieldName"] for only in options["filters"])
     return named
 
 

@@ -124,10 +124,13 @@ class Truth:
         return len({part[0] for part in parts if up.get(part) != 1}) if parts else None
 
     def unanswered(self):
-        """How many clusters have a part that is reached, and where no backup service answers; None where none is."""
-        reached = [part for part, up in self.parts("cluster_up").items() if up == 1]
-        answers = self.parts("service_up")
-        return len({part[0] for part in reached if answers.get(part) != 1}) if reached else None
+        """How many clusters have a part that is reached and has no backup service that answers; None where none is.
+
+        Where nobody could ask, nothing is known.
+        """
+        reached = {part for part, up in self.parts("cluster_up").items() if up == 1}
+        answers = {part: up for part, up in self.parts("service_up").items() if part in reached}
+        return len({part[0] for part, up in answers.items() if up == 0}) if answers else None
 
     def lateness(self):
         """{broken partition: seconds past its due moment}; 0 for those that have none."""
