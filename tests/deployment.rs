@@ -1,7 +1,7 @@
 //! What `deploy/compose` puts together fits together: paths, ports, names and addresses.
 //!
-//! Nothing is started here. The structures know the keys that are used and no others, so that a
-//! misspelt one is found; whether the programs take the files, `tests/real` asks them.
+//! Nothing is started here, and the structures know no more keys than are looked at; whether the
+//! programs take the files, `tests/real` asks them.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,22 +20,16 @@ use serde::de::DeserializeOwned;
 const FOLDER: &str = "deploy/compose";
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Compose {
-    #[serde(rename = "name")]
-    _name: String,
     services: BTreeMap<String, Service>,
     volumes: BTreeMap<String, Option<()>>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Service {
     image: String,
     #[serde(default)]
     command: Vec<String>,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
     ports: Vec<String>,
     #[serde(default)]
     extra_hosts: Vec<String>,
@@ -68,7 +62,6 @@ impl Service {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Prometheus {
     global: Global,
     rule_files: Vec<String>,
@@ -77,85 +70,61 @@ struct Prometheus {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Global {
     scrape_interval: String,
-    #[serde(rename = "evaluation_interval")]
-    _evaluation_interval: String,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Alerting {
     alertmanagers: Vec<Discovery>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Scrape {
     job_name: String,
     static_configs: Vec<Targets>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Discovery {
     static_configs: Vec<Targets>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Targets {
     targets: Vec<String>,
 }
 
 /// A file of data sources that Grafana 9.4 and later read at the start.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct DataSources {
-    api_version: u32,
     datasources: Vec<DataSource>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 struct DataSource {
-    #[serde(rename = "name")]
-    _name: String,
-    uid: String,
-    r#type: String,
-    access: String,
     url: String,
-    is_default: bool,
     json_data: JsonData,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(rename_all = "camelCase")]
 struct JsonData {
     time_interval: String,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Providers {
-    api_version: u32,
     providers: Vec<Provider>,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Provider {
-    #[serde(rename = "name")]
-    _name: String,
-    #[serde(rename = "folder")]
-    _folder: String,
-    r#type: String,
     options: ProviderOptions,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct ProviderOptions {
     path: String,
 }
@@ -168,6 +137,16 @@ fn read<T: DeserializeOwned>(file: &str) -> T {
 
 fn compose() -> Compose {
     read("compose.yml")
+}
+
+impl Compose {
+    /// Where a service listens, here and in its container; it has one port.
+    fn port(&self, service: &str) -> (u16, u16) {
+        let port = only(self.services[service].ports.clone());
+        let (outside, inside) = port.rsplit_once(':').unwrap();
+        let (_, outside) = outside.rsplit_once(':').unwrap();
+        (outside.parse().unwrap(), inside.parse().unwrap())
+    }
 }
 
 fn only<T>(items: Vec<T>) -> T {
@@ -213,23 +192,23 @@ fn images_are_pinned_and_ports_are_open_on_this_machine_only() {
 
 #[test]
 fn the_programs_find_their_files_and_each_other() {
-    let services = compose().services;
-    let port = |name: &str| only(services[name].ports.clone());
-    for (name, flag, number) in [
-        ("prometheus", "--config.file=", 9090),
-        ("alertmanager", "--config.file=", 9093),
-    ] {
+    let compose = compose();
+    let services = &compose.services;
+    for name in ["prometheus", "alertmanager"] {
         let service = &services[name];
         let mut flags = service.command.iter();
-        let file = flags.find_map(|it| it.strip_prefix(flag)).unwrap();
+        let file = flags.find_map(|it| it.strip_prefix("--config.file="));
+        let file = file.unwrap();
         assert!(service.source_of(file).is_file(), "{name}: {file}");
-        assert_eq!(port(name), format!("127.0.0.1:{number}:{number}"));
-        let address = format!("--web.external-url=http://localhost:{number}");
+        let (outside, _) = compose.port(name);
+        let address = format!("--web.external-url=http://localhost:{outside}");
         assert!(service.command.contains(&address), "{name}: {address}");
     }
     let prometheus: Prometheus = read("prometheus.yml");
     let alertmanagers = only(prometheus.alerting.alertmanagers).static_configs;
-    assert_eq!(only(only(alertmanagers).targets), "alertmanager:9093");
+    let (_, inside) = compose.port("alertmanager");
+    let target = only(only(alertmanagers).targets);
+    assert_eq!(target, format!("alertmanager:{inside}"));
     let rules = Path::new("/etc/prometheus").join(only(prometheus.rule_files));
     let rules = services["prometheus"].source_of(rules.to_str().unwrap());
     let pattern = rules.file_name().unwrap().to_str().unwrap();
@@ -247,7 +226,7 @@ fn the_demo_is_scraped_where_it_listens() {
     let target = only(only(scrape.static_configs).targets);
     let (host, port) = target.split_once(':').unwrap();
     let hosts = &compose().services["prometheus"].extra_hosts;
-    assert_eq!(hosts, &[format!("{host}:host-gateway")]);
+    assert!(hosts.contains(&format!("{host}:host-gateway")));
     let program = env!("CARGO_BIN_EXE_servicefabric-backup-exporter");
     let help = Command::new(program)
         .args(["demo", "--help"])
@@ -259,9 +238,8 @@ fn the_demo_is_scraped_where_it_listens() {
 
 #[test]
 fn grafana_finds_prometheus_and_the_dashboards() {
-    let grafana = &compose().services["grafana"];
-    assert_eq!(only(grafana.ports.clone()), "127.0.0.1:3000:3000");
-    assert!(grafana.environment.keys().all(|key| key.starts_with("GF_")));
+    let compose = compose();
+    let grafana = &compose.services["grafana"];
     let provisioning = "/etc/grafana/provisioning";
     for folder in ["datasources", "dashboards"] {
         let source = grafana.source_of(&format!("{provisioning}/{folder}"));
@@ -269,20 +247,15 @@ fn grafana_finds_prometheus_and_the_dashboards() {
     }
 
     let sources: DataSources = read("grafana/datasources/prometheus.yml");
-    assert_eq!(sources.api_version, 1);
     let source = only(sources.datasources);
-    assert_eq!(source.uid, "prometheus");
-    assert_eq!((&*source.r#type, &*source.access), ("prometheus", "proxy"));
-    assert_eq!(source.url, "http://prometheus:9090");
-    assert!(source.is_default);
+    let (_, inside) = compose.port("prometheus");
+    assert_eq!(source.url, format!("http://prometheus:{inside}"));
     let prometheus: Prometheus = read("prometheus.yml");
     let scraped = prometheus.global.scrape_interval;
     assert_eq!(source.json_data.time_interval, scraped);
 
     let providers: Providers = read("grafana/dashboards/servicefabric-backup.yml");
-    assert_eq!(providers.api_version, 1);
     let provider = only(providers.providers);
-    assert_eq!(provider.r#type, "file");
     let source = grafana.source_of(&provider.options.path);
     assert_eq!(source, Path::new(FOLDER).join("../../dashboards"));
 }
@@ -291,8 +264,7 @@ fn grafana_finds_prometheus_and_the_dashboards() {
 fn notifications_link_to_grafana_as_compose_publishes_it() {
     let template = "deploy/alertmanager/templates/servicefabric-backup.tmpl";
     let template = fs::read_to_string(template).unwrap();
-    let port = only(compose().services["grafana"].ports.clone());
-    let (_, port) = port.rsplit_once(':').unwrap();
+    let (port, _) = compose().port("grafana");
     let address = format!("}}}}http://localhost:{port}{{{{ end }}}}");
     assert_eq!(template.matches(&address).count(), 1, "{address}");
 }
