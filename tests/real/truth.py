@@ -113,15 +113,20 @@ class Truth:
         ]
         return self.instant - min(known) if known else None
 
-    def unreached(self):
-        """How many clusters there are with a part of which no exporter reaches a gateway; None without clusters.
+    def reach(self):
+        """{part: whether an exporter reaches a gateway, -1 where there is no exporter any more}.
 
         Parts that were seen within the last day count, but not after another number of shards.
         """
         up = self.parts("cluster_up")
         seen, sharded = {cluster for cluster, *_ in up}, {(cluster, shards) for cluster, _, shards in up}
         parts = {part for part in self.past | up.keys() if part[0] not in seen or (part[0], part[2]) in sharded}
-        return len({part[0] for part in parts if up.get(part) != 1}) if parts else None
+        return {part: up.get(part, -1) for part in parts}
+
+    def unreached(self):
+        """How many clusters there are with a part that nobody reaches; None without clusters."""
+        reach = self.reach()
+        return len({part[0] for part, up in reach.items() if up != 1}) if reach else None
 
     def unanswered(self):
         """How many clusters have a part that is reached and has no backup service that answers; None where none is.
