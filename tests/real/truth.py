@@ -18,7 +18,7 @@ BROKEN = {"Overdue", "NeverBackedUp", "Stuck"}
 
 
 class Truth:
-    """`samples` are (name, labels, value) of one instant, `past` are the parts of clusters seen in the day before it."""
+    """`samples` are (name, labels, value) of one instant, `past` the parts of clusters seen in the day before it."""
 
     def __init__(self, samples, instant, past=()):
         self.instant, self.past = instant, set(past)
