@@ -47,8 +47,10 @@ fn distance(one: &str, other: &str, seen: &[[f64; 3]; 3]) -> f64 {
 
 /// Lightness and the two opponent colours.
 fn lab(colour: &str, seen: &[[f64; 3]; 3]) -> [f64; 3] {
-    let linear = [1, 3, 5].map(|at| {
-        let part = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
+    let number = u32::from_str_radix(colour.trim_start_matches('#'), 16).unwrap();
+    let [_, parts @ ..] = number.to_be_bytes();
+    let linear = parts.map(|part| {
+        let part = f64::from(part) / 255.0;
         if part <= 0.040_45 {
             part / 12.92
         } else {
