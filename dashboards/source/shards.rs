@@ -24,10 +24,13 @@ pub(super) fn best_by_collector(family: &str) -> String {
 /// cluster was told so; after another number of shards, the old ones are not missed.
 pub(super) fn reached() -> String {
     let now = best("servicefabric_backup_cluster_up");
+    let seen = "last_over_time(servicefabric_backup_cluster_up{@clusters}[1d])";
+    let there = "servicefabric_backup_exporter_shard_info{@exporters}";
+    let shard = format!("topk by (job, instance) (1, last_over_time({there}[1d]))");
     let gone = format!(
-        "group by ({SHARD}) ((last_over_time(servicefabric_backup_cluster_up{{@clusters}}[1d]) unless on (job, instance) servicefabric_backup_exporter_shard_info{{@exporters}}) * on (job, instance) group_left (shard, shards) topk by (job, instance) (1, last_over_time(servicefabric_backup_exporter_shard_info{{@exporters}}[1d])))"
+        "group by ({SHARD}) (\n  ({seen} unless on (job, instance) {there})\n  * on (job, instance) group_left (shard, shards) {shard}\n)"
     );
     format!(
-        "{now}\nor -(\n  {gone}\n  and on (cluster_name, shards) {now}\n)\nor -(\n  {gone}\n  unless on (cluster_name) {now}\n)"
+        "{now}\nor -(\n{gone}\nand on (cluster_name, shards) {now}\n)\nor -(\n{gone}\nunless on (cluster_name) {now}\n)"
     )
 }

@@ -61,9 +61,10 @@ fn on_time() -> Panel {
         number_of(Protection::Unprotected),
         number_of(Protection::Suspended)
     );
-    // Rounded down: not 100 % as long as one is missing, however many there are.
+    // Rounded down: not 100 % as long as one is missing, however many there are. Old versions of
+    // Prometheus lose a little in `avg`.
     let query = format!(
-        "floor(10000 * avg({expected} <= bool {})) / 10000",
+        "floor(10000 * avg({expected} <= bool {}) + 0.000001) / 10000",
         number_of(Protection::Failing)
     );
     Panel::stat(
