@@ -22,7 +22,7 @@ if __name__ == "__main__":
         main(
             __doc__.splitlines()[0],
             microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
-            dashboard_schema, dashboards, paging_configuration,
+            rules, dashboard_schema, dashboards, paging_configuration,
             # For the most part it waits.
             beside=[paging],
         )  # fmt: skip

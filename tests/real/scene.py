@@ -80,7 +80,9 @@ class Prometheus:
         def attempt():
             # A scrape is stored under the time at which it began.
             instant = round(time.time() - 2, 3)
-            seen = self.query("sum by (job) (up) and on (job) min by (job) (count_over_time(up[30s])) > 2", instant)
+            # The last point of a line may lie a step before it.
+            enough = "min by (job) (sum_over_time(up[30s] offset 15s)) > 2"
+            seen = self.query(f"sum by (job) (up) and on (job) {enough}", instant)
             up = {series["metric"]["job"]: float(series["value"][1]) for series in seen}
             return instant if all(up.get(job) == self.targets[job] for job in jobs) else None
 
