@@ -24,7 +24,8 @@ FADES = (
     "periodic_attempt_timestamp_seconds", "chain_length", "last_full_timestamp_seconds",
     "oldest_recovery_point_timestamp_seconds", "recovery_points", "progress_state",
     "progress_state_since_timestamp_seconds", "progress_timestamp_seconds", "progress_age_seconds", "progress_lsn",
-    "progress_configuration_version", "progress_data_loss_timestamp_seconds", "progress_failure", "restore_state",
+    "progress_configuration_version", "progress_data_loss_timestamp_seconds", "progress_failure",
+    "progress_failure_observed", "restore_state",
     "restore_timestamp_seconds", "partition_data_loss_timestamp_seconds", "policy_info", "policy_interval_seconds",
     "policy_max_incrementals", "policy_retention_seconds", "policy_minimum_backups",
 )  # fmt: skip
@@ -122,7 +123,7 @@ def without_policies(samples):
     never = (*OF_POLICIES, "due_timestamp_seconds", "last_success_timestamp_seconds", "last_success_age_seconds",
              "last_success_lsn", "lsn_advance_total", "progress_state", "progress_state_since_timestamp_seconds",
              "progress_timestamp_seconds", "progress_age_seconds", "progress_lsn", "progress_configuration_version",
-             "progress_data_loss_timestamp_seconds", "progress_failure")  # fmt: skip
+             "progress_data_loss_timestamp_seconds", "progress_failure", "progress_failure_observed")  # fmt: skip
     bare = judged(leave_out(samples, never), lambda _: "Unprotected")
     return [changed(sample, without=("policy_name", "policy_inherited_from")) for sample in bare]
 
