@@ -15,6 +15,8 @@ mod links;
 mod linter;
 #[path = "dashboards/look.rs"]
 mod look;
+#[path = "dashboards/palette.rs"]
+mod palette;
 #[path = "support/promql.rs"]
 mod promql;
 #[path = "../dashboards/source/mod.rs"]
@@ -71,6 +73,14 @@ fn no_dashboard_breaks_a_rule() {
 }
 
 #[test]
+fn the_colour_blind_can_tell_every_colour_from_all_others() {
+    let (distance, one, other) = palette::closest(&look::PALETTE);
+    assert!(distance > 16.0, "{one} and {other}: {distance:.1}");
+    let (distance, ..) = palette::closest(&["#999999", "#009E73"]);
+    assert!(distance < 16.0, "grey and green: {distance:.1}");
+}
+
+#[test]
 fn every_rule_finds_what_breaks_it() {
     let fleet = boards().into_iter().next().unwrap();
     for (name, place, value) in broken::BROKEN {
@@ -78,7 +88,7 @@ fn every_rule_finds_what_breaks_it() {
         let whole = r#"job=~"$job", instance=~"$instance", cluster_name=~"$cluster_name""#;
         let value = value.replace("@clusters", whole);
         let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
-        *board.json.pointer_mut(place).unwrap() = value;
+        *broken::at(&mut board.json, place) = value;
         let (_, rule) = rules().find(|(known, _)| known == name).unwrap();
         assert!(
             !rule(&board).is_empty(),
@@ -97,6 +107,7 @@ fn every_rule_finds_what_breaks_it() {
 fn descriptions_lead_to_the_runbooks_of_alerts() {
     let alerts = read("deploy/prometheus/servicefabric-backup.alerts.yml");
     let link = Regex::new(r"\((https://\S+/(docs/runbooks/\w+\.md))\)").unwrap();
+    let mut count = 0;
     for Board { file, json } in boards() {
         let json = json.to_string();
         for found in link.captures_iter(&json) {
@@ -106,8 +117,10 @@ fn descriptions_lead_to_the_runbooks_of_alerts() {
                 "{file}: {url}"
             );
             assert!(path.exists(), "{file}: {url}");
+            count += 1;
         }
     }
+    assert!(count > 0, "dashboards lead to no runbook");
 }
 
 #[test]

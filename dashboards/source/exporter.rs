@@ -6,10 +6,13 @@ mod work;
 use serde_json::{Value, json};
 
 use super::look::{self, GREEN, GREY, ORANGE, VERMILLION, flag, flags};
-use super::panel::{Next, Panel, or_else};
-use super::{Dashboard, Scope, stats, variables};
+use super::panel::{Next, Panel};
+use super::{Dashboard, Scope, shards, stats, variables};
 
 const NO_EXPORTER: &str = "No exporter is scraped";
+
+/// The name of a series of one shard of a cluster.
+const OF_SHARD: &str = "{{cluster_name}} {{shard}}/{{shards}}";
 
 pub(super) fn dashboard() -> Value {
     let mut variables = variables::exporters();
@@ -64,12 +67,12 @@ pub(super) fn dashboard() -> Value {
 const CLUSTERS: &str = r#"cluster_name=~"$cluster_name""#;
 
 fn targets_down() -> Panel {
-    let query = "count(up{@exporters} == 0) or 0 * group(up{@exporters})";
+    let query = "sum((up{@exporters} @ours) == bool 0)";
     stats::counted(
         "Targets down",
         query,
         VERMILLION,
-        "Exporters that Prometheus cannot scrape. Check whether the process runs and the port is reachable.",
+        "Exporters that Prometheus cannot scrape, in the jobs that had one within a day. Check whether the process runs and the port is reachable.",
         &Next::Runbook("ServiceFabricBackupExporterDown"),
     )
     .empty(NO_EXPORTER)
@@ -79,7 +82,7 @@ fn config() -> Panel {
     let family = "servicefabric_backup_exporter_config_last_reload_successful{@exporters}";
     stats::counted(
         "Bad configurations",
-        &format!("count({family} == 0) or 0 * group({family})"),
+        &format!("sum({family} == bool 0)"),
         ORANGE,
         "Exporters whose configuration could not be used when it was last read; the older one stays in use. Read the log and correct the file.",
         &Next::Runbook("ServiceFabricBackupConfigReloadFailed"),
@@ -88,13 +91,15 @@ fn config() -> Panel {
 }
 
 fn reached() -> Panel {
+    let mut reached = flag(("reached", GREEN), ("not reached", VERMILLION));
+    reached["options"]["-1"] = json!({ "text": "no exporter", "color": VERMILLION, "index": 2 });
     Panel::stat(
         "Gateways",
-        "Whether any exporter reaches a gateway of the cluster and is let in. When not, check network, certificates and tokens.",
+        "Whether an exporter reaches a gateway of the cluster and is let in, for each shard (counted from 0) of so many. No exporter: all that saw it within a day are gone. When not reached, check network, certificates and tokens.",
         &Next::Runbook("ServiceFabricBackupClusterUnreachable"),
     )
-    .now("max by (cluster_name) (servicefabric_backup_cluster_up{@clusters})", "{{cluster_name}}")
-    .mapped(&flag(("reached", GREEN), ("not reached", VERMILLION)))
+    .now(&shards::reached(), OF_SHARD)
+    .mapped(&reached)
     .option("textMode", json!("value_and_name"))
     .steps(&[(None, GREY)])
     .empty(NO_EXPORTER)
@@ -104,10 +109,10 @@ fn reached() -> Panel {
 fn answering() -> Panel {
     Panel::stat(
         "Backup services",
-        "Whether the backup restore service of the cluster answers. When not, check the service in the cluster and the rights of the exporter.",
+        "Whether the backup restore service of the cluster answers, for each shard (counted from 0) of so many. When not, check the service in the cluster and the rights of the exporter.",
         &Next::Runbook("ServiceFabricBackupServiceDown"),
     )
-    .now("max by (cluster_name) (servicefabric_backup_service_up{@clusters})", "{{cluster_name}}")
+    .now(&shards::best("servicefabric_backup_service_up"), OF_SHARD)
     .mapped(&flag(("answers", GREEN), ("silent", VERMILLION)))
     .option("textMode", json!("value_and_name"))
     .steps(&[(None, GREY)])
@@ -116,13 +121,12 @@ fn answering() -> Panel {
 }
 
 fn failing() -> Panel {
-    let family = "servicefabric_backup_collector_success{@clusters}";
-    let failing = format!("max by (cluster_name, collector) ({family}) == 0");
+    let success = shards::best_by_collector("servicefabric_backup_collector_success");
     stats::counted(
         "Failing collectors",
-        &format!("count({failing}) or 0 * group({family})"),
+        &format!("sum({success} == bool 0)"),
         ORANGE,
-        "Collectors with a request that failed in the last cycle, on every exporter. Look at the errors by reason below.",
+        "Collectors with a request that failed in the last cycle, on every exporter of a shard. Look at the errors by reason below.",
         &Next::Runbook("ServiceFabricBackupCollectorFailing"),
     )
     .empty(NO_EXPORTER)
@@ -131,8 +135,8 @@ fn failing() -> Panel {
 fn oldest_reading() -> Panel {
     let read = "max by (@id) (servicefabric_backup_partition_poll_timestamp_seconds{@partitions})";
     Panel::stat(
-        "Oldest reading",
-        "How long ago that partition was read which was not read for longest. When it grows beyond poll.staleness, verdicts turn Unknown: check the collectors below.",
+        "Oldest reading of requests",
+        "How long ago it was last read what became of requested backups, for the partition where that is longest. It tells nothing of periodic backups and policies: check the age of each collector below.",
         &Next::Runbook("ServiceFabricBackupDataStale"),
     )
     .now(&format!("time() - min({read})"), "age")
@@ -165,26 +169,23 @@ fn certificates() -> Panel {
 }
 
 fn collectors() -> Panel {
-    let by = "cluster_name, collector";
-    let success = format!("max by ({by}) (servicefabric_backup_collector_success{{@clusters}})");
-    let at = format!(
-        "time() - max by ({by}) (servicefabric_backup_collector_success_timestamp_seconds{{@clusters}})"
-    );
-    let took =
-        format!("max by ({by}) (servicefabric_backup_collector_duration_seconds{{@clusters}})");
+    let success = shards::best_by_collector("servicefabric_backup_collector_success");
+    let took = shards::best_by_collector("servicefabric_backup_collector_duration_seconds");
     Panel::table(
         "Collectors",
-        "How the last cycle of each collector went, on the exporter where it went best. When one fails, look at its errors by reason.",
+        "How the last cycle of each collector went, on the exporter of the shard where it went best. When one fails, look at its errors by reason.",
         &Next::Runbook("ServiceFabricBackupCollectorFailing"),
     )
     .rows(&success)
-    .rows(&at)
+    .rows(&work::since_success())
     .rows(&took)
-    .column("cluster_name", "Cluster", &[])
-    .column("collector", "Collector", &[])
-    .column("Value #A", "Last cycle", &flags(("succeeded", GREEN), ("failed", ORANGE), "not run"))
-    .column("Value #B", "Last success", &or_else("never"))
-    .column("Value #C", "Took", &[])
+    .column("cluster_name", "Cluster", "not told", &[])
+    .column("shard", "Shard", "not told", &[])
+    .column("shards", "Of shards", "not told", &[])
+    .column("collector", "Collector", "not told", &[])
+    .column("Value #A", "Last cycle", "not run", &flags(("succeeded", GREEN), ("failed", ORANGE)))
+    .column("Value #B", "Last success", "never", &[])
+    .column("Value #C", "Took", "not run", &[])
     .unit("s")
     .set("decimals", json!(1))
     .empty(NO_EXPORTER)
@@ -200,19 +201,19 @@ fn exporters() -> Panel {
     )
     .rows(&format!("max by ({by}, version, revision) (servicefabric_backup_exporter_build_info{{@exporters}})"))
     .rows(&format!("max by ({by}, shard, shards) (servicefabric_backup_exporter_shard_info{{@exporters}})"))
-    .rows(&format!("time() - max by ({by}) (process_start_time_seconds{{@exporters}})"))
+    .rows(&format!("time() - max by ({by}) (process_start_time_seconds{{@exporters}} @ours)"))
     .rows(&format!("time() - max by ({by}) (servicefabric_backup_exporter_config_last_reload_success_timestamp_seconds{{@exporters}})"))
-    .rows(&format!("max by ({by}) (up{{@exporters}})"))
+    .rows(&format!("max by ({by}) (up{{@exporters}} @ours)"))
     .hide(&["Value #A", "Value #B"])
-    .column("job", "Job", &[])
-    .column("instance", "Instance", &[])
-    .column("Value #E", "Scrape", &flags(("up", GREEN), ("down", VERMILLION), "not scraped"))
-    .column("version", "Version", &[])
-    .column("revision", "Revision", &[])
-    .column("shard", "Shard", &[])
-    .column("shards", "Of shards", &[])
-    .column("Value #C", "Running for", &[])
-    .column("Value #D", "Configuration of", &[])
+    .column("job", "Job", "not told", &[])
+    .column("instance", "Instance", "not told", &[])
+    .column("Value #E", "Scrape", "not scraped", &flags(("up", GREEN), ("down", VERMILLION)))
+    .column("version", "Version", "not told", &[])
+    .column("revision", "Revision", "not told", &[])
+    .column("shard", "Shard", "not told", &[])
+    .column("shards", "Of shards", "not told", &[])
+    .column("Value #C", "Running for", "not told", &[])
+    .column("Value #D", "Configuration of", "not told", &[])
     .unit("s")
     .set("decimals", json!(1))
     .empty(NO_EXPORTER)
@@ -232,10 +233,10 @@ fn security() -> Panel {
     )
     .rows(&good)
     .rows(&insecure)
-    .column("cluster_name", "Cluster", &[])
-    .column("instance", "Instance", &[])
-    .column("Value #A", "Credentials", &flags(("good", GREEN), ("bad", VERMILLION), "none in use"))
-    .column("Value #B", "Gateway", &flags(("not verified", ORANGE), ("verified", GREEN), "no TLS"))
+    .column("cluster_name", "Cluster", "not told", &[])
+    .column("instance", "Instance", "not told", &[])
+    .column("Value #A", "Credentials", "none in use", &flags(("good", GREEN), ("bad", VERMILLION)))
+    .column("Value #B", "Gateway", "no TLS", &flags(("not verified", ORANGE), ("verified", GREEN)))
     .empty("No cluster is reached by TLS")
     .width(8)
 }

@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::protection::Protection;
 
-use super::look::{self, BROKEN, GREY, ORANGE, PURPLE, SEVERITY, SKY, VERMILLION, number_of};
+use super::look::{self, BROKEN, GREY, PURPLE, SEVERITY, SKY, VERMILLION, number_of};
 use super::panel::{Next, Panel, datasource};
-use super::{Dashboard, Scope, links, stats, variables};
+use super::{Dashboard, Scope, links, shards, stats, variables};
 
 pub(super) fn dashboard() -> Value {
     let mut variables = variables::exporters();
     variables.extend([variables::clusters(), variables::applications()]);
     let mut numbers = stats::all();
-    numbers.extend([unreached(), unanswered()]);
+    numbers.extend([stats::unreached(), unanswered()]);
     let dashboard = Dashboard {
         uid: "sfbe-fleet",
         title: "Service Fabric Backup / Fleet",
@@ -60,32 +60,15 @@ fn upgrades() -> Value {
     })
 }
 
-fn unreached() -> Panel {
-    let seen = "last_over_time(servicefabric_backup_cluster_up{@clusters}[$__range])";
-    let reached = "max by (cluster_name) (servicefabric_backup_cluster_up{@clusters}) == 1";
-    let query = format!(
-        "count(group by (cluster_name) ({seen}) unless on (cluster_name) ({reached}))\nor 0 * group({seen})"
-    );
-    stats::counted(
-        "Clusters not reached",
-        &query,
-        VERMILLION,
-        "Clusters, among those seen in the time range, of which no exporter reaches a gateway now. All about them is blind, not late. Check exporter, network and certificates.",
-        &Next::Runbook("ServiceFabricBackupClusterUnreachable"),
-    )
-    .empty("No exporter is scraped")
-}
-
 fn unanswered() -> Panel {
-    let reached = "max by (cluster_name) (servicefabric_backup_cluster_up{@clusters}) == 1";
-    let answers = "max by (cluster_name) (servicefabric_backup_service_up{@clusters}) == 1";
-    let query =
-        format!("count(({reached}) unless on (cluster_name) ({answers}))\nor 0 * group({reached})");
+    let reached = shards::best("servicefabric_backup_cluster_up");
+    let answers = shards::best("servicefabric_backup_service_up");
+    let query = format!("sum(max by (cluster_name) (({reached} == 1)\n> bool {answers}))");
     stats::counted(
         "Backup service silent",
         &query,
-        ORANGE,
-        "Clusters that are reached, and whose backup restore service did not answer in the last poll: it is absent, unreachable, or refuses the exporter. Nobody sees what becomes of backups there. Check the service in the cluster.",
+        VERMILLION,
+        "Clusters that are reached, and whose backup restore service did not answer a shard in the last poll: it is absent, unreachable, or refuses the exporter. Nobody sees what becomes of backups there. Check the service in the cluster.",
         &Next::Runbook("ServiceFabricBackupServiceDown"),
     )
     .empty("No cluster is reached")
@@ -106,10 +89,10 @@ fn by_verdict() -> Panel {
         &Next::Dashboard("Service"),
     )
     .rows(&verdicts.counts())
-        .ordered_by("rank")
+    .ordered_by("rank")
     .hide(&["rank"])
-    .column("state", "Verdict", &look::words(&verdicts))
-    .column("Value", "Partitions", &bar)
+    .column("state", "Verdict", "not told", &look::words(&verdicts))
+    .column("Value", "Partitions", "not told", &bar)
     .unit("locale")
     .set("decimals", json!(0))
     .set("min", json!(0))
@@ -119,7 +102,7 @@ fn by_verdict() -> Panel {
 
 fn worst_partitions() -> Panel {
     let verdicts = look::verdicts();
-    let broken = format!("0 * {}", verdicts.worst(BROKEN));
+    let broken = format!("0 * {}", verdicts.worst(number_of(BROKEN)));
     let due = "max by (@id) (servicefabric_backup_due_timestamp_seconds{@partitions})";
     let query =
         format!("topk(20,\n{broken} + on (@id) group_left () (time() - {due})\nor {broken}\n)");
@@ -135,12 +118,10 @@ fn worst_partitions() -> Panel {
         &Next::Runbook("ServiceFabricBackupOverdueLong"),
     )
     .rows(&query)
-    .column("state", "Verdict", &look::words(&verdicts))
-    .column("Value", "Past due", &past_due)
-    .column("cluster_name", "Cluster", &[])
-    .column("application_name", "Application", &[])
-    .column("service_name", "Service", &[("links", json!([links::service_of_row()]))])
-    .column("partition_id", "Partition", &[("links", json!([links::partition_of_row()]))])
+    .column("state", "Verdict", "not told", &look::words(&verdicts))
+    .column("Value", "Past due", "not told", &past_due)
+    .service_columns(&[("links", json!([links::service_of_row()]))])
+    .column("partition_id", "Partition", "not told", &[("links", json!([links::partition_of_row()]))])
     .sorted_by("Past due")
     .empty("No broken partition is known")
     .width(11)
@@ -159,27 +140,27 @@ fn worst_services() -> Panel {
         "The twenty services with most broken partitions, and those with most that are Unprotected or Unknown. Many in one service point to its policy or storage: look there first.",
         &Next::Dashboard("Service"),
     )
-    .rows(&having(SEVERITY, ">=", Protection::Stuck))
+    .rows(&having(SEVERITY, ">=", BROKEN))
     .rows(&having(SEVERITY, "==", Protection::Unprotected))
     .rows(&having(&look::verdict_numbers(), "==", Protection::Unknown))
-    .column("Value #A", "Broken", &counted(VERMILLION))
-    .column("Value #B", "Unprotected", &counted(PURPLE))
-    .column("Value #C", "Unknown", &counted(GREY))
-    .column("cluster_name", "Cluster", &[])
-    .column("application_name", "Application", &[])
-    .column("service_name", "Service", &[("links", json!([links::service_of_row()]))])
+    .column("Value #A", "Broken", FEW, &counted(VERMILLION))
+    .column("Value #B", "Unprotected", FEW, &counted(PURPLE))
+    .column("Value #C", "Unknown", FEW, &counted("text"))
+    .service_columns(&[("links", json!([links::service_of_row()]))])
     .sorted_by("Broken")
     .unit("locale")
     .empty("No trouble is known")
     .width(9)
 }
 
-/// A number in the colour of what it counts; a service may be among the first for another column.
-fn counted(colour: &str) -> [(&'static str, Value); 4] {
+/// A service may be among the first for another column.
+const FEW: &str = "few or none";
+
+/// A number in the colour of what it counts.
+fn counted(colour: &str) -> [(&'static str, Value); 3] {
     [
         ("color", json!({ "mode": "fixed", "fixedColor": colour })),
         ("custom.cellOptions", json!({ "type": "color-text" })),
-        ("noValue", json!("few or none")),
         ("custom.width", json!(95)),
     ]
 }

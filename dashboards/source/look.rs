@@ -1,8 +1,9 @@
 //! How states look: the one place that gives them colours, numbers and an order.
 //!
-//! The colours are those of Okabe and Ito, which the colour-blind can tell apart: blue and green for
-//! what is on time, orange and vermillion for what is late or broken, purple for what nobody
-//! protects, yellow for what is suspended, grey for what is not known. The word is always shown too.
+//! The colour-blind can tell the colours apart: they are those of Okabe and Ito, and two that are
+//! much darker and much lighter. Blue and green are for what is on time, orange, vermillion and
+//! maroon for what is late, failed or stuck, purple for what nobody protects, yellow for what is
+//! suspended, light grey for what is not known. The word is always shown too.
 
 use serde_json::{Map, Value, json};
 use servicefabric_backup_exporter::model::{BackupState, RestoreState};
@@ -14,12 +15,14 @@ pub(super) const BLUE: &str = "#0072B2";
 pub(super) const YELLOW: &str = "#F0E442";
 pub(super) const ORANGE: &str = "#E69F00";
 pub(super) const VERMILLION: &str = "#D55E00";
-const BROWN: &str = "#994F00";
+/// No good news and no bad: the colour of the panel behind.
+pub(super) const NEUTRAL: &str = "transparent";
+const MAROON: &str = "#661100";
 pub(super) const PURPLE: &str = "#CC79A7";
-pub(super) const GREY: &str = "#999999";
+pub(super) const GREY: &str = "#DDDDDD";
 
-/// Verdicts that say: there should be a backup, and there is none.
-pub(super) const BROKEN: &str = "NeverBackedUp|Overdue|Stuck";
+/// From this verdict on: there should be a backup, and there is none.
+pub(super) const BROKEN: Protection = Protection::Stuck;
 
 /// A state as it is shown. Its number, unlike its word, can be drawn over time.
 #[derive(Clone)]
@@ -45,7 +48,7 @@ pub(super) fn verdicts() -> States {
     let colour = |verdict| match verdict {
         Protection::NeverBackedUp => VERMILLION,
         Protection::Overdue => ORANGE,
-        Protection::Stuck => BROWN,
+        Protection::Stuck => MAROON,
         Protection::Unknown => GREY,
         Protection::Unprotected => PURPLE,
         Protection::Suspended => YELLOW,
@@ -154,13 +157,11 @@ impl States {
             })
     }
 
-    /// A query for the partitions in one of the states `words`, each once with the worst of them.
-    pub(super) fn worst(&self, words: &str) -> String {
+    /// A query for the partitions in a state with this number or a higher one, each once with the
+    /// worst of them.
+    pub(super) fn worst(&self, least: f64) -> String {
         let family = self.family;
-        let chosen = self
-            .states
-            .iter()
-            .filter(|state| words.split('|').any(|word| word == state.word));
+        let chosen = self.states.iter().filter(|state| state.number >= least);
         let one = |State { word, number, .. }: &State| {
             format!(
                 r#"{number} * max by (@id, state) ({family}{{@partitions, state="{word}"}} == 1)"#
@@ -190,22 +191,21 @@ pub(super) fn flag(yes: (&str, &str), no: (&str, &str)) -> Value {
     } })
 }
 
-/// How a column of a table shows a flag, and the words where there is none.
-pub(super) fn flags(yes: (&str, &str), no: (&str, &str), none: &str) -> [(&'static str, Value); 3] {
+/// How a column of a table shows a flag.
+pub(super) fn flags(yes: (&str, &str), no: (&str, &str)) -> [(&'static str, Value); 2] {
     [
         ("mappings", json!([flag(yes, no)])),
         (
             "custom.cellOptions",
             json!({ "type": "color-background", "mode": "basic" }),
         ),
-        ("noValue", json!(none)),
     ]
 }
 
-/// Shows values up to `to` as words.
+/// Shows values up to `to` as words. Grafana 9.4 takes a missing `from` for 0.
 pub(super) fn up_to(to: f64, text: &str, colour: &str) -> Value {
     json!({ "type": "range", "options": {
-        "from": null, "to": to, "result": { "text": text, "color": colour, "index": 0 },
+        "from": -1e15, "to": to, "result": { "text": text, "color": colour, "index": 0 },
     } })
 }
 

@@ -11,6 +11,7 @@ mod look;
 mod panel;
 mod partition;
 mod service;
+mod shards;
 mod stats;
 mod variables;
 
@@ -30,6 +31,10 @@ pub(crate) fn all() -> [(&'static str, Value); 4] {
 
 /// The labels that tell one partition from all others.
 const ID: &str = "cluster_name, application_name, service_name, partition_id";
+
+/// Keeps, of what Prometheus and every process tell of themselves, what is of our jobs: those that
+/// had an exporter within a day.
+const OURS: &str = "and on (job) group by (job) (last_over_time(servicefabric_backup_exporter_build_info{@exporters}[1d]))";
 
 /// A dashboard before it is laid out.
 struct Dashboard {
@@ -57,11 +62,13 @@ struct Scope {
 
 impl Scope {
     /// Writes matchers and labels in place of the marks `@exporters`, `@clusters`, `@services`,
-    /// `@partitions` and `@id`.
+    /// `@partitions` and `@id`, and the joins in place of `@shard` and `@ours`.
     fn fill(&self, text: &str) -> String {
         let exporters = r#"job=~"$job", instance=~"$instance""#;
         let below = |matchers: &str| format!("{exporters}, {matchers}");
-        text.replace("@exporters", exporters)
+        text.replace("@shard", shards::JOIN)
+            .replace("@ours", OURS)
+            .replace("@exporters", exporters)
             .replace("@clusters", &below(self.clusters))
             .replace("@services", &below(self.services))
             .replace("@partitions", &below(self.partitions))

@@ -30,7 +30,7 @@ pub(super) enum Next {
     Dashboard(&'static str),
 }
 
-const RUNBOOKS: &str = "https://github.com/servicefabric-backup-exporter/servicefabric-backup-exporter/blob/main/docs/runbooks";
+const RUNBOOKS: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/runbooks");
 
 impl Panel {
     fn new(kind: &str, title: &str, description: &str, next: &Next, options: &Value) -> Self {
@@ -108,23 +108,41 @@ impl Panel {
     pub(super) fn table(title: &str, description: &str, next: &Next) -> Self {
         let options = json!({ "showHeader": true });
         let custom = json!({ "align": "auto", "cellOptions": { "type": "auto" }, "inspect": false, "filterable": true });
-        Self::new("table", title, description, next, &options).set("custom", custom)
+        Self::new("table", title, description, next, &options)
+            .set("custom", custom)
+            .steps(&[(None, super::look::GREY)])
     }
 
-    /// The next column of a table, from the left: the label or `Value` it shows, its head, and how
-    /// it differs from the others. A table of several queries has a `Value #A` for each.
+    /// The next column of a table, from the left: the label or `Value` it shows, its head, the words
+    /// of an empty cell, and how else it differs from the others. A table of several queries has a
+    /// `Value #A` for each.
     pub(super) fn column(
         mut self,
         field: &'static str,
         head: &'static str,
+        none: &str,
         own: &[(&str, Value)],
     ) -> Self {
         self.columns.push((field, head));
-        if own.is_empty() {
-            self
-        } else {
-            self.only(head, own)
-        }
+        self.only(head, &[&[("noValue", json!(none))], own].concat())
+    }
+
+    /// The columns that tell a service.
+    pub(super) fn service_columns(self, own: &[(&str, Value)]) -> Self {
+        self.column("cluster_name", "Cluster", "not told", &[])
+            .column("application_name", "Application", "not known", &[])
+            .column("service_name", "Service", "not known", own)
+    }
+
+    /// Drops the rows for which the first query has no answer.
+    pub(super) fn rows_of_the_first(mut self) -> Self {
+        self.changes
+            .push(json!({ "id": "filterByValue", "options": {
+            "filters": [{ "fieldName": "Value #A", "config": { "id": "isNull", "options": {} } }],
+            "type": "exclude",
+            "match": "any",
+        } }));
+        self
     }
 
     /// What else the queries of a table answer, and nobody has to see.
@@ -249,6 +267,13 @@ impl Panel {
         self
     }
 
+    /// Shows the label of its only series, as it is, where there would be a value.
+    pub(super) fn label(mut self, label: &str) -> Self {
+        self.json["targets"][0]["format"] = json!("table");
+        self.json["options"]["reduceOptions"]["fields"] = json!(format!("/^{label}$/"));
+        self.unit("string")
+    }
+
     /// Draws at most so many points, none closer than a minute: for queries over all partitions.
     pub(super) fn coarse(mut self) -> Self {
         self.json["maxDataPoints"] = json!(100);
@@ -292,26 +317,20 @@ impl Panel {
             "indexByName": order,
             "renameByName": heads,
         } });
-        let sorted = self.changes.iter().cloned();
+        let changes = self.changes.iter().cloned();
         merged
             .into_iter()
-            .chain(sorted)
+            .chain(changes)
             .chain([organised])
             .collect()
     }
 }
 
-/// How a column shows lengths of time, and the word where there is none.
-pub(super) fn seconds(none: &str) -> [(&'static str, Value); 4] {
+/// How a column shows lengths of time.
+pub(super) fn seconds() -> [(&'static str, Value); 3] {
     [
         ("unit", json!("s")),
         ("decimals", json!(1)),
-        ("noValue", json!(none)),
         ("custom.width", json!(115)),
     ]
-}
-
-/// How a column shows what is missing.
-pub(super) fn or_else(none: &str) -> [(&'static str, Value); 1] {
-    [("noValue", json!(none))]
 }

@@ -128,28 +128,26 @@ fn log_number() -> Panel {
 }
 
 fn policy() -> Panel {
-    let query = "group by (policy_name, policy_inherited_from) (servicefabric_backup_partition_info{@partitions, policy_name!=\"\"})";
+    let query = r#"label_join(group by (policy_name, policy_inherited_from) (servicefabric_backup_partition_info{@partitions, policy_name!=""}), "policy", ", set at the ", "policy_name", "policy_inherited_from")"#;
     plain(
         "Policy",
         "The policy that applies, and where it was set. Where there is none, enable backup for the service.",
         &Next::Runbook("ServiceFabricBackupUnprotected"),
     )
-    .now(query, "{{policy_name}}, set at the {{policy_inherited_from}}")
-    .option("textMode", json!("name"))
+    .now(query, "policy")
+    .label("policy")
     .empty("No policy is known")
     .width(4)
 }
 
 fn reading() -> Panel {
-    Panel::stat(
-        "Last reading",
-        "How long ago an exporter last read this partition. When it grows, all else here is old: check the exporter.",
+    plain(
+        "Last reading of requests",
+        "How long ago an exporter last read what became of the requested backups of this partition. Other collectors read policy, periodic backups and health: when it grows, compare it with the age of each collector.",
         &Next::Dashboard("Exporter"),
     )
     .now(&age_of("servicefabric_backup_partition_poll_timestamp_seconds"), "age")
-    .option("colorMode", json!("value"))
     .unit("s")
-    .steps(&[(None, "text"), (Some(300.0), ORANGE)])
     .empty("Never read")
     .width(4)
 }
@@ -157,7 +155,7 @@ fn reading() -> Panel {
 fn events() -> Panel {
     let (verdicts, requests, restores) = (look::verdicts(), look::requests(), look::restores());
     let attempts =
-        "31 + max by (partition_id) (servicefabric_backup_periodic_success{@partitions})";
+        "31 + min by (partition_id) (servicefabric_backup_periodic_success{@partitions})";
     let suspended = "41 + max by (partition_id) (servicefabric_backup_suspended{@partitions})";
     let periodic = json!({ "type": "value", "options": {
         "31": { "text": "failed", "color": ORANGE },
@@ -220,7 +218,7 @@ fn attempt_result() -> Panel {
         "How the last periodic backup ended, as the replica reported it. When it failed, read the health report of the partition; the cluster tries again by itself.",
         &Next::Runbook("ServiceFabricBackupPeriodicFailing"),
     )
-    .now("max(servicefabric_backup_periodic_success{@partitions})", "attempt")
+    .now("min(servicefabric_backup_periodic_success{@partitions})", "attempt")
     .mapped(&flag(("succeeded", GREEN), ("failed", ORANGE)))
     .steps(&[(None, GREY)])
     .empty("No attempt is reported")
@@ -245,9 +243,12 @@ fn failure() -> Panel {
         "The failure code of the last requested backup. Look it up among the failure codes, and read the message on the exporter's page of the partition.",
         &Next::Runbook("ServiceFabricBackupRequestFailed"),
     )
-    .now("max by (code) (servicefabric_backup_progress_failure{@partitions})", "{{code}}")
-    .option("textMode", json!("name"))
-    .steps(&[(None, GREY), (Some(1.0), VERMILLION)])
+    .now("max by (code) (servicefabric_backup_progress_failure{@partitions})", "code")
+    .label("code")
+    .mapped(&json!({ "type": "regex", "options": {
+        "pattern": ".+", "result": { "color": VERMILLION, "index": 0 },
+    } }))
+    .steps(&[(None, GREY)])
     .empty("No failed request is known")
     .width(5)
 }

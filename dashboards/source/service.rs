@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::look::{self, GREY, VERMILLION};
-use super::panel::{Next, Panel, or_else, seconds};
+use super::panel::{Next, Panel, seconds};
 use super::{Dashboard, Scope, links, stats, variables};
 
 pub(super) fn dashboard() -> Value {
@@ -14,7 +14,7 @@ pub(super) fn dashboard() -> Value {
         variables::services(),
     ]);
     let mut numbers = stats::all();
-    numbers.push(partitions());
+    numbers.extend([stats::unreached(), partitions()]);
     let dashboard = Dashboard {
         uid: "sfbe-service",
         title: "Service Fabric Backup / Service",
@@ -54,7 +54,7 @@ fn partitions() -> Panel {
     .unit("locale")
     .steps(&[(None, "text")])
     .empty("No exporter tells of a partition")
-    .width(6)
+    .width(3)
 }
 
 fn table() -> Panel {
@@ -72,7 +72,6 @@ fn table() -> Panel {
     let request = [
         ("mappings", json!([requests.mapping()])),
         ("color", json!({ "mode": "fixed", "fixedColor": "text" })),
-        ("noValue", json!("none")),
     ];
     let panel = Panel::table(
         "Partitions",
@@ -80,24 +79,25 @@ fn table() -> Panel {
         &Next::Dashboard("Partition"),
     );
     // At most so many rows, those in trouble first: more nobody reads, and a browser slows down.
+    // Among equals each query may choose others, so the rows are those of the first one.
     let shown = format!("topk(500, {})", look::verdict_numbers());
     let panel = queries.iter().fold(panel, |panel, query| {
         panel.rows(&format!("({query})\nand on (@id) {shown}"))
     });
     panel
+        .rows_of_the_first()
         .hide(&["Value #B"])
-        .column("Value #A", "Verdict", &look::words(&verdicts))
-        .column("Value #D", "Due in", &seconds("no due moment"))
-        .column("Value #C", "Last backup", &seconds("none known"))
-        .column("Value #F", "Last request", &request)
-        .column("policy_name", "Policy", &or_else("no policy"))
-        .column("Value #E", "Log number", &or_else("not told"))
-        .column("cluster_name", "Cluster", &[])
-        .column("application_name", "Application", &[])
-        .column("service_name", "Service", &[])
+        .column("Value #A", "Verdict", "not told", &look::words(&verdicts))
+        .column("Value #D", "Due in", "none known", &seconds())
+        .column("Value #C", "Last backup", "none known", &seconds())
+        .column("Value #F", "Last request", "none known", &request)
+        .column("policy_name", "Policy", "none known", &[])
+        .column("Value #E", "Log number", "not told", &[])
+        .service_columns(&[])
         .column(
             "partition_id",
             "Partition",
+            "not told",
             &[
                 ("links", json!([links::partition_of_row()])),
                 ("custom.width", json!(290)),
@@ -165,17 +165,17 @@ fn log_progress() -> Panel {
 }
 
 fn failures() -> Panel {
-    let shards = "on (job, instance) group_left (shard) servicefabric_backup_exporter_shard_info{@exporters}";
     let seen = |counter: &str, label: &str| {
-        let labels = format!("cluster_name, application_name, service_name, {label}, shard");
+        let labels =
+            format!("cluster_name, application_name, service_name, {label}, shard, shards");
         format!(
-            "sum by ({label}) (max by ({labels}) (increase({counter}[$__rate_interval]) * {shards}))"
+            "sum by ({label}) (max by ({labels}) (increase({counter}[$__rate_interval]) * @shard))"
         )
     };
     let ended = r#"servicefabric_backup_observed_completions_total{@services, outcome!="success"}"#;
     Panel::lines(
         "Failed requests seen",
-        "Requested backups that an exporter saw fail or time out, in all and by failure code; never periodic backups. The first failure of a new code is in the sums only. Look the code up among the failure codes.",
+        "Requested backups that an exporter saw fail or time out, in all and by failure code; never periodic backups. The first failure of a new code is in the sums only, and one at the edge of a bar may stand in the next one too. Look the code up among the failure codes.",
         &Next::Runbook("ServiceFabricBackupRequestFailed"),
     )
     .over_time(&seen(ended, "outcome"), "every {{outcome}}")
@@ -184,6 +184,7 @@ fn failures() -> Panel {
     .set("min", json!(0))
     .custom("drawStyle", json!("bars"))
     .custom("fillOpacity", json!(60))
+    .coarse()
     .empty("No requested backup was ever seen")
     .width(8)
 }
@@ -213,16 +214,16 @@ fn policies() -> Panel {
     let panel = queries.iter().fold(panel, |panel, query| panel.rows(query));
     panel
         .hide(&["Value #B"])
-        .column("policy_name", "Policy", &or_else("no policy"))
-        .column("policy_inherited_from", "Set at", &or_else("nowhere"))
-        .column("Value #A", "Partitions", &[])
-        .column("schedule_kind", "Schedule", &or_else("not told"))
-        .column("Value #C", "Longest gap", &seconds("not known"))
-        .column("storage_kind", "Storage", &or_else("not told"))
-        .column("Value #D", "Kept for", &seconds("no end known"))
-        .column("Value #E", "Kept at least", &or_else("not told"))
-        .column("Value #F", "Incrementals at most", &or_else("not told"))
-        .column("auto_restore", "Restores by itself", &or_else("not told"))
-        .column("cluster_name", "Cluster", &[])
+        .column("policy_name", "Policy", "no policy", &[])
+        .column("policy_inherited_from", "Set at", "nowhere", &[])
+        .column("Value #A", "Partitions", "not told", &[])
+        .column("schedule_kind", "Schedule", "not told", &[])
+        .column("Value #C", "Longest gap", "not known", &seconds())
+        .column("storage_kind", "Storage", "not told", &[])
+        .column("Value #D", "Kept for", "no end known", &seconds())
+        .column("Value #E", "Kept at least", "not told", &[])
+        .column("Value #F", "Incrementals at most", "not told", &[])
+        .column("auto_restore", "Restores by itself", "not told", &[])
+        .column("cluster_name", "Cluster", "not told", &[])
         .empty("No exporter tells of a partition")
 }

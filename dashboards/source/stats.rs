@@ -1,15 +1,18 @@
 //! The numbers on top of Fleet and Service: how many partitions are in which trouble.
 //!
 //! A zero is said only where something is known. Where nothing is, the number is missing, grey,
-//! and words stand in its place.
+//! and words stand in its place. A zero has no colour: with one partition known of thousands it is
+//! no good news. Only the share of all that are known to be on time turns green.
 
 use serde_json::json;
 use servicefabric_backup_exporter::protection::Protection;
 
 use super::look::{
-    GREEN, GREY, ORANGE, PURPLE, SEVERITY, States, VERMILLION, YELLOW, number_of, verdict_numbers,
+    BROKEN, GREEN, GREY, NEUTRAL, ORANGE, PURPLE, SEVERITY, States, VERMILLION, YELLOW, number_of,
+    verdict_numbers,
 };
 use super::panel::{Next, Panel};
+use super::shards;
 
 const NOTHING_KNOWN: &str = "No verdict is known";
 
@@ -24,7 +27,7 @@ pub(super) fn all() -> Vec<Panel> {
         on_time(),
         counted(
             "Broken",
-            &count(">=", Protection::Stuck),
+            &count(">=", BROKEN),
             VERMILLION,
             "Partitions that should have a backup and have none in time: Overdue, NeverBackedUp or Stuck. Look at storage, policy and health of the worst ones first.",
             &Next::Runbook("ServiceFabricBackupOverdue"),
@@ -58,7 +61,12 @@ fn on_time() -> Panel {
         number_of(Protection::Unprotected),
         number_of(Protection::Suspended)
     );
-    let query = format!("avg({expected} <= bool {})", number_of(Protection::Failing));
+    // Rounded down: not 100 % as long as one is missing, however many there are. Old versions of
+    // Prometheus lose a little in `avg`.
+    let query = format!(
+        "floor(10000 * avg({expected} <= bool {}) + 0.000001) / 10000",
+        number_of(Protection::Failing)
+    );
     Panel::stat(
         "Known to be on time",
         "Share of the partitions with a schedule whose backup is known to be on time: Protected, Failing or Pending. Unknown counts as not on time; Unprotected and Suspended have no schedule and are not in it. When it falls for many at once, check whether backups have stopped.",
@@ -89,7 +97,7 @@ fn unknown() -> Panel {
 }
 
 fn oldest() -> Panel {
-    let (failing, stuck) = (number_of(Protection::Failing), number_of(Protection::Stuck));
+    let (failing, stuck) = (number_of(Protection::Failing), number_of(BROKEN));
     let excepted = format!("({SEVERITY} > {failing} < {stuck})");
     let last = "max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})";
     let query = format!("time() - min({last} unless on (@id) {excepted})");
@@ -107,7 +115,23 @@ fn oldest() -> Panel {
     .width(3)
 }
 
-/// A number that is good news as long as it is 0.
+/// Clusters that nobody sees, or not all of them.
+pub(super) fn unreached() -> Panel {
+    let query = format!(
+        "sum(max by (cluster_name) ((\n{}\n) < bool 1))",
+        shards::reached()
+    );
+    counted(
+        "Clusters not reached",
+        &query,
+        VERMILLION,
+        "Clusters, among those seen within a day, of which a shard has no exporter now that reaches a gateway. What it watches is blind, not late. Check exporter, network and certificates.",
+        &Next::Runbook("ServiceFabricBackupClusterUnreachable"),
+    )
+    .empty("No exporter is scraped")
+}
+
+/// A number that is no trouble as long as it is 0.
 pub(super) fn counted(
     title: &str,
     query: &str,
@@ -118,7 +142,7 @@ pub(super) fn counted(
     Panel::stat(title, description, next)
         .now(query, &title.to_lowercase())
         .unit("locale")
-        .steps(&[(None, GREY), (Some(0.0), GREEN), (Some(1.0), colour)])
+        .steps(&[(None, GREY), (Some(0.0), NEUTRAL), (Some(1.0), colour)])
         .width(3)
 }
 
@@ -132,7 +156,7 @@ pub(super) fn over_time(verdicts: &States) -> Panel {
     .over_time(&verdicts.counts(), "{{state}}")
     .coloured_by(verdicts)
     .custom("fillOpacity", json!(60))
-    .custom("lineWidth", json!(0))
+    .custom("lineWidth", json!(1))
     .custom("stacking", json!({ "mode": "normal", "group": "A" }))
     .unit("locale")
     .set("min", json!(0))

@@ -262,6 +262,38 @@ fn the_openmetrics_headers_are_those_of_prometheus_client() {
 }
 
 #[test]
+fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
+    let read = |number, record: BackupProgress, second| {
+        let value = Reading::Progress(Some(Arc::new(record)));
+        let at = at(second);
+        (id(number), Read { value, at })
+    };
+    let later = Observations {
+        // 1 had a success until now; of 3 this is the first reading.
+        partitions: vec![read(1, failure(), 40), read(3, failure(), 40)],
+        ..Observations::default()
+    };
+    let mut listed = Snapshot::clone(&snapshot());
+    listed.partitions.get_mut(&id(3)).unwrap().seen = None;
+    let view = ClusterView {
+        snapshot: Arc::new(listed.advance(later, at(40))),
+        ..view(States::All)
+    };
+    let page = page_of(vec![view], Format::Text, at(60)).plain();
+    let page = String::from_utf8(page).unwrap();
+    let observed = samples(&page, "servicefabric_backup_progress_failure_observed");
+    let observed = observed.iter().map(|sample| {
+        let (labels, value) = sample.rsplit_once("} ").unwrap();
+        (labels.trim_end_matches('"').chars().last().unwrap(), value)
+    });
+    let observed: BTreeMap<char, &str> = observed.collect();
+    assert_eq!(
+        observed,
+        BTreeMap::from([('1', "1"), ('2', "1"), ('3', "0")])
+    );
+}
+
+#[test]
 fn gzip_holds_the_same_page() {
     let page = page_of(vec![view(States::All)], Format::Text, at(60));
     let mut inflated = Vec::new();

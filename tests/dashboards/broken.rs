@@ -1,7 +1,25 @@
 //! What breaks each rule: its name, a place in the dashboard Fleet, and what to write there, as JSON
-//! or as a text.
+//! or as a text. The place is a JSON pointer; one into a panel begins with its title.
 
-const QUERY: &str = "/panels/0/targets/0/expr";
+use serde_json::Value;
+
+use crate::board::{items, title};
+
+const QUERY: &str = "Known to be on time/targets/0/expr";
+
+/// What stands at a place.
+pub(crate) fn at<'a>(board: &'a mut Value, place: &str) -> &'a mut Value {
+    let (name, rest) = place.split_at(place.find('/').unwrap());
+    let index = items(&board["panels"])
+        .iter()
+        .position(|panel| title(panel) == name);
+    let inside = if name.is_empty() {
+        board
+    } else {
+        &mut board["panels"][index.unwrap()]
+    };
+    inside.pointer_mut(rest).unwrap()
+}
 
 pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
     ("template-datasource", "/templating/list/0/label", "Source"),
@@ -22,25 +40,33 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
         "/templating/list/3/refresh",
         "1",
     ),
-    ("panel-datasource", "/panels/0/datasource/uid", "prometheus"),
     (
         "panel-datasource",
-        "/panels/0/targets/0/datasource/uid",
+        "Known to be on time/datasource/uid",
         "prometheus",
     ),
-    ("panel-title-description", "/panels/0/title", ""),
-    ("panel-title-description", "/panels/0/description", ""),
+    (
+        "panel-datasource",
+        "Known to be on time/targets/0/datasource/uid",
+        "prometheus",
+    ),
+    ("panel-title-description", "Known to be on time/title", ""),
+    (
+        "panel-title-description",
+        "Known to be on time/description",
+        "",
+    ),
     (
         "panel-units",
-        "/panels/0/fieldConfig/defaults/unit",
+        "Known to be on time/fieldConfig/defaults/unit",
         "parts",
     ),
     (
         "panel-units",
-        "/panels/9/fieldConfig/overrides/1/properties/0/value",
+        "Worst partitions/fieldConfig/overrides/1/properties/1/value",
         "secs",
     ),
-    ("panel-no-targets", "/panels/0/targets", "[]"),
+    ("panel-no-targets", "Known to be on time/targets", "[]"),
     ("target-promql", QUERY, "sum("),
     (
         "target-rate-interval",
@@ -91,12 +117,20 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
         QUERY,
         "topk by (partition_id) (1, servicefabric_backup_suspended)",
     ),
-    ("what-to-do", "/panels/0/description", "Partitions."),
-    ("what-to-do", "/panels/0/description", "Look."),
-    ("no-value", "/panels/0/fieldConfig/defaults/noValue", "-"),
+    (
+        "what-to-do",
+        "Known to be on time/description",
+        "Partitions.",
+    ),
+    ("what-to-do", "Known to be on time/description", "Look."),
+    (
+        "no-value",
+        "Known to be on time/fieldConfig/defaults/noValue",
+        "-",
+    ),
     (
         "grey-without-value",
-        "/panels/0/fieldConfig/defaults/thresholds/steps/0/color",
+        "Known to be on time/fieldConfig/defaults/thresholds/steps/0/color",
         "#009E73",
     ),
     ("states-as-words", QUERY, "9 * max by (cluster_name) (up)"),
@@ -112,19 +146,40 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "colours",
-        "/panels/0/fieldConfig/defaults/thresholds/steps/1/color",
+        "Known to be on time/fieldConfig/defaults/thresholds/steps/1/color",
         "red",
     ),
-    ("old-enough", "/panels/0/type", "xychart"),
-    ("old-enough", "/panels/9/transformations/0/id", "formatTime"),
+    ("old-enough", "Known to be on time/type", "xychart"),
+    (
+        "old-enough",
+        "Worst partitions/transformations/0/id",
+        "formatTime",
+    ),
     (
         "no-value",
-        "/panels/10/fieldConfig/overrides/0/properties/2/value",
+        "Services in trouble/fieldConfig/overrides/0/properties/0/value",
         "–",
     ),
-    ("places", "/panels/1/id", "1"),
-    ("places", "/panels/1/gridPos/x", "0"),
-    ("places", "/panels/1/gridPos/h", "3"),
+    ("no-value", "Known to be on time/options/textMode", "name"),
+    (
+        "no-value",
+        "Worst partitions/transformations/0/options/renameByName/cluster_name",
+        "Where",
+    ),
+    (
+        "grey-without-value",
+        "Worst partitions/fieldConfig/defaults/thresholds/steps/0/color",
+        "#009E73",
+    ),
+    ("ours", QUERY, "max(up)"),
+    (
+        "ours",
+        QUERY,
+        "max(process_open_fds) + max(scrape_duration_seconds)",
+    ),
+    ("places", "Broken/id", "1"),
+    ("places", "Broken/gridPos/x", "0"),
+    ("places", "Broken/gridPos/h", "3"),
     ("links", "/links/0/url", "/d/sfbe-nothing"),
     ("links", "/links/0/keepTime", "false"),
     (
@@ -139,12 +194,12 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "links",
-        "/panels/9/transformations/0/options/renameByName/cluster_name",
+        "Worst partitions/transformations/0/options/renameByName/cluster_name",
         "Where",
     ),
     (
         "links",
-        "/panels/9/fieldConfig/overrides/2/properties/0/value/0/url",
+        "Worst partitions/fieldConfig/overrides/4/properties/1/value/0/url",
         "/d/sfbe-fleet?var-partition_id=1",
     ),
 ];

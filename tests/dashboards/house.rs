@@ -11,10 +11,11 @@ use crate::linter::Rule;
 use crate::{links, look, promql};
 
 /// Every rule, by name.
-pub(crate) const RULES: [(&str, Rule); 11] = [
+pub(crate) const RULES: [(&str, Rule); 12] = [
     ("catalogue", catalogue),
     ("chosen", chosen),
     ("bounded", bounded),
+    ("ours", ours),
     ("what-to-do", what_to_do),
     ("no-value", look::no_value),
     ("grey-without-value", look::grey_without_value),
@@ -115,6 +116,27 @@ fn is_per_partition(expr: &Expr) -> bool {
         ),
         Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => false,
     }
+}
+
+/// What every target and every process has is asked of the jobs of exporters only, because the
+/// variables let everything through as long as nothing is chosen.
+fn ours(board: &Board) -> Vec<String> {
+    let guard =
+        "and on (job) group by (job) (last_over_time(servicefabric_backup_exporter_build_info{";
+    let is_free = |query: &str| {
+        let all = promql::parse(query).map(|expr| promql::selectors(&expr));
+        let foreign = all.unwrap_or_default();
+        let foreign = foreign
+            .iter()
+            .filter(|selector| !selector.name.starts_with("servicefabric_backup_"));
+        foreign.count() > query.matches(guard).count()
+    };
+    let free = board
+        .queries()
+        .into_iter()
+        .filter(|(_, query)| is_free(query));
+    free.map(|(title, query)| format!("{title}: {query} asks any target"))
+        .collect()
 }
 
 /// A description says what to do, and where to go on.

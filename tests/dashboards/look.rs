@@ -12,18 +12,29 @@ use crate::board::{Board, items, of_panels, text, title};
 /// What makes something else of the numbers of states before anybody sees them.
 const COUNTED: [&str; 5] = ["count_values(", "count by", "topk by", " bool ", " unless "];
 
-/// Colours that the colour-blind can tell apart, and the colour of text.
-const COLOURS: [&str; 10] = [
-    "#009E73", "#56B4E9", "#0072B2", "#F0E442", "#E69F00", "#D55E00", "#994F00", "#CC79A7",
-    "#999999", "text",
+/// Colours of states.
+pub(crate) const PALETTE: [&str; 9] = [
+    "#009E73", "#56B4E9", "#0072B2", "#F0E442", "#E69F00", "#D55E00", "#661100", "#CC79A7", GREY,
 ];
+
+/// The colour of what is not known.
+const GREY: &str = "#DDDDDD";
+
+/// The colours of what stands around.
+const PLAIN: [&str; 2] = ["text", "transparent"];
 
 /// Where there is no answer, words say what is missing.
 pub(crate) fn no_value(board: &Board) -> Vec<String> {
     of_panels(board, |panel| {
         let config = &panel["fieldConfig"];
         let words = text(&config["defaults"]["noValue"]);
-        let says = words.split_whitespace().count() >= 2;
+        // In place of a name they are not shown.
+        let says = words.split_whitespace().count() >= 2 && panel["options"]["textMode"] != "name";
+        if let Some(head) = columns(panel).find(|head| !has_words(config, head)) {
+            return Some(format!(
+                "an empty cell of {head} does not say what is missing"
+            ));
+        }
         let mut cells = properties(config, "noValue").map(text);
         let mute = cells.find(|words| !words.contains(char::is_alphabetic));
         let mute = if says { mute } else { Some(words) };
@@ -31,11 +42,29 @@ pub(crate) fn no_value(board: &Board) -> Vec<String> {
     })
 }
 
+/// The heads of the columns of a table.
+fn columns(panel: &Value) -> impl Iterator<Item = &str> {
+    let changes = items(&panel["transformations"]).iter();
+    let heads = changes.filter_map(|change| change["options"]["renameByName"].as_object());
+    heads.flat_map(|heads| heads.values().map(text))
+}
+
+/// The words of the whole table are not those of a cell.
+fn has_words(config: &Value, head: &str) -> bool {
+    let mut overrides = items(&config["overrides"]).iter();
+    overrides.any(|own| {
+        own["matcher"]["options"] == head
+            && items(&own["properties"])
+                .iter()
+                .any(|property| property["id"] == "noValue")
+    })
+}
+
 /// A number that is missing has no colour of good or bad news.
 pub(crate) fn grey_without_value(board: &Board) -> Vec<String> {
     of_panels(board, |panel| {
         let base = text(&panel["fieldConfig"]["defaults"]["thresholds"]["steps"][0]["color"]);
-        let is_coloured = panel["type"] == "stat" && !["#999999", "text"].contains(&base);
+        let is_coloured = panel["type"] != "timeseries" && ![GREY, "text"].contains(&base);
         is_coloured.then(|| format!("is {base} without a value"))
     })
 }
@@ -96,7 +125,7 @@ fn keys_of_mappings(panel: &Value) -> BTreeSet<&str> {
 /// Nothing that only some people can tell apart.
 pub(crate) fn colours(board: &Board) -> Vec<String> {
     let all = colours_in(&board.json).into_iter();
-    let strange = all.filter(|colour| !COLOURS.contains(colour));
+    let strange = all.filter(|colour| !PALETTE.contains(colour) && !PLAIN.contains(colour));
     strange
         .map(|colour| format!("{colour} is not in the palette"))
         .collect()
@@ -126,7 +155,7 @@ pub(crate) fn old_enough(board: &Board) -> Vec<String> {
         let changes = items(&panel["transformations"]).iter();
         let strange = changes
             .map(|change| text(&change["id"]))
-            .find(|id| !["merge", "organize", "sortBy"].contains(id));
+            .find(|id| !["merge", "organize", "sortBy", "filterByValue"].contains(id));
         match strange {
             _ if !kinds.contains(&kind) => Some(format!("is a {kind}")),
             Some(id) => Some(format!("needs {id}")),

@@ -22,7 +22,7 @@ pub(super) fn samples() -> Panel {
     by_instance(
         "Series scraped",
         "Samples of one scrape. It grows with partitions; metrics.states: current makes it much smaller. When it jumps, check which partitions were added.",
-        "max by (instance) (scrape_samples_scraped{@exporters})",
+        "max by (instance) (scrape_samples_scraped{@exporters} @ours)",
         "locale",
     )
     .width(5)
@@ -32,7 +32,7 @@ pub(super) fn scrape() -> Panel {
     by_instance(
         "Time of a scrape",
         "How long Prometheus takes to scrape. When it comes near the scrape timeout, check CPU and network of the exporter.",
-        "max by (instance) (scrape_duration_seconds{@exporters})",
+        "max by (instance) (scrape_duration_seconds{@exporters} @ours)",
         "s",
     )
     .width(5)
@@ -42,7 +42,7 @@ pub(super) fn cpu() -> Panel {
     by_instance(
         "CPU",
         "CPU seconds per second that the exporter takes. When it grows, check the number of partitions and how often it is scraped.",
-        "max by (instance) (rate(process_cpu_seconds_total{@exporters}[$__rate_interval]))",
+        "max by (instance) (rate(process_cpu_seconds_total{@exporters}[$__rate_interval]) @ours)",
         "percentunit",
     )
     .width(5)
@@ -52,7 +52,7 @@ pub(super) fn memory() -> Panel {
     by_instance(
         "Memory",
         "Resident memory of the exporter. When it climbs without new partitions, check the version and report it.",
-        "max by (instance) (process_resident_memory_bytes{@exporters})",
+        "max by (instance) (process_resident_memory_bytes{@exporters} @ours)",
         "bytes",
     )
     .width(5)
@@ -64,8 +64,8 @@ pub(super) fn files() -> Panel {
         "Open file descriptors and the limit. When they come near it, check who scrapes and connects so often.",
         &Next::Runbook("ServiceFabricBackupExporterDown"),
     )
-    .over_time("max by (instance) (process_open_fds{@exporters})", "{{instance}}, open")
-    .over_time("min by (instance) (process_max_fds{@exporters})", "{{instance}}, limit")
+    .over_time("max by (instance) (process_open_fds{@exporters} @ours)", "{{instance}}, open")
+    .over_time("min by (instance) (process_max_fds{@exporters} @ours)", "{{instance}}, limit")
     .unit("locale")
     .set("min", json!(0))
     .empty(NO_EXPORTER)

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::super::panel::{Next, Panel};
+use super::super::shards;
 use super::NO_EXPORTER;
 
 pub(super) fn errors() -> Panel {
@@ -53,26 +54,35 @@ pub(super) fn latency() -> Panel {
     .width(8)
 }
 
+const OF_COLLECTOR: &str = "{{cluster_name}} {{shard}}/{{shards}}, {{collector}}";
+
 pub(super) fn durations() -> Panel {
     Panel::lines(
         "Time of a cycle",
         "How long the last cycle of each collector took, the time over which its requests are spread included. When it comes near poll.interval, check requests and latency.",
         &Next::Runbook("ServiceFabricBackupCollectorFailing"),
     )
-    .over_time("max by (cluster_name, collector) (servicefabric_backup_collector_duration_seconds{@clusters})", "{{cluster_name}}, {{collector}}")
+    .over_time(&shards::best_by_collector("servicefabric_backup_collector_duration_seconds"), OF_COLLECTOR)
     .unit("s")
     .set("min", json!(0))
     .empty(NO_EXPORTER)
     .width(8)
 }
 
+/// A query for how long ago each collector succeeded in each shard.
+pub(super) fn since_success() -> String {
+    let last =
+        shards::best_by_collector("servicefabric_backup_collector_success_timestamp_seconds");
+    format!("time() - {last}")
+}
+
 pub(super) fn success_age() -> Panel {
     Panel::lines(
         "Age of the last success, by collector",
-        "How long ago each collector last succeeded. A saw tooth is healthy; a straight climb is a collector that fails: look at its errors.",
+        "How long ago each collector last succeeded, in each shard of so many. A saw tooth is healthy; a straight climb is a collector that fails: look at its errors.",
         &Next::Runbook("ServiceFabricBackupCollectorFailing"),
     )
-    .over_time("time() - max by (cluster_name, collector) (servicefabric_backup_collector_success_timestamp_seconds{@clusters})", "{{cluster_name}}, {{collector}}")
+    .over_time(&since_success(), OF_COLLECTOR)
     .unit("s")
     .set("min", json!(0))
     .empty("No collector has succeeded")
@@ -82,8 +92,8 @@ pub(super) fn success_age() -> Panel {
 pub(super) fn freshness() -> Panel {
     let age = "time() - max by (@id) (servicefabric_backup_partition_poll_timestamp_seconds{@partitions})";
     Panel::lines(
-        "Freshness of readings",
-        "How long ago partitions were read: the one read longest ago, and the average. When both climb, the exporter is blind: check the gateways.",
+        "Age of readings of requests",
+        "How long ago it was last read what became of requested backups: for the partition where that is longest, and on average. When both climb, check the collectors and the gateways.",
         &Next::Runbook("ServiceFabricBackupDataStale"),
     )
     .over_time(&format!("max({age})"), "oldest")
@@ -96,9 +106,9 @@ pub(super) fn freshness() -> Panel {
 }
 
 pub(super) fn partitions() -> Panel {
-    let shards = "on (job, instance) group_left (shard) servicefabric_backup_exporter_shard_info{@exporters}";
     let query = format!(
-        "sum by (cluster_name) (max by (cluster_name, shard) (servicefabric_backup_partitions{{@clusters}} * {shards}))"
+        "sum by (cluster_name) ({})",
+        shards::best("servicefabric_backup_partitions")
     );
     Panel::lines(
         "Partitions watched",

@@ -70,6 +70,11 @@ pub(super) const FAMILIES: &[Family] = &[
             Some([("code", Some(failure.code.as_str())), NONE, NONE])
         }),
     },
+    Family::partition(
+        "servicefabric_backup_progress_failure_observed",
+        "1 if this exporter saw the last requested backup end in Failure or Timeout, 0 if that was so when it first looked; absent in other states",
+        failure_observed,
+    ),
     Family {
         name: "servicefabric_backup_observed_completions_total",
         kind: Kind::Counter,
@@ -93,6 +98,16 @@ pub(super) const FAMILIES: &[Family] = &[
 
 /// The states of a requested backup, as label values.
 const STATES: [&str; BackupState::ALL.len()] = words!(BackupState);
+
+/// A failure that was there at the first look may be years old: a page about it would be false.
+fn failure_observed(partition: &PartitionView<'_>) -> Option<i64> {
+    let failed = [BackupState::Failure, BackupState::Timeout];
+    let record = partition.progress()?;
+    let seen = partition.known.seen.as_deref()?;
+    failed
+        .contains(&record.state)
+        .then(|| i64::from(!seen.is_baseline))
+}
 
 fn epoch(partition: &PartitionView<'_>) -> Option<Epoch> {
     partition.progress()?.epoch

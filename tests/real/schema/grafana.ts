@@ -102,16 +102,9 @@ export type Dashboard = Loose<
 
 // Grafana 9.4 passes over what it does not know. So what newer versions have added may be there; what 9.4 does
 // know must have values that it takes.
-type Defaults9 = Omit<grafana9.FieldConfig, 'custom' | 'mappings' | 'thresholds'> & {
+type Defaults9 = Omit<grafana9.FieldConfig, 'custom' | 'thresholds'> & {
   // Its data library takes null for infinity, which JSON has not.
   thresholds?: { mode: grafana9.ThresholdsMode; steps: { color: string; value?: number | null }[] };
-  mappings?: (
-    | Exclude<grafana9.ValueMapping, grafana9.RangeMap>
-    | {
-        type: grafana9.MappingType.RangeToText;
-        options: { from: number | null; to: number | null; result: grafana9.ValueMappingResult };
-      }
-  )[];
 };
 
 interface Kinds9 {
