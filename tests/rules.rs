@@ -21,7 +21,7 @@ const ALERTS: &str = "deploy/prometheus/servicefabric-backup.alerts.yml";
 const RECORDINGS: &str = "deploy/prometheus/servicefabric-backup.rules.yml";
 
 /// The recorded series with their labels.
-const RECORDED: [(&str, &[&str]); 15] = [
+const RECORDED: [(&str, &[&str]); 17] = [
     (
         "partition:servicefabric_backup_protection_state:worst",
         &[CLUSTER, APPLICATION, SERVICE, PARTITION, "state"],
@@ -81,6 +81,14 @@ const RECORDED: [(&str, &[&str]); 15] = [
     (
         "cluster:servicefabric_backup_collector_errors_total:refused15m",
         &[CLUSTER],
+    ),
+    (
+        "partition:servicefabric_backup_restore_state:failed",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION],
+    ),
+    (
+        "partition:servicefabric_backup_partition_data_loss_timestamp_seconds:unexplained",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION],
     ),
 ];
 
