@@ -1,9 +1,9 @@
 """The rules of deploy/prometheus: what promtool says of them, and whether their tests would notice a mistake.
 
-Every comparison and set operator of an expression is turned into its opposite, every `for` and `keep_firing_for` removed
-or made a hundred times as long, and the tests of tests/rules must fail. A change that they do not notice is one that
-nobody has shown to matter. Ranges, offsets, numbers and aggregations are not changed: of those the tests show what they
-were written to show.
+Every comparison and set operator of an expression is turned into its opposite, every `for` and `keep_firing_for` is
+removed or made a hundred times as long, and the tests of tests/rules must fail. A change that they do not notice is one
+that nobody has shown to matter. Ranges, offsets, numbers and aggregations are not changed: of those the tests show what
+they were written to show.
 """
 
 import concurrent.futures
