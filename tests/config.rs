@@ -8,6 +8,9 @@
     reason = "the functions around the tests are tests, too"
 )]
 
+#[path = "support/bless.rs"]
+mod bless;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,21 +61,11 @@ fn everything_wrong_with_a_bad_file_is_told() {
     assert_eq!(bad, files(".bad.txt"), "each bad file has its golden file");
     for name in bad {
         let (told, golden) = (told(&name), format!("{name}.bad.txt"));
-        if bless() {
+        if bless::bless() {
             fs::write(Path::new(FOLDER).join(&golden), &told).unwrap();
         }
         assert_eq!(told, read(&golden), "{name}");
     }
-}
-
-/// Whether to write the golden files: after a message was changed, run the tests with `BLESS=1`
-/// and read the difference.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a switch of this test, not of the program"
-)]
-fn bless() -> bool {
-    std::env::var("BLESS").is_ok_and(|value| value == "1")
 }
 
 #[test]

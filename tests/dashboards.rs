@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/bless.rs"]
+mod bless;
 #[path = "dashboards/board.rs"]
 mod board;
 #[path = "dashboards/broken.rs"]
@@ -22,8 +24,8 @@ mod promql;
 #[path = "../dashboards/source/mod.rs"]
 mod source;
 
+use std::fs;
 use std::path::Path;
-use std::{env, fs};
 
 use regex::Regex;
 use serde_json::Value;
@@ -37,7 +39,7 @@ fn the_files_are_what_the_source_says() {
     for Board { file, json } in boards() {
         let text = format!("{}\n", serde_json::to_string_pretty(&json).unwrap());
         let path = folder.join(file);
-        if env::var_os("BLESS").is_some() {
+        if bless::bless() {
             fs::write(&path, &text).unwrap();
         }
         let written = fs::read_to_string(&path).unwrap_or_default();

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 use serde::Deserialize;
 
+#[path = "support/bless.rs"]
+mod bless;
 #[path = "support/promql.rs"]
 mod promql;
 
@@ -444,20 +446,11 @@ fn described(rule: &Rule, texts: &str) -> String {
     text
 }
 
-/// Whether to write the page: after the rules were changed, run this with `BLESS=1` and read the difference.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a switch of this test, not of the program"
-)]
-fn bless() -> bool {
-    std::env::var("BLESS").is_ok_and(|value| value == "1")
-}
-
 #[test]
 fn the_page_of_alerts_shows_the_rules_as_they_are() {
     let path = root().join("docs/alerts.md");
     let page = page();
-    if bless() {
+    if bless::bless() {
         fs::write(&path, &page).unwrap();
     }
     assert_eq!(

@@ -8,6 +8,9 @@
     reason = "the functions around the tests are tests, too"
 )]
 
+#[path = "support/bless.rs"]
+mod bless;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -86,7 +89,7 @@ fn everything_wrong_with_a_bad_file_is_told_on_one_line_each_without_a_secret() 
     assert_eq!(bad, files(".bad.txt"), "each bad file has its golden file");
     for name in bad {
         let (told, golden) = (told(&folder, &name), format!("{name}.bad.txt"));
-        if bless() {
+        if bless::bless() {
             fs::write(Path::new(FOLDER).join(&golden), &told).unwrap();
         }
         assert_eq!(told, read(&golden), "{name}");
@@ -101,16 +104,6 @@ fn everything_wrong_with_a_bad_file_is_told_on_one_line_each_without_a_secret() 
             );
         }
     }
-}
-
-/// Whether to write the golden files: after a message was changed, run the tests with `BLESS=1`
-/// and read the difference.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a switch of this test, not of the program"
-)]
-fn bless() -> bool {
-    std::env::var("BLESS").is_ok_and(|value| value == "1")
 }
 
 #[test]
