@@ -139,6 +139,11 @@ impl BackupState {
         Self::Unknown,
     ];
 
+    /// Whether the request came to an end and there is no backup.
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Failure | Self::Timeout)
+    }
+
     /// Takes the word of the wire; one this version does not know is `Unknown`.
     pub fn from_word(word: &str) -> Self {
         let named = Self::ALL.into_iter().find(|state| state.as_str() == word);

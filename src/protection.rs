@@ -284,11 +284,10 @@ impl<'a> Case<'a> {
     /// Since when the last request counts as failed. What had failed before this exporter first
     /// looked has no known time: it counts only where no success is known.
     fn request_failed_since(&self) -> Option<DateTime<Utc>> {
-        let failed = [BackupState::Failure, BackupState::Timeout];
         let record = self.record()?;
         let counts = !self.facts.record_is_baseline || self.facts.last_success.is_none();
         let since = self.facts.record_since?;
-        (failed.contains(&record.state) && counts).then_some(since)
+        (record.state.is_failure() && counts).then_some(since)
     }
 
     /// The first of all moments to come at which a comparison above turns.

@@ -101,11 +101,11 @@ const STATES: [&str; BackupState::ALL.len()] = words!(BackupState);
 
 /// A failure that was there at the first look may be years old: a page about it would be false.
 fn failure_observed(partition: &PartitionView<'_>) -> Option<i64> {
-    let failed = [BackupState::Failure, BackupState::Timeout];
     let record = partition.progress()?;
     let seen = partition.known.seen.as_deref()?;
-    failed
-        .contains(&record.state)
+    record
+        .state
+        .is_failure()
         .then(|| i64::from(!seen.is_baseline))
 }
 
