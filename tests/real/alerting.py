@@ -8,11 +8,10 @@ import json
 import re
 import signal
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import requests
-from harness import free_port, wait_until
+from harness import Handler, free_port, wait_until
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULE_FILES = sorted((DEPLOY / "prometheus").glob("*.yml"))
@@ -46,24 +45,14 @@ class Receiver:
     def __init__(self, stage):
         received, lock = [], threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Notified(Handler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with lock:
                     received.append((self.path.strip("/"), body))
-                self.send_response(200)
-                self.send_header("Content-Length", "2")
-                self.end_headers()
-                self.wfile.write(b"ok")
+                self.reply(200, None, b"ok")
 
-            def log_message(self, *_):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stage.exits.callback(server.server_close)
-        stage.exits.callback(server.shutdown)
-        self.port, self.received, self.lock = server.server_port, received, lock
+        self.port, self.received, self.lock = stage.serve(Notified), received, lock
 
     def all(self):
         with self.lock:

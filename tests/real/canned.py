@@ -4,9 +4,7 @@ Every page says what the exporter would say in that case, by docs/protection.md 
 up but who is in which state.
 """
 
-import http.server
-import threading
-
+from harness import Handler
 from page import Sample
 
 PREFIX = "servicefabric_backup_"
@@ -242,20 +240,8 @@ class CannedPages:
         self.samples = {name: make(samples) for name, make in PAGES.items()}
         bodies = {f"/{name}": render(page) for name, page in self.samples.items()}
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Page(Handler):
             def do_GET(self):
-                body = bodies[self.path]
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.reply(200, "text/plain; version=0.0.4", bodies[self.path])
 
-            def log_message(self, *_):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stage.exits.callback(server.server_close)
-        stage.exits.callback(server.shutdown)
+        self.port = stage.serve(Page)

@@ -8,9 +8,10 @@ import http.client
 import json
 import threading
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from harness import Handler
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 
@@ -29,7 +30,7 @@ class Front:
         self.service_is_there = True
         front = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Relay(Handler):
             protocol_version = "HTTP/1.1"
             upstream = None
 
@@ -40,12 +41,7 @@ class Front:
                     self.upstream = None
                     self.close_connection = True
                     return
-                self.send_response(status)
-                if kind:
-                    self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.reply(status, kind, body)
 
             def ask(self):
                 if not self.upstream:
@@ -54,14 +50,7 @@ class Front:
                 answer = self.upstream.getresponse()
                 return answer.status, answer.headers["Content-Type"], answer.read()
 
-            def log_message(self, *_):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        stage.exits.callback(server.server_close)
-        stage.exits.callback(server.shutdown)
-        self.port = server.server_port
+        self.port = stage.serve(Relay)
 
     def answer(self, request):
         path = unquote(urlsplit(request.path).path)

@@ -7,12 +7,14 @@ that is not met in time fails with what it waited for; a check is one line of ou
 import argparse
 import contextlib
 import http.client
+import http.server
 import multiprocessing
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -86,10 +88,33 @@ class Stage:
         self.exits.callback(process.stop)
         return process
 
+    def serve(self, handler):
+        """Answers requests on a port of its own until the test ends; returns the port."""
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.exits.callback(server.server_close)
+        self.exits.callback(server.shutdown)
+        return server.server_port
+
     def scratch(self, name):
         folder = self.folder / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers without a word in the output."""
+
+    def reply(self, status, kind, body):
+        self.send_response(status)
+        if kind:
+            self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
 
 
 def free_port():
