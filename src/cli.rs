@@ -84,7 +84,7 @@ pub struct Arguments {
     )]
     pub enable_lifecycle: bool,
 
-    /// Least severe messages to write
+    /// Minimum severity to log
     #[arg(
         long = "log.level",
         env = "SFBE_LOG_LEVEL",
@@ -94,7 +94,7 @@ pub struct Arguments {
     )]
     pub log_level: Level,
 
-    /// How to write messages
+    /// Format of the log
     #[arg(
         long = "log.format",
         env = "SFBE_LOG_FORMAT",

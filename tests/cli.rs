@@ -5,7 +5,11 @@
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
+#[cfg(target_os = "linux")]
+use std::process::Stdio;
 
+use serde_json::Value;
+use servicefabric_backup_exporter::logging::{self, Format, Level};
 use tempfile::TempDir;
 
 const GOOD: &str = "clusters: [{name: test, endpoints: ['http://127.0.0.1:1']}]\n";
@@ -148,5 +152,198 @@ fn a_listen_address_that_is_taken_is_a_failure() {
     for command in [&["--config.file=good.yml"][..], &["demo"], &["simulate"]] {
         let arguments = [command, &[&flag]].concat();
         assert_fails(&arguments, 1, &["cannot listen on", &address]);
+    }
+}
+
+/// A line of the log as its keys and values; panics when it is no such line.
+fn parsed(line: &str, format: &str) -> Vec<(String, String)> {
+    if format == "json" {
+        let object: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let pairs = object.iter();
+        return pairs
+            .map(|(key, value)| (key.clone(), text(value).unwrap_or(value.to_string())))
+            .collect();
+    }
+    let mut pairs = Vec::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once('=').unwrap_or_else(|| panic!("{line}"));
+        let (value, after) = if after.starts_with('"') {
+            let mut values = serde_json::Deserializer::from_str(after).into_iter::<String>();
+            let value = values.next().unwrap().unwrap();
+            (value, after.split_at(values.byte_offset()).1)
+        } else {
+            let (value, after) = after.split_once(' ').unwrap_or((after, ""));
+            (value.to_owned(), after)
+        };
+        pairs.push((key.to_owned(), value));
+        rest = after.trim_start();
+    }
+    pairs
+}
+
+/// The value of a key that stands once.
+fn value<'a>(pairs: &'a [(String, String)], key: &str) -> &'a str {
+    let mut found = pairs.iter().filter(|(name, _)| name == key);
+    let (_, value) = found
+        .next()
+        .unwrap_or_else(|| panic!("no {key}: {pairs:?}"));
+    assert!(found.next().is_none(), "{key} twice: {pairs:?}");
+    value
+}
+
+/// A line with the keys of every line, of this level; returns its message.
+fn message(line: &str, format: &str, level: &str) -> String {
+    let pairs = parsed(line, format);
+    let ts = value(&pairs, "ts");
+    let time = chrono::DateTime::parse_from_rfc3339(ts).unwrap();
+    assert_eq!(time.offset().local_minus_utc(), 0, "{ts}");
+    let (_, fraction) = ts.split_once('.').unwrap();
+    assert_eq!((fraction.len(), ts.ends_with('Z')), (4, true), "{ts}");
+    assert_eq!(value(&pairs, "level"), level, "{line}");
+    assert_eq!(value(&pairs, "component"), "main", "{line}");
+    value(&pairs, "msg").to_owned()
+}
+
+#[test]
+fn errors_at_the_start_are_lines_of_the_log_in_its_format() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("--web.listen-address={}", taken.local_addr().unwrap());
+    let free = "--web.listen-address=127.0.0.1:0";
+    let cases: [(&[&str], i32, &[&str]); 5] = [
+        (
+            &["--config.file=bad.yml", free],
+            64,
+            &["poll.interval", "poll.timout", "clusters[0].endpoints"],
+        ),
+        (&["--config.file=missing.yml", free], 64, &["missing.yml"]),
+        (
+            &["--config.file=good.yml", "--shard=3"],
+            64,
+            &["--shard=3 does not exist"],
+        ),
+        (
+            &["--config.file=good.yml", &taken],
+            1,
+            &["cannot listen on"],
+        ),
+        (&["simulate", &taken], 1, &["cannot listen on"]),
+    ];
+    for (arguments, code, faults) in cases {
+        for format in ["logfmt", "json"] {
+            let flag = format!("--log.format={format}");
+            let ended = run(&[arguments, &[&flag]].concat());
+            assert_eq!(ended.code, Some(code), "{ended:?}");
+            let errors: Vec<_> = ended.stderr.lines().collect();
+            assert_eq!(errors.len(), faults.len(), "{ended:?}");
+            for (line, fault) in errors.into_iter().zip(faults) {
+                let message = message(line, format, "error");
+                assert!(message.starts_with("Exiting: "), "{message}");
+                assert!(message.contains(fault), "{message}");
+            }
+        }
+    }
+}
+
+/// In the environment of a child that is this test again.
+const PANICS_AS: &str = "SFBE_TEST_PANICS_AS";
+
+#[test]
+fn a_panic_is_a_line_of_the_log() {
+    const THIS: &str = "a_panic_is_a_line_of_the_log";
+    if let Ok(format) = std::env::var(PANICS_AS) {
+        let format = match &*format {
+            "json" => Format::Json,
+            _ => Format::Logfmt,
+        };
+        logging::start(Level::Info, format);
+        std::thread::spawn(|| panic!("one\ntwo \"three\""))
+            .join()
+            .unwrap_err();
+        return;
+    }
+    for format in ["logfmt", "json"] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", THIS, "--nocapture"])
+            .env(PANICS_AS, format)
+            .env("RUST_BACKTRACE", "1")
+            .output()
+            .unwrap();
+        let told = String::from_utf8(child.stderr).unwrap();
+        let lines: Vec<_> = told.lines().collect();
+        let [line] = lines[..] else {
+            panic!("one line: {told}");
+        };
+        let pairs = parsed(line, format);
+        let message = value(&pairs, "msg");
+        assert!(
+            message.starts_with("Panicked at tests/cli.rs:"),
+            "{message}"
+        );
+        assert!(message.ends_with(": one\ntwo \"three\""), "{message}");
+        assert_eq!(value(&pairs, "level"), "error");
+        assert!(value(&pairs, "backtrace").contains("a_panic_is_a_line_of_the_log"));
+    }
+}
+
+/// Standard output or standard error of a run that cannot be written to.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Broken {
+    Full,
+    Closed,
+    WithoutReader,
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_changes_no_exit_code() {
+    use Broken::{Closed, Full, WithoutReader};
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("--web.listen-address={}", taken.local_addr().unwrap());
+    let cases: [(&[&str], i32); 9] = [
+        (&["check-config", "--config.file=good.yml"], 0),
+        (&["check-config", "--config.file=bad.yml"], 64),
+        (&["--version"], 0),
+        (&["--help"], 0),
+        (&["--no-such-flag"], 64),
+        (&["--config.file=bad.yml"], 64),
+        (&["--config.file=bad.yml", "--log.format=json"], 64),
+        (&["demo", &taken], 1),
+        (&["simulate", &taken], 1),
+    ];
+    let folder = folder();
+    for (arguments, code) in cases {
+        for broken in [Full, Closed, WithoutReader] {
+            for (stdout, stderr) in [(true, false), (false, true), (true, true)] {
+                let redirection = |is_broken: bool, number: u8| match broken {
+                    Full if is_broken => format!(" {number}>/dev/full"),
+                    Closed if is_broken => format!(" {number}>&-"),
+                    _ => String::new(),
+                };
+                let redirected = redirection(stdout, 1) + &redirection(stderr, 2);
+                let mut child = Command::new("sh")
+                    .args(["-c", &format!("exec \"$0\" \"$@\"{redirected}")])
+                    .arg(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
+                    .args(arguments)
+                    .current_dir(folder.path())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                if broken == WithoutReader && stdout {
+                    drop(child.stdout.take());
+                }
+                if broken == WithoutReader && stderr {
+                    drop(child.stderr.take());
+                }
+                let output = child.wait_with_output().unwrap();
+                let told = String::from_utf8_lossy(&output.stderr);
+                let what = format!("{arguments:?} {broken:?} {stdout} {stderr}: {told}");
+                assert_eq!(output.status.code(), Some(code), "{what}");
+                assert!(!told.to_lowercase().contains("panicked"), "{what}");
+            }
+        }
     }
 }
