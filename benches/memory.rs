@@ -145,6 +145,7 @@ impl Exporter {
             .arg("--config.file")
             .arg(&config)
             .arg(format!("--web.listen-address={free}"))
+            .arg("--log.level=debug")
             .stderr(Stdio::piped())
             .spawn()?;
         let log = BufReader::new(process.stderr.take().expect("it is piped"));

@@ -90,7 +90,9 @@ impl Poller {
         }
         observations.runs = vec![run(self.listing_collector(), success, started)];
         self.publish(observations);
-        tally.log(&self.cluster.name, "lists of backups", started.elapsed());
+        let what = "lists of backups";
+        tally.log(&self.cluster.name, what, started.elapsed(), false);
+        self.report_lists(self.listing_collector(), &tally);
     }
 
     /// All backups tell which ones are the newest, too: where the history is wanted, it is all
