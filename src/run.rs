@@ -5,6 +5,7 @@
 
 mod environment;
 mod memory;
+mod reloads;
 mod signals;
 
 use std::io;
@@ -16,11 +17,12 @@ use anyhow::anyhow;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::memory::Memory;
+use self::reloads::Reloads;
 use self::signals::Signal;
 pub use self::signals::Signals;
 use crate::cli::{Arguments, UsageError};
@@ -34,6 +36,9 @@ use crate::telemetry::{BuildInfo, Reload, Telemetry};
 
 /// How often the exporter looks whether there is something new to remember.
 const REMEMBER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Requests to reload that wait at a time; more wait in their connections.
+const MAX_WAITING_RELOADS: usize = 64;
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -120,7 +125,8 @@ pub async fn exporter(
 ) -> anyhow::Result<()> {
     let (config, web) = read(arguments, &source)?;
     let listeners = bind(&arguments.listen_addresses)?;
-    let (reload_requests, mut requests) = mpsc::channel(1);
+    let (reload_requests, requests) = mpsc::channel(MAX_WAITING_RELOADS);
+    let mut reloads = Reloads::new(requests);
     let mut exporter = Exporter::start(arguments, source, &config).await?;
     announce(&config, &listeners, web.as_deref());
     let router = server::router(exporter.app(reload_requests));
@@ -140,10 +146,13 @@ pub async fn exporter(
     let ended = loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Signal::Reload => exporter.reload(None).await,
+                Signal::Reload => reloads.want(),
                 Signal::Stop => break Ok(()),
             },
-            Some(request) = requests.recv() => exporter.reload(Some(request)).await,
+            requests = reloads.due() => {
+                exporter.reload(requests).await;
+                reloads.done(Instant::now());
+            }
             _ = remember.tick() => exporter.memory.save(exporter.fleet.snapshots()).await,
             broken = exporter.fleet.broken() => {
                 break Err(anyhow::Error::new(broken).context("a poller has broken"));
@@ -245,9 +254,9 @@ impl<'a> Exporter<'a> {
         }
     }
 
-    /// Reads the configuration again and tells the result to the log, the metrics, and whoever
-    /// asked.
-    async fn reload(&mut self, request: Option<ReloadRequest>) {
+    /// Reads the configuration again and reports the result in the log, in the metrics, and to all
+    /// `requests`.
+    async fn reload(&mut self, requests: Vec<ReloadRequest>) {
         let result = self.try_reload().await;
         match &result {
             Ok(()) => {
@@ -265,9 +274,9 @@ impl<'a> Exporter<'a> {
                 self.reload.send_modify(|reload| reload.successful = false);
             }
         }
-        if let Some(request) = request {
-            // Whoever asked may be gone.
-            drop(request.send(result));
+        for request in requests {
+            // The client may be gone.
+            drop(request.send(result.clone()));
         }
     }
 

@@ -4,7 +4,9 @@
 //! values come from enums of this crate and from the configured cluster names, never from
 //! the network.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -67,9 +69,44 @@ pub struct Reload {
 /// The counters of one process.
 #[derive(Debug)]
 pub struct Telemetry {
-    pub(crate) gateway_requests: Family<RequestLabels, Counter>,
-    pub(crate) gateway_request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
-    pub(crate) collector_errors: Family<ErrorLabels, Counter>,
+    pub(crate) gateway_requests: PerCluster<RequestLabels, Counter>,
+    pub(crate) gateway_request_duration: PerCluster<RouteLabels, Histogram>,
+    pub(crate) collector_errors: PerCluster<ErrorLabels, Counter>,
+}
+
+/// A family and its label sets, which it does not list itself: those of one cluster can be removed.
+#[derive(Debug)]
+pub(crate) struct PerCluster<S, M> {
+    pub(crate) family: Family<S, M, fn() -> M>,
+    known: Mutex<HashSet<S>>,
+}
+
+impl<S: Clone + Eq + Hash, M: Clone> PerCluster<S, M> {
+    fn new(metric: fn() -> M) -> Self {
+        Self {
+            family: Family::new_with_constructor(metric),
+            known: Mutex::default(),
+        }
+    }
+
+    fn get(&self, labels: S) -> M {
+        if let Some(metric) = self.family.get(&labels) {
+            return metric.clone();
+        }
+        let metric = self.family.get_or_create_owned(&labels);
+        self.known().insert(labels);
+        metric
+    }
+
+    fn remove(&self, is_gone: impl Fn(&S) -> bool) {
+        for labels in self.known().extract_if(is_gone) {
+            self.family.remove(&labels);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<S>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,11 +132,9 @@ pub(crate) struct ErrorLabels {
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
-            gateway_requests: Family::default(),
-            gateway_request_duration: Family::new_with_constructor(|| {
-                Histogram::new(DURATION_BUCKETS)
-            }),
-            collector_errors: Family::default(),
+            gateway_requests: PerCluster::new(Counter::default),
+            gateway_request_duration: PerCluster::new(|| Histogram::new(DURATION_BUCKETS)),
+            collector_errors: PerCluster::new(Counter::default),
         }
     }
 }
@@ -110,18 +145,18 @@ impl Telemetry {
     pub fn watch_cluster(&self, cluster_name: &Arc<str>, reasons: &[&'static str]) {
         for collector in Collector::ALL {
             for reason in reasons {
-                let labels = ErrorLabels::new(cluster_name, collector, reason);
-                self.collector_errors.get_or_create_owned(&labels);
+                self.errors(cluster_name, collector, reason);
             }
         }
     }
 
-    /// Forgets every count: after a cluster is gone, its counters must not stay behind. To
-    /// Prometheus this is a restart.
-    pub fn clear(&self) {
-        self.gateway_requests.clear();
-        self.gateway_request_duration.clear();
-        self.collector_errors.clear();
+    /// Removes the counters of a cluster that is not watched any more; all others go on.
+    pub fn forget_cluster(&self, cluster_name: &str) {
+        let is_gone = |cluster: &Arc<str>| **cluster == *cluster_name;
+        self.gateway_requests.remove(|it| is_gone(&it.cluster_name));
+        let durations = &self.gateway_request_duration;
+        durations.remove(|it| is_gone(&it.cluster_name));
+        self.collector_errors.remove(|it| is_gone(&it.cluster_name));
     }
 
     /// Counts a request that failed for good.
@@ -131,8 +166,7 @@ impl Telemetry {
         collector: Collector,
         reason: &'static str,
     ) {
-        let labels = ErrorLabels::new(cluster_name, collector, reason);
-        self.collector_errors.get_or_create(&labels).inc();
+        self.errors(cluster_name, collector, reason).inc();
     }
 
     /// Counts one attempt of a request: its HTTP status, or `None` when no answer came.
@@ -143,32 +177,33 @@ impl Telemetry {
         status: Option<u16>,
         took: Duration,
     ) {
-        self.gateway_requests
-            .get_or_create(&RequestLabels {
-                cluster_name: Arc::clone(cluster_name),
-                route,
-                status: match status {
-                    None => "none".to_owned(),
-                    Some(status @ 100..=599) => status.to_string(),
-                    Some(_) => "other".to_owned(),
-                },
-            })
-            .inc();
-        self.gateway_request_duration
-            .get_or_create(&RouteLabels {
-                cluster_name: Arc::clone(cluster_name),
-                route,
-            })
-            .observe(took.as_secs_f64());
+        let requests = self.gateway_requests.get(RequestLabels {
+            cluster_name: Arc::clone(cluster_name),
+            route,
+            status: match status {
+                None => "none".to_owned(),
+                Some(status @ 100..=599) => status.to_string(),
+                Some(_) => "other".to_owned(),
+            },
+        });
+        requests.inc();
+        let durations = self.gateway_request_duration.get(RouteLabels {
+            cluster_name: Arc::clone(cluster_name),
+            route,
+        });
+        durations.observe(took.as_secs_f64());
     }
-}
 
-impl ErrorLabels {
-    fn new(cluster_name: &Arc<str>, collector: Collector, reason: &'static str) -> Self {
-        Self {
+    fn errors(
+        &self,
+        cluster_name: &Arc<str>,
+        collector: Collector,
+        reason: &'static str,
+    ) -> Counter {
+        self.collector_errors.get(ErrorLabels {
             cluster_name: Arc::clone(cluster_name),
             collector: collector.as_str(),
             reason,
-        }
+        })
     }
 }

@@ -81,6 +81,21 @@ impl Rotating {
         tls::are_in_files(&self.plan.security).then_some(good)
     }
 
+    /// Takes over the connections of `other`, which has just read the same files, if the files have
+    /// changed, as a start would: whether the client certificate is in time makes no difference.
+    /// Returns whether they have.
+    pub(super) async fn adopt(&self, other: Self) -> bool {
+        let mut watch = self.watch.lock().await;
+        let other = other.in_use();
+        let changed = other.mark != self.in_use().mark;
+        if changed {
+            *locked(&self.in_use) = other;
+        }
+        // Files with a fault could not have been opened.
+        (watch.fault, watch.refused) = (None, None);
+        changed
+    }
+
     /// Looks at the files, and tells what is new.
     pub(super) async fn refresh(&self) -> Option<Rotation> {
         if !tls::are_in_files(&self.plan.security) {

@@ -47,12 +47,26 @@ impl Gateway {
     pub async fn refresh(&self) -> Option<Rotation> {
         let rotation = self.transport.lines.refresh().await;
         if let Some(Rotation::Renewed) = rotation {
-            // What failed with the old ones says nothing of the new ones.
-            for gate in [&self.native, &self.health, &self.backup] {
-                gate.reset();
-            }
+            self.reset_gates();
         }
         rotation
+    }
+
+    /// Takes over the files as `other`, a gateway with the same options, has just read them. Returns
+    /// whether they have changed.
+    pub async fn adopt(&self, other: Self) -> bool {
+        let changed = self.transport.lines.adopt(other.transport.lines).await;
+        if changed {
+            self.reset_gates();
+        }
+        changed
+    }
+
+    /// What failed with old connections says nothing of new ones.
+    fn reset_gates(&self) {
+        for gate in [&self.native, &self.health, &self.backup] {
+            gate.reset();
+        }
     }
 
     /// What somebody should know about its security, though it works: full sentences.
