@@ -5,6 +5,7 @@
 //! know one page each.
 
 mod api;
+mod cross_site;
 pub mod guard;
 mod headers;
 pub mod listener;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -126,11 +127,16 @@ async fn ready(State(served): State<Arc<Served>>) -> Response {
 }
 
 /// Reads the configuration again; 500 with every fault when it cannot be used.
-async fn reload(State(served): State<Arc<Served>>) -> Response {
+async fn reload(State(served): State<Arc<Served>>, request: Request) -> Response {
     let Some(requests) = &served.app.reload_requests else {
         let text = "Reloading over HTTP is not enabled: start with --web.enable-lifecycle.\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     };
+    if cross_site::is_cross_site(&request) {
+        let text = "A page of another site sent this request: reload from the exporter's own origin, \
+                    or with a client that is not a browser.\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     let (answer, answered) = oneshot::channel();
     if requests.send(answer).await.is_err() {
         return stopping();

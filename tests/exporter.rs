@@ -17,8 +17,8 @@ use flate2::read::GzDecoder;
 use reqwest::{Client, Method, StatusCode};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
-    CANARY, Code, Entity, Estate, Fault, Filter, Operation, Options, Outcome, Policy, Schedule,
-    Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
+    CANARY, Code, Entity, Estate, Fault, Filter, Latency, Operation, Options, Outcome, Policy,
+    Schedule, Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
 };
 use support::process::{Exporter, Setup};
 use support::{at, born, estate, eventually, simulate, succeed_everywhere, with_history};
@@ -31,6 +31,7 @@ const UP: &str = "servicefabric_backup_cluster_up";
 const SERVICE_UP: &str = "servicefabric_backup_service_up";
 const LAST_SUCCESS: &str = "servicefabric_backup_last_success_timestamp_seconds";
 const COMPLETIONS: &str = "servicefabric_backup_observed_completions_total";
+const REQUESTS: &str = "servicefabric_backup_gateway_requests_total";
 const RELOADED: &str = "servicefabric_backup_exporter_config_last_reload_successful";
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
 
@@ -523,7 +524,7 @@ async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() 
         let samples = page.all(COMPLETIONS, &success(name));
         samples.iter().map(|sample| sample.value).sum::<f64>() >= 8.0
     };
-    exporter
+    let before = exporter
         .page_where("the backups are counted", |page| {
             counted(page, "kept") && counted(page, "gone")
         })
@@ -545,12 +546,135 @@ async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() 
         .await;
     assert_eq!(page.label_values("cluster_name"), ["kept"].into());
     assert!(counted(&page, "kept"));
+    let versions = [("route", "GetClusterVersion"), ("cluster_name", "kept")];
+    let asked = |page: &support::page::Page| page.value(REQUESTS, &versions);
+    assert!(asked(&page) >= asked(&before), "no counter starts again");
     let last: BTreeSet<_> = page
         .all(LAST_SUCCESS, &[])
         .iter()
         .map(|sample| format!("{:.0}", sample.value))
         .collect();
     assert_eq!(last, [at(200).timestamp().to_string()].into());
+}
+
+#[tokio::test]
+async fn hang_ups_during_a_long_cycle_do_not_keep_it_from_ending() {
+    let options = Options {
+        latency: Latency::Fixed(Duration::from_millis(100)),
+        ..Options::default()
+    };
+    let simulator = simulate(estate(8), options).await;
+    let config = format!(
+        "poll: {{interval: 10m, staleness: 20m, concurrency: 4}}\n\
+         clusters: [{{name: test, endpoints: ['{}']}}]",
+        simulator.url()
+    );
+    let setup = Setup::new(&config);
+    let exporter = setup.start().await;
+    let mut signals = 0;
+    eventually("a cycle has ended", async || {
+        exporter.signal("HUP");
+        signals += 1;
+        (exporter.get("/-/ready").await.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    assert!(signals > 5, "{signals} signals during the cycle");
+    exporter.logs("Reloaded the configuration.").await;
+    let lists = simulator.requests()[Operation::GetApplicationInfoList.name()];
+    assert_eq!(lists, 1, "one cycle for {signals} signals");
+    let reloads = exporter
+        .log()
+        .matches("Reloaded the configuration.")
+        .count();
+    assert!(reloads < signals, "{reloads} reloads for {signals} signals");
+}
+
+#[tokio::test]
+async fn every_request_to_reload_is_answered_truthfully_when_many_come_at_once() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let good = clusters(&["test"], &simulator);
+    let setup = Setup::new(&good).flag("--web.enable-lifecycle");
+    let exporter = setup.start().await;
+    for (config, status) in [(&*good, 200), (FAULTY, 500), (&good, 200)] {
+        setup.configure(config);
+        let replies = (0..20).map(|_| exporter.send(Method::POST, "/-/reload"));
+        for reply in futures_util::future::join_all(replies).await {
+            assert_eq!(reply.status, status, "{}", reply.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_cannot_reload() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let setup = Setup::new(&clusters(&["test"], &simulator)).flag("--web.enable-lifecycle");
+    let exporter = setup.start().await;
+    let address = exporter.addresses()[0].clone();
+    let post = async |headers: &[(&str, &str)]| {
+        let mut request = Client::new().post(format!("{address}/-/reload"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let reply = request.send().await.unwrap();
+        (reply.status().as_u16(), reply.text().await.unwrap())
+    };
+    for headers in [
+        &[("sec-fetch-site", "cross-site")][..],
+        &[("sec-fetch-site", "same-site"), ("origin", &address)],
+        &[("origin", "http://evil.example")],
+        &[("origin", "null")],
+    ] {
+        let (status, body) = post(headers).await;
+        assert_eq!(status, 403, "{headers:?}");
+        assert!(body.contains("another site"), "{body}");
+    }
+    assert!(!exporter.log().contains("Reloaded"));
+    for headers in [
+        &[][..],
+        &[("sec-fetch-site", "same-origin"), ("origin", &address)],
+        &[("sec-fetch-site", "none")],
+        &[("origin", &address)],
+    ] {
+        assert_eq!(post(headers).await.0, 200, "{headers:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_exporter_whose_log_cannot_be_written_serves_and_ends_in_order() {
+    use std::process::{Command, Stdio};
+
+    let simulator = simulate(estate(1), Options::default()).await;
+    for redirection in ["2>/dev/full", "2>&-", ">/dev/full 2>&1"] {
+        let setup = Setup::new(&clusters(&["test"], &simulator));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("exec \"$0\" \"$@\" {redirection}")])
+            .arg(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
+            .arg(format!(
+                "--config.file={}",
+                setup.file("exporter.yml").display()
+            ))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--log.level=debug")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let ready = format!("http://{address}/-/ready");
+        eventually("a cycle has ended", async || {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "{redirection}: {ended:?}");
+            let reply = Client::new().get(&ready).send().await.ok()?;
+            (reply.status() == StatusCode::OK).then_some(())
+        })
+        .await;
+        let kill = format!("kill -TERM {}", child.id());
+        Command::new("sh").args(["-c", &kill]).status().unwrap();
+        let status = eventually("it ends", async || child.try_wait().unwrap()).await;
+        assert_eq!(status.code(), Some(0), "{redirection}");
+    }
 }
 
 /// An exporter whose page is larger than what the sockets of both ends hold.
@@ -623,7 +747,7 @@ async fn an_answer_under_way_is_finished_before_the_end() {
     assert_eq!(length.unwrap(), body.len().to_string());
     assert!(body.len() > 4 * 1024 * 1024, "larger than the buffers");
     assert_eq!(exporter.ended().await.code(), Some(0));
-    exporter.logs("message=Stopped.").await;
+    exporter.logs("msg=Stopped.").await;
 }
 
 #[tokio::test]
