@@ -197,7 +197,7 @@ impl Fleet {
     ) -> Result<(), Unwatchable> {
         let gateways = open(config, &self.telemetry, self.fabric_identity.as_ref()).await?;
         for warning in warnings(config, &gateways) {
-            warn!("{warning}");
+            warn!("Configuration: {warning}");
         }
         let before = self.running.drain(..);
         let mut before: BTreeMap<_, _> = before.map(|one| (one.name(), one)).collect();

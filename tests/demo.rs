@@ -133,7 +133,7 @@ async fn a_gateway_behind_a_proxy_warns_of_an_address_that_others_reach() {
         let setup = setup.env("SFBE_WEB_LISTEN_ADDRESS", address);
         let exporter = setup.spawn();
         exporter.logs("A simulated gateway answers").await;
-        let warned = exporter.log().contains("chooses his role himself");
+        let warned = exporter.log().contains("choose their own role");
         assert_eq!(warned, warns, "{address}");
         exporter.kill();
     }
