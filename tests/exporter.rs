@@ -558,6 +558,50 @@ async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() 
 }
 
 #[tokio::test]
+async fn a_fault_is_logged_when_it_begins_and_when_it_ends() {
+    let simulator = simulate(with_history(estate(2)), Options::default()).await;
+    let exporter = Setup::new(&clusters(&["test"], &simulator)).start().await;
+    let cycles = async |count: u64| {
+        let lists = || simulator.requests()[Operation::GetApplicationInfoList.name()];
+        let before = lists();
+        eventually("cycles pass", async || {
+            (lists() >= before + count).then_some(())
+        })
+        .await;
+    };
+    exporter.ready().await;
+    cycles(2).await;
+    let quiet = exporter.log();
+    let since = || exporter.log().split_off(quiet.len());
+    cycles(3).await;
+    assert_eq!(since(), "");
+    let restores = Filter::Operation(Operation::GetPartitionRestoreProgress);
+    simulator.inject(Fault::InternalError, restores);
+    cycles(4).await;
+    simulator.heal();
+    exporter.logs("the collector restore succeeds again").await;
+    let log = since();
+    assert_eq!(log.matches("level=warn").count(), 1, "{log}");
+    assert_eq!(log.lines().count(), 2, "{log}");
+    simulator.inject(Fault::Forbidden, Filter::All);
+    exporter.logs("Cluster test cannot be read").await;
+    let asked = || simulator.requests().values().sum::<u64>();
+    let before = asked();
+    eventually("the outage goes on", async || {
+        (asked() >= before + 3).then_some(())
+    })
+    .await;
+    simulator.heal();
+    exporter.logs("Cluster test can be read again").await;
+    cycles(3).await;
+    let log = since();
+    // A cycle during which the outage began or ended has its own lines about collectors.
+    for line in ["cannot be read", "can be read again"] {
+        assert_eq!(log.matches(line).count(), 1, "{log}");
+    }
+}
+
+#[tokio::test]
 async fn hang_ups_during_a_long_cycle_do_not_keep_it_from_ending() {
     let options = Options {
         latency: Latency::Fixed(Duration::from_millis(100)),
