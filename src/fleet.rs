@@ -207,7 +207,7 @@ impl Fleet {
             let one = match before.remove(&cluster.name) {
                 Some(same) if remembered.is_none() && same.polls_like(cluster, config.poll) => {
                     same.adopt(gateway).await;
-                    same
+                    same.judged_by(rules(config, cluster), config.metrics.states)
                 }
                 Some(other) => {
                     let fast = other.started.elapsed() > config.poll.interval && !other.is_warm();
@@ -224,7 +224,7 @@ impl Fleet {
                     self.start(config, cluster, gateway, snapshot, true)
                 }
             };
-            running.push(one.judged_by(rules(config, cluster), config.metrics.states));
+            running.push(one);
         }
         for (name, gone) in before {
             gone.end().await;

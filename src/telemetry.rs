@@ -207,3 +207,59 @@ impl Telemetry {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    /// Every counter of `telemetry` as Prometheus reads it.
+    fn text(telemetry: &Telemetry) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register("r", "r", telemetry.gateway_requests.family.clone());
+        let durations = telemetry.gateway_request_duration.family.clone();
+        registry.register("d", "d", durations);
+        registry.register("e", "e", telemetry.collector_errors.family.clone());
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn counters_of_a_cluster_go_with_it_and_those_of_others_stay() {
+        let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
+        let telemetry = Telemetry::default();
+        for (cluster, requests) in [(&kept, 3), (&gone, 5)] {
+            telemetry.watch_cluster(cluster, &["timeout", "api"]);
+            for status in [None, Some(200), Some(404), Some(999)] {
+                for _ in 0..requests {
+                    telemetry.record_request(cluster, "Route", status, Duration::from_secs(1));
+                }
+            }
+            telemetry.record_error(cluster, Collector::Progress, "api");
+        }
+        let lines = |text: &str| -> Vec<String> {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort_unstable();
+            lines
+        };
+        let mut expected = lines(&text(&telemetry));
+        expected.retain(|line| !line.contains("gone"));
+        telemetry.forget_cluster("gone");
+        assert_eq!(lines(&text(&telemetry)), expected);
+        assert!(
+            expected
+                .iter()
+                .any(|line| line.contains("kept") && line.ends_with(" 3"))
+        );
+        telemetry.record_request(&gone, "Route", Some(200), Duration::from_secs(1));
+        let again = text(&telemetry);
+        let again: Vec<_> = again.lines().filter(|line| line.contains("gone")).collect();
+        assert!(
+            again
+                .iter()
+                .any(|line| line.starts_with("r_total") && line.ends_with(" 1"))
+        );
+    }
+}

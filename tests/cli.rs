@@ -162,13 +162,18 @@ fn parsed(line: &str, format: &str) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let pairs = object.iter();
         return pairs
-            .map(|(key, value)| (key.clone(), text(value).unwrap_or(value.to_string())))
+            .map(|(key, value)| {
+                (
+                    key.clone(),
+                    text(value).unwrap_or_else(|| value.to_string()),
+                )
+            })
             .collect();
     }
     let mut pairs = Vec::new();
     let mut rest = line;
     while !rest.is_empty() {
-        let (key, after) = rest.split_once('=').unwrap_or_else(|| panic!("{line}"));
+        let (key, after) = rest.split_once('=').expect(line);
         let (value, after) = if after.starts_with('"') {
             let mut values = serde_json::Deserializer::from_str(after).into_iter::<String>();
             let value = values.next().unwrap().unwrap();
@@ -186,9 +191,7 @@ fn parsed(line: &str, format: &str) -> Vec<(String, String)> {
 /// The value of a key that stands once.
 fn value<'a>(pairs: &'a [(String, String)], key: &str) -> &'a str {
     let mut found = pairs.iter().filter(|(name, _)| name == key);
-    let (_, value) = found
-        .next()
-        .unwrap_or_else(|| panic!("no {key}: {pairs:?}"));
+    let (_, value) = found.next().expect(key);
     assert!(found.next().is_none(), "{key} twice: {pairs:?}");
     value
 }
@@ -250,6 +253,10 @@ fn errors_at_the_start_are_lines_of_the_log_in_its_format() {
 const PANICS_AS: &str = "SFBE_TEST_PANICS_AS";
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the runner of the tests parses the command line"
+)]
 fn a_panic_is_a_line_of_the_log() {
     const THIS: &str = "a_panic_is_a_line_of_the_log";
     if let Ok(format) = std::env::var(PANICS_AS) {

@@ -147,7 +147,7 @@ fn message(call: &str, name: &str) -> String {
             last = c;
         }
     }
-    panic!("a {name}! that does not end: {call:.100}");
+    unreachable!("a {name}! that does not end: {call:.100}");
 }
 
 /// The rest of a string literal, up to and without its end.

@@ -3,9 +3,8 @@
 //! Pure: the clock comes in as an argument. A fault that lasts is reported when it begins and once
 //! for each further reason, not in every round.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -118,9 +117,9 @@ mod tests {
         rounds.collect()
     }
 
-    const fn ended(minutes: u64, rounds: u32) -> Option<Change> {
+    const fn ended(minutes: u64, rounds: u32) -> Change {
         let lasted = Duration::from_secs(60 * minutes);
-        Some(Change::Ended { lasted, rounds })
+        Change::Ended { lasted, rounds }
     }
 
     #[test]
@@ -132,7 +131,7 @@ mod tests {
             (&[&[], &[], &[]], &[None, None, None]),
             (
                 &[&[Timeout], &[Timeout], &[Timeout], &[], &[], &[]],
-                &[FAILING, None, None, None, ended(3, 3), None],
+                &[FAILING, None, None, None, Some(ended(3, 3)), None],
             ),
             (
                 &[&[Timeout], &[Connect, Timeout], &[Timeout], &[Connect]],
@@ -140,11 +139,11 @@ mod tests {
             ),
             (
                 &[&[Timeout], &[], &[Timeout], &[], &[Timeout], &[], &[]],
-                &[FAILING, None, None, None, None, None, ended(5, 3)],
+                &[FAILING, None, None, None, None, None, Some(ended(5, 3))],
             ),
             (
                 &[&[Timeout], &[], &[], &[Timeout]],
-                &[FAILING, None, ended(1, 1), FAILING],
+                &[FAILING, None, Some(ended(1, 1)), FAILING],
             ),
         ];
         for (rounds, expected) in cases {

@@ -6,11 +6,12 @@
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
 
 /// Whether the request comes from a page of another origin.
 pub(super) fn is_cross_site(request: &Request) -> bool {
     // HTTP/2 has no Host header.
-    let authority = request.uri().authority().map(|host| host.as_str());
+    let authority = request.uri().authority().map(Authority::as_str);
     let headers = request.headers();
     let host = authority.or_else(|| headers.get(HOST)?.to_str().ok());
     comes_from_elsewhere(headers, host)
