@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::warn;
 
+use crate::clock;
 use crate::config::{Cluster, Config, States};
 use crate::exposition::ClusterView;
 use crate::gateway::{BuildError, FabricIdentity, FabricIdentityError, Gateway, Options};
@@ -231,7 +232,9 @@ impl Fleet {
             let name = &cluster.name;
             let snapshot = match (known.remove(name), remembered.remove(name)) {
                 (Some(known), None) => known,
-                (Some(known), Some(remembered)) => Arc::new(known.recalling(&remembered)),
+                (Some(known), Some(remembered)) => {
+                    Arc::new(known.recalling(&remembered, clock::now()))
+                }
                 (None, Some(remembered)) => Arc::new(remembered),
                 (None, None) => Arc::new(Snapshot::empty(Arc::clone(name))),
             };
