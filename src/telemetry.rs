@@ -4,7 +4,7 @@
 //! values come from enums of this crate and from the configured cluster names, never from
 //! the network.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -64,9 +64,19 @@ pub struct Reload {
     pub succeeded_at: DateTime<Utc>,
 }
 
+/// How the state file was last written. Both are `None` without a state file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateFileWrites {
+    /// Whether the last write succeeded; `None` before the first one.
+    pub successful: Option<bool>,
+    /// When one last succeeded.
+    pub succeeded_at: Option<DateTime<Utc>>,
+}
+
 /// The counters of one process.
 #[derive(Debug)]
 pub struct Telemetry {
+    state_file: Mutex<StateFileWrites>,
     pub(crate) gateway_requests: Family<RequestLabels, Counter>,
     pub(crate) gateway_request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
     pub(crate) collector_errors: Family<ErrorLabels, Counter>,
@@ -95,6 +105,7 @@ pub(crate) struct ErrorLabels {
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
+            state_file: Mutex::default(),
             gateway_requests: Family::default(),
             gateway_request_duration: Family::new_with_constructor(|| {
                 Histogram::new(DURATION_BUCKETS)
@@ -122,6 +133,24 @@ impl Telemetry {
         self.gateway_requests.clear();
         self.gateway_request_duration.clear();
         self.collector_errors.clear();
+    }
+
+    /// How the state file was last written.
+    pub fn state_file(&self) -> StateFileWrites {
+        *self
+            .state_file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records how the state file was written.
+    pub fn record_state_file(&self, change: impl FnOnce(&mut StateFileWrites)) {
+        change(
+            &mut self
+                .state_file
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
     }
 
     /// Counts a request that failed for good.
