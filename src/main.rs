@@ -9,7 +9,7 @@ use clap::Parser;
 use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
 use servicefabric_backup_exporter::fleet::Unwatchable;
 use servicefabric_backup_exporter::server::live::OpenError;
-use servicefabric_backup_exporter::state_file::Unwritable;
+use servicefabric_backup_exporter::state_file::Unusable;
 use servicefabric_backup_exporter::{config, demo, logging, run};
 
 /// Wrong arguments or a wrong configuration (`EX_USAGE` of sysexits).
@@ -50,7 +50,7 @@ fn is_a_misuse(error: &anyhow::Error) -> bool {
         || error.is::<Unwatchable>()
         || error.is::<OpenError>()
         || error.is::<UsageError>()
-        || error.is::<Unwritable>()
+        || error.is::<Unusable>()
 }
 
 #[expect(clippy::print_stdout, reason = "the answer of check-config")]

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use self::location::beside;
-pub use self::location::{NotAFile, Unwritable, check};
+pub use self::location::{NotAFile, Unusable, check};
 pub use self::lock::{Lock, LockError};
 use crate::snapshot::Snapshot;
 
@@ -233,15 +233,17 @@ impl StateFile {
 }
 
 /// Whether an error means that this file cannot be replaced but may be writable. The rename over
-/// a mount point fails with EBUSY; a changed owner cannot be restored without privileges.
+/// a mount point fails with EBUSY; a foreign owner cannot be set without privileges. On Windows
+/// such an error passes: another program has the file open.
 fn forbids_replacing(error: &io::Error) -> bool {
-    matches!(
+    let kinds = matches!(
         error.kind(),
         io::ErrorKind::PermissionDenied
             | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::ResourceBusy
             | io::ErrorKind::CrossesDevices
-    )
+    );
+    cfg!(unix) && kinds
 }
 
 /// Writes a file beside `path` and puts it in its place by one rename. A failure leaves nothing

@@ -137,20 +137,14 @@ impl Telemetry {
 
     /// How the state file was last written.
     pub fn state_file(&self) -> StateFileWrites {
-        *self
-            .state_file
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        let state_file = self.state_file.lock();
+        *state_file.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records how the state file was written.
-    pub fn record_state_file(&self, change: impl FnOnce(&mut StateFileWrites)) {
-        change(
-            &mut self
-                .state_file
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+    /// Records how the state file was last written.
+    pub fn set_state_file(&self, writes: StateFileWrites) {
+        let state_file = self.state_file.lock();
+        *state_file.unwrap_or_else(PoisonError::into_inner) = writes;
     }
 
     /// Counts a request that failed for good.

@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::protection::{Protection, Read, Rules};
 use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run, SecurityReading};
-use crate::telemetry::{Reload, Telemetry};
+use crate::telemetry::{Reload, StateFileWrites, Telemetry};
 use chrono::{TimeDelta, TimeZone};
 use family::Kind;
 use std::time::Duration;
@@ -449,13 +449,17 @@ fn the_state_file_shows_only_where_there_is_one() {
     };
     let telemetry = &process.telemetry;
     assert_eq!(lines(), Vec::<String>::new());
-    telemetry.record_state_file(|writes| {
-        writes.successful = Some(true);
-        writes.succeeded_at = Some(at(7));
-    });
+    let writes = StateFileWrites {
+        successful: Some(true),
+        succeeded_at: Some(at(7)),
+    };
+    telemetry.set_state_file(writes);
     let written = "write_success_timestamp_seconds 1700000007";
     assert_eq!(lines(), ["write_successful 1", written]);
-    telemetry.record_state_file(|writes| writes.successful = Some(false));
+    telemetry.set_state_file(StateFileWrites {
+        successful: Some(false),
+        ..writes
+    });
     assert_eq!(lines(), ["write_successful 0", written]);
 }
 

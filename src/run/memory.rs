@@ -19,7 +19,7 @@ use crate::clock;
 use crate::logging::chain;
 use crate::snapshot::Snapshot;
 use crate::state_file::{
-    self, Damage, LoadError, Loaded, Lock, LockError, SetAside, StateFile, Unwritable,
+    self, Damage, LoadError, Loaded, Lock, LockError, SetAside, StateFile, Unusable,
 };
 use crate::telemetry::{StateFileWrites, Telemetry};
 
@@ -27,7 +27,7 @@ use crate::telemetry::{StateFileWrites, Telemetry};
 /// a few seconds.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 
-/// After so long a write counts as failed, although it may still end well.
+/// How long a write may take.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The remembered clusters, by name.
@@ -44,13 +44,15 @@ pub(super) struct Memory {
     writing: Option<Writing>,
     /// Whether the log says that the file cannot be written.
     is_failing: bool,
+    writes: StateFileWrites,
     telemetry: Arc<Telemetry>,
 }
 
 /// A write under way.
 #[derive(Debug)]
 struct Writing {
-    since: Instant,
+    /// When it counts as failed, although it may still end well.
+    deadline: Instant,
     task: JoinHandle<Written>,
 }
 
@@ -61,7 +63,7 @@ type Written = (StateFile, Vec<Arc<Snapshot>>, io::Result<()>);
 struct Opened {
     lock: Result<Lock, LockError>,
     loaded: Result<Loaded, LoadError>,
-    writable: Result<(), Unwritable>,
+    writable: Result<(), Unusable>,
 }
 
 /// Reads and checks the state file; may block for as long as the disk hangs.
@@ -96,22 +98,21 @@ impl Memory {
             saved: Vec::new(),
             writing: None,
             is_failing: false,
+            writes: StateFileWrites::default(),
             telemetry: Arc::clone(telemetry),
         };
         let Some(path) = state_file else {
-            memory.record(|writes| *writes = StateFileWrites::default());
             return Ok((memory, Remembered::new()));
         };
         let at = path.clone();
         let opening = tokio::task::spawn_blocking(move || open(&at));
         let remembered = match timeout(READ_DEADLINE, opening).await {
-            Ok(Ok(opened)) => {
-                let opened = opened?;
-                memory.record(|writes| *writes = StateFileWrites::default());
-                memory.take(path, opened)
-            }
+            Ok(Ok(opened)) => memory.take(path, opened?),
             Ok(Err(_)) => memory.give_up(&path, "reading it panicked"),
-            Err(_) => memory.give_up(&path, "it could not be read within 30 s"),
+            Err(_) => {
+                let cause = format!("it was not read within {READ_DEADLINE:?}");
+                memory.give_up(&path, &cause)
+            }
         };
         Ok((memory, remembered))
     }
@@ -156,12 +157,7 @@ impl Memory {
             "The state file {path} is not used, so that it is not overwritten: {cause}. Successes \
              are forgotten at the next restart."
         );
-        self.record(|writes| {
-            *writes = StateFileWrites {
-                successful: Some(false),
-                succeeded_at: None,
-            };
-        });
+        self.writes.successful = Some(false);
         Remembered::new()
     }
 
@@ -185,13 +181,19 @@ impl Memory {
     /// Begins to write what is known, if there is news since the last time and nothing is being
     /// written. Never waits: a disk that hangs must not hold signals up.
     pub(super) async fn save(&mut self, snapshots: Vec<Arc<Snapshot>>) {
+        self.begin(snapshots).await;
+        self.telemetry.set_state_file(self.writes);
+    }
+
+    async fn begin(&mut self, snapshots: Vec<Arc<Snapshot>>) {
         if let Some(writing) = &self.writing
             && !writing.task.is_finished()
         {
-            if writing.since.elapsed() > WRITE_DEADLINE
+            if writing.deadline <= Instant::now()
                 && let Some(path) = self.path.clone()
             {
-                self.fail(&path, "it has been written for more than 30 s");
+                let cause = format!("the write has not ended within {WRITE_DEADLINE:?}");
+                self.fail(&path, &cause);
             }
             return;
         }
@@ -204,7 +206,7 @@ impl Memory {
         }
         if let Some(mut file) = self.file.take() {
             self.writing = Some(Writing {
-                since: Instant::now(),
+                deadline: Instant::now() + WRITE_DEADLINE,
                 task: tokio::task::spawn_blocking(move || {
                     let result = file.save(&snapshots);
                     (file, snapshots, result)
@@ -238,7 +240,7 @@ impl Memory {
         self.writing = None;
         let Ok((file, snapshots, result)) = ended else {
             error!("Writing the state file panicked; it is not written any more.");
-            self.record(|writes| writes.successful = Some(false));
+            self.writes.successful = Some(false);
             return;
         };
         self.saved = snapshots.iter().map(Arc::downgrade).collect();
@@ -254,12 +256,10 @@ impl Memory {
             let path = path.display();
             info!(%path, "The state file {path} is written again.");
         }
-        self.record(|writes| {
-            *writes = StateFileWrites {
-                successful: Some(true),
-                succeeded_at: Some(clock::now()),
-            };
-        });
+        self.writes = StateFileWrites {
+            successful: Some(true),
+            succeeded_at: Some(clock::now()),
+        };
     }
 
     fn fail(&mut self, path: &Path, cause: &str) {
@@ -267,11 +267,7 @@ impl Memory {
             let path = path.display();
             error!(%path, cause, "Cannot write the state file {path}: {cause}.");
         }
-        self.record(|writes| writes.successful = Some(false));
-    }
-
-    fn record(&self, change: impl FnOnce(&mut StateFileWrites)) {
-        self.telemetry.record_state_file(change);
+        self.writes.successful = Some(false);
     }
 }
 
@@ -305,7 +301,7 @@ mod tests {
         let (mut memory, _) = Memory::open(None, &telemetry).await.unwrap();
         memory.path = Some("hangs".into());
         memory.writing = Some(Writing {
-            since: Instant::now() - 2 * WRITE_DEADLINE,
+            deadline: Instant::now(),
             task: tokio::spawn(std::future::pending()),
         });
         memory.save(Vec::new()).await;

@@ -127,15 +127,16 @@ fn read_document(mut from: impl BufRead) -> Result<Contents, Damage> {
 
 fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
     let mut buffer = Vec::new();
-    match next_line(&mut from, &mut buffer).map_err(Damage::Read)? {
-        Some(Some(Line::State { version: VERSION })) => {}
-        Some(Some(Line::State { version })) => return Err(Damage::Version(version)),
+    next_line(&mut from, &mut buffer).map_err(Damage::Read)?;
+    match decode(&buffer) {
+        Some(Line::State { version: VERSION }) => {}
+        Some(Line::State { version }) => return Err(Damage::Version(version)),
         _ => return Err(Damage::Header),
     }
     let mut clusters: BTreeMap<Arc<str>, Cluster> = BTreeMap::new();
     let (mut used, mut damaged, mut expected) = (0, false, None);
-    while let Some(line) = next_line(&mut from, &mut buffer).map_err(Damage::Read)? {
-        match line {
+    while next_line(&mut from, &mut buffer).map_err(Damage::Read)? {
+        match decode(&buffer) {
             // Behind the last line of a file that was written in place, there may be old ones.
             _ if expected.is_some() => damaged = true,
             None | Some(Line::State { .. }) => damaged = true,
@@ -166,20 +167,19 @@ fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
     Ok((clusters.collect(), damage))
 }
 
-/// The next line; `None` inside if it is damaged.
-fn next_line<'a>(
-    from: &mut impl BufRead,
-    buffer: &'a mut Vec<u8>,
-) -> io::Result<Option<Option<Line<'a>>>> {
+/// Reads the next line, up to [`MAX_LINE`] bytes of it; `false` at the end of the file.
+fn next_line(from: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<bool> {
     buffer.clear();
-    if from.take(MAX_LINE).read_until(b'\n', buffer)? == 0 {
-        return Ok(None);
-    }
-    if buffer.last() != Some(&b'\n') {
+    let read = from.take(MAX_LINE).read_until(b'\n', buffer)?;
+    if read > 0 && buffer.last() != Some(&b'\n') {
         from.skip_until(b'\n')?;
     }
-    let line = verified(buffer).and_then(|json| serde_json::from_slice(json).ok());
-    Ok(Some(line))
+    Ok(read > 0)
+}
+
+/// The entry in a line; `None` if it is damaged.
+fn decode(line: &[u8]) -> Option<Line<'_>> {
+    serde_json::from_slice(verified(line)?).ok()
 }
 
 /// The JSON of a line that has the right checksum.

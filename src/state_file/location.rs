@@ -19,9 +19,9 @@ pub struct NotAFile {
     kind: &'static str,
 }
 
-/// A state file that cannot be written.
+/// A state file that cannot be read and written.
 #[derive(Debug, thiserror::Error)]
-pub enum Unwritable {
+pub enum Unusable {
     /// It is a folder, a device, or the like.
     #[error("state_file: {0}: name a file, or leave state_file out")]
     NotAFile(#[from] NotAFile),
@@ -32,6 +32,14 @@ pub enum Unwritable {
         path: PathBuf,
         /// The missing folder.
         folder: PathBuf,
+    },
+    /// It exists and cannot be read.
+    #[error("state_file: cannot read {path}: {source}: give the file to the user of the exporter", path = path.display())]
+    Unreadable {
+        /// The state file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
     },
     /// Neither can a file be created in its folder, nor can it be written itself.
     #[error("state_file: cannot write {path}: {source}: let the user of the exporter write to the folder {folder}", path = path.display(), folder = folder.display())]
@@ -45,14 +53,14 @@ pub enum Unwritable {
     },
 }
 
-/// Checks whether a state file at `path` can be written, by creating a file beside it that is
-/// removed at once. Says nothing about free space.
+/// Checks whether a state file at `path` can be read and written, by creating a file beside it
+/// that is removed at once. Says nothing about free space.
 ///
 /// # Errors
 ///
-/// When it cannot be written.
-pub fn check(path: &Path) -> Result<(), Unwritable> {
-    let refused = |source| Unwritable::Refused {
+/// When it cannot.
+pub fn check(path: &Path) -> Result<(), Unusable> {
+    let refused = |source| Unusable::Refused {
         path: path.to_owned(),
         folder: folder(path).to_owned(),
         source,
@@ -60,14 +68,22 @@ pub fn check(path: &Path) -> Result<(), Unwritable> {
     let target = resolve(path).map_err(refused)?;
     let existing = regular_file(&target)?;
     let folder = folder(&target);
-    let Err(error) = tempfile::tempfile_in(folder) else {
+    if existing.is_some() {
+        let path = path.to_owned();
+        File::open(&target).map_err(|source| Unusable::Unreadable { path, source })?;
+    }
+    let replaceable = tempfile::tempfile_in(folder).and_then(|probe| match &existing {
+        Some(existing) => take_over(existing, &probe),
+        None => Ok(()),
+    });
+    let Err(error) = replaceable else {
         return Ok(());
     };
     if existing.is_some() && OpenOptions::new().write(true).open(&target).is_ok() {
         return Ok(());
     }
     if error.kind() == io::ErrorKind::NotFound {
-        return Err(Unwritable::NoFolder {
+        return Err(Unusable::NoFolder {
             path: path.to_owned(),
             folder: folder.to_owned(),
         });
@@ -81,7 +97,7 @@ pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     for _ in 0..MAX_LINKS {
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() => {
-                path = folder(&path).join(fs::read_link(&path)?)
+                path = folder(&path).join(fs::read_link(&path)?);
             }
             Ok(_) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path),

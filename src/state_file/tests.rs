@@ -248,7 +248,7 @@ proptest! {
             assert_noticed(&damaged, snapshot, 2 * flips.len(), &format!("{flips:?}"));
         }
         if let Some(cut) = cut {
-            let cut = &bytes[..cut.index(bytes.len() - 1) + 1];
+            let cut = &bytes[..=cut.index(bytes.len() - 1)];
             assert_noticed(cut, snapshot, snapshot.partitions.len(), "a cut");
         }
     }
@@ -366,11 +366,12 @@ fn a_file_of_the_version_before_is_read_and_written_with_checksums() {
 fn a_file_that_is_not_understood_is_set_aside() {
     let json = r#"{"state":{"version":3}}"#;
     let version_3 = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    let cut: String = VERSION_1.chars().take(400).collect();
     let version = "it has format version 3, this program reads versions 1 and 2";
     for (content, told) in [
         (&*version_3, version),
         (r#"{"version":3,"new":true}"#, version),
-        (&VERSION_1[..400], "it is damaged"),
+        (&cut, "it is damaged"),
         ("not ours at all", "it is damaged, or not a state file"),
         ("\n", "it is damaged, or not a state file"),
     ] {
@@ -489,7 +490,7 @@ fn a_location_is_checked_without_a_trace() {
     check(&path).unwrap();
     assert_eq!(names(folder.path()), ["state.json"]);
     let missing = check(&folder.path().join("no/such/state.json")).unwrap_err();
-    assert!(matches!(missing, Unwritable::NoFolder { .. }), "{missing}");
+    assert!(matches!(missing, Unusable::NoFolder { .. }), "{missing}");
     assert!(missing.to_string().contains("create it"), "{missing}");
     let folder = check(folder.path()).unwrap_err();
     assert!(
