@@ -19,6 +19,7 @@ use tracing::warn;
 
 use self::running::Running;
 pub use self::running::Watched;
+use crate::clock;
 use crate::config::{Cluster, Config};
 use crate::gateway::{BuildError, FabricIdentity, FabricIdentityError, Gateway, Options};
 use crate::inventory::Shard;
@@ -213,7 +214,7 @@ impl Fleet {
                     let fast = other.started.elapsed() > config.poll.interval && !other.is_warm();
                     let known = other.end().await;
                     let snapshot = match remembered {
-                        Some(remembered) => Arc::new(known.recalling(&remembered)),
+                        Some(remembered) => Arc::new(known.recalling(&remembered, clock::now())),
                         None => known,
                     };
                     self.start(config, cluster, gateway, snapshot, fast)

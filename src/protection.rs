@@ -13,7 +13,7 @@ mod sight;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::applied::Applied;
-pub use self::facts::{Facts, Read, Rules};
+pub use self::facts::{Facts, Read, Rules, latest_success, plausible_from};
 use self::sight::SET_BACK;
 use crate::model::{BackupProgress, BackupState, Schedule};
 
@@ -172,7 +172,7 @@ impl<'a> Case<'a> {
         if !overdue && unseen {
             return Protection::Unknown;
         }
-        match (self.facts.last_success.is_some(), overdue) {
+        match (self.last_success().is_some(), overdue) {
             (false, true) => Protection::NeverBackedUp,
             (true, true) => Protection::Overdue,
             (_, false) if self.is_failing() => Protection::Failing,
@@ -196,6 +196,14 @@ impl<'a> Case<'a> {
         self.is_fresh(read.at).then_some(read.value)
     }
 
+    fn last_success(&self) -> Option<DateTime<Utc>> {
+        self.facts.success_at(self.now)
+    }
+
+    fn plausible_from(&self, at: DateTime<Utc>) -> DateTime<Utc> {
+        plausible_from(at, self.facts.clock_skew)
+    }
+
     fn expected(&self) -> Option<Expected<'a>> {
         if self.applied()?.policy.is_none() {
             return self.rules.expected_interval.map(Expected::Requests);
@@ -215,7 +223,7 @@ impl<'a> Case<'a> {
 
     /// The same, where every replica has tried before.
     fn known_due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
-        let next = if let Some(success) = self.facts.last_success {
+        let next = if let Some(success) = self.last_success() {
             expected.next(success)?
         } else {
             // A replica tries when a backup is due, whenever it was that protection began.
@@ -276,16 +284,17 @@ impl<'a> Case<'a> {
         let request = self.request_failed_since();
         let request = request.map(|since| self.by_cluster_clock(since));
         let later_attempt = periodic.map(|attempt| attempt.ended);
+        let later_attempt = later_attempt.filter(|ended| self.plausible_from(*ended) <= self.now);
         let request = request.filter(|since| later_attempt.is_none_or(|ended| ended < *since));
         let last_failure = failed_at.max(request);
-        last_failure > self.facts.last_success
+        last_failure > self.last_success()
     }
 
     /// Since when the last request counts as failed. What had failed before this exporter first
     /// looked has no known time: it counts only where no success is known.
     fn request_failed_since(&self) -> Option<DateTime<Utc>> {
         let record = self.record()?;
-        let counts = !self.facts.record_is_baseline || self.facts.last_success.is_none();
+        let counts = !self.facts.record_is_baseline || self.last_success().is_none();
         let since = self.facts.record_since?;
         (record.state.is_failure() && counts).then_some(since)
     }
@@ -295,6 +304,7 @@ impl<'a> Case<'a> {
         let (facts, rules) = (self.facts, self.rules);
         // "Later than" turns just behind its moment.
         let behind = |moment| plus(moment, TimeDelta::nanoseconds(1));
+        let attempted = facts.health.and_then(|read| read.value);
         let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
         let attempt = self.failed_attempt().filter(|_| awaited.is_some());
         let by_own_clock = |moment| plus(moment, -facts.clock_skew);
@@ -316,17 +326,22 @@ impl<'a> Case<'a> {
             attempt.map(|attempt| late_from(attempt.ended)),
             due.map(late_from),
             self.forgotten_due().map(late_from),
+            facts.last_success.map(|at| self.plausible_from(at)),
+            attempted.map(|attempt| self.plausible_from(attempt.ended)),
         ];
         let turns = readings.into_iter().flatten().chain(moments).chain(come);
         turns.flatten().filter(|turn| *turn > self.now).min()
     }
 }
 
-/// Schedules come from the cluster: what lies beyond the calendar is its end, not a panic.
+/// Schedules and dates come from the cluster: a sum beyond the calendar is its end, not a panic.
 fn plus(moment: DateTime<Utc>, delta: TimeDelta) -> DateTime<Utc> {
-    moment
-        .checked_add_signed(delta)
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    let end = if delta < TimeDelta::zero() {
+        DateTime::<Utc>::MIN_UTC
+    } else {
+        DateTime::<Utc>::MAX_UTC
+    };
+    moment.checked_add_signed(delta).unwrap_or(end)
 }
 
 #[cfg(test)]

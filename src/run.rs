@@ -32,6 +32,7 @@ use crate::fleet::{self, Fleet};
 use crate::server::guard::guarded;
 use crate::server::live::{Live, OpenError};
 use crate::server::{self, App, ReloadRequest, listener};
+use crate::state_file;
 use crate::telemetry::{BuildInfo, Reload, Telemetry};
 
 /// How often the exporter looks whether there is something new to remember.
@@ -39,6 +40,9 @@ const REMEMBER_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Requests to reload that wait at a time; more wait in their connections.
 const MAX_WAITING_RELOADS: usize = 64;
+
+/// The longest that the end of the process waits for the state file.
+const LAST_WRITE: Duration = Duration::from_secs(10);
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -108,6 +112,10 @@ pub fn check(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
     let (config, web) = read(arguments, &Source::File)?;
     let identity = environment::fabric_identity();
     let mut warnings = fleet::check(&config, identity.as_ref())?;
+    config
+        .state_file
+        .as_deref()
+        .map_or(Ok(()), state_file::check)?;
     let web = web.and_then(|web| web.warning());
     warnings.extend(web.map(|warning| format!("{}: {warning}", arguments.web_config_file)));
     Ok(warnings)
@@ -127,7 +135,10 @@ pub async fn exporter(
     let listeners = bind(&arguments.listen_addresses)?;
     let (reload_requests, requests) = mpsc::channel(MAX_WAITING_RELOADS);
     let mut reloads = Reloads::new(requests);
-    let mut exporter = Exporter::start(arguments, source, &config).await?;
+    let mut exporter = tokio::select! {
+        started = Exporter::start(arguments, source, &config) => started?,
+        () = signals.stop() => return Ok(()),
+    };
     announce(&config, &listeners, web.as_deref());
     let router = server::router(exporter.app(reload_requests));
     let router = guarded(router, web.clone());
@@ -224,7 +235,7 @@ impl<'a> Exporter<'a> {
         config: &Config,
     ) -> anyhow::Result<Self> {
         let telemetry = Arc::new(Telemetry::default());
-        let (memory, remembered) = Memory::open(config);
+        let (memory, remembered) = Memory::open(config.state_file.clone(), &telemetry).await?;
         let identity = environment::fabric_identity();
         let mut fleet = Fleet::new(Arc::clone(&telemetry), arguments.shard()?, identity);
         fleet.watch(config, remembered).await?;
@@ -286,7 +297,8 @@ impl<'a> Exporter<'a> {
             .source
             .load(self.arguments)
             .map_err(|error| error.to_string())?;
-        let (memory, remembered) = self.memory.moved(&config).await.unzip();
+        let moved = self.memory.moved(config.state_file.clone()).await;
+        let (memory, remembered) = moved.map_err(|error| error.to_string())?.unzip();
         let watching = self.fleet.watch(&config, remembered.unwrap_or_default());
         watching.await.map_err(|error| error.to_string())?;
         if let Some(memory) = memory {
@@ -298,7 +310,8 @@ impl<'a> Exporter<'a> {
     /// Ends in order: no more polls, what is known is written, answers under way are finished.
     async fn stop(&mut self, serving: JoinHandle<bool>) {
         self.fleet.stop().await;
-        self.memory.save_at_last(self.fleet.snapshots()).await;
+        let snapshots = self.fleet.snapshots();
+        self.memory.save_at_last(snapshots, LAST_WRITE).await;
         // How gracefully it ended is in the log already.
         drop(serving.await);
     }

@@ -1,101 +1,169 @@
-//! What outlives a restart: the last successes, what was seen of each record, the counters.
+//! The state file: last successes, the records seen, and the counters, kept over restarts.
 //!
-//! Reads and writes one file; what is remembered is decided by the snapshot. A file is always
-//! whole: it is written beside the old one, flushed, and put in its place by one rename. A file
-//! that cannot be understood is set aside, never deleted, and never keeps the exporter from
-//! starting. It holds names, ids, times and codes; no message and no secret.
+//! Reads and writes one file; the snapshot decides what is remembered. Every entry of the file has
+//! a checksum, so a damaged entry is never used and costs no other. A file that cannot be read as
+//! a whole is set aside, never deleted, and never keeps the exporter from starting. The file holds
+//! names, ids, times and codes; no message and no secret.
 
 mod format;
+mod location;
+mod lock;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use self::location::beside;
+pub use self::location::{NotAFile, Unusable, check};
+pub use self::lock::{Lock, LockError};
 use crate::snapshot::Snapshot;
 
-/// What a state file gave.
+/// Largest state file that is read or written, in bytes: 2 KB for each of the 500,000 partitions
+/// that an exporter watches at most. They take 750 bytes on average.
+const MAX_FILE: u64 = 1024 * 1024 * 1024;
+
+/// The contents of a state file.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// The clusters it remembers, by name.
+    /// The remembered clusters, by name.
     pub clusters: BTreeMap<Arc<str>, Snapshot>,
-    /// Where the file was set aside to and why, when it could not be understood.
-    pub set_aside: Option<(PathBuf, Damage)>,
+    /// Why the file, or a part of it, could not be used, and what became of it.
+    pub damage: Option<(Damage, SetAside)>,
 }
 
-/// Why a state file could not be used.
+/// What became of a damaged state file.
+#[derive(Debug)]
+pub enum SetAside {
+    /// It was renamed to this, or, where a part of it was used, copied.
+    Kept(PathBuf),
+    /// The undamaged part was used, but the file could not be copied; it will be overwritten.
+    NotCopied(io::Error),
+}
+
+/// Why a state file could not be used, or not all of it.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
-    /// The file is there but cannot be read.
+    /// Reading failed in the middle.
     #[error("cannot read it")]
     Read(#[source] io::Error),
-    /// It is no JSON of the expected shape: cut short, or not written by this program.
+    /// It is larger than any state file.
+    #[error("it is too large: {0} bytes, the limit is {limit}", limit = MAX_FILE)]
+    TooLarge(u64),
+    /// Its first line is not that of a state file.
+    #[error("it is damaged, or not a state file")]
+    Header,
+    /// It has the format of version 1 and is cut short or otherwise damaged.
     #[error("it is damaged")]
     Decode(#[source] serde_json::Error),
-    /// It was written by a version with another format.
-    #[error("it has format version {0}, this program writes version {ours}", ours = format::VERSION)]
+    /// It was written by a later version of the exporter.
+    #[error("it has format version {0}, this program reads versions 1 and {ours}", ours = format::VERSION)]
     Version(u64),
+    /// Some entries have a wrong checksum or are missing.
+    #[error("it is damaged or cut short; {used} undamaged entries are used")]
+    Entries {
+        /// Undamaged entries.
+        used: u64,
+    },
 }
 
-/// A damaged state file that could not be set aside either; it must not be written over.
+/// A state file that can be neither read nor set aside; it must not be overwritten.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot set the state file aside as {to} ({damage})", to = to.display())]
-pub struct SetAsideError {
-    to: PathBuf,
-    damage: Damage,
-    source: io::Error,
+pub enum LoadError {
+    /// It is a folder, a device, or the like.
+    #[error(transparent)]
+    NotAFile(#[from] NotAFile),
+    /// It cannot be opened.
+    #[error("cannot open it")]
+    Open(#[source] io::Error),
+    /// It is damaged and cannot be renamed.
+    #[error("cannot rename it to {to} ({damage})", to = to.display())]
+    SetAside {
+        /// The name that it should get.
+        to: PathBuf,
+        /// Why it cannot be used.
+        damage: Damage,
+        /// Why it cannot be renamed.
+        source: io::Error,
+    },
 }
 
-/// Reads `path`. A file that does not exist remembers nothing; one that cannot be understood is
-/// renamed to `<path>.damaged-<seconds since 1970>` and remembers nothing.
+/// Reads `path`. Without a file, nothing is remembered. A file that cannot be used is renamed to
+/// `<path>.damaged-<seconds since 1970>`; one with damaged entries is copied to that name, and its
+/// other entries are used.
 ///
 /// # Errors
 ///
-/// Only when a damaged file cannot be renamed, or is none but a folder.
-pub fn load(path: &Path, now: DateTime<Utc>) -> Result<Loaded, SetAsideError> {
-    let damage = match read(path) {
-        Ok(clusters) => {
-            let set_aside = None;
-            return Ok(Loaded {
-                clusters,
-                set_aside,
-            });
+/// When the path is not a regular file, cannot be opened, or cannot be set aside.
+pub fn load(path: &Path, now: DateTime<Utc>) -> Result<Loaded, LoadError> {
+    let path = &location::resolve(path).map_err(LoadError::Open)?;
+    let Some(metadata) = location::regular_file(path)? else {
+        return Ok(Loaded::default());
+    };
+    let to = beside(path, &format!("damaged-{}", now.timestamp()));
+    let damage = match read(path, metadata.len())? {
+        Ok((clusters, None)) => {
+            let damage = None;
+            return Ok(Loaded { clusters, damage });
+        }
+        Ok((clusters, Some(damage))) => {
+            let set_aside = match copy(path, &to) {
+                Ok(()) => SetAside::Kept(to),
+                Err(error) => SetAside::NotCopied(error),
+            };
+            let damage = Some((damage, set_aside));
+            return Ok(Loaded { clusters, damage });
         }
         Err(damage) => damage,
     };
-    let to = beside(path, &format!("damaged-{}", now.timestamp()));
-    // A folder named by mistake holds something else, which must stay where it is.
-    let renamed = if path.is_dir() {
-        Err(io::ErrorKind::IsADirectory.into())
-    } else {
-        fs::rename(path, &to)
-    };
+    // A mounted file cannot be renamed.
+    let renamed = fs::rename(path, &to).or_else(|_| copy(path, &to));
     match renamed {
         Ok(()) => Ok(Loaded {
             clusters: BTreeMap::new(),
-            set_aside: Some((to, damage)),
+            damage: Some((damage, SetAside::Kept(to))),
         }),
-        Err(source) => Err(SetAsideError { to, damage, source }),
+        Err(source) => Err(LoadError::SetAside { to, damage, source }),
     }
 }
 
-fn read(path: &Path) -> Result<BTreeMap<Arc<str>, Snapshot>, Damage> {
-    match fs::read(path) {
-        Ok(bytes) => format::decode(&bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(Damage::Read(error)),
+/// The contents of a file, with what is wrong with a part of it.
+type Contents = (BTreeMap<Arc<str>, Snapshot>, Option<Damage>);
+
+fn read(path: &Path, length: u64) -> Result<Result<Contents, Damage>, LoadError> {
+    let file = File::open(path).map_err(LoadError::Open)?;
+    if length > MAX_FILE {
+        return Ok(Err(Damage::TooLarge(length)));
     }
+    // It may grow while it is read.
+    Ok(format::read(BufReader::new(file.take(MAX_FILE))))
 }
 
-/// Writes the state file when what it should hold has changed.
+/// Copies a file to a name that is not taken.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    let mut copy = create(to)?;
+    let copied = io::copy(&mut source, &mut copy);
+    if copied.is_err() {
+        // The error of the copy is the one that counts.
+        drop(fs::remove_file(to));
+    }
+    copied.map(drop)
+}
+
+/// Writes the state file when its contents have changed.
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    /// Length and checksum of what the file holds.
-    written: Option<(usize, u32)>,
+    /// Length and checksum of the file's contents.
+    written: Option<(u64, u32)>,
+    /// Whether it turned out that the file cannot be replaced.
+    in_place: bool,
+    #[expect(dead_code, reason = "locks as long as it lives")]
+    lock: Option<Lock>,
 }
 
 impl StateFile {
@@ -104,50 +172,142 @@ impl StateFile {
         Self {
             path,
             written: None,
+            in_place: false,
+            lock: None,
         }
     }
 
-    /// Where it is.
+    /// The same, locked for as long as it may be written.
+    #[must_use]
+    pub fn locked(self, lock: Lock) -> Self {
+        let lock = Some(lock);
+        Self { lock, ..self }
+    }
+
+    /// The configured path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes `clusters` unless the file holds exactly that already. Whenever the process or the
-    /// machine dies, the file is either the old one or the new one.
+    /// Writes `clusters` unless the file holds exactly that already. The file is replaced as a
+    /// whole, so that it is either the old one or the new one whenever the process or the machine
+    /// dies. Owner, group and permissions stay as they are, and a symbolic link stays a link. A
+    /// file that cannot be replaced (a mounted one, a folder without write permission, a foreign
+    /// owner) is written in place; then its checksums show an interrupted write.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written; the old one is then untouched.
+    /// When the file cannot be written. Unless it is written in place, the old one is untouched.
     pub fn save(&mut self, clusters: &[Arc<Snapshot>]) -> io::Result<()> {
         // Encoded twice rather than held in memory: it may be 100 MB.
         let mut digest = Digest::default();
         format::write(clusters, &mut digest)?;
-        let digest = (digest.length, digest.checksum.finalize());
-        if self.written == Some(digest) {
+        let (length, checksum) = (digest.length, digest.checksum.finalize());
+        if self.written == Some((length, checksum)) {
             return Ok(());
         }
-        let temporary = beside(&self.path, "tmp");
-        let mut file = File::create(&temporary)?;
-        format::write(clusters, &mut file)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&temporary, &self.path)?;
-        sync_folder(&self.path)?;
-        self.written = Some(digest);
+        if length > MAX_FILE {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("it would have {length} bytes, the limit is {MAX_FILE}"),
+            ));
+        }
+        let path = location::resolve(&self.path)?;
+        let existing = location::regular_file(&path).map_err(io::Error::other)?;
+        let write = |file: &mut File| format::write(clusters, file);
+        self.written = None;
+        match (existing, self.in_place) {
+            (Some(_), true) => overwrite(&path, length, write)?,
+            (Some(existing), false) => match replace(&path, Some(&existing), write) {
+                Err(error) if forbids_replacing(&error) => {
+                    overwrite(&path, length, write)?;
+                    self.in_place = true;
+                }
+                replaced => replaced?,
+            },
+            (None, _) => replace(&path, None, write)?,
+        }
+        self.written = Some((length, checksum));
         Ok(())
     }
 }
 
-/// Length and checksum of what is written to it.
+/// Whether an error means that this file cannot be replaced but may be writable. The rename over
+/// a mount point fails with EBUSY; a foreign owner cannot be set without privileges. On Windows
+/// such an error passes: another program has the file open.
+fn forbids_replacing(error: &io::Error) -> bool {
+    let kinds = matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::ResourceBusy
+            | io::ErrorKind::CrossesDevices
+    );
+    cfg!(unix) && kinds
+}
+
+/// Writes a file beside `path` and puts it in its place by one rename. A failure leaves nothing
+/// behind.
+fn replace(
+    path: &Path,
+    existing: Option<&fs::Metadata>,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = beside(path, "tmp");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = create(&temporary)?;
+    let replaced = existing
+        .map_or(Ok(()), |existing| location::take_over(existing, &file))
+        .and_then(|()| write(&mut file))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| {
+            // Windows renames closed files only.
+            drop(file);
+            fs::rename(&temporary, path)
+        });
+    if replaced.is_err() {
+        // The first error is the one that counts.
+        drop(fs::remove_file(&temporary));
+    }
+    replaced?;
+    sync_folder(path)
+}
+
+/// Writes over the contents of `path`.
+fn overwrite(
+    path: &Path,
+    length: u64,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    write(&mut file)?;
+    file.set_len(length)?;
+    file.sync_all()
+}
+
+/// Creates a file that does not exist, for the owner and its group. A symbolic link that somebody
+/// put there is not followed.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+    options.open(path)
+}
+
+/// Length and checksum of everything written to it.
 #[derive(Debug, Default)]
 struct Digest {
-    length: usize,
+    length: u64,
     checksum: crc32fast::Hasher,
 }
 
 impl Write for Digest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.length += bytes.len();
+        self.length += bytes.len() as u64;
         self.checksum.update(bytes);
         Ok(bytes.len())
     }
@@ -157,23 +317,26 @@ impl Write for Digest {
     }
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// Makes the rename itself durable. Windows cannot open a folder and needs no such call.
+/// Makes the rename itself durable, where the folder can be opened and the file system supports
+/// it. Windows cannot open a folder and needs no such call.
 fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(windows) {
         return Ok(());
     }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder)?.sync_all()
+    let synced = File::open(location::folder(path)).and_then(|folder| folder.sync_all());
+    match synced {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::InvalidInput
+                    | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 #[cfg(test)]

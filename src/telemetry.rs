@@ -66,9 +66,19 @@ pub struct Reload {
     pub succeeded_at: DateTime<Utc>,
 }
 
+/// How the state file was last written. Both are `None` without a state file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateFileWrites {
+    /// Whether the last write succeeded; `None` before the first one.
+    pub successful: Option<bool>,
+    /// When one last succeeded.
+    pub succeeded_at: Option<DateTime<Utc>>,
+}
+
 /// The counters of one process.
 #[derive(Debug)]
 pub struct Telemetry {
+    state_file: Mutex<StateFileWrites>,
     pub(crate) gateway_requests: PerCluster<RequestLabels, Counter>,
     pub(crate) gateway_request_duration: PerCluster<RouteLabels, Histogram>,
     pub(crate) collector_errors: PerCluster<ErrorLabels, Counter>,
@@ -132,6 +142,7 @@ pub(crate) struct ErrorLabels {
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
+            state_file: Mutex::default(),
             gateway_requests: PerCluster::new(Counter::default),
             gateway_request_duration: PerCluster::new(|| Histogram::new(DURATION_BUCKETS)),
             collector_errors: PerCluster::new(Counter::default),
@@ -157,6 +168,18 @@ impl Telemetry {
         let durations = &self.gateway_request_duration;
         durations.remove(|it| is_gone(&it.cluster_name));
         self.collector_errors.remove(|it| is_gone(&it.cluster_name));
+    }
+
+    /// How the state file was last written.
+    pub fn state_file(&self) -> StateFileWrites {
+        let state_file = self.state_file.lock();
+        *state_file.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records how the state file was last written.
+    pub fn set_state_file(&self, writes: StateFileWrites) {
+        let state_file = self.state_file.lock();
+        *state_file.unwrap_or_else(PoisonError::into_inner) = writes;
     }
 
     /// Counts a request that failed for good.

@@ -93,6 +93,40 @@ fn a_good_configuration_is_checked_without_opening_a_port() {
 }
 
 #[test]
+fn a_state_file_that_cannot_be_written_is_wrong_usage_of_check_config() {
+    let folder = folder();
+    let config = folder.path().join("remembers.yml");
+    let flag = format!("--config.file={}", config.display());
+    let check = |state_file: &str| {
+        fs::write(&config, format!("state_file: {state_file}\n{GOOD}")).unwrap();
+        run(&["check-config", &flag])
+    };
+    for (state_file, told) in [
+        ("no/such/state.json", "does not exist: create it"),
+        (".", "is a folder, not a regular file: name a file"),
+        (
+            "good.yml/state.json",
+            "let the user of the exporter write to the folder",
+        ),
+    ] {
+        let ended = check(state_file);
+        assert_eq!(ended.code, Some(64), "{ended:?}");
+        assert!(
+            ended.stderr.contains("state_file") && ended.stderr.contains(told),
+            "{ended:?}"
+        );
+        assert_eq!(ended.stdout, "");
+    }
+    let before = fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(check("state.json").code, Some(0));
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        before,
+        "no trace"
+    );
+}
+
+#[test]
 fn help_and_version_are_answers() {
     for flag in ["--version", "-V"] {
         let version = run(&[flag]);

@@ -4,11 +4,7 @@
 //! `damaged` in its name is the proof that one was.
 
 #![cfg(unix)]
-#![expect(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
@@ -16,12 +12,12 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use serde::de::IgnoredAny;
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{Estate, Options, Outcome, Simulator};
 use servicefabric_backup_exporter::state_file;
@@ -32,7 +28,15 @@ use tokio::time::interval;
 
 const UP: &str = "servicefabric_backup_cluster_up";
 const LAST_SUCCESS: &str = "servicefabric_backup_last_success_timestamp_seconds";
+const WRITTEN: &str = "servicefabric_backup_exporter_state_file_last_write_successful";
+const WRITTEN_AT: &str =
+    "servicefabric_backup_exporter_state_file_last_write_success_timestamp_seconds";
+const CYCLES: &str = "servicefabric_backup_gateway_requests_total";
+const VERSION: &str = "GetClusterVersion";
 const COMPLETIONS: &str = "servicefabric_backup_observed_completions_total";
+
+/// Lets the program replace the shell that has prepared something for it.
+const EXEC: &str = r#"exec "$0" "$@""#;
 
 /// How often the exporter is killed.
 const KILLS: usize = 15;
@@ -72,9 +76,7 @@ fn exposed(page: &Page) -> Successes {
 /// What the state file of `folder` remembers.
 fn remembered(folder: &Path) -> Successes {
     let loaded = state_file::load(&folder.join("state.json"), clock::now()).unwrap();
-    if let Some((_, damage)) = loaded.set_aside {
-        panic!("{damage}: {:?}", std::error::Error::source(&damage));
-    }
+    assert!(loaded.damage.is_none(), "{:?}", loaded.damage);
     let clusters = loaded.clusters.values();
     let partitions = clusters.flat_map(|snapshot| &snapshot.partitions);
     partitions
@@ -172,7 +174,7 @@ async fn a_state_file_that_is_not_understood_is_set_aside() {
     let simulator = all_succeeded(1).await;
     for (content, told) in [
         ("{\"version\":1,\"clusters\":{\"te", "it is damaged"),
-        ("not ours at all", "it is damaged"),
+        ("not ours at all", "it is damaged, or not a state file"),
         ("{\"version\":7}", "it has format version 7"),
     ] {
         let setup = remembering(&simulator);
@@ -208,8 +210,182 @@ async fn a_folder_that_cannot_be_written_to_costs_only_the_memory() {
     let line = line.unwrap();
     assert!(line.contains("level=error") && line.contains("no/such/folder/state.json"));
     exporter.ready().await;
-    assert_eq!(exposed(&exporter.scrape().await).len(), 8);
+    let page = exporter.scrape().await;
+    assert_eq!(exposed(&page).len(), 8);
+    assert_eq!(page.value(WRITTEN, &[]), Some(0.0));
+    assert!(!page.has(WRITTEN_AT));
+    // Many writes fail before one succeeds.
+    let cycles = |page: &Page| page.value(CYCLES, &[("route", VERSION), ("status", "200")]);
+    let first = cycles(&page).unwrap();
+    let later = |page: &Page| cycles(page) >= Some(first + 3.0);
+    exporter.page_where("more cycles end", later).await;
+    fs::create_dir_all(setup.file("no/such/folder")).unwrap();
+    exporter.logs("is written again").await;
+    let written = |page: &Page| page.value(WRITTEN, &[]) == Some(1.0);
+    let page = exporter.page_where("the metric turns", written).await;
+    assert!(page.value(WRITTEN_AT, &[]) > Some(1_700_000_000.0));
+    assert_eq!(exporter.log().matches("Cannot write").count(), 1);
     exporter.stop().await;
+}
+
+#[tokio::test]
+async fn the_metrics_of_the_state_file_are_absent_without_one() {
+    let simulator = all_succeeded(1).await;
+    let setup = Setup::new(&config(&simulator, "''")).flag("--web.enable-lifecycle");
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    assert!(!exporter.scrape().await.has(WRITTEN));
+    setup.configure(&config(&simulator, "state.json"));
+    exporter.send(Method::POST, "/-/reload").await;
+    let written = |page: &Page| page.value(WRITTEN, &[]) == Some(1.0);
+    exporter.page_where("the file is written", written).await;
+    setup.configure(&config(&simulator, "''"));
+    exporter.send(Method::POST, "/-/reload").await;
+    let absent = |page: &Page| !page.has(WRITTEN) && !page.has(WRITTEN_AT);
+    exporter.page_where("the metrics are absent", absent).await;
+    exporter.stop().await;
+}
+
+#[tokio::test]
+async fn a_named_pipe_or_a_device_blocks_neither_start_nor_end() {
+    let simulator = all_succeeded(1).await;
+    for make in ["mkfifo state.json", "ln -s /dev/zero state.json"] {
+        let setup = remembering(&simulator);
+        let folder = setup.folder().display().to_string();
+        let setup = setup.launched_by(&format!("cd '{folder}' && {make} && {EXEC}"));
+        let exporter = setup.start().await;
+        exporter.logs("not a regular file").await;
+        exporter.ready().await;
+        let page = exporter.scrape().await;
+        assert_eq!(exposed(&page).len(), 8);
+        assert_eq!(page.value(WRITTEN, &[]), Some(0.0));
+        exporter.stop().await;
+        assert_eq!(files(setup.folder(), "damaged"), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_limit_on_the_size_of_files_does_not_kill_and_leaves_nothing_behind() {
+    let simulator = all_succeeded(20).await;
+    let setup = remembering(&simulator).launched_by(&format!("ulimit -f 8 && {EXEC}"));
+    let exporter = setup.start().await;
+    exporter.logs("Cannot write the state file").await;
+    exporter.ready().await;
+    let failed = |page: &Page| page.value(WRITTEN, &[]) == Some(0.0);
+    exporter.page_where("the write fails", failed).await;
+    exporter.stop().await;
+    assert_eq!(files(setup.folder(), "tmp"), Vec::<String>::new());
+    // The first write, before anything was known, was small enough.
+    assert_eq!(remembered(setup.folder()), Successes::new());
+}
+
+#[tokio::test]
+async fn a_second_exporter_on_the_same_file_refuses_to_start() {
+    let simulator = all_succeeded(1).await;
+    let setup = remembering(&simulator).flag("--web.enable-lifecycle");
+    let first = setup.start().await;
+    first.ready().await;
+    let mut second = setup.spawn();
+    assert_eq!(second.ended().await.code(), Some(1));
+    let log = second.log();
+    assert!(log.contains("in use by another exporter"), "{log}");
+    assert!(log.contains("state.json.lock"), "{log}");
+    // By another name of the same file as well, and by a reload.
+    std::os::unix::fs::symlink("state.json", setup.file("link.json")).unwrap();
+    let other = Setup::new(&config(&simulator, "''")).flag("--web.enable-lifecycle");
+    let third = other.start().await;
+    let link = setup.file("link.json").display().to_string();
+    other.configure(&config(&simulator, &link));
+    let refused = third.send(Method::POST, "/-/reload").await;
+    assert_eq!(refused.status, 500);
+    assert!(refused.body.contains("in use by another exporter"));
+    // The one that holds it may reload.
+    let reloaded = first.send(Method::POST, "/-/reload").await;
+    assert_eq!(reloaded.status, 200, "{}", reloaded.body);
+    // A crash leaves the lock file, and no lock.
+    first.kill();
+    let taken_over = third.send(Method::POST, "/-/reload").await;
+    assert_eq!(taken_over.status, 200, "{}", taken_over.body);
+    third.stop().await;
+    setup.start().await.stop().await;
+}
+
+#[tokio::test]
+async fn a_mounted_file_is_written_in_place() {
+    let simulator = all_succeeded(2).await;
+    let setup = remembering(&simulator);
+    for name in ["source", "state.json"] {
+        fs::write(setup.file(name), "").unwrap();
+    }
+    let folder = setup.folder().display().to_string();
+    let mount = format!("cd \"{folder}\" && mount --bind source state.json");
+    let mut trial = Command::new("unshare");
+    trial.args(["--mount", "sh", "-c", &mount]);
+    if !trial.status().is_ok_and(|status| status.success()) {
+        // Mounting needs privileges.
+        return;
+    }
+    let script =
+        format!("exec unshare --mount sh -c '{mount} && exec \"$0\" \"$@\"' \"$0\" \"$@\"");
+    let setup = setup.launched_by(&script);
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    let written = |page: &Page| page.value(WRITTEN, &[]) == Some(1.0);
+    let page = exporter.page_where("the file is written", written).await;
+    let log = exporter.log();
+    assert!(!log.contains("level=error"), "{log}");
+    exporter.stop().await;
+    assert_eq!(files(setup.folder(), "tmp"), Vec::<String>::new());
+    fs::rename(setup.file("source"), setup.file("state.json")).unwrap();
+    assert_eq!(remembered(setup.folder()), exposed(&page));
+    assert_eq!(exposed(&page).len(), 16);
+}
+
+#[tokio::test]
+async fn a_success_that_the_file_dates_in_the_future_is_not_trusted_until_a_real_one_comes() {
+    let mut simulator_estate = estate(1);
+    erase(&mut simulator_estate);
+    let simulator = simulate(simulator_estate, Options::default()).await;
+    let setup = remembering(&simulator);
+    let ids = simulator.with_estate(|estate| estate.partition_ids());
+    let tomorrow = clock::now() + chrono::TimeDelta::days(1);
+    let entries = ids.iter().map(|id| {
+        format!(
+            r#"{{"id":"{id}","known_since":"2025-01-01T00:00:00Z","last_success":{{"at":"{}"}}}}"#,
+            tomorrow.to_rfc3339()
+        )
+    });
+    let entries: Vec<String> = entries.collect();
+    let entries = entries.join(",");
+    let version_1 = format!(
+        r#"{{"version":1,"clusters":{{"test":{{"partitions":[{entries}],"services":[]}}}}}}"#
+    );
+    fs::write(setup.file("state.json"), version_1).unwrap();
+    let exporter = setup.start().await;
+    assert_eq!(exposed(&exporter.scrape().await), Successes::new());
+    exporter.ready().await;
+    let page = exporter.scrape().await;
+    assert_eq!(exposed(&page), Successes::new());
+    let protected = page.all(
+        "servicefabric_backup_protection_state",
+        &[("state", "Protected")],
+    );
+    assert!(protected.iter().all(|sample| sample.value < 1.0));
+    let succeeded_at = clock::now();
+    simulator.with_estate(|estate| {
+        for id in ids {
+            estate.conclude(id, Outcome::Success, succeeded_at);
+        }
+    });
+    let replaced = |page: &Page| {
+        let exposed = exposed(page);
+        exposed.len() == 8 && exposed.values().all(|at| *at == succeeded_at.timestamp())
+    };
+    exporter
+        .page_where("the real ones are shown", replaced)
+        .await;
+    exporter.stop().await;
+    assert_eq!(remembered(setup.folder()).len(), 8);
 }
 
 #[tokio::test]
@@ -278,7 +454,10 @@ async fn moment(round: usize, setup: &Setup, exporter: &Exporter) {
             let read = move || fs::read(&file).ok();
             let other = move || read().filter(|now| Some(now) != before.as_ref());
             let other = watch_closely("the state file is replaced", other).await;
-            serde_json::from_slice::<IgnoredAny>(&other).expect("it was whole at once");
+            let copy = setup.file("copy.json");
+            fs::write(&copy, other).unwrap();
+            let loaded = state_file::load(&copy, clock::now()).unwrap();
+            assert!(loaded.damage.is_none(), "it was whole at once");
         }
         _ => {
             for _ in 0..fastrand::usize(0..20) {

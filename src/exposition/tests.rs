@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::protection::{Protection, Read, Rules};
 use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run, SecurityReading};
-use crate::telemetry::{Reload, Telemetry};
+use crate::telemetry::{Reload, StateFileWrites, Telemetry};
 use chrono::{TimeDelta, TimeZone};
 use family::Kind;
 use std::time::Duration;
@@ -389,6 +389,78 @@ fn kept_pieces_hold_until_the_next_reading_grows_stale() {
     assert!(!kept.still_hold(&other, at(60)));
     let all_stale = KeptPieces::encode(view.clone(), at(1_000), None);
     assert!(all_stale.still_hold(&view, at(1_000_000)));
+}
+
+#[test]
+fn a_success_dated_in_the_future_is_not_shown_until_its_time_has_come() {
+    let families = [
+        "servicefabric_backup_last_success_timestamp_seconds",
+        "servicefabric_backup_last_success_age_seconds",
+        "servicefabric_backup_last_success_lsn",
+    ];
+    // Both successes are dated at -600.
+    let plausible = -600 - 3_600;
+    for family in families {
+        let count = |now| samples(&text(Format::Text, at(now)), family).len();
+        assert_eq!(count(plausible), 2, "{family}");
+        assert_eq!(count(plausible - 1), 0, "{family}");
+        assert_eq!(count(-400 * 86_400), 0, "{family}");
+    }
+    let view = view(States::All);
+    let kept = KeptPieces::encode(view.clone(), at(plausible - 1), None);
+    assert!(!kept.still_hold(&view, at(plausible)));
+}
+
+#[test]
+fn every_date_that_a_record_can_have_is_encoded() {
+    for date in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+        let value = Reading::Progress(Some(Arc::new(BackupProgress {
+            timestamp: Some(date),
+            ..success()
+        })));
+        let observations = Observations {
+            partitions: vec![(id(1), Read { value, at: at(40) })],
+            ..Observations::default()
+        };
+        let view = ClusterView {
+            snapshot: Arc::new(snapshot().advance(observations, at(40))),
+            ..view(States::All)
+        };
+        let page = page_of(vec![view], Format::Text, at(40)).plain();
+        let page = String::from_utf8(page).unwrap();
+        let shown = samples(&page, "servicefabric_backup_progress_timestamp_seconds");
+        assert!(
+            shown[0].ends_with(&format!(" {}", date.timestamp())),
+            "{shown:?}"
+        );
+    }
+}
+
+#[test]
+fn the_state_file_shows_only_where_there_is_one() {
+    let process = process();
+    let lines = || {
+        let page = Page::assemble(&[], &process, Format::Text, at(0)).plain();
+        let page = String::from_utf8(page).unwrap();
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        let lines = lines
+            .filter_map(|line| line.strip_prefix("servicefabric_backup_exporter_state_file_last_"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let telemetry = &process.telemetry;
+    assert_eq!(lines(), Vec::<String>::new());
+    let writes = StateFileWrites {
+        successful: Some(true),
+        succeeded_at: Some(at(7)),
+    };
+    telemetry.set_state_file(writes);
+    let written = "write_success_timestamp_seconds 1700000007";
+    assert_eq!(lines(), ["write_successful 1", written]);
+    telemetry.set_state_file(StateFileWrites {
+        successful: Some(false),
+        ..writes
+    });
+    assert_eq!(lines(), ["write_successful 0", written]);
 }
 
 #[test]

@@ -12,8 +12,8 @@ use super::ClusterView;
 use crate::model::{BackupProgress, PeriodicAttempt, Policy, RestoreProgress};
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
-use crate::protection::{Verdict, judge};
-use crate::snapshot::PartitionSnapshot;
+use crate::protection::{Verdict, judge, plausible_from};
+use crate::snapshot::{PartitionSnapshot, RecoveryPoint};
 
 /// A cluster at one moment.
 pub(super) struct ClusterAt<'a> {
@@ -104,6 +104,17 @@ impl<'a> PartitionView<'a> {
         let read = self.known.history.as_ref()?;
         let until = read.at + self.cluster.view.rules.list_staleness;
         self.cluster.believes(until).then_some(&read.value)
+    }
+
+    /// The last success, unless it is dated in the future.
+    pub(super) fn last_success(&self) -> Option<&'a RecoveryPoint> {
+        let snapshot = &self.cluster.view.snapshot;
+        let success = self.known.success_at(snapshot, self.cluster.now);
+        if let (None, Some(ignored)) = (success, &self.known.last_success) {
+            let from = plausible_from(ignored.at, snapshot.status.believed_skew());
+            self.cluster.note(Some(from));
+        }
+        success
     }
 
     /// The verdict.

@@ -34,7 +34,10 @@ pub fn evidence(
     let expected = rules.expected_interval.map(seconds);
     let listed = facts.listed_at.map(|at| Read { value: (), at });
     let schedule = facts.schedule.and_then(|read| read.value).map(describe);
-    let success = facts.last_success.map(rfc3339);
+    let success = facts.last_success.map(|at| match facts.success_at(now) {
+        Some(at) => rfc3339(at),
+        None => format!("ignored, dated in the future: {}", rfc3339(at)),
+    });
     let skew = Some(facts.clock_skew).filter(|skew| !skew.is_zero());
     let skew = skew.map(|skew| format!("cluster minus exporter {}", seconds(skew)));
     let [policy, suspended] = configuration(facts);

@@ -6,7 +6,26 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::applied::Applied;
+use super::plus;
 use crate::model::{BackupProgress, PeriodicAttempt, Schedule};
+
+/// How far ahead of the cluster's clock a success may be dated. A success dated later proves
+/// nothing: its partition would count as protected until that time has come, with or without
+/// further backups. The tolerance is as large as the largest clock skew that is corrected, because
+/// the skew is unknown until the first cycle has ended; a verdict is `Protected` for at most that
+/// much too long.
+const FUTURE_TOLERANCE: TimeDelta = TimeDelta::hours(1);
+
+/// The latest date that a success may have at `now`, where the cluster's clock is ahead by
+/// `clock_skew`.
+pub fn latest_success(now: DateTime<Utc>, clock_skew: TimeDelta) -> DateTime<Utc> {
+    plus(now, clock_skew + FUTURE_TOLERANCE)
+}
+
+/// When a success dated `at` stops being in the future, on the exporter's clock.
+pub fn plausible_from(at: DateTime<Utc>, clock_skew: TimeDelta) -> DateTime<Utc> {
+    plus(at, -(clock_skew + FUTURE_TOLERANCE))
+}
 
 /// A fact and the moment at which it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +56,8 @@ pub struct Facts<'a> {
     pub health: Option<Read<Option<PeriodicAttempt>>>,
     /// When the backups in the store were last listed.
     pub listed_at: Option<DateTime<Utc>>,
-    /// The newest proof of a good backup, from whatever source.
+    /// The newest proof of a good backup, from whatever source. It is ignored while it is dated in
+    /// the future: see [`Self::success_at`].
     pub last_success: Option<DateTime<Utc>>,
     /// When it was first seen that a backup is expected.
     pub expected_since: Option<DateTime<Utc>>,
@@ -48,6 +68,15 @@ pub struct Facts<'a> {
     /// How far the clock of the cluster is ahead of the exporter's. Times of backups are of the
     /// former, all others here of the latter.
     pub clock_skew: TimeDelta,
+}
+
+impl Facts<'_> {
+    /// The last success, unless it is dated in the future at `now`. A date that was plausible when
+    /// it was read is not plausible any more after a wrong clock was corrected.
+    pub fn success_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.last_success
+            .filter(|at| plausible_from(*at, self.clock_skew) <= now)
+    }
 }
 
 /// By what the facts are judged.

@@ -30,10 +30,7 @@ impl Case<'_> {
         let untried_since = self.untried_since(&expected)?;
         let first_look = self.facts.watched_since?;
         let is_forgotten = (untried_since - first_look).abs() < self.rules.staleness;
-        let due = self
-            .facts
-            .last_success
-            .and_then(|_| self.known_due(&expected));
+        let due = self.last_success().and_then(|_| self.known_due(&expected));
         due.filter(|_| is_forgotten)
     }
 
@@ -123,7 +120,7 @@ impl Case<'_> {
     /// fits in where that attempt was the first that was due. And whatever fits in was due again
     /// when this one failed.
     fn may_hide_a_success(&self, attempt: PeriodicAttempt) -> bool {
-        let Some((known, expected)) = self.facts.last_success.zip(self.expected()) else {
+        let Some((known, expected)) = self.last_success().zip(self.expected()) else {
             return true;
         };
         let hidden = expected.next(known);

@@ -613,6 +613,56 @@ fn a_schedule_at_the_end_of_the_calendar_does_no_harm() {
 }
 
 #[test]
+fn a_success_dated_in_the_future_makes_nothing_protected() {
+    let schedule = hourly();
+    for skew in [-3_600, 0, 3_600] {
+        for ahead in [3_601, 82_800, 400 * 86_400, 250_000_000_000] {
+            let wrong = |now: i64| Facts {
+                health: read(now, Some(ended(true, skew + ahead))),
+                last_success: Some(at(skew + ahead)),
+                clock_skew: TimeDelta::seconds(skew),
+                ..facts(&schedule, now)
+            };
+            let state_at = |now| state(&wrong(now), &RULES, now);
+            assert_eq!(state_at(0), Protection::NeverBackedUp, "{skew} {ahead}");
+            // It expires where nothing is read any more as well.
+            let until = judge(&wrong(0), &RULES, at(0)).holds_until.unwrap();
+            assert!(until <= at(ahead - 3_600), "{until}");
+            assert_eq!(state_at(ahead - 3_601), Protection::NeverBackedUp);
+            assert_eq!(state_at(ahead - 3_600), Protection::Protected);
+        }
+    }
+}
+
+#[test]
+fn a_periodic_attempt_dated_in_the_future_hides_no_failed_request() {
+    let schedule = hourly();
+    let record = record(BackupState::Failure);
+    let facts = Facts {
+        progress: read(100, Some(&record)),
+        record_since: Some(at(90)),
+        health: read(100, Some(ended(true, 400 * 86_400))),
+        ..facts(&schedule, 100)
+    };
+    assert_eq!(state(&facts, &RULES, 100), Protection::Failing);
+}
+
+#[test]
+fn evidence_says_that_a_success_of_the_future_is_ignored() {
+    let schedule = hourly();
+    let facts = Facts {
+        last_success: Some(at(10_000)),
+        ..facts(&schedule, 0)
+    };
+    let rows = evidence(&facts, &RULES, &judge(&facts, &RULES, at(0)), at(0));
+    let row = rows.iter().find(|row| row.fact == "last success").unwrap();
+    assert_eq!(
+        row.value.as_deref(),
+        Some("ignored, dated in the future: 2023-11-15T01:00:00Z")
+    );
+}
+
+#[test]
 fn evidence_names_every_fact_with_its_age() {
     let schedule = hourly();
     let record = record(BackupState::Timeout);
@@ -639,7 +689,56 @@ prop_compose! {
     }
 }
 
+fn extreme() -> impl Strategy<Value = DateTime<Utc>> {
+    let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+    prop_oneof![
+        any_second(),
+        Just(first),
+        Just(last),
+        (first.timestamp()..=last.timestamp())
+            .prop_map(|seconds| DateTime::from_timestamp(seconds, 0).unwrap()),
+    ]
+}
+
 proptest! {
+    #[test]
+    fn a_success_of_the_future_counts_as_none_and_no_date_panics(
+        success in extreme(),
+        attempt in extreme(),
+        succeeded in any::<bool>(),
+        since in extreme(),
+        changed_at in prop::option::of(extreme()),
+        daily in any::<bool>(),
+        skew in -3_600_i64..=3_600,
+        now in -8_000_i64..8_000,
+    ) {
+        let schedule = if daily { Schedule::Daily(vec![chrono::NaiveTime::MIN]) } else { hourly() };
+        let record = record(BackupState::Failure);
+        let with = Facts {
+            progress: read(now, Some(&record)),
+            record_since: Some(since),
+            running_since: Some(since),
+            health: read(now, Some(PeriodicAttempt { succeeded, ended: attempt })),
+            last_success: Some(success),
+            expected_since: Some(since),
+            changed_at,
+            watched_since: Some(since),
+            clock_skew: TimeDelta::seconds(skew),
+            ..facts(&schedule, now)
+        };
+        let without = Facts { last_success: None, ..with };
+        let is_future = success > at(now + skew + 3_600);
+        for rules in [RULES, REQUESTS] {
+            let verdict = judge(&with, &rules, at(now));
+            evidence(&with, &rules, &verdict, at(now));
+            if is_future {
+                let same = judge(&without, &rules, at(now));
+                prop_assert_eq!((verdict.state, verdict.due), (same.state, same.due));
+                prop_assert_ne!(verdict.state, Protection::Protected);
+            }
+        }
+    }
+
     #[test]
     fn a_verdict_holds_as_long_as_it_says(
         applied in prop::option::of(any_second()),

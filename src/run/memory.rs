@@ -1,84 +1,200 @@
-//! The state file in the life of the process: read once, written whenever there is news.
+//! The state file in the process: read once, written whenever there is news.
 //!
-//! Decides when; what is written and how it stays whole is the state file's business. A failure
-//! is logged and never ends the process: the exporter then only forgets at its next restart.
+//! Decides when; the state file decides what is written and how it stays whole. All file access
+//! runs on a blocking thread and is waited for with a deadline. A failure is logged when it starts
+//! and when it ends, and never ends the process: the exporter then only forgets at its next
+//! restart.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tracing::error;
+use tokio::time::{Instant, timeout};
+use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::Config;
+use crate::logging::chain;
 use crate::snapshot::Snapshot;
-use crate::state_file::{self, StateFile};
+use crate::state_file::{
+    self, Damage, LoadError, Loaded, Lock, LockError, SetAside, StateFile, Unusable,
+};
+use crate::telemetry::{StateFileWrites, Telemetry};
+
+/// The longest that a start or a reload waits for the state file: a large one on a slow disk takes
+/// a few seconds.
+const READ_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a write may take.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The remembered clusters, by name.
+pub(super) type Remembered = BTreeMap<Arc<str>, Snapshot>;
 
 /// The state file, if there is one, and what was last written to it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memory {
+    /// As configured.
+    path: Option<PathBuf>,
+    /// Not there while it is written, or when it must not be.
     file: Option<StateFile>,
     saved: Vec<Weak<Snapshot>>,
-    writing: Option<JoinHandle<Written>>,
+    writing: Option<Writing>,
+    /// Whether the log says that the file cannot be written.
+    is_failing: bool,
+    writes: StateFileWrites,
+    telemetry: Arc<Telemetry>,
 }
 
-/// What comes back from writing: the file, what was to be written, and how it went.
+/// A write under way.
+#[derive(Debug)]
+struct Writing {
+    /// When it counts as failed, although it may still end well.
+    deadline: Instant,
+    task: JoinHandle<Written>,
+}
+
+/// The result of a write: the file, what was to be written, and how it went.
 type Written = (StateFile, Vec<Arc<Snapshot>>, io::Result<()>);
 
+/// A state file that was opened.
+struct Opened {
+    lock: Result<Lock, LockError>,
+    loaded: Result<Loaded, LoadError>,
+    writable: Result<(), Unusable>,
+}
+
+/// Reads and checks the state file; may block for as long as the disk hangs.
+fn open(path: &Path) -> Result<Opened, LockError> {
+    let lock = Lock::acquire(path);
+    if let Err(in_use @ LockError::InUse { .. }) = lock {
+        return Err(in_use);
+    }
+    let loaded = state_file::load(path, clock::now());
+    let writable = state_file::check(path);
+    Ok(Opened {
+        lock,
+        loaded,
+        writable,
+    })
+}
+
 impl Memory {
-    /// Opens the state file of `config` and reads what it remembers.
-    pub(super) fn open(config: &Config) -> (Self, BTreeMap<Arc<str>, Snapshot>) {
-        let mut memory = Self::default();
-        let Some(path) = &config.state_file else {
-            return (memory, BTreeMap::new());
+    /// Opens the configured state file, if there is one, and reads what it remembers. A file that cannot be read or
+    /// written is logged; the exporter then works without.
+    ///
+    /// # Errors
+    ///
+    /// When another exporter uses the file.
+    pub(super) async fn open(
+        state_file: Option<PathBuf>,
+        telemetry: &Arc<Telemetry>,
+    ) -> Result<(Self, Remembered), LockError> {
+        let mut memory = Self {
+            path: state_file.clone(),
+            file: None,
+            saved: Vec::new(),
+            writing: None,
+            is_failing: false,
+            writes: StateFileWrites::default(),
+            telemetry: Arc::clone(telemetry),
         };
-        let clusters = match state_file::load(path, clock::now()) {
-            Ok(loaded) => {
-                if let Some((to, damage)) = loaded.set_aside {
-                    let (path, to) = (path.display(), to.display());
-                    let cause = format!("{:#}", anyhow::Error::new(damage));
-                    error!(
-                        %path, %to, cause,
-                        "Cannot use the state file {path} ({cause}). It is kept as {to}; successes \
-                         before this start are not known until the cluster tells them again."
-                    );
-                }
-                memory.file = Some(StateFile::new(path.clone()));
-                loaded.clusters
-            }
-            Err(cause) => {
-                let path = path.display();
-                let cause = format!("{:#}", anyhow::Error::new(cause));
-                error!(
-                    %path, cause,
-                    "The state file {path} is not used, so that it is not written over: {cause}."
-                );
-                BTreeMap::new()
+        let Some(path) = state_file else {
+            return Ok((memory, Remembered::new()));
+        };
+        let at = path.clone();
+        let opening = tokio::task::spawn_blocking(move || open(&at));
+        let remembered = match timeout(READ_DEADLINE, opening).await {
+            Ok(Ok(opened)) => memory.take(path, opened?),
+            Ok(Err(_)) => memory.give_up(&path, "reading it panicked"),
+            Err(_) => {
+                let cause = format!("it was not read within {READ_DEADLINE:?}");
+                memory.give_up(&path, &cause)
             }
         };
-        (memory, clusters)
+        Ok((memory, remembered))
     }
 
-    /// The memory for `config` and what it holds, when that is another file than now. A file that
+    fn take(&mut self, path: PathBuf, opened: Opened) -> Remembered {
+        let loaded = match opened.loaded {
+            Ok(loaded) => loaded,
+            Err(cause) => return self.give_up(&path, &chain(&cause)),
+        };
+        if let Some((damage, set_aside)) = &loaded.damage {
+            log_damage(&path, damage, set_aside);
+        }
+        let mut file = StateFile::new(path);
+        match (opened.lock, &opened.writable) {
+            (Ok(lock), _) => file = file.locked(lock),
+            (Err(cause), Ok(())) => {
+                let cause = chain(&cause);
+                warn!(
+                    cause,
+                    "The state file is not protected against a second exporter: {cause}."
+                );
+            }
+            // The next error says it.
+            (Err(_), Err(_)) => {}
+        }
+        if let Err(cause) = opened.writable {
+            self.fail(file.path(), &chain(&cause));
+        }
+        let path = file.path().display();
+        let partitions = loaded.clusters.values().map(|it| it.partitions.len());
+        let partitions: usize = partitions.sum();
+        info!(%path, partitions, "The state file {path} remembers {partitions} partitions.");
+        self.file = Some(file);
+        loaded.clusters
+    }
+
+    /// Works without a file that can be neither used nor set aside.
+    fn give_up(&mut self, path: &Path, cause: &str) -> Remembered {
+        let path = path.display();
+        error!(
+            %path, cause,
+            "The state file {path} is not used, so that it is not overwritten: {cause}. Successes \
+             are forgotten at the next restart."
+        );
+        self.writes.successful = Some(false);
+        Remembered::new()
+    }
+
+    /// The memory in the configured state file, when that is another one than now. A file that
     /// could not be used is tried again.
+    ///
+    /// # Errors
+    ///
+    /// When another exporter uses the file.
     pub(super) async fn moved(
-        &mut self,
-        config: &Config,
-    ) -> Option<(Self, BTreeMap<Arc<str>, Snapshot>)> {
-        self.written().await;
-        let current = self.file.as_ref().map(StateFile::path);
-        (current != config.state_file.as_deref()).then(|| Self::open(config))
+        &self,
+        state_file: Option<PathBuf>,
+    ) -> Result<Option<(Self, Remembered)>, LockError> {
+        let is_used = self.file.is_some() || self.writing.is_some();
+        if self.path == state_file && (is_used || self.path.is_none()) {
+            return Ok(None);
+        }
+        Self::open(state_file, &self.telemetry).await.map(Some)
     }
 
     /// Begins to write what is known, if there is news since the last time and nothing is being
     /// written. Never waits: a disk that hangs must not hold signals up.
     pub(super) async fn save(&mut self, snapshots: Vec<Arc<Snapshot>>) {
-        if self
-            .writing
-            .as_ref()
-            .is_some_and(|writing| !writing.is_finished())
+        self.begin(snapshots).await;
+        self.telemetry.set_state_file(self.writes);
+    }
+
+    async fn begin(&mut self, snapshots: Vec<Arc<Snapshot>>) {
+        if let Some(writing) = &self.writing
+            && !writing.task.is_finished()
         {
+            if writing.deadline <= Instant::now()
+                && let Some(path) = self.path.clone()
+            {
+                let cause = format!("the write has not ended within {WRITE_DEADLINE:?}");
+                self.fail(&path, &cause);
+            }
             return;
         }
         self.written().await;
@@ -89,35 +205,109 @@ impl Memory {
             return;
         }
         if let Some(mut file) = self.file.take() {
-            self.writing = Some(tokio::task::spawn_blocking(move || {
-                let result = file.save(&snapshots);
-                (file, snapshots, result)
-            }));
+            self.writing = Some(Writing {
+                deadline: Instant::now() + WRITE_DEADLINE,
+                task: tokio::task::spawn_blocking(move || {
+                    let result = file.save(&snapshots);
+                    (file, snapshots, result)
+                }),
+            });
         }
     }
 
-    /// Writes what is known and waits until it is written, also if it could not be before.
-    pub(super) async fn save_at_last(&mut self, snapshots: Vec<Arc<Snapshot>>) {
-        self.written().await;
-        self.saved.clear();
-        self.save(snapshots).await;
-        self.written().await;
+    /// Writes what is known and waits until it is written, also if it could not be before; but not
+    /// for a disk that hangs.
+    pub(super) async fn save_at_last(&mut self, snapshots: Vec<Arc<Snapshot>>, deadline: Duration) {
+        let saving = async {
+            self.written().await;
+            self.saved.clear();
+            self.save(snapshots).await;
+            self.written().await;
+        };
+        if timeout(deadline, saving).await.is_err() {
+            error!(
+                "The state file could not be written within {deadline:?}; the last changes are lost."
+            );
+        }
     }
 
-    /// Waits for what is being written. A failure is told and tried again with the next news.
+    /// Waits for a write under way. One that fails is tried again with the next news.
     async fn written(&mut self) {
-        let Some(writing) = self.writing.take() else {
+        let Some(writing) = &mut self.writing else {
             return;
         };
-        let Ok((file, snapshots, result)) = writing.await else {
-            error!("Writing the state file has broken; it is not written any more.");
+        let ended = (&mut writing.task).await;
+        self.writing = None;
+        let Ok((file, snapshots, result)) = ended else {
+            error!("Writing the state file panicked; it is not written any more.");
+            self.writes.successful = Some(false);
             return;
         };
         self.saved = snapshots.iter().map(Arc::downgrade).collect();
-        if let Err(error) = result {
-            let path = file.path().display();
-            error!(%path, %error, "Cannot write the state file {path}: {error}.");
+        match result {
+            Ok(()) => self.succeed(file.path()),
+            Err(error) => self.fail(file.path(), &error.to_string()),
         }
         self.file = Some(file);
+    }
+
+    fn succeed(&mut self, path: &Path) {
+        if std::mem::take(&mut self.is_failing) {
+            let path = path.display();
+            info!(%path, "The state file {path} is written again.");
+        }
+        self.writes = StateFileWrites {
+            successful: Some(true),
+            succeeded_at: Some(clock::now()),
+        };
+    }
+
+    fn fail(&mut self, path: &Path, cause: &str) {
+        if !std::mem::replace(&mut self.is_failing, true) {
+            let path = path.display();
+            error!(%path, cause, "Cannot write the state file {path}: {cause}.");
+        }
+        self.writes.successful = Some(false);
+    }
+}
+
+fn log_damage(path: &Path, damage: &Damage, set_aside: &SetAside) {
+    let (path, damage) = (path.display(), chain(damage));
+    match set_aside {
+        SetAside::Kept(to) => {
+            let to = to.display();
+            error!(
+                %path, %to, damage,
+                "Damaged state file {path} ({damage}). It is kept as {to}; successes that it alone \
+                 remembered are unknown until the cluster reports them again."
+            );
+        }
+        SetAside::NotCopied(cause) => error!(
+            %path, damage, %cause,
+            "Damaged state file {path} ({damage}). It cannot be copied ({cause}) and will be \
+             overwritten; successes that it alone remembered are unknown until the cluster reports \
+             them again."
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_does_not_hold_the_end_up() {
+        let telemetry = Arc::default();
+        let (mut memory, _) = Memory::open(None, &telemetry).await.unwrap();
+        memory.path = Some("hangs".into());
+        memory.writing = Some(Writing {
+            deadline: Instant::now(),
+            task: tokio::spawn(std::future::pending()),
+        });
+        memory.save(Vec::new()).await;
+        assert_eq!(telemetry.state_file().successful, Some(false));
+        memory
+            .save_at_last(Vec::new(), Duration::from_millis(1))
+            .await;
     }
 }

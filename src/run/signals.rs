@@ -43,6 +43,10 @@ impl Signals {
     }
 
     fn take_over() -> io::Result<Self> {
+        // Its default handling ends the process when a file reaches the limit of `ulimit -f`. With a
+        // handler, which stays for the life of the process, the write fails instead.
+        #[cfg(unix)]
+        drop(unix::signal(SignalKind::from_raw(libc::SIGXFSZ))?);
         Ok(Self {
             #[cfg(unix)]
             interrupt: unix::signal(SignalKind::interrupt())?,

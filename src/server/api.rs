@@ -168,8 +168,7 @@ impl<'a> Partition<'a> {
                 Progress::of(progress, since)
             }),
             last_success: known
-                .last_success
-                .as_ref()
+                .success_at(&view.snapshot, now)
                 .map(|point| LastSuccess::of(point, known.last_success_lsn(), now)),
         }
     }

@@ -26,21 +26,21 @@ type Newest = BTreeMap<PartitionId, RecoveryPoint>;
 impl Snapshot {
     /// Takes lists of the newest backups in. A partition that such a list does not name has no
     /// backup in the store; one that the list names and nobody knows is gone.
-    pub(super) fn note_newest(&mut self, lists: Lists, now: DateTime<Utc>) {
-        let newest = by_application(lists, |listed| newest_of_each(listed, now));
+    pub(super) fn note_newest(&mut self, lists: Lists, latest: DateTime<Utc>) {
+        let newest = by_application(lists, |listed| newest_of_each(listed, latest));
         self.each_listed(&newest, |id, known, list| {
-            known.read_list(list.value.get(&id), list.at);
+            known.read_list(list.value.get(&id), list.at, latest);
         });
     }
 
     /// Takes lists of all backups in, which tell the newest ones, too.
-    pub(super) fn note_histories(&mut self, lists: Lists, now: DateTime<Utc>) {
+    pub(super) fn note_histories(&mut self, lists: Lists, latest: DateTime<Utc>) {
         let lists = by_application(lists, |listed| {
-            (newest_of_each(listed, now), History::of_all(listed))
+            (newest_of_each(listed, latest), History::of_all(listed))
         });
         self.each_listed(&lists, |id, known, list| {
             let (newest, histories) = &list.value;
-            known.read_list(newest.get(&id), list.at);
+            known.read_list(newest.get(&id), list.at, latest);
             let value = histories.get(&id).copied().unwrap_or_default();
             known.history = Some(Arc::new(Read { value, at: list.at }));
         });
@@ -73,10 +73,10 @@ fn by_application<T>(lists: Lists, read_as: impl Fn(&[ListedBackup]) -> T) -> By
 }
 
 /// The newest recovery point of each partition; what proves none does not hide an older one.
-fn newest_of_each(listed: &[ListedBackup], now: DateTime<Utc>) -> Newest {
+fn newest_of_each(listed: &[ListedBackup], latest: DateTime<Utc>) -> Newest {
     let mut newest = Newest::new();
     for backup in listed {
-        let Some(point) = RecoveryPoint::of_listed(backup, now) else {
+        let Some(point) = RecoveryPoint::of_listed(backup, latest) else {
             continue;
         };
         let known = newest.get(&backup.partition);

@@ -150,15 +150,36 @@ impl PartitionSnapshot {
         }
     }
 
+    /// The last success, unless it is dated in the future at `now`.
+    pub fn success_at(&self, snapshot: &Snapshot, now: DateTime<Utc>) -> Option<&RecoveryPoint> {
+        let latest = snapshot.status.latest_success(now);
+        self.last_success
+            .as_deref()
+            .filter(|point| point.at <= latest)
+    }
+
+    /// Forgets successes that are dated later than `latest`.
+    pub(super) fn forget_later(&mut self, latest: DateTime<Utc>) {
+        for point in [&mut self.last_success, &mut self.numbered] {
+            point.take_if(|point| point.at > latest);
+        }
+        let counted = self.seen.as_ref().and_then(|seen| seen.newest_success);
+        if let (Some((at, _)), Some(seen)) = (counted, &mut self.seen)
+            && at > latest
+        {
+            Arc::make_mut(seen).newest_success = None;
+        }
+    }
+
     /// Takes in what an earlier process remembered of the same partition.
-    pub(super) fn recall(&mut self, remembered: &Self) {
+    pub(super) fn recall(&mut self, remembered: &Self, latest: DateTime<Utc>) {
         let points = [
             (&mut self.last_success, &remembered.last_success),
             (&mut self.numbered, &remembered.numbered),
         ];
         for (known, remembered) in points {
             if let Some(point) = remembered {
-                RecoveryPoint::keep_newest(known, RecoveryPoint::clone(point));
+                RecoveryPoint::keep_newest(known, RecoveryPoint::clone(point), latest);
             }
         }
         self.lsn_advance = self.lsn_advance.saturating_add(remembered.lsn_advance);
@@ -180,19 +201,19 @@ impl PartitionSnapshot {
     }
 
     /// Takes the record of the last request in. Returns how a backup ended, if this reading is
-    /// the first to show it.
+    /// the first to show it. Successes dated later than `latest` prove nothing.
     pub(super) fn read_progress(
         &mut self,
         progress: Option<Arc<BackupProgress>>,
         at: DateTime<Utc>,
-        now: DateTime<Utc>,
+        latest: DateTime<Utc>,
     ) -> Option<Outcome> {
-        let completion = Seen::observe(&mut self.seen, progress.as_deref(), at);
+        let completion = Seen::observe(&mut self.seen, progress.as_deref(), at, latest);
         if let Some(point) = progress
             .as_deref()
-            .and_then(|p| RecoveryPoint::of_record(p, now))
+            .and_then(|p| RecoveryPoint::of_record(p, latest))
         {
-            self.succeed(point);
+            self.succeed(point, latest);
         }
         let value = match self.progress.take().map(|read| read.value) {
             Some(known) if known == progress => known,
@@ -207,11 +228,12 @@ impl PartitionSnapshot {
         &mut self,
         health: BackupHealth,
         at: DateTime<Utc>,
-        now: DateTime<Utc>,
+        latest: DateTime<Utc>,
     ) {
         let attempt = health.attempt;
-        if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, now)) {
-            self.succeed(point);
+        if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, latest))
+        {
+            self.succeed(point, latest);
         }
         // Where somebody unknown reports, the silence of those who are known proves nothing.
         if attempt.is_some() || !health.unknown_reporter {
@@ -228,9 +250,14 @@ impl PartitionSnapshot {
     }
 
     /// Takes in that the store was listed, and the newest recovery point in it, if there is one.
-    pub(super) fn read_list(&mut self, newest: Option<&RecoveryPoint>, at: DateTime<Utc>) {
+    pub(super) fn read_list(
+        &mut self,
+        newest: Option<&RecoveryPoint>,
+        at: DateTime<Utc>,
+        latest: DateTime<Utc>,
+    ) {
         if let Some(point) = newest {
-            self.succeed(point.clone());
+            self.succeed(point.clone(), latest);
         }
         self.listed_at = Some(at);
         let is_numbered = newest.is_some() && self.numbered.as_deref() == newest;
@@ -275,12 +302,12 @@ impl PartitionSnapshot {
     }
 
     /// Takes a success in, from whatever source.
-    fn succeed(&mut self, point: RecoveryPoint) {
+    fn succeed(&mut self, point: RecoveryPoint, latest: DateTime<Utc>) {
         if point.lsn.is_some() {
             let advance = point.advance_over(self.numbered.as_deref());
             self.lsn_advance = self.lsn_advance.saturating_add(advance);
-            RecoveryPoint::keep_newest(&mut self.numbered, point.clone());
+            RecoveryPoint::keep_newest(&mut self.numbered, point.clone(), latest);
         }
-        RecoveryPoint::keep_newest(&mut self.last_success, point);
+        RecoveryPoint::keep_newest(&mut self.last_success, point, latest);
     }
 }

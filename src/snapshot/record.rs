@@ -6,16 +6,11 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::Outcome;
 use crate::model::{BackupProgress, BackupState, FailureCode, ListedBackup, PeriodicAttempt};
-
-/// A success further in the future than this proves nothing: it would stand as the newest one
-/// until its time has come and hide every real backup until then. Clocks that merely disagree
-/// are hours apart at most.
-const FUTURE_TOLERANCE: TimeDelta = TimeDelta::days(1);
 
 /// A backup from which a partition can be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +26,9 @@ pub struct RecoveryPoint {
 }
 
 impl RecoveryPoint {
-    /// The recovery point that a record proves: only a Success with a credible time does.
-    pub(super) fn of_record(record: &BackupProgress, now: DateTime<Utc>) -> Option<Self> {
-        let at = credible(record.timestamp?, now)?;
+    /// The recovery point that a record proves: only a Success dated no later than `latest` does.
+    pub(super) fn of_record(record: &BackupProgress, latest: DateTime<Utc>) -> Option<Self> {
+        let at = record.timestamp.filter(|at| *at <= latest)?;
         (record.state == BackupState::Success).then(|| Self {
             at,
             backup_id: record.backup_id,
@@ -44,10 +39,9 @@ impl RecoveryPoint {
 
     /// The recovery point that a periodic attempt proves. Its time is the end of the upload, and
     /// nothing else is told of it.
-    pub(super) fn of_attempt(attempt: &PeriodicAttempt, now: DateTime<Utc>) -> Option<Self> {
-        let at = credible(attempt.ended, now)?;
-        attempt.succeeded.then_some(Self {
-            at,
+    pub(super) fn of_attempt(attempt: &PeriodicAttempt, latest: DateTime<Utc>) -> Option<Self> {
+        (attempt.succeeded && attempt.ended <= latest).then_some(Self {
+            at: attempt.ended,
             backup_id: None,
             lsn: None,
             data_loss_version: None,
@@ -56,8 +50,8 @@ impl RecoveryPoint {
 
     /// The recovery point that a listed backup proves: one without a real number and epoch exists
     /// in the store, but could not be restored by those who tried.
-    pub(super) fn of_listed(backup: &ListedBackup, now: DateTime<Utc>) -> Option<Self> {
-        let at = credible(backup.created?, now)?;
+    pub(super) fn of_listed(backup: &ListedBackup, latest: DateTime<Utc>) -> Option<Self> {
+        let at = backup.created.filter(|at| *at <= latest)?;
         let data_loss_version = backup.epoch?.data_loss_version?;
         Some(Self {
             at,
@@ -81,19 +75,16 @@ impl RecoveryPoint {
         }
     }
 
-    /// Puts `point` in the place of an older one.
-    pub(crate) fn keep_newest(kept: &mut Option<Arc<Self>>, point: Self) {
+    /// Replaces an older point, or one dated later than `latest`, by `point`.
+    pub(crate) fn keep_newest(kept: &mut Option<Arc<Self>>, point: Self, latest: DateTime<Utc>) {
+        let rank = |point: &Self| (point.at <= latest, point.at);
         if kept
             .as_deref()
-            .is_none_or(|kept| kept.at <= point.at && *kept != point)
+            .is_none_or(|kept| rank(kept) <= rank(&point) && *kept != point)
         {
             *kept = Some(Arc::new(point));
         }
     }
-}
-
-fn credible(at: DateTime<Utc>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    (at - now < FUTURE_TOLERANCE).then_some(at)
 }
 
 /// What a record says of itself.
@@ -141,11 +132,12 @@ impl Seen {
     }
 
     /// Takes a reading in. Returns how a backup ended, if this reading is the first to show it
-    /// and a baseline existed before.
+    /// and a baseline existed before. Successes dated later than `latest` have no credible date.
     pub(crate) fn observe(
         seen: &mut Option<Arc<Self>>,
         record: Option<&BackupProgress>,
         read_at: DateTime<Utc>,
+        latest: DateTime<Utc>,
     ) -> Option<Outcome> {
         let baseline = seen.is_none();
         let seen = seen.get_or_insert_default();
@@ -166,17 +158,20 @@ impl Seen {
         seen.is_baseline = baseline;
         let record = record?;
         let outcome = Outcome::of(record.state)?;
-        let is_new = outcome != Outcome::Success || seen.is_newer_success(record);
-        if let (Outcome::Success, true, Some(at)) = (outcome, is_new, record.timestamp) {
+        let dated = record.timestamp.filter(|at| *at <= latest);
+        let is_new = outcome != Outcome::Success || seen.is_newer_success(record, latest);
+        if let (Outcome::Success, true, Some(at)) = (outcome, is_new, dated) {
             seen.newest_success = Some((at, record.backup_id));
         }
         (is_new && !baseline).then_some(outcome)
     }
 
     /// Whether a success is another one than the newest that was counted, and not older. One
-    /// without a time is judged by its change alone.
-    fn is_newer_success(&self, record: &BackupProgress) -> bool {
-        match (self.newest_success, record.timestamp) {
+    /// without a time, or dated later than `latest`, is judged by its change alone: its date must
+    /// not keep later successes from being counted.
+    fn is_newer_success(&self, record: &BackupProgress, latest: DateTime<Utc>) -> bool {
+        let newest = self.newest_success.filter(|(at, _)| *at <= latest);
+        match (newest, record.timestamp.filter(|at| *at <= latest)) {
             (Some((newest, id)), Some(at)) => {
                 at > newest || (at == newest && id != record.backup_id)
             }

@@ -6,7 +6,7 @@ use crate::model::{
     Schedule, Word,
 };
 use crate::protection::history::History;
-use chrono::TimeZone;
+use chrono::{TimeDelta, TimeZone};
 use proptest::prelude::*;
 use std::time::Duration;
 use uuid::Uuid;
@@ -171,6 +171,111 @@ fn a_success_of_the_far_future_proves_nothing() {
     assert_eq!(last_success(&snapshot), None);
     let skewed = replay(&[Some(success(3_600, 7))]);
     assert_eq!(last_success(&skewed), Some(at(3_600)));
+    let later = replay(&[Some(success(3_602, 7))]);
+    assert_eq!(last_success(&later), None, "more than an hour ahead");
+}
+
+const DAY: i64 = 86_400;
+
+/// The same success, from each source that proves one.
+fn from_each_source(snapshot: &Snapshot, now: i64, dated: i64) -> [Snapshot; 3] {
+    [
+        read(snapshot, now, Some(success(dated, 7))),
+        healthy(snapshot, now, attempt(true, dated)),
+        list(snapshot, now, vec![listed(ID, dated, 7)]),
+    ]
+}
+
+fn trusted(snapshot: &Snapshot, now: i64) -> Option<DateTime<Utc>> {
+    let success = one(snapshot).success_at(snapshot, at(now));
+    let judged = one(snapshot).facts(snapshot).success_at(at(now));
+    assert_eq!(success.map(|point| point.at), judged);
+    judged
+}
+
+/// The end of a cycle by these clocks.
+fn cycle(snapshot: &Snapshot, second: i64, skew: i64) -> Snapshot {
+    let observations = Observations {
+        cluster: Some(ClusterReading {
+            clock_skew: Some(TimeDelta::seconds(skew)),
+            ..ClusterReading::default()
+        }),
+        ..Observations::default()
+    };
+    snapshot.advance(observations, at(second))
+}
+
+#[test]
+fn a_success_taken_by_a_wrong_clock_is_not_trusted_and_the_next_real_one_replaces_it() {
+    for ahead in [3_800, DAY, 2 * DAY, 400 * DAY, 8_000 * 365 * DAY] {
+        for wrong in from_each_source(&known(), ahead, ahead) {
+            assert_eq!(last_success(&wrong), Some(at(ahead)), "the clock says so");
+            for snapshot in [restarted(&wrong), wrong] {
+                assert_eq!(trusted(&snapshot, 60), None, "{ahead}");
+                assert_eq!(trusted(&snapshot, ahead), Some(at(ahead)));
+                for real in from_each_source(&snapshot, 100, 90) {
+                    assert_eq!(trusted(&real, 100), Some(at(90)), "{ahead}");
+                    assert_eq!(trusted(&real, ahead), Some(at(90)), "for good");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_success_of_the_future_is_forgotten_where_the_clocks_agree() {
+    for wrong in from_each_source(&known(), 400 * DAY, 400 * DAY) {
+        for skew in [0, -3_600, 3_600] {
+            let snapshot = cycle(&wrong, 60, skew);
+            assert_eq!(last_success(&snapshot), None, "{skew}");
+            assert_eq!(one(&snapshot).numbered, None);
+            assert_eq!(trusted(&restarted(&snapshot), 400 * DAY), None);
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_behind_for_a_moment_costs_no_success() {
+    for right in from_each_source(&known(), 100, 90) {
+        let snapshot = cycle(&right, -400 * DAY, 400 * DAY);
+        assert_eq!(trusted(&snapshot, -400 * DAY), None);
+        assert_eq!(trusted(&snapshot, 200), Some(at(90)));
+        let unreachable = snapshot.advance(Observations::default(), at(-400 * DAY));
+        assert_eq!(trusted(&unreachable, 200), Some(at(90)));
+    }
+}
+
+#[test]
+fn a_remembered_success_of_the_future_does_not_replace_a_real_one() {
+    let real = read(&known(), 100, Some(success(90, 7)));
+    let wrong = read(&known(), 400 * DAY, Some(success(400 * DAY, 9)));
+    let both = real.recalling(&wrong, at(110));
+    assert_eq!(trusted(&both, 110), Some(at(90)));
+    let both = wrong.recalling(&real, at(110));
+    assert_eq!(trusted(&both, 110), Some(at(90)));
+}
+
+#[test]
+fn completions_are_counted_behind_a_record_of_the_far_future() {
+    let year_9999 = 253_400_000_000 - 1_700_000_000;
+    for first in [Some(success(year_9999, 7)), None] {
+        let begun = first.is_none();
+        let mut snapshot = replay(&[first, Some(success(year_9999, 7))]);
+        let before = u64::from(begun);
+        assert_eq!(completions(&snapshot), [before, 0, 0]);
+        for n in 1..4 {
+            let second = 100 * i64::try_from(n).unwrap();
+            snapshot = read(&restarted(&snapshot), second, Some(success(second, n)));
+            assert_eq!(completions(&snapshot), [before + n, 0, 0]);
+        }
+        let outdated = read(&snapshot, 400, Some(success(200, 2)));
+        assert_eq!(completions(&outdated), [before + 3, 0, 0]);
+    }
+    // Counted by a clock that was ahead.
+    let counted = replay(&[None]);
+    let counted = read(&counted, 400 * DAY, Some(success(400 * DAY, 7)));
+    let real = read(&counted, 100, Some(success(90, 8)));
+    assert_eq!(completions(&real), [2, 0, 0]);
 }
 
 #[test]
@@ -257,12 +362,15 @@ fn what_an_earlier_process_remembered_is_added_to_what_is_known() {
     let earlier = replay(&[None, Some(success(5, 7)), Some(success(10, 9))]);
     let failed = failed(BackupState::Failure, "E_ABORT");
     let live = read(&read(&known(), 50, None), 60, Some(failed));
-    let both = live.recalling(&earlier);
+    let both = live.recalling(&earlier, at(60));
     assert_eq!(completions(&both), [2, 1, 0]);
     assert_eq!(last_success(&both), Some(at(10)));
     assert_eq!(both.partitions[&ID].lsn_advance, 2);
     let newer = read(&live, 70, Some(success(65, 11)));
-    assert_eq!(last_success(&newer.recalling(&earlier)), Some(at(65)));
+    assert_eq!(
+        last_success(&newer.recalling(&earlier, at(70))),
+        Some(at(65))
+    );
 }
 
 #[test]
@@ -857,6 +965,27 @@ fn a_schedule_is_known_once_the_policies_are_read() {
     assert_eq!(schedule(&read), Some((policy(HOURLY, 60).schedule, at(20))));
 }
 
+/// Any moment that chrono has, most of them near the ends of calendars that occur: 0001, 1601,
+/// 1970, 9999.
+fn any_moment() -> impl Strategy<Value = DateTime<Utc>> {
+    let near = |year: i32| {
+        let start = Utc.with_ymd_and_hms(year, 1, 1, 0, 0, 0).unwrap();
+        (-400 * DAY..400 * DAY).prop_map(move |seconds| start + TimeDelta::seconds(seconds))
+    };
+    let (first, last) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+    prop_oneof![
+        near(1),
+        near(1601),
+        near(1970),
+        near(2026),
+        near(9999),
+        Just(first),
+        Just(last),
+        (first.timestamp()..=last.timestamp())
+            .prop_map(|seconds| DateTime::from_timestamp(seconds, 0).unwrap()),
+    ]
+}
+
 fn any_record() -> impl Strategy<Value = Option<BackupProgress>> {
     let state = prop::sample::select(BackupState::ALL.to_vec());
     let record = (
@@ -879,6 +1008,29 @@ fn any_record() -> impl Strategy<Value = Option<BackupProgress>> {
 }
 
 proptest! {
+    #[test]
+    fn no_date_of_the_cluster_is_too_extreme(
+        dates in prop::collection::vec((any_moment(), any_moment(), any_moment()), 1..8),
+        nows in prop::collection::vec(-500_i64..500, 8),
+    ) {
+        let mut snapshot = protect(&known(), Some(HOURLY), 0);
+        snapshot = with_policies(&snapshot, vec![policy(HOURLY, 60)], 0);
+        for ((requested, periodic, stored), now) in dates.into_iter().zip(nows) {
+            let record = BackupProgress { timestamp: Some(requested), ..success(0, 7) };
+            snapshot = read(&snapshot, now, Some(record));
+            let ended = PeriodicAttempt { succeeded: now % 2 == 0, ended: periodic };
+            let health = BackupHealth { attempt: Some(ended), ..BackupHealth::default() };
+            snapshot = healthy(&snapshot, now, health);
+            let backup = ListedBackup { created: Some(stored), ..listed(ID, 0, 7) };
+            snapshot = list(&snapshot, now, vec![backup]);
+            let latest = at(now) + TimeDelta::hours(1);
+            let newest = last_success(&snapshot);
+            prop_assert!(newest.is_none_or(|newest| newest <= latest || newest <= at(500) + TimeDelta::hours(1)));
+            prop_assert_eq!(trusted(&snapshot, now), newest.filter(|newest| *newest <= latest));
+        }
+        prop_assert_eq!(last_success(&restarted(&snapshot)), last_success(&snapshot));
+    }
+
     #[test]
     fn a_last_success_never_moves_back_and_counters_never_go_down(
         records in prop::collection::vec(any_record(), 1..40)

@@ -98,14 +98,16 @@ impl Totals {
     }
 
     pub(crate) fn count(&mut self, outcome: Outcome, record: Option<&BackupProgress>) {
-        *match outcome {
+        let count = match outcome {
             Outcome::Success => &mut self.successes,
             Outcome::Failure => &mut self.failed,
             Outcome::Timeout => &mut self.timed_out,
-        } += 1;
+        };
+        *count = count.saturating_add(1);
         let failure = record.and_then(|record| record.failure.as_ref());
         if let (Outcome::Failure | Outcome::Timeout, Some(failure)) = (outcome, failure) {
-            *self.failures.entry(failure.code.clone()).or_default() += 1;
+            let count = self.failures.entry(failure.code.clone()).or_default();
+            *count = count.saturating_add(1);
         }
     }
 }

@@ -1,169 +1,216 @@
-//! The JSON of the state file, version 1, and its way to and from a snapshot.
+//! The contents of the state file, version 2, to and from snapshots.
 //!
-//! The shapes here are the file format: they change only together with [`VERSION`]. They are
-//! kept apart from the model so that the model may change freely.
+//! One entry a line: its CRC-32 in eight hexadecimal digits, a blank, and JSON. Every line stands
+//! for itself, so that a damaged one costs no other; the last line counts the entries, so that a
+//! missing one is noticed. The shapes here are the file format: they change only together with
+//! [`VERSION`], and are kept apart from the model so that the model may change freely.
 
 mod partition;
+mod service;
+mod version_1;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufWriter, Read as _, Write};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use self::partition::PartitionEntry;
-use super::Damage;
-use crate::model::FailureCode;
-use crate::snapshot::{ServiceKey, Snapshot, Totals};
+use self::service::ServiceEntry;
+use super::{Contents, Damage};
+use crate::model::{Name, PartitionId};
+use crate::snapshot::{PartitionSnapshot, ServiceKey, Snapshot, Totals};
 
 /// The format written here.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
-#[derive(Deserialize)]
-struct Document<'a> {
-    #[serde(borrow)]
-    clusters: BTreeMap<Cow<'a, str>, Cluster<'a>>,
-}
-
-/// A [`Document`] on its way out, made entry by entry: there may be 100,000 of them.
-#[derive(Serialize)]
-struct Outgoing<'a> {
-    version: u64,
-    clusters: BTreeMap<&'a str, OutgoingCluster<'a>>,
-}
-
-#[derive(Serialize)]
-struct OutgoingCluster<'a> {
-    partitions: Partitions<'a>,
-    services: Services<'a>,
-    policy_checksums: BTreeMap<&'a str, u32>,
-}
-
-struct Partitions<'a>(&'a Snapshot);
-
-impl Serialize for Partitions<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.partitions.values().map(PartitionEntry::of))
-    }
-}
-
-struct Services<'a>(&'a Snapshot);
-
-impl Serialize for Services<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let entries = self.0.totals.iter();
-        serializer.collect_seq(entries.map(|(key, totals)| ServiceEntry::of(key, totals)))
-    }
-}
-
-#[derive(Deserialize)]
-struct Version {
-    version: u64,
-}
-
-#[derive(Deserialize)]
-struct Cluster<'a> {
-    #[serde(borrow)]
-    partitions: Vec<PartitionEntry<'a>>,
-    #[serde(borrow)]
-    services: Vec<ServiceEntry<'a>>,
-    /// Checksums of the policies, by name. Where they are made of something else from one version of
-    /// the exporter to the next, their key gets another name: taken for changed policies, they would
-    /// grant every partition another interval.
-    #[serde(borrow, default)]
-    policy_checksums: BTreeMap<Cow<'a, str>, u32>,
-}
+/// Longest line that is read, in bytes. An entry has three names of at most 1,024 characters, or
+/// two and 64 failure codes.
+const MAX_LINE: u64 = 64 * 1024;
 
 #[derive(Serialize, Deserialize)]
-struct ServiceEntry<'a> {
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    application: Option<Cow<'a, str>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    service: Option<Cow<'a, str>>,
-    successes: u64,
-    failed: u64,
-    timed_out: u64,
-    #[serde(borrow, skip_serializing_if = "BTreeMap::is_empty", default)]
-    failures: BTreeMap<Cow<'a, str>, u64>,
+#[serde(rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are partitions, and there is one at a time"
+)]
+enum Line<'a> {
+    /// The first one.
+    State { version: u64 },
+    Partition(
+        /// The cluster.
+        #[serde(borrow)]
+        Cow<'a, str>,
+        #[serde(borrow)] PartitionEntry<'a>,
+    ),
+    Service(
+        /// The cluster.
+        #[serde(borrow)]
+        Cow<'a, str>,
+        #[serde(borrow)] ServiceEntry<'a>,
+    ),
+    /// Where the checksum of a policy is computed from other parts of it than before, this gets
+    /// another name: a change would grant every partition another interval.
+    PolicyChecksum(
+        /// The cluster.
+        #[serde(borrow)]
+        Cow<'a, str>,
+        /// The policy.
+        #[serde(borrow)]
+        Cow<'a, str>,
+        u32,
+    ),
+    /// The last one.
+    End { entries: u64 },
 }
 
 pub(super) fn write(clusters: &[Arc<Snapshot>], to: impl Write) -> io::Result<()> {
-    let clusters = clusters.iter().map(|snapshot| {
-        let marks = snapshot.policy_marks.iter();
-        let cluster = OutgoingCluster {
-            partitions: Partitions(snapshot),
-            services: Services(snapshot),
-            policy_checksums: marks.map(|(name, mark)| (&**name, *mark)).collect(),
-        };
-        (&*snapshot.cluster, cluster)
-    });
-    let document = Outgoing {
-        version: VERSION,
-        clusters: clusters.collect(),
+    let mut lines = Writer {
+        to: BufWriter::new(to),
+        json: Vec::new(),
+        written: 0,
     };
-    let mut buffered = BufWriter::new(to);
-    serde_json::to_writer(&mut buffered, &document)?;
-    buffered.flush()
+    lines.write(&Line::State { version: VERSION })?;
+    for snapshot in clusters {
+        let cluster = || Cow::from(&*snapshot.cluster);
+        for known in snapshot.partitions.values() {
+            lines.write(&Line::Partition(cluster(), PartitionEntry::of(known)))?;
+        }
+        for (key, totals) in &snapshot.totals {
+            lines.write(&Line::Service(cluster(), ServiceEntry::of(key, totals)))?;
+        }
+        for (name, mark) in &snapshot.policy_marks {
+            lines.write(&Line::PolicyChecksum(cluster(), (&**name).into(), *mark))?;
+        }
+    }
+    let entries = lines.written - 1;
+    lines.write(&Line::End { entries })?;
+    lines.to.flush()
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<BTreeMap<Arc<str>, Snapshot>, Damage> {
-    let Version { version } = serde_json::from_slice(bytes).map_err(Damage::Decode)?;
-    if version != VERSION {
-        return Err(Damage::Version(version));
+struct Writer<W: Write> {
+    to: BufWriter<W>,
+    json: Vec<u8>,
+    written: u64,
+}
+
+impl<W: Write> Writer<W> {
+    fn write(&mut self, line: &Line<'_>) -> io::Result<()> {
+        self.json.clear();
+        serde_json::to_writer(&mut self.json, line)?;
+        write!(self.to, "{:08x} ", crc32fast::hash(&self.json))?;
+        self.to.write_all(&self.json)?;
+        self.written += 1;
+        self.to.write_all(b"\n")
     }
-    let document: Document<'_> = serde_json::from_slice(bytes).map_err(Damage::Decode)?;
-    let clusters = document.clusters.into_iter().map(|(name, cluster)| {
-        let name: Arc<str> = name.into();
+}
+
+/// Reads a state file of any version. An empty file, which exists so that it can be mounted,
+/// remembers nothing.
+pub(super) fn read(mut from: impl BufRead) -> Result<Contents, Damage> {
+    match from.fill_buf().map_err(Damage::Read)?.first() {
+        None => Ok((BTreeMap::new(), None)),
+        Some(b'{') => read_document(from),
+        Some(_) => read_lines(from),
+    }
+}
+
+fn read_document(mut from: impl BufRead) -> Result<Contents, Damage> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).map_err(Damage::Read)?;
+    match version_1::version(&bytes).map_err(Damage::Decode)? {
+        1 => Ok((version_1::decode(&bytes).map_err(Damage::Decode)?, None)),
+        other => Err(Damage::Version(other)),
+    }
+}
+
+fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
+    let mut buffer = Vec::new();
+    next_line(&mut from, &mut buffer).map_err(Damage::Read)?;
+    match decode(&buffer) {
+        Some(Line::State { version: VERSION }) => {}
+        Some(Line::State { version }) => return Err(Damage::Version(version)),
+        _ => return Err(Damage::Header),
+    }
+    let mut clusters: BTreeMap<Arc<str>, Cluster> = BTreeMap::new();
+    let (mut used, mut damaged, mut expected) = (0, false, None);
+    while next_line(&mut from, &mut buffer).map_err(Damage::Read)? {
+        match decode(&buffer) {
+            // Behind the last line of a file that was written in place, there may be old ones.
+            _ if expected.is_some() => damaged = true,
+            None | Some(Line::State { .. }) => damaged = true,
+            Some(Line::End { entries }) => expected = Some(entries),
+            Some(Line::Partition(cluster, entry)) => {
+                used += 1;
+                of(&mut clusters, &cluster).take_partition(entry.restore());
+            }
+            Some(Line::Service(cluster, entry)) => {
+                used += 1;
+                let (key, totals) = entry.restore();
+                let cluster = of(&mut clusters, &cluster);
+                cluster.totals.entry(key).or_insert(totals);
+            }
+            Some(Line::PolicyChecksum(cluster, name, mark)) => {
+                used += 1;
+                let cluster = of(&mut clusters, &cluster);
+                cluster.marks.entry(name.into()).or_insert(mark);
+            }
+        }
+    }
+    let is_whole = !damaged && expected == Some(used);
+    let damage = (!is_whole).then_some(Damage::Entries { used });
+    let clusters = clusters.into_iter().map(|(name, cluster)| {
         let snapshot = cluster.into_snapshot(Arc::clone(&name));
         (name, snapshot)
     });
-    Ok(clusters.collect())
+    Ok((clusters.collect(), damage))
 }
 
-impl Cluster<'_> {
+/// Reads the next line, up to [`MAX_LINE`] bytes of it; `false` at the end of the file.
+fn next_line(from: &mut impl BufRead, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    buffer.clear();
+    let read = from.take(MAX_LINE).read_until(b'\n', buffer)?;
+    if read > 0 && buffer.last() != Some(&b'\n') {
+        from.skip_until(b'\n')?;
+    }
+    Ok(read > 0)
+}
+
+/// The entry in a line; `None` if it is damaged.
+fn decode(line: &[u8]) -> Option<Line<'_>> {
+    serde_json::from_slice(verified(line)?).ok()
+}
+
+/// The JSON of a line that has the right checksum.
+fn verified(line: &[u8]) -> Option<&[u8]> {
+    let line = line.strip_suffix(b"\n")?;
+    let (checksum, json) = line.split_at_checked(8)?;
+    let json = json.strip_prefix(b" ")?;
+    let computed = format!("{:08x}", crc32fast::hash(json));
+    (checksum == computed.as_bytes()).then_some(json)
+}
+
+/// What was read of one cluster. An entry that is there twice, which only an interrupted write
+/// makes, counts as it is first read: that is the newer one.
+#[derive(Default)]
+struct Cluster {
+    partitions: BTreeMap<PartitionId, PartitionSnapshot>,
+    totals: BTreeMap<ServiceKey, Totals>,
+    marks: BTreeMap<Name, u32>,
+}
+
+fn of<'a>(clusters: &'a mut BTreeMap<Arc<str>, Cluster>, name: &str) -> &'a mut Cluster {
+    clusters.entry(name.into()).or_default()
+}
+
+impl Cluster {
+    fn take_partition(&mut self, known: PartitionSnapshot) {
+        self.partitions.entry(known.partition.id).or_insert(known);
+    }
+
     fn into_snapshot(self, cluster: Arc<str>) -> Snapshot {
-        let partitions = self.partitions.into_iter().map(PartitionEntry::restore);
-        let totals = self.services.into_iter().map(ServiceEntry::restore);
-        let marks = self.policy_checksums.into_iter();
-        Snapshot::remembered(
-            cluster,
-            partitions.collect(),
-            totals.collect(),
-            marks.map(|(name, mark)| (name.into(), mark)).collect(),
-        )
-    }
-}
-
-impl<'a> ServiceEntry<'a> {
-    fn of(key: &'a ServiceKey, totals: &'a Totals) -> Self {
-        let failures = totals.failures.iter();
-        Self {
-            application: key.application.as_deref().map(Cow::from),
-            service: key.service.as_deref().map(Cow::from),
-            successes: totals.successes,
-            failed: totals.failed,
-            timed_out: totals.timed_out,
-            failures: failures
-                .map(|(code, count)| (code.as_str().into(), *count))
-                .collect(),
-        }
-    }
-
-    fn restore(self) -> (ServiceKey, Totals) {
-        let key = ServiceKey {
-            application: self.application.map(Into::into),
-            service: self.service.map(Into::into),
-        };
-        let failures = self.failures.into_iter();
-        let totals = Totals {
-            successes: self.successes,
-            failed: self.failed,
-            timed_out: self.timed_out,
-            failures: failures
-                .map(|(code, count)| (FailureCode::from_text(&code), count))
-                .collect(),
-        };
-        (key, totals)
+        let partitions = self.partitions.into_values().collect();
+        Snapshot::remembered(cluster, partitions, self.totals, self.marks)
     }
 }

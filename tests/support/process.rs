@@ -20,6 +20,7 @@ use super::page::Page;
 /// What is to be started.
 pub(crate) struct Setup {
     folder: TempDir,
+    launcher: Option<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -44,6 +45,7 @@ impl Setup {
     pub(crate) fn new(config: &str) -> Self {
         let setup = Self {
             folder: tempfile::tempdir().unwrap(),
+            launcher: None,
             arguments: Vec::new(),
             environment: Vec::new(),
         };
@@ -56,6 +58,12 @@ impl Setup {
 
     pub(crate) fn flag(mut self, flag: &str) -> Self {
         self.arguments.push(flag.to_owned());
+        self
+    }
+
+    /// Lets this shell script start it, whose arguments are the program and its arguments.
+    pub(crate) fn launched_by(mut self, script: &str) -> Self {
+        self.launcher = Some(script.to_owned());
         self
     }
 
@@ -94,7 +102,16 @@ impl Setup {
 
     /// Starts it, to end by itself.
     pub(crate) fn spawn(&self) -> Exporter {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
+        let program = env!("CARGO_BIN_EXE_servicefabric-backup-exporter");
+        let mut command = match &self.launcher {
+            None => Command::new(program),
+            Some(script) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", script, program]);
+                shell
+            }
+        };
+        let mut child = command
             .args(&self.arguments)
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())

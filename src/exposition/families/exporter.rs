@@ -167,6 +167,21 @@ pub(super) const FAMILIES: &[Family] = &[
         "When the configuration in use was read",
         |process| seconds(process.reload.succeeded_at).map(Value::Integer),
     ),
+    Family::process(
+        "servicefabric_backup_exporter_state_file_last_write_successful",
+        Kind::Gauge,
+        "1 if the state file was written when it last had to be, 0 if that failed or the file cannot be used; absent without a state file",
+        |process| Some(process.telemetry.state_file().successful?.into()),
+    ),
+    Family::process(
+        "servicefabric_backup_exporter_state_file_last_write_success_timestamp_seconds",
+        Kind::Gauge,
+        "When the state file was last written; it is written only when its contents change",
+        |process| {
+            let written = process.telemetry.state_file().succeeded_at?;
+            seconds(written).map(Value::Integer)
+        },
+    ),
     Family {
         name: "servicefabric_backup_exporter_shard_info",
         kind: Kind::Info,

@@ -62,17 +62,20 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::partition(
         "servicefabric_backup_last_success_timestamp_seconds",
         "Time of the newest backup known to be good, from whatever source; it stays through new requests, failures and restarts",
-        |p| seconds(p.known.last_success.as_ref()?.at),
+        |p| seconds(p.last_success()?.at),
     ),
     Family::age(
         "servicefabric_backup_last_success_age_seconds",
         "Seconds since the newest backup known to be good, at the scrape: the data that a restore would lose",
-        |p| Some(p.known.last_success.as_ref()?.at),
+        |p| Some(p.last_success()?.at),
     ),
     Family::partition(
         "servicefabric_backup_last_success_lsn",
         "Log sequence number of the last record in the newest backup known to be good, once it is told",
-        |p| i64::try_from(p.known.last_success_lsn()?).ok(),
+        |p| {
+            p.last_success()?;
+            i64::try_from(p.known.last_success_lsn()?).ok()
+        },
     ),
     Family {
         name: "servicefabric_backup_lsn_advance_total",

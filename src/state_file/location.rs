@@ -1,0 +1,173 @@
+//! Where the state file is: links, kinds of files, and whether it can be written.
+//!
+//! Looks at the file system; the only thing it leaves changed is the owner of a file that
+//! [`take_over`] is given. Never opens what is not a regular file: opening a named pipe waits for
+//! a writer.
+
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Symbolic links in a row that are followed, as on Linux.
+const MAX_LINKS: usize = 40;
+
+/// A configured state file that is not a regular file.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} is {kind}, not a regular file", path = path.display())]
+pub struct NotAFile {
+    path: PathBuf,
+    kind: &'static str,
+}
+
+/// A state file that cannot be read and written.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// It is a folder, a device, or the like.
+    #[error("state_file: {0}: name a file, or leave state_file out")]
+    NotAFile(#[from] NotAFile),
+    /// Its folder does not exist.
+    #[error("state_file: cannot write {path}: the folder {folder} does not exist: create it, writable for the user of the exporter", path = path.display(), folder = folder.display())]
+    NoFolder {
+        /// The state file.
+        path: PathBuf,
+        /// The missing folder.
+        folder: PathBuf,
+    },
+    /// It exists and cannot be read.
+    #[error("state_file: cannot read {path}: {source}: give the file to the user of the exporter", path = path.display())]
+    Unreadable {
+        /// The state file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// Neither can a file be created in its folder, nor can it be written itself.
+    #[error("state_file: cannot write {path}: {source}: let the user of the exporter write to the folder {folder}", path = path.display(), folder = folder.display())]
+    Refused {
+        /// The state file.
+        path: PathBuf,
+        /// Its folder.
+        folder: PathBuf,
+        /// Why no file can be created there.
+        source: io::Error,
+    },
+}
+
+/// Checks whether a state file at `path` can be read and written, by creating a file beside it
+/// that is removed at once. Says nothing about free space.
+///
+/// # Errors
+///
+/// When it cannot.
+pub fn check(path: &Path) -> Result<(), Unusable> {
+    let refused = |source| Unusable::Refused {
+        path: path.to_owned(),
+        folder: folder(path).to_owned(),
+        source,
+    };
+    let target = resolve(path).map_err(refused)?;
+    let existing = regular_file(&target)?;
+    let folder = folder(&target);
+    if existing.is_some() {
+        let path = path.to_owned();
+        File::open(&target).map_err(|source| Unusable::Unreadable { path, source })?;
+    }
+    let replaceable = tempfile::tempfile_in(folder).and_then(|probe| match &existing {
+        Some(existing) => take_over(existing, &probe),
+        None => Ok(()),
+    });
+    let Err(error) = replaceable else {
+        return Ok(());
+    };
+    if existing.is_some() && OpenOptions::new().write(true).open(&target).is_ok() {
+        return Ok(());
+    }
+    if error.kind() == io::ErrorKind::NotFound {
+        return Err(Unusable::NoFolder {
+            path: path.to_owned(),
+            folder: folder.to_owned(),
+        });
+    }
+    Err(refused(error))
+}
+
+/// The file that `path` stands for: the end of a chain of symbolic links, whether it exists or not.
+pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => {
+                path = folder(&path).join(fs::read_link(&path)?);
+            }
+            Ok(_) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("too many symbolic links"))
+}
+
+/// The metadata of the file at `path`; `None` if there is nothing.
+pub(super) fn regular_file(path: &Path) -> Result<Option<Metadata>, NotAFile> {
+    // An error other than its absence shows when the file is opened.
+    let Ok(metadata) = fs::metadata(path) else {
+        return Ok(None);
+    };
+    if metadata.is_file() {
+        return Ok(Some(metadata));
+    }
+    Err(NotAFile {
+        path: path.to_owned(),
+        kind: kind(metadata.file_type()),
+    })
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt as _;
+        if file_type.is_fifo() {
+            return "a named pipe";
+        }
+        if file_type.is_socket() {
+            return "a socket";
+        }
+        if file_type.is_char_device() || file_type.is_block_device() {
+            return "a device";
+        }
+    }
+    if file_type.is_dir() {
+        "a folder"
+    } else {
+        "something else"
+    }
+}
+
+/// The path of a file beside the one at `path`, with its name and a suffix.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The folder of the file at `path`.
+pub(super) fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Gives `file` the owner, group and permissions of an existing one.
+pub(super) fn take_over(existing: &Metadata, file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (existing.uid(), existing.gid()) {
+            fchown(file, Some(existing.uid()), Some(existing.gid()))?;
+        }
+    }
+    file.set_permissions(existing.permissions())
+}

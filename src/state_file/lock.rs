@@ -1,0 +1,74 @@
+//! The lock that keeps two exporters from writing one state file.
+//!
+//! The state file itself is replaced on every write, so a file beside it is locked. It stays when
+//! the exporter ends: the lock is released by the operating system, also after a crash, and
+//! removing the file would let a third exporter lock another one of the same name.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::location::{self, beside};
+
+/// A locked state file; unlocked when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Why a state file could not be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has locked it.
+    #[error(
+        "the state file {path} is in use by another exporter (it holds the lock on {lock}): give each exporter a state_file of its own",
+        path = path.display(),
+        lock = lock.display()
+    )]
+    InUse {
+        /// The state file.
+        path: PathBuf,
+        /// The locked file.
+        lock: PathBuf,
+    },
+    /// The file system has no locks, or the lock file cannot be opened.
+    #[error("cannot lock {lock}", lock = lock.display())]
+    Unsupported {
+        /// The lock file.
+        lock: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+}
+
+impl Lock {
+    /// Locks the state file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// When another process has locked it, or when it cannot be locked.
+    pub fn acquire(path: &Path) -> Result<Self, LockError> {
+        let target = location::resolve(path).unwrap_or_else(|_| path.to_owned());
+        let lock = beside(&target, "lock");
+        let locked = open(&lock).map_err(TryLockError::Error);
+        let locked = locked.and_then(|file| file.try_lock().map(|()| file));
+        match locked {
+            Ok(file) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                let path = path.to_owned();
+                Err(LockError::InUse { path, lock })
+            }
+            Err(TryLockError::Error(source)) => Err(LockError::Unsupported { lock, source }),
+        }
+    }
+}
+
+/// Opens the lock file. One that belongs to somebody else may be locked without writing to it.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
+    }
+}
