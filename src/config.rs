@@ -246,6 +246,10 @@ fn contents(path: &Path) -> Result<String, Fault> {
     })?;
     let bytes = bytes
         .ok_or_else(|| Fault::unread("the file is larger than 1 MiB; is it a configuration?"))?;
+    if bytes.contains(&0) {
+        let message = "the file is binary, or UTF-16 without a byte order mark; save it as UTF-8";
+        return Err(Fault::new(Position::START, "", message));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to());
         let message = "the file is not UTF-8 from here on; save it as UTF-8";

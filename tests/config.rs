@@ -183,7 +183,35 @@ fn a_missing_file_is_told() {
 fn a_file_in_another_encoding_is_told_with_the_place() {
     let told = "the file is not UTF-8 from here on; save it as UTF-8";
     assert_eq!(load(b"# \xc3\xa4\n# b\xe4r\n"), format!("FILE:2:4: {told}"));
-    assert_eq!(load(b"\xff\xfea\0"), format!("FILE:1:1: {told}"));
+    assert_eq!(load(b"\xff\xfea"), format!("FILE:1:1: {told}"));
+}
+
+#[test]
+fn files_that_windows_tools_save_are_read() {
+    for name in ["smallest", "everything", "security"] {
+        let text = read(&format!("{name}.good.yml")).replace('\n', "\r\n");
+        let utf16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+            units.flat_map(bytes).collect()
+        };
+        let utf8 = format!("\u{feff}{text}").into_bytes();
+        for bytes in [utf8, utf16(u16::to_le_bytes), utf16(u16::to_be_bytes)] {
+            assert_eq!(load(&bytes), "good", "{name}");
+        }
+        let unmarked = text.encode_utf16().flat_map(u16::to_le_bytes);
+        assert_eq!(
+            load(&unmarked.collect::<Vec<u8>>()),
+            "FILE:1:1: the file is binary, or UTF-16 without a byte order mark; save it as UTF-8"
+        );
+    }
+}
+
+#[test]
+fn a_fault_in_a_file_in_utf16_has_the_same_place() {
+    let text = read("unknown-keys.bad.yml");
+    let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+    let bytes: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
+    assert_eq!(load(&bytes), told_in("FILE", &text));
 }
 
 #[test]
