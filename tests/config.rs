@@ -10,12 +10,15 @@
 
 #[path = "support/bless.rs"]
 mod bless;
+#[path = "support/encodings.rs"]
+mod encodings;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use encodings::saved_by_windows;
 use proptest::prelude::*;
 use servicefabric_backup_exporter::config::{Config, States};
 
@@ -189,13 +192,8 @@ fn a_file_in_another_encoding_is_told_with_the_place() {
 #[test]
 fn files_that_windows_tools_save_are_read() {
     for name in ["smallest", "everything", "security"] {
-        let text = read(&format!("{name}.good.yml")).replace('\n', "\r\n");
-        let utf16 = |bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
-            let units = std::iter::once(0xfeff).chain(text.encode_utf16());
-            units.flat_map(bytes).collect()
-        };
-        let utf8 = format!("\u{feff}{text}").into_bytes();
-        for bytes in [utf8, utf16(u16::to_le_bytes), utf16(u16::to_be_bytes)] {
+        let text = read(&format!("{name}.good.yml"));
+        for bytes in saved_by_windows(&text) {
             assert_eq!(load(&bytes), "good", "{name}");
         }
         let unmarked = text.encode_utf16().flat_map(u16::to_le_bytes);
@@ -207,11 +205,11 @@ fn files_that_windows_tools_save_are_read() {
 }
 
 #[test]
-fn a_fault_in_a_file_in_utf16_has_the_same_place() {
+fn a_fault_has_the_same_place_in_every_encoding() {
     let text = read("unknown-keys.bad.yml");
-    let units = std::iter::once(0xfeff).chain(text.encode_utf16());
-    let bytes: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
-    assert_eq!(load(&bytes), told_in("FILE", &text));
+    for bytes in saved_by_windows(&text) {
+        assert_eq!(load(&bytes), told_in("FILE", &text));
+    }
 }
 
 #[test]

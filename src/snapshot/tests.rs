@@ -6,7 +6,7 @@ use crate::model::{
     Schedule, Word,
 };
 use crate::protection::history::History;
-use chrono::TimeZone;
+use chrono::{TimeDelta, TimeZone};
 use proptest::prelude::*;
 use std::time::Duration;
 use uuid::Uuid;

@@ -109,14 +109,10 @@ impl Selector {
 /// Another spelling that matches one of `names`, as a question.
 fn suggestion(text: &str, names: &[Name]) -> Option<String> {
     let matches = |spelling: &String| {
-        pattern(spelling)
-            .and_then(|spelling| compiled(&anchored(&spelling)).map_err(|_| String::new()))
-            .is_ok_and(|regex| {
-                names
-                    .iter()
-                    .take(MAX_TRIED)
-                    .any(|name| regex.is_match(name))
-            })
+        let regex = compiled(&anchored(spelling));
+        let regex = regex.ok().filter(|_| pattern(spelling).is_ok());
+        let mut tried = names.iter().take(MAX_TRIED);
+        regex.is_some_and(|regex| tried.any(|name| regex.is_match(name)))
     };
     let spelling = spellings(text).into_iter().find(matches)?;
     Some(format!("did you mean {}?", quoted(&spelling)))
