@@ -1,5 +1,7 @@
 //! Valid configurations that can hardly be meant as they are.
 
+use std::collections::HashMap;
+
 use url::Url;
 
 use super::selector::{APPLICATIONS, SERVICES};
@@ -28,24 +30,24 @@ impl Config {
     }
 
     fn shared_endpoints(&self) -> Vec<String> {
-        let mut seen = std::collections::HashMap::new();
+        let mut seen = HashMap::new();
         let mut warnings = Vec::new();
-        for cluster in &self.clusters {
-            let name = &cluster.name;
-            let other = cluster
-                .endpoints
-                .iter()
-                .filter_map(|endpoint| {
-                    let other = seen.insert(address(endpoint), name)?;
-                    (other != name).then_some((endpoint, other))
-                })
-                .next();
-            if let Some((endpoint, other)) = other {
-                warnings.push(format!(
+        for Cluster {
+            name, endpoints, ..
+        } in &self.clusters
+        {
+            let mut shared = None;
+            for endpoint in endpoints {
+                let other = seen.insert(address(endpoint), name);
+                let other = other.filter(|other| *other != name);
+                shared = shared.or(other.map(|other| (endpoint, other)));
+            }
+            warnings.extend(shared.map(|(endpoint, other)| {
+                format!(
                     "Cluster {name}: its endpoint {endpoint} is also one of cluster {other}; \
                      partitions that both select are watched twice."
-                ));
-            }
+                )
+            }));
         }
         warnings
     }

@@ -61,15 +61,14 @@ impl Selector {
             hint,
         };
         let inclusions = std::iter::zip(&self.include.texts, inclusions);
+        let inclusions = inclusions.filter(|(text, _)| *text != INCLUDE);
         let inclusions = inclusions.filter_map(|(text, effect)| match effect {
             Effect::Selects => None,
             Effect::MatchesExcludedNames => {
                 let hint = format!("because {exclude} leaves out every name that it matches");
                 Some(unmatched(include, text, Some(hint)))
             }
-            Effect::MatchesNothing => {
-                (text != INCLUDE).then(|| unmatched(include, text, suggestion(text, names)))
-            }
+            Effect::MatchesNothing => Some(unmatched(include, text, suggestion(text, names))),
         });
         let exclusions = std::iter::zip(&self.exclude.texts, exclusions);
         let exclusions = exclusions.filter(|(_, matched)| !matched);
@@ -235,6 +234,7 @@ mod tests {
             unmatched(&[".*"], &[], &[]).is_empty(),
             "the default on nothing"
         );
+        assert!(unmatched(&[".*"], &["fabric:/.*"], &NAMES).is_empty());
     }
 
     #[test]
