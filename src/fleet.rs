@@ -136,10 +136,11 @@ fn warnings<'a>(
     gateways: &'a [Gateway],
 ) -> impl Iterator<Item = String> + use<'a> {
     let clusters = config.clusters.iter().zip(gateways);
-    clusters.flat_map(|(cluster, gateway)| {
+    let of_gateways = clusters.flat_map(|(cluster, gateway)| {
         let warnings = gateway.warnings().into_iter();
         warnings.map(|warning| format!("Cluster {}: {warning}", cluster.name))
-    })
+    });
+    config.warnings().into_iter().chain(of_gateways)
 }
 
 /// The pollers of all configured clusters.

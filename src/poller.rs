@@ -9,10 +9,11 @@ mod faults;
 mod lists;
 mod outcome;
 mod readings;
+mod selection;
 mod tally;
 mod topology;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub struct Poller {
     first_spread: Duration,
     faults: Mutex<Faults>,
     warned_of_reporter: AtomicBool,
+    /// How many partitions were known before the reload that made this poller; 0 once the first
+    /// complete inventory was compared with it.
+    known_before: AtomicUsize,
 }
 
 impl Poller {
@@ -64,9 +68,14 @@ impl Poller {
         telemetry.watch_cluster(&cluster.name, &Reason::ALL.map(Reason::as_str));
         // What an earlier configuration ran and this one does not is no longer to be told.
         let on = cluster.collectors;
+        let mut known_before = 0;
         published.send_modify(|snapshot| {
+            if snapshot.is_ready() {
+                known_before = snapshot.partitions.len();
+            }
             let status = &mut Arc::make_mut(snapshot).status;
             status.collectors.retain(|collector, _| on.runs(*collector));
+            status.selection = None;
         });
         Self {
             cluster,
@@ -78,6 +87,7 @@ impl Poller {
             first_spread: Duration::ZERO,
             faults: Mutex::default(),
             warned_of_reporter: AtomicBool::new(false),
+            known_before: AtomicUsize::new(known_before),
         }
     }
 
@@ -155,8 +165,20 @@ impl Poller {
             self.refuse(topology.excess, tally);
         }
         let success = topology.is_complete();
+        if let Some(selection) = &topology.selection {
+            let snapshot = self.snapshot();
+            let before = snapshot.status.selection.as_ref();
+            let before = before.map(|before| &*before.value);
+            selection::report(&self.cluster.name, before, selection);
+        }
+        if success {
+            let before = self.known_before.swap(0, Ordering::Relaxed);
+            selection::report_drop(&self.cluster.name, before, topology.inventory.listed.len());
+        }
+        let selection = topology.selection.map(|selection| now(Arc::new(selection)));
         Observations {
             inventory: Some(now(topology.inventory)),
+            selection,
             runs: vec![run(Collector::Inventory, success, started)],
             ..Observations::default()
         }

@@ -63,7 +63,12 @@ pub enum Source {
 impl Source {
     fn load(&self, arguments: &Arguments) -> Result<Config, config::Error> {
         match self {
-            Self::File => Config::load(&arguments.config_file),
+            Self::File => {
+                let inputs = [Some(&*arguments.config_file), arguments.web_config_file()];
+                let inputs: Vec<_> = inputs.into_iter().flatten().collect();
+                let config = Config::load(&arguments.config_file)?;
+                config.with_own_state_file(&arguments.config_file, &inputs)
+            }
             Self::Fixed { config, .. } => Ok(config.clone()),
         }
     }
@@ -86,12 +91,16 @@ impl Source {
     }
 }
 
-/// Reads the configuration and the web configuration, if there is one.
+/// Checks the flags and reads the configuration and the web configuration, if there is one.
+/// `check-config` and the start both go through here, so that neither accepts what the other
+/// rejects.
 ///
 /// # Errors
 ///
-/// When one of them is faulty; the faults of both are told.
+/// When one of them is faulty; the faults of both files are listed.
 pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, Option<Arc<Live>>)> {
+    arguments.shard()?;
+    listener::check(&arguments.listen_addresses).map_err(listen_error)?;
     let config = source.load(arguments);
     let web = source.web_config(arguments).map(Live::open).transpose();
     match (config, web) {
@@ -190,13 +199,17 @@ pub fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
     for address in addresses {
         match listener::bind(address) {
             Ok(bound) => listeners.extend(bound),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                return Err(UsageError(format!("--web.listen-address: {error}")).into());
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(listen_error(error)),
         }
     }
     Ok(listeners)
+}
+
+fn listen_error(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => UsageError(format!("--web.listen-address: {error}")).into(),
+        _ => error.into(),
+    }
 }
 
 fn announce(config: &Config, listeners: &[TcpListener], web: Option<&Live>) {

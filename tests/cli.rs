@@ -157,25 +157,151 @@ fn a_simulated_gateway_takes_no_web_configuration() {
     assert_fails(&arguments, 64, &["leave --web.config.file out"]);
 }
 
-#[test]
-fn a_shard_that_does_not_exist_is_wrong_usage() {
-    let address = "--web.listen-address=127.0.0.1:0";
-    let good = "--config.file=good.yml";
-    for (shard, total) in [("3", "3"), ("0", "0")] {
-        let shard = format!("--shard={shard}");
-        let total = format!("--total-shards={total}");
-        let arguments = [good, address, &shard, &total];
-        assert_fails(&arguments, 64, &[&shard, &total]);
+/// The start and `check-config` with `good.yml` and `flags` both fail with `code`.
+fn assert_rejected(flags: &[&str], code: i32, told: &[&str]) {
+    for command in [
+        &["--config.file=good.yml"][..],
+        &["check-config", "--config.file=good.yml"],
+    ] {
+        assert_fails(&[command, flags].concat(), code, told);
     }
 }
 
 #[test]
-fn a_listen_address_that_is_none_is_wrong_usage() {
+fn a_shard_that_does_not_exist_is_rejected_by_the_start_and_the_check() {
+    let address = "--web.listen-address=127.0.0.1:0";
+    for (shard, total) in [("3", "3"), ("0", "0")] {
+        let shard = format!("--shard={shard}");
+        let total = format!("--total-shards={total}");
+        assert_rejected(&[address, &shard, &total], 64, &[&shard, &total]);
+    }
+}
+
+#[test]
+fn a_malformed_listen_address_is_rejected_by_the_start_and_the_check() {
     for address in ["19180", "host:port", "127.0.0.1:65536", "[::1"] {
         let flag = format!("--web.listen-address={address}");
-        let told = ["--web.listen-address", address];
-        assert_fails(&["--config.file=good.yml", &flag], 64, &told);
+        assert_rejected(&[&flag], 64, &["--web.listen-address", address]);
     }
+}
+
+#[test]
+fn listen_addresses_that_overlap_are_rejected_by_the_start_and_the_check() {
+    for (one, other) in [
+        (":19181", ":19181"),
+        (":19181", "127.0.0.1:19181"),
+        ("[::1]:19181", ":19181"),
+        ("127.0.0.1:19181", "localhost:19181"),
+        ("127.0.0.1:19181", "0.0.0.0:19181"),
+    ] {
+        let one = format!("--web.listen-address={one}");
+        let other = format!("--web.listen-address={other}");
+        assert_rejected(&[&one, &other], 64, &["overlap; give each address once"]);
+    }
+    for (one, other) in [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:19181", ":19182"),
+    ] {
+        let one = format!("--web.listen-address={one}");
+        let other = format!("--web.listen-address={other}");
+        let ended = run(&["check-config", "--config.file=good.yml", &one, &other]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_listen_address_that_does_not_resolve_is_rejected_by_the_start_and_the_check() {
+    let flag = "--web.listen-address=no-such-host.invalid:19180";
+    assert_rejected(
+        &[flag],
+        1,
+        &["cannot resolve the listen address `no-such-host.invalid`"],
+    );
+}
+
+#[test]
+fn a_state_file_that_is_a_configuration_file_is_rejected_and_left_alone() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for state_file in ["own.yml", "../web.yml", "./web.yml"] {
+        let nested = folder.path().join("nested");
+        fs::create_dir_all(&nested).unwrap();
+        let own = path("nested/own.yml");
+        let state_file = match state_file {
+            "./web.yml" => path("web.yml"),
+            other => other.to_owned(),
+        };
+        let text = format!("{GOOD}state_file: '{state_file}'\n");
+        fs::write(&own, &text).unwrap();
+        fs::write(path("web.yml"), "").unwrap();
+        let config = format!("--config.file={own}");
+        let web = format!("--web.config.file={}", path("web.yml"));
+        for command in [&[][..], &["check-config"]] {
+            let arguments = [
+                command,
+                &[&config, &web, "--web.listen-address=127.0.0.1:0"],
+            ];
+            assert_fails(
+                &arguments.concat(),
+                64,
+                &["own.yml: state_file: the exporter would"],
+            );
+        }
+        assert_eq!(fs::read_to_string(&own).unwrap(), text);
+    }
+}
+
+#[test]
+fn configurations_that_can_hardly_be_meant_are_warned_about() {
+    let folder = folder();
+    let file = folder.path().join("doubtful.yml");
+    let cluster = |name: &str, rest: &str| {
+        format!("- {{name: {name}, endpoints: ['http://{name}:1'], {rest}}}\n")
+    };
+    let text = [
+        "clusters:\n".to_owned(),
+        cluster(
+            "a",
+            "applications: {include: ['Shop']}, services: {exclude: ['.*/Cache']}",
+        ),
+        cluster("b", "collectors: {configuration: false}"),
+        cluster("c", "collectors: {policies: false}"),
+        cluster("d", "collectors: {health: false, backups: false}"),
+        cluster("e", "collectors: {progress: false}, expected_interval: 1d"),
+        cluster(
+            "f",
+            "partitions: [1daae3f5-7fd6-42e9-b1ba-8c05f873994d], services: {exclude: [a]}",
+        ),
+        cluster("g", "services: {exclude: ['fabric:/A/.*']}").replace("http://g", "http://A."),
+    ];
+    fs::write(&file, text.concat()).unwrap();
+    let config = format!("--config.file={}", file.display());
+    let ended = run(&["check-config", &config]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let warnings: Vec<_> = ended
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("warning: "))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "warning: Cluster a: applications.include: \"Shop\" never matches, because every name \
+             begins with fabric:/; write \"fabric:/Shop\".",
+            "warning: Cluster b: collectors.configuration is off and there is no \
+             expected_interval, so the verdict on every partition is Unknown.",
+            "warning: Cluster c: collectors.policies is off, so the verdict on every partition \
+             under a policy is Unknown.",
+            "warning: Cluster d: collectors.health, backups and history are off, so the verdict \
+             on every partition under a policy is Unknown.",
+            "warning: Cluster e: collectors.progress is off, so the verdict on every partition \
+             without a policy is Unknown in spite of expected_interval.",
+            "warning: Cluster f: applications and services have no effect beside a list of \
+             partitions.",
+            "warning: Cluster g: its endpoint http://a.:1/ is also one of cluster a; partitions \
+             that both select are watched twice.",
+        ]
+    );
 }
 
 #[test]

@@ -32,18 +32,21 @@ const SERVICE_UP: &str = "servicefabric_backup_service_up";
 const LAST_SUCCESS: &str = "servicefabric_backup_last_success_timestamp_seconds";
 const COMPLETIONS: &str = "servicefabric_backup_observed_completions_total";
 const REQUESTS: &str = "servicefabric_backup_gateway_requests_total";
+const UNMATCHED: &str = "servicefabric_backup_selectors_unmatched";
 const RELOADED: &str = "servicefabric_backup_exporter_config_last_reload_successful";
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
 
 /// Polls as often as it can.
 const FAST: &str = "poll: {interval: 1s, timeout: 1s}\n";
 
-/// The clusters `names`, all of them behind this gateway.
+/// The clusters `names`, all of them behind this gateway; for the configuration, each watches
+/// another part of it.
 fn clusters(names: &[&str], simulator: &Simulator) -> String {
     let url = simulator.url();
-    let clusters = names
-        .iter()
-        .map(|name| format!("- {{name: {name}, endpoints: ['{url}']}}\n"));
+    let clusters = names.iter().map(|name| {
+        let other = format!("applications: {{exclude: ['fabric:/{name}']}}");
+        format!("- {{name: {name}, endpoints: ['{url}'], {other}}}\n")
+    });
     format!("{FAST}clusters:\n{}", clusters.collect::<String>())
 }
 
@@ -508,6 +511,73 @@ async fn a_hang_up_reloads_and_a_bad_configuration_changes_nothing() {
         .await;
     assert_eq!(page.value(RELOADED, &[]), Some(1.0));
     assert_eq!(page.value(UP, &[("cluster_name", "one")]), Some(1.0));
+}
+
+/// How many lines of the log contain all of `parts`.
+fn logged(exporter: &Exporter, parts: &[&str]) -> usize {
+    let log = exporter.log();
+    let lines = log.lines();
+    lines
+        .filter(|line| parts.iter().all(|part| line.contains(part)))
+        .count()
+}
+
+#[tokio::test]
+async fn a_selector_that_matches_nothing_is_logged_when_that_begins_and_ends_and_shown() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let url = simulator.url();
+    let config = |include: &str| {
+        format!(
+            "{FAST}clusters: [{{name: test, endpoints: ['{url}'], \
+             applications: {{include: [{include}]}}}}]"
+        )
+    };
+    let setup = Setup::new(&config("'fabric:/App1', 'fabric:/New<b>'"));
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    let begin = ["Cluster test: selectors match nothing", "fabric:/New<b>"];
+    exporter.logs(begin[0]).await;
+    assert_eq!(exporter.scrape().await.value(UNMATCHED, &[]), Some(1.0));
+    let page = exporter.get("/").await.body;
+    assert!(
+        page.contains("Cluster test: selectors match nothing"),
+        "{page}"
+    );
+    assert!(
+        page.contains("fabric:/New&lt;b&gt;") && !page.contains("<b>"),
+        "{page}"
+    );
+    // A repeated fact is logged once.
+    let inventories = || simulator.requests()[Operation::GetApplicationInfoList.name()];
+    let first = inventories();
+    eventually("there are three more inventories", async || {
+        (inventories() > first + 3).then_some(())
+    })
+    .await;
+    assert_eq!(logged(&exporter, &begin), 1);
+    simulator.with_estate(|estate| {
+        let (application, service) = ("fabric:/New<b>", "fabric:/New<b>/Service");
+        let one = Scheme::Singleton;
+        estate.add_service(application, service, ServiceKind::Persisted, one, born());
+    });
+    exporter
+        .logs("1 selectors that matched nothing match again")
+        .await;
+    assert_eq!(exporter.scrape().await.value(UNMATCHED, &[]), Some(0.0));
+    let page = exporter.get("/").await.body;
+    assert!(!page.contains("match nothing"), "{page}");
+
+    setup.configure(&config("'app1', 'fabric:/None'"));
+    exporter.signal("HUP");
+    exporter
+        .logs("no partition is watched, because none of its applications")
+        .await;
+    let offline = "applications.include: \\\"app1\\\" never matches";
+    assert_eq!(logged(&exporter, &[offline]), 1);
+    assert_eq!(logged(&exporter, &begin[..1]), 2);
+    let drop = "0 partitions are watched since the reload, 3 were before it";
+    exporter.logs(drop).await;
+    assert_eq!(logged(&exporter, &[drop]), 1);
 }
 
 #[tokio::test]

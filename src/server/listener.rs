@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
-pub use self::address::bind;
+pub use self::address::{bind, check};
 use self::connections::{Connections, Overdue, Slot};
 use self::http::{Ended, Http};
 use super::live::{Admission, Live};

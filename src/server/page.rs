@@ -17,6 +17,7 @@ use super::{Served, headers, permitted, too_many};
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
+use crate::inventory::listed;
 use crate::protection::{Protection, judge};
 use crate::telemetry::BuildInfo;
 
@@ -87,9 +88,13 @@ impl fmt::Display for Landing<'_> {
         for view in self.views {
             self.write_cluster(view, f)?;
         }
+        f.write_str("</table>\n")?;
+        self.views
+            .iter()
+            .try_for_each(|view| write_selection(view, f))?;
         write!(
             f,
-            "</table>\n<ul>\n<li><a href=\"{}\">Metrics</a></li>\n\
+            "<ul>\n<li><a href=\"{}\">Metrics</a></li>\n\
              <li><a href=\"/api/v1/partitions\">Partitions as JSON</a></li>\n\
              <li><a href=\"/-/healthy\">Health</a> and <a href=\"/-/ready\">readiness</a></li>\n\
              </ul>\n<p>Version {}, revision {}, rustc {}</p>\n</main>\n</body>\n</html>\n",
@@ -134,6 +139,31 @@ impl Landing<'_> {
         }
         f.write_str("</td></tr>\n")
     }
+}
+
+/// Warns of selectors that match nothing, and of a cluster without partitions.
+fn write_selection(view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let snapshot = &view.snapshot;
+    let Some(selection) = &snapshot.status.selection else {
+        return Ok(());
+    };
+    let cluster = Escaped(&snapshot.cluster);
+    if let Some(reason) = selection.value.empty {
+        writeln!(
+            f,
+            "<p><strong>Cluster {cluster}: no partition is watched, because {}.</strong></p>",
+            Escaped(reason.as_str())
+        )?;
+    }
+    let unmatched: Vec<_> = selection.value.unmatched.iter().collect();
+    if !unmatched.is_empty() {
+        writeln!(
+            f,
+            "<p><strong>Cluster {cluster}: selectors match nothing: {}.</strong></p>",
+            Escaped(&listed(&unmatched))
+        )?;
+    }
+    Ok(())
 }
 
 /// Text that stands in HTML as itself.

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use ring::digest::{SHA256, digest};
 
 use super::super::fault::quoted;
+use super::super::values;
 use crate::small_file;
 
 /// The time within which two changes of a file can leave the same times on it: file systems count
@@ -89,7 +90,7 @@ impl Files {
         if name.is_empty() {
             return Ok(None);
         }
-        let path = self.folder.join(name);
+        let path = self.folder.join(values::path(name)?);
         let read = self.regular(&path).and_then(|()| bytes(&path));
         self.remember(&read.as_ref().map_err(Clone::clone));
         read.map(Some)

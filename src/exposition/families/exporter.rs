@@ -41,6 +41,17 @@ pub(super) const FAMILIES: &[Family] = &[
             samples.write(labels, count.into())
         },
     ),
+    Family::cluster(
+        "servicefabric_backup_selectors_unmatched",
+        "Configured patterns and partition ids that matched nothing in the last complete inventory",
+        |cluster, labels, samples| match cluster.selection() {
+            Some(selection) => {
+                let count = selection.unmatched.len() as u64;
+                samples.write(labels, count.into())
+            }
+            None => Ok(()),
+        },
+    ),
     Family::partition(
         "servicefabric_backup_partition_poll_timestamp_seconds",
         "When the backup progress of the partition was last read successfully",
