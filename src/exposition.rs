@@ -118,14 +118,19 @@ impl Page {
         Self { pieces }
     }
 
-    /// The page as one gzip member, in chunks.
+    /// The page as one gzip member, in chunks that share the memory of the pieces.
     pub fn gzip(&self) -> Vec<Bytes> {
         gzip::member(&self.pieces)
     }
 
-    /// The page as plain text.
-    pub fn plain(&self) -> Vec<u8> {
-        gzip::inflate(&self.pieces)
+    /// The page as plain text, inflated in portions of at most 64 KiB as they are taken.
+    pub fn plain(&self) -> impl Iterator<Item = Bytes> + Send + use<> {
+        gzip::text(&self.pieces)
+    }
+
+    /// The number of bytes of the plain text.
+    pub fn plain_length(&self) -> u64 {
+        gzip::text_length(&self.pieces)
     }
 }
 

@@ -99,7 +99,10 @@ fn too_many() -> Response {
 }
 
 /// A body with which its permit goes: an answer is under way until its last byte is sent.
-fn permitted(chunks: Vec<Bytes>, permit: OwnedSemaphorePermit) -> Body {
+fn permitted<I>(chunks: I, permit: OwnedSemaphorePermit) -> Body
+where
+    I: IntoIterator<Item = Bytes, IntoIter: Send + 'static>,
+{
     let chunks = chunks.into_iter().map(move |chunk| {
         let _under_way = &permit;
         Ok::<_, Infallible>(chunk)

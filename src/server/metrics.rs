@@ -28,22 +28,15 @@ pub(super) async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMa
     };
     let format = Format::negotiate(&joined(&headers, &ACCEPT));
     let gzip = accepts_gzip(&joined(&headers, &ACCEPT_ENCODING));
-    let encoded = tokio::task::spawn_blocking(move || {
-        let page = served.page(format, clock::now());
-        if gzip {
-            page.gzip()
-        } else {
-            vec![Bytes::from(page.plain())]
-        }
-    });
-    let Ok(chunks) = encoded.await else {
+    let encoded = tokio::task::spawn_blocking(move || served.page(format, clock::now()));
+    let Ok(page) = encoded.await else {
         return (
             StatusCode::INTERNAL_SERVER_ERROR,
             "Encoding the page failed.\n",
         )
             .into_response();
     };
-    respond(chunks, format, gzip, permit)
+    respond(&page, format, gzip, permit)
 }
 
 /// All values of a header as one list; what is no text is left out.
@@ -53,27 +46,22 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     values.join(",")
 }
 
-fn respond(
-    chunks: Vec<Bytes>,
-    format: Format,
-    gzip: bool,
-    permit: OwnedSemaphorePermit,
-) -> Response {
-    let length: usize = chunks.iter().map(Bytes::len).sum();
+fn respond(page: &Page, format: Format, gzip: bool, permit: OwnedSemaphorePermit) -> Response {
     let headers = [
-        (CONTENT_TYPE, format.content_type().to_owned()),
-        (CONTENT_LENGTH, length.to_string()),
-        (VARY, "Accept, Accept-Encoding".to_owned()),
+        (CONTENT_TYPE, format.content_type()),
+        (VARY, "Accept, Accept-Encoding"),
     ];
-    let mut response = (headers, permitted(chunks, permit)).into_response();
-    if gzip {
-        let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_ENCODING,
-            axum::http::HeaderValue::from_static("gzip"),
-        );
+    if !gzip {
+        let length = [(CONTENT_LENGTH, page.plain_length().to_string())];
+        return (headers, length, permitted(page.plain(), permit)).into_response();
     }
-    response
+    let chunks = page.gzip();
+    let length: usize = chunks.iter().map(Bytes::len).sum();
+    let coding = [
+        (CONTENT_ENCODING, "gzip".to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+    ];
+    (headers, coding, permitted(chunks, permit)).into_response()
 }
 
 impl Served {
