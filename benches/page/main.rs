@@ -20,7 +20,7 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use servicefabric_backup_exporter::config::States;
 use servicefabric_backup_exporter::exposition::negotiation::Format;
-use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page};
+use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page, Text};
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::protection::{Rules, judge};
 use servicefabric_backup_exporter::snapshot::{Observations, Snapshot};
@@ -161,7 +161,7 @@ fn process() -> Arc<Process> {
 }
 
 /// The page as one text.
-fn plain(page: &Page) -> Vec<u8> {
+fn plain(page: &Text) -> Vec<u8> {
     let portions: Vec<bytes::Bytes> = page.plain().collect();
     portions.concat()
 }
@@ -174,7 +174,8 @@ fn page(snapshot: &Arc<Snapshot>, figures: &mut Figures) -> f64 {
     let kept_view = view(snapshot, States::All);
     let (kept, pieces) =
         best_of(|| vec![Arc::new(KeptPieces::encode(kept_view.clone(), now, None))]);
-    let (fresh, page) = best_of(|| Page::assemble(&pieces, &process, format, now));
+    let (fresh, page) = best_of(|| Page::assemble(&pieces, &process, now));
+    let page = page.in_format(format);
     let (inflating, _) = best_of(|| page.plain().map(|portion| portion.len()).sum::<usize>());
     let text = plain(&page);
     let (joining, chunks) = best_of(|| page.gzip());
@@ -292,7 +293,7 @@ fn states(snapshot: &Arc<Snapshot>, collectors: &str) {
     let thousands = f64::from(PARTITIONS) / 1000.0;
     for (mode, states) in [("all", States::All), ("current", States::Current)] {
         let kept = Arc::new(KeptPieces::encode(view(snapshot, states), now(), None));
-        let page = Page::assemble(&[kept], &process(), format, now());
+        let page = Page::assemble(&[kept], &process(), now()).in_format(format);
         let text = plain(&page);
         let lines = text.split(|byte| *byte == b'\n');
         let samples = lines

@@ -26,7 +26,10 @@ const LEVEL: Compression = Compression::new(2);
 const RUN: usize = 64 * 1024;
 
 /// The most bytes of text that are inflated at a time.
-pub(super) const PORTION: usize = 64 * 1024;
+const PORTION: usize = 32 * 1024;
+
+/// The memory that inflating a text takes: a portion, the window of 32 KiB and the state beside it.
+pub const INFLATING: usize = PORTION + 64 * 1024;
 
 /// Header of a gzip member (RFC 1952, 2.3): deflate, no flags, no time, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -108,46 +111,75 @@ impl PieceBuilder {
     }
 }
 
-/// The number of bytes that `pieces` inflate to.
-pub(super) fn text_length(pieces: &[Piece]) -> u64 {
-    pieces.iter().map(|piece| piece.length).sum()
-}
-
-/// Joins pieces into one gzip member, in chunks that share the memory of the pieces.
-pub(super) fn member(pieces: &[Piece]) -> Vec<Bytes> {
-    let mut checksum = Hasher::new();
-    for piece in pieces {
-        checksum.combine(&piece.checksum);
+impl io::Write for PieceBuilder {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.push(text);
+        Ok(text.len())
     }
-    let [a, b, c, d, ..] = text_length(pieces).to_le_bytes();
-    let trailer = [checksum.finalize().to_le_bytes(), [a, b, c, d]].concat();
-    let header = Bytes::from_static(&HEADER);
-    let deflate = deflate_stream(pieces);
-    [header]
-        .into_iter()
-        .chain(deflate)
-        .chain([trailer.into()])
-        .collect()
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
-/// The text of pieces, inflated in portions of at most [`PORTION`] bytes as they are taken.
-pub(super) fn text(pieces: &[Piece]) -> impl Iterator<Item = Bytes> + Send + use<> {
-    let mut inflated = DeflateDecoder::new(Chunks(deflate_stream(pieces).collect()));
-    std::iter::from_fn(move || {
-        let mut portion = Vec::with_capacity(PORTION);
-        let read = inflated
-            .by_ref()
-            .take(PORTION as u64)
-            .read_to_end(&mut portion);
-        let length = read.expect("the pieces were compressed here");
-        (length > 0).then(|| Bytes::from(portion))
-    })
+/// A text in compressed pieces: takes little memory, and is sent compressed or inflated.
+#[derive(Debug, Default)]
+pub struct Text {
+    pub(super) pieces: Vec<Piece>,
 }
 
-/// The pieces as one stream of deflate blocks, with its end.
-fn deflate_stream(pieces: &[Piece]) -> impl Iterator<Item = Bytes> {
-    let pieces = pieces.iter().map(|piece| piece.deflate.clone());
-    pieces.chain([Bytes::from_static(&FINAL_BLOCK)])
+impl Text {
+    /// Compresses what `write` writes.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`; writing itself cannot fail.
+    pub fn written<E>(write: impl FnOnce(&mut dyn io::Write) -> Result<(), E>) -> Result<Self, E> {
+        let mut builder = PieceBuilder::default();
+        write(&mut builder)?;
+        let pieces = vec![builder.finish()];
+        Ok(Self { pieces })
+    }
+
+    /// The number of bytes of the plain text.
+    pub fn plain_length(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.length).sum()
+    }
+
+    /// The text as one gzip member, in chunks that share the memory of the pieces.
+    pub fn gzip(&self) -> Vec<Bytes> {
+        let mut checksum = Hasher::new();
+        for piece in &self.pieces {
+            checksum.combine(&piece.checksum);
+        }
+        let [a, b, c, d, ..] = self.plain_length().to_le_bytes();
+        let trailer = [checksum.finalize().to_le_bytes(), [a, b, c, d]].concat();
+        let header = [Bytes::from_static(&HEADER)].into_iter();
+        header
+            .chain(self.deflate())
+            .chain([trailer.into()])
+            .collect()
+    }
+
+    /// The plain text, inflated in portions of at most [`PORTION`] bytes as they are taken.
+    pub fn plain(&self) -> impl Iterator<Item = Bytes> + Send + use<> {
+        let mut inflated = DeflateDecoder::new(Chunks(self.deflate().collect()));
+        std::iter::from_fn(move || {
+            let mut portion = Vec::with_capacity(PORTION);
+            let read = inflated
+                .by_ref()
+                .take(PORTION as u64)
+                .read_to_end(&mut portion);
+            let length = read.expect("the pieces were compressed here");
+            (length > 0).then(|| Bytes::from(portion))
+        })
+    }
+
+    /// The pieces as one stream of deflate blocks, with its end.
+    fn deflate(&self) -> impl Iterator<Item = Bytes> {
+        let pieces = self.pieces.iter().map(|piece| piece.deflate.clone());
+        pieces.chain([Bytes::from_static(&FINAL_BLOCK)])
+    }
 }
 
 /// Reads chunks one after the other and drops each once it is read.
@@ -214,17 +246,20 @@ pub(super) mod tests {
 
     /// Joins pieces and expects that every decoder reads `expected` from them.
     fn assert_holds(pieces: &[Piece], expected: &[u8]) {
-        let member = member(pieces).concat();
+        let text = Text {
+            pieces: pieces.to_vec(),
+        };
+        let member = text.gzip().concat();
         assert!(gunzip(&member) == expected, "miniz_oxide");
         let mut decoder = GzDecoder::new(&*member);
         let mut decoded = Vec::new();
         decoder.read_to_end(&mut decoded).unwrap();
         assert!(decoded == expected, "zlib-rs");
         assert!(decoder.into_inner().is_empty(), "a second member follows");
-        let portions: Vec<Bytes> = text(pieces).collect();
+        let portions: Vec<Bytes> = text.plain().collect();
         assert!(portions.concat() == expected, "portions");
         assert!(portions.iter().all(|portion| portion.len() <= PORTION));
-        assert_eq!(text_length(pieces), expected.len() as u64);
+        assert_eq!(text.plain_length(), expected.len() as u64);
     }
 
     fn pieces_of_every_length(lengths: Range<usize>) {

@@ -8,6 +8,7 @@ use crate::model::{
 use crate::protection::{Protection, Read, Rules};
 use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run, SecurityReading};
 use crate::telemetry::{Reload, Telemetry};
+use bytes::Bytes;
 use chrono::{TimeDelta, TimeZone};
 use family::Kind;
 use std::time::Duration;
@@ -157,18 +158,18 @@ fn process() -> Arc<Process> {
     })
 }
 
-fn page_of(views: Vec<ClusterView>, format: Format, now: DateTime<Utc>) -> Page {
+fn page_of(views: Vec<ClusterView>, format: Format, now: DateTime<Utc>) -> Text {
     let kept = views
         .into_iter()
         .map(|view| Arc::new(KeptPieces::encode(view, now, None)));
-    Page::assemble(&kept.collect::<Vec<_>>(), &process(), format, now)
+    Page::assemble(&kept.collect::<Vec<_>>(), &process(), now).in_format(format)
 }
 
 fn text(format: Format, now: DateTime<Utc>) -> String {
     plain(&page_of(vec![view(States::All)], format, now))
 }
 
-fn plain(page: &Page) -> String {
+fn plain(page: &Text) -> String {
     let portions: Vec<Bytes> = page.plain().collect();
     String::from_utf8(portions.concat()).unwrap()
 }

@@ -14,9 +14,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Served, headers, permitted};
+use super::{Served, body, headers};
 use crate::clock;
-use crate::exposition::ClusterView;
+use crate::exposition::{ClusterView, Text};
 use crate::fleet::Watched;
 use crate::model::{BackupProgress, PartitionId};
 use crate::protection::evidence::{Evidence, evidence};
@@ -25,12 +25,7 @@ use crate::snapshot::{PartitionSnapshot, RecoveryPoint, Seen};
 
 /// Every partition of every cluster.
 pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
-    let Ok(permit) = Arc::clone(&served.free).try_acquire_owned() else {
-        return error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many requests at a time",
-        );
-    };
+    let permit = served.permit().await;
     let encoded = tokio::task::spawn_blocking(move || {
         let now = clock::now();
         let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
@@ -41,12 +36,14 @@ pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
         let partitions = List {
             partitions: partitions.collect(),
         };
-        serde_json::to_vec(&partitions)
+        let text = Text::written(|text| serde_json::to_writer(text, &partitions));
+        drop(permit);
+        text
     });
     match encoded.await {
-        Ok(Ok(body)) => {
+        Ok(Ok(text)) => {
             let headers = [(CONTENT_TYPE, "application/json"), headers::FRESH];
-            (headers, permitted(vec![body.into()], permit)).into_response()
+            (headers, body(&text, false)).into_response()
         }
         _ => error(StatusCode::INTERNAL_SERVER_ERROR, "encoding failed"),
     }

@@ -1,42 +1,46 @@
 //! `/metrics`: takes what is kept, adds what is fresh, sends it as the scraper asked.
 //!
 //! Always 200 while the process serves: a cluster that cannot be reached is a value on the page.
-//! Encoding runs off the runtime's threads; scrapes of the same snapshot share its pieces.
+//! Encoding runs off the runtime's threads, one page at a time: scrapes that wait for it share the
+//! next page, and scrapes of the same snapshot share its pieces.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
-use axum::http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, VARY,
-};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::{JoinError, spawn_blocking};
 
-use super::{Served, permitted, too_many};
+use super::{Served, body};
 use crate::clock;
 use crate::exposition::negotiation::{Format, accepts_gzip};
 use crate::exposition::{ClusterView, KeptPieces, Page};
 use crate::fleet::Watched;
 use crate::telemetry::Process;
 
+/// What is kept between scrapes.
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    pieces: Vec<Arc<KeptPieces>>,
+    /// The last page, and the moment before it was encoded.
+    page: Option<(Instant, Arc<Page>)>,
+}
+
 pub(super) async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
-    let Ok(permit) = Arc::clone(&served.free).try_acquire_owned() else {
-        return too_many();
-    };
     let format = Format::negotiate(&joined(&headers, &ACCEPT));
     let gzip = accepts_gzip(&joined(&headers, &ACCEPT_ENCODING));
-    let encoded = tokio::task::spawn_blocking(move || served.page(format, clock::now()));
-    let Ok(page) = encoded.await else {
-        return (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Encoding the page failed.\n",
-        )
-            .into_response();
+    let Ok(page) = served.page_since(Instant::now()).await else {
+        let text = "Encoding the page failed.\n";
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
-    respond(&page, format, gzip, permit)
+    let headers = [
+        (CONTENT_TYPE, format.content_type()),
+        (VARY, "Accept, Accept-Encoding"),
+    ];
+    (headers, body(&page.in_format(format), gzip)).into_response()
 }
 
 /// All values of a header as one list; what is no text is left out.
@@ -46,48 +50,49 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     values.join(",")
 }
 
-fn respond(page: &Page, format: Format, gzip: bool, permit: OwnedSemaphorePermit) -> Response {
-    let headers = [
-        (CONTENT_TYPE, format.content_type()),
-        (VARY, "Accept, Accept-Encoding"),
-    ];
-    if !gzip {
-        let length = [(CONTENT_LENGTH, page.plain_length().to_string())];
-        return (headers, length, permitted(page.plain(), permit)).into_response();
+impl Served {
+    /// A page that is encoded after `arrival`.
+    async fn page_since(self: Arc<Self>, arrival: Instant) -> Result<Arc<Page>, JoinError> {
+        let permit = self.permit().await;
+        let mut encoded = Arc::clone(&self.encoded).lock_owned().await;
+        if let Some((began, page)) = &encoded.page
+            && *began >= arrival
+        {
+            return Ok(Arc::clone(page));
+        }
+        let encoding = spawn_blocking(move || {
+            let (began, now) = (Instant::now(), clock::now());
+            let page = Arc::new(encoded.encode(&self, now));
+            encoded.page = Some((began, Arc::clone(&page)));
+            drop(permit);
+            page
+        });
+        encoding.await
     }
-    let chunks = page.gzip();
-    let length: usize = chunks.iter().map(Bytes::len).sum();
-    let coding = [
-        (CONTENT_ENCODING, "gzip".to_owned()),
-        (CONTENT_LENGTH, length.to_string()),
-    ];
-    (headers, coding, permitted(chunks, permit)).into_response()
 }
 
-impl Served {
-    fn page(&self, format: Format, now: DateTime<Utc>) -> Page {
+impl Encoded {
+    fn encode(&mut self, served: &Served, now: DateTime<Utc>) -> Page {
         let process = Arc::new(Process {
-            telemetry: Arc::clone(&self.app.telemetry),
-            reload: *self.app.reload.borrow(),
-            shard: self.app.shard,
+            telemetry: Arc::clone(&served.app.telemetry),
+            reload: *served.app.reload.borrow(),
+            shard: served.app.shard,
             resources: metrics_process::collector::collect(),
         });
-        let views = self.watched().iter().map(Watched::view).collect();
-        Page::assemble(&self.kept_pieces(views, now), &process, format, now)
+        let views = served.watched().iter().map(Watched::view).collect();
+        self.keep(views, now);
+        Page::assemble(&self.pieces, &process, now)
     }
 
-    /// The pieces of each view: those kept, or new ones that are kept from now on. Scrapes that
-    /// find nothing kept wait for the one that encodes.
-    fn kept_pieces(&self, views: Vec<ClusterView>, now: DateTime<Utc>) -> Vec<Arc<KeptPieces>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Keeps the pieces of each view: those of the last scrape where they still hold.
+    fn keep(&mut self, views: Vec<ClusterView>, now: DateTime<Utc>) {
         let pieces = views.into_iter().map(|view| {
-            let earlier = kept.iter().find(|kept| kept.shows(&view));
+            let earlier = self.pieces.iter().find(|kept| kept.shows(&view));
             match earlier {
                 Some(held) if held.still_hold(&view, now) => Arc::clone(held),
                 earlier => Arc::new(KeptPieces::encode(view, now, earlier.map(AsRef::as_ref))),
             }
         });
-        *kept = pieces.collect();
-        kept.clone()
+        self.pieces = pieces.collect();
     }
 }

@@ -13,7 +13,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
-use super::{Served, headers, permitted, too_many};
+use super::{Served, headers};
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
@@ -42,11 +42,9 @@ th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px sol
 <p>Can every partition of the cluster be restored, and how much would be lost?</p>
 ";
 
-/// Judges every partition: as much work as a scrape, so it is done and limited like one.
+/// Judges every partition: as much work as a scrape, so it needs a permit like one.
 pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
-    let Ok(permit) = Arc::clone(&served.free).try_acquire_owned() else {
-        return too_many();
-    };
+    let permit = served.permit().await;
     let written = tokio::task::spawn_blocking(move || {
         let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
         let page = Landing {
@@ -55,7 +53,9 @@ pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
             notice: served.app.notice,
             now: clock::now(),
         };
-        page.to_string()
+        let text = page.to_string();
+        drop(permit);
+        text
     });
     let Ok(page) = written.await else {
         return (
@@ -65,7 +65,7 @@ pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
             .into_response();
     };
     let headers = [(CONTENT_TYPE, "text/html; charset=utf-8")];
-    (headers, headers::PAGE, permitted(vec![page.into()], permit)).into_response()
+    (headers, headers::PAGE, page).into_response()
 }
 
 struct Landing<'a> {
