@@ -8,7 +8,7 @@ import sys
 
 from dashboard_schema import dashboard_schema
 from dashboards import dashboards
-from demo_scrape import demo_scrape
+from demo_scrape import demo_scrape, sizes_scrape
 from harness import main
 from microsoft_client import microsoft_client
 from page_checks import page_checks
@@ -21,7 +21,7 @@ if __name__ == "__main__":
     sys.exit(
         main(
             __doc__.splitlines()[0],
-            microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
+            microsoft_client, page_checks, demo_scrape, sizes_scrape, same_verdicts, secured_scrapes, secured_cluster,
             rules, dashboard_schema, dashboards, paging_configuration,
             # For the most part it waits.
             beside=[paging],
