@@ -11,6 +11,7 @@ pub mod listener;
 pub mod live;
 mod metrics;
 mod page;
+mod shared;
 mod tls;
 
 use std::convert::Infallible;
@@ -25,10 +26,10 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::listener::Held;
-use self::metrics::Encoded;
+use self::shared::Shared;
 use crate::exposition::{INFLATING, Text};
 use crate::fleet::Watched;
 use crate::inventory::Shard;
@@ -62,19 +63,16 @@ pub struct App {
 #[derive(Debug)]
 struct Served {
     app: App,
-    encoded: Arc<Mutex<Encoded>>,
+    /// A slow client holds none: sending needs no permit.
     permits: Arc<Semaphore>,
+    metrics: Shared<metrics::Encoded>,
+    partitions: Shared<Result<Text, serde_json::Error>>,
+    landing: Shared<String>,
 }
 
 impl Served {
     fn watched(&self) -> Arc<[Watched]> {
         Arc::clone(&self.app.watched.borrow())
-    }
-
-    /// Waits for its turn to encode a page. A slow client holds none: sending needs no permit.
-    async fn permit(&self) -> OwnedSemaphorePermit {
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
-        permit.expect("the semaphore is never closed")
     }
 }
 
@@ -84,8 +82,10 @@ pub fn router(app: App) -> Router {
     let permits = Arc::new(Semaphore::new(app.max_requests));
     let served = Arc::new(Served {
         app,
-        encoded: Arc::default(),
         permits,
+        metrics: Shared::default(),
+        partitions: Shared::default(),
+        landing: Shared::default(),
     });
     let router = Router::new()
         .route(&path, get(metrics::metrics))

@@ -25,10 +25,10 @@ use crate::snapshot::{PartitionSnapshot, RecoveryPoint, Seen};
 
 /// Every partition of every cluster.
 pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
-    let permit = served.permit().await;
-    let encoded = tokio::task::spawn_blocking(move || {
+    let watched = served.watched();
+    let encode = move |_: Option<&_>| {
         let now = clock::now();
-        let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
+        let views: Vec<ClusterView> = watched.iter().map(Watched::view).collect();
         let partitions = views.iter().flat_map(|view| {
             let known = view.snapshot.partitions.values();
             known.map(|known| Partition::of(view, known, now))
@@ -36,17 +36,16 @@ pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
         let partitions = List {
             partitions: partitions.collect(),
         };
-        let text = Text::written(|text| serde_json::to_writer(text, &partitions));
-        drop(permit);
-        text
-    });
-    match encoded.await {
-        Ok(Ok(text)) => {
-            let headers = [(CONTENT_TYPE, "application/json"), headers::FRESH];
-            (headers, body(&text, false)).into_response()
-        }
-        _ => error(StatusCode::INTERNAL_SERVER_ERROR, "encoding failed"),
+        Text::written(|text| serde_json::to_writer(text, &partitions))
+    };
+    let encoded = served.partitions.next(&served.permits, encode).await;
+    if let Ok(encoded) = &encoded
+        && let Ok(text) = &**encoded
+    {
+        let headers = [(CONTENT_TYPE, "application/json"), headers::FRESH];
+        return (headers, body(text, false)).into_response();
     }
+    error(StatusCode::INTERNAL_SERVER_ERROR, "encoding failed")
 }
 
 /// One partition, by its id.

@@ -42,30 +42,25 @@ th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px sol
 <p>Can every partition of the cluster be restored, and how much would be lost?</p>
 ";
 
-/// Judges every partition: as much work as a scrape, so it needs a permit like one.
+/// Judges every partition: as much work as a scrape, so requests share it like one.
 pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
-    let permit = served.permit().await;
-    let written = tokio::task::spawn_blocking(move || {
-        let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
+    let writing = Arc::clone(&served);
+    let write = move |_: Option<&_>| {
+        let views: Vec<ClusterView> = writing.watched().iter().map(Watched::view).collect();
         let page = Landing {
             views: &views,
-            telemetry_path: &served.app.telemetry_path,
-            notice: served.app.notice,
+            telemetry_path: &writing.app.telemetry_path,
+            notice: writing.app.notice,
             now: clock::now(),
         };
-        let text = page.to_string();
-        drop(permit);
-        text
-    });
-    let Ok(page) = written.await else {
-        return (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Writing the page failed.\n",
-        )
-            .into_response();
+        page.to_string()
+    };
+    let Ok(page) = served.landing.next(&served.permits, write).await else {
+        let text = "Writing the page failed.\n";
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
     let headers = [(CONTENT_TYPE, "text/html; charset=utf-8")];
-    (headers, headers::PAGE, page).into_response()
+    (headers, headers::PAGE, String::clone(&page)).into_response()
 }
 
 struct Landing<'a> {
