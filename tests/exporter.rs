@@ -5,28 +5,28 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/large_page.rs"]
+mod large_page;
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
+use large_page::{begin_to_scrape, started_with_a_large_page};
 use reqwest::{Client, Method, StatusCode};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
     CANARY, Code, Entity, Estate, Fault, Filter, Operation, Options, Outcome, Policy, Schedule,
-    Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
+    Secrets, Simulator, Storage, Switches,
 };
 use support::process::{Exporter, Setup};
 use support::{at, born, estate, eventually, simulate, succeed_everywhere, with_history};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
-const INFO: &str = "servicefabric_backup_partition_info";
 const STATE: &str = "servicefabric_backup_progress_state";
 const UP: &str = "servicefabric_backup_cluster_up";
 const SERVICE_UP: &str = "servicefabric_backup_service_up";
@@ -552,92 +552,6 @@ async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() 
         .map(|sample| format!("{:.0}", sample.value))
         .collect();
     assert_eq!(last, [at(200).timestamp().to_string()].into());
-}
-
-/// An exporter whose page is larger than what the sockets of both ends hold.
-async fn started_with_a_large_page(flag: &str) -> (Simulator, Exporter) {
-    let mut estate = estate(1);
-    let application = format!("fabric:/{}", "LongName".repeat(120));
-    let service = format!("{application}/Service");
-    estate.add_service(
-        &application,
-        &service,
-        ServiceKind::Persisted,
-        Scheme::Ranges(300),
-        born(),
-    );
-    succeed_everywhere(&mut estate, 100);
-    let simulator = simulate(estate, Options::default()).await;
-    let config = format!(
-        "clusters: [{{name: test, endpoints: ['{}']}}]",
-        simulator.url()
-    );
-    let exporter = Setup::new(&config).flag(flag).start().await;
-    exporter.ready().await;
-    (simulator, exporter)
-}
-
-async fn connect_with_small_buffer(exporter: &Exporter) -> TcpStream {
-    let address = exporter.addresses()[0].clone();
-    let address: SocketAddr = address.strip_prefix("http://").unwrap().parse().unwrap();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(address).await.unwrap()
-}
-
-/// Asks for the metrics and reads no more of them than the first byte.
-async fn begin_to_scrape(exporter: &Exporter) -> TcpStream {
-    let mut stream = connect_with_small_buffer(exporter).await;
-    let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    assert_eq!(stream.read_u8().await.unwrap(), b'H');
-    stream
-}
-
-/// Every page, complete.
-async fn gets_every_page(exporter: &Exporter) {
-    let page = exporter.scrape().await;
-    assert_eq!(page.all(INFO, &[]).len(), 308);
-    let list = exporter.get("/api/v1/partitions").await;
-    assert_eq!(list.status, StatusCode::OK);
-    assert_eq!(list.json()["partitions"].as_array().unwrap().len(), 308);
-    for path in ["/", "/-/healthy"] {
-        assert_eq!(exporter.get(path).await.status, StatusCode::OK, "{path}");
-    }
-}
-
-#[tokio::test]
-async fn a_scrape_that_is_not_read_delays_no_other() {
-    let (_simulator, exporter) = started_with_a_large_page("--web.max-requests=1").await;
-    let _scrape = begin_to_scrape(&exporter).await;
-    gets_every_page(&exporter).await;
-}
-
-/// Asks for the metrics and reads them at a byte a second, or not at all.
-async fn read_slowly(mut stream: TcpStream, number: usize) {
-    let coding = ["identity", "gzip"][number % 2];
-    let request =
-        format!("GET /metrics HTTP/1.1\r\nHost: test\r\nAccept-Encoding: {coding}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    if number.is_multiple_of(3) {
-        std::future::pending().await
-    }
-    while stream.read_u8().await.is_ok() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-#[tokio::test]
-async fn five_hundred_slow_scrapers_keep_no_other_from_its_page() {
-    let (_simulator, exporter) = started_with_a_large_page("--log.level=info").await;
-    let mut slow = tokio::task::JoinSet::new();
-    for number in 0..500 {
-        let stream = connect_with_small_buffer(&exporter).await;
-        slow.spawn(read_slowly(stream, number));
-    }
-    for _ in 0..3 {
-        gets_every_page(&exporter).await;
-    }
 }
 
 #[tokio::test]
