@@ -64,7 +64,7 @@ pub struct Arguments {
     )]
     pub telemetry_path: String,
 
-    /// Scrapes that may be under way at a time
+    /// Maximum number of pages encoded at a time
     #[arg(
         long = "web.max-requests",
         env = "SFBE_WEB_MAX_REQUESTS",

@@ -5,25 +5,26 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/large_page.rs"]
+mod large_page;
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
+use large_page::{begin_to_scrape, started_with_a_large_page};
 use reqwest::{Client, Method, StatusCode};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
     CANARY, Code, Entity, Estate, Fault, Filter, Latency, Operation, Options, Outcome, Policy,
-    Schedule, Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
+    Schedule, Secrets, Simulator, Storage, Switches,
 };
 use support::process::{Exporter, Setup};
 use support::{at, born, estate, eventually, simulate, succeed_everywhere, with_history};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
 const STATE: &str = "servicefabric_backup_progress_state";
@@ -789,59 +790,6 @@ async fn an_exporter_whose_log_cannot_be_written_serves_and_ends_in_order() {
         let status = eventually("it ends", async || child.try_wait().unwrap()).await;
         assert_eq!(status.code(), Some(0), "{redirection}");
     }
-}
-
-/// An exporter whose page is larger than what the sockets of both ends hold.
-async fn started_with_a_large_page(flag: &str) -> (Simulator, Exporter) {
-    let mut estate = estate(1);
-    let application = format!("fabric:/{}", "LongName".repeat(120));
-    let service = format!("{application}/Service");
-    estate.add_service(
-        &application,
-        &service,
-        ServiceKind::Persisted,
-        Scheme::Ranges(300),
-        born(),
-    );
-    succeed_everywhere(&mut estate, 100);
-    let simulator = simulate(estate, Options::default()).await;
-    let config = format!(
-        "clusters: [{{name: test, endpoints: ['{}']}}]",
-        simulator.url()
-    );
-    let exporter = Setup::new(&config).flag(flag).start().await;
-    exporter.ready().await;
-    (simulator, exporter)
-}
-
-/// Asks for the metrics and reads no more of them than the first byte.
-async fn begin_to_scrape(exporter: &Exporter) -> TcpStream {
-    let address = exporter.addresses()[0].clone();
-    let address: SocketAddr = address.strip_prefix("http://").unwrap().parse().unwrap();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(address).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    assert_eq!(stream.read_u8().await.unwrap(), b'H');
-    stream
-}
-
-#[tokio::test]
-async fn scrapes_beyond_the_limit_are_refused_until_one_has_ended() {
-    let (_simulator, exporter) = started_with_a_large_page("--web.max-requests=1").await;
-    let scrape = begin_to_scrape(&exporter).await;
-    for path in ["/metrics", "/api/v1/partitions"] {
-        let refused = exporter.get(path).await;
-        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
-    }
-    assert_eq!(exporter.get("/-/healthy").await.status, StatusCode::OK);
-    drop(scrape);
-    eventually("a scrape is let in again", async || {
-        let reply = exporter.get("/metrics").await;
-        (reply.status == StatusCode::OK).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]

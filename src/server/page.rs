@@ -13,7 +13,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
-use super::{Served, headers, permitted, too_many};
+use super::{Served, headers};
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
@@ -43,30 +43,25 @@ th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px sol
 <p>Can every partition of the cluster be restored, and how much would be lost?</p>
 ";
 
-/// Judges every partition: as much work as a scrape, so it is done and limited like one.
+/// Judges every partition: as much work as a scrape, so requests share it like one.
 pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
-    let Ok(permit) = Arc::clone(&served.free).try_acquire_owned() else {
-        return too_many();
-    };
-    let written = tokio::task::spawn_blocking(move || {
-        let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
+    let writing = Arc::clone(&served);
+    let write = move |_: Option<&_>| {
+        let views: Vec<ClusterView> = writing.watched().iter().map(Watched::view).collect();
         let page = Landing {
             views: &views,
-            telemetry_path: &served.app.telemetry_path,
-            notice: served.app.notice,
+            telemetry_path: &writing.app.telemetry_path,
+            notice: writing.app.notice,
             now: clock::now(),
         };
         page.to_string()
-    });
-    let Ok(page) = written.await else {
-        return (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Writing the page failed.\n",
-        )
-            .into_response();
+    };
+    let Ok(page) = served.landing.next(&served.permits, write).await else {
+        let text = "Writing the page failed.\n";
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
     let headers = [(CONTENT_TYPE, "text/html; charset=utf-8")];
-    (headers, headers::PAGE, permitted(vec![page.into()], permit)).into_response()
+    (headers, headers::PAGE, String::clone(&page)).into_response()
 }
 
 struct Landing<'a> {

@@ -175,8 +175,9 @@ impl Watch {
             resources: metrics_process::collector::collect(),
         });
         let kept = [Arc::new(KeptPieces::encode(view, now, None))];
-        let page = Exposed::assemble(&kept, &process, Format::Text, now).plain();
-        Page::parse(std::str::from_utf8(&page).unwrap())
+        let page = Exposed::assemble(&kept, &process, now).in_format(Format::Text);
+        let portions: Vec<_> = page.plain().collect();
+        Page::parse(std::str::from_utf8(&portions.concat()).unwrap())
     }
 
     /// How often requests failed, by collector and reason; what never failed is left out.

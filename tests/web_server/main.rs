@@ -52,6 +52,9 @@ fn limits() -> Limits {
         first_request: DEADLINE * 2,
         header_read: DEADLINE * 2,
         response: DEADLINE * 2,
+        stall: DEADLINE * 2,
+        grace: DEADLINE * 2,
+        held_bytes: usize::MAX,
         drain: DEADLINE * 2,
     }
 }
