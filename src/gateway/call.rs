@@ -236,7 +236,14 @@ impl Gateway {
         let url = query::url(endpoint, &Q::ROUTE, subject, token, remaining);
         let exchange = self
             .transport
-            .get(endpoint, url, Q::ROUTE.body_limit, deadline, bearer)
+            .get(
+                endpoint,
+                url,
+                Q::PACE,
+                Q::ROUTE.body_limit,
+                deadline,
+                bearer,
+            )
             .await;
         self.telemetry.record_request(
             &self.cluster,
