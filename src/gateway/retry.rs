@@ -1,9 +1,12 @@
-//! When a call may be tried again, and after which pause.
+//! When a call may be tried again, where, and after which pause.
 //!
-//! Pure: randomness enters as an argument. The budget belongs to the whole client, so that a sick
-//! cluster gets a tenth more requests at most and not three times as many.
+//! Pure: randomness and the time left enter as arguments. The budget belongs to the whole client, so
+//! that a sick cluster gets a tenth more requests at most and not three times as many.
 
 use std::time::Duration;
+
+use crate::gateway::endpoints::Endpoints;
+use crate::gateway::error::Cause;
 
 /// Most retries of one call, moving on from dead endpoints not counted.
 pub(super) const MAX_RETRIES: u32 = 2;
@@ -14,6 +17,110 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The pause before retry number `retry` (from zero): full jitter, `jitter` in `0.0..1.0`.
 pub(super) fn pause(retry: u32, jitter: f64) -> Duration {
     (FIRST_PAUSE * 2_u32.saturating_pow(retry)).mul_f64(jitter.clamp(0.0, 1.0))
+}
+
+/// How far a call has got.
+#[derive(Debug)]
+pub(super) struct Course {
+    /// Of the endpoint to try.
+    pub(super) position: usize,
+    /// Positions of the endpoints that answered for themselves instead of for the cluster.
+    pub(super) bad: Vec<usize>,
+    moves: usize,
+    retries: u32,
+    /// Status and meaning of the first such answer.
+    node_answer: Option<(Option<u16>, Cause)>,
+}
+
+/// What to do after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Ask the next endpoint at once.
+    Move,
+    /// Try again after a pause.
+    Retry { pause: Duration },
+}
+
+/// The time that another attempt has and takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Time {
+    /// Until the deadline of the call.
+    pub(super) left: Duration,
+    /// To find out that an endpoint is dead.
+    pub(super) connect: Duration,
+}
+
+impl Course {
+    pub(super) fn starting_at(position: usize) -> Self {
+        Self {
+            position,
+            bad: Vec::new(),
+            moves: 0,
+            retries: 0,
+            node_answer: None,
+        }
+    }
+
+    /// What to do after an attempt failed because of `cause`: `None` if the call has failed. Goes on
+    /// to the endpoint to try then.
+    ///
+    /// Moving on from an endpoint that is dead or answers for itself is free, once per endpoint;
+    /// anything else is a retry.
+    pub(super) fn step(
+        &mut self,
+        cause: &Cause,
+        endpoints: &Endpoints,
+        time: Time,
+        jitter: f64,
+        budget: &mut Budget,
+    ) -> Option<Step> {
+        if cause.is_of_the_node() {
+            self.bad.push(self.position);
+        }
+        let elsewhere = cause.may_work_elsewhere();
+        let connect = if elsewhere {
+            time.connect
+        } else {
+            Duration::ZERO
+        };
+        let moves = elsewhere && self.moves + 1 < endpoints.len();
+        let pause = if moves {
+            Duration::ZERO
+        } else {
+            pause(self.retries, jitter)
+        };
+        // Another attempt that cannot end in time would hide this cause behind a time-out.
+        if pause + connect >= time.left {
+            return None;
+        }
+        let step = if moves {
+            self.moves += 1;
+            Step::Move
+        } else if cause.is_transient() && self.retries < MAX_RETRIES && budget.pay() {
+            self.retries += 1;
+            Step::Retry { pause }
+        } else {
+            return None;
+        };
+        self.position = endpoints.after_except(self.position, &self.bad);
+        Some(step)
+    }
+
+    /// Keeps the answer of a node in case no other endpoint answers for the cluster.
+    pub(super) fn keep(&mut self, status: Option<u16>, cause: Cause) {
+        if cause.is_of_the_node() {
+            self.node_answer.get_or_insert((status, cause));
+        }
+    }
+
+    /// The failure of the call whose last attempt failed because of `cause`: if no endpoint answered
+    /// for the cluster, the first answer of a node.
+    pub(super) fn failure(self, status: Option<u16>, cause: Cause) -> (Option<u16>, Cause) {
+        match self.node_answer {
+            Some(first) if cause.may_work_elsewhere() => first,
+            _ => (status, cause),
+        }
+    }
 }
 
 /// What all calls together may spend on retries: each call earns a tenth of one.
