@@ -156,7 +156,11 @@ impl Default for Budget {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::gateway::classify::classify;
+    use crate::gateway::query::{RouteKind, Subject};
 
     #[test]
     fn pauses_double_and_are_spread_from_zero() {
@@ -181,5 +185,100 @@ mod tests {
         budget.earn();
         assert!(budget.pay());
         assert!(!budget.pay());
+    }
+
+    fn refusal(status: u16, body: &str) -> Cause {
+        let body = body.as_bytes();
+        Cause::Refusal(classify(RouteKind::Native, &Subject::Cluster, status, body))
+    }
+
+    fn node_answer(status: u16) -> Cause {
+        refusal(status, "<html>")
+    }
+
+    fn unavailable() -> Cause {
+        refusal(503, "")
+    }
+
+    fn not_found() -> Cause {
+        refusal(
+            404,
+            r#"{"Error":{"Code":"FABRIC_E_SERVICE_DOES_NOT_EXIST"}}"#,
+        )
+    }
+
+    const TIME: Time = Time {
+        left: Duration::from_secs(10),
+        connect: Duration::from_secs(1),
+    };
+
+    fn ring(endpoints: usize) -> Endpoints {
+        let urls = (0..endpoints).map(|number| format!("http://node{number}").parse().unwrap());
+        Endpoints::new(urls.collect()).unwrap()
+    }
+
+    #[test]
+    fn no_endpoint_is_asked_when_too_little_time_is_left_to_reach_it() {
+        let mut course = Course::starting_at(0);
+        let time = Time {
+            left: TIME.connect,
+            ..TIME
+        };
+        let step = course.step(
+            &node_answer(403),
+            &ring(2),
+            time,
+            0.0,
+            &mut Budget::default(),
+        );
+        assert_eq!(step, None);
+    }
+
+    #[test]
+    fn the_failure_is_the_first_answer_of_a_node_unless_the_cluster_answers() {
+        let first = |last: Cause| {
+            let mut course = Course::starting_at(0);
+            course.keep(Some(401), node_answer(401));
+            course.keep(Some(302), node_answer(302));
+            course.failure(Some(500), last).0
+        };
+        assert_eq!(first(node_answer(500)), Some(401));
+        assert_eq!(first(not_found()), Some(500));
+        assert_eq!(first(unavailable()), Some(500));
+    }
+
+    proptest! {
+        /// An endpoint that answers for itself is asked once, such answers fail the call only if all
+        /// endpoints give them, and retries are limited.
+        #[test]
+        fn every_course_ends(
+            manners in prop::collection::vec(0..3_u8, 1..6),
+            start in 0..6_usize,
+            tenths in 0..=Budget::CAPACITY,
+        ) {
+            let endpoints = ring(manners.len());
+            let mut budget = Budget { tenths };
+            let mut course = Course::starting_at(start % manners.len());
+            let mut asked = vec![0; manners.len()];
+            let last = loop {
+                asked[course.position] += 1;
+                let manner = manners[course.position];
+                let cause = match manner {
+                    0 => node_answer(403),
+                    1 => unavailable(),
+                    _ => not_found(),
+                };
+                if course.step(&cause, &endpoints, TIME, 0.5, &mut budget).is_none() {
+                    break manner;
+                }
+            };
+            for (manner, asked) in manners.iter().zip(&asked) {
+                prop_assert!(*manner != 0 || *asked <= 1);
+            }
+            prop_assert!(last != 0 || manners.iter().all(|manner| *manner == 0));
+            prop_assert!(last != 0 || asked.iter().all(|asked| *asked == 1));
+            let asked_in_all: usize = asked.iter().sum();
+            prop_assert!(asked_in_all <= manners.len() + 2);
+        }
     }
 }
