@@ -9,7 +9,7 @@
 mod support;
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use futures_util::future::join_all;
 use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason, Security};
@@ -77,6 +77,7 @@ struct Endpoint {
 
 impl Endpoint {
     async fn start(manner: Manner) -> Self {
+        LazyLock::force(&LOG);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let endpoint = Self {
@@ -160,8 +161,12 @@ fn answer(manner: &Manner, head: &str) -> String {
 }
 
 fn gateway(endpoints: &[&Endpoint]) -> Gateway {
+    named("test", endpoints)
+}
+
+fn named(cluster: &str, endpoints: &[&Endpoint]) -> Gateway {
     let options = Options {
-        cluster: "test".into(),
+        cluster: cluster.into(),
         endpoints: endpoints
             .iter()
             .map(|endpoint| endpoint.url.clone())
@@ -400,7 +405,17 @@ async fn a_cluster_with_one_working_endpoint_is_up_and_its_cycle_complete() {
     }
 }
 
-/// The lines logged by this thread.
+/// What all tests log. Set up before the first of them logs anything.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    let writer = log.clone();
+    tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .init();
+    log
+});
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -416,28 +431,23 @@ impl io::Write for Log {
 }
 
 impl Log {
-    fn lines(&self) -> Vec<String> {
+    /// The lines about this cluster.
+    fn about(&self, cluster: &str) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(str::to_owned).collect()
+        let lines = text.lines().filter(|line| line.contains(cluster));
+        lines.map(str::to_owned).collect()
     }
 }
 
 #[tokio::test]
 async fn a_bad_node_is_logged_when_it_turns_bad_and_when_it_works_again() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .with_ansi(false)
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
     let one = Endpoint::start(always(403, "")).await;
     let two = Endpoint::start(Manner::Works).await;
-    let gateway = gateway(&[&one, &two]);
+    let gateway = named("logged-cluster", &[&one, &two]);
     for _ in 0..5 {
         call(&gateway, Route::Native).await.unwrap();
     }
-    let lines = log.lines();
+    let lines = LOG.about("logged-cluster");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(
         lines[0].contains("WARN") && lines[0].contains(&one.host()),
@@ -449,7 +459,7 @@ async fn a_bad_node_is_logged_when_it_turns_bad_and_when_it_works_again() {
     for _ in 0..5 {
         call(&gateway, Route::Native).await.unwrap();
     }
-    let lines = log.lines();
+    let lines = LOG.about("logged-cluster");
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(
         lines[1].contains("WARN") && lines[1].contains(&two.host()),

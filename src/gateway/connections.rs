@@ -5,9 +5,11 @@
 //! happens when connections reach their maximum age, or one of a pool is found dead. Every endpoint
 //! has clients of its own: names and expiry dates belong to endpoints.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use native_tls::TlsConnector;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, redirect};
 use tokio::time::Instant;
@@ -22,6 +24,13 @@ use crate::gateway::tls::{self, Credentials, Files, LastSeen, Mark, Shown, Unfit
 /// How long a connection may be idle and still be used. Shorter than the limits of http.sys (120 s)
 /// and of the load balancers of Azure (4 min), nginx (75 s) and AWS (60 s).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// For endpoints without TLS: loading the authorities of the system for each client would take time
+/// and memory.
+static UNUSED_TLS: LazyLock<TlsConnector> = LazyLock::new(|| {
+    let builder = TlsConnector::builder().disable_built_in_roots(true).build();
+    builder.expect("there is no setting that could be invalid")
+});
 
 /// How to connect, whatever the files hold.
 #[derive(Debug)]
@@ -100,8 +109,7 @@ impl Plan {
             if endpoint.scheme() == "https" {
                 tls::secure(builder, &self.security, credentials, endpoint, seen.clone())
             } else {
-                // Authorities take memory, and here nobody asks them.
-                builder.tls_certs_only([])
+                builder.tls_backend_preconfigured(UNUSED_TLS.clone())
             }
         };
         let pooled = builder().pool_idle_timeout(IDLE_TIMEOUT);
