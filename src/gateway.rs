@@ -43,6 +43,7 @@ mod query;
 mod redact;
 mod replay;
 mod retry;
+mod reuse;
 mod rotation;
 mod security;
 mod standing;

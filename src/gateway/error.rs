@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::gateway::classify::Refusal;
 use crate::gateway::file::FileError;
 use crate::gateway::query::{Route, Subject};
@@ -199,8 +201,12 @@ pub(super) enum Cause {
     Deadline { endpoint: String, timeout: Duration },
     #[error("the answer was {0}")]
     Refusal(Refusal),
-    #[error("the answer is not understood: {0}")]
-    Misread(#[from] Misread),
+    #[error("the answer{} is not understood: {misread}", of(endpoint.as_ref()))]
+    Misread {
+        /// The endpoint that answered, where that is known.
+        endpoint: Option<Url>,
+        misread: Misread,
+    },
     #[error("the answer has more than {limit} bytes")]
     TooManyBytes { limit: usize },
     #[error("the list has more than {limit} pages")]
@@ -221,6 +227,21 @@ fn beside(seen: Option<&Description>) -> String {
     seen.map(|seen| format!(" ({seen})")).unwrap_or_default()
 }
 
+fn of(endpoint: Option<&Url>) -> String {
+    endpoint
+        .map(|endpoint| format!(" of {endpoint}"))
+        .unwrap_or_default()
+}
+
+impl From<Misread> for Cause {
+    fn from(misread: Misread) -> Self {
+        Self::Misread {
+            endpoint: None,
+            misread,
+        }
+    }
+}
+
 impl Cause {
     pub(super) fn reason(&self) -> Reason {
         match self {
@@ -228,7 +249,7 @@ impl Cause {
             Self::Tls { .. } => Reason::Tls,
             Self::Deadline { .. } => Reason::Timeout,
             Self::Refusal(refusal) => refusal.reason,
-            Self::Misread(_) => Reason::Decode,
+            Self::Misread { .. } => Reason::Decode,
             Self::TooManyBytes { .. } | Self::TooManyPages { .. } | Self::TooManyItems { .. } => {
                 Reason::TooLarge
             }
@@ -249,6 +270,38 @@ impl Cause {
             | Self::Deadline { .. } => true,
             Self::Refusal(refusal) => refusal.code.is_none() && matches!(refusal.status, 502..=504),
             _ => false,
+        }
+    }
+
+    /// Whether the answer comes from the node, or from something in front of it, instead of the
+    /// cluster: another endpoint may answer for the cluster.
+    pub(super) fn is_of_the_node(&self) -> bool {
+        match self {
+            Self::NoHttp { .. } => true,
+            Self::Refusal(refusal) => refusal.is_of_the_node(),
+            Self::Misread { misread, .. } => matches!(
+                misread,
+                Misread::Syntax { .. } | Misread::End | Misread::Shape { .. } | Misread::Nothing
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether the call may go on to another endpoint at once: this one has not answered for the
+    /// cluster, and has done no work for it.
+    pub(super) fn may_work_elsewhere(&self) -> bool {
+        self.is_before_the_request() || self.is_of_the_node()
+    }
+
+    /// The same cause, which names the endpoint that answered.
+    pub(super) fn from_endpoint(self, endpoint: &Url) -> Self {
+        match self {
+            Self::Refusal(refusal) => Self::Refusal(refusal.from_endpoint(endpoint)),
+            Self::Misread { misread, .. } => Self::Misread {
+                endpoint: Some(endpoint.clone()),
+                misread,
+            },
+            cause => cause,
         }
     }
 

@@ -6,14 +6,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap};
+use reqwest::{Method, Request, Response};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::gateway::body::{self, Unread};
 use crate::gateway::connections::Plan;
 use crate::gateway::error::{BuildError, Cause};
+use crate::gateway::query::Pace;
 use crate::gateway::retry::MAX_RETRIES;
 use crate::gateway::rotation::Rotating;
 use crate::gateway::security::{Auth, Security, Trust};
@@ -106,6 +107,7 @@ impl Transport {
         &self,
         endpoint: &Url,
         url: Url,
+        pace: Pace,
         limit: usize,
         deadline: Deadline,
         bearer: Option<&Bearer>,
@@ -114,12 +116,12 @@ impl Transport {
             endpoint: endpoint.to_string(),
             timeout: deadline.timeout,
         };
-        let client = self.lines.in_use().client(endpoint);
-        let mut request = client.get(self.named(url));
+        let mut request = Request::new(Method::GET, self.named(url));
         if let Some(bearer) = bearer {
-            request = request.header(AUTHORIZATION, bearer.header());
+            request.headers_mut().insert(AUTHORIZATION, bearer.header());
         }
-        let response = match timeout_at(deadline.end, request.send()).await {
+        let sending = Box::pin(self.send(endpoint, request, pace, deadline));
+        let response = match timeout_at(deadline.end, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let cause = self.cause(endpoint, error);
@@ -141,6 +143,28 @@ impl Transport {
                 .await
                 .unwrap_or_else(|_| Err(late())),
         }
+    }
+
+    /// Sends `request` on a pooled connection, and again on a new one if that one is dead or silent
+    /// for half of the time. A list of backups must not be sent twice, so it is sent on a new
+    /// connection at once.
+    async fn send(
+        &self,
+        endpoint: &Url,
+        request: Request,
+        pace: Pace,
+        deadline: Deadline,
+    ) -> Result<Response, reqwest::Error> {
+        let connections = self.lines.in_use();
+        let clients = connections.clients(endpoint);
+        if pace == Pace::Storage {
+            return clients.unpooled.execute(request).await;
+        }
+        let sent = clients.send(request, deadline.left() / 2).await;
+        if sent.found_dead {
+            self.lines.renew_dead(&connections, Instant::now()).await;
+        }
+        sent.response
     }
 
     /// `url` with the name that the certificate must carry as its host, if there is one.

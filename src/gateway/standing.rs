@@ -4,6 +4,7 @@
 //! have changed, because that is when most of it changes; connects to nothing.
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::gateway::Gateway;
@@ -43,9 +44,11 @@ impl Gateway {
     }
 
     /// Looks whether the files of its security have changed, and takes them over if they can be
-    /// used; then all connections are new. Tells what is new since the last time.
+    /// used; then all connections are new, as they are when they have reached their maximum age.
+    /// Tells what is new since the last time.
     pub async fn refresh(&self) -> Option<Rotation> {
         let rotation = self.transport.lines.refresh().await;
+        self.transport.lines.renew_old(Instant::now()).await;
         if let Some(Rotation::Renewed) = rotation {
             self.reset_gates();
         }

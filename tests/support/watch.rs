@@ -102,10 +102,19 @@ impl Setup {
 
     /// The same, as a process that remembers `before`.
     pub(crate) fn watch_from(self, simulator: &Simulator, ids: &[Uuid], before: Snapshot) -> Watch {
+        self.watch_endpoints(&[simulator.url()], ids, before)
+    }
+
+    /// Watches what is discovered at these endpoints.
+    pub(crate) fn watch_at(self, endpoints: &[String]) -> Watch {
+        self.watch_endpoints(endpoints, &[], Snapshot::empty("test".into()))
+    }
+
+    fn watch_endpoints(self, endpoints: &[String], ids: &[Uuid], before: Snapshot) -> Watch {
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
         let text = format!(
             "clusters: [{{name: test, endpoints: ['{}'], partitions: [{}], {}}}]",
-            simulator.url(),
+            endpoints.join("', '"),
             ids.join(", "),
             self.cluster
         );
