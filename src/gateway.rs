@@ -42,6 +42,7 @@ mod look;
 mod query;
 mod redact;
 mod replay;
+mod resolver;
 mod retry;
 mod rotation;
 mod security;

@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::gateway::error::BuildError;
 use crate::gateway::file::FileError;
+use crate::gateway::resolver;
 use crate::gateway::security::{Auth, Security, Trust};
 use crate::gateway::tls::{self, Credentials, Files, LastSeen, Mark, Shown, Unfit};
 
@@ -164,5 +165,6 @@ pub(super) fn plain(connect_timeout: Duration) -> ClientBuilder {
         .no_proxy()
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
+        .dns_resolver(resolver::shared())
         .connect_timeout(connect_timeout)
 }
