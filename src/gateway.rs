@@ -39,6 +39,7 @@ mod evidence;
 mod file;
 mod http;
 mod look;
+mod peer;
 mod query;
 mod redact;
 mod replay;

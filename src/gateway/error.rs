@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::gateway::classify::Refusal;
 use crate::gateway::file::FileError;
+use crate::gateway::peer::{self, HttpFault, PORT_HINT};
 use crate::gateway::query::{Route, Subject};
 use crate::gateway::security::FabricIdentityError;
 use crate::gateway::tls::{Description, Diagnosis};
@@ -178,7 +179,10 @@ pub(super) enum Cause {
         endpoint: String,
         source: reqwest::Error,
     },
-    #[error("the connection to {endpoint} broke off")]
+    #[error(
+        "the connection to {endpoint} broke off{}",
+        unanswered(endpoint, source)
+    )]
     Broken {
         endpoint: String,
         source: reqwest::Error,
@@ -190,9 +194,10 @@ pub(super) enum Cause {
         seen: Option<Box<Description>>,
         source: reqwest::Error,
     },
-    #[error("what {endpoint} answers is no HTTP; if the cluster is secured, write https")]
+    #[error("{endpoint} {fault}")]
     NoHttp {
         endpoint: String,
+        fault: HttpFault,
         source: reqwest::Error,
     },
     #[error("no complete answer from {endpoint} within {timeout:?}")]
@@ -217,6 +222,20 @@ pub(super) enum Cause {
     TokenNotDue(#[source] Arc<TokenError>),
 }
 
+/// A hint for a connection that ends before the first byte of an answer: so does http.sys where it
+/// expects TLS, and the client port of a cluster.
+fn unanswered(endpoint: &str, source: &reqwest::Error) -> String {
+    if !peer::closed_without_answer(source) {
+        return String::new();
+    }
+    let scheme = if endpoint.starts_with("http:") {
+        ", and write https if the cluster is secured"
+    } else {
+        ""
+    };
+    format!(" before it answered; if that persists, {PORT_HINT}{scheme}")
+}
+
 fn beside(seen: Option<&Description>) -> String {
     seen.map(|seen| format!(" ({seen})")).unwrap_or_default()
 }
@@ -224,7 +243,12 @@ fn beside(seen: Option<&Description>) -> String {
 impl Cause {
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Connect { .. } | Self::Broken { .. } | Self::NoHttp { .. } => Reason::Connect,
+            Self::Connect { .. } | Self::Broken { .. } => Reason::Connect,
+            Self::NoHttp { fault, .. } => match fault {
+                HttpFault::Tls | HttpFault::OtherProtocol => Reason::Connect,
+                HttpFault::Malformed => Reason::Decode,
+                HttpFault::LargeHead => Reason::TooLarge,
+            },
             Self::Tls { .. } => Reason::Tls,
             Self::Deadline { .. } => Reason::Timeout,
             Self::Refusal(refusal) => refusal.reason,
@@ -272,15 +296,32 @@ impl Cause {
 /// Why an answer is not understood. Never quotes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Misread {
-    #[error("no JSON (line {line}, column {column})")]
+    #[error("not JSON (line {line}, column {column})")]
     Syntax { line: usize, column: usize },
     #[error("the JSON ends too early")]
     End,
     #[error("not the JSON that this route answers (line {line}, column {column})")]
     Shape { line: usize, column: usize },
+    #[error(
+        "not the JSON that this route answers (line {line}, column {column}); if all calls fail \
+         like this, the server is not a Service Fabric gateway: {PORT_HINT}"
+    )]
+    OtherObject { line: usize, column: usize },
+    #[error(
+        "it comes from an HTTP server that is not a Service Fabric gateway, or from a proxy in \
+         front of it; {PORT_HINT}"
+    )]
+    Foreign,
+    #[error("it is compressed with {0}, which was not asked for; remove the compression")]
+    Coding(&'static str),
+    #[error("its compressed data is corrupt or incomplete")]
+    Compressed,
     #[error("nothing where a value was expected")]
     Nothing,
-    #[error("a name that does not begin with fabric:/, is too long, or has control characters")]
+    #[error(
+        "a name that does not begin with fabric:/, is too long, or has dot segments or control \
+         characters"
+    )]
     Name,
     #[error("a version that is none")]
     Version,

@@ -14,6 +14,7 @@ use url::Url;
 use crate::gateway::body::{self, Unread};
 use crate::gateway::connections::Plan;
 use crate::gateway::error::{BuildError, Cause};
+use crate::gateway::peer::{self, HttpFault};
 use crate::gateway::retry::MAX_RETRIES;
 use crate::gateway::rotation::Rotating;
 use crate::gateway::security::{Auth, Security, Trust};
@@ -125,6 +126,7 @@ impl Transport {
                 let cause = self.cause(endpoint, error);
                 // Rare, and large: not every call should carry the room for it.
                 let cause = Box::pin(self.illustrated(cause, endpoint, deadline)).await;
+                let cause = Box::pin(identified(cause, endpoint, deadline)).await;
                 return Exchange::unanswered(cause);
             }
             Err(_) => return Exchange::unanswered(late()),
@@ -183,11 +185,47 @@ impl Transport {
                 source,
             },
             None if source.is_connect() => Cause::Connect { endpoint, source },
-            None if url.scheme() == "http" && tls::is_no_http(&source) => {
-                Cause::NoHttp { endpoint, source }
-            }
-            None => Cause::Broken { endpoint, source },
+            None => match peer::http_fault(&source) {
+                Some(fault) => Cause::NoHttp {
+                    endpoint,
+                    fault,
+                    source,
+                },
+                None => Cause::Broken { endpoint, source },
+            },
         }
+    }
+}
+
+/// `cause`, and which protocol the other side speaks, where the answer could not be parsed as HTTP.
+/// The HTTP client does not show the bytes, so they are read once more.
+async fn identified(cause: Cause, endpoint: &Url, deadline: Deadline) -> Cause {
+    let (address, fault, source) = match cause {
+        Cause::NoHttp {
+            endpoint,
+            fault: HttpFault::Malformed,
+            source,
+        } => (endpoint, Some(HttpFault::Malformed), source),
+        Cause::Broken { endpoint, source } if peer::spoke_first(&source) => {
+            (endpoint, None, source)
+        }
+        cause => return cause,
+    };
+    let probed = if endpoint.scheme() == "http" {
+        peer::probe(endpoint, deadline.end).await
+    } else {
+        None
+    };
+    match probed.or(fault) {
+        Some(fault) => Cause::NoHttp {
+            endpoint: address,
+            fault,
+            source,
+        },
+        None => Cause::Broken {
+            endpoint: address,
+            source,
+        },
     }
 }
 
@@ -201,6 +239,7 @@ async fn read(endpoint: &Url, response: Response, limit: usize) -> Result<Vec<u8
             source: error.without_url(),
         },
         Unread::TooLarge => Cause::TooManyBytes { limit },
+        Unread::Coded(misread) => misread.into(),
     })
 }
 

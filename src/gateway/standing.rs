@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::clock;
 use crate::gateway::Gateway;
+use crate::gateway::peer;
 use crate::gateway::rotation::Rotation;
 use crate::gateway::security::Trust;
 use crate::gateway::token::Tokens;
@@ -72,6 +73,7 @@ impl Gateway {
                 .to_owned(),
             );
         }
+        warnings.extend(self.endpoints.all().filter_map(peer::port_warning));
         warnings.extend(self.tokens.as_ref().and_then(Tokens::warning));
         warnings
     }

@@ -24,7 +24,7 @@ mod pins;
 pub(super) use self::certificate::Description;
 pub(super) use self::connector::LastSeen;
 pub(super) use self::credentials::{Credentials, Files, Mark, are_in_files, client_file};
-pub(super) use self::diagnosis::{Diagnosis, described, diagnose, is_no_http};
+pub(super) use self::diagnosis::{Diagnosis, described, diagnose, links};
 pub(super) use self::identity::{Shown, Unfit};
 
 /// Makes clients that `builder` builds believe and show what `security` says, on connections to

@@ -61,6 +61,10 @@ impl Question<'_> {
                     address: address.clone(),
                     limit: LIMIT,
                 },
+                Unread::Coded(fault) => TokenError::Misread {
+                    address: address.clone(),
+                    fault,
+                },
             })?;
             Ok((status, body))
         };
