@@ -4,6 +4,8 @@
 //! quotes nothing of what it read: the caller knows whose answer it is.
 
 use std::io::Read;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 use miniz_oxide::inflate::{
@@ -11,6 +13,7 @@ use miniz_oxide::inflate::{
 };
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::gateway::error::Misread;
 
@@ -25,24 +28,63 @@ pub(super) enum Unread {
     Coded(Misread),
 }
 
+/// A body, and the permit that a large one holds for as long as it is in memory.
+#[derive(Debug)]
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Largest body that is read without a permit, in bytes.
+const SMALL: usize = 256 * 1024;
+
 /// Everything in the body of `response`, if that is no more than `limit` bytes, compressed or not.
-pub(super) async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, Unread> {
+/// Waits for a permit of `large` when it turns out to be more than a little: by the number of
+/// requests in flight alone, bodies of the largest size could fill the memory.
+pub(super) async fn read(
+    mut response: Response,
+    limit: usize,
+    large: &Arc<Semaphore>,
+) -> Result<Body, Unread> {
     let coding = Coding::of(response.headers()).map_err(Unread::Coded)?;
     let claimed = response.content_length().unwrap_or_default();
     if usize::try_from(claimed).is_ok_and(|claimed| claimed > limit) {
         return Err(Unread::TooLarge);
     }
-    let mut body = Vec::new();
+    let mut bytes = Vec::new();
+    let mut permit = None;
     while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
-        if chunk.len() > limit - body.len() {
+        if chunk.len() > limit - bytes.len() {
             return Err(Unread::TooLarge);
         }
-        body.extend_from_slice(&chunk);
+        if permit.is_none() && bytes.len() + chunk.len() > SMALL {
+            permit = Some(permitted(large).await);
+        }
+        bytes.extend_from_slice(&chunk);
     }
-    match coding {
-        Some(coding) if !body.is_empty() => coding.inflate(&body, limit),
-        _ => Ok(body),
+    if let Some(coding) = coding.filter(|_| !bytes.is_empty()) {
+        if permit.is_none() && limit > SMALL {
+            permit = Some(permitted(large).await);
+        }
+        bytes = coding.inflate(&bytes, limit)?;
     }
+    Ok(Body {
+        bytes,
+        _permit: permit,
+    })
+}
+
+async fn permitted(large: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let permit = Arc::clone(large).acquire_owned().await;
+    permit.expect("nobody closes the semaphore")
 }
 
 /// A content coding (RFC 9110, section 8.4.1). None is asked for, but some proxies compress
@@ -114,13 +156,18 @@ fn without_wrapper(
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::time::Duration;
 
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
     use proptest::prelude::*;
     use reqwest::header::HeaderValue;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::gateway::connections::plain;
 
     fn gzip(data: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -198,6 +245,55 @@ mod tests {
                     "{coding:?} {limit}"
                 );
             }
+        }
+    }
+
+    /// Reads a body of `length` bytes, compressed if `coding` says so.
+    async fn fetch(coding: &str, length: usize, large: &Arc<Semaphore>) -> Body {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let data = vec![b' '; length];
+        let data = if coding == "gzip" { gzip(&data) } else { data };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Encoding: {coding}\r\n\r\n",
+            data.len()
+        );
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&data).await.unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.ok();
+        });
+        let client = plain(Duration::from_secs(60)).tls_certs_only([]);
+        let response = client.build().unwrap().get(url).send().await.unwrap();
+        read(response, 4 << 20, large).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_as_many_large_bodies_as_there_are_permits_are_in_memory() {
+        for (coding, length) in [
+            ("identity", SMALL + 1),
+            ("identity", 4 << 20),
+            ("gzip", 1_000_000),
+        ] {
+            let large = Arc::new(Semaphore::new(2));
+            let one = fetch(coding, length, &large).await;
+            let other = fetch(coding, length, &large).await;
+            assert_eq!((one.len(), other.len()), (length, length));
+            assert_eq!(large.available_permits(), 0);
+            assert_eq!(fetch("identity", SMALL, &large).await.len(), SMALL);
+            let third = fetch(coding, length, &large);
+            let late = timeout(Duration::from_millis(100), third).await;
+            assert!(late.is_err(), "{coding} {length}");
+            drop(one);
+            fetch(coding, length, &large).await;
+            drop(other);
+            assert_eq!(large.available_permits(), 2);
         }
     }
 

@@ -40,9 +40,12 @@ impl Error {
     }
 
     /// Whether anything was attempted; `false` when the breaker was open, or when it is known from
-    /// an earlier call that no token can be had.
+    /// an earlier call that no token can be had, or that the cycle has read too much.
     pub fn was_sent(&self) -> bool {
-        !matches!(self.cause, Cause::BreakerOpen(_) | Cause::TokenNotDue(_))
+        !matches!(
+            self.cause,
+            Cause::BreakerOpen(_) | Cause::TokenNotDue(_) | Cause::QuotaSpent
+        )
     }
 
     /// Whether the cluster says that it has no such partition (any more).
@@ -212,6 +215,12 @@ pub(super) enum Cause {
     TooManyPages { limit: usize },
     #[error("the list has more than {limit} items")]
     TooManyItems { limit: usize },
+    #[error(
+        "the lists of this cycle have more than {items} items, or take more than {bytes} bytes"
+    )]
+    QuotaExceeded { items: usize, bytes: usize },
+    #[error("the lists of this cycle were too large before this one was read")]
+    QuotaSpent,
     #[error("the cluster has no such partition")]
     PartitionNotFound,
     #[error("earlier calls failed ({}), the next probe is not due", .0.as_str())]
@@ -253,9 +262,11 @@ impl Cause {
             Self::Deadline { .. } => Reason::Timeout,
             Self::Refusal(refusal) => refusal.reason,
             Self::Misread(_) => Reason::Decode,
-            Self::TooManyBytes { .. } | Self::TooManyPages { .. } | Self::TooManyItems { .. } => {
-                Reason::TooLarge
-            }
+            Self::TooManyBytes { .. }
+            | Self::TooManyPages { .. }
+            | Self::TooManyItems { .. }
+            | Self::QuotaExceeded { .. }
+            | Self::QuotaSpent => Reason::TooLarge,
             Self::PartitionNotFound => Reason::Api,
             Self::BreakerOpen(reason) => *reason,
             Self::Token(error) | Self::TokenNotDue(error) => error.reason(),

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::gateway::classify::classify;
-use crate::gateway::decode::{self, Object};
+use crate::gateway::decode::{self, Items, Object};
 use crate::gateway::error::{Cause, Misread, Reason};
 use crate::model::PartitionId;
 
@@ -267,7 +267,7 @@ pub(super) struct Page<T> {
 pub(super) struct PageReply<T> {
     /// `""` from native routes and null from the backup service at the end.
     continuation_token: Option<String>,
-    items: Vec<Object<T>>,
+    items: Items<Object<T>>,
 }
 
 impl<T> Page<T> {
@@ -285,9 +285,11 @@ impl<T> Page<T> {
         item: impl Fn(R) -> Result<Option<T>, Misread>,
     ) -> Result<Self, Cause> {
         let reply = reply.ok_or(Misread::Nothing)?;
-        let items = reply.items.into_iter();
+        let limit = Items::<Object<R>>::LIMIT;
+        let items = reply.items.all().ok_or(Cause::TooManyItems { limit })?;
         Ok(Self {
             items: items
+                .into_iter()
                 .filter_map(|object| item(object.0).transpose())
                 .collect::<Result<_, _>>()?,
             next: reply.continuation_token.filter(|token| !token.is_empty()),
