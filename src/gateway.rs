@@ -24,6 +24,7 @@ use evidence::Evidence;
 use http::Transport;
 use look::Look;
 use query::Side;
+use quota::Quota;
 use retry::Budget;
 use token::Tokens;
 
@@ -39,9 +40,12 @@ mod evidence;
 mod file;
 mod http;
 mod look;
+mod peer;
 mod query;
+mod quota;
 mod redact;
 mod replay;
+mod resolver;
 mod retry;
 mod reuse;
 mod rotation;
@@ -101,6 +105,8 @@ pub struct Gateway {
     backup: Gate,
     evidence: Mutex<Evidence>,
     skew: Mutex<Option<TimeDelta>>,
+    cycle_quota: Mutex<Quota>,
+    storage_quota: Mutex<Quota>,
 }
 
 impl Gateway {
@@ -137,6 +143,8 @@ impl Gateway {
             backup: Gate::new(concurrency),
             evidence: Mutex::default(),
             skew: Mutex::default(),
+            cycle_quota: Mutex::default(),
+            storage_quota: Mutex::default(),
         })
     }
 
@@ -249,13 +257,19 @@ impl Gateway {
         *locked(&self.skew)
     }
 
-    /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`], and has
-    /// the file of a token read again.
+    /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`], has the
+    /// file of a token read again, and allows as many items of lists as at the start.
     pub fn begin_cycle(&self) {
         if let Some(tokens) = &self.tokens {
             tokens.begin_cycle();
         }
         *locked(&self.evidence) = Evidence::default();
+        locked(&self.cycle_quota).renew();
+    }
+
+    /// Allows as many items of the lists of backups as at the start.
+    pub fn begin_lists(&self) {
+        locked(&self.storage_quota).renew();
     }
 
     /// Whether the backup service answers, as far as the calls since [`Self::begin_cycle`] tell;

@@ -18,6 +18,7 @@ use crate::gateway::breaker::Lease;
 use crate::gateway::error::{Cause, Error, Misread, Reason};
 use crate::gateway::http::{Deadline, Exchange};
 use crate::gateway::query::{self, Pace, Page, Query, Side, Subject};
+use crate::gateway::quota::Footprint;
 use crate::gateway::retry::{Course, Step, Time};
 use crate::gateway::token::Bearer;
 use crate::gateway::wire::{AadMetadata, NamedDirectory};
@@ -29,9 +30,6 @@ const MAX_PAGES: usize = 1_000;
 
 /// Longest continuation token taken, in bytes; real ones are names with a mark.
 const MAX_TOKEN: usize = 8 * 1024;
-
-/// Most items of one list, over all pages: a list is held in memory as a whole.
-const MAX_ITEMS: usize = 1_000_000;
 
 impl Gateway {
     /// Asks a question with a single answer.
@@ -46,6 +44,7 @@ impl Gateway {
     pub(super) async fn get_all<Q, T>(&self, query: &Q) -> Result<Vec<T>, Error>
     where
         Q: Query<Answer = Page<T>>,
+        T: Footprint,
     {
         let subject = query.subject();
         self.pages::<Q, T>(&subject)
@@ -56,7 +55,13 @@ impl Gateway {
     async fn pages<Q, T>(&self, subject: &Subject<'_>) -> Result<Vec<T>, Cause>
     where
         Q: Query<Answer = Page<T>>,
+        T: Footprint,
     {
+        let quota = match Q::PACE {
+            Pace::Prompt => &self.cycle_quota,
+            Pace::Storage => &self.storage_quota,
+        };
+        locked(quota).check()?;
         let mut items = Vec::new();
         let mut seen = HashSet::new();
         let mut token: Option<String> = None;
@@ -69,9 +74,7 @@ impl Gateway {
             {
                 return Err(Misread::Token.into());
             }
-            if page.items.len() > MAX_ITEMS - items.len() {
-                return Err(Cause::TooManyItems { limit: MAX_ITEMS });
-            }
+            locked(quota).charge(&page.items)?;
             items.extend(page.items);
             let Some(next) = page.next else {
                 return Ok(items);

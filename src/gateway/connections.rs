@@ -17,6 +17,8 @@ use url::Url;
 
 use crate::gateway::error::BuildError;
 use crate::gateway::file::FileError;
+use crate::gateway::peer::MAX_HEADERS;
+use crate::gateway::resolver;
 use crate::gateway::reuse::{Clients, NoteOpening};
 use crate::gateway::security::{Auth, Security, Trust};
 use crate::gateway::tls::{self, Credentials, Files, LastSeen, Mark, Shown, Unfit};
@@ -212,5 +214,11 @@ pub(super) fn plain(connect_timeout: Duration) -> ClientBuilder {
         .no_proxy()
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
+        // What browsers, curl and .NET take from servers and proxies that bend the rules, too.
+        .http1_max_headers(MAX_HEADERS)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .dns_resolver(resolver::shared())
         .connect_timeout(connect_timeout)
 }

@@ -59,6 +59,7 @@ impl Poller {
     /// Lists the backups of every application in which something is protected. Publishes at the end, and once an interval.
     pub async fn list(&self) {
         let started = Instant::now();
+        self.gateway.begin_lists();
         let tally = Tally::default();
         let mut published = started;
         let mut success = true;
