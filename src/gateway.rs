@@ -13,6 +13,7 @@ use chrono::TimeDelta;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use crate::file_mode;
 use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
     PartitionId, Policy, RestoreProgress,
@@ -100,6 +101,8 @@ pub struct Gateway {
     backup: Gate,
     evidence: Mutex<Evidence>,
     skew: Mutex<Option<TimeDelta>>,
+    /// Warnings about secrets that every local user could read at the start.
+    exposures: Vec<String>,
 }
 
 impl Gateway {
@@ -108,6 +111,8 @@ impl Gateway {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         options.security.check(&options.endpoints)?;
         let endpoints = Endpoints::new(options.endpoints)?;
+        let secrets = options.security.secret_files().into_iter();
+        let exposures = secrets.filter_map(file_mode::exposure).collect();
         let tokens = match &options.security.auth {
             Auth::Token(source) => Some(Tokens::new(
                 Arc::clone(&options.cluster),
@@ -136,6 +141,7 @@ impl Gateway {
             backup: Gate::new(concurrency),
             evidence: Mutex::default(),
             skew: Mutex::default(),
+            exposures,
         })
     }
 

@@ -103,7 +103,7 @@ pub fn check(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
     let (config, web) = read(arguments, &Source::File)?;
     let identity = environment::fabric_identity();
     let mut warnings = fleet::check(&config, identity.as_ref())?;
-    let web = web.and_then(|web| web.warning());
+    let web = web.iter().flat_map(|web| web.warnings());
     warnings.extend(web.map(|warning| format!("{}: {warning}", arguments.web_config_file)));
     Ok(warnings)
 }
@@ -123,7 +123,7 @@ pub async fn exporter(
     let (reload_requests, mut requests) = mpsc::channel(1);
     let mut exporter = Exporter::start(arguments, source, &config).await?;
     announce(&config, &listeners, web.as_deref());
-    let router = server::router(exporter.app(reload_requests));
+    let router = server::router(exporter.app(web.clone(), reload_requests));
     let router = guarded(router, web.clone());
     let shutdown = CancellationToken::new();
     let serving = listener::serve(
@@ -232,11 +232,12 @@ impl<'a> Exporter<'a> {
         })
     }
 
-    fn app(&self, reload_requests: mpsc::Sender<ReloadRequest>) -> App {
+    fn app(&self, web: Option<Arc<Live>>, reload_requests: mpsc::Sender<ReloadRequest>) -> App {
         App {
             watched: self.fleet.subscribe(),
             telemetry: Arc::clone(&self.telemetry),
             reload: self.reload.subscribe(),
+            web,
             shard: self.fleet.shard(),
             telemetry_path: self.arguments.telemetry_path.clone(),
             notice: self.source.notice(),

@@ -73,6 +73,7 @@ impl Gateway {
             );
         }
         warnings.extend(self.tokens.as_ref().and_then(Tokens::warning));
+        warnings.extend(self.exposures.iter().map(|warning| format!("{warning}.")));
         warnings
     }
 

@@ -78,9 +78,11 @@ fn respond(
 
 impl Served {
     fn page(&self, format: Format, now: DateTime<Utc>) -> Page {
+        let web = self.app.web.as_ref();
         let process = Arc::new(Process {
             telemetry: Arc::clone(&self.app.telemetry),
             reload: *self.app.reload.borrow(),
+            web_certificate_expiry: web.and_then(|web| web.certificate_expiry()),
             shard: self.app.shard,
             resources: metrics_process::collector::collect(),
         });
