@@ -123,16 +123,11 @@ pub async fn exporter(
     let (reload_requests, mut requests) = mpsc::channel(1);
     let mut exporter = Exporter::start(arguments, source, &config).await?;
     announce(&config, &listeners, web.as_deref());
+    let limits = listener::Limits::default();
     let router = server::router(exporter.app(web.clone(), reload_requests));
-    let router = guarded(router, web.clone());
+    let router = guarded(router, web.clone(), limits.connections);
     let shutdown = CancellationToken::new();
-    let serving = listener::serve(
-        listeners,
-        router,
-        web,
-        listener::Limits::default(),
-        shutdown.clone(),
-    );
+    let serving = listener::serve(listeners, router, web, limits, shutdown.clone());
     let mut serving = tokio::spawn(serving);
 
     let mut remember = interval(REMEMBER_INTERVAL);
