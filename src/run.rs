@@ -3,6 +3,7 @@
 //! Puts the parts together and waits. A part that ends unasked ends the process, because half an
 //! exporter looks like a healthy one.
 
+mod descriptors;
 mod environment;
 mod memory;
 mod signals;
@@ -123,7 +124,7 @@ pub async fn exporter(
     let (reload_requests, mut requests) = mpsc::channel(1);
     let mut exporter = Exporter::start(arguments, source, &config).await?;
     announce(&config, &listeners, web.as_deref());
-    let limits = listener::Limits::default();
+    let limits = descriptors::limits(&config);
     let router = server::router(exporter.app(web.clone(), reload_requests));
     let router = guarded(router, web.clone(), limits.connections);
     let shutdown = CancellationToken::new();

@@ -22,6 +22,7 @@ pub(crate) struct Setup {
     folder: TempDir,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    open_files: Option<u32>,
 }
 
 /// A running exporter.
@@ -46,6 +47,7 @@ impl Setup {
             folder: tempfile::tempdir().unwrap(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            open_files: None,
         };
         setup.configure(config);
         let file = setup.file("exporter.yml").display().to_string();
@@ -62,6 +64,12 @@ impl Setup {
     /// The last value given for a variable counts.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets it open at most so many files at a time.
+    pub(crate) fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -94,7 +102,17 @@ impl Setup {
 
     /// Starts it, to end by itself.
     pub(crate) fn spawn(&self) -> Exporter {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
+        let program = env!("CARGO_BIN_EXE_servicefabric-backup-exporter");
+        let mut command = match self.open_files {
+            None => Command::new(program),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+                shell.args(["-c", &script, program]);
+                shell
+            }
+        };
+        let mut child = command
             .args(&self.arguments)
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
