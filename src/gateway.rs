@@ -13,6 +13,7 @@ use chrono::TimeDelta;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use crate::file_mode;
 use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
     PartitionId, Policy, RestoreProgress,
@@ -107,6 +108,8 @@ pub struct Gateway {
     skew: Mutex<Option<TimeDelta>>,
     cycle_quota: Mutex<Quota>,
     storage_quota: Mutex<Quota>,
+    /// Warnings about secrets that every local user could read at the start.
+    exposures: Vec<String>,
 }
 
 impl Gateway {
@@ -115,6 +118,8 @@ impl Gateway {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         options.security.check(&options.endpoints)?;
         let endpoints = Endpoints::new(options.endpoints)?;
+        let secrets = options.security.secret_files().into_iter();
+        let exposures = secrets.filter_map(file_mode::exposure).collect();
         let tokens = match &options.security.auth {
             Auth::Token(source) => Some(Tokens::new(
                 Arc::clone(&options.cluster),
@@ -145,6 +150,7 @@ impl Gateway {
             skew: Mutex::default(),
             cycle_quota: Mutex::default(),
             storage_quota: Mutex::default(),
+            exposures,
         })
     }
 

@@ -3,6 +3,7 @@
 //! Puts the parts together and waits. A part that ends unasked ends the process, because half an
 //! exporter looks like a healthy one.
 
+mod descriptors;
 mod environment;
 mod memory;
 mod reloads;
@@ -125,7 +126,7 @@ pub fn check(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
         .state_file
         .as_deref()
         .map_or(Ok(()), state_file::check)?;
-    let web = web.and_then(|web| web.warning());
+    let web = web.iter().flat_map(|web| web.warnings());
     warnings.extend(web.map(|warning| format!("{}: {warning}", arguments.web_config_file)));
     Ok(warnings)
 }
@@ -149,16 +150,11 @@ pub async fn exporter(
         () = signals.stop() => return Ok(()),
     };
     announce(&config, &listeners, web.as_deref());
-    let router = server::router(exporter.app(reload_requests));
-    let router = guarded(router, web.clone());
+    let limits = descriptors::limits(&config);
+    let router = server::router(exporter.app(web.clone(), reload_requests));
+    let router = guarded(router, web.clone(), limits.connections);
     let shutdown = CancellationToken::new();
-    let serving = listener::serve(
-        listeners,
-        router,
-        web,
-        listener::Limits::default(),
-        shutdown.clone(),
-    );
+    let serving = listener::serve(listeners, router, web, limits, shutdown.clone());
     let mut serving = tokio::spawn(serving);
 
     let mut remember = interval(REMEMBER_INTERVAL);
@@ -265,11 +261,12 @@ impl<'a> Exporter<'a> {
         })
     }
 
-    fn app(&self, reload_requests: mpsc::Sender<ReloadRequest>) -> App {
+    fn app(&self, web: Option<Arc<Live>>, reload_requests: mpsc::Sender<ReloadRequest>) -> App {
         App {
             watched: self.fleet.subscribe(),
             telemetry: Arc::clone(&self.telemetry),
             reload: self.reload.subscribe(),
+            web,
             shard: self.fleet.shard(),
             telemetry_path: self.arguments.telemetry_path.clone(),
             notice: self.source.notice(),

@@ -34,6 +34,7 @@ use self::shared::Shared;
 use crate::exposition::{INFLATING, Text};
 use crate::fleet::Watched;
 use crate::inventory::Shard;
+use crate::server::live::Live;
 use crate::telemetry::{Reload, Telemetry};
 
 /// A request to read the configuration again; the answer says what was wrong with it.
@@ -48,6 +49,8 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// The last reading of the configuration.
     pub reload: watch::Receiver<Reload>,
+    /// The web configuration, if there is one.
+    pub web: Option<Arc<Live>>,
     /// The part of the partitions that this process watches.
     pub shard: Shard,
     /// Where metrics are served, for instance `/metrics`.

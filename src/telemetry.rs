@@ -31,6 +31,8 @@ pub struct Process {
     pub telemetry: Arc<Telemetry>,
     /// How the configuration came to be what it is.
     pub reload: Reload,
+    /// When the certificate of its listener expires; `None` without TLS.
+    pub web_certificate_expiry: Option<DateTime<Utc>>,
     /// Which part of the partitions it watches.
     pub shard: Shard,
     /// What the operating system says of it.

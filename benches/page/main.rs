@@ -155,6 +155,7 @@ fn process() -> Arc<Process> {
             successful: true,
             succeeded_at: start(),
         },
+        web_certificate_expiry: None,
         shard: Shard::default(),
         resources: metrics_process::collector::collect(),
     })

@@ -153,6 +153,7 @@ fn process() -> Arc<Process> {
             successful: true,
             succeeded_at: at(-5),
         },
+        web_certificate_expiry: Some(at(259_200)),
         shard: Shard::default(),
         resources: metrics_process::collector::collect(),
     })

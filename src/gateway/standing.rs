@@ -92,6 +92,7 @@ impl Gateway {
         }
         warnings.extend(self.endpoints.all().filter_map(peer::port_warning));
         warnings.extend(self.tokens.as_ref().and_then(Tokens::warning));
+        warnings.extend(self.exposures.iter().map(|warning| format!("{warning}.")));
         warnings
     }
 

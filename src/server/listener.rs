@@ -199,7 +199,8 @@ impl Server {
 /// Speaks HTTP on one connection: plainly, or after the handshake of `tls`, as it chooses.
 async fn speak(stream: TcpStream, slot: Arc<Slot>, tls: Option<Arc<Live>>, http: Http) -> Ended {
     let Some(live) = tls else {
-        return http.serve(stream, slot, Admission::default(), false).await;
+        let admission = Admission::plain(stream.peer_addr()?.ip());
+        return http.serve(stream, slot, admission, false).await;
     };
     let (stream, admission) = tls::accept(stream, &live).await?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);

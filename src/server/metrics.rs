@@ -49,9 +49,11 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
 
 impl Served {
     fn encode(&self, last: Option<&Encoded>, now: DateTime<Utc>) -> Encoded {
+        let web = self.app.web.as_ref();
         let process = Arc::new(Process {
             telemetry: Arc::clone(&self.app.telemetry),
             reload: *self.app.reload.borrow(),
+            web_certificate_expiry: web.and_then(|web| web.certificate_expiry()),
             shard: self.app.shard,
             resources: metrics_process::collector::collect(),
         });

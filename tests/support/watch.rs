@@ -180,6 +180,7 @@ impl Watch {
                 successful: true,
                 succeeded_at: now,
             },
+            web_certificate_expiry: None,
             shard: Shard::default(),
             resources: metrics_process::collector::collect(),
         });

@@ -13,7 +13,7 @@ use ring::digest::{SHA256, digest};
 
 use super::super::fault::quoted;
 use super::super::values;
-use crate::small_file;
+use crate::{file_mode, small_file};
 
 /// The time within which two changes of a file can leave the same times on it: file systems count
 /// by clock ticks, some by two seconds.
@@ -106,6 +106,16 @@ impl Files {
         if let Some(last) = self.seen.last_mut() {
             last.text = digest(&SHA256, text).as_ref().try_into().ok();
         }
+    }
+
+    /// A warning when every local user may read the file that was looked at last.
+    pub(super) fn exposure(&self) -> Option<String> {
+        file_mode::exposure(&self.seen.last()?.path)
+    }
+
+    /// The same about the configuration itself, which is looked at first.
+    pub(super) fn own_exposure(&self) -> Option<String> {
+        file_mode::exposure(&self.seen.first()?.path)
     }
 
     /// For looks that began at `at`.

@@ -193,6 +193,12 @@ pub(super) const FAMILIES: &[Family] = &[
             seconds(written).map(Value::Integer)
         },
     ),
+    Family::process(
+        "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds",
+        Kind::Gauge,
+        "When the certificate of the exporter's own listener expires; absent without TLS",
+        |process| seconds(process.web_certificate_expiry?).map(Value::Integer),
+    ),
     Family {
         name: "servicefabric_backup_exporter_shard_info",
         kind: Kind::Info,
