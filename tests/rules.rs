@@ -683,7 +683,7 @@ fn the_page_of_alerts_shows_the_rules_as_they_are() {
 
 #[test]
 fn every_recorded_series_is_explained() {
-    let text = read(RECORDINGS);
+    let text = [ALERTS, RECORDINGS].map(read).join("\n");
     for (name, _) in RECORDED {
         assert_ne!(comment(&text, &format!("- record: {name}")), "", "{name}");
     }

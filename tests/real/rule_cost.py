@@ -119,7 +119,7 @@ class Fleet:
 
     def past(self):
         """(family, labels, [(age, value)]) of what the rules look back at, oldest first."""
-        looks = [at + early for at in (4 * DAY, 56 * HOUR, 28 * HOUR, DAY, 6 * HOUR) for early in range(1200, -1, -240)]
+        looks = [at + early for at in (4 * DAY, 56 * HOUR, 28 * HOUR, DAY, 6 * HOUR) for early in range(1200, -1801, -240)]
         looks += range(70 * 60 + 240, 90, -60)
         yield "service_up", '{cluster_name="prod"}', [(age, 1) for age in looks]
         day = range(DAY, 60, -600)
@@ -132,7 +132,8 @@ class Fleet:
                 yield "progress_failure_observed", plain, [(age, 1) for age in day]
             frozen = number in FROZEN
             yield "last_success_lsn", plain, [(age, 700 if frozen else self.start - age) for age in looks]
-            yield "last_success_timestamp_seconds", plain, [(age, self.start - age - 2400) for age in looks]
+            recorded = "partition:servicefabric_backup_last_success_timestamp_seconds:max"
+            yield recorded, plain, [(age, self.start - age - 2400) for age in looks]
             for state in RESTORES if number in RESTORE_OF else ():
                 # It has ended within the hour.
                 values = [(age, int(state == "RestoreInProgress")) for age in range(7 * HOUR, 60, -60)]
@@ -146,11 +147,11 @@ def write_past(fleet, target, path):
         for family, labels, samples in fleet.past():
             if family not in families:
                 families[family] = files.enter_context(tempfile.TemporaryFile("w+"))
-            name = f"servicefabric_backup_{family}{labels[:-1]},{target}}}"
+            is_recorded = ":" in family
+            name = f"{family}{labels}" if is_recorded else f"servicefabric_backup_{family}{labels[:-1]},{target}}}"
             families[family].writelines(f"{name} {value} {fleet.start - age}\n" for age, value in samples)
         with path.open("w") as past:
             for family, file in families.items():
-                past.write(f"# TYPE servicefabric_backup_{family} gauge\n")
                 file.seek(0)
                 shutil.copyfileobj(file, past)
             past.write("# EOF\n")

@@ -13,6 +13,7 @@ from harness import main
 from microsoft_client import microsoft_client
 from page_checks import page_checks
 from paging import paging, paging_configuration
+from rule_cost import rule_cost
 from rules import rules
 from secured_cluster import secured_cluster
 from web_config import same_verdicts, secured_scrapes
@@ -22,7 +23,7 @@ if __name__ == "__main__":
         main(
             __doc__.splitlines()[0],
             microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
-            rules, dashboard_schema, dashboards, paging_configuration,
+            rules, rule_cost, dashboard_schema, dashboards, paging_configuration,
             # For the most part it waits.
             beside=[paging],
         )  # fmt: skip
