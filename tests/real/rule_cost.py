@@ -208,9 +208,19 @@ class Burdened:
         return self.get("alerts")["alerts"]
 
 
-def reached(prometheus):
-    """Whether every expected alert is there."""
-    return EXPECTED <= {(alert["labels"]["alertname"], alert["labels"]["severity"]) for alert in prometheus.alerts()}
+def wait_for_alerts(prometheus, seconds):
+    """Until every expected alert is there."""
+    missing = set(EXPECTED)
+
+    def reached():
+        alerts = [alert["labels"] for alert in prometheus.alerts()]
+        missing.difference_update((labels["alertname"], labels["severity"]) for labels in alerts)
+        return not missing
+
+    try:
+        wait_until("the alerts", reached, prometheus.process, seconds, pause=1)
+    except AssertionError as fault:
+        raise AssertionError(f"missing alerts: {sorted(missing)}") from fault
 
 
 def judge_alerts(prometheus, services):
@@ -244,8 +254,8 @@ def rule_cost(tally, _exporter, parts):
     """Every alert about a partition, in every service of a cluster"""
     for _, version, binary in parts_with(parts, "prometheus"):
         with Stage() as stage, tally.check(f"Prometheus {version}: every alert names one partition of its service"):
-            prometheus = Burdened(stage, f"burdened {version}", binary, Fleet(4 * INCIDENTS, 4, int(time.time())), 2)
-            wait_until("the alerts", lambda: reached(prometheus), prometheus.process, seconds=60, pause=1)  # noqa: B023
+            prometheus = Burdened(stage, f"burdened {version}", binary, Fleet(4 * INCIDENTS, 4, int(time.time())), 3)
+            wait_for_alerts(prometheus, seconds=180)
             judge_alerts(prometheus, 4)
             judge_samples(prometheus)
 
@@ -261,7 +271,7 @@ def measure(parts, partitions, services, interval, evaluations):
     fleet = Fleet(partitions, services, int(time.time()))
     with Stage() as stage:
         prometheus = Burdened(stage, f"burdened {version}", binary, fleet, interval)
-        wait_until("the alerts", lambda: reached(prometheus), prometheus.process, seconds=900, pause=2)
+        wait_for_alerts(prometheus, seconds=900)
         groups, rules, begun, cpu = {}, {}, time.monotonic(), cpu_seconds(prometheus)
         # The first evaluation that is seen may be one without the alerts.
         while min((len(times) for times in groups.values()), default=0) <= evaluations:
