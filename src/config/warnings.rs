@@ -42,7 +42,7 @@ impl Config {
             for endpoint in endpoints {
                 let other = seen.insert(address(endpoint), name);
                 let other = other.filter(|other| *other != name);
-                shared = shared.or(other.map(|other| (endpoint, other)));
+                shared = shared.or_else(|| other.map(|other| (endpoint, other)));
             }
             warnings.extend(shared.map(|(endpoint, other)| {
                 format!(
