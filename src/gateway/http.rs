@@ -137,8 +137,11 @@ impl Transport {
             Ok(Err(error)) => {
                 let cause = self.cause(endpoint, error);
                 // Rare, and large: not every call should carry the room for it.
-                let cause = Box::pin(self.illustrated(cause, endpoint, deadline)).await;
-                let cause = Box::pin(identified(cause, endpoint, deadline)).await;
+                let cause = Box::pin(async {
+                    let cause = self.illustrated(cause, endpoint, deadline).await;
+                    identified(cause, endpoint, deadline).await
+                });
+                let cause = cause.await;
                 return Exchange::unanswered(cause);
             }
             Err(_) => return Exchange::unanswered(late()),
