@@ -131,7 +131,7 @@ impl Transport {
         if let Some(bearer) = bearer {
             request.headers_mut().insert(AUTHORIZATION, bearer.header());
         }
-        let sending = Box::pin(self.send(endpoint, request, pace, deadline));
+        let sending = self.send(endpoint, request, pace, deadline);
         let response = match timeout_at(deadline.end, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
