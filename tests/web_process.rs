@@ -229,7 +229,9 @@ async fn the_dates_of_the_certificate_are_a_metric_and_bad_ones_a_warning() {
         match warning {
             Some(warning) => {
                 assert!(
-                    told.contains(&format!("web.yml: the certificate of cert_file {warning}")),
+                    told.contains(&format!(
+                        "web.yml: the certificate of the listener {warning}"
+                    )),
                     "{told}"
                 );
                 assert!(log.contains(warning) && logged == 1, "{log}");
