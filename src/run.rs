@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -112,8 +112,8 @@ pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, O
     }
 }
 
-/// Looks whether the exporter could start as it is configured, here and in this environment; connects
-/// to nothing. Tells what somebody should know though it could.
+/// Looks whether the exporter could start as it is configured, here and in this environment, and
+/// write its state file; connects to nothing. Tells what somebody should know though it could.
 ///
 /// # Errors
 ///
@@ -122,10 +122,10 @@ pub fn check(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
     let (config, web) = read(arguments, &Source::File)?;
     let identity = environment::fabric_identity();
     let mut warnings = fleet::check(&config, identity.as_ref())?;
-    config
-        .state_file
-        .as_deref()
-        .map_or(Ok(()), state_file::check)?;
+    if let Some(path) = &config.state_file {
+        let checked = state_file::check(path);
+        checked.with_context(|| format!("state_file: cannot use {}", path.display()))?;
+    }
     let web = web.iter().flat_map(|web| web.warnings());
     warnings.extend(web.map(|warning| format!("{}: {warning}", arguments.web_config_file)));
     Ok(warnings)

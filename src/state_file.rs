@@ -120,7 +120,10 @@ pub fn load(path: &Path, now: DateTime<Utc>) -> Result<Loaded, LoadError> {
         Err(damage) => damage,
     };
     // A mounted file cannot be renamed.
-    let renamed = fs::rename(path, &to).or_else(|_| copy(path, &to));
+    let renamed = fs::rename(path, &to).or_else(|error| match damage {
+        Damage::TooLarge(_) => Err(error),
+        _ => copy(path, &to),
+    });
     match renamed {
         Ok(()) => Ok(Loaded {
             clusters: BTreeMap::new(),

@@ -82,8 +82,8 @@ fn open(path: &Path) -> Result<Opened, LockError> {
 }
 
 impl Memory {
-    /// Opens the configured state file, if there is one, and reads what it remembers. A file that cannot be read or
-    /// written is logged; the exporter then works without.
+    /// Opens the configured state file, if there is one, and reads what it remembers. A file that
+    /// cannot be read or written is logged; the exporter then works without.
     ///
     /// # Errors
     ///
@@ -272,21 +272,21 @@ impl Memory {
 }
 
 fn log_damage(path: &Path, damage: &Damage, set_aside: &SetAside) {
-    let (path, damage) = (path.display(), chain(damage));
+    let (path, cause) = (path.display(), chain(damage));
     match set_aside {
         SetAside::Kept(to) => {
             let to = to.display();
             error!(
-                %path, %to, damage,
-                "Damaged state file {path} ({damage}). It is kept as {to}; successes that it alone \
-                 remembered are unknown until the cluster reports them again."
+                %path, %to, cause,
+                "Cannot use the state file {path} as it is: {cause}. It is kept as {to}; successes \
+                 that only the unused part remembers are unknown until the cluster reports them again."
             );
         }
-        SetAside::NotCopied(cause) => error!(
-            %path, damage, %cause,
-            "Damaged state file {path} ({damage}). It cannot be copied ({cause}) and will be \
-             overwritten; successes that it alone remembered are unknown until the cluster reports \
-             them again."
+        SetAside::NotCopied(error) => error!(
+            %path, cause, %error,
+            "Cannot use the state file {path} as it is: {cause}. It cannot be copied ({error}) and \
+             will be overwritten; successes that only the unused part remembers are unknown until \
+             the cluster reports them again."
         ),
     }
 }

@@ -11,45 +11,38 @@ use std::path::{Path, PathBuf};
 /// Symbolic links in a row that are followed, as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// A configured state file that is not a regular file.
+/// The path of the state file is not that of a regular file.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} is {kind}, not a regular file", path = path.display())]
+#[error("it is {kind}, not a regular file")]
 pub struct NotAFile {
-    path: PathBuf,
     kind: &'static str,
 }
 
-/// A state file that cannot be read and written.
+/// Why a state file cannot be read and written, and what to change.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
     /// It is a folder, a device, or the like.
-    #[error("state_file: {0}: name a file, or leave state_file out")]
+    #[error("{0}: name a file, or leave state_file out")]
     NotAFile(#[from] NotAFile),
     /// Its folder does not exist.
-    #[error("state_file: cannot write {path}: the folder {folder} does not exist: create it, writable for the user of the exporter", path = path.display(), folder = folder.display())]
+    #[error("the folder {folder} does not exist: create it, writable for the user of the exporter", folder = folder.display())]
     NoFolder {
-        /// The state file.
-        path: PathBuf,
         /// The missing folder.
         folder: PathBuf,
     },
     /// It exists and cannot be read.
-    #[error("state_file: cannot read {path}: {source}: give the file to the user of the exporter", path = path.display())]
+    #[error("it cannot be read ({reason}): give it to the user of the exporter")]
     Unreadable {
-        /// The state file.
-        path: PathBuf,
         /// The reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Neither can a file be created in its folder, nor can it be written itself.
-    #[error("state_file: cannot write {path}: {source}: let the user of the exporter write to the folder {folder}", path = path.display(), folder = folder.display())]
+    #[error("no file can be created beside it ({reason}): let the user of the exporter write to the folder {folder}", folder = folder.display())]
     Refused {
-        /// The state file.
-        path: PathBuf,
         /// Its folder.
         folder: PathBuf,
         /// Why no file can be created there.
-        source: io::Error,
+        reason: io::Error,
     },
 }
 
@@ -60,35 +53,31 @@ pub enum Unusable {
 ///
 /// When it cannot.
 pub fn check(path: &Path) -> Result<(), Unusable> {
-    let refused = |source| Unusable::Refused {
-        path: path.to_owned(),
+    let refused = |reason, path| Unusable::Refused {
         folder: folder(path).to_owned(),
-        source,
+        reason,
     };
-    let target = resolve(path).map_err(refused)?;
+    let target = resolve(path).map_err(|reason| refused(reason, path))?;
     let existing = regular_file(&target)?;
-    let folder = folder(&target);
     if existing.is_some() {
-        let path = path.to_owned();
-        File::open(&target).map_err(|source| Unusable::Unreadable { path, source })?;
+        File::open(&target).map_err(|reason| Unusable::Unreadable { reason })?;
     }
+    let folder = folder(&target);
     let replaceable = tempfile::tempfile_in(folder).and_then(|probe| match &existing {
         Some(existing) => take_over(existing, &probe),
         None => Ok(()),
     });
-    let Err(error) = replaceable else {
+    let Err(reason) = replaceable else {
         return Ok(());
     };
     if existing.is_some() && OpenOptions::new().write(true).open(&target).is_ok() {
         return Ok(());
     }
-    if error.kind() == io::ErrorKind::NotFound {
-        return Err(Unusable::NoFolder {
-            path: path.to_owned(),
-            folder: folder.to_owned(),
-        });
+    if reason.kind() == io::ErrorKind::NotFound {
+        let folder = folder.to_owned();
+        return Err(Unusable::NoFolder { folder });
     }
-    Err(refused(error))
+    Err(refused(reason, &target))
 }
 
 /// The file that `path` stands for: the end of a chain of symbolic links, whether it exists or not.
@@ -116,10 +105,8 @@ pub(super) fn regular_file(path: &Path) -> Result<Option<Metadata>, NotAFile> {
     if metadata.is_file() {
         return Ok(Some(metadata));
     }
-    Err(NotAFile {
-        path: path.to_owned(),
-        kind: kind(metadata.file_type()),
-    })
+    let kind = kind(metadata.file_type());
+    Err(NotAFile { kind })
 }
 
 fn kind(file_type: FileType) -> &'static str {

@@ -582,7 +582,7 @@ mod on_unix {
             (&*path, "a named pipe"),
             (Path::new("/dev/zero"), "a device"),
         ] {
-            let told = format!("{} is {kind}, not a regular file", path.display());
+            let told = format!("it is {kind}, not a regular file");
             assert_eq!(load(path, at(9)).unwrap_err().to_string(), told);
             assert_eq!(save(path).unwrap_err().to_string(), told);
             assert!(check(path).unwrap_err().to_string().contains(&told));
