@@ -20,7 +20,7 @@ use reqwest::{Client, Method, StatusCode};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
     CANARY, Code, Entity, Estate, Fault, Filter, Latency, Operation, Options, Outcome, Policy,
-    Schedule, Secrets, Simulator, Storage, Switches,
+    Schedule, Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
 };
 use support::process::{Exporter, Setup};
 use support::{at, born, estate, eventually, simulate, succeed_everywhere, with_history};

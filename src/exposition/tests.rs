@@ -536,8 +536,7 @@ fn every_date_that_a_record_can_have_is_encoded() {
             snapshot: Arc::new(snapshot().advance(observations, at(40))),
             ..view(States::All)
         };
-        let page = page_of(vec![view], Format::Text, at(40)).plain();
-        let page = String::from_utf8(page).unwrap();
+        let page = plain(&page_of(vec![view], Format::Text, at(40)));
         let shown = samples(&page, "servicefabric_backup_progress_timestamp_seconds");
         assert!(
             shown[0].ends_with(&format!(" {}", date.timestamp())),
@@ -550,8 +549,7 @@ fn every_date_that_a_record_can_have_is_encoded() {
 fn the_state_file_shows_only_where_there_is_one() {
     let process = process();
     let lines = || {
-        let page = Page::assemble(&[], &process, Format::Text, at(0)).plain();
-        let page = String::from_utf8(page).unwrap();
+        let page = plain(&Page::assemble(&[], &process, at(0)).in_format(Format::Text));
         let lines = page.lines().filter(|line| !line.starts_with('#'));
         let lines = lines
             .filter_map(|line| line.strip_prefix("servicefabric_backup_exporter_state_file_last_"));

@@ -187,7 +187,7 @@ async fn cycle(simulator: &Simulator, quota: Quota, known: Snapshot) -> (Arc<Sna
 /// How often the inventory was too large.
 fn too_large(telemetry: &Telemetry) -> u64 {
     let mut registry = Registry::default();
-    registry.register("errors", "", telemetry.collector_errors.clone());
+    registry.register("errors", "", telemetry.collector_errors.family.clone());
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     let mut lines = text.lines();
