@@ -146,7 +146,7 @@ async fn passwords(folder: &Path, figures: &mut Figures) -> io::Result<()> {
     let page = || {
         let live = Arc::new(Live::open(&file).map_err(io::Error::other)?);
         let router = Router::new().route("/", axum::routing::get(|| async {}));
-        io::Result::Ok(guarded(router, Some(live)))
+        io::Result::Ok(guarded(router, Some(live), 512))
     };
     let before = cpu_seconds("self");
     for _ in 0..COLD {

@@ -64,7 +64,7 @@ pub struct Arguments {
     )]
     pub telemetry_path: String,
 
-    /// Scrapes that may be under way at a time
+    /// Maximum number of pages encoded at a time
     #[arg(
         long = "web.max-requests",
         env = "SFBE_WEB_MAX_REQUESTS",
@@ -84,7 +84,7 @@ pub struct Arguments {
     )]
     pub enable_lifecycle: bool,
 
-    /// Least severe messages to write
+    /// Minimum severity to log
     #[arg(
         long = "log.level",
         env = "SFBE_LOG_LEVEL",
@@ -94,7 +94,7 @@ pub struct Arguments {
     )]
     pub log_level: Level,
 
-    /// How to write messages
+    /// Format of the log
     #[arg(
         long = "log.format",
         env = "SFBE_LOG_FORMAT",

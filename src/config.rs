@@ -13,6 +13,7 @@ mod security;
 mod selector;
 mod unknown_key;
 mod values;
+mod warnings;
 pub mod web;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use self::document::Value;
 pub use self::fault::Error;
 use self::fault::{Fault, Position};
 use self::reader::Reader;
-pub use self::selector::Selector;
+pub use self::selector::{APPLICATIONS, Keys, SERVICES, Selector};
 use crate::gateway::{Auth, EntraProtocol, Security, TlsVersion, Trust};
 use crate::model::PartitionId;
 use crate::small_file;
@@ -111,6 +112,14 @@ pub struct Cluster {
     pub security: Security,
 }
 
+impl Cluster {
+    /// Whether the partitions of the other are selected as those of this one are.
+    fn watches_the_same(&self, other: &Self) -> bool {
+        let discovers = self.applications == other.applications && self.services == other.services;
+        self.partitions == other.partitions && (discovers || !self.partitions.is_empty())
+    }
+}
+
 /// What is read of a cluster, besides its inventory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
@@ -148,6 +157,15 @@ impl Collectors {
             Collector::Backups => self.backups && !self.history,
             Collector::History => self.history,
         }
+    }
+
+    fn see_requested_backups(self) -> bool {
+        self.progress
+    }
+
+    /// Health and lists are read only where a policy is known to apply.
+    fn see_periodic_backups(self) -> bool {
+        self.configuration && (self.health || self.backups || self.history)
     }
 }
 
@@ -211,7 +229,8 @@ const TLS_MAX_VERSION: Option<TlsVersion> = None;
 
 impl Default for Selector {
     fn default() -> Self {
-        Self::new(&[INCLUDE.to_owned()], &[]).expect("the default selector is a valid one")
+        Self::new(vec![INCLUDE.to_owned()], Vec::new())
+            .expect("the default selector is a valid one")
     }
 }
 
@@ -222,6 +241,19 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let text = contents(path).map_err(|fault| Error::new(path, vec![fault]))?;
         Self::parse(&text, path)
+    }
+
+    /// The same configuration if its state file is none of `inputs`: the exporter would rename or
+    /// overwrite what it is configured with.
+    pub fn with_own_state_file(self, origin: &Path, inputs: &[&Path]) -> Result<Self, Error> {
+        let resolved = |path: &Path| path.canonicalize().ok();
+        let state_file = self.state_file.as_deref().and_then(resolved);
+        if state_file.is_none() || inputs.iter().all(|input| resolved(input) != state_file) {
+            return Ok(self);
+        }
+        let message = "state_file: the exporter would overwrite this file, which it reads its \
+                       configuration from; write the path of another file";
+        Err(Error::new(origin, vec![Fault::unread(message)]))
     }
 
     /// Checks `text`, which stands in the file `origin`: messages name that file, and relative
@@ -246,6 +278,10 @@ fn contents(path: &Path) -> Result<String, Fault> {
     })?;
     let bytes = bytes
         .ok_or_else(|| Fault::unread("the file is larger than 1 MiB; is it a configuration?"))?;
+    if bytes.contains(&0) {
+        let message = "the file is binary, or UTF-16 without a byte order mark; save it as UTF-8";
+        return Err(Fault::new(Position::START, "", message));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.as_bytes().get(..error.utf8_error().valid_up_to());
         let message = "the file is not UTF-8 from here on; save it as UTF-8";

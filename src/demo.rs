@@ -109,8 +109,8 @@ pub async fn simulate(arguments: &Arguments, simulate: &Simulate) -> anyhow::Res
         if simulate.behind_proxy && !address.ip().is_loopback() {
             warn!(
                 %address,
-                "Whoever reaches {address} without the proxy chooses his role himself: listen on \
-                 127.0.0.1, or keep everybody but the proxy away."
+                "Clients that reach {address} without the proxy choose their own role: listen on \
+                 127.0.0.1, or let only the proxy connect."
             );
         }
         let simulator = start(listener, &simulate.simulated, options.clone())?;

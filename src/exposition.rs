@@ -2,7 +2,7 @@
 //!
 //! Pure: no clock and no socket; `now` is an argument and one value serves a whole page. What
 //! changes only with a snapshot is encoded and compressed once and kept; ages and the exporter's
-//! own numbers are encoded for each scrape. The sample lines are the same in both formats, so one
+//! own numbers are encoded for each page. The sample lines are the same in both formats, so one
 //! set of pieces serves OpenMetrics 1.0 and text 0.0.4, plain and compressed.
 
 mod encode;
@@ -15,7 +15,6 @@ mod view;
 
 use std::sync::{Arc, LazyLock};
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::config::States;
@@ -26,6 +25,7 @@ pub use families::families;
 use family::Input;
 pub use family::{Family, Kind};
 use gzip::Piece;
+pub use gzip::{INFLATING, Text};
 use negotiation::Format;
 
 /// A cluster as it is exposed: what is known of it and how to show it.
@@ -84,10 +84,11 @@ impl KeptPieces {
     }
 }
 
-/// A page, cut into compressed pieces.
+/// The samples of all clusters and of the process, compressed: a page without its format.
 #[derive(Debug)]
 pub struct Page {
-    pieces: Vec<Piece>,
+    /// The pieces of each family, in the order of the catalogue.
+    families: Vec<Vec<Piece>>,
 }
 
 impl Page {
@@ -95,37 +96,35 @@ impl Page {
     pub fn assemble(
         clusters: &[Arc<KeptPieces>],
         process: &Arc<Process>,
-        format: Format,
         now: DateTime<Utc>,
     ) -> Self {
-        let mut pieces = Vec::new();
-        for (index, family) in families().enumerate() {
+        let families = families().enumerate().map(|(index, family)| {
             let (of_process, _) = family.encode(&Input::Process(Arc::clone(process)));
             let of_clusters = clusters.iter().map(|kept| match kept.pieces.get(index) {
                 Some((piece, _)) if family.is_kept() => piece.clone(),
                 _ => family.encode(&Input::Cluster(kept.view.clone(), now)).0,
             });
             let samples = of_clusters.chain([of_process]);
-            let samples: Vec<Piece> = samples.filter(|piece| !piece.is_empty()).collect();
+            samples.filter(|piece| !piece.is_empty()).collect()
+        });
+        Self {
+            families: families.collect(),
+        }
+    }
+
+    /// The page with the header lines of `format`.
+    pub fn in_format(&self, format: Format) -> Text {
+        let mut pieces = Vec::new();
+        for (samples, headers) in self.families.iter().zip(&*HEADERS) {
             if !samples.is_empty() {
-                pieces.extend(HEADERS.get(index).map(|headers| headers.of(format).clone()));
-                pieces.extend(samples);
+                pieces.push(headers.of(format).clone());
+                pieces.extend_from_slice(samples);
             }
         }
         if format.is_openmetrics() {
             pieces.push(END.clone());
         }
-        Self { pieces }
-    }
-
-    /// The page as one gzip member, in chunks.
-    pub fn gzip(&self) -> Vec<Bytes> {
-        gzip::member(&self.pieces)
-    }
-
-    /// The page as plain text.
-    pub fn plain(&self) -> Vec<u8> {
-        gzip::inflate(&self.pieces)
+        Text { pieces }
     }
 }
 

@@ -1,7 +1,10 @@
 //! The clusters that are watched now: one poller and one published snapshot each.
 //!
-//! Starts and replaces pollers; knows nothing of HTTP. A change of the configuration replaces all
-//! of them or none, and a cluster that keeps its name keeps its memory.
+//! Starts and replaces pollers; knows nothing of HTTP. A new configuration is taken over as a whole
+//! or not at all. A cluster whose settings stay the same keeps its poller, with the cycle in
+//! progress; a cluster that keeps its name keeps its snapshot and its counters.
+
+mod running;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,11 +14,13 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tracing::warn;
 
+use self::running::Running;
+pub use self::running::Watched;
 use crate::clock;
-use crate::config::{Cluster, Config, States};
-use crate::exposition::ClusterView;
+use crate::config::{Cluster, Config};
 use crate::gateway::{BuildError, FabricIdentity, FabricIdentityError, Gateway, Options};
 use crate::inventory::Shard;
 use crate::logging::chain;
@@ -131,34 +136,11 @@ fn warnings<'a>(
     gateways: &'a [Gateway],
 ) -> impl Iterator<Item = String> + use<'a> {
     let clusters = config.clusters.iter().zip(gateways);
-    clusters.flat_map(|(cluster, gateway)| {
+    let of_gateways = clusters.flat_map(|(cluster, gateway)| {
         let warnings = gateway.warnings().into_iter();
         warnings.map(|warning| format!("Cluster {}: {warning}", cluster.name))
-    })
-}
-
-/// A cluster as the server sees it.
-#[derive(Clone, Debug)]
-pub struct Watched {
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    rules: Rules,
-    states: States,
-}
-
-impl Watched {
-    /// What is known of it now.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshots.borrow())
-    }
-
-    /// The same, and how to show it.
-    pub fn view(&self) -> ClusterView {
-        ClusterView {
-            snapshot: self.snapshot(),
-            rules: self.rules,
-            states: self.states,
-        }
-    }
+    });
+    config.warnings().into_iter().chain(of_gateways)
 }
 
 /// The pollers of all configured clusters.
@@ -168,6 +150,7 @@ pub struct Fleet {
     shard: Shard,
     fabric_identity: Option<Identity>,
     pollers: JoinSet<()>,
+    running: Vec<Running>,
     watched: watch::Sender<Arc<[Watched]>>,
 }
 
@@ -179,6 +162,7 @@ impl Fleet {
             shard,
             fabric_identity,
             pollers: JoinSet::new(),
+            running: Vec::new(),
             watched: watch::Sender::new(Arc::from([])),
         }
     }
@@ -202,8 +186,8 @@ impl Fleet {
             .collect()
     }
 
-    /// Watches the clusters of `config` instead of those before. What is known of a cluster stays
-    /// with its name; what is `remembered` of it is added.
+    /// Watches the clusters of `config` instead of those before. A snapshot stays with the name of
+    /// its cluster; what is `remembered` of that is added.
     ///
     /// # Errors
     ///
@@ -215,47 +199,81 @@ impl Fleet {
     ) -> Result<(), Unwatchable> {
         let gateways = open(config, &self.telemetry, self.fabric_identity.as_ref()).await?;
         for warning in warnings(config, &gateways) {
-            warn!("{warning}");
+            warn!("Configuration: {warning}");
         }
-        self.stop().await;
-        let mut known: BTreeMap<Arc<str>, Arc<Snapshot>> = self
-            .snapshots()
-            .into_iter()
-            .map(|snapshot| (Arc::clone(&snapshot.cluster), snapshot))
-            .collect();
-        let stays = |name: &Arc<str>| config.clusters.iter().any(|cluster| cluster.name == *name);
-        if !known.keys().all(stays) {
-            self.telemetry.clear();
-        }
-        let mut watched = Vec::new();
+        let before = self.running.drain(..);
+        let mut before: BTreeMap<_, _> = before.map(|one| (one.name(), one)).collect();
+        let mut running = Vec::new();
         for (cluster, gateway) in config.clusters.iter().zip(gateways) {
-            let name = &cluster.name;
-            let snapshot = match (known.remove(name), remembered.remove(name)) {
-                (Some(known), None) => known,
-                (Some(known), Some(remembered)) => {
-                    Arc::new(known.recalling(&remembered, clock::now()))
+            let remembered = remembered.remove(&cluster.name);
+            let one = match before.remove(&cluster.name) {
+                Some(same) if remembered.is_none() && same.polls_like(cluster, config.poll) => {
+                    same.adopt(gateway).await;
+                    same.judged_by(rules(config, cluster), config.metrics.states)
                 }
-                (None, Some(remembered)) => Arc::new(remembered),
-                (None, None) => Arc::new(Snapshot::empty(Arc::clone(name))),
+                Some(other) => {
+                    let fast = other.started.elapsed() > config.poll.interval && !other.is_warm();
+                    let known = other.end().await;
+                    let snapshot = match remembered {
+                        Some(remembered) => Arc::new(known.recalling(&remembered, clock::now())),
+                        None => known,
+                    };
+                    self.start(config, cluster, gateway, snapshot, fast)
+                }
+                None => {
+                    let empty = || Snapshot::empty(Arc::clone(&cluster.name));
+                    let snapshot = Arc::new(remembered.unwrap_or_else(empty));
+                    self.start(config, cluster, gateway, snapshot, true)
+                }
             };
-            let (published, snapshots) = watch::channel(snapshot);
-            watched.push(Watched {
-                snapshots,
-                rules: rules(config, cluster),
-                states: config.metrics.states,
-            });
-            let poller = Poller::new(
-                Arc::new(cluster.clone()),
-                config.poll,
-                self.shard,
-                gateway,
-                Arc::clone(&self.telemetry),
-                published,
-            );
-            self.pollers.spawn(poller.run());
+            running.push(one);
         }
-        self.watched.send_replace(watched.into());
+        for (name, gone) in before {
+            gone.end().await;
+            self.telemetry.forget_cluster(&name);
+        }
+        let watched = running.iter().map(|one| one.watched.clone());
+        self.watched.send_replace(watched.collect());
+        self.running = running;
         Ok(())
+    }
+
+    /// Starts a poller, whose first cycle runs as fast as it can or at the pace of all others.
+    fn start(
+        &mut self,
+        config: &Config,
+        cluster: &Cluster,
+        gateway: Gateway,
+        snapshot: Arc<Snapshot>,
+        fast: bool,
+    ) -> Running {
+        let (cluster, gateway) = (Arc::new(cluster.clone()), Arc::new(gateway));
+        let (published, snapshots) = watch::channel(snapshot);
+        let poller = Poller::new(
+            Arc::clone(&cluster),
+            config.poll,
+            self.shard,
+            Arc::clone(&gateway),
+            Arc::clone(&self.telemetry),
+            published,
+        );
+        let poller = if fast {
+            poller
+        } else {
+            poller.replacing_another()
+        };
+        Running {
+            watched: Watched {
+                snapshots,
+                rules: rules(config, &cluster),
+                states: config.metrics.states,
+            },
+            poll: config.poll,
+            cluster,
+            gateway,
+            poller: self.pollers.spawn(poller.run()),
+            started: Instant::now(),
+        }
     }
 
     /// Resolves when a poller has ended, which none does unasked: it has panicked.
@@ -269,7 +287,7 @@ impl Fleet {
         }
     }
 
-    /// Stops all pollers; what they published stays.
+    /// Stops all pollers; their snapshots stay.
     pub async fn stop(&mut self) {
         self.pollers.shutdown().await;
     }

@@ -13,6 +13,7 @@ use chrono::TimeDelta;
 use tokio::sync::Semaphore;
 use url::Url;
 
+use crate::file_mode;
 use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
     PartitionId, Policy, RestoreProgress,
@@ -24,6 +25,7 @@ use evidence::Evidence;
 use http::Transport;
 use look::Look;
 use query::Side;
+use quota::Quota;
 use retry::Budget;
 use token::Tokens;
 
@@ -39,10 +41,14 @@ mod evidence;
 mod file;
 mod http;
 mod look;
+mod peer;
 mod query;
+mod quota;
 mod redact;
 mod replay;
+mod resolver;
 mod retry;
+mod reuse;
 mod rotation;
 mod security;
 mod standing;
@@ -100,6 +106,10 @@ pub struct Gateway {
     backup: Gate,
     evidence: Mutex<Evidence>,
     skew: Mutex<Option<TimeDelta>>,
+    cycle_quota: Mutex<Quota>,
+    storage_quota: Mutex<Quota>,
+    /// Warnings about secrets that every local user could read at the start.
+    exposures: Vec<String>,
 }
 
 impl Gateway {
@@ -108,6 +118,8 @@ impl Gateway {
         let concurrency = options.concurrency.clamp(1, Semaphore::MAX_PERMITS);
         options.security.check(&options.endpoints)?;
         let endpoints = Endpoints::new(options.endpoints)?;
+        let secrets = options.security.secret_files().into_iter();
+        let exposures = secrets.filter_map(file_mode::exposure).collect();
         let tokens = match &options.security.auth {
             Auth::Token(source) => Some(Tokens::new(
                 Arc::clone(&options.cluster),
@@ -136,6 +148,9 @@ impl Gateway {
             backup: Gate::new(concurrency),
             evidence: Mutex::default(),
             skew: Mutex::default(),
+            cycle_quota: Mutex::default(),
+            storage_quota: Mutex::default(),
+            exposures,
         })
     }
 
@@ -248,13 +263,19 @@ impl Gateway {
         *locked(&self.skew)
     }
 
-    /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`], and has
-    /// the file of a token read again.
+    /// Forgets the evidence behind [`Self::backup_service`] and [`Self::native_access`], has the
+    /// file of a token read again, and allows as many items of lists as at the start.
     pub fn begin_cycle(&self) {
         if let Some(tokens) = &self.tokens {
             tokens.begin_cycle();
         }
         *locked(&self.evidence) = Evidence::default();
+        locked(&self.cycle_quota).renew();
+    }
+
+    /// Allows as many items of the lists of backups as at the start.
+    pub fn begin_lists(&self) {
+        locked(&self.storage_quota).renew();
     }
 
     /// Whether the backup service answers, as far as the calls since [`Self::begin_cycle`] tell;

@@ -4,6 +4,7 @@
 //! failed: what could not be read is named as a scope, and the snapshot keeps what it knows there.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::num::NonZeroU32;
 
 use crate::model::{Name, Partition, PartitionId};
@@ -31,6 +32,89 @@ pub enum Scope {
     Application(Name),
     /// The partitions of one service.
     Service(Name),
+}
+
+/// How the configured selection fits what the cluster has. Exists only for a topology of which
+/// everything that the selectors are applied to was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The settings that match nothing.
+    pub unmatched: BTreeSet<Unmatched>,
+    /// Why no service is selected; `None` when one is, or when partitions are configured by id.
+    pub empty: Option<EmptySelection>,
+}
+
+/// A setting that matches nothing in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unmatched {
+    /// A regular expression.
+    Pattern {
+        /// Its list, such as `applications.include`.
+        key: &'static str,
+        /// The expression as written.
+        pattern: String,
+        /// Why, and what to write instead, as far as that can be determined.
+        hint: Option<String>,
+    },
+    /// The id of a partition that the cluster does not have.
+    Partition(PartitionId),
+}
+
+impl fmt::Display for Unmatched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern { key, pattern, hint } => {
+                const LONGEST: usize = 200;
+                let shown: String = pattern.chars().take(LONGEST).collect();
+                let cut = if shown.len() < pattern.len() {
+                    "…"
+                } else {
+                    ""
+                };
+                write!(f, "{key} {shown:?}{cut} matches nothing")?;
+                hint.iter().try_for_each(|hint| write!(f, ", {hint}"))
+            }
+            Self::Partition(id) => write!(f, "the cluster has no partition {id}"),
+        }
+    }
+}
+
+/// Some of these settings, in one line.
+pub fn listed(unmatched: &[&Unmatched]) -> String {
+    const MAX_NAMED: usize = 10;
+    let more = unmatched.len().saturating_sub(MAX_NAMED);
+    let named = unmatched.iter().take(MAX_NAMED).map(ToString::to_string);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    named.chain(more).collect::<Vec<_>>().join("; ")
+}
+
+/// Why no service is selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmptySelection {
+    /// The cluster has no applications.
+    NoApplications,
+    /// It has some, and the selector leaves all of them out.
+    NoApplicationSelected,
+    /// The selected applications have no services that can be backed up.
+    NoServices,
+    /// They have some, and the selector leaves all of them out.
+    NoServiceSelected,
+}
+
+impl EmptySelection {
+    /// The reason as a clause.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoApplications => "the cluster has no applications",
+            Self::NoApplicationSelected => "none of its applications is selected",
+            Self::NoServices => {
+                "the selected applications have no stateful services with persisted state"
+            }
+            Self::NoServiceSelected => {
+                "none of the services in the selected applications is selected"
+            }
+        }
+    }
 }
 
 /// Many scopes at once: a broken gateway may leave thousands of services unread.

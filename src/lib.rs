@@ -37,6 +37,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod exposition;
+mod file_mode;
 pub mod fleet;
 pub mod gateway;
 pub mod inventory;

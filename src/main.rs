@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -11,36 +12,36 @@ use servicefabric_backup_exporter::fleet::Unwatchable;
 use servicefabric_backup_exporter::server::live::OpenError;
 use servicefabric_backup_exporter::state_file::Unusable;
 use servicefabric_backup_exporter::{config, demo, logging, run};
+use tracing::error;
 
 /// Wrong arguments or a wrong configuration (`EX_USAGE` of sysexits).
 const USAGE: u8 = 64;
 
-#[expect(
-    clippy::print_stderr,
-    reason = "before and after the log there is only this"
-)]
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {
-            let printed = message.print().is_ok();
-            return if printed && !message.use_stderr() {
-                ExitCode::SUCCESS
-            } else {
+            // As in `print`, a stream that is closed or full changes no exit code.
+            drop(message.print());
+            return if message.use_stderr() {
                 ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
             };
         }
     };
-    match start(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            if is_a_misuse(&error) {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::FAILURE
+    let ended = match &arguments.command {
+        Some(Command::CheckConfig) => check(&arguments),
+        _ => start(&arguments).inspect_err(|error| {
+            for line in format!("{error:#}").lines() {
+                error!("Exiting: {line}");
             }
-        }
+        }),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_a_misuse(&error) => ExitCode::from(USAGE),
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
@@ -53,18 +54,27 @@ fn is_a_misuse(error: &anyhow::Error) -> bool {
         || error.is::<Unusable>()
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of check-config")]
-fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    if let Some(Command::CheckConfig) = arguments.command {
-        for warning in run::check(arguments)? {
-            println!("warning: {warning}");
-        }
-        let files = [Some(&*arguments.config_file), arguments.web_config_file()];
-        for file in files.into_iter().flatten() {
-            println!("{}: no fault found", file.display());
-        }
-        return Ok(());
+/// Prints the result of `check-config`.
+fn check(arguments: &Arguments) -> anyhow::Result<()> {
+    let warnings = run::check(arguments).inspect_err(|error| {
+        print(io::stderr(), &format!("{error:#}"));
+    })?;
+    for warning in warnings {
+        print(io::stdout(), &format!("warning: {warning}"));
     }
+    let files = [Some(&*arguments.config_file), arguments.web_config_file()];
+    for file in files.into_iter().flatten() {
+        print(io::stdout(), &format!("{}: no fault found", file.display()));
+    }
+    Ok(())
+}
+
+/// Prints a line, or nothing when the stream is closed or full: the exit code has the result.
+fn print(mut stream: impl Write, line: &str) {
+    drop(writeln!(stream, "{line}"));
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
     logging::start(arguments.log_level, arguments.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

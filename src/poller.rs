@@ -5,19 +5,23 @@
 //! nothing but its own answer. Every request goes through one gateway, whose limits hold for all.
 
 mod configuration;
+mod faults;
 mod lists;
+mod outcome;
 mod readings;
+mod selection;
 mod tally;
 mod topology;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
+use self::faults::Faults;
 use self::tally::Tally;
 use crate::clock;
 use crate::config::{Cluster, Poll};
@@ -43,7 +47,12 @@ pub struct Poller {
     gateway: Arc<Gateway>,
     telemetry: Arc<Telemetry>,
     published: watch::Sender<Arc<Snapshot>>,
+    first_spread: Duration,
+    faults: Mutex<Faults>,
     warned_of_reporter: AtomicBool,
+    /// How many partitions were known before the reload that made this poller; 0 once the first
+    /// complete inventory was compared with it.
+    known_before: AtomicUsize,
 }
 
 impl Poller {
@@ -52,25 +61,43 @@ impl Poller {
         cluster: Arc<Cluster>,
         poll: Poll,
         shard: Shard,
-        gateway: Gateway,
+        gateway: impl Into<Arc<Gateway>>,
         telemetry: Arc<Telemetry>,
         published: watch::Sender<Arc<Snapshot>>,
     ) -> Self {
         telemetry.watch_cluster(&cluster.name, &Reason::ALL.map(Reason::as_str));
         // What an earlier configuration ran and this one does not is no longer to be told.
         let on = cluster.collectors;
+        let mut known_before = 0;
         published.send_modify(|snapshot| {
+            if snapshot.is_ready() {
+                known_before = snapshot.partitions.len();
+            }
             let status = &mut Arc::make_mut(snapshot).status;
             status.collectors.retain(|collector, _| on.runs(*collector));
+            status.selection = None;
         });
         Self {
             cluster,
             poll,
             shard,
-            gateway: Arc::new(gateway),
+            gateway: gateway.into(),
             telemetry,
             published,
+            first_spread: Duration::ZERO,
+            faults: Mutex::default(),
             warned_of_reporter: AtomicBool::new(false),
+            known_before: AtomicUsize::new(known_before),
+        }
+    }
+
+    /// The same poller, with the requests of its first cycle spread like those of later ones: it
+    /// replaces another one, and the cluster must not pay for each change of the settings.
+    #[must_use]
+    pub fn replacing_another(self) -> Self {
+        Self {
+            first_spread: self.poll.interval.mul_f64(SPREAD),
+            ..self
         }
     }
 
@@ -79,12 +106,12 @@ impl Poller {
         tokio::join!(self.cycles(), self.lists());
     }
 
-    /// Runs cycles. The first starts at once and goes as fast as the concurrency allows; later
-    /// ones start an interval after the one before, or at once when that one took longer, and
-    /// spread their requests.
+    /// Runs cycles. The first starts at once and goes as fast as the concurrency allows, unless the
+    /// poller replaces another one; later ones start an interval after the one before, or at once
+    /// when that one took longer, and spread their requests.
     async fn cycles(&self) {
         let mut start = Instant::now();
-        let mut spread = Duration::ZERO;
+        let mut spread = self.first_spread;
         loop {
             sleep_until(start).await;
             self.cycle(spread).await;
@@ -96,6 +123,7 @@ impl Poller {
     /// One cycle: what there is and what protects it, then every partition, started over `spread`.
     pub async fn cycle(&self, spread: Duration) {
         let started = Instant::now();
+        let is_first = !self.snapshot().is_ready();
         self.refresh().await;
         self.gateway.begin_cycle();
         let tally = Tally::default();
@@ -122,7 +150,8 @@ impl Poller {
         self.publish(observations);
         let partitions = self.snapshot().partitions.len();
         let what = format!("facts of {partitions} partitions");
-        tally.log(&self.cluster.name, &what, started.elapsed());
+        tally.log(&self.cluster.name, &what, started.elapsed(), is_first);
+        self.report_cycle(&tally);
     }
 
     /// Reads which partitions there are.
@@ -133,11 +162,23 @@ impl Poller {
             self.record(Collector::Inventory, error, tally);
         }
         if topology.excess > 0 {
-            self.refuse(topology.excess);
+            self.refuse(topology.excess, tally);
         }
         let success = topology.is_complete();
+        if let Some(selection) = &topology.selection {
+            let snapshot = self.snapshot();
+            let before = snapshot.status.selection.as_ref();
+            let before = before.map(|before| &*before.value);
+            selection::report(&self.cluster.name, before, selection);
+        }
+        if success {
+            let before = self.known_before.swap(0, Ordering::Relaxed);
+            selection::report_drop(&self.cluster.name, before, topology.inventory.listed.len());
+        }
+        let selection = topology.selection.map(|selection| now(Arc::new(selection)));
         Observations {
             inventory: Some(now(topology.inventory)),
+            selection,
             runs: vec![run(Collector::Inventory, success, started)],
             ..Observations::default()
         }
@@ -155,7 +196,9 @@ impl Poller {
                 let (cluster, reason) = (&self.cluster.name, Reason::TooLarge.as_str());
                 self.telemetry
                     .record_error(cluster, Collector::Policies, reason);
-                warn!(%cluster, "Cluster {cluster} has more than {MAX_POLICIES} policies.");
+                tally.note(Collector::Policies, Reason::TooLarge, || {
+                    format!("the cluster has more than {MAX_POLICIES} policies")
+                });
             }
             Ok(policies) => observations.policies = Some(now(policies)),
             Err(error) => self.record(Collector::Policies, &error, tally),
@@ -208,23 +251,23 @@ impl Poller {
         self.published.send_replace(Arc::new(next));
     }
 
-    /// Counts and tells that the cluster has more partitions than one exporter watches.
-    fn refuse(&self, excess: usize) {
-        let (cluster, reason) = (&self.cluster.name, Reason::TooLarge.as_str());
+    /// Counts that the cluster has more partitions than one exporter watches.
+    fn refuse(&self, excess: usize, tally: &Tally) {
+        let (cluster, reason) = (&self.cluster.name, Reason::TooLarge);
         self.telemetry
-            .record_error(cluster, Collector::Inventory, reason);
-        warn!(
-            %cluster,
-            excess,
-            "Cluster {cluster} has {excess} partitions more than the {MAX_PARTITIONS} that one \
-             exporter watches: share them between several with --shard and --total-shards, or \
-             select fewer applications."
-        );
+            .record_error(cluster, Collector::Inventory, reason.as_str());
+        tally.note(Collector::Inventory, reason, || {
+            format!(
+                "the cluster has {excess} partitions more than the {MAX_PARTITIONS} that one \
+                 exporter watches; share them between several with --shard and --total-shards, or \
+                 select fewer applications"
+            )
+        });
     }
 
     /// Counts a request that failed for good; one that was not even sent is no request.
     fn record(&self, collector: Collector, error: &Error, tally: &Tally) {
-        tally.fail(error);
+        tally.fail(collector, error);
         if error.was_sent() {
             let reason = error.reason().as_str();
             self.telemetry

@@ -3,8 +3,10 @@
 //! Puts the parts together and waits. A part that ends unasked ends the process, because half an
 //! exporter looks like a healthy one.
 
+mod descriptors;
 mod environment;
 mod memory;
+mod reloads;
 mod signals;
 
 use std::io;
@@ -16,11 +18,12 @@ use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::memory::Memory;
+use self::reloads::Reloads;
 use self::signals::Signal;
 pub use self::signals::Signals;
 use crate::cli::{Arguments, UsageError};
@@ -35,6 +38,9 @@ use crate::telemetry::{BuildInfo, Reload, Telemetry};
 
 /// How often the exporter looks whether there is something new to remember.
 const REMEMBER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Requests to reload that wait at a time; more wait in their connections.
+const MAX_WAITING_RELOADS: usize = 64;
 
 /// The longest that the end of the process waits for the state file.
 const LAST_WRITE: Duration = Duration::from_secs(10);
@@ -58,7 +64,12 @@ pub enum Source {
 impl Source {
     fn load(&self, arguments: &Arguments) -> Result<Config, config::Error> {
         match self {
-            Self::File => Config::load(&arguments.config_file),
+            Self::File => {
+                let inputs = [Some(&*arguments.config_file), arguments.web_config_file()];
+                let inputs: Vec<_> = inputs.into_iter().flatten().collect();
+                let config = Config::load(&arguments.config_file)?;
+                config.with_own_state_file(&arguments.config_file, &inputs)
+            }
             Self::Fixed { config, .. } => Ok(config.clone()),
         }
     }
@@ -81,12 +92,16 @@ impl Source {
     }
 }
 
-/// Reads the configuration and the web configuration, if there is one.
+/// Checks the flags and reads the configuration and the web configuration, if there is one.
+/// `check-config` and the start both go through here, so that neither accepts what the other
+/// rejects.
 ///
 /// # Errors
 ///
-/// When one of them is faulty; the faults of both are told.
+/// When one of them is faulty; the faults of both files are listed.
 pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, Option<Arc<Live>>)> {
+    arguments.shard()?;
+    listener::check(&arguments.listen_addresses).map_err(listen_error)?;
     let config = source.load(arguments);
     let web = source.web_config(arguments).map(Live::open).transpose();
     match (config, web) {
@@ -111,7 +126,7 @@ pub fn check(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
         let checked = state_file::check(path);
         checked.with_context(|| format!("state_file: cannot use {}", path.display()))?;
     }
-    let web = web.and_then(|web| web.warning());
+    let web = web.iter().flat_map(|web| web.warnings());
     warnings.extend(web.map(|warning| format!("{}: {warning}", arguments.web_config_file)));
     Ok(warnings)
 }
@@ -128,22 +143,18 @@ pub async fn exporter(
 ) -> anyhow::Result<()> {
     let (config, web) = read(arguments, &source)?;
     let listeners = bind(&arguments.listen_addresses)?;
-    let (reload_requests, mut requests) = mpsc::channel(1);
+    let (reload_requests, requests) = mpsc::channel(MAX_WAITING_RELOADS);
+    let mut reloads = Reloads::new(requests);
     let mut exporter = tokio::select! {
         started = Exporter::start(arguments, source, &config) => started?,
         () = signals.stop() => return Ok(()),
     };
     announce(&config, &listeners, web.as_deref());
-    let router = server::router(exporter.app(reload_requests));
-    let router = guarded(router, web.clone());
+    let limits = descriptors::limits(&config);
+    let router = server::router(exporter.app(web.clone(), reload_requests));
+    let router = guarded(router, web.clone(), limits.connections);
     let shutdown = CancellationToken::new();
-    let serving = listener::serve(
-        listeners,
-        router,
-        web,
-        listener::Limits::default(),
-        shutdown.clone(),
-    );
+    let serving = listener::serve(listeners, router, web, limits, shutdown.clone());
     let mut serving = tokio::spawn(serving);
 
     let mut remember = interval(REMEMBER_INTERVAL);
@@ -151,10 +162,13 @@ pub async fn exporter(
     let ended = loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Signal::Reload => exporter.reload(None).await,
+                Signal::Reload => reloads.want(),
                 Signal::Stop => break Ok(()),
             },
-            Some(request) = requests.recv() => exporter.reload(Some(request)).await,
+            requests = reloads.due() => {
+                exporter.reload(requests).await;
+                reloads.done(Instant::now());
+            }
             _ = remember.tick() => exporter.memory.save(exporter.fleet.snapshots()).await,
             broken = exporter.fleet.broken() => {
                 break Err(anyhow::Error::new(broken).context("a poller has broken"));
@@ -181,13 +195,17 @@ pub fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
     for address in addresses {
         match listener::bind(address) {
             Ok(bound) => listeners.extend(bound),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                return Err(UsageError(format!("--web.listen-address: {error}")).into());
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(listen_error(error)),
         }
     }
     Ok(listeners)
+}
+
+fn listen_error(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => UsageError(format!("--web.listen-address: {error}")).into(),
+        _ => error.into(),
+    }
 }
 
 fn announce(config: &Config, listeners: &[TcpListener], web: Option<&Live>) {
@@ -243,11 +261,12 @@ impl<'a> Exporter<'a> {
         })
     }
 
-    fn app(&self, reload_requests: mpsc::Sender<ReloadRequest>) -> App {
+    fn app(&self, web: Option<Arc<Live>>, reload_requests: mpsc::Sender<ReloadRequest>) -> App {
         App {
             watched: self.fleet.subscribe(),
             telemetry: Arc::clone(&self.telemetry),
             reload: self.reload.subscribe(),
+            web,
             shard: self.fleet.shard(),
             telemetry_path: self.arguments.telemetry_path.clone(),
             notice: self.source.notice(),
@@ -256,9 +275,9 @@ impl<'a> Exporter<'a> {
         }
     }
 
-    /// Reads the configuration again and tells the result to the log, the metrics, and whoever
-    /// asked.
-    async fn reload(&mut self, request: Option<ReloadRequest>) {
+    /// Reads the configuration again and reports the result in the log, in the metrics, and to all
+    /// `requests`.
+    async fn reload(&mut self, requests: Vec<ReloadRequest>) {
         let result = self.try_reload().await;
         match &result {
             Ok(()) => {
@@ -276,9 +295,9 @@ impl<'a> Exporter<'a> {
                 self.reload.send_modify(|reload| reload.successful = false);
             }
         }
-        if let Some(request) = request {
-            // Whoever asked may be gone.
-            drop(request.send(result));
+        for request in requests {
+            // The client may be gone.
+            drop(request.send(result.clone()));
         }
     }
 

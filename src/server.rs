@@ -5,30 +5,36 @@
 //! know one page each.
 
 mod api;
+mod cross_site;
 pub mod guard;
 mod headers;
 pub mod listener;
 pub mod live;
 mod metrics;
 mod page;
+mod shared;
 mod tls;
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::exposition::KeptPieces;
+use self::listener::Held;
+use self::shared::Shared;
+use crate::exposition::{INFLATING, Text};
 use crate::fleet::Watched;
 use crate::inventory::Shard;
+use crate::server::live::Live;
 use crate::telemetry::{Reload, Telemetry};
 
 /// A request to read the configuration again; the answer says what was wrong with it.
@@ -43,13 +49,15 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// The last reading of the configuration.
     pub reload: watch::Receiver<Reload>,
+    /// The web configuration, if there is one.
+    pub web: Option<Arc<Live>>,
     /// The part of the partitions that this process watches.
     pub shard: Shard,
     /// Where metrics are served, for instance `/metrics`.
     pub telemetry_path: String,
     /// A sentence on the landing page about what is watched.
     pub notice: Option<&'static str>,
-    /// Answers that may be under way at a time; more are refused with 503.
+    /// Pages that may be encoded at a time; further requests wait.
     pub max_requests: usize,
     /// Where `POST /-/reload` goes; `None` refuses it.
     pub reload_requests: Option<mpsc::Sender<ReloadRequest>>,
@@ -59,8 +67,11 @@ pub struct App {
 #[derive(Debug)]
 struct Served {
     app: App,
-    kept: Mutex<Vec<Arc<KeptPieces>>>,
-    free: Arc<Semaphore>,
+    /// A slow client holds none: sending needs no permit.
+    permits: Arc<Semaphore>,
+    metrics: Shared<metrics::Encoded>,
+    partitions: Shared<Result<Text, serde_json::Error>>,
+    landing: Shared<String>,
 }
 
 impl Served {
@@ -72,11 +83,13 @@ impl Served {
 /// The routes of `app`.
 pub fn router(app: App) -> Router {
     let path = app.telemetry_path.clone();
-    let free = Arc::new(Semaphore::new(app.max_requests));
+    let permits = Arc::new(Semaphore::new(app.max_requests));
     let served = Arc::new(Served {
         app,
-        kept: Mutex::default(),
-        free,
+        permits,
+        metrics: Shared::default(),
+        partitions: Shared::default(),
+        landing: Shared::default(),
     });
     let router = Router::new()
         .route(&path, get(metrics::metrics))
@@ -93,18 +106,27 @@ pub fn router(app: App) -> Router {
     router.with_state(served)
 }
 
-fn too_many() -> Response {
-    let text = "Too many requests at a time: see --web.max-requests.\n";
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-}
-
-/// A body with which its permit goes: an answer is under way until its last byte is sent.
-fn permitted(chunks: Vec<Bytes>, permit: OwnedSemaphorePermit) -> Body {
-    let chunks = chunks.into_iter().map(move |chunk| {
-        let _under_way = &permit;
-        Ok::<_, Infallible>(chunk)
-    });
-    Body::from_stream(stream::iter(chunks))
+/// `text` as a response body, compressed or inflated while it is sent, with the headers and the
+/// memory that it takes.
+fn body(text: &Text, gzip: bool) -> Response {
+    let shared = text.gzip();
+    if !gzip {
+        let length = [(CONTENT_LENGTH, text.plain_length().to_string())];
+        let portions = stream::iter(text.plain().map(Ok::<_, Infallible>));
+        let held = Held {
+            shared,
+            own: INFLATING,
+        };
+        return (length, Extension(held), Body::from_stream(portions)).into_response();
+    }
+    let length: usize = shared.iter().map(Bytes::len).sum();
+    let headers = [
+        (CONTENT_ENCODING, "gzip".to_owned()),
+        (CONTENT_LENGTH, length.to_string()),
+    ];
+    let chunks = stream::iter(shared.clone().into_iter().map(Ok::<_, Infallible>));
+    let held = Held { shared, own: 0 };
+    (headers, Extension(held), Body::from_stream(chunks)).into_response()
 }
 
 /// 200 once every cluster has been through a cycle, well or not.
@@ -126,11 +148,16 @@ async fn ready(State(served): State<Arc<Served>>) -> Response {
 }
 
 /// Reads the configuration again; 500 with every fault when it cannot be used.
-async fn reload(State(served): State<Arc<Served>>) -> Response {
+async fn reload(State(served): State<Arc<Served>>, request: Request) -> Response {
     let Some(requests) = &served.app.reload_requests else {
         let text = "Reloading over HTTP is not enabled: start with --web.enable-lifecycle.\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     };
+    if cross_site::is_cross_site(&request) {
+        let text = "A page of another site sent this request: reload from the exporter's own origin, \
+                    or with a client that is not a browser.\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     let (answer, answered) = oneshot::channel();
     if requests.send(answer).await.is_err() {
         return stopping();

@@ -121,6 +121,9 @@ impl Snapshot {
         if let Some(inventory) = observations.inventory {
             next.list(inventory, now);
         }
+        if observations.selection.is_some() {
+            next.status.selection = observations.selection;
+        }
         next.apply(observations.settings);
         if let Some(policies) = observations.policies {
             next.renew_policies(policies);

@@ -4,7 +4,9 @@
 //! values come from enums of this crate and from the configured cluster names, never from
 //! the network.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -29,6 +31,8 @@ pub struct Process {
     pub telemetry: Arc<Telemetry>,
     /// How the configuration came to be what it is.
     pub reload: Reload,
+    /// When the certificate of its listener expires; `None` without TLS.
+    pub web_certificate_expiry: Option<DateTime<Utc>>,
     /// Which part of the partitions it watches.
     pub shard: Shard,
     /// What the operating system says of it.
@@ -77,9 +81,44 @@ pub struct StateFileWrites {
 #[derive(Debug)]
 pub struct Telemetry {
     state_file: Mutex<StateFileWrites>,
-    pub(crate) gateway_requests: Family<RequestLabels, Counter>,
-    pub(crate) gateway_request_duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
-    pub(crate) collector_errors: Family<ErrorLabels, Counter>,
+    pub(crate) gateway_requests: PerCluster<RequestLabels, Counter>,
+    pub(crate) gateway_request_duration: PerCluster<RouteLabels, Histogram>,
+    pub(crate) collector_errors: PerCluster<ErrorLabels, Counter>,
+}
+
+/// A family and its label sets, which it does not list itself: those of one cluster can be removed.
+#[derive(Debug)]
+pub(crate) struct PerCluster<S, M> {
+    pub(crate) family: Family<S, M, fn() -> M>,
+    known: Mutex<HashSet<S>>,
+}
+
+impl<S: Clone + Eq + Hash, M: Clone> PerCluster<S, M> {
+    fn new(metric: fn() -> M) -> Self {
+        Self {
+            family: Family::new_with_constructor(metric),
+            known: Mutex::default(),
+        }
+    }
+
+    fn get(&self, labels: S) -> M {
+        if let Some(metric) = self.family.get(&labels) {
+            return metric.clone();
+        }
+        let metric = self.family.get_or_create_owned(&labels);
+        self.known().insert(labels);
+        metric
+    }
+
+    fn remove(&self, is_gone: impl Fn(&S) -> bool) {
+        for labels in self.known().extract_if(is_gone) {
+            self.family.remove(&labels);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<S>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,11 +145,9 @@ impl Default for Telemetry {
     fn default() -> Self {
         Self {
             state_file: Mutex::default(),
-            gateway_requests: Family::default(),
-            gateway_request_duration: Family::new_with_constructor(|| {
-                Histogram::new(DURATION_BUCKETS)
-            }),
-            collector_errors: Family::default(),
+            gateway_requests: PerCluster::new(Counter::default),
+            gateway_request_duration: PerCluster::new(|| Histogram::new(DURATION_BUCKETS)),
+            collector_errors: PerCluster::new(Counter::default),
         }
     }
 }
@@ -121,18 +158,18 @@ impl Telemetry {
     pub fn watch_cluster(&self, cluster_name: &Arc<str>, reasons: &[&'static str]) {
         for collector in Collector::ALL {
             for reason in reasons {
-                let labels = ErrorLabels::new(cluster_name, collector, reason);
-                self.collector_errors.get_or_create_owned(&labels);
+                self.errors(cluster_name, collector, reason);
             }
         }
     }
 
-    /// Forgets every count: after a cluster is gone, its counters must not stay behind. To
-    /// Prometheus this is a restart.
-    pub fn clear(&self) {
-        self.gateway_requests.clear();
-        self.gateway_request_duration.clear();
-        self.collector_errors.clear();
+    /// Removes the counters of a cluster that is not watched any more; all others go on.
+    pub fn forget_cluster(&self, cluster_name: &str) {
+        let is_gone = |cluster: &Arc<str>| **cluster == *cluster_name;
+        self.gateway_requests.remove(|it| is_gone(&it.cluster_name));
+        let durations = &self.gateway_request_duration;
+        durations.remove(|it| is_gone(&it.cluster_name));
+        self.collector_errors.remove(|it| is_gone(&it.cluster_name));
     }
 
     /// How the state file was last written.
@@ -154,8 +191,7 @@ impl Telemetry {
         collector: Collector,
         reason: &'static str,
     ) {
-        let labels = ErrorLabels::new(cluster_name, collector, reason);
-        self.collector_errors.get_or_create(&labels).inc();
+        self.errors(cluster_name, collector, reason).inc();
     }
 
     /// Counts one attempt of a request: its HTTP status, or `None` when no answer came.
@@ -166,32 +202,89 @@ impl Telemetry {
         status: Option<u16>,
         took: Duration,
     ) {
-        self.gateway_requests
-            .get_or_create(&RequestLabels {
-                cluster_name: Arc::clone(cluster_name),
-                route,
-                status: match status {
-                    None => "none".to_owned(),
-                    Some(status @ 100..=599) => status.to_string(),
-                    Some(_) => "other".to_owned(),
-                },
-            })
-            .inc();
-        self.gateway_request_duration
-            .get_or_create(&RouteLabels {
-                cluster_name: Arc::clone(cluster_name),
-                route,
-            })
-            .observe(took.as_secs_f64());
+        let requests = self.gateway_requests.get(RequestLabels {
+            cluster_name: Arc::clone(cluster_name),
+            route,
+            status: match status {
+                None => "none".to_owned(),
+                Some(status @ 100..=599) => status.to_string(),
+                Some(_) => "other".to_owned(),
+            },
+        });
+        requests.inc();
+        let durations = self.gateway_request_duration.get(RouteLabels {
+            cluster_name: Arc::clone(cluster_name),
+            route,
+        });
+        durations.observe(took.as_secs_f64());
     }
-}
 
-impl ErrorLabels {
-    fn new(cluster_name: &Arc<str>, collector: Collector, reason: &'static str) -> Self {
-        Self {
+    fn errors(
+        &self,
+        cluster_name: &Arc<str>,
+        collector: Collector,
+        reason: &'static str,
+    ) -> Counter {
+        self.collector_errors.get(ErrorLabels {
             cluster_name: Arc::clone(cluster_name),
             collector: collector.as_str(),
             reason,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    /// Every counter of `telemetry` as Prometheus reads it.
+    fn text(telemetry: &Telemetry) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register("r", "r", telemetry.gateway_requests.family.clone());
+        let durations = telemetry.gateway_request_duration.family.clone();
+        registry.register("d", "d", durations);
+        registry.register("e", "e", telemetry.collector_errors.family.clone());
+        encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn counters_of_a_cluster_go_with_it_and_those_of_others_stay() {
+        let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
+        let telemetry = Telemetry::default();
+        for (cluster, requests) in [(&kept, 3), (&gone, 5)] {
+            telemetry.watch_cluster(cluster, &["timeout", "api"]);
+            for status in [None, Some(200), Some(404), Some(999)] {
+                for _ in 0..requests {
+                    telemetry.record_request(cluster, "Route", status, Duration::from_secs(1));
+                }
+            }
+            telemetry.record_error(cluster, Collector::Progress, "api");
         }
+        let lines = |text: &str| -> Vec<String> {
+            let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            lines.sort_unstable();
+            lines
+        };
+        let mut expected = lines(&text(&telemetry));
+        expected.retain(|line| !line.contains("gone"));
+        telemetry.forget_cluster("gone");
+        assert_eq!(lines(&text(&telemetry)), expected);
+        assert!(
+            expected
+                .iter()
+                .any(|line| line.contains("kept") && line.ends_with(" 3"))
+        );
+        telemetry.record_request(&gone, "Route", Some(200), Duration::from_secs(1));
+        let again = text(&telemetry);
+        let again: Vec<_> = again.lines().filter(|line| line.contains("gone")).collect();
+        assert!(
+            again
+                .iter()
+                .any(|line| line.starts_with("r_total") && line.ends_with(" 1"))
+        );
     }
 }

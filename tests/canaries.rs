@@ -16,9 +16,11 @@ use openssl::pkey::PKey;
 use openssl::x509::X509;
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use reqwest::{Certificate, Client, RequestBuilder};
-use servicefabric_backup_exporter::simulator::{Access, Options, Role, ServerIdentity, Simulator};
+use servicefabric_backup_exporter::simulator::{
+    Access, Code, Options, Outcome, Role, ServerIdentity, Simulator,
+};
 use support::process::{Exporter, Setup};
-use support::{estate, eventually, simulate};
+use support::{at, estate, eventually, simulate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -312,4 +314,57 @@ async fn no_secret_is_let_out_whatever_goes_wrong() {
     }
     let refused = |text: &String| text.contains("AADSTS7000215");
     assert!(onlooker.seen.iter().any(refused), "the refusal is told");
+}
+
+#[tokio::test]
+async fn secrets_in_failure_messages_of_the_cluster_are_blanked() {
+    let encoded = BASE64_STANDARD.encode("svc:canary");
+    let messages = [
+        "Cannot open 'AccountName=shop;AccountKey=canary==;EndpointSuffix=x'.".to_owned(),
+        "PUT https://svc:canary@store.example.org/backups failed.".to_owned(),
+        r#"{\"url\":\"https:\/\/svc:canary@store.example.org\"}"#.to_owned(),
+        "403 for Authorization: SharedKey shop:canary+/=\r\nx-ms-date: today".to_owned(),
+        "403 for SharedKey shop:canary+/= at 12:00.".to_owned(),
+        "Sent BEARER canary-of-the-token, got 401.".to_owned(),
+        format!("Sent Basic {encoded}, got 401."),
+        "x-api-key: canary, api_key=canary&apikey=canary".to_owned(),
+        "https://store.blob.core.windows.net/c?sv=2024&sig=canary%2B&se=2030".to_owned(),
+        r"https://store.blob.core.windows.net/c?sv=2024\u0026sig=canary".to_owned(),
+        "https://copy.azurewebsites.net/api/run?code=canary==".to_owned(),
+        "access_token=canary, client_secret=canary, canary\nPWD=canary;PassWord='canary;canary'"
+            .to_owned(),
+    ];
+    let mut estate = estate(7);
+    let partitions = estate.partition_ids();
+    for (partition, message) in partitions.iter().zip(&messages) {
+        let code = Code::Name("FABRIC_E_BACKUPCOPIER_UNEXPECTED_ERROR".to_owned());
+        estate.conclude(
+            *partition,
+            Outcome::Failure(code, message.clone()),
+            at(3600),
+        );
+    }
+    let simulator = simulate(estate, Options::default()).await;
+    let config = format!(
+        "clusters: [{{name: a, endpoints: ['{}']}}]\n",
+        simulator.url()
+    );
+    let exporter = Setup::new(&config).flag("--log.level=debug").start().await;
+    exporter.ready().await;
+    let mut seen = Vec::new();
+    for partition in partitions.iter().take(messages.len()) {
+        let page = exporter
+            .get(&format!("/api/v1/partitions/{partition}"))
+            .await;
+        assert!(page.body.contains("***"), "{}", page.body);
+        seen.push(page.body);
+    }
+    for path in ["/", "/metrics", "/api/v1/partitions"] {
+        seen.push(exporter.get(path).await.body);
+    }
+    seen.push(exporter.log());
+    for text in seen {
+        assert!(!text.contains(MARK) && !text.contains(&encoded), "{text}");
+    }
+    exporter.stop().await;
 }

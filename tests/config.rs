@@ -10,12 +10,15 @@
 
 #[path = "support/bless.rs"]
 mod bless;
+#[path = "support/encodings.rs"]
+mod encodings;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use encodings::saved_by_windows;
 use proptest::prelude::*;
 use servicefabric_backup_exporter::config::{Config, States};
 
@@ -183,7 +186,30 @@ fn a_missing_file_is_told() {
 fn a_file_in_another_encoding_is_told_with_the_place() {
     let told = "the file is not UTF-8 from here on; save it as UTF-8";
     assert_eq!(load(b"# \xc3\xa4\n# b\xe4r\n"), format!("FILE:2:4: {told}"));
-    assert_eq!(load(b"\xff\xfea\0"), format!("FILE:1:1: {told}"));
+    assert_eq!(load(b"\xff\xfea"), format!("FILE:1:1: {told}"));
+}
+
+#[test]
+fn files_that_windows_tools_save_are_read() {
+    for name in ["smallest", "everything", "security"] {
+        let text = read(&format!("{name}.good.yml"));
+        for bytes in saved_by_windows(&text) {
+            assert_eq!(load(&bytes), "good", "{name}");
+        }
+        let unmarked = text.encode_utf16().flat_map(u16::to_le_bytes);
+        assert_eq!(
+            load(&unmarked.collect::<Vec<u8>>()),
+            "FILE:1:1: the file is binary, or UTF-16 without a byte order mark; save it as UTF-8"
+        );
+    }
+}
+
+#[test]
+fn a_fault_has_the_same_place_in_every_encoding() {
+    let text = read("unknown-keys.bad.yml");
+    for bytes in saved_by_windows(&text) {
+        assert_eq!(load(&bytes), told_in("FILE", &text));
+    }
 }
 
 #[test]

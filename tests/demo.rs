@@ -25,10 +25,23 @@ const FOLDER: &str = "servicefabric-backup-exporter-demo-";
 const ROUND: Duration = Duration::from_secs(150);
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Cycles after which the log has nothing new to report.
+const SETTLED: f64 = 3.0;
+
+/// The cycles that have begun.
+fn cycles(page: &Page) -> f64 {
+    let lists = [("route", "GetApplicationInfoList"), ("status", "200")];
+    let begun = page.value("servicefabric_backup_gateway_requests_total", &lists);
+    begun.unwrap_or_default()
+}
+
 #[tokio::test]
-async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict() {
+async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict_with_a_quiet_log() {
     let exporter = Setup::new("").flag("demo").start().await;
     exporter.ready().await;
+    let settled = exporter.page_where("it has settled", |page| cycles(page) >= SETTLED);
+    settled.await;
+    let log = exporter.log();
     let page = exporter.scrape().await;
     let up = page.value(
         "servicefabric_backup_cluster_up",
@@ -47,6 +60,12 @@ async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict() {
         missing.is_empty().then_some(())
     })
     .await;
+    exporter
+        .page_where("many cycles have passed", |page| {
+            cycles(page) >= SETTLED + 5.0
+        })
+        .await;
+    assert_eq!(exporter.log(), log, "the log reports changes only");
     exporter.stop().await;
 }
 
@@ -114,7 +133,7 @@ async fn a_gateway_behind_a_proxy_warns_of_an_address_that_others_reach() {
         let setup = setup.env("SFBE_WEB_LISTEN_ADDRESS", address);
         let exporter = setup.spawn();
         exporter.logs("A simulated gateway answers").await;
-        let warned = exporter.log().contains("chooses his role himself");
+        let warned = exporter.log().contains("choose their own role");
         assert_eq!(warned, warns, "{address}");
         exporter.kill();
     }

@@ -118,3 +118,105 @@ fn every_module_says_what_it_is_responsible_for() {
         assert!(tests || text.starts_with("//! "), "{}", path.display());
     }
 }
+
+/// The messages of a macro such as `warn` in a source file, with their placeholders.
+fn logged(text: &str, name: &str) -> Vec<String> {
+    let opening = format!("{name}!(");
+    let calls = text.split(&opening).skip(1);
+    calls.map(|call| message(call, name)).collect()
+}
+
+/// The first string among the arguments that is no value of a field.
+fn message(call: &str, name: &str) -> String {
+    let (mut depth, mut last) = (0, '(');
+    let mut chars = call.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                let literal = string(&mut chars);
+                if depth == 0 && matches!(last, '(' | ',') {
+                    return literal;
+                }
+            }
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        assert!(depth >= 0, "a {name}! without a message: {call:.100}");
+        if !c.is_whitespace() {
+            last = c;
+        }
+    }
+    unreachable!("a {name}! that does not end: {call:.100}");
+}
+
+/// The rest of a string literal, up to and without its end.
+fn string(chars: &mut std::str::Chars<'_>) -> String {
+    let mut literal = String::new();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => break,
+            '\\' => match chars.next() {
+                Some('\n') => {
+                    let rest = chars.as_str().trim_start();
+                    *chars = rest.chars();
+                }
+                Some(c) => literal.push(c),
+                None => break,
+            },
+            c => literal.push(c),
+        }
+    }
+    literal
+}
+
+#[test]
+fn operation_lists_exactly_the_warnings_and_errors_that_the_exporter_logs() {
+    let mut messages = BTreeSet::new();
+    for path in files("src", &[".rs"]) {
+        // The simulated cluster is not the exporter.
+        if path.starts_with(root().join("src/simulator")) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let text = product_lines(&text).join("\n");
+        for level in ["warn", "error"] {
+            let logged = logged(&text, level).into_iter();
+            messages.extend(logged.map(|message| format!("| {level} | `{message}` |")));
+        }
+    }
+    let document = read("docs/operation.md");
+    let rows: BTreeSet<String> = document
+        .lines()
+        .filter(|line| line.starts_with("| warn |") || line.starts_with("| error |"))
+        .map(|line| {
+            let (cells, advice) = line.split_at(line.find("` |").unwrap() + 3);
+            let filled = advice.split('|').filter(|cell| !cell.trim().is_empty());
+            assert_eq!(filled.count(), 2, "meaning and what to do: {line}");
+            cells.to_owned()
+        })
+        .collect();
+    let missing: Vec<_> = messages.difference(&rows).collect();
+    let stale: Vec<_> = rows.difference(&messages).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "in docs/operation.md, \"Warnings and errors in the log\": add a row with the meaning and what \
+         to do for each of {missing:#?}, remove the rows {stale:#?}"
+    );
+}
+
+#[test]
+fn messages_are_read_from_source_as_the_compiler_does() {
+    let source = r#"
+        warn!("plain");
+        tracing::warn!(%cluster, error = chain(error), "Cluster {cluster}: \
+            \"quoted\": {error}.");
+        warn!(cause = "no message", other = f("nor", [this]), "the message {}", path.display());
+    "#;
+    let expected = [
+        "plain",
+        "Cluster {cluster}: \"quoted\": {error}.",
+        "the message {}",
+    ];
+    assert_eq!(logged(source, "warn"), expected);
+}

@@ -5,25 +5,26 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/large_page.rs"]
+mod large_page;
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
+use large_page::{begin_to_scrape, started_with_a_large_page};
 use reqwest::{Client, Method, StatusCode};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
-    CANARY, Code, Entity, Estate, Fault, Filter, Operation, Options, Outcome, Policy, Schedule,
-    Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
+    CANARY, Code, Entity, Estate, Fault, Filter, Latency, Operation, Options, Outcome, Policy,
+    Schedule, Secrets, Simulator, Storage, Switches,
 };
 use support::process::{Exporter, Setup};
 use support::{at, born, estate, eventually, simulate, succeed_everywhere, with_history};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
 const STATE: &str = "servicefabric_backup_progress_state";
@@ -31,18 +32,22 @@ const UP: &str = "servicefabric_backup_cluster_up";
 const SERVICE_UP: &str = "servicefabric_backup_service_up";
 const LAST_SUCCESS: &str = "servicefabric_backup_last_success_timestamp_seconds";
 const COMPLETIONS: &str = "servicefabric_backup_observed_completions_total";
+const REQUESTS: &str = "servicefabric_backup_gateway_requests_total";
+const UNMATCHED: &str = "servicefabric_backup_selectors_unmatched";
 const RELOADED: &str = "servicefabric_backup_exporter_config_last_reload_successful";
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
 
 /// Polls as often as it can.
 const FAST: &str = "poll: {interval: 1s, timeout: 1s}\n";
 
-/// The clusters `names`, all of them behind this gateway.
+/// The clusters `names`, all of them behind this gateway; for the configuration, each watches
+/// another part of it.
 fn clusters(names: &[&str], simulator: &Simulator) -> String {
     let url = simulator.url();
-    let clusters = names
-        .iter()
-        .map(|name| format!("- {{name: {name}, endpoints: ['{url}']}}\n"));
+    let clusters = names.iter().map(|name| {
+        let other = format!("applications: {{exclude: ['fabric:/{name}']}}");
+        format!("- {{name: {name}, endpoints: ['{url}'], {other}}}\n")
+    });
     format!("{FAST}clusters:\n{}", clusters.collect::<String>())
 }
 
@@ -509,6 +514,73 @@ async fn a_hang_up_reloads_and_a_bad_configuration_changes_nothing() {
     assert_eq!(page.value(UP, &[("cluster_name", "one")]), Some(1.0));
 }
 
+/// How many lines of the log contain all of `parts`.
+fn logged(exporter: &Exporter, parts: &[&str]) -> usize {
+    let log = exporter.log();
+    let lines = log.lines();
+    lines
+        .filter(|line| parts.iter().all(|part| line.contains(part)))
+        .count()
+}
+
+#[tokio::test]
+async fn a_selector_that_matches_nothing_is_logged_when_that_begins_and_ends_and_shown() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let url = simulator.url();
+    let config = |include: &str| {
+        format!(
+            "{FAST}clusters: [{{name: test, endpoints: ['{url}'], \
+             applications: {{include: [{include}]}}}}]"
+        )
+    };
+    let setup = Setup::new(&config("'fabric:/App1', 'fabric:/New<b>'"));
+    let exporter = setup.start().await;
+    exporter.ready().await;
+    let begin = ["Cluster test: selectors match nothing", "fabric:/New<b>"];
+    exporter.logs(begin[0]).await;
+    assert_eq!(exporter.scrape().await.value(UNMATCHED, &[]), Some(1.0));
+    let page = exporter.get("/").await.body;
+    assert!(
+        page.contains("Cluster test: selectors match nothing"),
+        "{page}"
+    );
+    assert!(
+        page.contains("fabric:/New&lt;b&gt;") && !page.contains("<b>"),
+        "{page}"
+    );
+    // A repeated fact is logged once.
+    let inventories = || simulator.requests()[Operation::GetApplicationInfoList.name()];
+    let first = inventories();
+    eventually("there are three more inventories", async || {
+        (inventories() > first + 3).then_some(())
+    })
+    .await;
+    assert_eq!(logged(&exporter, &begin), 1);
+    simulator.with_estate(|estate| {
+        let (application, service) = ("fabric:/New<b>", "fabric:/New<b>/Service");
+        let one = Scheme::Singleton;
+        estate.add_service(application, service, ServiceKind::Persisted, one, born());
+    });
+    exporter
+        .logs("1 selectors that matched nothing match again")
+        .await;
+    assert_eq!(exporter.scrape().await.value(UNMATCHED, &[]), Some(0.0));
+    let page = exporter.get("/").await.body;
+    assert!(!page.contains("match nothing"), "{page}");
+
+    setup.configure(&config("'app1', 'fabric:/None'"));
+    exporter.signal("HUP");
+    exporter
+        .logs("no partition is watched, because none of its applications")
+        .await;
+    let offline = "applications.include: \\\"app1\\\" never matches";
+    assert_eq!(logged(&exporter, &[offline]), 1);
+    assert_eq!(logged(&exporter, &begin[..1]), 2);
+    let drop = "0 partitions are watched since the reload, 3 were before it";
+    exporter.logs(drop).await;
+    assert_eq!(logged(&exporter, &[drop]), 1);
+}
+
 #[tokio::test]
 async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() {
     let mut estate = estate(1);
@@ -523,7 +595,7 @@ async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() 
         let samples = page.all(COMPLETIONS, &success(name));
         samples.iter().map(|sample| sample.value).sum::<f64>() >= 8.0
     };
-    exporter
+    let before = exporter
         .page_where("the backups are counted", |page| {
             counted(page, "kept") && counted(page, "gone")
         })
@@ -545,6 +617,9 @@ async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() 
         .await;
     assert_eq!(page.label_values("cluster_name"), ["kept"].into());
     assert!(counted(&page, "kept"));
+    let versions = [("route", "GetClusterVersion"), ("cluster_name", "kept")];
+    let asked = |page: &support::page::Page| page.value(REQUESTS, &versions);
+    assert!(asked(&page) >= asked(&before), "no counter starts again");
     let last: BTreeSet<_> = page
         .all(LAST_SUCCESS, &[])
         .iter()
@@ -553,57 +628,168 @@ async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() 
     assert_eq!(last, [at(200).timestamp().to_string()].into());
 }
 
-/// An exporter whose page is larger than what the sockets of both ends hold.
-async fn started_with_a_large_page(flag: &str) -> (Simulator, Exporter) {
-    let mut estate = estate(1);
-    let application = format!("fabric:/{}", "LongName".repeat(120));
-    let service = format!("{application}/Service");
-    estate.add_service(
-        &application,
-        &service,
-        ServiceKind::Persisted,
-        Scheme::Ranges(300),
-        born(),
-    );
-    succeed_everywhere(&mut estate, 100);
-    let simulator = simulate(estate, Options::default()).await;
-    let config = format!(
-        "clusters: [{{name: test, endpoints: ['{}']}}]",
-        simulator.url()
-    );
-    let exporter = Setup::new(&config).flag(flag).start().await;
+#[tokio::test]
+async fn a_fault_is_logged_when_it_begins_and_when_it_ends() {
+    let simulator = simulate(with_history(estate(2)), Options::default()).await;
+    let exporter = Setup::new(&clusters(&["test"], &simulator)).start().await;
+    let cycles = async |count: u64| {
+        let lists = || simulator.requests()[Operation::GetApplicationInfoList.name()];
+        let before = lists();
+        eventually("cycles pass", async || {
+            (lists() >= before + count).then_some(())
+        })
+        .await;
+    };
     exporter.ready().await;
-    (simulator, exporter)
-}
-
-/// Asks for the metrics and reads no more of them than the first byte.
-async fn begin_to_scrape(exporter: &Exporter) -> TcpStream {
-    let address = exporter.addresses()[0].clone();
-    let address: SocketAddr = address.strip_prefix("http://").unwrap().parse().unwrap();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(address).await.unwrap();
-    let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).await.unwrap();
-    assert_eq!(stream.read_u8().await.unwrap(), b'H');
-    stream
+    cycles(2).await;
+    let quiet = exporter.log();
+    let since = || exporter.log().split_off(quiet.len());
+    cycles(3).await;
+    assert_eq!(since(), "");
+    let restores = Filter::Operation(Operation::GetPartitionRestoreProgress);
+    simulator.inject(Fault::InternalError, restores);
+    cycles(4).await;
+    simulator.heal();
+    exporter.logs("the collector restore succeeds again").await;
+    let log = since();
+    assert_eq!(log.matches("level=warn").count(), 1, "{log}");
+    assert_eq!(log.lines().count(), 2, "{log}");
+    simulator.inject(Fault::Forbidden, Filter::All);
+    exporter.logs("Cluster test cannot be read").await;
+    let asked = || simulator.requests().values().sum::<u64>();
+    let before = asked();
+    eventually("the outage goes on", async || {
+        (asked() >= before + 3).then_some(())
+    })
+    .await;
+    simulator.heal();
+    exporter.logs("Cluster test can be read again").await;
+    cycles(3).await;
+    let log = since();
+    // A cycle during which the outage began or ended has its own lines about collectors.
+    for line in ["cannot be read", "can be read again"] {
+        assert_eq!(log.matches(line).count(), 1, "{log}");
+    }
 }
 
 #[tokio::test]
-async fn scrapes_beyond_the_limit_are_refused_until_one_has_ended() {
-    let (_simulator, exporter) = started_with_a_large_page("--web.max-requests=1").await;
-    let scrape = begin_to_scrape(&exporter).await;
-    for path in ["/metrics", "/api/v1/partitions"] {
-        let refused = exporter.get(path).await;
-        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
-    }
-    assert_eq!(exporter.get("/-/healthy").await.status, StatusCode::OK);
-    drop(scrape);
-    eventually("a scrape is let in again", async || {
-        let reply = exporter.get("/metrics").await;
-        (reply.status == StatusCode::OK).then_some(())
+async fn hang_ups_during_a_long_cycle_do_not_keep_it_from_ending() {
+    let options = Options {
+        latency: Latency::Fixed(Duration::from_millis(100)),
+        ..Options::default()
+    };
+    let simulator = simulate(estate(8), options).await;
+    let config = format!(
+        "poll: {{interval: 10m, staleness: 20m, concurrency: 4}}\n\
+         clusters: [{{name: test, endpoints: ['{}']}}]",
+        simulator.url()
+    );
+    let setup = Setup::new(&config);
+    let exporter = setup.start().await;
+    let mut signals = 0;
+    eventually("a cycle has ended", async || {
+        exporter.signal("HUP");
+        signals += 1;
+        (exporter.get("/-/ready").await.status == StatusCode::OK).then_some(())
     })
     .await;
+    assert!(signals > 5, "{signals} signals during the cycle");
+    exporter.logs("Reloaded the configuration.").await;
+    let lists = simulator.requests()[Operation::GetApplicationInfoList.name()];
+    assert_eq!(lists, 1, "one cycle for {signals} signals");
+    let reloads = exporter
+        .log()
+        .matches("Reloaded the configuration.")
+        .count();
+    assert!(reloads < signals, "{reloads} reloads for {signals} signals");
+}
+
+#[tokio::test]
+async fn every_request_to_reload_is_answered_truthfully_when_many_come_at_once() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let good = clusters(&["test"], &simulator);
+    let setup = Setup::new(&good).flag("--web.enable-lifecycle");
+    let exporter = setup.start().await;
+    for (config, status) in [(&*good, 200), (FAULTY, 500), (&good, 200)] {
+        setup.configure(config);
+        let replies = (0..20).map(|_| exporter.send(Method::POST, "/-/reload"));
+        for reply in futures_util::future::join_all(replies).await {
+            assert_eq!(reply.status, status, "{}", reply.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_cannot_reload() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let setup = Setup::new(&clusters(&["test"], &simulator)).flag("--web.enable-lifecycle");
+    let exporter = setup.start().await;
+    let address = exporter.addresses()[0].clone();
+    let post = async |headers: &[(&str, &str)]| {
+        let mut request = Client::new().post(format!("{address}/-/reload"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let reply = request.send().await.unwrap();
+        (reply.status().as_u16(), reply.text().await.unwrap())
+    };
+    for headers in [
+        &[("sec-fetch-site", "cross-site")][..],
+        &[("sec-fetch-site", "same-site"), ("origin", &address)],
+        &[("origin", "http://evil.example")],
+        &[("origin", "null")],
+    ] {
+        let (status, body) = post(headers).await;
+        assert_eq!(status, 403, "{headers:?}");
+        assert!(body.contains("another site"), "{body}");
+    }
+    assert!(!exporter.log().contains("Reloaded"));
+    for headers in [
+        &[][..],
+        &[("sec-fetch-site", "same-origin"), ("origin", &address)],
+        &[("sec-fetch-site", "none")],
+        &[("origin", &address)],
+    ] {
+        assert_eq!(post(headers).await.0, 200, "{headers:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_exporter_whose_log_cannot_be_written_serves_and_ends_in_order() {
+    use std::process::{Command, Stdio};
+
+    let simulator = simulate(estate(1), Options::default()).await;
+    for redirection in ["2>/dev/full", "2>&-", ">/dev/full 2>&1"] {
+        let setup = Setup::new(&clusters(&["test"], &simulator));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("exec \"$0\" \"$@\" {redirection}")])
+            .arg(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
+            .arg(format!(
+                "--config.file={}",
+                setup.file("exporter.yml").display()
+            ))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--log.level=debug")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let ready = format!("http://{address}/-/ready");
+        eventually("a cycle has ended", async || {
+            let ended = child.try_wait().unwrap();
+            assert!(ended.is_none(), "{redirection}: {ended:?}");
+            let reply = Client::new().get(&ready).send().await.ok()?;
+            (reply.status() == StatusCode::OK).then_some(())
+        })
+        .await;
+        let kill = format!("kill -TERM {}", child.id());
+        Command::new("sh").args(["-c", &kill]).status().unwrap();
+        let status = eventually("it ends", async || child.try_wait().unwrap()).await;
+        assert_eq!(status.code(), Some(0), "{redirection}");
+    }
 }
 
 #[tokio::test]
@@ -623,7 +809,7 @@ async fn an_answer_under_way_is_finished_before_the_end() {
     assert_eq!(length.unwrap(), body.len().to_string());
     assert!(body.len() > 4 * 1024 * 1024, "larger than the buffers");
     assert_eq!(exporter.ended().await.code(), Some(0));
-    exporter.logs("message=Stopped.").await;
+    exporter.logs("msg=Stopped.").await;
 }
 
 #[tokio::test]

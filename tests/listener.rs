@@ -10,16 +10,17 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
-use servicefabric_backup_exporter::server::listener::{Limits, bind, serve};
-use tokio::net::{TcpListener, TcpStream};
+use servicefabric_backup_exporter::server::listener::{Held, Limits, bind, serve};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// A test that waits longer than this has failed.
@@ -28,6 +29,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(200);
 /// More than the socket buffers of both ends hold.
 const BIG: usize = 64 * 1024 * 1024;
+/// A response that reports the memory it holds.
+const PAGE: usize = 2 * 1024 * 1024;
 
 /// Limits that no test reaches but the one that shortens them.
 fn limits() -> Limits {
@@ -36,6 +39,9 @@ fn limits() -> Limits {
         first_request: DEADLINE * 2,
         header_read: DEADLINE * 2,
         response: DEADLINE * 2,
+        stall: DEADLINE * 2,
+        grace: DEADLINE * 2,
+        held_bytes: usize::MAX,
         drain: DEADLINE * 2,
     }
 }
@@ -46,6 +52,31 @@ struct Signals {
     slow_entered: Arc<Semaphore>,
     slow_may_end: Arc<Semaphore>,
     big_dropped: Arc<Semaphore>,
+    page_entered: Arc<Semaphore>,
+    /// Bytes of all pages that are in memory.
+    pages: Arc<AtomicUsize>,
+}
+
+/// A page that counts itself as long as it is in memory.
+struct Page(Vec<u8>, Arc<AtomicUsize>);
+
+impl Page {
+    fn new(pages: Arc<AtomicUsize>) -> Self {
+        pages.fetch_add(PAGE, Ordering::SeqCst);
+        Self(vec![b'x'; PAGE], pages)
+    }
+}
+
+impl AsRef<[u8]> for Page {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.1.fetch_sub(PAGE, Ordering::SeqCst);
+    }
 }
 
 struct Big(Vec<u8>, Arc<Semaphore>);
@@ -69,11 +100,13 @@ impl Signals {
             slow_entered: none(),
             slow_may_end: none(),
             big_dropped: none(),
+            page_entered: none(),
+            pages: Arc::default(),
         }
     }
 
     fn router(&self) -> Router {
-        let (slow, big) = (self.clone(), self.clone());
+        let (slow, big, page) = (self.clone(), self.clone(), self.clone());
         Router::new()
             .route("/", get(async || "ok"))
             .route(
@@ -87,6 +120,15 @@ impl Signals {
             .route(
                 "/big",
                 get(async move || Bytes::from_owner(Big(vec![b'x'; BIG], big.big_dropped))),
+            )
+            .route(
+                "/page",
+                get(async move || {
+                    page.page_entered.add_permits(1);
+                    let page = Bytes::from_owner(Page::new(page.pages));
+                    let shared = vec![page.clone()];
+                    (Extension(Held { shared, own: 0 }), page)
+                }),
             )
             .route("/panic", get(panics))
     }
@@ -127,6 +169,40 @@ impl Exporter {
         Client::connect(self.addresses[0]).await
     }
 
+    /// `count` clients that ask for a page and hardly read it: some not at all, some the head only,
+    /// some a byte now and then.
+    async fn slow_readers(&self, count: usize) -> Vec<JoinHandle<()>> {
+        let mut readers = Vec::new();
+        for number in 0..count {
+            let mut client = Client::with_small_buffer(self.addresses[0]).await;
+            client.ask("/page").await;
+            readers.push(tokio::spawn(async move {
+                match number % 3 {
+                    0 => std::future::pending().await,
+                    1 => drop(client.trickle(64, Duration::ZERO).await),
+                    _ => {}
+                }
+                client.trickle(usize::MAX, SHORT).await;
+            }));
+        }
+        let entered = self
+            .signals
+            .page_entered
+            .acquire_many(count.try_into().unwrap());
+        within_deadline(entered).await.unwrap().forget();
+        readers
+    }
+
+    /// Waits until the pages in memory have at most `limit` bytes.
+    async fn pages_take_at_most(&self, limit: usize) {
+        let below = async {
+            while self.signals.pages.load(Ordering::SeqCst) > limit {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within_deadline(below).await;
+    }
+
     async fn ended_gracefully(self) -> bool {
         within_deadline(self.served).await.unwrap()
     }
@@ -163,6 +239,28 @@ impl Client {
         Self {
             stream: within_deadline(TcpStream::connect(address)).await.unwrap(),
             unread: Vec::new(),
+        }
+    }
+
+    /// With a receive buffer of a few kilobytes.
+    async fn with_small_buffer(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        Self {
+            stream: within_deadline(socket.connect(address)).await.unwrap(),
+            unread: Vec::new(),
+        }
+    }
+
+    /// Reads up to `bytes`, a byte at a time with a pause after each.
+    async fn trickle(&self, bytes: usize, pause: Duration) {
+        for _ in 0..bytes {
+            if self.stream.readable().await.is_err()
+                || matches!(self.stream.try_read(&mut [0]), Ok(0))
+            {
+                return;
+            }
+            sleep(pause).await;
         }
     }
 
@@ -404,6 +502,82 @@ async fn a_slow_reader_is_dropped() {
     let taken = reader.rest().await.len();
     assert!(taken < BIG, "{taken} bytes");
     assert_eq!(exporter.connect().await.get("/").await.body, b"ok");
+}
+
+#[tokio::test]
+async fn five_hundred_slow_readers_hold_little_memory_and_delay_nobody() {
+    let exporter = Exporter::start(Limits {
+        connections: 512,
+        held_bytes: 8 * PAGE,
+        ..limits()
+    });
+    let _slow = exporter.slow_readers(500).await;
+    for _ in 0..10 {
+        let page = exporter.connect().await.get("/page").await;
+        assert_eq!(page.body.len(), PAGE);
+    }
+    exporter.pages_take_at_most(10 * PAGE).await;
+}
+
+#[tokio::test]
+async fn connections_that_do_not_read_make_room_for_the_next() {
+    let exporter = Exporter::start(Limits {
+        connections: 10,
+        grace: SHORT,
+        ..limits()
+    });
+    let _slow = exporter.slow_readers(10).await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let mut client = exporter.connect().await;
+        client.ask("/slow").await;
+        within_deadline(await_signal(&exporter.signals.slow_entered)).await;
+        clients.push(client);
+    }
+    exporter.signals.slow_may_end.add_permits(10);
+    for client in &mut clients {
+        assert_eq!(client.answer().await.body, b"done");
+    }
+}
+
+#[tokio::test]
+async fn slow_readers_are_cut_off() {
+    let exporter = Exporter::start(Limits {
+        connections: 512,
+        stall: SHORT * 5,
+        ..limits()
+    });
+    let _slow = exporter.slow_readers(30).await;
+    exporter.pages_take_at_most(0).await;
+}
+
+#[tokio::test]
+async fn a_client_above_the_minimum_rate_gets_its_whole_page() {
+    let stall = SHORT * 10;
+    let exporter = Exporter::start(Limits {
+        connections: 512,
+        stall,
+        ..limits()
+    });
+    let _slow = exporter.slow_readers(30).await;
+    let mut client = Client::with_small_buffer(exporter.addresses[0]).await;
+    let begun = tokio::time::Instant::now();
+    client.ask("/page").await;
+    let mut buffer = vec![0; 32 * 1024];
+    while client.unread.len() < PAGE {
+        within_deadline(client.stream.readable()).await.unwrap();
+        match client.stream.try_read(&mut buffer) {
+            Ok(0) => panic!("cut off after {} bytes", client.unread.len()),
+            Ok(read) => client.unread.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("cannot read: {error}"),
+        }
+        let behind = stall * 2 * u32::try_from(client.unread.len() / 1024).unwrap() / 2048;
+        tokio::time::sleep_until(begun + behind).await;
+    }
+    assert_eq!(client.answer().await.body.len(), PAGE);
+    // The others, which began before it, are long gone.
+    exporter.pages_take_at_most(0).await;
 }
 
 #[tokio::test]

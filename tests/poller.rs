@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use servicefabric_backup_exporter::inventory::Shard;
+use servicefabric_backup_exporter::inventory::{EmptySelection, Shard};
 use servicefabric_backup_exporter::model::{BackupProgress, BackupState, PartitionId};
 use servicefabric_backup_exporter::simulator::{
     EpochSpelling, Estate, Fault, Filter, Latency, Never, Operation, Options, Outcome,
@@ -650,4 +650,173 @@ async fn a_success_stays_when_a_new_request_takes_its_record_away() {
     let totals = watch.snapshot();
     let timed_out: u64 = totals.totals.values().map(|totals| totals.timed_out).sum();
     assert_eq!(timed_out, 16);
+}
+
+const UNMATCHED: &str = "servicefabric_backup_selectors_unmatched";
+
+/// What the last inventory said of the selectors: `None` when it could not be determined.
+fn unmatched(watch: &Watch) -> Option<Vec<String>> {
+    let snapshot = watch.snapshot();
+    let selection = snapshot.status.selection.as_ref()?;
+    let unmatched = selection.value.unmatched.iter().map(ToString::to_string);
+    let unmatched: Vec<_> = unmatched.collect();
+    let exposed = watch.page().value(UNMATCHED, &[("cluster_name", "test")]);
+    assert_eq!(
+        exposed.map(|count| format!("{count:.0}")),
+        Some(unmatched.len().to_string())
+    );
+    Some(unmatched)
+}
+
+#[tokio::test]
+async fn patterns_that_match_nothing_are_counted_and_named_with_the_fix() {
+    let simulator = simulate(estate(2), Options::default()).await;
+    for (selectors, expected) in [
+        ("", vec![]),
+        (
+            "applications: {include: ['fabric:/Shop', 'fabric:/App.*']}",
+            vec![],
+        ),
+        (
+            "applications: {include: ['Shop', 'fabric:/App1']}",
+            vec!["applications.include \"Shop\" matches nothing, did you mean \"fabric:/Shop\"?"],
+        ),
+        (
+            "applications: {include: ['fabric:/shop']}",
+            vec![
+                "applications.include \"fabric:/shop\" matches nothing, did you mean \
+                 \"(?i)fabric:/shop\"?",
+            ],
+        ),
+        (
+            "applications: {include: ['fabric:/Shop']}, services: {include: ['fabric:/Shop', '.*']}",
+            vec![
+                "services.include \"fabric:/Shop\" matches nothing, did you mean \
+                 \"fabric:/Shop/.*\"?",
+            ],
+        ),
+        (
+            "applications: {include: ['fabric:/None'], exclude: ['fabric:/Test.*', 'shop']}, \
+             services: {include: ['fabric:/None/Orders']}",
+            vec![
+                "applications.exclude \"shop\" matches nothing, did you mean \
+                 \"(?i)fabric:/shop\"?",
+                "applications.include \"fabric:/None\" matches nothing",
+            ],
+        ),
+        // A stateless service, which has no backups.
+        (
+            "services: {include: ['.*/Web']}",
+            vec!["services.include \".*/Web\" matches nothing"],
+        ),
+    ] {
+        let watch = Setup::cluster(selectors).watch(&simulator);
+        assert_eq!(watch.page().value(UNMATCHED, &[]), None, "not read yet");
+        watch.cycle().await;
+        let expected: Vec<_> = expected.into_iter().map(str::to_owned).collect();
+        assert_eq!(unmatched(&watch), Some(expected), "{selectors}");
+    }
+}
+
+#[tokio::test]
+async fn a_selection_that_could_not_be_read_is_unknown_and_a_later_failure_changes_nothing() {
+    let lists = [
+        Filter::Operation(Operation::GetApplicationInfoList),
+        Filter::Operation(Operation::GetServiceInfoList),
+    ];
+    for list in lists {
+        let simulator = simulate(estate(1), Options::default()).await;
+        simulator.inject(Fault::InternalError, list);
+        let selectors = "services: {include: ['fabric:/shop/.*']}";
+        let watch = Setup::cluster(selectors).watch(&simulator);
+        watch.cycle().await;
+        assert_eq!(watch.snapshot().status.selection, None);
+        assert_eq!(watch.page().value(UNMATCHED, &[]), None);
+        simulator.heal();
+        watch.cycle().await;
+        assert_eq!(unmatched(&watch).map(|told| told.len()), Some(1));
+        simulator.inject(Fault::InternalError, list);
+        watch.cycle().await;
+        assert_eq!(unmatched(&watch).map(|told| told.len()), Some(1));
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_owns_no_partition_of_a_service_reports_no_selector() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    for total in [1, 3, 64] {
+        for index in (0..total).step_by(7) {
+            let setup = Setup {
+                shard: Shard::new(index, total).unwrap(),
+                ..Setup::cluster("applications: {include: ['fabric:/App1', 'fabric:/Shop']}")
+            };
+            let watch = setup.watch(&simulator);
+            watch.cycle().await;
+            assert_eq!(unmatched(&watch), Some(vec![]), "{index} of {total}");
+            let selection = watch.snapshot().status.selection.clone().unwrap();
+            assert_eq!(selection.value.empty, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_configured_partition_that_does_not_exist_is_reported_by_the_shard_that_owns_it() {
+    let simulator = simulate(estate(2), Options::default()).await;
+    let missing: Vec<Uuid> = (1..=5)
+        .map(|number| Uuid::from_u128(number << 64))
+        .collect();
+    let existing: Vec<Uuid> = existing(&simulator).into_iter().take(3).collect();
+    let mut reported = Vec::new();
+    for index in 0..2 {
+        let setup = Setup {
+            shard: Shard::new(index, 2).unwrap(),
+            ..Setup::default()
+        };
+        let ids = [existing.as_slice(), &missing].concat();
+        let watch = setup.watch_partitions(&simulator, &ids);
+        watch.cycle().await;
+        reported.extend(unmatched(&watch).unwrap());
+    }
+    reported.sort_unstable();
+    let mut expected: Vec<_> = missing
+        .iter()
+        .map(|id| format!("the cluster has no partition {id}"))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(reported, expected);
+
+    simulator.inject(Fault::InternalError, Filter::Native);
+    let watch = Setup::default().watch_partitions(&simulator, &missing);
+    watch.cycle().await;
+    assert_eq!(watch.snapshot().status.selection, None);
+}
+
+#[tokio::test]
+async fn a_cluster_without_backups_to_watch_is_no_unmatched_selector() {
+    let simulator = simulate(estate(1), Options::default()).await;
+    let watch = Setup::default().watch(&simulator);
+    let empty = |watch: &Watch| {
+        let snapshot = watch.snapshot();
+        snapshot.status.selection.as_ref().unwrap().value.empty
+    };
+    watch.cycle().await;
+    assert_eq!(empty(&watch), None);
+    simulator.with_estate(|estate| {
+        for service in estate.service_names() {
+            estate.remove_service(&service);
+        }
+    });
+    watch.cycle().await;
+    assert_eq!(
+        (unmatched(&watch), empty(&watch)),
+        (Some(vec![]), Some(EmptySelection::NoServices))
+    );
+    simulator.with_estate(|estate| {
+        for application in ["Shop", "Retail/Shop", "App1", "App10"] {
+            estate.remove_application(&format!("fabric:/{application}"));
+        }
+    });
+    watch.cycle().await;
+    let none = Some(EmptySelection::NoApplications);
+    assert_eq!((unmatched(&watch), empty(&watch)), (Some(vec![]), none));
 }

@@ -1,7 +1,7 @@
-//! The rules for Prometheus ask for what the exporter serves, every alert says what there is to say, and
-//! `docs/alerts.md` shows all of them.
+//! The rules for Prometheus query families that the exporter serves, every alert is complete, and `docs/alerts.md`
+//! documents all of them.
 //!
-//! Whether they are right, only `promtool test rules` can tell: its tests stand in `tests/rules`, and
+//! Whether they are right is tested with `promtool test rules`: its tests are in `tests/rules`, and
 //! `tests/real/rules.py` runs them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -23,17 +23,41 @@ const ALERTS: &str = "deploy/prometheus/servicefabric-backup.alerts.yml";
 const RECORDINGS: &str = "deploy/prometheus/servicefabric-backup.rules.yml";
 
 /// The recorded series with their labels.
-const RECORDED: [(&str, &[&str]); 17] = [
+const RECORDED: [(&str, &[&str]); 45] = [
+    (
+        "partition:servicefabric_backup_last_success_lsn:frozen",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION],
+    ),
+    (
+        "service:servicefabric_backup_last_success_lsn:frozen",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "partition:servicefabric_backup_chain_length:exceeded",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION],
+    ),
+    (
+        "service:servicefabric_backup_chain_length:exceeded",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "partition:servicefabric_backup_oldest_recovery_point_age_seconds:exceeded",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION],
+    ),
+    (
+        "service:servicefabric_backup_oldest_recovery_point_age_seconds:exceeded",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
     (
         "partition:servicefabric_backup_protection_state:worst",
         &[CLUSTER, APPLICATION, SERVICE, PARTITION, "state"],
     ),
     (
         "partition:servicefabric_backup_partition_info:policy",
-        &[CLUSTER, APPLICATION, SERVICE, PARTITION, "policy_name"],
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
     ),
     (
-        "partition:servicefabric_backup_policy_interval_seconds:expected",
+        "partition:servicefabric_backup_last_success_timestamp_seconds:max",
         &[CLUSTER, APPLICATION, SERVICE, PARTITION],
     ),
     (
@@ -42,7 +66,7 @@ const RECORDED: [(&str, &[&str]); 17] = [
     ),
     (
         "policy:servicefabric_backup_protection_state:count",
-        &[CLUSTER, "policy_name", "state"],
+        &[CLUSTER, POLICY, "state"],
     ),
     (
         "cluster:servicefabric_backup_protection_state:count",
@@ -77,12 +101,115 @@ const RECORDED: [(&str, &[&str]); 17] = [
         &[CLUSTER, "shard", "shards"],
     ),
     (
+        "shard:servicefabric_backup_partitions:max",
+        &[CLUSTER, "shard", "shards"],
+    ),
+    (
         "shard:servicefabric_backup_cluster_up:orphaned",
         &[CLUSTER, "shard", "shards"],
     ),
     (
         "cluster:servicefabric_backup_collector_errors_total:refused15m",
         &[CLUSTER],
+    ),
+    (
+        "service:servicefabric_backup_last_success_age_seconds:worst",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY, "state"],
+    ),
+    (
+        "partition:servicefabric_backup_overdue_seconds:late",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY, "state"],
+    ),
+    (
+        "partition:servicefabric_backup_overdue_seconds:long",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY, "state"],
+    ),
+    (
+        "service:servicefabric_backup_overdue_seconds:worst",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY, "state"],
+    ),
+    (
+        "service:servicefabric_backup_overdue_last_success_age_seconds:worst",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY, "state"],
+    ),
+    (
+        "service:servicefabric_backup_overdue_seconds:worst_long",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY, "state"],
+    ),
+    (
+        "service:servicefabric_backup_overdue_last_success_age_seconds:worst_long",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY, "state"],
+    ),
+    (
+        "partition:servicefabric_backup_periodic_success:failing",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION],
+    ),
+    (
+        "service:servicefabric_backup_periodic_success:worst",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "partition:servicefabric_backup_partition_info:dropped",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "service:servicefabric_backup_partition_info:worst",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "partition:servicefabric_backup_progress_failure_observed:last",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION],
+    ),
+    (
+        "partition:servicefabric_backup_requested_backups:failed",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, "state"],
+    ),
+    (
+        "partition:servicefabric_backup_requested_backups:severity",
+        &[
+            CLUSTER,
+            APPLICATION,
+            SERVICE,
+            PARTITION,
+            "state",
+            "severity",
+        ],
+    ),
+    (
+        "service:servicefabric_backup_requested_backups:worst",
+        &[
+            CLUSTER,
+            APPLICATION,
+            SERVICE,
+            PARTITION,
+            POLICY,
+            "state",
+            "severity",
+        ],
+    ),
+    (
+        "service:servicefabric_backup_requested_backups_last_success_age_seconds:worst",
+        &[
+            CLUSTER,
+            APPLICATION,
+            SERVICE,
+            PARTITION,
+            POLICY,
+            "state",
+            "severity",
+        ],
+    ),
+    (
+        "service:servicefabric_backup_requested_backups_failure:worst",
+        &[
+            CLUSTER,
+            APPLICATION,
+            SERVICE,
+            PARTITION,
+            "state",
+            "severity",
+            "code",
+        ],
     ),
     (
         "partition:servicefabric_backup_restore_state:failed",
@@ -92,12 +219,29 @@ const RECORDED: [(&str, &[&str]); 17] = [
         "partition:servicefabric_backup_partition_data_loss_timestamp_seconds:unexplained",
         &[CLUSTER, APPLICATION, SERVICE, PARTITION],
     ),
+    (
+        "partition:servicefabric_backup_restore_state:running",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION],
+    ),
+    (
+        "service:servicefabric_backup_restore_state:failed",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "service:servicefabric_backup_restore_state:running",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "service:servicefabric_backup_partition_data_loss_timestamp_seconds:unexplained",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
 ];
 
 const CLUSTER: &str = "cluster_name";
 const APPLICATION: &str = "application_name";
 const SERVICE: &str = "service_name";
 const PARTITION: &str = "partition_id";
+const POLICY: &str = "policy_name";
 
 #[derive(Debug, Deserialize)]
 struct Groups {
@@ -234,7 +378,8 @@ fn every_alert_says_what_to_do_how_urgent_it_is_and_where_to_look() {
         assert_eq!(labels, ["kind", "severity"], "{name}");
         assert!(kinds.contains(&alert.labels["kind"].as_str()), "{name}");
         let severity = alert.labels["severity"].as_str();
-        assert!(["critical", "warning"].contains(&severity), "{name}");
+        let is_known = ["critical", "warning"].contains(&severity);
+        assert!(is_known || has_own_severity(&alert), "{name}");
         let annotations: Vec<_> = alert.annotations.keys().map(String::as_str).collect();
         let expected = ["dashboard", "description", "runbook_url", "summary"];
         assert_eq!(annotations, expected, "{name}");
@@ -252,13 +397,77 @@ fn every_alert_says_what_to_do_how_urgent_it_is_and_where_to_look() {
         assert!(headings.contains(&format!("# {name}").as_str()), "{name}");
         let parts = headings.iter().filter(|line| line.starts_with("## "));
         let expected = [
-            "## How bad is it",
-            "## Check",
-            "## Mend",
-            "## When it may be ignored",
+            "## Meaning",
+            "## Impact",
+            "## Diagnosis",
+            "## Mitigation",
+            "## Silencing",
             "## See also",
         ];
         assert_eq!(parts.copied().collect::<Vec<_>>(), expected, "{name}");
+    }
+}
+
+/// Whether the expression computes the severity, as `critical` or `warning`.
+fn has_own_severity(alert: &Rule) -> bool {
+    alert.labels["severity"] == "{{ $labels.severity }}" && has_label(&alert.expr, "severity")
+}
+
+/// The queries in the text of an alert, with every label value that the text fills in as `x`.
+fn queries(alert: &Rule) -> Vec<String> {
+    let query = Regex::new(r#"printf "((?:[^"\\]|\\.)*)"[^|}]*\| query"#).unwrap();
+    let texts = alert.annotations.values();
+    let found = texts.flat_map(|text| {
+        assert_eq!(
+            text.matches("| query").count(),
+            query.find_iter(text).count()
+        );
+        query.captures_iter(text)
+    });
+    let found = found.map(|captures| captures[1].replace("\\\"", "\"").replace("%q", "\"x\""));
+    found.collect()
+}
+
+/// Prometheus evaluates the text of an alert for each of hundreds of services that it fires for.
+#[test]
+fn texts_query_one_sample_per_service_or_exporter() {
+    let mut count = 0;
+    for alert in alerts() {
+        for query in queries(&alert) {
+            count += 1;
+            let faults = promql::faults(&query, &RECORDED);
+            assert_eq!(faults, Vec::<String>::new(), "{}", alert.name());
+            for selector in promql::selectors(&promql::parse(&query).unwrap()) {
+                let name = &selector.name;
+                let is_rolled_up = ["service:", "cluster:"]
+                    .iter()
+                    .any(|it| name.starts_with(it));
+                let is_of_exporter = name.starts_with("servicefabric_backup_exporter_");
+                assert!(is_rolled_up || is_of_exporter, "{}: {name}", alert.name());
+            }
+        }
+    }
+    assert!(count > 20, "{count} queries found");
+}
+
+#[test]
+fn every_alert_about_partitions_names_the_worst_and_the_first_step() {
+    for alert in alerts() {
+        let name = alert.name();
+        let text = &alert.annotations["description"];
+        assert!(text.contains("First step: "), "{name}");
+        let kind = alert.labels["kind"].as_str();
+        let is_about_partitions = ["late", "failing", "restore", "chain"].contains(&kind)
+            || has_label(&alert.expr, SERVICE)
+            || has_label(&alert.expr, APPLICATION);
+        if is_about_partitions {
+            for part in [
+                "Worst: partition {{ .Labels.partition_id }}",
+                ".Labels.policy_name",
+            ] {
+                assert!(text.contains(part), "{name}: {part}");
+            }
+        }
     }
 }
 
@@ -336,6 +545,15 @@ fn comment(text: &str, line: &str) -> String {
     above.join("\n")
 }
 
+/// The severity, or both where the expression decides.
+fn severity(alert: &Rule) -> &str {
+    if has_own_severity(alert) {
+        "critical or warning"
+    } else {
+        &alert.labels["severity"]
+    }
+}
+
 /// A template in words: the labels by their names, and N for the value.
 fn in_words(template: &str) -> String {
     let steps = [
@@ -358,21 +576,24 @@ const INTRODUCTION: &str = "\
 All alerts and recorded series of
 [servicefabric-backup.alerts.yml](../deploy/prometheus/servicefabric-backup.alerts.yml) and
 [servicefabric-backup.rules.yml](../deploy/prometheus/servicefabric-backup.rules.yml), which Prometheus loads as
-`rule_files`, from 2.42 on. This page is made from them: after a change of theirs, run
+`rule_files`, from 2.42 on. This page is generated from them: after a change, run
 `BLESS=1 cargo test --test rules`.
 
-`critical` is for a page, `warning` for a ticket. *Waits* is `for`: how long it has to be so before the alert
-fires. *Stays* is `keep_firing_for`: how long the alert still fires when it is no longer so, or when nobody can
-see it any more. The name of an alert leads to its runbook.
+`critical` is a page, `warning` a ticket; [severity follows harm](runbooks/README.md). *For* is how long the condition
+has to hold before the alert fires. *Keep firing for* is how long the alert still fires once the condition does not hold
+any more, or its data is missing. The name of an alert links to its runbook.
 ";
 
 /// The whole page.
 fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
-    page.push_str("\n| Alert | Severity | What it says | Waits | Stays |\n|---|---|---|---|---|\n");
+    page.push_str(
+        "\n| Alert | Severity | Summary | For | Keep firing for |\n|---|---|---|---|---|\n",
+    );
     for alert in alerts() {
         let name = alert.name();
-        let [severity, summary] = [&alert.labels["severity"], &alert.annotations["summary"]];
+        let severity = severity(&alert);
+        let summary = &alert.annotations["summary"];
         let [waits, stays] = [&alert.r#for, &alert.keep_firing_for];
         let [waits, stays] = [waits, stays].map(|time| time.as_deref().unwrap_or("-"));
         let summary = in_words(summary);
@@ -385,11 +606,11 @@ fn page() -> String {
     let texts = [ALERTS, RECORDINGS].map(read).join("\n");
     let mut headline = "";
     for group in groups() {
-        let is_recording = group.rules.iter().any(|rule| rule.record.is_some());
+        let is_recording = group.rules.iter().all(|rule| rule.record.is_some());
         let above = if is_recording {
             "Recorded series"
         } else {
-            "What makes them fire"
+            "Expressions"
         };
         if headline != above {
             headline = above;
@@ -462,7 +683,7 @@ fn the_page_of_alerts_shows_the_rules_as_they_are() {
 
 #[test]
 fn every_recorded_series_is_explained() {
-    let text = read(RECORDINGS);
+    let text = [ALERTS, RECORDINGS].map(read).join("\n");
     for (name, _) in RECORDED {
         assert_ne!(comment(&text, &format!("- record: {name}")), "", "{name}");
     }

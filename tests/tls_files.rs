@@ -4,6 +4,8 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/encodings.rs"]
+mod encodings;
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
@@ -29,6 +31,7 @@ use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use url::Url;
 
+use crate::encodings::saved_by_windows;
 use crate::support::certificates::{
     Authority, Pair, between, params, self_signed, self_signed_as, written,
 };
@@ -213,6 +216,34 @@ async fn pfx_of_today_and_of_windows_is_taken() {
         let left = expiry - servicefabric_backup_exporter::clock::now();
         assert_eq!(left.num_days(), 8);
         assert!(!format!("{gateway:?}").contains(CANARY));
+    }
+}
+
+#[tokio::test]
+async fn files_that_windows_tools_save_are_taken() {
+    let (scene, client) = (Scene::new(), self_signed("exporter"));
+    let authority = Authority::root("Root");
+    let server = authority.issue(&params("127.0.0.1"));
+    scene.write("client.pfx", pfx(&client, CANARY, None));
+    for encoding in 0..3 {
+        let write = |name: &str, text: &str| {
+            scene.write(name, &saved_by_windows(text)[encoding]);
+        };
+        write("client.pem", &client.certificate);
+        write("client.key", &client.key);
+        write("ca.pem", &authority.certificate());
+        write("password", &format!("{CANARY}\n\n"));
+        let trust = Trust::Authorities {
+            ca_file: Some(scene.file("ca.pem")),
+            server_name: None,
+            thumbprints: Vec::new(),
+        };
+        let manner = Manner::of_service_fabric(&server, &[&client], VERSION);
+        let front = Front::start(manner);
+        for auth in [scene.pem(), scene.pfx(true)] {
+            let gateway = build(front.url(), trust.clone(), auth).unwrap();
+            gateway.cluster_version().await.unwrap();
+        }
     }
 }
 

@@ -10,6 +10,8 @@
 
 #[path = "support/bless.rs"]
 mod bless;
+#[path = "support/encodings.rs"]
+mod encodings;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,6 +82,23 @@ fn good_files_are_accepted() {
     assert!(good.len() >= 6);
     for name in good {
         load(&folder, &format!("{name}.good.yml")).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn files_that_windows_tools_save_are_read() {
+    let text = read("tls.good.yml");
+    for encoding in 0..3 {
+        let folder = named_files();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["ca.pem", "server.crt", "server.key"] {
+            let text = fs::read_to_string(path(name)).unwrap();
+            fs::write(path(name), &encodings::saved_by_windows(&text)[encoding]).unwrap();
+        }
+        let file = path("web.yml");
+        fs::write(&file, &encodings::saved_by_windows(&text)[encoding]).unwrap();
+        let config = WebConfig::load(&file).unwrap_or_else(|error| panic!("{error}"));
+        assert!(config.tls.is_some());
     }
 }
 

@@ -6,13 +6,19 @@
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
-use rcgen::{CertificateParams, KeyPair};
-use reqwest::StatusCode;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use reqwest::{Client, StatusCode};
+use servicefabric_backup_exporter::simulator::Options;
+use tokio::net::TcpStream;
 
+use self::support::page::Page;
 use self::support::process::{Exporter, Setup};
+use self::support::{estate, eventually, simulate};
 
 /// A cluster that nobody has to answer for.
 const CONFIG: &str = "clusters: [{name: prod, endpoints: ['http://127.0.0.1:1']}]\n";
@@ -22,14 +28,45 @@ const CANARY: &str = "hunter2";
 /// Beside its configuration: a certificate, its key, and this web configuration.
 fn setup(web: &str) -> Setup {
     let setup = Setup::new(CONFIG);
-    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    certify(&setup, 1975, 4096);
+    write(&setup, web);
+    let file = setup.file("web.yml").display().to_string();
+    setup.env("SFBE_WEB_CONFIG_FILE", &file)
+}
+
+/// Issues a certificate for these years.
+fn certify(setup: &Setup, first: i32, last: i32) {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = date_time_ymd(first, 1, 1);
+    params.not_after = date_time_ymd(last, 1, 1);
     let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
     fs::write(setup.file("server.crt"), certificate.pem()).unwrap();
     fs::write(setup.file("server.key"), key.serialize_pem()).unwrap();
-    write(&setup, web);
-    let file = setup.file("web.yml").display().to_string();
-    setup.env("SFBE_WEB_CONFIG_FILE", &file)
+    let private = Permissions::from_mode(0o640);
+    fs::set_permissions(setup.file("server.key"), private).unwrap();
+}
+
+fn check_config(setup: &Setup) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_servicefabric-backup-exporter"))
+        .arg("check-config")
+        .env("SFBE_CONFIG_FILE", setup.file("exporter.yml"))
+        .env("SFBE_WEB_CONFIG_FILE", setup.file("web.yml"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Of the exporter, over TLS and whatever its certificate is.
+async fn encrypted_page(exporter: &Exporter) -> Page {
+    let client = Client::builder()
+        .no_proxy()
+        .tls_danger_accept_invalid_certs(true);
+    let address = exporter.addresses().remove(0);
+    let url = address.replace("http://127.0.0.1", "https://localhost") + "/metrics";
+    let response = client.build().unwrap().get(url).send().await.unwrap();
+    Page::parse(&response.text().await.unwrap())
 }
 
 fn write(setup: &Setup, web: &str) {
@@ -157,4 +194,190 @@ async fn a_faulty_web_configuration_ends_the_start() {
         .logs("web.yml:1:27: basic_auth_users.alice: this is no bcrypt hash")
         .await;
     assert!(!exporter.log().contains(CANARY));
+}
+
+const TLS: &str = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n";
+const EXPIRY: &str = "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds";
+
+#[tokio::test]
+async fn the_dates_of_the_certificate_are_a_metric_and_bad_ones_a_warning() {
+    let setup = setup(TLS);
+    for (first, last, seconds, warning) in [
+        (
+            1975,
+            2021,
+            1_609_459_200.0,
+            Some("expired at 2021-01-01T00:00:00Z"),
+        ),
+        (
+            3000,
+            3001,
+            32_535_216_000.0,
+            Some("is not valid before 3000-01-01T00:00:00Z"),
+        ),
+        (1975, 3000, 32_503_680_000.0, None),
+    ] {
+        certify(&setup, first, last);
+        let told = check_config(&setup);
+        let exporter = setup.start().await;
+        for _ in 0..3 {
+            let page = encrypted_page(&exporter).await;
+            assert_eq!(page.value(EXPIRY, &[]), Some(seconds));
+        }
+        let log = exporter.log();
+        let logged = log.matches("level=error").count();
+        match warning {
+            Some(warning) => {
+                assert!(
+                    told.contains(&format!("web.yml: the certificate of cert_file {warning}")),
+                    "{told}"
+                );
+                assert!(log.contains(warning) && logged == 1, "{log}");
+            }
+            None => assert!(!told.contains("warning") && logged == 0, "{told}{log}"),
+        }
+        exporter.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_replaced_while_the_exporter_runs_is_judged_anew() {
+    let setup = setup(TLS);
+    let exporter = setup.start().await;
+    assert_eq!(
+        encrypted_page(&exporter).await.value(EXPIRY, &[]),
+        Some(67_090_118_400.0)
+    );
+    certify(&setup, 1975, 2021);
+    let expired = async || {
+        let page = encrypted_page(&exporter).await;
+        (page.value(EXPIRY, &[]) == Some(1_609_459_200.0)).then_some(())
+    };
+    eventually("the new certificate is in the metric", expired).await;
+    exporter.logs("expired at 2021-01-01T00:00:00Z").await;
+    exporter.stop().await;
+}
+
+#[tokio::test]
+async fn without_tls_there_is_no_expiry() {
+    let setup = setup("");
+    let exporter = setup.start().await;
+    assert_eq!(exporter.scrape().await.value(EXPIRY, &[]), None);
+    exporter.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_every_user_may_read_is_a_warning() {
+    let setup = setup(TLS);
+    let key = setup.file("server.key");
+    for (mode, warned) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
+        fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
+        let warning = format!("(mode {mode:03o}): run `chmod 640 {}`", key.display());
+        let told = check_config(&setup);
+        assert_eq!(told.contains(&warning), warned, "{told}");
+        let exporter = setup.start().await;
+        assert_eq!(
+            exporter.log().contains(&warning),
+            warned,
+            "{}",
+            exporter.log()
+        );
+        exporter.stop().await;
+    }
+    // A key within the configuration makes that the file with the secret.
+    let indented = |name: &str| {
+        let pem = fs::read_to_string(setup.file(name)).unwrap();
+        pem.trim().replace('\n', "\n    ")
+    };
+    let [certificate, key] = ["server.crt", "server.key"].map(indented);
+    write(
+        &setup,
+        &format!("tls_server_config:\n  cert: |\n    {certificate}\n  key: |\n    {key}\n"),
+    );
+    for (mode, warned) in [(0o644, true), (0o640, false)] {
+        let file = setup.file("web.yml");
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        let told = check_config(&setup);
+        assert_eq!(
+            told.contains(&format!("chmod 640 {}", file.display())),
+            warned,
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn secrets_of_clusters_that_every_user_may_read_are_warnings() {
+    let setup = setup("");
+    fs::copy(setup.file("server.crt"), setup.file("client.crt")).unwrap();
+    fs::copy(setup.file("server.key"), setup.file("client.key")).unwrap();
+    let entra = "{tenant_id: contoso.com, client_id: a, client_secret_file: entra, \
+                 cluster_application_id: b}";
+    setup.configure(&format!(
+        "clusters:\n\
+         - {{name: a, endpoints: ['https://localhost:1'], auth: {{client_certificate: {{cert_file: client.crt, key_file: client.key}}}}}}\n\
+         - {{name: b, endpoints: ['https://localhost:1'], auth: {{token_file: token}}}}\n\
+         - {{name: c, endpoints: ['https://localhost:1'], auth: {{entra: {entra}}}}}\n"
+    ));
+    let files = ["client.key", "token", "entra"].map(|name| setup.file(name));
+    for file in &files[1..] {
+        fs::write(file, CANARY).unwrap();
+    }
+    for (mode, warned) in [(0o644, true), (0o640, false)] {
+        for file in &files {
+            fs::set_permissions(file, Permissions::from_mode(mode)).unwrap();
+        }
+        let told = check_config(&setup);
+        let exporter = setup.start().await;
+        for file in &files {
+            let fix = format!("chmod 640 {}", file.display());
+            assert_eq!(told.contains(&fix), warned, "{told}");
+            assert_eq!(exporter.log().contains(&fix), warned, "{}", exporter.log());
+        }
+        exporter.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn with_few_file_descriptors_scrapes_and_polls_go_on_beside_idle_connections() {
+    let simulator = simulate(estate(7), Options::default()).await;
+    let config = format!(
+        "poll: {{interval: 1s, timeout: 1s}}\nclusters: [{{name: a, endpoints: ['{}']}}]\n",
+        simulator.url()
+    );
+    let exporter = Setup::new(&config)
+        .launched_by("ulimit -n 64 && exec \"$0\" \"$@\"")
+        .start()
+        .await;
+    let room = "may open 64 files, which leaves room for 20 client connections instead of 512";
+    exporter.logs(room).await;
+    let address = exporter.addresses().remove(0);
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        let stream = TcpStream::connect(address.trim_start_matches("http://")).await;
+        idle.push(stream.unwrap());
+    }
+    eventually("surplus connections are closed", async || {
+        idle.retain(|stream| stream.try_read(&mut [0]).is_err());
+        (idle.len() <= 20).then_some(())
+    })
+    .await;
+    let newest = |page: &Page| {
+        let polled = page.all("servicefabric_backup_partition_poll_timestamp_seconds", &[]);
+        polled.iter().map(|sample| sample.value).fold(0.0, f64::max)
+    };
+    let mut last = 0.0;
+    for _ in 0..3 {
+        let succeeds = |page: &Page| {
+            let up = page.value("servicefabric_backup_cluster_up", &[]);
+            up == Some(1.0) && newest(page) > last
+        };
+        last = newest(&exporter.page_where("a poll succeeds", succeeds).await);
+    }
+    let log = exporter.log();
+    assert!(
+        !log.contains("cannot be accepted") && !log.contains("os error 24"),
+        "{log}"
+    );
+    exporter.stop().await;
 }

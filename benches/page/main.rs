@@ -11,14 +11,16 @@ mod figures;
 mod observed;
 
 use std::fs;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use flate2::{Compress, Compression, FlushCompress};
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use servicefabric_backup_exporter::config::States;
 use servicefabric_backup_exporter::exposition::negotiation::Format;
-use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page};
+use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page, Text};
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::protection::{Rules, judge};
 use servicefabric_backup_exporter::snapshot::{Observations, Snapshot};
@@ -153,9 +155,16 @@ fn process() -> Arc<Process> {
             successful: true,
             succeeded_at: start(),
         },
+        web_certificate_expiry: None,
         shard: Shard::default(),
         resources: metrics_process::collector::collect(),
     })
+}
+
+/// The page as one text.
+fn plain(page: &Text) -> Vec<u8> {
+    let portions: Vec<bytes::Bytes> = page.plain().collect();
+    portions.concat()
 }
 
 /// Measures the page and compares it with the one written by hand. Returns the CPU time of
@@ -166,8 +175,10 @@ fn page(snapshot: &Arc<Snapshot>, figures: &mut Figures) -> f64 {
     let kept_view = view(snapshot, States::All);
     let (kept, pieces) =
         best_of(|| vec![Arc::new(KeptPieces::encode(kept_view.clone(), now, None))]);
-    let (fresh, page) = best_of(|| Page::assemble(&pieces, &process, format, now));
-    let (inflating, text) = best_of(|| page.plain());
+    let (fresh, page) = best_of(|| Page::assemble(&pieces, &process, now));
+    let page = page.in_format(format);
+    let (inflating, _) = best_of(|| page.plain().map(|portion| portion.len()).sum::<usize>());
+    let text = plain(&page);
     let (joining, chunks) = best_of(|| page.gzip());
     let compressed: usize = chunks.iter().map(bytes::Bytes::len).sum();
     let (compressing, _) = best_of(|| compress(&text));
@@ -246,25 +257,15 @@ fn turn(snapshot: &Arc<Snapshot>, pieces: &[Arc<KeptPieces>]) -> f64 {
     encoding
 }
 
-/// Compresses as the exporter does: the fastest level, in runs.
+/// Compresses as the exporter does: at its level, in runs.
 fn compress(text: &[u8]) -> usize {
-    let mut compress = Compress::new(Compression::fast(), false);
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::new(2));
     let mut checksum = crc32fast::Hasher::new();
-    let mut deflate = Vec::new();
     for run in text.chunks(64 * 1024) {
         checksum.update(run);
-        let start = compress.total_in();
-        loop {
-            let done = usize::try_from(compress.total_in() - start).expect("runs are short");
-            let rest = run.get(done..).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
-            deflate.reserve(32 * 1024);
-            let status = compress.compress_vec(rest, &mut deflate, FlushCompress::None);
-            status.expect("the output grows");
-        }
+        encoder.write_all(run).expect("a Vec takes everything");
     }
+    let deflate = encoder.finish().expect("a Vec takes everything");
     deflate.len()
 }
 
@@ -293,8 +294,8 @@ fn states(snapshot: &Arc<Snapshot>, collectors: &str) {
     let thousands = f64::from(PARTITIONS) / 1000.0;
     for (mode, states) in [("all", States::All), ("current", States::Current)] {
         let kept = Arc::new(KeptPieces::encode(view(snapshot, states), now(), None));
-        let page = Page::assemble(&[kept], &process(), format, now());
-        let text = page.plain();
+        let page = Page::assemble(&[kept], &process(), now()).in_format(format);
+        let text = plain(&page);
         let lines = text.split(|byte| *byte == b'\n');
         let samples = lines
             .filter(|line| !line.is_empty() && !line.starts_with(b"#"))

@@ -47,8 +47,8 @@ pub(super) enum Value {
 
 /// Parses the only document in `text`.
 pub(super) fn parse(text: &str) -> Result<Node, Fault> {
-    let root: Spanned<Shape> =
-        serde_saphyr::from_str_with_options(text, options()).map_err(|error| fault(&error))?;
+    let root: Spanned<Shape> = serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| fault(&error, text))?;
     Ok(node(root, text))
 }
 
@@ -66,19 +66,19 @@ fn options() -> Options {
     }
 }
 
-fn fault(error: &serde_saphyr::Error) -> Fault {
+fn fault(error: &serde_saphyr::Error, text: &str) -> Fault {
     let error = error.without_snippet();
     let position = error.location().map_or(Position::START, position);
-    Fault::new(position, "", message(error))
+    Fault::new(position, "", message(error, text))
 }
 
-fn message(error: &serde_saphyr::Error) -> String {
+fn message(error: &serde_saphyr::Error, text: &str) -> String {
     use serde_saphyr::Error as E;
     match error {
         E::MultipleDocuments { .. } => {
             "a second YAML document begins here; keep one and remove the line `---`".to_owned()
         }
-        E::AliasError { error, .. } => message(error),
+        E::AliasError { error, .. } => message(error, text),
         E::UnsupportedTag { .. } => {
             "tags are of no use here; leave it out, or quote text that begins with `!`".to_owned()
         }
@@ -92,10 +92,20 @@ fn message(error: &serde_saphyr::Error) -> String {
         E::RecursiveReferencesRequireWeakTypes { .. } => {
             "an alias refers to the value that it stands in; write the value out".to_owned()
         }
-        _ => format!(
-            "not usable YAML: {}; correct this first, the rest has not been read",
-            one_line(&DefaultMessageFormatter.format_message(error)),
-        ),
+        _ => {
+            let reason = one_line(&DefaultMessageFormatter.format_message(error));
+            // `"C:\Users"`, or `"C:\data\"`, whose last quote is part of an escape sequence.
+            let is_quoted = reason.contains("quoted scalar") || reason.contains("unclosed quote");
+            let hint = if is_quoted && text.contains('\\') {
+                " (in double quotes, a backslash begins an escape sequence; write Windows paths \
+                 in single quotes)"
+            } else {
+                ""
+            };
+            format!(
+                "not usable YAML: {reason}{hint}; correct this first, the rest has not been read"
+            )
+        }
     }
 }
 

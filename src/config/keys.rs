@@ -4,12 +4,14 @@
 //! it. What is wrong is told to the section and replaced by its default, so that everything else
 //! is still checked.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::fault::quoted;
 use super::reader::Section;
 use super::values::{self, spelled};
+use super::warnings::{Address, address};
 use super::{
     Cluster, Collectors, Config, EXPECTED_INTERVAL, INCLUDE, Metrics, PARTITIONS, Poll, Protection,
     SMALLEST, STATE_FILE, Security, Selector, States, selector,
@@ -17,14 +19,43 @@ use super::{
 
 impl Config {
     pub(super) fn read(s: &mut Section<'_>, folder: &Path) -> Self {
-        let mut names = HashSet::new();
+        let mut earlier = Earlier::default();
         s.require("clusters", SMALLEST);
         Self {
             poll: s.section("poll", Poll::read),
             protection: s.section("protection", Protection::read),
             metrics: s.section("metrics", Metrics::read),
-            state_file: s.value("state_file", STATE_FILE, |text| Ok(path(text, folder))),
-            clusters: s.sections("clusters", |s| Cluster::read(s, &mut names, folder)),
+            state_file: s.value("state_file", STATE_FILE, |text| path(text, folder)),
+            clusters: s.sections("clusters", |s| Cluster::read(s, &mut earlier, folder)),
+        }
+    }
+}
+
+/// What the clusters before have.
+#[derive(Default)]
+struct Earlier {
+    names: HashSet<Arc<str>>,
+    clusters: HashMap<Address, Cluster>,
+}
+
+impl Earlier {
+    /// A fault when an earlier cluster has the same gateway and watches the same. A part of a
+    /// cluster may be a cluster of its own, for instance for an `expected_interval` of its own.
+    fn compare(&mut self, cluster: &Cluster, s: &mut Section<'_>) {
+        let addresses: Vec<_> = cluster.endpoints.iter().map(address).collect();
+        let mut earlier = addresses.iter().filter_map(|one| self.clusters.get(one));
+        if let Some(other) = earlier.find(|other| other.watches_the_same(cluster)) {
+            let message = format!(
+                "cluster {} has one of these endpoints and selects the same partitions; write \
+                 this cluster's endpoints, or select other partitions",
+                quoted(&other.name)
+            );
+            s.fault("endpoints", message);
+        }
+        for address in addresses {
+            self.clusters
+                .entry(address)
+                .or_insert_with(|| cluster.clone());
         }
     }
 }
@@ -101,7 +132,7 @@ impl Collectors {
             let words = [("true", true), ("false", false)];
             s.value(key, default, |text| values::word(text, &words))
         };
-        Self {
+        let collectors = Self {
             progress: switch("progress", default.progress),
             restore: switch("restore", default.restore),
             health: switch("health", default.health),
@@ -109,7 +140,14 @@ impl Collectors {
             policies: switch("policies", default.policies),
             backups: switch("backups", default.backups),
             history: switch("history", default.history),
+        };
+        if !collectors.see_requested_backups() && !collectors.see_periodic_backups() {
+            s.fault_here(
+                "no successful backup can be seen; write `progress: true`, or `configuration: \
+                 true` with `health`, `backups` or `history`",
+            );
         }
+        collectors
     }
 }
 
@@ -124,21 +162,22 @@ impl Metrics {
 }
 
 impl Cluster {
-    fn read(s: &mut Section<'_>, names: &mut HashSet<Arc<str>>, folder: &Path) -> Self {
+    fn read(s: &mut Section<'_>, earlier: &mut Earlier, folder: &Path) -> Self {
+        let faults = s.fault_count();
         s.require("name", "write for example `name: prod`");
         s.require(
             "endpoints",
             "write for example `endpoints: [\"http://node1:19080\"]`",
         );
         let name = s.value("name", Arc::default(), values::name);
-        if !name.is_empty() && !names.insert(Arc::clone(&name)) {
+        if !name.is_empty() && !earlier.names.insert(Arc::clone(&name)) {
             s.fault(
                 "name",
                 "an earlier cluster has this name; give each cluster its own",
             );
         }
         let endpoints = s.list("endpoints", values::endpoint).unwrap_or_default();
-        Self {
+        let cluster = Self {
             name,
             security: Security::read(s, &endpoints, folder),
             endpoints,
@@ -152,7 +191,11 @@ impl Cluster {
                 none.unwrap_or_else(|| values::duration(text).map(Some))
             }),
             collectors: s.section("collectors", Collectors::read),
+        };
+        if s.fault_count() == faults {
+            earlier.compare(&cluster, s);
         }
+        cluster
     }
 }
 
@@ -166,14 +209,15 @@ impl Selector {
             .list("include", selector::pattern)
             .unwrap_or_else(|| vec![INCLUDE.to_owned()]);
         let exclude = s.list("exclude", selector::pattern).unwrap_or_default();
-        Self::new(&include, &exclude).unwrap_or_else(|message| {
+        Self::new(include, exclude).unwrap_or_else(|message| {
             s.fault("include", message);
             Self::default()
         })
     }
 }
 
-/// A path as it is meant: relative to the folder of the file; `None` when empty.
-pub(super) fn path(text: &str, folder: &Path) -> Option<PathBuf> {
-    (!text.is_empty()).then(|| folder.join(text))
+/// A path relative to the folder of the configuration file; `None` when empty.
+pub(super) fn path(text: &str, folder: &Path) -> Result<Option<PathBuf>, String> {
+    let text = values::path(text)?;
+    Ok((!text.is_empty()).then(|| folder.join(text)))
 }

@@ -130,7 +130,7 @@ fn switch(s: &mut Section<'_>, key: &'static str) -> bool {
 }
 
 fn file(s: &mut Section<'_>, key: &'static str, folder: &Path) -> Option<PathBuf> {
-    s.value(key, None, |text| Ok(path(text, folder)))
+    s.value(key, None, |text| path(text, folder))
 }
 
 fn optional<T>(

@@ -4,9 +4,17 @@
 //! is compiled alone first, so that a message is about the one that is wrong, and so that none
 //! can break out of the anchors put around it.
 
+mod diagnosis;
+
 use regex::{Regex, RegexBuilder, RegexSet};
 
+pub use self::diagnosis::Keys;
 use super::fault::quoted;
+
+/// What messages call the lists of a cluster's selectors.
+pub const APPLICATIONS: Keys = ["applications.include", "applications.exclude"];
+/// The same for services.
+pub const SERVICES: Keys = ["services.include", "services.exclude"];
 
 /// Bytes that one compiled expression may take.
 const MAX_COMPILED: usize = 1024 * 1024;
@@ -14,15 +22,30 @@ const MAX_COMPILED: usize = 1024 * 1024;
 /// Selects `fabric:/` names: those that an inclusion matches and no exclusion does.
 #[derive(Clone, Debug)]
 pub struct Selector {
-    include: RegexSet,
-    exclude: RegexSet,
+    include: Patterns,
+    exclude: Patterns,
+}
+
+#[derive(Clone, Debug)]
+struct Patterns {
+    /// As written.
+    texts: Vec<String>,
+    /// The same in the same order, anchored.
+    set: RegexSet,
+}
+
+impl Patterns {
+    fn new(texts: Vec<String>) -> Result<Self, regex::Error> {
+        let set = RegexSet::new(texts.iter().map(|text| anchored(text)))?;
+        Ok(Self { texts, set })
+    }
 }
 
 impl Selector {
     /// Takes expressions that [`pattern`] has let through.
-    pub(super) fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
-        let set = |patterns: &[String]| {
-            RegexSet::new(patterns.iter().map(|pattern| anchored(pattern))).map_err(|error| {
+    pub(super) fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, String> {
+        let patterns = |texts| {
+            Patterns::new(texts).map_err(|error| {
                 format!(
                     "all expressions together cannot be used: {}; write fewer",
                     condensed(&error)
@@ -30,22 +53,21 @@ impl Selector {
             })
         };
         Ok(Self {
-            include: set(include)?,
-            exclude: set(exclude)?,
+            include: patterns(include)?,
+            exclude: patterns(exclude)?,
         })
     }
 
     /// Whether the partitions under this name are to be watched.
     pub fn selects(&self, name: &str) -> bool {
-        self.include.is_match(name) && !self.exclude.is_match(name)
+        self.include.set.is_match(name) && !self.exclude.set.is_match(name)
     }
 }
 
 /// Two selectors are equal when they are written alike.
 impl PartialEq for Selector {
     fn eq(&self, other: &Self) -> bool {
-        self.include.patterns() == other.include.patterns()
-            && self.exclude.patterns() == other.exclude.patterns()
+        self.include.texts == other.include.texts && self.exclude.texts == other.exclude.texts
     }
 }
 
@@ -93,7 +115,7 @@ mod tests {
                 .map(|text| pattern(text).unwrap())
                 .collect::<Vec<_>>()
         };
-        Selector::new(&owned(include), &owned(exclude)).unwrap()
+        Selector::new(owned(include), owned(exclude)).unwrap()
     }
 
     #[test]

@@ -91,6 +91,20 @@ pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String
     ))
 }
 
+/// The path of a file, as written.
+pub(super) fn path(text: &str) -> Result<&str, String> {
+    // What `\t`, `\n`, `\N`, `\_`, `\L` and `\P` stand for in double quotes.
+    let is_escape = |c: char| c.is_control() || matches!(c, '\u{a0}' | '\u{2028}' | '\u{2029}');
+    if text.contains(is_escape) {
+        return Err(format!(
+            "{} contains a character that is not part of a path: in double quotes, a backslash \
+             begins an escape sequence (`\\t` is a tab); write the path in single quotes",
+            quoted(text)
+        ));
+    }
+    Ok(text)
+}
+
 /// The name of a cluster: some text of at most 64 characters without control characters.
 pub(super) fn name(text: &str) -> Result<Arc<str>, String> {
     const LONGEST: usize = 64;
@@ -184,6 +198,24 @@ mod tests {
     fn a_spelled_duration_reads_back() {
         for text in ["1s", "1m30s", "2h", "59m59s", "365d", "1d1s"] {
             assert_eq!(spelled(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn escape_sequences_in_a_path_are_refused_with_the_fix() {
+        for text in [
+            "C:\temp\new",
+            "C:\u{2029}rogram Files",
+            "D:\u{2028}ogs",
+            "D:\u{a0}work",
+            "D:\u{85}ode",
+            "/etc/a\0",
+        ] {
+            let told = path(text).unwrap_err();
+            assert!(told.ends_with("write the path in single quotes"), "{told}");
+        }
+        for text in ["", r"C:\temp\new", r"\\server\share", "/etc/ä b/c"] {
+            assert_eq!(path(text), Ok(text));
         }
     }
 

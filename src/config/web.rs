@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderName, HeaderValue};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use rustls::crypto::SupportedKxGroup;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 use rustls::sign::CertifiedKey;
@@ -30,6 +31,9 @@ pub use self::files::Stamps;
 use super::document::Value;
 use super::fault::{Error, Fault};
 use super::{contents, document, reader};
+
+/// How long before its end a certificate is warned about.
+const EXPIRES_SOON: TimeDelta = TimeDelta::days(7);
 
 /// Everything that the file can say.
 #[derive(Debug)]
@@ -69,6 +73,10 @@ pub struct RateLimit {
 pub struct Tls {
     /// The certificate with its chain, and its key.
     pub certified: Arc<CertifiedKey>,
+    /// When the certificate is valid; those above it in the chain do not count.
+    pub validity: Validity,
+    /// A warning when every local user may read the key, without the period at its end.
+    pub key_exposure: Option<String>,
     /// Which certificates clients must have.
     pub clients: Clients,
     /// At least one.
@@ -79,6 +87,15 @@ pub struct Tls {
     pub prefer_server_suites: bool,
     /// Groups of the key exchange in the order of preference; at least one.
     pub curves: Vec<&'static dyn SupportedKxGroup>,
+}
+
+/// From when to when a certificate is valid, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Its first moment.
+    pub not_before: DateTime<Utc>,
+    /// Its last moment.
+    pub not_after: DateTime<Utc>,
 }
 
 /// Which certificates clients must have.
@@ -178,13 +195,51 @@ impl WebConfig {
 }
 
 impl WebConfig {
-    /// What is allowed and can hardly be meant, as a sentence without its end.
-    pub fn warning(&self) -> Option<&'static str> {
-        let clients = &self.tls.as_ref()?.clients;
-        clients.cannot_verify().then_some(
-            "certificates of clients are verified, and client_ca_file names none that is trusted: \
-             whoever shows a certificate is refused",
-        )
+    /// Warnings about valid settings, without the period at their end. The dates of the certificate
+    /// are not among them: see [`Validity::warning`].
+    pub fn warnings(&self) -> Vec<String> {
+        const NO_CLIENT: &str = "certificates of clients are verified, and client_ca_file names \
+                                 none that is trusted: whoever shows a certificate is refused";
+        let Some(tls) = &self.tls else {
+            return Vec::new();
+        };
+        let clients = tls.clients.cannot_verify().then(|| NO_CLIENT.to_owned());
+        clients
+            .into_iter()
+            .chain(tls.key_exposure.clone())
+            .collect()
+    }
+}
+
+impl Validity {
+    /// Whether the certificate is valid at `now`.
+    pub fn contains(&self, now: DateTime<Utc>) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
+    /// A warning about a certificate that is not valid at `now` or not much longer, without the
+    /// period at its end. It stays the same while its reason does.
+    pub fn warning(&self, now: DateTime<Utc>) -> Option<String> {
+        let shown = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
+        if now < self.not_before {
+            Some(format!(
+                "the certificate of cert_file is not valid before {}, so scrapers refuse it: check \
+                 the clock, or issue the certificate again",
+                shown(self.not_before)
+            ))
+        } else if now > self.not_after {
+            Some(format!(
+                "the certificate of cert_file expired at {}, so scrapers refuse it: renew it",
+                shown(self.not_after)
+            ))
+        } else if self.not_after - now < EXPIRES_SOON {
+            Some(format!(
+                "the certificate of cert_file expires at {}: renew it",
+                shown(self.not_after)
+            ))
+        } else {
+            None
+        }
     }
 }
 

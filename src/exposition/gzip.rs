@@ -1,19 +1,35 @@
 //! Compressed pieces that join into one gzip member.
 //!
 //! A piece is a run of raw deflate blocks that ends on a byte boundary and refers to nothing
-//! before itself, together with the length and checksum of its text. Pieces can therefore be made
-//! once, kept, and put together in any order: the way pigz joins what its threads compress. One
-//! member, because decoders exist that read only the first of several and lose the rest silently.
+//! before itself, together with the length and checksum of its text. Pieces can therefore be
+//! compressed once, cached, and joined in any order, as pigz joins the output of its threads. They
+//! form one member because some decoders read only the first of several members and ignore the
+//! rest.
+//!
+//! A piece ends with a sync flush. flate2 completes it only with a backend that keeps zlib's
+//! contract, hence its feature `zlib-rs`: once miniz_oxide has filled an output buffer during a
+//! flush, it drops the end of the stream.
 
-use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io::{self, BufRead, Read, Write as _};
+
+use bytes::{Buf as _, Bytes};
 use crc32fast::Hasher;
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::Compression;
+use flate2::bufread::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 
-/// Compressed at the fastest level: higher ones cost several times the work for a few per cent.
-const LEVEL: Compression = Compression::fast();
+/// The fastest level of zlib-rs that adapts its codes to the text: level 1 makes pages 40 % larger.
+const LEVEL: Compression = Compression::new(2);
 
-/// Text is compressed in runs of this many bytes, so that no family stands in memory as text.
+/// Text is compressed in runs of this many bytes, so that no family is in memory as text.
 const RUN: usize = 64 * 1024;
+
+/// The most bytes of text that are inflated at a time.
+const PORTION: usize = 32 * 1024;
+
+/// The memory that inflating a text takes: a portion, the window of 32 KiB and the state beside it.
+pub const INFLATING: usize = PORTION + 64 * 1024;
 
 /// Header of a gzip member (RFC 1952, 2.3): deflate, no flags, no time, unknown system.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -46,9 +62,8 @@ impl Piece {
 /// Takes text in any portions and compresses it run by run.
 #[derive(Debug)]
 pub(super) struct PieceBuilder {
-    compress: Compress,
+    deflate: DeflateEncoder<Vec<u8>>,
     text: Vec<u8>,
-    deflate: Vec<u8>,
     checksum: Hasher,
     length: u64,
 }
@@ -56,9 +71,8 @@ pub(super) struct PieceBuilder {
 impl Default for PieceBuilder {
     fn default() -> Self {
         Self {
-            compress: Compress::new(LEVEL, false),
+            deflate: DeflateEncoder::new(Vec::new(), LEVEL),
             text: Vec::new(),
-            deflate: Vec::new(),
             checksum: Hasher::new(),
             length: 0,
         }
@@ -69,145 +83,248 @@ impl PieceBuilder {
     pub(super) fn push(&mut self, text: &[u8]) {
         self.text.extend_from_slice(text);
         if self.text.len() >= RUN {
-            self.compress_text(FlushCompress::None);
+            self.compress_text();
         }
     }
 
     pub(super) fn finish(mut self) -> Piece {
-        if self.length == 0 && self.text.is_empty() {
+        self.compress_text();
+        if self.length == 0 {
             return Piece::default();
         }
-        self.compress_text(FlushCompress::Full);
-        self.deflate.shrink_to_fit();
+        self.deflate.flush().expect("a Vec takes everything");
+        let mut deflate = std::mem::take(self.deflate.get_mut());
+        deflate.shrink_to_fit();
         Piece {
-            deflate: self.deflate.into(),
+            deflate: deflate.into(),
             checksum: self.checksum,
             length: self.length,
         }
     }
 
-    fn compress_text(&mut self, flush: FlushCompress) {
+    fn compress_text(&mut self) {
         self.checksum.update(&self.text);
-        let start = self.compress.total_in();
-        loop {
-            let done = usize::try_from(self.compress.total_in() - start)
-                .expect("no more is consumed than a buffer holds");
-            let rest = self.text.get(done..).unwrap_or_default();
-            // A flush is complete only when it leaves room in the output (zlib's contract).
-            self.deflate.reserve(RUN / 2);
-            self.compress
-                .compress_vec(rest, &mut self.deflate, flush)
-                .expect("compressing into a growing buffer cannot fail");
-            let consumed = self.compress.total_in() - start == self.text.len() as u64;
-            if consumed && self.deflate.len() < self.deflate.capacity() {
-                break;
-            }
-        }
         self.length += self.text.len() as u64;
+        let written = self.deflate.write_all(&self.text);
+        written.expect("a Vec takes everything");
         self.text.clear();
     }
 }
 
-/// Joins pieces into one gzip member, in chunks that share the memory of the pieces.
-pub(super) fn member(pieces: &[Piece]) -> Vec<Bytes> {
-    let mut checksum = Hasher::new();
-    let mut length = 0_u64;
-    let mut chunks = vec![Bytes::from_static(&HEADER)];
-    for piece in pieces {
-        checksum.combine(&piece.checksum);
-        length += piece.length;
-        chunks.push(piece.deflate.clone());
+impl io::Write for PieceBuilder {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.push(text);
+        Ok(text.len())
     }
-    chunks.push(Bytes::from_static(&FINAL_BLOCK));
-    let [a, b, c, d, ..] = length.to_le_bytes();
-    let trailer = [checksum.finalize().to_le_bytes(), [a, b, c, d]].concat();
-    chunks.push(trailer.into());
-    chunks
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
-/// The text of pieces.
-pub(super) fn inflate(pieces: &[Piece]) -> Vec<u8> {
-    let length = pieces.iter().map(|piece| piece.length).sum::<u64>();
-    let length = usize::try_from(length).expect("the text was made in this memory");
-    // One byte more than needed: a full output would look like an unfinished one.
-    let mut text = Vec::with_capacity(length + 1);
-    let mut decompress = Decompress::new(false);
-    for piece in pieces {
-        let start = decompress.total_in();
-        loop {
-            let done = usize::try_from(decompress.total_in() - start)
-                .expect("no more is consumed than a piece holds");
-            let rest = piece.deflate.get(done..).unwrap_or_default();
-            let status = decompress
-                .decompress_vec(rest, &mut text, FlushDecompress::Sync)
-                .expect("the pieces were compressed here");
-            if rest.is_empty() || status == Status::BufError {
-                break;
-            }
+/// A text in compressed pieces: takes little memory, and is sent compressed or inflated.
+#[derive(Debug, Default)]
+pub struct Text {
+    pub(super) pieces: Vec<Piece>,
+}
+
+impl Text {
+    /// Compresses what `write` writes.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`; writing itself cannot fail.
+    pub fn written<E>(write: impl FnOnce(&mut dyn io::Write) -> Result<(), E>) -> Result<Self, E> {
+        let mut builder = PieceBuilder::default();
+        write(&mut builder)?;
+        let pieces = vec![builder.finish()];
+        Ok(Self { pieces })
+    }
+
+    /// The number of bytes of the plain text.
+    pub fn plain_length(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.length).sum()
+    }
+
+    /// The text as one gzip member, in chunks that share the memory of the pieces.
+    pub fn gzip(&self) -> Vec<Bytes> {
+        let mut checksum = Hasher::new();
+        for piece in &self.pieces {
+            checksum.combine(&piece.checksum);
+        }
+        let [a, b, c, d, ..] = self.plain_length().to_le_bytes();
+        let trailer = [checksum.finalize().to_le_bytes(), [a, b, c, d]].concat();
+        let header = [Bytes::from_static(&HEADER)].into_iter();
+        header
+            .chain(self.deflate())
+            .chain([trailer.into()])
+            .collect()
+    }
+
+    /// The plain text, inflated in portions of at most [`PORTION`] bytes as they are taken.
+    pub fn plain(&self) -> impl Iterator<Item = Bytes> + Send + use<> {
+        let mut inflated = DeflateDecoder::new(Chunks(self.deflate().collect()));
+        std::iter::from_fn(move || {
+            let mut portion = Vec::with_capacity(PORTION);
+            let read = inflated
+                .by_ref()
+                .take(PORTION as u64)
+                .read_to_end(&mut portion);
+            let length = read.expect("the pieces were compressed here");
+            (length > 0).then(|| Bytes::from(portion))
+        })
+    }
+
+    /// The pieces as one stream of deflate blocks, with its end.
+    fn deflate(&self) -> impl Iterator<Item = Bytes> {
+        let pieces = self.pieces.iter().map(|piece| piece.deflate.clone());
+        pieces.chain([Bytes::from_static(&FINAL_BLOCK)])
+    }
+}
+
+/// Reads chunks one after the other and drops each once it is read.
+#[derive(Debug)]
+struct Chunks(VecDeque<Bytes>);
+
+impl Read for Chunks {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.fill_buf()?.read(into)?;
+        self.consume(read);
+        Ok(read)
+    }
+}
+
+impl BufRead for Chunks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.0.front().is_some_and(Bytes::is_empty) {
+            self.0.pop_front();
+        }
+        Ok(self.0.front().map_or(&[], |chunk| chunk))
+    }
+
+    fn consume(&mut self, read: usize) {
+        if let Some(chunk) = self.0.front_mut() {
+            chunk.advance(read);
         }
     }
-    text
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Read;
+pub(super) mod tests {
+    use std::ops::Range;
+
+    use flate2::read::GzDecoder;
+    use miniz_oxide::inflate::decompress_to_vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     use super::*;
-    use flate2::read::{GzDecoder, MultiGzDecoder};
 
-    fn texts() -> Vec<Vec<u8>> {
-        let long = (0..40_000).flat_map(|n: u32| format!("sample {n}\n").into_bytes());
-        let noise =
-            (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]);
-        vec![
-            b"short\n".to_vec(),
-            long.collect(),
-            noise.collect(),
-            Vec::new(),
-            b"# EOF\n".to_vec(),
-        ]
+    /// Text like that of a page, and noise that does not compress.
+    fn texts(length: usize) -> [Vec<u8>; 2] {
+        let lines =
+            (0_u32..).flat_map(|n| format!("sample{{id=\"{n}\"}} {}\n", n % 7).into_bytes());
+        let mut random = fastrand::Rng::with_seed(7);
+        let noise = std::iter::repeat_with(|| random.u8(..));
+        [lines.take(length).collect(), noise.take(length).collect()]
     }
 
-    #[test]
-    fn pieces_join_into_a_single_member_that_any_decoder_reads_to_its_end() {
-        let texts = texts();
-        let pieces: Vec<Piece> = texts.iter().map(|text| Piece::of(text)).collect();
-        let compressed = member(&pieces).concat();
-        let expected = texts.concat();
-        let mut single = Vec::new();
-        let mut decoder = GzDecoder::new(&*compressed);
-        decoder.read_to_end(&mut single).unwrap();
-        assert!(single == expected);
+    /// Inflates a gzip member with a decoder that shares no code with the encoder, and checks its
+    /// header and trailer.
+    pub(in crate::exposition) fn gunzip(member: &[u8]) -> Vec<u8> {
+        let (header, rest) = member.split_first_chunk::<10>().unwrap();
+        let (deflate, trailer) = rest.split_last_chunk::<8>().unwrap();
+        assert_eq!(*header, HEADER);
+        let text = decompress_to_vec(deflate)
+            .map_err(|error| error.status)
+            .unwrap();
+        let (checksum, length) = trailer.split_at(4);
+        assert_eq!(checksum, crc32fast::hash(&text).to_le_bytes());
+        assert_eq!(length, u32::try_from(text.len()).unwrap().to_le_bytes());
+        text
+    }
+
+    /// Joins pieces and expects that every decoder reads `expected` from them.
+    fn assert_holds(pieces: &[Piece], expected: &[u8]) {
+        let text = Text {
+            pieces: pieces.to_vec(),
+        };
+        let member = text.gzip().concat();
+        assert!(gunzip(&member) == expected, "miniz_oxide");
+        let mut decoder = GzDecoder::new(&*member);
+        let mut decoded = Vec::new();
+        decoder.read_to_end(&mut decoded).unwrap();
+        assert!(decoded == expected, "zlib-rs");
         assert!(decoder.into_inner().is_empty(), "a second member follows");
-        let mut multi = Vec::new();
-        MultiGzDecoder::new(&*compressed)
-            .read_to_end(&mut multi)
-            .unwrap();
-        assert!(multi == expected);
-        assert!(inflate(&pieces) == expected);
+        let portions: Vec<Bytes> = text.plain().collect();
+        assert!(portions.concat() == expected, "portions");
+        assert!(portions.iter().all(|portion| portion.len() <= PORTION));
+        assert_eq!(text.plain_length(), expected.len() as u64);
     }
 
-    #[test]
-    fn pieces_may_be_joined_in_any_order_and_more_than_once() {
-        let pieces: Vec<Piece> = texts().iter().map(|text| Piece::of(text)).collect();
-        let shuffled: Vec<Piece> = [1, 0, 1, 4, 2, 0]
-            .map(|index: usize| pieces[index].clone())
-            .into();
-        let mut text = Vec::new();
-        GzDecoder::new(&*member(&shuffled).concat())
-            .read_to_end(&mut text)
-            .unwrap();
-        assert!(text == inflate(&shuffled));
-    }
-
-    #[test]
-    fn small_portions_give_the_same_text_as_one() {
-        let text = &texts()[1];
-        let mut builder = PieceBuilder::default();
-        for portion in text.chunks(13) {
-            builder.push(portion);
+    fn pieces_of_every_length(lengths: Range<usize>) {
+        for source in texts(lengths.end) {
+            for batch in lengths.clone().collect::<Vec<_>>().chunks(500) {
+                let parts: Vec<&[u8]> = batch.iter().map(|length| &source[..*length]).collect();
+                let pieces: Vec<Piece> = parts.iter().map(|text| Piece::of(text)).collect();
+                assert_holds(&pieces, &parts.concat());
+            }
         }
-        assert!(inflate(&[builder.finish()]) == *text);
+    }
+
+    #[test]
+    fn pieces_of_every_length_up_to_10_000_bytes_are_complete() {
+        pieces_of_every_length(0..10_000);
+    }
+
+    #[test]
+    fn pieces_of_every_length_from_10_000_to_20_000_bytes_are_complete() {
+        pieces_of_every_length(10_000..20_001);
+    }
+
+    #[test]
+    fn long_pieces_are_complete() {
+        let sources = texts(300_000);
+        for length in (20_000..300_000).step_by(997) {
+            for source in &sources {
+                let text = &source[..length];
+                assert_holds(&[Piece::of(text)], text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_without_text_is_an_empty_member() {
+        assert_holds(&[], b"");
+        assert_holds(&[Piece::of(b"")], b"");
+        assert!(Piece::of(b"").is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn pieces_from_random_portions_join_in_any_order(
+            cuts in proptest::collection::vec(
+                (any::<bool>(), proptest::collection::vec(0_usize..90_000, 0..5)),
+                1..5,
+            ),
+            order in proptest::collection::vec(any::<Index>(), 0..8),
+        ) {
+            let [lines, noise] = texts(90_000);
+            let built: Vec<(Piece, Vec<u8>)> = cuts.iter().map(|(compressible, portions)| {
+                let source = if *compressible { &lines } else { &noise };
+                let portions: Vec<&[u8]> = portions.iter().map(|length| &source[..*length]).collect();
+                let mut builder = PieceBuilder::default();
+                for portion in &portions {
+                    builder.push(portion);
+                }
+                (builder.finish(), portions.concat())
+            }).collect();
+            let joined: Vec<&(Piece, Vec<u8>)> = order.iter().map(|index| index.get(&built)).collect();
+            let pieces: Vec<Piece> = joined.iter().map(|(piece, _)| piece.clone()).collect();
+            let expected: Vec<u8> = joined.iter().flat_map(|(_, text)| text.clone()).collect();
+            assert_holds(&pieces, &expected);
+        }
     }
 }

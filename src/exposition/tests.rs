@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::io::Read as _;
 
 use super::*;
 use crate::inventory::{Inventory, Shard};
@@ -9,6 +8,7 @@ use crate::model::{
 use crate::protection::{Protection, Read, Rules};
 use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run, SecurityReading};
 use crate::telemetry::{Reload, StateFileWrites, Telemetry};
+use bytes::Bytes;
 use chrono::{TimeDelta, TimeZone};
 use family::Kind;
 use std::time::Duration;
@@ -153,20 +153,26 @@ fn process() -> Arc<Process> {
             successful: true,
             succeeded_at: at(-5),
         },
+        web_certificate_expiry: Some(at(259_200)),
         shard: Shard::default(),
         resources: metrics_process::collector::collect(),
     })
 }
 
-fn page_of(views: Vec<ClusterView>, format: Format, now: DateTime<Utc>) -> Page {
+fn page_of(views: Vec<ClusterView>, format: Format, now: DateTime<Utc>) -> Text {
     let kept = views
         .into_iter()
         .map(|view| Arc::new(KeptPieces::encode(view, now, None)));
-    Page::assemble(&kept.collect::<Vec<_>>(), &process(), format, now)
+    Page::assemble(&kept.collect::<Vec<_>>(), &process(), now).in_format(format)
 }
 
 fn text(format: Format, now: DateTime<Utc>) -> String {
-    String::from_utf8(page_of(vec![view(States::All)], format, now).plain()).unwrap()
+    plain(&page_of(vec![view(States::All)], format, now))
+}
+
+fn plain(page: &Text) -> String {
+    let portions: Vec<Bytes> = page.plain().collect();
+    String::from_utf8(portions.concat()).unwrap()
 }
 
 /// The samples of a family, without its name.
@@ -279,8 +285,7 @@ fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
         snapshot: Arc::new(listed.advance(later, at(40))),
         ..view(States::All)
     };
-    let page = page_of(vec![view], Format::Text, at(60)).plain();
-    let page = String::from_utf8(page).unwrap();
+    let page = plain(&page_of(vec![view], Format::Text, at(60)));
     let observed = samples(&page, "servicefabric_backup_progress_failure_observed");
     let observed = observed.iter().map(|sample| {
         let (labels, value) = sample.rsplit_once("} ").unwrap();
@@ -296,13 +301,118 @@ fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
 #[test]
 fn gzip_holds_the_same_page() {
     let page = page_of(vec![view(States::All)], Format::Text, at(60));
-    let mut inflated = Vec::new();
     let compressed = page.gzip().concat();
-    flate2::read::GzDecoder::new(&*compressed)
-        .read_to_end(&mut inflated)
-        .unwrap();
-    assert!(inflated == page.plain());
+    let inflated = gzip::tests::gunzip(&compressed);
+    assert!(inflated == plain(&page).as_bytes());
     assert!(compressed.len() * 2 < inflated.len());
+}
+
+/// The record of partition `number` in [`fleet`]: of twenty partitions one has none and one a failure.
+fn record(number: u32) -> Option<BackupProgress> {
+    match number % 20 {
+        0 => None,
+        1 => Some(failure()),
+        _ => Some(BackupProgress {
+            timestamp: Some(at(-i64::from(number * 7_919 % 100_000))),
+            backup_id: Some(Uuid::from_u128(u128::from(number) << 64)),
+            lsn: Some(u64::from(number) * 37),
+            ..success()
+        }),
+    }
+}
+
+/// A cluster of partitions with the numbers 1 to `size`.
+fn fleet(size: u32) -> ClusterView {
+    let listed = (1..=size).map(|number| Partition {
+        id: id(number.into()),
+        application: Some(format!("fabric:/Shop{}", number % 13).into()),
+        service: Some(format!("fabric:/Shop{}/Orders{}", number % 13, number % 101).into()),
+        kind: Some(PartitionKind::Int64Range),
+        data_loss: Some(at(-5_000)),
+    });
+    let inventory = Inventory {
+        listed: listed.collect(),
+        unread: Vec::new(),
+    };
+    let read = |number: u32| {
+        let value = Reading::Progress(record(number).map(Arc::new));
+        (id(number.into()), Read { value, at: at(0) })
+    };
+    let observations = Observations {
+        inventory: Some(Read {
+            value: inventory,
+            at: at(0),
+        }),
+        partitions: (1..=size).map(read).collect(),
+        ..Observations::default()
+    };
+    let snapshot = Snapshot::empty("prod".into()).advance(observations, at(0));
+    ClusterView {
+        snapshot: Arc::new(snapshot),
+        ..view(States::All)
+    }
+}
+
+/// The samples of a family by the number of their partition.
+fn by_partition(page: &str, family: &str) -> BTreeMap<u32, String> {
+    let numbered = samples(page, family).into_iter().map(|sample| {
+        let (_, rest) = sample.split_once("partition_id=\"").unwrap();
+        let (id, rest) = rest.split_once('"').unwrap();
+        let number = Uuid::try_parse(id).unwrap().as_u128();
+        let (_, value) = rest.rsplit_once(' ').unwrap();
+        (u32::try_from(number).unwrap(), value.to_owned())
+    });
+    numbered.collect()
+}
+
+fn assert_page_is_complete(size: u32) {
+    let page = page_of(vec![fleet(size)], Format::OpenMetrics1, at(60));
+    let text = plain(&page);
+    let inflated = gzip::tests::gunzip(&page.gzip().concat());
+    let inflated = String::from_utf8(inflated).unwrap();
+    for (left, right) in text.lines().zip(inflated.lines()) {
+        assert_eq!(left, right, "{size} partitions: plain and gzip differ");
+    }
+    assert_eq!(text.len(), inflated.len(), "{size} partitions");
+    assert_eq!(text.len() as u64, page.plain_length());
+    assert!(text.ends_with("\n# EOF\n"));
+
+    let numbers = || 1..=size;
+    let with_record = numbers().filter(|number| number % 20 != 0).count();
+    let states = samples(&text, "servicefabric_backup_progress_state");
+    assert_eq!(states.len(), 7 * with_record, "{size} partitions");
+    let successes = || numbers().filter(|number| number % 20 > 1);
+    let lsns = successes().map(|number| (number, (u64::from(number) * 37).to_string()));
+    assert!(by_partition(&text, "servicefabric_backup_progress_lsn") == lsns.collect());
+    let times = successes().map(|number| {
+        let time = 1_700_000_000 - i64::from(number * 7_919 % 100_000);
+        (number, time.to_string())
+    });
+    let family = "servicefabric_backup_progress_timestamp_seconds";
+    assert!(
+        by_partition(&text, family) == times.collect(),
+        "{size} partitions"
+    );
+    let ones = numbers().map(|number| (number, "1".to_owned()));
+    let family = "servicefabric_backup_partition_info";
+    assert!(
+        by_partition(&text, family) == ones.collect(),
+        "{size} partitions"
+    );
+}
+
+#[test]
+fn pages_of_fifty_sizes_are_complete_plain_and_compressed() {
+    let sizes: Vec<u32> = (0..46)
+        .map(|n| 1_000 + n * 88)
+        .chain([1_400, 1_410, 1_500, 1_520])
+        .collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for part in sizes.chunks(sizes.len().div_ceil(threads)) {
+            scope.spawn(|| part.iter().copied().for_each(assert_page_is_complete));
+        }
+    });
 }
 
 #[test]
@@ -314,7 +424,7 @@ fn no_series_stands_twice_and_families_are_not_interleaved() {
         ..view(States::All)
     };
     let page = page_of(vec![view(States::All), second], Format::Text, at(60));
-    let page = String::from_utf8(page.plain()).unwrap();
+    let page = plain(&page);
     let mut series = HashSet::new();
     let mut ended = BTreeSet::new();
     let mut current = "";
@@ -334,7 +444,7 @@ fn no_series_stands_twice_and_families_are_not_interleaved() {
 #[test]
 fn with_current_states_only_the_one_that_is_is_shown() {
     let page = page_of(vec![view(States::Current)], Format::Text, at(60));
-    let page = String::from_utf8(page.plain()).unwrap();
+    let page = plain(&page);
     let states = samples(&page, "servicefabric_backup_progress_state");
     assert_eq!(states.len(), 2);
     assert!(
@@ -482,8 +592,7 @@ fn a_cluster_of_which_nothing_is_known_shows_no_state() {
         snapshot: Arc::new(Snapshot::empty("dark".into())),
         ..view(States::All)
     };
-    let page = page_of(vec![view], Format::Text, at(0)).plain();
-    let page = String::from_utf8(page).unwrap();
+    let page = plain(&page_of(vec![view], Format::Text, at(0)));
     assert!(!page.contains("cluster_up"), "{page}");
     assert!(page.contains("servicefabric_backup_partitions{cluster_name=\"dark\"} 0\n"));
 }

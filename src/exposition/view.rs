@@ -9,6 +9,7 @@ use std::cell::Cell;
 use chrono::{DateTime, Utc};
 
 use super::ClusterView;
+use crate::inventory::Selection;
 use crate::model::{BackupProgress, PeriodicAttempt, Policy, RestoreProgress};
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
@@ -41,6 +42,13 @@ impl<'a> ClusterAt<'a> {
         let read = self.view.snapshot.policies.as_ref();
         let believed = read.filter(|read| self.believes(read.at + self.view.rules.staleness));
         believed.into_iter().flat_map(|read| read.value.values())
+    }
+
+    /// How the configured selection fits the cluster, while the inventory is believed.
+    pub(super) fn selection(&self) -> Option<&'a Selection> {
+        let read = self.view.snapshot.status.selection.as_ref()?;
+        self.believes(read.at + self.view.rules.staleness)
+            .then_some(&*read.value)
     }
 
     fn believes(&self, until: DateTime<Utc>) -> bool {

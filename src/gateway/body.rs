@@ -1,9 +1,21 @@
 //! The body of an answer, up to a limit.
 //!
-//! Never reads more than it was allowed to, whatever length the answer claims, and says nothing of
-//! what it read: whose answer it is and what went wrong with it is told by the caller.
+//! Never reads or inflates more than it was allowed to, whatever length the answer claims, and
+//! quotes nothing of what it read: the caller knows whose answer it is.
 
+use std::io::Read;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use flate2::read::MultiGzDecoder;
+use miniz_oxide::inflate::{
+    DecompressError, TINFLStatus, decompress_to_vec_with_limit, decompress_to_vec_zlib_with_limit,
+};
 use reqwest::Response;
+use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::gateway::error::Misread;
 
 /// Why there is no body.
 #[derive(Debug)]
@@ -12,20 +24,307 @@ pub(super) enum Unread {
     Broken(reqwest::Error),
     /// It is larger than allowed.
     TooLarge,
+    /// Its content coding is not supported, or its compressed data is not valid.
+    Coded(Misread),
 }
 
-/// Everything in the body of `response`, if that is no more than `limit` bytes.
-pub(super) async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, Unread> {
+/// A body, and the permit that a large one holds for as long as it is in memory.
+#[derive(Debug)]
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Largest body that is read without a permit, in bytes.
+const SMALL: usize = 256 * 1024;
+
+/// Everything in the body of `response`, if that is no more than `limit` bytes, compressed or not.
+/// Waits for a permit of `large` when it turns out to be more than a little: by the number of
+/// requests in flight alone, bodies of the largest size could fill the memory.
+pub(super) async fn read(
+    mut response: Response,
+    limit: usize,
+    large: &Arc<Semaphore>,
+) -> Result<Body, Unread> {
+    let coding = Coding::of(response.headers()).map_err(Unread::Coded)?;
     let claimed = response.content_length().unwrap_or_default();
     if usize::try_from(claimed).is_ok_and(|claimed| claimed > limit) {
         return Err(Unread::TooLarge);
     }
-    let mut body = Vec::new();
+    let mut bytes = Vec::new();
+    let mut permit = None;
     while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
-        if chunk.len() > limit - body.len() {
+        if chunk.len() > limit - bytes.len() {
             return Err(Unread::TooLarge);
         }
-        body.extend_from_slice(&chunk);
+        if permit.is_none() && bytes.len() + chunk.len() > SMALL {
+            permit = Some(permitted(large).await);
+        }
+        bytes.extend_from_slice(&chunk);
     }
-    Ok(body)
+    if let Some(coding) = coding.filter(|_| !bytes.is_empty()) {
+        if permit.is_none() && limit > SMALL {
+            permit = Some(permitted(large).await);
+        }
+        bytes = coding.inflate(&bytes, limit)?;
+    }
+    Ok(Body {
+        bytes,
+        _permit: permit,
+    })
+}
+
+async fn permitted(large: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    let permit = Arc::clone(large).acquire_owned().await;
+    permit.expect("nobody closes the semaphore")
+}
+
+/// A content coding (RFC 9110, section 8.4.1). None is asked for, but some proxies compress
+/// whatever passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    Gzip,
+    Deflate,
+}
+
+impl Coding {
+    /// The coding that an answer names, if it names one.
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, Misread> {
+        let values = headers.get_all(CONTENT_ENCODING).iter();
+        let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let mut names = names
+            .map(|name| name.trim_ascii().to_ascii_lowercase())
+            .filter(|name| !matches!(&**name, b"" | b"identity"));
+        let coding = match names.next().as_deref() {
+            None => return Ok(None),
+            Some(b"gzip" | b"x-gzip") => Self::Gzip,
+            Some(b"deflate") => Self::Deflate,
+            Some(b"br") => return Err(Misread::Coding("Brotli")),
+            Some(b"zstd") => return Err(Misread::Coding("Zstandard")),
+            Some(_) => return Err(Misread::Coding("an unknown content coding")),
+        };
+        match names.next() {
+            None => Ok(Some(coding)),
+            Some(_) => Err(Misread::Coding("more than one content coding")),
+        }
+    }
+
+    fn inflate(self, body: &[u8], limit: usize) -> Result<Vec<u8>, Unread> {
+        match self {
+            Self::Gzip => {
+                let mut inflated = Vec::new();
+                let allowed = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+                let mut reader = MultiGzDecoder::new(body).take(allowed);
+                let read = reader.read_to_end(&mut inflated);
+                match read {
+                    _ if inflated.len() > limit => Err(Unread::TooLarge),
+                    Ok(_) => Ok(inflated),
+                    Err(_) => Err(Unread::Coded(Misread::Compressed)),
+                }
+            }
+            // Not with flate2, whose reader takes the end of the input for the end of the data.
+            Self::Deflate => decompress_to_vec_zlib_with_limit(body, limit)
+                .or_else(|fault| without_wrapper(fault, body, limit))
+                .map_err(|fault| match fault.status {
+                    TINFLStatus::HasMoreOutput => Unread::TooLarge,
+                    _ => Unread::Coded(Misread::Compressed),
+                }),
+        }
+    }
+}
+
+/// What some servers call deflate: the data without the zlib header that RFC 9110 asks for.
+fn without_wrapper(
+    fault: DecompressError,
+    body: &[u8],
+    limit: usize,
+) -> Result<Vec<u8>, DecompressError> {
+    match fault.status {
+        TINFLStatus::HasMoreOutput => Err(fault),
+        _ => decompress_to_vec_with_limit(body, limit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use proptest::prelude::*;
+    use reqwest::header::HeaderValue;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::gateway::connections::plain;
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib(data: &[u8]) -> Vec<u8> {
+        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn raw(data: &[u8]) -> Vec<u8> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Every way to compress, and the coding that it goes by.
+    const WAYS: [(Coding, fn(&[u8]) -> Vec<u8>); 3] = [
+        (Coding::Gzip, gzip),
+        (Coding::Deflate, zlib),
+        (Coding::Deflate, raw),
+    ];
+
+    fn named(values: &[&str]) -> Result<Option<Coding>, Misread> {
+        let values = values.iter().map(|value| {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            (CONTENT_ENCODING, value)
+        });
+        Coding::of(&values.collect())
+    }
+
+    #[test]
+    fn codings_are_known_by_their_names() {
+        for (values, coding) in [
+            (&[][..], None),
+            (&["identity"], None),
+            (&["", " , "], None),
+            (&["gzip"], Some(Coding::Gzip)),
+            (&["X-GZip"], Some(Coding::Gzip)),
+            (&["identity, gzip"], Some(Coding::Gzip)),
+            (&["identity", " deflate "], Some(Coding::Deflate)),
+        ] {
+            assert_eq!(named(values).unwrap(), coding, "{values:?}");
+        }
+        for (values, word) in [
+            (&["br"][..], "Brotli"),
+            (&["zstd"], "Zstandard"),
+            (&["gzip, gzip"], "more than one"),
+            (&["gzip", "br"], "more than one"),
+            (&["hunter2"], "unknown"),
+            (&["\u{fc}"], "unknown"),
+        ] {
+            let fault = named(values).unwrap_err().to_string();
+            assert!(
+                fault.contains(word) && !fault.contains("hunter2"),
+                "{fault}"
+            );
+        }
+    }
+
+    #[test]
+    fn data_inflates_up_to_the_limit_and_no_further() {
+        let data = vec![b' '; 10_000_000];
+        for (coding, compress) in WAYS {
+            let body = compress(&data);
+            assert!(body.len() < 20_000);
+            assert_eq!(coding.inflate(&body, data.len()).unwrap(), data);
+            for limit in [0, 1, 1_000, data.len() - 1] {
+                let inflated = coding.inflate(&body, limit);
+                assert!(
+                    matches!(inflated, Err(Unread::TooLarge)),
+                    "{coding:?} {limit}"
+                );
+            }
+        }
+    }
+
+    /// Reads a body of `length` bytes, compressed if `coding` says so.
+    async fn fetch(coding: &str, length: usize, large: &Arc<Semaphore>) -> Body {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let data = vec![b' '; length];
+        let data = if coding == "gzip" { gzip(&data) } else { data };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nContent-Encoding: {coding}\r\n\r\n",
+            data.len()
+        );
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&data).await.unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.ok();
+        });
+        let client = plain(Duration::from_secs(60)).tls_certs_only([]);
+        let response = client.build().unwrap().get(url).send().await.unwrap();
+        read(response, 4 << 20, large).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_as_many_large_bodies_as_there_are_permits_are_in_memory() {
+        for (coding, length) in [
+            ("identity", SMALL + 1),
+            ("identity", 4 << 20),
+            ("gzip", 1_000_000),
+        ] {
+            let large = Arc::new(Semaphore::new(2));
+            let one = fetch(coding, length, &large).await;
+            let other = fetch(coding, length, &large).await;
+            assert_eq!((one.len(), other.len()), (length, length));
+            assert_eq!(large.available_permits(), 0);
+            assert_eq!(fetch("identity", SMALL, &large).await.len(), SMALL);
+            let third = fetch(coding, length, &large);
+            let late = timeout(Duration::from_millis(100), third).await;
+            assert!(late.is_err(), "{coding} {length}");
+            drop(one);
+            fetch(coding, length, &large).await;
+            drop(other);
+            assert_eq!(large.available_permits(), 2);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_data_survives_and_no_truncated_data_is_taken_for_whole(
+            data: Vec<u8>,
+            cut: prop::sample::Index,
+        ) {
+            for (coding, compress) in WAYS {
+                let body = compress(&data);
+                prop_assert_eq!(&coding.inflate(&body, data.len()).unwrap(), &data);
+                let part = &body[..cut.index(body.len())];
+                prop_assert!(part.is_empty() || coding.inflate(part, 1 << 20).is_err());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_inflated_within_the_limit_or_rejected(body: Vec<u8>, limit in 0..2_000_usize) {
+            for coding in [Coding::Gzip, Coding::Deflate] {
+                if let Ok(inflated) = coding.inflate(&body, limit) {
+                    prop_assert!(inflated.len() <= limit);
+                }
+            }
+        }
+
+        #[test]
+        fn several_gzip_members_are_one_body(one: Vec<u8>, other: Vec<u8>) {
+            let body = [gzip(&one), gzip(&other)].concat();
+            let whole = [one, other].concat();
+            prop_assert_eq!(Coding::Gzip.inflate(&body, whole.len()).unwrap(), whole);
+        }
+    }
 }

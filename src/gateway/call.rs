@@ -7,10 +7,10 @@
 //! of the service.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
 use url::Url;
 
 use crate::clock;
@@ -18,19 +18,18 @@ use crate::gateway::breaker::Lease;
 use crate::gateway::error::{Cause, Error, Misread, Reason};
 use crate::gateway::http::{Deadline, Exchange};
 use crate::gateway::query::{self, Pace, Page, Query, Side, Subject};
-use crate::gateway::retry::{self, MAX_RETRIES};
+use crate::gateway::quota::Footprint;
+use crate::gateway::retry::{Course, Step, Time};
 use crate::gateway::token::Bearer;
 use crate::gateway::wire::{AadMetadata, NamedDirectory};
 use crate::gateway::{Gateway, locked};
+use crate::logging::chain;
 
 /// Most pages of one list: with the gateway's own 4 MB per page, more than any cluster has.
 const MAX_PAGES: usize = 1_000;
 
 /// Longest continuation token taken, in bytes; real ones are names with a mark.
 const MAX_TOKEN: usize = 8 * 1024;
-
-/// Most items of one list, over all pages: a list is held in memory as a whole.
-const MAX_ITEMS: usize = 1_000_000;
 
 impl Gateway {
     /// Asks a question with a single answer.
@@ -45,6 +44,7 @@ impl Gateway {
     pub(super) async fn get_all<Q, T>(&self, query: &Q) -> Result<Vec<T>, Error>
     where
         Q: Query<Answer = Page<T>>,
+        T: Footprint,
     {
         let subject = query.subject();
         self.pages::<Q, T>(&subject)
@@ -55,7 +55,13 @@ impl Gateway {
     async fn pages<Q, T>(&self, subject: &Subject<'_>) -> Result<Vec<T>, Cause>
     where
         Q: Query<Answer = Page<T>>,
+        T: Footprint,
     {
+        let quota = match Q::PACE {
+            Pace::Prompt => &self.cycle_quota,
+            Pace::Storage => &self.storage_quota,
+        };
+        locked(quota).check()?;
         let mut items = Vec::new();
         let mut seen = HashSet::new();
         let mut token: Option<String> = None;
@@ -68,9 +74,7 @@ impl Gateway {
             {
                 return Err(Misread::Token.into());
             }
-            if page.items.len() > MAX_ITEMS - items.len() {
-                return Err(Cause::TooManyItems { limit: MAX_ITEMS });
-            }
+            locked(quota).charge(&page.items)?;
             items.extend(page.items);
             let Some(next) = page.next else {
                 return Ok(items);
@@ -181,48 +185,80 @@ impl Gateway {
         loop {
             let endpoint = self.endpoints.at(course.position);
             let attempt = self.attempt::<Q>(endpoint, subject, token, deadline, bearer);
-            let cause = match attempt.await {
-                Ok(answer) => return Ok(answer),
-                Err(cause) if Q::PACE.explains(cause.reason()) => return Err(cause),
-                Err(cause) => cause,
+            let (status, cause) = match attempt.await {
+                (status, Ok(answer)) => {
+                    self.note::<Q>(status, None);
+                    self.settle::<Q>(&course);
+                    return Ok(answer);
+                }
+                (status, Err(cause)) => (status, cause),
             };
-            match self.next_step(&mut course, &cause, deadline.end) {
-                Some(pause) => sleep(pause).await,
-                None => return Err(cause),
+            if Q::PACE.explains(cause.reason()) {
+                return Err(cause);
+            }
+            let failed = course.position;
+            match self.next_step(&mut course, &cause, deadline) {
+                Some(Step::Move) => {
+                    self.log_fault::<Q>(failed, &cause);
+                    course.keep(status, cause);
+                }
+                Some(Step::Retry { pause }) => {
+                    self.note::<Q>(status, Some(&cause));
+                    sleep(pause).await;
+                }
+                None => return Err(self.give_up::<Q>(course, status, cause)),
             }
         }
     }
 
-    /// Whether to try again after `cause`: advances `course` and tells the pause before.
-    ///
-    /// Moving on from a dead endpoint is free, once per endpoint; anything else is a retry.
-    fn next_step(&self, course: &mut Course, cause: &Cause, deadline: Instant) -> Option<Duration> {
-        let dead = cause.is_before_the_request();
+    fn next_step(&self, course: &mut Course, cause: &Cause, deadline: Deadline) -> Option<Step> {
         if cause.is_of_the_endpoint() {
             self.endpoints.leave(course.position);
         }
-        let moves_on = dead && course.moves + 1 < self.endpoints.len();
-        let (pause, connect) = match (moves_on, dead) {
-            (true, _) => (Duration::ZERO, self.transport.connect_timeout()),
-            (_, true) => (course.pause(), self.transport.connect_timeout()),
-            _ => (course.pause(), Duration::ZERO),
+        let time = Time {
+            left: deadline.left(),
+            connect: self.transport.connect_timeout(),
         };
-        // Another attempt that cannot end in time would hide this cause behind a time-out.
-        if Instant::now() + pause + connect >= deadline {
-            return None;
-        }
-        if moves_on {
-            course.moves += 1;
-        } else if cause.is_transient() && course.retries < MAX_RETRIES && locked(&self.budget).pay()
-        {
-            course.retries += 1;
-        } else {
-            return None;
-        }
-        course.position = self.endpoints.after(course.position);
-        Some(pause)
+        let budget = &mut locked(&self.budget);
+        course.step(cause, &self.endpoints, time, fastrand::f64(), budget)
     }
 
+    /// The failure of a call whose last attempt failed because of `cause`.
+    fn give_up<Q: Query>(&self, course: Course, status: Option<u16>, cause: Cause) -> Cause {
+        if !cause.may_work_elsewhere() && !cause.is_of_the_endpoint() {
+            self.settle::<Q>(&course);
+        }
+        let (status, cause) = course.failure(status, cause);
+        self.note::<Q>(status, Some(&cause));
+        cause
+    }
+
+    /// Stays with the endpoint that has answered for the cluster, where others have not.
+    fn settle<Q: Query>(&self, course: &Course) {
+        for bad in &course.bad {
+            self.endpoints.replace(*bad, course.position);
+        }
+        if self.endpoints.note_answer(course.position, Q::ROUTE.name) {
+            let (cluster, endpoint) = (&self.cluster, self.endpoints.at(course.position));
+            info!(%cluster, %endpoint, "Cluster {cluster}: endpoint {endpoint} works again.");
+        }
+    }
+
+    /// Logs the first failure of an endpoint after which another one is asked.
+    fn log_fault<Q: Query>(&self, position: usize, cause: &Cause) {
+        if self.endpoints.note_fault(position, Q::ROUTE.name) {
+            let (cluster, endpoint) = (&self.cluster, self.endpoints.at(position));
+            let error = chain(cause);
+            warn!(
+                %cluster,
+                %endpoint,
+                error,
+                "Cluster {cluster}: endpoint {endpoint} does not work, the next one is used: {error}."
+            );
+        }
+    }
+
+    /// One attempt: the status if there was an answer, and what it means.
     async fn attempt<Q: Query>(
         &self,
         endpoint: &Url,
@@ -230,13 +266,20 @@ impl Gateway {
         token: Option<&str>,
         deadline: Deadline,
         bearer: Option<&Bearer>,
-    ) -> Result<Q::Answer, Cause> {
+    ) -> (Option<u16>, Result<Q::Answer, Cause>) {
         let started = Instant::now();
         let remaining = deadline.end.duration_since(started);
         let url = query::url(endpoint, &Q::ROUTE, subject, token, remaining);
         let exchange = self
             .transport
-            .get(endpoint, url, Q::ROUTE.body_limit, deadline, bearer)
+            .get(
+                endpoint,
+                url,
+                Q::PACE,
+                Q::ROUTE.body_limit,
+                deadline,
+                bearer,
+            )
             .await;
         self.telemetry.record_request(
             &self.cluster,
@@ -244,7 +287,12 @@ impl Gateway {
             exchange.status,
             started.elapsed(),
         );
-        self.interpret::<Q>(subject, exchange)
+        let status = exchange.status;
+        let answer = self.interpret::<Q>(subject, exchange);
+        (
+            status,
+            answer.map_err(|cause| cause.from_endpoint(endpoint)),
+        )
     }
 
     fn interpret<Q: Query>(
@@ -259,12 +307,14 @@ impl Gateway {
         if let Some(date) = date.filter(|_| answer.is_ok()) {
             *locked(&self.skew) = Some(date - clock::now());
         }
-        let failure = answer.as_ref().err();
-        let tells = failure.is_none_or(|cause| !Q::PACE.explains(cause.reason()));
-        if tells && !Q::ANONYMOUS {
+        answer.map_err(|cause| self.advised(cause))
+    }
+
+    /// Takes in what an attempt reveals about the two sides of the gateway.
+    fn note<Q: Query>(&self, status: Option<u16>, failure: Option<&Cause>) {
+        if !Q::ANONYMOUS {
             locked(&self.evidence).note(Q::ROUTE.kind, status, failure);
         }
-        answer.map_err(|cause| self.advised(cause))
     }
 
     /// `cause`, and what to do when the gateway does not know who asks.
@@ -282,27 +332,4 @@ impl Gateway {
 async fn admitted(permits: &Semaphore) -> SemaphorePermit<'_> {
     let permit = permits.acquire().await;
     permit.expect("nobody closes the semaphore")
-}
-
-/// How far a call has got.
-#[derive(Debug)]
-struct Course {
-    /// Of the endpoint to try.
-    position: usize,
-    moves: usize,
-    retries: u32,
-}
-
-impl Course {
-    fn starting_at(position: usize) -> Self {
-        Self {
-            position,
-            moves: 0,
-            retries: 0,
-        }
-    }
-
-    fn pause(&self) -> Duration {
-        retry::pause(self.retries, fastrand::f64())
-    }
 }

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use serde_json::Value;
+use url::Url;
 
 use crate::gateway::decode;
 use crate::gateway::error::Reason;
@@ -21,6 +22,8 @@ pub(super) struct Refusal {
     pub(super) code: Option<FailureCode>,
     pub(super) reason: Reason,
     pub(super) transient: bool,
+    /// The endpoint that answered, where that is known.
+    endpoint: Option<Url>,
     /// What to do about it, where that is known.
     advice: Option<String>,
 }
@@ -34,6 +37,25 @@ impl Refusal {
     pub(super) fn advised(self, advice: String) -> Self {
         let advice = Some(advice);
         Self { advice, ..self }
+    }
+
+    pub(super) fn from_endpoint(self, endpoint: &Url) -> Self {
+        let endpoint = Some(endpoint.clone());
+        Self { endpoint, ..self }
+    }
+
+    /// Whether the cluster has not answered: the node, or something in front of it, did. An empty
+    /// 404 and an empty 504 on a backup route concern the backup service, so every node answers
+    /// them.
+    pub(super) fn is_of_the_node(&self) -> bool {
+        self.code.is_none() && matches!(self.reason, Reason::Api | Reason::Forbidden)
+    }
+
+    /// Whether the service that was to answer does not exist. The backup service answers the same
+    /// about a service of a user.
+    pub(super) fn is_service_not_found(&self) -> bool {
+        let code = self.code.as_ref().map(FailureCode::as_str);
+        code.is_some_and(is_service_not_found)
     }
 
     pub(super) fn is_partition_not_found(&self) -> bool {
@@ -57,6 +79,9 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HTTP status {}", self.status)?;
+        if let Some(endpoint) = &self.endpoint {
+            write!(f, " from {endpoint}")?;
+        }
         match &self.code {
             Some(code) => write!(f, " with code {}", code.as_str()),
             None => f.write_str(" without an error code"),
@@ -79,8 +104,17 @@ pub(super) fn classify(
     let error = ErrorBody::read(body);
     let masked = matches!((kind, subject), (RouteKind::Backup, Subject::Partition(_)))
         && error.as_ref().is_some_and(ErrorBody::is_masked_timeout);
+    // About policies there is no other service that could be missing.
+    let about_policies = matches!(subject, Subject::Cluster | Subject::Policy(_));
     let reason = match &error {
         _ if masked => Reason::Timeout,
+        Some(error)
+            if kind == RouteKind::Backup
+                && about_policies
+                && is_service_not_found(error.code.as_str()) =>
+        {
+            Reason::ServiceAbsent
+        }
         Some(error) => by_code(error.code.as_str()).unwrap_or(match status {
             401 | 403 => Reason::Forbidden,
             429 => Reason::Throttled,
@@ -97,6 +131,7 @@ pub(super) fn classify(
         code: error.map(|error| error.code),
         reason,
         transient,
+        endpoint: None,
         advice: None,
     }
 }
@@ -122,6 +157,10 @@ fn by_code(code: &str) -> Option<Reason> {
         "FABRIC_E_SERVICE_TOO_BUSY" => Reason::Throttled,
         _ => return None,
     })
+}
+
+fn is_service_not_found(code: &str) -> bool {
+    matches!(code, "FABRIC_E_SERVICE_DOES_NOT_EXIST" | "0x80071BCD")
 }
 
 fn by_status(kind: RouteKind, status: u16, empty: bool) -> Reason {
@@ -304,6 +343,58 @@ mod tests {
             let refusal = classify(kind, &PARTITION, status, body.as_bytes());
             assert_eq!(refusal.reason, reason, "{kind:?} {status} {body:?}");
             assert_eq!(refusal.code, None, "{kind:?} {status} {body:?}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_does_not_exist_is_the_backup_service_only_where_no_other_can_be_meant() {
+        for code in ["\"FABRIC_E_SERVICE_DOES_NOT_EXIST\"", "2147949517"] {
+            let body = format!("{{\"Error\":{{\"Code\":{code}}}}}");
+            for (kind, subject, reason) in [
+                (RouteKind::Backup, Subject::Cluster, Reason::ServiceAbsent),
+                (
+                    RouteKind::Backup,
+                    Subject::Policy("P"),
+                    Reason::ServiceAbsent,
+                ),
+                (
+                    RouteKind::Backup,
+                    Subject::Service("fabric:/A/S"),
+                    Reason::Api,
+                ),
+                (RouteKind::Backup, PARTITION, Reason::Api),
+                (RouteKind::Native, Subject::Cluster, Reason::Api),
+            ] {
+                let refusal = classify(kind, &subject, 404, body.as_bytes());
+                assert_eq!(refusal.reason, reason, "{kind:?} {subject} {code}");
+                assert!(!refusal.transient && refusal.is_service_not_found());
+            }
+        }
+    }
+
+    #[test]
+    fn answers_without_a_code_are_of_the_node_unless_they_are_about_what_is_behind_it() {
+        use RouteKind::{Backup, Native};
+        let coded = "{\"Error\":{\"Code\":\"SOMETHING_NEW\"}}";
+        for (kind, status, body, of_the_node) in [
+            (Native, 401, "", true),
+            (Native, 403, "", true),
+            (Backup, 403, "", true),
+            (Native, 302, "", true),
+            (Native, 404, "", true),
+            (Backup, 404, "<html>", true),
+            (Native, 500, "<html>", true),
+            (Backup, 500, "", true),
+            (Backup, 404, "", false),
+            (Backup, 504, "", false),
+            (Native, 503, "<html>", false),
+            (Native, 429, "", false),
+            (Native, 403, coded, false),
+            (Backup, 500, coded, false),
+        ] {
+            let refusal = classify(kind, &PARTITION, status, body.as_bytes());
+            let judged = refusal.is_of_the_node();
+            assert_eq!(judged, of_the_node, "{kind:?} {status} {body}");
         }
     }
 

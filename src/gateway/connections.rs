@@ -1,20 +1,38 @@
 //! The connections to one cluster, made from its files as they were at one moment.
 //!
 //! A [`Plan`] is what stays; each time the files change it opens new [`Connections`], and with the
-//! old ones go their pools, so that what an old certificate had let in does not live on. Every
-//! endpoint has a client of its own: names and expiry dates belong to endpoints.
+//! old ones go their pools, so that what an old certificate had let in does not live on. The same
+//! happens when connections reach their maximum age, or one of a pool is found dead. Every endpoint
+//! has clients of its own: names and expiry dates belong to endpoints.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use native_tls::TlsConnector;
 use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Client, ClientBuilder, redirect};
+use tokio::time::Instant;
 use url::Url;
 
 use crate::gateway::error::BuildError;
 use crate::gateway::file::FileError;
+use crate::gateway::peer::MAX_HEADERS;
+use crate::gateway::resolver;
+use crate::gateway::reuse::{Clients, NoteOpening};
 use crate::gateway::security::{Auth, Security, Trust};
 use crate::gateway::tls::{self, Credentials, Files, LastSeen, Mark, Shown, Unfit};
+
+/// How long a connection may be idle and still be used. Shorter than the limits of http.sys (120 s)
+/// and of the load balancers of Azure (4 min), nginx (75 s) and AWS (60 s).
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+/// For endpoints without TLS: loading the authorities of the system for each client would take time
+/// and memory.
+static UNUSED_TLS: LazyLock<TlsConnector> = LazyLock::new(|| {
+    let builder = TlsConnector::builder().disable_built_in_roots(true).build();
+    builder.expect("there is no setting that could be invalid")
+});
 
 /// How to connect, whatever the files hold.
 #[derive(Debug)]
@@ -28,17 +46,20 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) struct Connections {
     lines: Vec<Line>,
+    credentials: Credentials,
     /// Of the files that they were made from.
     pub(super) mark: Mark,
     /// What is known of the client certificate.
     pub(super) shown: Option<Shown>,
+    /// The earliest time at which one of them can have been established.
+    pub(super) since: Instant,
 }
 
 /// The connections to one endpoint.
 #[derive(Debug)]
 struct Line {
     endpoint: Url,
-    client: Client,
+    clients: Clients,
     seen: LastSeen,
     /// Looks at the certificate and sends nothing; where authorities judge, who say not of what.
     describing: Option<Client>,
@@ -47,32 +68,61 @@ struct Line {
 impl Plan {
     pub(super) fn open(&self, files: &Files) -> Result<Connections, BuildError> {
         let credentials = Credentials::understand(files).map_err(BuildError::Files)?;
+        self.connections(credentials, files.mark(), |_| LastSeen::default())
+    }
+
+    /// Connections to the same endpoints with the same credentials, all of them still to be
+    /// established.
+    pub(super) fn renew(&self, old: &Connections) -> Result<Connections, BuildError> {
+        let seen = |endpoint: &Url| old.line(endpoint).seen.clone();
+        self.connections(old.credentials.clone(), old.mark, seen)
+    }
+
+    fn connections(
+        &self,
+        credentials: Credentials,
+        mark: Mark,
+        seen: impl Fn(&Url) -> LastSeen,
+    ) -> Result<Connections, BuildError> {
         let lines = self.endpoints.iter().map(|endpoint| {
-            let line = self.line(endpoint, &credentials);
+            let line = self.line(endpoint, &credentials, seen(endpoint));
             line.map_err(|error| self.fault(&credentials, error))
         });
         Ok(Connections {
             lines: lines.collect::<Result<_, _>>()?,
-            mark: files.mark(),
+            mark,
             shown: credentials
                 .identity
+                .as_ref()
                 .and_then(|identity| identity.certificate),
+            credentials,
+            since: Instant::now(),
         })
     }
 
-    fn line(&self, endpoint: &Url, credentials: &Credentials) -> Result<Line, reqwest::Error> {
-        let seen = LastSeen::default();
-        let builder = plain(self.connect_timeout);
-        let builder = if endpoint.scheme() == "https" {
-            tls::secure(builder, &self.security, credentials, endpoint, seen.clone())
-        } else {
-            // Authorities take memory, and here nobody asks them.
-            builder.tls_certs_only([])
+    fn line(
+        &self,
+        endpoint: &Url,
+        credentials: &Credentials,
+        seen: LastSeen,
+    ) -> Result<Line, reqwest::Error> {
+        let builder = || {
+            let builder = plain(self.connect_timeout);
+            if endpoint.scheme() == "https" {
+                tls::secure(builder, &self.security, credentials, endpoint, seen.clone())
+            } else {
+                builder.tls_backend_preconfigured(UNUSED_TLS.clone())
+            }
         };
+        let pooled = builder().pool_idle_timeout(IDLE_TIMEOUT);
+        let unpooled = builder().pool_max_idle_per_host(0);
         Ok(Line {
             endpoint: endpoint.clone(),
-            client: builder.build()?,
-            seen,
+            clients: Clients {
+                pooled: pooled.connector_layer(NoteOpening).build()?,
+                unpooled: unpooled.build()?,
+            },
+            seen: seen.clone(),
             describing: self.describing(endpoint).transpose()?,
         })
     }
@@ -98,8 +148,8 @@ impl Plan {
 }
 
 impl Connections {
-    pub(super) fn client(&self, endpoint: &Url) -> Client {
-        self.line(endpoint).client.clone()
+    pub(super) fn clients(&self, endpoint: &Url) -> &Clients {
+        &self.line(endpoint).clients
     }
 
     /// A client that looks at the certificate of an endpoint and sends nothing.
@@ -164,5 +214,11 @@ pub(super) fn plain(connect_timeout: Duration) -> ClientBuilder {
         .no_proxy()
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
+        // What browsers, curl and .NET take from servers and proxies that bend the rules, too.
+        .http1_max_headers(MAX_HEADERS)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .dns_resolver(resolver::shared())
         .connect_timeout(connect_timeout)
 }

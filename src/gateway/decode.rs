@@ -8,8 +8,11 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
-use serde::de::{self, DeserializeOwned, Deserializer, MapAccess, Visitor, value};
+use serde::de::{
+    self, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value,
+};
 use serde::{Deserialize, de::Error as _};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::gateway::error::Misread;
@@ -64,6 +67,119 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         T::deserialize(value::MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+/// The elements of an array, up to [`ITEMS_MEMORY`]. In memory a small element takes many times the
+/// space that it has in JSON.
+pub(super) struct Items<T> {
+    list: Vec<T>,
+    complete: bool,
+}
+
+/// Largest size of the elements of one array, in bytes, without what they point to.
+const ITEMS_MEMORY: usize = 32 << 20;
+
+impl<T> Items<T> {
+    /// Most elements taken.
+    pub(super) const LIMIT: usize = ITEMS_MEMORY / size_of::<Option<T>>();
+
+    /// All elements; `None` when there are more than [`Self::LIMIT`].
+    pub(super) fn all(self) -> Option<Vec<T>> {
+        self.complete.then_some(self.list)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor(PhantomData))
+    }
+}
+
+struct ItemsVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
+    type Value = Items<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while list.len() < Items::<T>::LIMIT {
+            match array.next_element()? {
+                Some(item) => list.push(item),
+                None => {
+                    return Ok(Items {
+                        list,
+                        complete: true,
+                    });
+                }
+            }
+        }
+        let complete = array.next_element::<IgnoredAny>()?.is_none();
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Items { list, complete })
+    }
+}
+
+/// The JSON text of a scalar. Arrays and objects, which nobody needs, are skipped and read as null.
+pub(super) struct ScalarText(pub(super) String);
+
+impl Default for ScalarText {
+    fn default() -> Self {
+        Self(Value::Null.to_string())
+    }
+}
+
+impl<'de> Deserialize<'de> for ScalarText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarTextVisitor)
+    }
+}
+
+struct ScalarTextVisitor;
+
+impl<'de> Visitor<'de> for ScalarTextVisitor {
+    type Value = ScalarText;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<ScalarText, E> {
+        Ok(ScalarText(Value::from(text).to_string()))
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<ScalarText, E> {
+        Ok(ScalarText(value.to_string()))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<ScalarText, E> {
+        Ok(ScalarText(number.to_string()))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<ScalarText, E> {
+        Ok(ScalarText(number.to_string()))
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<ScalarText, E> {
+        Ok(ScalarText(Value::from(number).to_string()))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<ScalarText, E> {
+        Ok(ScalarText::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<ScalarText, A::Error> {
+        IgnoredAny.visit_seq(array)?;
+        Ok(ScalarText::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ScalarText, A::Error> {
+        IgnoredAny.visit_map(map)?;
+        Ok(ScalarText::default())
     }
 }
 
@@ -299,6 +415,62 @@ pub(super) mod tests {
         );
         for json in ["\"\"", "\"5d64b697\"", "null", "0"] {
             assert!(read(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn arrays_are_read_up_to_their_limit_in_memory() {
+        // Five bytes of JSON, 264 in memory.
+        type Large = Option<[u64; 32]>;
+        let limit = Items::<Large>::LIMIT;
+        assert!(limit * size_of::<Large>() <= ITEMS_MEMORY);
+        for count in [0, 1, 1_000, limit, limit + 1, limit + 2, limit + 1_000] {
+            let body = format!("[{}]", vec!["null"; count].join(","));
+            let items: Items<Large> = serde_json::from_str(&body).unwrap();
+            assert_eq!(items.list.len(), count.min(limit));
+            assert_eq!(items.all().is_some(), count <= limit, "{count}");
+        }
+        // What is beyond the limit must still be JSON.
+        let body = format!("[{},]", vec!["null"; limit + 1].join(","));
+        assert!(serde_json::from_str::<Items<Large>>(&body).is_err());
+    }
+
+    #[test]
+    fn bodies_nested_without_end_are_errors() {
+        #[derive(Deserialize)]
+        struct Any {
+            #[serde(default)]
+            known: ScalarText,
+        }
+        for opening in ["[", "{\"known\":", "{\"other\":", "[{\"known\":["] {
+            let nested = opening.repeat((4 << 20) / opening.len());
+            for body in [
+                nested.clone(),
+                format!("{{\"known\":{nested}"),
+                format!("{{\"x\":{nested}"),
+            ] {
+                let read = document::<Any>(body.as_bytes());
+                assert!(read.is_err(), "{opening}");
+            }
+        }
+        let flat = document::<Any>(b"{\"known\":[[1],{\"a\":[]}]}")
+            .unwrap()
+            .unwrap();
+        assert_eq!(flat.known.0, "null");
+    }
+
+    #[test]
+    fn scalars_keep_their_text() {
+        for text in [
+            "\"a\\\"b\"",
+            "true",
+            "-5",
+            "18446744073709551615",
+            "1.5",
+            "null",
+        ] {
+            let scalar: ScalarText = serde_json::from_str(text).unwrap();
+            assert_eq!(scalar.0, text);
         }
     }
 

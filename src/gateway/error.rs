@@ -7,8 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::gateway::classify::Refusal;
 use crate::gateway::file::FileError;
+use crate::gateway::peer::{self, HttpFault, PORT_HINT};
 use crate::gateway::query::{Route, Subject};
 use crate::gateway::security::FabricIdentityError;
 use crate::gateway::tls::{Description, Diagnosis};
@@ -39,9 +42,12 @@ impl Error {
     }
 
     /// Whether anything was attempted; `false` when the breaker was open, or when it is known from
-    /// an earlier call that no token can be had.
+    /// an earlier call that no token can be had, or that the cycle has read too much.
     pub fn was_sent(&self) -> bool {
-        !matches!(self.cause, Cause::BreakerOpen(_) | Cause::TokenNotDue(_))
+        !matches!(
+            self.cause,
+            Cause::BreakerOpen(_) | Cause::TokenNotDue(_) | Cause::QuotaSpent
+        )
     }
 
     /// Whether the cluster says that it has no such partition (any more).
@@ -178,7 +184,10 @@ pub(super) enum Cause {
         endpoint: String,
         source: reqwest::Error,
     },
-    #[error("the connection to {endpoint} broke off")]
+    #[error(
+        "the connection to {endpoint} broke off{}",
+        unanswered(endpoint, source)
+    )]
     Broken {
         endpoint: String,
         source: reqwest::Error,
@@ -190,23 +199,34 @@ pub(super) enum Cause {
         seen: Option<Box<Description>>,
         source: reqwest::Error,
     },
-    #[error("what {endpoint} answers is no HTTP; if the cluster is secured, write https")]
+    #[error("{endpoint} {fault}")]
     NoHttp {
         endpoint: String,
+        fault: HttpFault,
         source: reqwest::Error,
     },
     #[error("no complete answer from {endpoint} within {timeout:?}")]
     Deadline { endpoint: String, timeout: Duration },
     #[error("the answer was {0}")]
     Refusal(Refusal),
-    #[error("the answer is not understood: {0}")]
-    Misread(#[from] Misread),
+    #[error("the answer{} is not understood: {misread}", of(endpoint.as_ref()))]
+    Misread {
+        /// The endpoint that answered, where that is known.
+        endpoint: Option<Url>,
+        misread: Misread,
+    },
     #[error("the answer has more than {limit} bytes")]
     TooManyBytes { limit: usize },
     #[error("the list has more than {limit} pages")]
     TooManyPages { limit: usize },
     #[error("the list has more than {limit} items")]
     TooManyItems { limit: usize },
+    #[error(
+        "the lists of this cycle have more than {items} items, or take more than {bytes} bytes"
+    )]
+    QuotaExceeded { items: usize, bytes: usize },
+    #[error("the lists of this cycle were too large before this one was read")]
+    QuotaSpent,
     #[error("the cluster has no such partition")]
     PartitionNotFound,
     #[error("earlier calls failed ({}), the next probe is not due", .0.as_str())]
@@ -217,21 +237,57 @@ pub(super) enum Cause {
     TokenNotDue(#[source] Arc<TokenError>),
 }
 
+/// A hint for a connection that ends before the first byte of an answer: so does http.sys where it
+/// expects TLS, and the client port of a cluster.
+fn unanswered(endpoint: &str, source: &reqwest::Error) -> String {
+    if !peer::closed_without_answer(source) {
+        return String::new();
+    }
+    let scheme = if endpoint.starts_with("http:") {
+        ", and write https if the cluster is secured"
+    } else {
+        ""
+    };
+    format!(" before it answered; if that persists, {PORT_HINT}{scheme}")
+}
+
 fn beside(seen: Option<&Description>) -> String {
     seen.map(|seen| format!(" ({seen})")).unwrap_or_default()
+}
+
+fn of(endpoint: Option<&Url>) -> String {
+    endpoint
+        .map(|endpoint| format!(" of {endpoint}"))
+        .unwrap_or_default()
+}
+
+impl From<Misread> for Cause {
+    fn from(misread: Misread) -> Self {
+        Self::Misread {
+            endpoint: None,
+            misread,
+        }
+    }
 }
 
 impl Cause {
     pub(super) fn reason(&self) -> Reason {
         match self {
-            Self::Connect { .. } | Self::Broken { .. } | Self::NoHttp { .. } => Reason::Connect,
+            Self::Connect { .. } | Self::Broken { .. } => Reason::Connect,
+            Self::NoHttp { fault, .. } => match fault {
+                HttpFault::Tls | HttpFault::OtherProtocol => Reason::Connect,
+                HttpFault::Malformed => Reason::Decode,
+                HttpFault::LargeHead => Reason::TooLarge,
+            },
             Self::Tls { .. } => Reason::Tls,
             Self::Deadline { .. } => Reason::Timeout,
             Self::Refusal(refusal) => refusal.reason,
-            Self::Misread(_) => Reason::Decode,
-            Self::TooManyBytes { .. } | Self::TooManyPages { .. } | Self::TooManyItems { .. } => {
-                Reason::TooLarge
-            }
+            Self::Misread { .. } => Reason::Decode,
+            Self::TooManyBytes { .. }
+            | Self::TooManyPages { .. }
+            | Self::TooManyItems { .. }
+            | Self::QuotaExceeded { .. }
+            | Self::QuotaSpent => Reason::TooLarge,
             Self::PartitionNotFound => Reason::Api,
             Self::BreakerOpen(reason) => *reason,
             Self::Token(error) | Self::TokenNotDue(error) => error.reason(),
@@ -249,6 +305,45 @@ impl Cause {
             | Self::Deadline { .. } => true,
             Self::Refusal(refusal) => refusal.code.is_none() && matches!(refusal.status, 502..=504),
             _ => false,
+        }
+    }
+
+    /// Whether the answer comes from the node, or from something in front of it, instead of the
+    /// cluster: another endpoint may answer for the cluster.
+    pub(super) fn is_of_the_node(&self) -> bool {
+        match self {
+            Self::NoHttp { .. } => true,
+            Self::Refusal(refusal) => refusal.is_of_the_node(),
+            Self::Misread { misread, .. } => matches!(
+                misread,
+                Misread::Syntax { .. }
+                    | Misread::End
+                    | Misread::Shape { .. }
+                    | Misread::OtherObject { .. }
+                    | Misread::Foreign
+                    | Misread::Coding(_)
+                    | Misread::Compressed
+                    | Misread::Nothing
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether the call may go on to another endpoint at once: this one has not answered for the
+    /// cluster, and has done no work for it.
+    pub(super) fn may_work_elsewhere(&self) -> bool {
+        self.is_before_the_request() || self.is_of_the_node()
+    }
+
+    /// The same cause, which names the endpoint that answered.
+    pub(super) fn from_endpoint(self, endpoint: &Url) -> Self {
+        match self {
+            Self::Refusal(refusal) => Self::Refusal(refusal.from_endpoint(endpoint)),
+            Self::Misread { misread, .. } => Self::Misread {
+                endpoint: Some(endpoint.clone()),
+                misread,
+            },
+            cause => cause,
         }
     }
 
@@ -272,15 +367,32 @@ impl Cause {
 /// Why an answer is not understood. Never quotes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Misread {
-    #[error("no JSON (line {line}, column {column})")]
+    #[error("not JSON (line {line}, column {column})")]
     Syntax { line: usize, column: usize },
     #[error("the JSON ends too early")]
     End,
     #[error("not the JSON that this route answers (line {line}, column {column})")]
     Shape { line: usize, column: usize },
+    #[error(
+        "not the JSON that this route answers (line {line}, column {column}); if all calls fail \
+         like this, the server is not a Service Fabric gateway: {PORT_HINT}"
+    )]
+    OtherObject { line: usize, column: usize },
+    #[error(
+        "it comes from an HTTP server that is not a Service Fabric gateway, or from a proxy in \
+         front of it; {PORT_HINT}"
+    )]
+    Foreign,
+    #[error("it is compressed with {0}, which was not asked for; remove the compression")]
+    Coding(&'static str),
+    #[error("its compressed data is corrupt or incomplete")]
+    Compressed,
     #[error("nothing where a value was expected")]
     Nothing,
-    #[error("a name that does not begin with fabric:/, is too long, or has control characters")]
+    #[error(
+        "a name that does not begin with fabric:/, is too long, or has dot segments or control \
+         characters"
+    )]
     Name,
     #[error("a version that is none")]
     Version,

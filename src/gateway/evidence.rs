@@ -52,7 +52,9 @@ impl Evidence {
 
 fn is_from_the_service(cause: &Cause) -> bool {
     matches!(cause, Cause::Refusal(refusal)
-        if refusal.code.is_some() && refusal.reason != Reason::Forbidden)
+        if refusal.code.is_some()
+            && refusal.reason != Reason::Forbidden
+            && !refusal.is_service_not_found())
 }
 
 /// Whether the service is missing where it should have answered. What is not understood may come
@@ -109,6 +111,8 @@ mod tests {
         assert_eq!(not_protected, Some(true));
         for (status, code) in [
             (404, "FABRIC_E_PARTITION_NOT_FOUND"),
+            (404, "FABRIC_E_APPLICATION_NOT_FOUND"),
+            (404, "FABRIC_E_BACKUP_POLICY_DOES_NOT_EXIST"),
             (504, "FABRIC_E_TIMEOUT"),
             (500, "E_UNEXPECTED"),
         ] {
@@ -130,6 +134,27 @@ mod tests {
         ] {
             let cause = refused(status, body);
             assert_eq!(after_backup_call(Some(status), Some(&cause)), Some(false));
+        }
+    }
+
+    #[test]
+    fn service_not_found_on_every_backup_route_means_absent_until_another_answer() {
+        for code in [
+            "\"FABRIC_E_SERVICE_DOES_NOT_EXIST\"",
+            "2147949517",
+            "-2147017779",
+        ] {
+            let not_found = refused(404, &format!("{{\"Error\":{{\"Code\":{code}}}}}"));
+            let mut evidence = Evidence::default();
+            for _ in 0..3 {
+                evidence.note(RouteKind::Backup, Some(404), Some(&not_found));
+                assert_eq!(evidence.backup_service(), Some(false), "{code}");
+            }
+            let vanished = r#"{"Error":{"Code":"FABRIC_E_PARTITION_NOT_FOUND"}}"#;
+            evidence.note(RouteKind::Backup, Some(404), Some(&refused(404, vanished)));
+            assert_eq!(evidence.backup_service(), Some(true), "{code}");
+            evidence.note(RouteKind::Backup, Some(404), Some(&not_found));
+            assert_eq!(evidence.backup_service(), Some(true), "{code}");
         }
     }
 
@@ -178,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_evidence_of_nothing() {
-        let cause = Cause::Misread(Misread::End);
+        let cause = Cause::from(Misread::End);
         assert_eq!(after_backup_call(Some(200), Some(&cause)), None);
         let mut evidence = Evidence::default();
         evidence.note(RouteKind::Native, Some(200), Some(&cause));

@@ -12,9 +12,6 @@ use secrecy::{SecretSlice, SecretString};
 use crate::gateway::tls::Unfit;
 use crate::small_file;
 
-/// The mark in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 /// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {fault}", path = path.display())]
@@ -48,6 +45,14 @@ enum Fault {
     NoSecret,
     #[error("has no text in UTF-8 on its first line; write the password there, alone")]
     NoPassword,
+    #[error(
+        "holds JSON; write the access token alone, for example with `az account get-access-token --query accessToken --output tsv`"
+    )]
+    JsonToken,
+    #[error("holds a token in quotes; remove the quotes")]
+    QuotedToken,
+    #[error("holds the word Bearer before the token; write the token alone")]
+    TokenWithScheme,
     #[error("{0}")]
     Unfit(Unfit),
 }
@@ -74,17 +79,45 @@ pub(super) fn read(path: &Path) -> Result<SecretSlice<u8>, FileError> {
 /// The secret on the first line of the file at `path`: visible ASCII and no line break, so that it
 /// can stand in a header or a form.
 pub(super) fn secret(path: &Path) -> Result<SecretString, FileError> {
+    first_line_of(path, |_| None)
+}
+
+/// The bearer token on the first line of the file at `path`. No bearer token contains quotes
+/// or braces (RFC 6750 section 2.1); a password may.
+pub(super) fn token(path: &Path) -> Result<SecretString, FileError> {
+    first_line_of(path, |line| {
+        let scheme = line.split_once(' ').map(|(scheme, _)| scheme);
+        if line.starts_with(['{', '[']) {
+            Some(Fault::JsonToken)
+        } else if line.starts_with(['"', '\'']) {
+            Some(Fault::QuotedToken)
+        } else if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer")) {
+            Some(Fault::TokenWithScheme)
+        } else {
+            None
+        }
+    })
+}
+
+/// The first line of the file at `path`, trimmed, unless `fault_of` finds a fault in it.
+fn first_line_of(
+    path: &Path,
+    fault_of: impl FnOnce(&str) -> Option<Fault>,
+) -> Result<SecretString, FileError> {
     use secrecy::ExposeSecret as _;
 
     let contents = read(path)?;
-    let line = first_line(contents.expose_secret()).map(str::trim);
-    let usable = |line: &&str| !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic());
-    line.filter(usable)
-        .map(SecretString::from)
-        .ok_or_else(|| FileError {
+    let line = first_line(contents.expose_secret()).unwrap_or_default();
+    let line = line.trim();
+    let is_visible = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic());
+    let fault = fault_of(line).or_else(|| (!is_visible).then_some(Fault::NoSecret));
+    match fault {
+        None => Ok(SecretString::from(line)),
+        Some(fault) => Err(FileError {
             path: path.to_owned(),
-            fault: Fault::NoSecret,
-        })
+            fault,
+        }),
+    }
 }
 
 /// The password on the first line of `contents`, which were read at `path`: everything before the
@@ -99,9 +132,7 @@ pub(super) fn password<'a>(path: &Path, contents: &'a [u8]) -> Result<&'a str, F
         })
 }
 
-/// Without the mark that editors and shells of Windows begin a file with.
 fn first_line(contents: &[u8]) -> Option<&str> {
-    let contents = contents.strip_prefix(BYTE_ORDER_MARK).unwrap_or(contents);
     let line = contents.split(|byte| *byte == b'\n').next();
     line.and_then(|line| str::from_utf8(line).ok())
 }
@@ -126,14 +157,48 @@ mod tests {
             "hunter2\n",
             "hunter2\r\nsecond line\n",
             "  hunter2 \n",
+            "hunter2\r\n\r\n\r\n",
             "\u{feff}hunter2\r\n",
         ] {
+            let utf16 = ("\u{feff}".to_owned() + text.trim_start_matches('\u{feff}'))
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect();
+            for contents in [text.as_bytes().to_vec(), utf16] {
+                let (_folder, path) = written(contents);
+                for read in [secret, token] {
+                    assert_eq!(read(&path).unwrap().expose_secret(), "hunter2", "{text:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_in_quotes_in_json_or_after_bearer_is_refused_with_the_fix() {
+        for (text, fix) in [
+            ("\"hunter2\"\r\n", "remove the quotes"),
+            ("'hunter2'", "remove the quotes"),
+            (
+                "{\"access_token\": \"hunter2\"}",
+                "holds JSON; write the access token alone",
+            ),
+            ("{\r\n  \"accessToken\": \"hunter2\"\r\n}", "holds JSON"),
+            ("[\"hunter2\"]", "holds JSON"),
+            ("bearer hunter2", "holds the word Bearer"),
+        ] {
             let (_folder, path) = written(text);
-            assert_eq!(
-                secret(&path).unwrap().expose_secret(),
-                "hunter2",
-                "{text:?}"
-            );
+            let error = token(&path).unwrap_err().to_string();
+            assert!(error.contains(fix) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn quotes_and_braces_belong_to_a_secret_that_is_no_token() {
+        for text in ["\"hunter2\"", "{hunter2}"] {
+            let (_folder, path) = written(text);
+            assert_eq!(secret(&path).unwrap().expose_secret(), text);
+            let read = password(&path, text.as_bytes());
+            assert_eq!(read.unwrap(), text);
         }
     }
 
@@ -142,12 +207,11 @@ mod tests {
         for (text, expected) in [
             ("hunter 2", "hunter 2"),
             (" h\u{fc}nter2 \r\nsecond line\n", " h\u{fc}nter2 "),
-            ("\u{feff}hunter2", "hunter2"),
         ] {
             let read = password(Path::new("password"), text.as_bytes());
             assert_eq!(read.unwrap(), expected);
         }
-        for text in ["", "\nhunter2", "\r\nhunter2", "\u{feff}"] {
+        for text in ["", "\nhunter2", "\r\nhunter2"] {
             assert!(password(Path::new("password"), text.as_bytes()).is_err());
         }
     }

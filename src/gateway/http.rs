@@ -3,17 +3,21 @@
 //! Never follows a redirect, never uses a proxy and never reads more than it was allowed to,
 //! whatever the length the answer claims. Tells a failure of TLS from one of the network.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use reqwest::Response;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap};
+use reqwest::{Method, Request, Response};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::gateway::body::{self, Unread};
+use crate::gateway::body::{self, Body, Unread};
 use crate::gateway::connections::Plan;
 use crate::gateway::error::{BuildError, Cause};
+use crate::gateway::peer::{self, HttpFault};
+use crate::gateway::query::Pace;
 use crate::gateway::retry::MAX_RETRIES;
 use crate::gateway::rotation::Rotating;
 use crate::gateway::security::{Auth, Security, Trust};
@@ -23,6 +27,9 @@ use crate::gateway::token::Bearer;
 /// Longest wait for a connection, however long a call may take.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Most large bodies in memory at a time: as many as there are lists of backups in flight.
+const MAX_LARGE_BODIES: usize = 4;
+
 /// Largest body of a refusal that is read, in bytes: real ones are a line.
 const ERROR_LIMIT: usize = 1 << 20;
 
@@ -30,6 +37,8 @@ const ERROR_LIMIT: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Transport {
     pub(super) lines: Rotating,
+    /// One permit for each large body that may be in memory.
+    large_bodies: Arc<Semaphore>,
 }
 
 /// Until when a call, or all that it takes to get a token, may run.
@@ -62,7 +71,7 @@ pub(super) struct Exchange {
     pub(super) status: Option<u16>,
     /// The `Date` header.
     pub(super) date: Option<DateTime<Utc>>,
-    pub(super) body: Result<Vec<u8>, Cause>,
+    pub(super) body: Result<Body, Cause>,
 }
 
 impl Transport {
@@ -81,7 +90,10 @@ impl Transport {
             endpoints,
             connect_timeout,
         })?;
-        Ok(Self { lines })
+        Ok(Self {
+            lines,
+            large_bodies: Arc::new(Semaphore::new(MAX_LARGE_BODIES)),
+        })
     }
 
     /// Which servers are believed.
@@ -106,6 +118,7 @@ impl Transport {
         &self,
         endpoint: &Url,
         url: Url,
+        pace: Pace,
         limit: usize,
         deadline: Deadline,
         bearer: Option<&Bearer>,
@@ -114,17 +127,18 @@ impl Transport {
             endpoint: endpoint.to_string(),
             timeout: deadline.timeout,
         };
-        let client = self.lines.in_use().client(endpoint);
-        let mut request = client.get(self.named(url));
+        let mut request = Request::new(Method::GET, self.named(url));
         if let Some(bearer) = bearer {
-            request = request.header(AUTHORIZATION, bearer.header());
+            request.headers_mut().insert(AUTHORIZATION, bearer.header());
         }
-        let response = match timeout_at(deadline.end, request.send()).await {
+        let sending = Box::pin(self.send(endpoint, request, pace, deadline));
+        let response = match timeout_at(deadline.end, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let cause = self.cause(endpoint, error);
                 // Rare, and large: not every call should carry the room for it.
                 let cause = Box::pin(self.illustrated(cause, endpoint, deadline)).await;
+                let cause = Box::pin(identified(cause, endpoint, deadline)).await;
                 return Exchange::unanswered(cause);
             }
             Err(_) => return Exchange::unanswered(late()),
@@ -137,10 +151,35 @@ impl Transport {
         Exchange {
             status: Some(response.status().as_u16()),
             date: date(response.headers()),
-            body: timeout_at(deadline.end, read(endpoint, response, limit))
-                .await
-                .unwrap_or_else(|_| Err(late())),
+            body: timeout_at(
+                deadline.end,
+                read(endpoint, response, limit, &self.large_bodies),
+            )
+            .await
+            .unwrap_or_else(|_| Err(late())),
         }
+    }
+
+    /// Sends `request` on a pooled connection, and again on a new one if that one is dead or silent
+    /// for half of the time. A list of backups must not be sent twice, so it is sent on a new
+    /// connection at once.
+    async fn send(
+        &self,
+        endpoint: &Url,
+        request: Request,
+        pace: Pace,
+        deadline: Deadline,
+    ) -> Result<Response, reqwest::Error> {
+        let connections = self.lines.in_use();
+        let clients = connections.clients(endpoint);
+        if pace == Pace::Storage {
+            return clients.unpooled.execute(request).await;
+        }
+        let sent = clients.send(request, deadline.left() / 2).await;
+        if sent.found_dead {
+            self.lines.renew_dead(&connections, Instant::now()).await;
+        }
+        sent.response
     }
 
     /// `url` with the name that the certificate must carry as its host, if there is one.
@@ -183,24 +222,66 @@ impl Transport {
                 source,
             },
             None if source.is_connect() => Cause::Connect { endpoint, source },
-            None if url.scheme() == "http" && tls::is_no_http(&source) => {
-                Cause::NoHttp { endpoint, source }
-            }
-            None => Cause::Broken { endpoint, source },
+            None => match peer::http_fault(&source) {
+                Some(fault) => Cause::NoHttp {
+                    endpoint,
+                    fault,
+                    source,
+                },
+                None => Cause::Broken { endpoint, source },
+            },
         }
+    }
+}
+
+/// `cause`, and which protocol the other side speaks, where the answer could not be parsed as HTTP.
+/// The HTTP client does not show the bytes, so they are read once more.
+async fn identified(cause: Cause, endpoint: &Url, deadline: Deadline) -> Cause {
+    let (address, fault, source) = match cause {
+        Cause::NoHttp {
+            endpoint,
+            fault: HttpFault::Malformed,
+            source,
+        } => (endpoint, Some(HttpFault::Malformed), source),
+        Cause::Broken { endpoint, source } if peer::spoke_first(&source) => {
+            (endpoint, None, source)
+        }
+        cause => return cause,
+    };
+    let probed = if endpoint.scheme() == "http" {
+        peer::probe(endpoint, deadline.end).await
+    } else {
+        None
+    };
+    match probed.or(fault) {
+        Some(fault) => Cause::NoHttp {
+            endpoint: address,
+            fault,
+            source,
+        },
+        None => Cause::Broken {
+            endpoint: address,
+            source,
+        },
     }
 }
 
 /// The body of an answer. A failure of TLS in the middle of one is no matter of trust any more: both
 /// sides had agreed, and the request was answered.
-async fn read(endpoint: &Url, response: Response, limit: usize) -> Result<Vec<u8>, Cause> {
-    let body = body::read(response, limit).await;
+async fn read(
+    endpoint: &Url,
+    response: Response,
+    limit: usize,
+    large: &Arc<Semaphore>,
+) -> Result<Body, Cause> {
+    let body = body::read(response, limit, large).await;
     body.map_err(|unread| match unread {
         Unread::Broken(error) => Cause::Broken {
             endpoint: endpoint.to_string(),
             source: error.without_url(),
         },
         Unread::TooLarge => Cause::TooManyBytes { limit },
+        Unread::Coded(misread) => misread.into(),
     })
 }
 

@@ -6,13 +6,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
-use url::form_urlencoded::byte_serialize;
 
 use crate::gateway::classify::classify;
-use crate::gateway::decode::{self, Object};
+use crate::gateway::decode::{self, Items, Object};
 use crate::gateway::error::{Cause, Misread, Reason};
 use crate::model::PartitionId;
 
@@ -169,13 +169,18 @@ pub(super) fn url(
     remaining: Duration,
 ) -> Url {
     let mut url = endpoint.clone();
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty();
-        if let Some((collection, id)) = subject.segments(route.kind) {
-            path.extend(collection).push(&id);
-        }
-        path.extend(route.operation);
+    let base = endpoint.path();
+    let mut path = base.strip_suffix('/').unwrap_or(base).to_owned();
+    let mut push = |segment: &str| {
+        path.push('/');
+        path.push_str(segment);
+    };
+    if let Some((collection, id)) = subject.segments(route.kind) {
+        collection.iter().for_each(|segment| push(segment));
+        push(&encoded(&id).to_string());
     }
+    route.operation.iter().for_each(|segment| push(segment));
+    url.set_path(&path);
     let timeout = server_timeout(remaining).to_string();
     let own = [("api-version", route.api_version), ("timeout", &timeout)];
     let token = token.map(|token| ("ContinuationToken", token));
@@ -197,11 +202,16 @@ fn server_timeout(remaining: Duration) -> u64 {
         .max(1)
 }
 
-/// Form encoding writes a space as `+`, which the gateway does not undo; a plus is `%2B` by then.
-fn encoded(value: &str) -> String {
-    byte_serialize(value.as_bytes())
-        .collect::<String>()
-        .replace('+', "%20")
+/// Every character but the unreserved ones of RFC 3986. The set of the `url` crate, which is the
+/// one of browsers, leaves `|`, `[`, `]` and `^` as they are, which strict servers reject.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+fn encoded(value: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(value, RESERVED)
 }
 
 /// Reads an answer of any status.
@@ -211,15 +221,37 @@ pub(super) fn read<Q: Query>(
     body: &[u8],
 ) -> Result<Q::Answer, Cause> {
     if (200..300).contains(&status) {
-        let reply = decode::document(body)?;
+        let reply =
+            decode::document(body).map_err(|misread| foreign(Q::ROUTE.kind, body, misread))?;
         if reply.is_none() && status != 204 && Q::NOTHING_IS_204 {
             return Err(Misread::Nothing.into());
         }
         return Q::answer(reply);
     }
-    let refusal = classify(Q::ROUTE.kind, subject, status, body);
+    let mut refusal = classify(Q::ROUTE.kind, subject, status, body);
+    if refusal.code.is_none()
+        && refusal.reason == Reason::Api
+        && matches!(status, 300..=399 | 404 | 405 | 501)
+    {
+        refusal = refusal.advised(Misread::Foreign.to_string());
+    }
     let answer = Q::unprotected().filter(|_| refusal.is_backup_not_enabled());
     answer.ok_or(Cause::Refusal(refusal))
+}
+
+/// `misread`, and what it says about the server: all routes of a gateway answer JSON objects.
+fn foreign(kind: RouteKind, body: &[u8], misread: Misread) -> Misread {
+    match misread {
+        Misread::Shape { .. } | Misread::Syntax { .. }
+            if !decode::without_padding(body).starts_with(b"{") =>
+        {
+            Misread::Foreign
+        }
+        Misread::Shape { line, column } if kind == RouteKind::Native => {
+            Misread::OtherObject { line, column }
+        }
+        misread => misread,
+    }
 }
 
 /// One page of a list.
@@ -235,7 +267,7 @@ pub(super) struct Page<T> {
 pub(super) struct PageReply<T> {
     /// `""` from native routes and null from the backup service at the end.
     continuation_token: Option<String>,
-    items: Vec<Object<T>>,
+    items: Items<Object<T>>,
 }
 
 impl<T> Page<T> {
@@ -253,9 +285,11 @@ impl<T> Page<T> {
         item: impl Fn(R) -> Result<Option<T>, Misread>,
     ) -> Result<Self, Cause> {
         let reply = reply.ok_or(Misread::Nothing)?;
-        let items = reply.items.into_iter();
+        let limit = Items::<Object<R>>::LIMIT;
+        let items = reply.items.all().ok_or(Cause::TooManyItems { limit })?;
         Ok(Self {
             items: items
+                .into_iter()
                 .filter_map(|object| item(object.0).transpose())
                 .collect::<Result<_, _>>()?,
             next: reply.continuation_token.filter(|token| !token.is_empty()),
@@ -409,7 +443,97 @@ mod tests {
         }
     }
 
+    /// The grammar of `path-absolute` in RFC 3986, section 3.3.
+    fn is_path(path: &str) -> bool {
+        let mut rest = path.bytes();
+        while let Some(byte) = rest.next() {
+            let good = match byte {
+                b'%' => {
+                    let hex = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());
+                    hex(rest.next()) && hex(rest.next())
+                }
+                byte => byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte),
+            };
+            if !good {
+                return false;
+            }
+        }
+        path.starts_with('/')
+    }
+
+    /// Undoes percent-encoding as RFC 3986, section 2.1, defines it.
+    fn decoded(segment: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = segment;
+        while let Some((plain, escape)) = rest.split_once('%') {
+            bytes.extend(plain.bytes());
+            let (digits, after) = escape.split_at(2);
+            bytes.push(u8::from_str_radix(digits, 16).unwrap());
+            rest = after;
+        }
+        bytes.extend(rest.bytes());
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// The path that `query` leads to, and the id in it.
+    fn path_and_id<Q: Query>(query: &Q, position: usize) -> (String, String) {
+        let address = address("http://sf/x", query, None);
+        let path = address.strip_prefix("http://sf").unwrap();
+        let path = path.split('?').next().unwrap();
+        let id = decoded(path.split('/').nth(position).unwrap());
+        (path.to_owned(), id)
+    }
+
+    /// Whether `name` arrives whole, on all kinds of routes.
+    fn arrives(name: &str) -> bool {
+        let full = format!("fabric:/{name}");
+        let (native, native_id) = path_and_id(&Partitions { service: &full }, 3);
+        let (backup, backup_id) = path_and_id(&Configurations { application: &full }, 3);
+        let (policy, policy_id) = path_and_id(&Entities { policy: name }, 4);
+        [&native, &backup, &policy]
+            .into_iter()
+            .all(|path| is_path(path))
+            && native_id == name.replace('/', "~")
+            && backup_id == name
+            && policy_id == name
+            && native.split('/').count() == 6
+            && backup.split('/').count() == 6
+            && policy.split('/').count() == 7
+    }
+
+    #[test]
+    fn names_with_every_kind_of_character_arrive_whole() {
+        for name in [
+            "a|b",
+            "[x]",
+            "a^b",
+            "a\\b",
+            "{\"}<>`",
+            "100%",
+            "%41",
+            "%2F%2f%",
+            "a?b#c",
+            "a+b c",
+            " ",
+            "\t\r\n\0\u{7f}",
+            "Ü/日本/🚀",
+            "a~b",
+            "$/$",
+            "!$&'()*,;=:@",
+            "..a/.b",
+            "%2e%2e",
+        ] {
+            assert!(arrives(name), "{name:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_name_arrives_whole(name in "(?s).{1,40}") {
+            prop_assume!(name != "." && name != "..");
+            prop_assert!(arrives(&name), "{:?}", name);
+        }
+
         #[test]
         fn no_name_or_token_leaves_its_place(name in "\\PC{1,30}", token in "(?s).{0,30}") {
             prop_assume!(name != "." && name != "..");

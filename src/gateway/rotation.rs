@@ -1,12 +1,15 @@
 //! Takes over files that have changed, and keeps what is in use when the new ones are no good.
 //!
 //! Looks once per call, and gives up on files that do not come in time. A fault is told when it
-//! appears or changes, and its end once.
+//! appears or changes, and its end once. Also replaces connections that are too old or dead:
+//! requests under way end on the old ones, later ones open new connections.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::gateway::connections::{Connections, Plan};
@@ -18,6 +21,15 @@ use crate::gateway::tls::{self, Files, Mark, Unfit};
 
 /// Longest wait for the files.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Age at which connections are replaced, so that a name that moved to another address and a node
+/// that recovered behind a load balancer are noticed.
+const MAX_AGE: Duration = Duration::from_secs(5 * 60);
+
+/// Age from which a dead connection has the whole pool replaced: the others have been idle as long
+/// and are likely to be dead, too. A gateway that drops every connection after its first answer must
+/// not have all of them replaced for each request.
+const MIN_AGE: Duration = Duration::from_secs(1);
 
 /// News about the files of a cluster.
 #[derive(Debug)]
@@ -36,6 +48,8 @@ pub(super) struct Rotating {
     plan: Arc<Plan>,
     in_use: Mutex<Arc<Connections>>,
     watch: tokio::sync::Mutex<Watch>,
+    /// Held while connections are replaced.
+    renewal: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +78,7 @@ impl Rotating {
             in_use: Mutex::new(Arc::new(plan.open(&files)?)),
             plan: Arc::new(plan),
             watch: tokio::sync::Mutex::default(),
+            renewal: tokio::sync::Mutex::default(),
         })
     }
 
@@ -81,6 +96,21 @@ impl Rotating {
         tls::are_in_files(&self.plan.security).then_some(good)
     }
 
+    /// Takes over the connections of `other`, which has just read the same files, if the files have
+    /// changed, as a start would: whether the client certificate is in time makes no difference.
+    /// Returns whether they have.
+    pub(super) async fn adopt(&self, other: Self) -> bool {
+        let mut watch = self.watch.lock().await;
+        let other = other.in_use();
+        let changed = other.mark != self.in_use().mark;
+        if changed {
+            *locked(&self.in_use) = other;
+        }
+        // Files with a fault could not have been opened.
+        (watch.fault, watch.refused) = (None, None);
+        changed
+    }
+
     /// Looks at the files, and tells what is new.
     pub(super) async fn refresh(&self) -> Option<Rotation> {
         if !tls::are_in_files(&self.plan.security) {
@@ -95,6 +125,43 @@ impl Rotating {
             .await
             .unwrap_or(Err(Unusable::Because(BuildError::Late(PATIENCE), None)));
         self.take(looked, &mut watch)
+    }
+
+    /// Replaces connections that have reached the maximum age at `now`.
+    pub(super) async fn renew_old(&self, now: Instant) {
+        let in_use = self.in_use();
+        if now.duration_since(in_use.since) >= MAX_AGE {
+            self.renew(&in_use).await;
+        }
+    }
+
+    /// Replaces the connections of which one was found dead at `now`, unless they are in use for a
+    /// moment only.
+    pub(super) async fn renew_dead(&self, dead: &Arc<Connections>, now: Instant) {
+        if now.duration_since(dead.since) >= MIN_AGE {
+            self.renew(dead).await;
+        }
+    }
+
+    /// Replaces `old` unless that is done already, or under way.
+    async fn renew(&self, old: &Arc<Connections>) {
+        let Ok(_turn) = self.renewal.try_lock() else {
+            return;
+        };
+        if !Arc::ptr_eq(old, &self.in_use()) {
+            return;
+        }
+        let (plan, renewing) = (Arc::clone(&self.plan), Arc::clone(old));
+        // Parses certificates, which takes milliseconds.
+        let renewed = spawn_blocking(move || plan.renew(&renewing)).await;
+        // The same credentials were usable before: if they are not now, it is for a moment, and
+        // the old connections stay until the next attempt.
+        if let Ok(Ok(renewed)) = renewed {
+            let mut in_use = locked(&self.in_use);
+            if Arc::ptr_eq(old, &in_use) {
+                *in_use = Arc::new(renewed);
+            }
+        }
     }
 
     fn take(
@@ -154,9 +221,74 @@ fn look(
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::{Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
 
     use super::*;
     use crate::gateway::security::{Security, Trust};
+
+    /// A server that answers every request with an empty 200, and the number of its connections.
+    fn server() -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = Arc::clone(&connections);
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                accepted.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    let mut request = Vec::new();
+                    let mut byte = [0];
+                    while let Ok(1) = stream.read(&mut byte) {
+                        request.push(byte[0]);
+                        if request.ends_with(b"\r\n\r\n") {
+                            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                            stream.write_all(answer).unwrap();
+                            request.clear();
+                        }
+                    }
+                });
+            }
+        });
+        (address, connections)
+    }
+
+    #[tokio::test]
+    async fn connections_are_replaced_at_their_maximum_age_and_dead_ones_at_once() {
+        let (address, connections) = server();
+        let endpoint: url::Url = format!("http://{address}").parse().unwrap();
+        let rotating = Rotating::start(Plan {
+            security: Security::default(),
+            endpoints: vec![endpoint.clone()],
+            connect_timeout: PATIENCE,
+        })
+        .unwrap();
+        let established = async |after: &str| {
+            for _ in 0..3 {
+                let request = reqwest::Request::new(reqwest::Method::GET, endpoint.clone());
+                let in_use = rotating.in_use();
+                let sent = in_use.clients(&endpoint).send(request, PATIENCE).await;
+                sent.response.expect(after);
+            }
+            connections.load(Ordering::SeqCst)
+        };
+        assert_eq!(established("the start").await, 1);
+        let first = rotating.in_use();
+        let second = Duration::from_secs(1);
+        rotating.renew_old(first.since + MAX_AGE - second).await;
+        rotating.renew_dead(&first, first.since + MIN_AGE / 2).await;
+        assert_eq!(established("a moment before").await, 1);
+        rotating.renew_old(first.since + MAX_AGE).await;
+        assert_eq!(established("the maximum age").await, 2);
+        rotating.renew_old(first.since + MAX_AGE).await;
+        rotating.renew_dead(&first, first.since + MAX_AGE).await;
+        assert_eq!(established("a late report about old ones").await, 2);
+        let second = rotating.in_use();
+        rotating.renew_dead(&second, second.since + MIN_AGE).await;
+        assert_eq!(established("a dead one").await, 3);
+    }
 
     #[test]
     fn a_bad_file_is_understood_again_only_when_it_changes() {

@@ -5,7 +5,7 @@
 //! get hold of is refused by [`Security::check`], however the settings were made.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use secrecy::SecretString;
@@ -33,6 +33,23 @@ impl Security {
     /// that somebody has to be let in at all.
     pub fn newest_tls(&self) -> TlsVersion {
         self.tls_max_version.unwrap_or(TlsVersion::V1_2)
+    }
+
+    /// The files that hold a key, a password or a token.
+    pub(super) fn secret_files(&self) -> Vec<&Path> {
+        let files = match &self.auth {
+            Auth::Nobody | Auth::Token(TokenSource::ManagedIdentity(_)) => [None, None],
+            Auth::ClientCertificate(ClientCertificate::Pem { key_file, .. }) => {
+                [Some(key_file), None]
+            }
+            Auth::ClientCertificate(ClientCertificate::Pfx {
+                pfx_file,
+                password_file,
+            }) => [Some(pfx_file), password_file.as_ref()],
+            Auth::Token(TokenSource::File(token_file)) => [Some(token_file), None],
+            Auth::Token(TokenSource::Entra(entra)) => [Some(&entra.client_secret_file), None],
+        };
+        files.into_iter().flatten().map(PathBuf::as_path).collect()
     }
 
     /// Refuses a token that would go to whoever answers at one of `endpoints`, or to whoever

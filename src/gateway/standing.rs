@@ -4,9 +4,11 @@
 //! have changed, because that is when most of it changes; connects to nothing.
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::gateway::Gateway;
+use crate::gateway::peer;
 use crate::gateway::rotation::Rotation;
 use crate::gateway::security::Trust;
 use crate::gateway::token::Tokens;
@@ -43,16 +45,32 @@ impl Gateway {
     }
 
     /// Looks whether the files of its security have changed, and takes them over if they can be
-    /// used; then all connections are new. Tells what is new since the last time.
+    /// used; then all connections are new, as they are when they have reached their maximum age.
+    /// Tells what is new since the last time.
     pub async fn refresh(&self) -> Option<Rotation> {
         let rotation = self.transport.lines.refresh().await;
+        self.transport.lines.renew_old(Instant::now()).await;
         if let Some(Rotation::Renewed) = rotation {
-            // What failed with the old ones says nothing of the new ones.
-            for gate in [&self.native, &self.health, &self.backup] {
-                gate.reset();
-            }
+            self.reset_gates();
         }
         rotation
+    }
+
+    /// Takes over the files as `other`, a gateway with the same options, has just read them. Returns
+    /// whether they have changed.
+    pub async fn adopt(&self, other: Self) -> bool {
+        let changed = self.transport.lines.adopt(other.transport.lines).await;
+        if changed {
+            self.reset_gates();
+        }
+        changed
+    }
+
+    /// What failed with old connections says nothing of new ones.
+    fn reset_gates(&self) {
+        for gate in [&self.native, &self.health, &self.backup] {
+            gate.reset();
+        }
     }
 
     /// What somebody should know about its security, though it works: full sentences.
@@ -72,7 +90,9 @@ impl Gateway {
                 .to_owned(),
             );
         }
+        warnings.extend(self.endpoints.all().filter_map(peer::port_warning));
         warnings.extend(self.tokens.as_ref().and_then(Tokens::warning));
+        warnings.extend(self.exposures.iter().map(|warning| format!("{warning}.")));
         warnings
     }
 

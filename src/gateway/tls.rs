@@ -5,15 +5,13 @@
 //! it has the key of its certificate. That holds for native-tls alone: with the other back end of
 //! the HTTP client the same calls would let in whoever repeats a certificate.
 
-use std::net::SocketAddr;
-
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{ClientBuilder, tls};
-use tokio::net::lookup_host;
 use url::Url;
 
 use self::connector::CheckPeer;
 use self::pins::Pins;
+use super::resolver;
 use super::security::{HostName, Security, TlsVersion, Trust};
 
 mod certificate;
@@ -26,7 +24,7 @@ mod pins;
 pub(super) use self::certificate::Description;
 pub(super) use self::connector::LastSeen;
 pub(super) use self::credentials::{Credentials, Files, Mark, are_in_files, client_file};
-pub(super) use self::diagnosis::{Diagnosis, described, diagnose, is_no_http};
+pub(super) use self::diagnosis::{Diagnosis, described, diagnose, links};
 pub(super) use self::identity::{Shown, Unfit};
 
 /// Makes clients that `builder` builds believe and show what `security` says, on connections to
@@ -106,12 +104,9 @@ struct HostOf(Url);
 
 impl Resolve for HostOf {
     fn resolve(&self, _: Name) -> Resolving {
-        let host = self.0.host_str().unwrap_or_default();
-        let host = host.trim_matches(['[', ']']).to_owned();
+        let endpoint = self.0.clone();
         Box::pin(async move {
-            // The port is the one of the URL.
-            let addresses = lookup_host((host, 0)).await?;
-            let addresses: Vec<SocketAddr> = addresses.collect();
+            let addresses = resolver::addresses(&endpoint).await?;
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

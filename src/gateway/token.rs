@@ -82,7 +82,7 @@ impl Tokens {
             patience,
             kept: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
-            doubt: file_of(source).and_then(|path| file::secret(path).err()),
+            doubt: doubt(source),
         })
     }
 
@@ -204,11 +204,11 @@ impl Tokens {
     }
 }
 
-/// The file without which there is no token.
-fn file_of(source: &TokenSource) -> Option<&Path> {
+/// What is wrong with the file without which there is no token.
+fn doubt(source: &TokenSource) -> Option<FileError> {
     match source {
-        TokenSource::File(path) => Some(path),
-        TokenSource::Entra(entra) => Some(&entra.client_secret_file),
+        TokenSource::File(path) => file::token(path).err(),
+        TokenSource::Entra(entra) => file::secret(&entra.client_secret_file).err(),
         TokenSource::ManagedIdentity(_) => None,
     }
 }
@@ -226,7 +226,7 @@ async fn written(
     file: &mut SecretFile,
     deadline: Deadline,
 ) -> Result<Issued, TokenError> {
-    let token = secret_in(path, file, deadline).await?;
+    let token = read_by(file::token, path, file, deadline).await?;
     Issued::written(token.expose_secret(), &path.display().to_string(), now())
 }
 
@@ -236,8 +236,17 @@ async fn secret_in(
     file: &mut SecretFile,
     deadline: Deadline,
 ) -> Result<SecretString, TokenError> {
+    read_by(file::secret, path, file, deadline).await
+}
+
+async fn read_by(
+    read: fn(&Path) -> Result<SecretString, FileError>,
+    path: &Path,
+    file: &mut SecretFile,
+    deadline: Deadline,
+) -> Result<SecretString, TokenError> {
     let owned = path.to_owned();
-    let read = file.within(deadline.left(), move || file::secret(&owned));
+    let read = file.within(deadline.left(), move || read(&owned));
     match read.await {
         Some(read) => Ok(read?),
         None => Err(TokenError::SlowFile {

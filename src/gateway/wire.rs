@@ -369,6 +369,8 @@ pub(in crate::gateway) mod tests {
             "{\"Items\":[[\"fabric:/A\"]]}",
             "{\"Items\":[{\"Name\":\"A\"}]}",
             "{\"Items\":[{\"Name\":\"fabric:/\"}]}",
+            "{\"Items\":[{\"Name\":\"fabric:/..\"}]}",
+            "{\"Items\":[{\"Name\":\"fabric:/A/./B\"}]}",
             "{\"Items\":[],\"ContinuationToken\":1}",
         ] {
             let error = answer::<Applications>(body).unwrap_err();

@@ -59,6 +59,7 @@ impl Poller {
     /// Lists the backups of every application in which something is protected. Publishes at the end, and once an interval.
     pub async fn list(&self) {
         let started = Instant::now();
+        self.gateway.begin_lists();
         let tally = Tally::default();
         let mut published = started;
         let mut success = true;
@@ -90,7 +91,9 @@ impl Poller {
         }
         observations.runs = vec![run(self.listing_collector(), success, started)];
         self.publish(observations);
-        tally.log(&self.cluster.name, "lists of backups", started.elapsed());
+        let what = "lists of backups";
+        tally.log(&self.cluster.name, what, started.elapsed(), false);
+        self.report_lists(self.listing_collector(), &tally);
     }
 
     /// All backups tell which ones are the newest, too: where the history is wanted, it is all

@@ -1,26 +1,28 @@
-//! What one cycle achieved, for its one line in the log.
+//! What one round of requests achieved.
 //!
-//! Failures of the same reason are counted, not logged one by one: ten thousand partitions behind
-//! one broken gateway are one fact. The first error of each reason is kept as the example.
+//! Failures of one collector for the same reason are counted, not logged one by one: ten thousand
+//! partitions behind one broken gateway are one fault. The first error of each is kept as the
+//! example.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use crate::gateway::Error;
+use crate::gateway::{Error, Reason};
 use crate::logging::chain;
+use crate::snapshot::Collector;
 
-/// Successes and failures of one cycle. Shared by what runs at the same time in it.
+/// Successes and failures of one round. Shared by what runs at the same time in it.
 #[derive(Debug, Default)]
 pub(super) struct Tally(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
     read: u64,
-    failures: BTreeMap<&'static str, (u64, String)>,
+    failures: BTreeMap<(Collector, Reason), (u64, String)>,
 }
 
 impl Tally {
@@ -30,42 +32,66 @@ impl Tally {
     }
 
     /// A request failed, or was not sent because others had failed.
-    pub(super) fn fail(&self, error: &Error) {
+    pub(super) fn fail(&self, collector: Collector, error: &Error) {
         debug!(error = chain(error), "A request failed.");
-        let mut counts = self.counts();
-        let failure = counts.failures.entry(error.reason().as_str());
-        failure.or_insert_with(|| (0, chain(error))).0 += 1;
+        self.note(collector, error.reason(), || chain(error));
     }
 
-    /// Writes the line over all that was read, which is called `what`.
-    pub(super) fn log(&self, cluster: &str, what: &str, took: Duration) {
+    /// A collector failed for this reason; the first `example` is kept.
+    pub(super) fn note(
+        &self,
+        collector: Collector,
+        reason: Reason,
+        example: impl FnOnce() -> String,
+    ) {
+        let mut counts = self.counts();
+        let failure = counts.failures.entry((collector, reason));
+        failure.or_insert_with(|| (0, example())).0 += 1;
+    }
+
+    /// Why the selected collectors failed; empty if they did not.
+    pub(super) fn reasons(&self, of: impl Fn(Collector) -> bool) -> BTreeSet<Reason> {
         let counts = self.counts();
-        let (read, seconds) = (counts.read, took.as_secs_f64());
-        if counts.failures.is_empty() {
-            info!(
-                cluster,
-                read, seconds, "Cluster {cluster}: read {read} {what} in {seconds:.1} s."
-            );
-            return;
+        let failed = counts.failures.keys();
+        let failed = failed.filter(|(collector, _)| of(*collector));
+        failed.map(|(_, reason)| *reason).collect()
+    }
+
+    /// The failures of the selected collectors in words.
+    pub(super) fn describe(&self, of: impl Fn(Collector) -> bool) -> String {
+        let mut merged: BTreeMap<Reason, (u64, &str)> = BTreeMap::new();
+        let counts = self.counts();
+        for ((collector, reason), (count, example)) in &counts.failures {
+            if of(*collector) {
+                merged.entry(*reason).or_insert((0, example)).0 += count;
+            }
         }
-        let failed: u64 = counts.failures.values().map(|(count, _)| count).sum();
-        let mut reasons = String::new();
-        for (reason, (count, example)) in &counts.failures {
-            let separator = if reasons.is_empty() { "" } else { "; " };
+        let mut text = String::new();
+        for (reason, (count, example)) in merged {
+            let separator = if text.is_empty() { "" } else { "; " };
+            let reason = reason.as_str();
             write!(
-                reasons,
+                text,
                 "{separator}{count} x {reason}, for example: {example}"
             )
             .expect("a String takes everything");
         }
-        warn!(
-            cluster,
-            read,
-            failed,
-            seconds,
-            "Cluster {cluster}: read {read} {what} in {seconds:.1} s, {failed} requests failed: \
-             {reasons}."
+        text
+    }
+
+    /// Logs how much of `what` was read, and how fast: routine, except for the first time.
+    pub(super) fn log(&self, cluster: &str, what: &str, took: Duration, is_first: bool) {
+        let counts = self.counts();
+        let (read, seconds) = (counts.read, took.as_secs_f64());
+        let failed: u64 = counts.failures.values().map(|(count, _)| count).sum();
+        let line = format!(
+            "Cluster {cluster}: read {read} {what} in {seconds:.1} s, {failed} requests failed."
         );
+        if is_first {
+            info!(cluster, read, failed, seconds, "{line}");
+        } else {
+            debug!(cluster, read, failed, seconds, "{line}");
+        }
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {

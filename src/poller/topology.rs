@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use crate::config::Cluster;
+use crate::config::{APPLICATIONS, Cluster, SERVICES};
 use crate::gateway::{Error, Gateway};
-use crate::inventory::{Inventory, MAX_PARTITIONS, Scope, Shard};
+use crate::inventory::{
+    EmptySelection, Inventory, MAX_PARTITIONS, Scope, Selection, Shard, Unmatched,
+};
 use crate::model::{ListedPartition, Name, Partition, PartitionId};
 
 /// Questions that wait at a time. The gateway bounds how many of them are in flight.
@@ -20,6 +22,8 @@ const AT_ONCE: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Topology {
     pub(super) inventory: Inventory,
+    /// How the configured selection fits; `None` when some of what it applies to was not read.
+    pub(super) selection: Option<Selection>,
     pub(super) errors: Vec<Error>,
     /// Partitions that were one too many, and are not watched.
     pub(super) excess: usize,
@@ -52,29 +56,33 @@ impl Topology {
             Ok(applications) => applications,
             Err(error) => return self.unread(Scope::Cluster, error),
         };
-        let selected = |name: &Name| cluster.applications.selects(name);
-        let applications = applications
-            .into_iter()
-            .filter(selected)
+        let selected = applications.iter();
+        let selected = selected.filter(|name| cluster.applications.selects(name));
+        let questions: Vec<_> = selected
             .map(|application| {
-                let gateway = Arc::clone(gateway);
+                let (gateway, application) = (Arc::clone(gateway), Arc::clone(application));
                 async move {
                     let services = gateway.persisted_services(&application).await;
                     (application, services)
                 }
-            });
-        let mut answers = stream::iter(applications).buffer_unordered(AT_ONCE);
+            })
+            .collect();
+        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let mut names = Vec::new();
         let mut services = Vec::new();
         while let Some((application, answer)) = answers.next().await {
             match answer {
-                Ok(names) => services.extend(
-                    names
-                        .into_iter()
-                        .filter(|service| cluster.services.selects(service))
-                        .map(|service| (Arc::clone(&application), service)),
-                ),
+                Ok(listed) => {
+                    names.extend(listed.iter().cloned());
+                    let selected = listed.into_iter();
+                    let selected = selected.filter(|name| cluster.services.selects(name));
+                    services.extend(selected.map(|name| (Arc::clone(&application), name)));
+                }
                 Err(error) => self.unread(Scope::Application(application), error),
             }
+        }
+        if self.errors.is_empty() {
+            self.selection = Some(selection(cluster, &applications, &names));
         }
         services.sort_unstable();
         self.excess += services.len().saturating_sub(MAX_PARTITIONS);
@@ -145,16 +153,20 @@ impl Topology {
         });
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
         let mut found = Vec::new();
+        let mut selection = Selection::default();
         while let Some((id, answer)) = answers.next().await {
             match answer {
                 Ok(service) => found.push((id, Some(service))),
-                Err(error) if error.is_partition_not_found() => {}
+                Err(error) if error.is_partition_not_found() => {
+                    selection.unmatched.insert(Unmatched::Partition(id));
+                }
                 Err(error) => {
                     self.errors.push(error);
                     found.push((id, None));
                 }
             }
         }
+        self.selection = self.errors.is_empty().then_some(selection);
         let services = found.iter().filter_map(|(_, service)| service.clone());
         let applications = self.applications_of(gateway, services.collect()).await;
         self.inventory.listed = found
@@ -198,4 +210,25 @@ impl Topology {
         self.inventory.unread.push(scope);
         self.errors.push(error);
     }
+}
+
+/// How the selectors of `cluster` fit all of its `applications`, and all `services` of the
+/// selected ones. Shards do not matter here: a shard may own no partition of a selected service.
+fn selection(cluster: &Cluster, applications: &[Name], services: &[Name]) -> Selection {
+    let selects_application = |name: &Name| cluster.applications.selects(name);
+    let selects_service = |name: &Name| cluster.services.selects(name);
+    let mut unmatched = cluster.applications.unmatched(APPLICATIONS, applications);
+    let empty = if applications.is_empty() {
+        Some(EmptySelection::NoApplications)
+    } else if !applications.iter().any(selects_application) {
+        Some(EmptySelection::NoApplicationSelected)
+    } else {
+        unmatched.extend(cluster.services.unmatched(SERVICES, services));
+        match services {
+            [] => Some(EmptySelection::NoServices),
+            _ if services.iter().any(selects_service) => None,
+            _ => Some(EmptySelection::NoServiceSelected),
+        }
+    };
+    Selection { unmatched, empty }
 }

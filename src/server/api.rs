@@ -14,9 +14,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Served, headers, permitted};
+use super::{Served, body, headers};
 use crate::clock;
-use crate::exposition::ClusterView;
+use crate::exposition::{ClusterView, Text};
 use crate::fleet::Watched;
 use crate::model::{BackupProgress, PartitionId};
 use crate::protection::evidence::{Evidence, evidence};
@@ -25,15 +25,10 @@ use crate::snapshot::{PartitionSnapshot, RecoveryPoint, Seen};
 
 /// Every partition of every cluster.
 pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
-    let Ok(permit) = Arc::clone(&served.free).try_acquire_owned() else {
-        return error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too many requests at a time",
-        );
-    };
-    let encoded = tokio::task::spawn_blocking(move || {
+    let watched = served.watched();
+    let encode = move |_: Option<&_>| {
         let now = clock::now();
-        let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
+        let views: Vec<ClusterView> = watched.iter().map(Watched::view).collect();
         let partitions = views.iter().flat_map(|view| {
             let known = view.snapshot.partitions.values();
             known.map(|known| Partition::of(view, known, now))
@@ -41,15 +36,16 @@ pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
         let partitions = List {
             partitions: partitions.collect(),
         };
-        serde_json::to_vec(&partitions)
-    });
-    match encoded.await {
-        Ok(Ok(body)) => {
-            let headers = [(CONTENT_TYPE, "application/json"), headers::FRESH];
-            (headers, permitted(vec![body.into()], permit)).into_response()
-        }
-        _ => error(StatusCode::INTERNAL_SERVER_ERROR, "encoding failed"),
+        Text::written(|text| serde_json::to_writer(text, &partitions))
+    };
+    let encoded = served.partitions.next(&served.permits, encode).await;
+    if let Ok(encoded) = &encoded
+        && let Ok(text) = &**encoded
+    {
+        let headers = [(CONTENT_TYPE, "application/json"), headers::FRESH];
+        return (headers, body(text, false)).into_response();
     }
+    error(StatusCode::INTERNAL_SERVER_ERROR, "encoding failed")
 }
 
 /// One partition, by its id.

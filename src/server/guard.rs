@@ -6,8 +6,10 @@
 //! asks for.
 
 mod basic_auth;
+mod queue;
 mod rate_limit;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -23,16 +25,21 @@ use self::rate_limit::Bucket;
 use super::headers::guess_nothing;
 use super::live::{Admission, Current, Live};
 
-/// `router` behind the web configuration, if there is one, and behind what holds without.
+/// The share of the connections on which logins may wait for the comparison of their password, as
+/// a divisor: the others are left to clients that are known.
+const WAITING_SHARE: usize = 4;
+
+/// `router` behind the web configuration, if there is one, and behind what holds without; for at
+/// most `connections` at a time.
 ///
 /// # Panics
 ///
 /// When the operating system has no randomness to give.
-pub fn guarded(router: Router, live: Option<Arc<Live>>) -> Router {
+pub fn guarded(router: Router, live: Option<Arc<Live>>, connections: usize) -> Router {
     let router = match live {
         None => router,
         Some(live) => {
-            let guard = Arc::new(Guard::new(live));
+            let guard = Arc::new(Guard::new(live, (connections / WAITING_SHARE).max(1)));
             router.layer(middleware::from_fn_with_state(guard, enter))
         }
     };
@@ -53,11 +60,12 @@ async fn enter(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     };
     let admission = request.extensions().get::<Admission>();
     let is_stale = admission.is_some_and(|admission| admission.ends_with(&current));
+    let peer = admission.map_or(Ipv4Addr::UNSPECIFIED.into(), Admission::peer);
     let credentials = request.headers().get(AUTHORIZATION).cloned();
     let mut response = if is_stale {
         misdirected()
     } else {
-        match guard.refuse(&current, credentials).await {
+        match guard.refuse(&current, credentials, peer).await {
             Some(refusal) => refusal,
             None => next.run(request).await,
         }
@@ -78,11 +86,11 @@ fn misdirected() -> Response {
 }
 
 impl Guard {
-    fn new(live: Arc<Live>) -> Self {
+    fn new(live: Arc<Live>, waiting: usize) -> Self {
         let limit = live.rate_limit();
         Self {
             bucket: limit.map(|limit| Mutex::new(Bucket::full(limit, Instant::now()))),
-            logins: Arc::new(Logins::new()),
+            logins: Arc::new(Logins::new(waiting)),
             live,
         }
     }
@@ -91,6 +99,7 @@ impl Guard {
         &self,
         current: &Current,
         credentials: Option<HeaderValue>,
+        peer: IpAddr,
     ) -> Option<Response> {
         if !self.takes_token() {
             let text = "Too many requests: see rate_limit of the web configuration.\n";
@@ -100,7 +109,8 @@ impl Guard {
         if users.is_empty() {
             return None;
         }
-        match self.logins.judge(users, credentials.as_ref()).await {
+        let judged = self.logins.judge(users, credentials.as_ref(), peer.into());
+        match judged.await {
             Verdict::LetIn => None,
             Verdict::Refused => {
                 let headers = [(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"))];

@@ -1,15 +1,18 @@
 //! Accepts connections and protects the exporter from its clients.
 //!
 //! Bounds how many connections are open, how long one may stay silent, how large a request head
-//! may be and how long a client may take over a response; a TLS handshake is part of the way to
-//! the first request. It knows nothing of routes: they come as a router.
+//! may be, how slowly a client may read a response, and how much memory all responses hold; a TLS
+//! handshake counts towards the time to the first request. It knows nothing of routes: they come
+//! as a router.
 //!
-//! Invariant: a request is never refused because other connections idle. What a client does
-//! wrong, and what a handler does wrong, ends its own connection and nothing else.
+//! Invariant: a request is never refused because other connections are idle or read slowly. What a
+//! client does wrong, and what a handler does wrong, ends its own connection and nothing else.
 
 mod address;
 mod connections;
+mod held;
 mod http;
+mod places;
 mod watched;
 
 use std::any::Any;
@@ -23,15 +26,18 @@ use axum::Router;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
-pub use self::address::bind;
-use self::connections::{Connections, Overdue, Slot};
+pub use self::address::{bind, check};
+use self::connections::{Connections, Slot};
+pub use self::held::Held;
 use self::http::{Ended, Http};
+use self::places::Overdue;
 use super::live::{Admission, Live};
 use super::tls;
 
@@ -40,6 +46,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The least time between two log lines about failed accepts of one listener.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The send buffer of a connection in the operating system. Left alone it grows to megabytes for
+/// each client that does not read, and a client is seen to progress only by a third of it.
+const SEND_BUFFER: usize = 256 * 1024;
 
 /// What one client, and all clients together, may use.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +64,14 @@ pub struct Limits {
     pub header_read: Duration,
     /// The longest from a request head to the client having taken the last byte of the response.
     pub response: Duration,
+    /// The longest a client may take for 64 KiB of a response that is being sent.
+    pub stall: Duration,
+    /// How long a client must have taken less than that before its connection can be closed to
+    /// make room for another one.
+    pub grace: Duration,
+    /// The most bytes that all responses hold together, besides two of the largest one. Beyond it
+    /// the slowest are cut off.
+    pub held_bytes: usize,
     /// The longest running responses may take to end after the shutdown has begun, or after other
     /// TLS settings than those of their connection are in force.
     pub drain: Duration,
@@ -66,6 +84,9 @@ impl Default for Limits {
             first_request: Duration::from_secs(10),
             header_read: Duration::from_secs(120),
             response: Duration::from_secs(60),
+            stall: Duration::from_secs(10),
+            grace: Duration::from_secs(1),
+            held_bytes: 64 * 1024 * 1024,
             drain: Duration::from_secs(10),
         }
     }
@@ -85,7 +106,7 @@ pub async fn serve(
 ) -> bool {
     let tasks = TaskTracker::new();
     let server = Server {
-        connections: Connections::new(limits.connections),
+        connections: Connections::new(limits),
         http: Http {
             tasks: tasks.clone(),
             router: TowerToHyperService::new(router),
@@ -94,7 +115,7 @@ pub async fn serve(
         },
         tasks,
         tls: live.filter(|live| live.began_with_tls()),
-        limits,
+        drain: limits.drain,
         shutdown,
     };
     let accepting = join_all(listeners.into_iter().map(|one| server.accept_from(one)));
@@ -107,19 +128,19 @@ struct Server {
     tasks: TaskTracker,
     http: Http,
     tls: Option<Arc<Live>>,
-    limits: Limits,
+    drain: Duration,
     shutdown: CancellationToken,
 }
 
 impl Server {
-    /// Accepts for ever. While all connections are busy, one accepted connection is held unread
-    /// and the others wait in the backlog of the operating system.
+    /// Accepts for ever. While no connection can be closed for it, one accepted connection is held
+    /// unread and the others wait in the backlog of the operating system.
     async fn accept_from(&self, listener: TcpListener) {
         let mut failures = AcceptFailures::default();
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let slot = self.connections.admit().await;
+                    let slot = self.connections.admit(peer.ip()).await;
                     self.start(stream, peer, slot);
                 }
                 Err(error) if is_lost_by_peer(&error) => {
@@ -140,15 +161,17 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "The connection from {peer} keeps Nagle's algorithm.");
         }
+        if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
+            debug!(%peer, %error, "The connection from {peer} keeps its default send buffer.");
+        }
         let spoken = speak(
             stream,
             Arc::clone(&slot),
             self.tls.clone(),
             self.http.clone(),
         );
-        let limits = self.limits;
         self.tasks.spawn(async move {
-            let supervised = AssertUnwindSafe(supervise(spoken, &slot, limits, peer));
+            let supervised = AssertUnwindSafe(supervise(spoken, &slot, peer));
             if let Err(panic) = supervised.catch_unwind().await {
                 let message = panic_message(&*panic);
                 error!(%peer, panic = message, "A request handler panicked ({message}); the connection from {peer} is closed.");
@@ -159,12 +182,12 @@ impl Server {
     async fn drain(&self) -> bool {
         self.connections.close_idle();
         self.tasks.close();
-        if timeout(self.limits.drain, self.tasks.wait()).await.is_ok() {
+        if timeout(self.drain, self.tasks.wait()).await.is_ok() {
             info!("All responses have ended and all connections are closed.");
             return true;
         }
         let cut = self.connections.close_all();
-        let seconds = self.limits.drain.as_secs_f64();
+        let seconds = self.drain.as_secs_f64();
         warn!(
             connections = cut,
             "{cut} connections were still busy {seconds} seconds after the shutdown began and are cut."
@@ -176,7 +199,8 @@ impl Server {
 /// Speaks HTTP on one connection: plainly, or after the handshake of `tls`, as it chooses.
 async fn speak(stream: TcpStream, slot: Arc<Slot>, tls: Option<Arc<Live>>, http: Http) -> Ended {
     let Some(live) = tls else {
-        return http.serve(stream, slot, Admission::default(), false).await;
+        let admission = Admission::plain(stream.peer_addr()?.ip());
+        return http.serve(stream, slot, admission, false).await;
     };
     let (stream, admission) = tls::accept(stream, &live).await?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
@@ -185,20 +209,16 @@ async fn speak(stream: TcpStream, slot: Arc<Slot>, tls: Option<Arc<Live>>, http:
 
 /// Runs `spoken` until it ends, its place is taken away or its time is over. The last two drop
 /// it, and with it the socket.
-async fn supervise(
-    spoken: impl Future<Output = Ended>,
-    slot: &Slot,
-    limits: Limits,
-    peer: SocketAddr,
-) {
+async fn supervise(spoken: impl Future<Output = Ended>, slot: &Slot, peer: SocketAddr) {
     tokio::select! {
         biased;
-        () = slot.closed() => debug!(%peer, "The connection from {peer} has to go: its place is needed, it asks for too much at a time, or the exporter ends."),
+        () = slot.closed() => debug!(%peer, "The connection from {peer} is closed: its place or memory is needed, it sends too many requests at a time, or the exporter stops."),
         result = spoken => if let Err(error) = result {
             debug!(%peer, error = &*error, "The connection from {peer} ended early.");
         },
-        overdue = slot.overdue(limits) => match overdue {
+        overdue = slot.overdue() => match overdue {
             Overdue::Request => debug!(%peer, "The connection from {peer} sent no request in time."),
+            Overdue::Progress => debug!(%peer, "The connection from {peer} reads too slowly."),
             Overdue::Response => info!(%peer, "The response to {peer} was not taken in time."),
         },
     }

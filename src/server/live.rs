@@ -7,20 +7,25 @@
 //! Invariant: one look is under way at a time, and who has given up waiting leaves none behind, so
 //! that a file system that hangs costs one thread.
 
+mod certificate;
+
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use axum::http::{HeaderName, HeaderValue};
+use chrono::{DateTime, Utc};
 use rustls::ServerConfig;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use self::certificate::Certificate;
 use super::tls;
 use crate::clock;
 use crate::config;
-use crate::config::web::{RateLimit, Stamps, Tls, Users, WebConfig};
+use crate::config::web::{RateLimit, Stamps, Tls, Users, Validity, WebConfig};
 
 /// The web configuration in a file, as it changes.
 #[derive(Debug)]
@@ -28,7 +33,8 @@ pub struct Live {
     path: PathBuf,
     fixed: Fixed,
     /// Of the configuration that it began with.
-    warning: Option<&'static str>,
+    warnings: Vec<String>,
+    certificate: std::sync::Mutex<Certificate>,
     /// Held over every look at the files.
     state: Arc<Mutex<State>>,
 }
@@ -63,21 +69,36 @@ pub(super) struct Current {
     pub(super) users: Users,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) tls: Option<Arc<ServerConfig>>,
+    certificate: Option<Validity>,
 }
 
-/// By which TLS settings a connection was let in; by none without TLS.
-#[derive(Clone, Debug, Default)]
+/// From where a connection comes, and by which TLS settings it was accepted; by none without TLS.
+#[derive(Clone, Debug)]
 pub(super) struct Admission {
+    peer: IpAddr,
     by: Option<Arc<ServerConfig>>,
     ended: CancellationToken,
 }
 
 impl Admission {
-    pub(super) fn by(config: Arc<ServerConfig>) -> Self {
+    /// Without TLS.
+    pub(super) fn plain(peer: IpAddr) -> Self {
         Self {
-            by: Some(config),
+            peer,
+            by: None,
             ended: CancellationToken::new(),
         }
+    }
+
+    pub(super) fn by(config: Arc<ServerConfig>, peer: IpAddr) -> Self {
+        Self {
+            by: Some(config),
+            ..Self::plain(peer)
+        }
+    }
+
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
     }
 
     /// Ends the admission when other settings are in force, and tells whether it has ended: else
@@ -105,12 +126,16 @@ impl Live {
     ///
     /// When any of it cannot be used.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let (config, stamps) = WebConfig::load_with_stamps(path, clock::now().into());
+        let now = clock::now();
+        let (config, stamps) = WebConfig::load_with_stamps(path, now.into());
         let config = config?;
         let (fixed, was_filled) = (Fixed::of(&config), !config.is_empty);
-        let (warning, mut tls) = (config.warning(), None);
+        let (mut warnings, mut tls) = (config.warnings(), None);
         warn_of(&config);
         let current = Current::of(config, fixed.http2, &mut tls)?;
+        let mut certificate = Certificate::default();
+        certificate.update(path, current.certificate, now);
+        warnings.extend(certificate.warning().map(str::to_owned));
         let state = State {
             stamps,
             was_filled,
@@ -120,14 +145,21 @@ impl Live {
         Ok(Self {
             path: path.to_owned(),
             fixed,
-            warning,
+            warnings,
+            certificate: certificate.into(),
             state: Arc::new(Mutex::new(state)),
         })
     }
 
-    /// What the configuration allowed at the start and can hardly mean.
-    pub fn warning(&self) -> Option<&'static str> {
-        self.warning
+    /// Warnings about the configuration as it was at the start, without the period at their end.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// When the certificate of the listener expires; `None` without TLS, and while the configuration
+    /// cannot be used.
+    pub fn certificate_expiry(&self) -> Option<DateTime<Utc>> {
+        self.certificate().expiry()
     }
 
     /// Whether connections are encrypted.
@@ -155,9 +187,19 @@ impl Live {
             if !state.stamps.still_hold() {
                 live.look_again(&mut state);
             }
-            state.current.clone()
+            let current = state.current.clone();
+            let validity = current.as_ref().and_then(|current| current.certificate);
+            live.certificate()
+                .update(&live.path, validity, clock::now());
+            current
         });
         looked.await.ok().flatten()
+    }
+
+    fn certificate(&self) -> MutexGuard<'_, Certificate> {
+        self.certificate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look_again(&self, state: &mut State) {
@@ -214,9 +256,8 @@ impl Live {
     }
 }
 
-/// Tells of what is allowed and can hardly be meant.
 fn warn_of(config: &WebConfig) {
-    if let Some(warning) = config.warning() {
+    for warning in config.warnings() {
         warn!("The web configuration: {warning}.");
     }
 }
@@ -247,11 +288,13 @@ impl Fixed {
 
 impl Current {
     fn of(config: WebConfig, http2: bool, kept: &mut Option<Kept>) -> Result<Self, rustls::Error> {
+        let certificate = config.tls.as_ref().map(|settings| settings.validity);
         let tls = config.tls.map(|settings| in_force(settings, http2, kept));
         Ok(Self {
             users: config.users,
             headers: config.headers,
             tls: tls.transpose()?,
+            certificate,
         })
     }
 }

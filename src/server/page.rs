@@ -13,10 +13,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
-use super::{Served, headers, permitted, too_many};
+use super::{Served, headers};
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
+use crate::inventory::listed;
 use crate::protection::{Protection, judge};
 use crate::telemetry::BuildInfo;
 
@@ -42,30 +43,25 @@ th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px sol
 <p>Can every partition of the cluster be restored, and how much would be lost?</p>
 ";
 
-/// Judges every partition: as much work as a scrape, so it is done and limited like one.
+/// Judges every partition: as much work as a scrape, so requests share it like one.
 pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
-    let Ok(permit) = Arc::clone(&served.free).try_acquire_owned() else {
-        return too_many();
-    };
-    let written = tokio::task::spawn_blocking(move || {
-        let views: Vec<ClusterView> = served.watched().iter().map(Watched::view).collect();
+    let writing = Arc::clone(&served);
+    let write = move |_: Option<&_>| {
+        let views: Vec<ClusterView> = writing.watched().iter().map(Watched::view).collect();
         let page = Landing {
             views: &views,
-            telemetry_path: &served.app.telemetry_path,
-            notice: served.app.notice,
+            telemetry_path: &writing.app.telemetry_path,
+            notice: writing.app.notice,
             now: clock::now(),
         };
         page.to_string()
-    });
-    let Ok(page) = written.await else {
-        return (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "Writing the page failed.\n",
-        )
-            .into_response();
+    };
+    let Ok(page) = served.landing.next(&served.permits, write).await else {
+        let text = "Writing the page failed.\n";
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
     let headers = [(CONTENT_TYPE, "text/html; charset=utf-8")];
-    (headers, headers::PAGE, permitted(vec![page.into()], permit)).into_response()
+    (headers, headers::PAGE, String::clone(&page)).into_response()
 }
 
 struct Landing<'a> {
@@ -87,9 +83,13 @@ impl fmt::Display for Landing<'_> {
         for view in self.views {
             self.write_cluster(view, f)?;
         }
+        f.write_str("</table>\n")?;
+        self.views
+            .iter()
+            .try_for_each(|view| write_selection(view, f))?;
         write!(
             f,
-            "</table>\n<ul>\n<li><a href=\"{}\">Metrics</a></li>\n\
+            "<ul>\n<li><a href=\"{}\">Metrics</a></li>\n\
              <li><a href=\"/api/v1/partitions\">Partitions as JSON</a></li>\n\
              <li><a href=\"/-/healthy\">Health</a> and <a href=\"/-/ready\">readiness</a></li>\n\
              </ul>\n<p>Version {}, revision {}, rustc {}</p>\n</main>\n</body>\n</html>\n",
@@ -134,6 +134,31 @@ impl Landing<'_> {
         }
         f.write_str("</td></tr>\n")
     }
+}
+
+/// Warns of selectors that match nothing, and of a cluster without partitions.
+fn write_selection(view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let snapshot = &view.snapshot;
+    let Some(selection) = &snapshot.status.selection else {
+        return Ok(());
+    };
+    let cluster = Escaped(&snapshot.cluster);
+    if let Some(reason) = selection.value.empty {
+        writeln!(
+            f,
+            "<p><strong>Cluster {cluster}: no partition is watched, because {}.</strong></p>",
+            Escaped(reason.as_str())
+        )?;
+    }
+    let unmatched: Vec<_> = selection.value.unmatched.iter().collect();
+    if !unmatched.is_empty() {
+        writeln!(
+            f,
+            "<p><strong>Cluster {cluster}: selectors match nothing: {}.</strong></p>",
+            Escaped(&listed(&unmatched))
+        )?;
+    }
+    Ok(())
 }
 
 /// Text that stands in HTML as itself.

@@ -54,12 +54,13 @@ pub(super) async fn accept(
     stream: TcpStream,
     live: &Arc<Live>,
 ) -> io::Result<(TlsStream<TcpStream>, Admission)> {
+    let peer = stream.peer_addr()?.ip();
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let current = live.current().await;
     let config = current.and_then(|current| current.tls.clone());
     let config = config.ok_or_else(|| {
         io::Error::other("the web configuration cannot be used, or has no TLS any more")
     })?;
-    let admission = Admission::by(Arc::clone(&config));
+    let admission = Admission::by(Arc::clone(&config), peer);
     Ok((hello.into_stream(config).await?, admission))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Selection};
 use crate::model::{
     BackupHealth, BackupProgress, ListedBackup, Name, PartitionId, Policy, RestoreProgress,
 };
@@ -20,6 +20,8 @@ use crate::protection::applied::Settings;
 pub struct Observations {
     /// What the cluster lists.
     pub inventory: Option<Read<Inventory>>,
+    /// How the configured selection fits that, where everything needed to determine it was read.
+    pub selection: Option<Read<Arc<Selection>>>,
     /// All policies of the cluster.
     pub policies: Option<Read<Vec<Policy>>>,
     /// What is set in an application, each with its name.

@@ -1,11 +1,13 @@
 //! The cluster itself and the exporter's work on it, as the last cycle left them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::observations::{ClusterReading, Collector, CollectorStatus, Run, SecurityReading};
-use crate::protection;
+use crate::inventory::Selection;
+use crate::protection::{self, Read};
 
 /// A `Date` header has whole seconds and has been on its way for a while.
 const SKEW_NOISE: TimeDelta = TimeDelta::seconds(10);
@@ -31,6 +33,8 @@ pub struct ClusterStatus {
     pub clock_skew: Option<TimeDelta>,
     /// How it and the exporter know each other.
     pub security: SecurityReading,
+    /// How the configured selection fitted the cluster when that could last be determined.
+    pub selection: Option<Read<Arc<Selection>>>,
     /// The collectors that have run.
     pub collectors: BTreeMap<Collector, CollectorStatus>,
 }

@@ -13,6 +13,7 @@ import time
 import requests
 from harness import Stage, fetch, free_port, main, parts_with, start_demo, wait_until
 from page import Page
+from page_checks import difference, same_snapshot, single_stream, standing
 
 SCRAPE_CONFIG = """\
 global:
@@ -267,5 +268,22 @@ def demo_scrape(tally, exporter, parts):
             assert fetch(demo_port, "/-/healthy").status == 200
 
 
+def sizes_scrape(tally, exporter, parts):
+    """Demos of sizes whose pages have been corrupt, scraped by Prometheus"""
+    _, version, binary = list(parts_with(parts, "prometheus"))[-1]
+    for partitions in (1_400, 1_410, 1_520):
+        with Stage() as stage:
+            _, port = start_demo(stage, exporter, f"--partitions={partitions}")
+            with tally.check(f"{partitions} partitions: zlib inflates the page, and it is the plain one"):
+                identity, compressed = same_snapshot(port, OPENMETRICS, {**OPENMETRICS, "Accept-Encoding": "gzip"})
+                left, right = standing(identity.decode()), standing(single_stream(compressed).decode())
+                assert left == right, difference(left, right)
+                infos = Page(identity.decode()).named("servicefabric_backup_partition_info")
+                assert len(infos) == partitions, f"{len(infos)} partitions are on the page"
+            prometheus = Prometheus.start(stage, f"Prometheus {version}", binary, port)
+            with tally.check(f"{partitions} partitions: {prometheus.name} stores every sample, and up is 1"):
+                print(f"        {compare_with_page(prometheus, port)}", flush=True)
+
+
 if __name__ == "__main__":
-    sys.exit(main(__doc__.splitlines()[0], demo_scrape))
+    sys.exit(main(__doc__.splitlines()[0], demo_scrape, sizes_scrape))

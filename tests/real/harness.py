@@ -165,10 +165,10 @@ def fetch(port, path, headers=None, method="GET"):
         connection.close()
 
 
-def start_demo(stage, exporter):
+def start_demo(stage, exporter, *flags):
     """Starts the demo and waits until every cluster has been through its first cycle. Returns its process and port."""
     port = free_port()
-    demo = stage.start("demo", exporter, "demo", f"--web.listen-address=127.0.0.1:{port}")
+    demo = stage.start("demo", exporter, "demo", f"--web.listen-address=127.0.0.1:{port}", *flags)
     wait_until("/-/ready of the demo", lambda: fetch(port, "/-/ready").status == 200, demo)
     return demo, port
 

@@ -41,16 +41,21 @@ clusters:
     services: {{include: ['fabric:/Gallery/(BackedUp|JustEnabled|OnHold)']}}
 """
 
+# Alerts whose severity depends on the schedule of the partition. Here the name alone is the page.
+REQUESTS = "Stuck RequestFailed RequestTimedOut".split()
+TICKET = " ticket"
+
 BLIND = "ClusterUnwatched LockedOut ClusterUnreachable ServiceDown DataStale".split()
 LATE = "SilentStop NeverBackedUp Overdue OverdueLong".split()
 GUESSES = [
-    *LATE, *"Stuck RequestFailed RequestTimedOut PeriodicFailing".split(),
+    *LATE, *REQUESTS, *(name + TICKET for name in REQUESTS), "PeriodicFailing",
     *"ProtectionUnknown CoverageDropped Unprotected SuspendedTooLong".split(),
+    *"NoPartitions PartitionsDropped SelectorUnmatched".split(),
     *"LsnFrozen ChainTooLong RetentionExceeded RestoreRunningLong CollectorFailing".split(),
 ]  # fmt: skip
 
 # Pages that are no guesses where only some of the partitions cannot be judged.
-SEEN = {*LATE, "Stuck", "RequestFailed", "RequestTimedOut"} - {"Overdue"}
+SEEN = {*LATE, *REQUESTS} - {"Overdue"}
 
 # What is silent while the alert on the left fires, for the same cluster, service or certificate.
 SUPPRESSES = {
@@ -60,7 +65,11 @@ SUPPRESSES = {
     "ClusterUnreachable": {*GUESSES, "DataStale"},
     "ServiceDown": {*GUESSES, "DataStale"},
     "DataStale": set(GUESSES) - SEEN,
-    "SilentStop": {*LATE, "PeriodicFailing", "RequestFailed", "RequestTimedOut"} - {"SilentStop"},
+    "SilentStop": {
+        *LATE, "PeriodicFailing", "RequestFailed", "RequestTimedOut", "RequestFailed ticket", "RequestTimedOut ticket",
+    } - {"SilentStop"},
+    **{name: {name + TICKET} for name in REQUESTS},
+    "NoPartitions": {"PartitionsDropped"},
     "OverdueLong": {"Overdue"},
     "CertificateExpiringSoon": {"CertificateExpiring"},
 }
@@ -108,7 +117,8 @@ def route(amtool, severity, kind):
 
 def suppression(tally, prometheus, alertmanagers):
     """Every alert of the rules beside every other one."""
-    rules = {rule["name"].removeprefix(PREFIX): rule for rule in prometheus.rules() if rule["type"] == "alerting"}
+    alerting = [rule for rule in prometheus.rules() if rule["type"] == "alerting"]
+    rules = {name_of(it["name"], it["labels"]): it for rule in alerting for it in variants(rule)}
     with tally.check("the table of this test names alerts that there are"):
         named = {*SUPPRESSES, *set().union(*SUPPRESSES.values())}
         assert len(rules) > 20 and named <= rules.keys(), named - rules.keys()
@@ -116,6 +126,19 @@ def suppression(tally, prometheus, alertmanagers):
         with tally.check(f"Alertmanager {version}: what suppresses what, in each pair of {len(rules)} alerts"):
             with Stage() as stage:
                 judge_suppression(Alertmanager(stage, f"Alertmanager {version}", binary), rules)
+
+
+def variants(rule):
+    """A rule with each severity that it can have."""
+    own = [rule["labels"]["severity"]]
+    severities = ["critical", "warning"] if own == ["{{ $labels.severity }}"] else own
+    return [{**rule, "labels": {**rule["labels"], "severity": severity}} for severity in severities]
+
+
+def name_of(alert, labels):
+    """The name of an alert in the tables of this test."""
+    name = alert.removeprefix(PREFIX)
+    return name + TICKET if name in REQUESTS and labels["severity"] == "warning" else name
 
 
 def judge_suppression(alertmanager, rules):
@@ -145,7 +168,7 @@ def unlike(alertmanager, rules, wanted):
     """The alerts that are suppressed and should not be, or the other way round."""
     # Every pair has a cluster of its own; those that have no cluster are the same in all.
     found = {
-        (alert["labels"].get("cluster_name"), alert["labels"]["alertname"].removeprefix(PREFIX)): alert["status"]
+        (alert["labels"].get("cluster_name"), name_of(alert["labels"]["alertname"], alert["labels"])): alert["status"]
         for alert in alertmanager.alerts()
     }
     assert len(found) > len(rules) ** 2 and any(cluster is None for cluster, _ in found), len(found)
@@ -182,7 +205,7 @@ def judge_grouping(alertmanager, receiver, overdue):
 
 def labels_of(rule):
     """The labels that an alert has, by what its texts name."""
-    return set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))) - {"state"}
+    return set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))) - {"state", "severity"}
 
 
 def instance(rule, cluster, **other):
@@ -200,7 +223,7 @@ SERVICE_OF = {
 # read again, and whether they are told in between is a matter of chance.
 AFTERWARDS = {"ProtectionUnknown", "CollectorFailing"}
 
-# The plain demo has no TLS, no more than 64 codes, an exporter that does not go away, and no past in which to be new.
+# The plain demo has no TLS, no state file, no more than 64 codes, an exporter that does not go away, and no past.
 NOT_IN_THE_DEMO = {
     "servicefabric_backup_client_certificate_expiry_timestamp_seconds{}",
     "servicefabric_backup_gateway_certificate_expiry_timestamp_seconds{}",
@@ -209,6 +232,10 @@ NOT_IN_THE_DEMO = {
     "shard:servicefabric_backup_cluster_up:orphaned{}",
     "partition:servicefabric_backup_partition_data_loss_timestamp_seconds:unexplained{}",
     "partition:servicefabric_backup_restore_state:failed{}",
+    "partition:servicefabric_backup_partition_info:dropped{}",
+    "partition:servicefabric_backup_last_success_lsn:frozen{}",
+    "servicefabric_backup_exporter_state_file_last_write_successful{}",
+    "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds{}",
 }
 
 # All that is changed of the plain rules: nobody waits five minutes for the first evaluation of a group.
@@ -338,12 +365,17 @@ def play(tally, cluster, watches):
     front.set_record(cluster.victims(SUSPENDED)[0], "failure")
     front.set_record(failed, "failure")
     front.set_record(timed_out, "timeout")
-    everywhere("a request that failed is a page", lambda it: it.wait_for("page", "firing", "RequestFailed"))
+    everywhere("a failed request without any good backup is a page", lambda it: it.wait_for("page", "firing", "RequestFailed"))
     everywhere("one that timed out is a page", lambda it: it.wait_for("page", "firing", "RequestTimedOut"))
     front.set_record(failed, "success.wire")
     front.set_record(timed_out, "success.wire")
     everywhere("a later success ends it", lambda it: it.wait_for("page", "resolved", "RequestFailed"))
     everywhere("also where it had timed out", lambda it: it.wait_for("page", "resolved", "RequestTimedOut"))
+    # There is a good backup now, and the next one is days away.
+    front.set_record(failed, "failure")
+    everywhere("where the schedule protects, it is a ticket", lambda it: it.wait_for("ticket", "firing", "RequestFailed"))
+    front.set_record(failed, "success.wire")
+    everywhere("which a success ends too", lambda it: it.wait_for("ticket", "resolved", "RequestFailed"))
 
     everywhere("what is overdue is a ticket", lambda it: it.wait_for("ticket", "firing", "Overdue"))
     everywhere("and a page when the next run is missed", lambda it: it.wait_for("page", "firing", "OverdueLong"))
@@ -396,10 +428,12 @@ def judge_pages(watch, wanted, firing=()):
 
 def judge_notifications(watch):
     judge_pages(watch, PAGES)
-    told = [(status, name.removeprefix(PREFIX), body) for _, status, name, body in watch.receiver.webhooks()]
+    sent = [(path, status, name.removeprefix(PREFIX), body) for path, status, name, body in watch.receiver.webhooks()]
+    told = [(status, name, body) for _, status, name, body in sent]
     chance = AFTERWARDS | ({"ExporterDown"} if watch.missed_scrapes() else set())
-    tickets = Counter((status, name) for status, name, _ in told if name not in chance and name not in PAGES)
-    assert tickets.keys() == {("firing", "Overdue"), ("resolved", "Overdue")}, tickets
+    tickets = Counter((status, name) for path, status, name, _ in sent if path == "ticket" and name not in chance)
+    expected = {(status, name) for status in ("firing", "resolved") for name in ("Overdue", "RequestFailed")}
+    assert tickets.keys() == expected, tickets
     assert watch.missed_scrapes() or set(tickets.values()) == {1}, tickets
     order = [name for status, name, _ in told if status == "firing" and name in ("Overdue", "OverdueLong")]
     assert order[:2] == ["Overdue", "OverdueLong"], order
@@ -413,9 +447,11 @@ def judge_text(watch):
     (text,) = [it for body in watch.receiver.texts() if (it := body["attachments"][0])["title"] == title]
     what, worst, dashboard, _, runbook = text["text"].strip().splitlines()
     assert what == f"1 partition(s) of {STOPS} in cluster demo are overdue for a backup", text
-    assert re.match(r"The worst is partition [0-9a-f-]{36}: its last good backup is of 20\d\d-", worst), text
+    age = r"(\d+m )?\d+(\.\d+)?s"
+    facts = rf"its backup was due {age} ago, and its last good backup is {age} old"
+    assert re.match(rf"Worst: partition [0-9a-f-]{{36}} \(policy EveryHalfMinute\): {facts}\. First step: ", worst), text
     assert dashboard.startswith("http://localhost:3000/d/sfbe-service?var-cluster_name=demo&"), text
-    assert runbook.startswith("What to do: https://") and runbook.endswith(f"/{PREFIX}Overdue.md"), text
+    assert runbook.startswith("Runbook: https://") and runbook.endswith(f"/{PREFIX}Overdue.md"), text
 
 
 def judge_health(watch):

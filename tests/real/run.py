@@ -8,21 +8,23 @@ import sys
 
 from dashboard_schema import dashboard_schema
 from dashboards import dashboards
-from demo_scrape import demo_scrape
+from demo_scrape import demo_scrape, sizes_scrape
 from harness import main
 from microsoft_client import microsoft_client
 from page_checks import page_checks
 from paging import paging, paging_configuration
+from rule_cost import rule_cost
 from rules import rules
 from secured_cluster import secured_cluster
+from slow_readers import slow_readers
 from web_config import same_verdicts, secured_scrapes
 
 if __name__ == "__main__":
     sys.exit(
         main(
             __doc__.splitlines()[0],
-            microsoft_client, page_checks, demo_scrape, same_verdicts, secured_scrapes, secured_cluster,
-            rules, dashboard_schema, dashboards, paging_configuration,
+            microsoft_client, page_checks, demo_scrape, sizes_scrape, slow_readers, same_verdicts, secured_scrapes,
+            secured_cluster, rules, rule_cost, dashboard_schema, dashboards, paging_configuration,
             # For the most part it waits.
             beside=[paging],
         )  # fmt: skip

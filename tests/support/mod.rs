@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+pub(crate) mod balancer;
 #[cfg(unix)]
 pub(crate) mod certificates;
 pub(crate) mod page;

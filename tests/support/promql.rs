@@ -180,7 +180,10 @@ impl Flow<'_> {
             self.faults.push(format!("{name} is not in the catalogue"));
             return Labels::new();
         };
-        labels.extend(TARGET.map(str::to_owned));
+        let is_recorded = name.contains(':');
+        if !is_recorded {
+            labels.extend(TARGET.map(str::to_owned));
+        }
         for (label, operator, value) in &selector.matchers {
             if !labels.contains(label) {
                 self.faults.push(format!("{name} has no label {label}"));

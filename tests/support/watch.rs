@@ -102,10 +102,19 @@ impl Setup {
 
     /// The same, as a process that remembers `before`.
     pub(crate) fn watch_from(self, simulator: &Simulator, ids: &[Uuid], before: Snapshot) -> Watch {
+        self.watch_endpoints(&[simulator.url()], ids, before)
+    }
+
+    /// Watches what is discovered at these endpoints.
+    pub(crate) fn watch_at(self, endpoints: &[String]) -> Watch {
+        self.watch_endpoints(endpoints, &[], Snapshot::empty("test".into()))
+    }
+
+    fn watch_endpoints(self, endpoints: &[String], ids: &[Uuid], before: Snapshot) -> Watch {
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
         let text = format!(
             "clusters: [{{name: test, endpoints: ['{}'], partitions: [{}], {}}}]",
-            simulator.url(),
+            endpoints.join("', '"),
             ids.join(", "),
             self.cluster
         );
@@ -171,12 +180,14 @@ impl Watch {
                 successful: true,
                 succeeded_at: now,
             },
+            web_certificate_expiry: None,
             shard: Shard::default(),
             resources: metrics_process::collector::collect(),
         });
         let kept = [Arc::new(KeptPieces::encode(view, now, None))];
-        let page = Exposed::assemble(&kept, &process, Format::Text, now).plain();
-        Page::parse(std::str::from_utf8(&page).unwrap())
+        let page = Exposed::assemble(&kept, &process, now).in_format(Format::Text);
+        let portions: Vec<_> = page.plain().collect();
+        Page::parse(std::str::from_utf8(&portions.concat()).unwrap())
     }
 
     /// How often requests failed, by collector and reason; what never failed is left out.

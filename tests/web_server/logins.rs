@@ -1,12 +1,30 @@
 //! Names and passwords.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::client::basic;
-use crate::{ENCRYPTED, Served};
+use crate::{ENCRYPTED, Http1, Served, within_deadline};
+
+/// Guesses one password after the other, on one connection from `source`.
+async fn guess(address: SocketAddr, source: Ipv4Addr, answers: Arc<AtomicUsize>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((source, 0).into()).unwrap();
+    let stream = socket.connect(address).await.unwrap();
+    let mut client = Http1::over(stream).await.unwrap();
+    loop {
+        let number = answers.load(Ordering::Relaxed);
+        let guess = basic("alice", &format!("{source} {number} {}", fastrand::u64(..)));
+        let answer = client.get("/", Some(&guess)).await.unwrap();
+        assert!(matches!(answer.status, 401 | 429), "{answer:?}");
+        answers.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// The hash of a password, cheap to compare with, spelled as this version of bcrypt.
 fn hash(password: &str, version: &str) -> String {
@@ -61,7 +79,7 @@ async fn only_a_user_with_the_right_password_comes_in() {
 async fn a_password_is_asked_for_on_every_path() {
     let served = Served::start(&users(&[("alice", &hash("right", "2y"))]));
     for path in ["/", "/slow", "/nowhere", "/-/healthy"] {
-        let mut client = crate::Http1::plain(served.address).await.unwrap();
+        let mut client = Http1::plain(served.address).await.unwrap();
         let answer = client.get(path, None).await.unwrap();
         assert_eq!(answer.status, 401, "{path}");
         assert_eq!(answer.header("www-authenticate"), Some("Basic"));
@@ -131,7 +149,7 @@ async fn guesses_beyond_those_that_may_wait_are_told_to_come_again() {
     for number in 0..200 {
         let served = Arc::clone(&served);
         guesses.spawn(async move {
-            let mut client = crate::Http1::plain(served.address).await.unwrap();
+            let mut client = Http1::plain(served.address).await.unwrap();
             let header = basic("alice", &number.to_string());
             client.get("/", Some(&header)).await.unwrap()
         });
@@ -149,6 +167,54 @@ async fn guesses_beyond_those_that_may_wait_are_told_to_come_again() {
     assert!(told > 0);
     let right = basic("alice", "right");
     assert_eq!(served.plain_status("/", Some(&right)).await, 200);
+}
+
+#[tokio::test]
+async fn a_right_password_is_accepted_while_others_are_guessed_after_a_restart() {
+    const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+    let config = users(&[("alice", &bcrypt::hash("right", 5).unwrap())]);
+    // As behind a proxy; as many that wait, and more; from another address; from many.
+    let other = |_| Ipv4Addr::new(127, 0, 0, 2);
+    let many = |number: u8| Ipv4Addr::new(127, 0, number, 3);
+    let scenes: [(u8, fn(u8) -> Ipv4Addr); 4] = [
+        (100, |_| LOCALHOST),
+        (200, |_| LOCALHOST),
+        (200, other),
+        (200, many),
+    ];
+    // Elsewhere this machine has no further addresses of its own.
+    let scenes = scenes
+        .into_iter()
+        .take(if cfg!(target_os = "linux") { 4 } else { 2 });
+    for (guessers, source) in scenes {
+        let served = Served::start(&config);
+        let answers = Arc::new(AtomicUsize::new(0));
+        let mut attack = JoinSet::new();
+        for number in 0..guessers {
+            attack.spawn(guess(served.address, source(number), Arc::clone(&answers)));
+        }
+        let begun = async {
+            while answers.load(Ordering::Relaxed) < 20 {
+                tokio::task::yield_now().await;
+            }
+        };
+        within_deadline(begun).await;
+        let mut statuses = Vec::new();
+        while statuses.last() != Some(&200) && statuses.len() < 4 {
+            let right = basic("alice", "right");
+            statuses.push(served.plain_status("/", Some(&right)).await);
+        }
+        let source = source(1);
+        assert_eq!(
+            statuses.last(),
+            Some(&200),
+            "{guessers} from {source}: {statuses:?}"
+        );
+        // A panic of a guesser shows here.
+        while let Some(ended) = attack.try_join_next() {
+            ended.unwrap();
+        }
+    }
 }
 
 /// CVE-2022-46146: with a cache whose key is the parts of a login in a row, whoever knows a hash

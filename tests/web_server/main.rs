@@ -52,6 +52,9 @@ fn limits() -> Limits {
         first_request: DEADLINE * 2,
         header_read: DEADLINE * 2,
         response: DEADLINE * 2,
+        stall: DEADLINE * 2,
+        grace: DEADLINE * 2,
+        held_bytes: usize::MAX,
         drain: DEADLINE * 2,
     }
 }
@@ -128,7 +131,7 @@ impl Served {
             .route("/slow", get(slow))
             .route("/big", get(async || Bytes::from(vec![b'x'; BIG])))
             .route("/panic", get(panics));
-        let router = guarded(router, Some(Arc::clone(&live)));
+        let router = guarded(router, Some(Arc::clone(&live)), limits.connections);
         let listeners = bind("127.0.0.1:0").unwrap();
         let address = listeners[0].local_addr().unwrap();
         let shutdown = CancellationToken::new();

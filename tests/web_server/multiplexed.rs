@@ -127,15 +127,27 @@ async fn a_connection_whose_oldest_answer_is_overdue_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_that_keeps_its_window_shut_is_dropped() {
-    let served = Served::limited(
-        ENCRYPTED,
-        Limits {
-            connections: 1,
-            response: SHORT * 5,
-            ..limits()
-        },
-    );
+async fn a_client_that_keeps_its_window_shut_is_dropped_at_the_response_limit() {
+    a_shut_window_ends_its_connection(Limits {
+        connections: 1,
+        response: SHORT * 5,
+        ..limits()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_keeps_its_window_shut_is_dropped_at_the_stall_limit() {
+    a_shut_window_ends_its_connection(Limits {
+        connections: 1,
+        stall: SHORT * 5,
+        ..limits()
+    })
+    .await;
+}
+
+async fn a_shut_window_ends_its_connection(limits: Limits) {
+    let served = Served::limited(ENCRYPTED, limits);
     // The answer is small enough for every buffer, but not for the window.
     let mut sender = connect(&served, 1).await;
     let response = sender.send_request(request("https://localhost/", None));

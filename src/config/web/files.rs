@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 use ring::digest::{SHA256, digest};
 
 use super::super::fault::quoted;
-use crate::small_file;
+use super::super::values;
+use crate::{file_mode, small_file};
 
 /// The time within which two changes of a file can leave the same times on it: file systems count
 /// by clock ticks, some by two seconds.
@@ -89,7 +90,7 @@ impl Files {
         if name.is_empty() {
             return Ok(None);
         }
-        let path = self.folder.join(name);
+        let path = self.folder.join(values::path(name)?);
         let read = self.regular(&path).and_then(|()| bytes(&path));
         self.remember(&read.as_ref().map_err(Clone::clone));
         read.map(Some)
@@ -105,6 +106,16 @@ impl Files {
         if let Some(last) = self.seen.last_mut() {
             last.text = digest(&SHA256, text).as_ref().try_into().ok();
         }
+    }
+
+    /// A warning when every local user may read the file that was looked at last.
+    pub(super) fn exposure(&self) -> Option<String> {
+        file_mode::exposure(&self.seen.last()?.path)
+    }
+
+    /// The same about the configuration itself, which is looked at first.
+    pub(super) fn own_exposure(&self) -> Option<String> {
+        file_mode::exposure(&self.seen.first()?.path)
     }
 
     /// For looks that began at `at`.

@@ -70,8 +70,13 @@ impl Tls {
         if let Some(suites) = &suites {
             check_suites(s, suites, &versions, http2);
         }
+        let certified = certified(s, &certificate, &key)?;
+        let validity =
+            pem::validity(&certified.cert).map_err(|message| s.fault(certificate.key, message));
         Some(Self {
-            certified: Arc::new(certified(s, &certificate, &key)?),
+            certified: Arc::new(certified),
+            validity: validity.ok()?,
+            key_exposure: key.exposure,
             clients,
             versions,
             suites: names::suites(suites.as_deref()),
@@ -121,6 +126,8 @@ struct Pem {
     given: bool,
     /// `None` as well when the file could not be read.
     bytes: Option<Zeroizing<Vec<u8>>>,
+    /// A warning when every local user may read the text.
+    exposure: Option<String>,
 }
 
 impl Pem {
@@ -131,6 +138,11 @@ impl Pem {
             named = !name.is_empty();
             files.named(name)
         });
+        let exposure = if named {
+            files.exposure()
+        } else {
+            files.own_exposure()
+        };
         let text = s.value(here, None, |text| {
             Ok((!text.is_empty()).then(|| text.as_bytes().to_vec()))
         });
@@ -141,6 +153,7 @@ impl Pem {
             key,
             given,
             bytes: bytes.map(Zeroizing::new),
+            exposure,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure functions. No sentence repeats anything of a key.
 
+use chrono::DateTime;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,7 +13,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Version;
 
-use super::{Authority, Trusted};
+use super::{Authority, Trusted, Validity};
 
 /// More certificates than any chain or bundle for clients has.
 const MAX_CERTIFICATES: usize = 1000;
@@ -29,6 +30,21 @@ pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
         return Err(sentence.to_owned());
     }
     Ok(chain)
+}
+
+/// When the first certificate of a chain is valid.
+pub(super) fn validity(chain: &[CertificateDer<'_>]) -> Result<Validity, String> {
+    let dates = chain.first().and_then(|certificate| {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let dates = parsed.validity();
+        Some(Validity {
+            not_before: DateTime::from_timestamp(dates.not_before.timestamp(), 0)?,
+            not_after: DateTime::from_timestamp(dates.not_after.timestamp(), 0)?,
+        })
+    });
+    dates.ok_or_else(|| {
+        "the dates of the first certificate cannot be read; issue it again".to_owned()
+    })
 }
 
 /// Authorities, and certificates of clients.

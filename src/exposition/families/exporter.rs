@@ -41,6 +41,17 @@ pub(super) const FAMILIES: &[Family] = &[
             samples.write(labels, count.into())
         },
     ),
+    Family::cluster(
+        "servicefabric_backup_selectors_unmatched",
+        "Configured patterns and partition ids that matched nothing in the last complete inventory",
+        |cluster, labels, samples| match cluster.selection() {
+            Some(selection) => {
+                let count = selection.unmatched.len() as u64;
+                samples.write(labels, count.into())
+            }
+            None => Ok(()),
+        },
+    ),
     Family::partition(
         "servicefabric_backup_partition_poll_timestamp_seconds",
         "When the backup progress of the partition was last read successfully",
@@ -66,21 +77,21 @@ pub(super) const FAMILIES: &[Family] = &[
         kind: Kind::Counter,
         labels: &["cluster_name", "collector", "reason"],
         help: "Requests of the collector that failed for good, by reason",
-        source: Source::Telemetry(|telemetry| &telemetry.collector_errors),
+        source: Source::Telemetry(|telemetry| &telemetry.collector_errors.family),
     },
     Family {
         name: "servicefabric_backup_gateway_requests_total",
         kind: Kind::Counter,
         labels: &["cluster_name", "route", "status"],
         help: "Requests sent to gateways, retries included, by HTTP status; none if no answer came",
-        source: Source::Telemetry(|telemetry| &telemetry.gateway_requests),
+        source: Source::Telemetry(|telemetry| &telemetry.gateway_requests.family),
     },
     Family {
         name: "servicefabric_backup_gateway_request_duration_seconds",
         kind: Kind::Histogram,
         labels: &["cluster_name", "route"],
         help: "How long requests to gateways took, retries counted one by one",
-        source: Source::Telemetry(|telemetry| &telemetry.gateway_request_duration),
+        source: Source::Telemetry(|telemetry| &telemetry.gateway_request_duration.family),
     },
     Family::cluster(
         "servicefabric_backup_gateway_clock_skew_seconds",
@@ -181,6 +192,12 @@ pub(super) const FAMILIES: &[Family] = &[
             let written = process.telemetry.state_file().succeeded_at?;
             seconds(written).map(Value::Integer)
         },
+    ),
+    Family::process(
+        "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds",
+        Kind::Gauge,
+        "When the certificate of the exporter's own listener expires; absent without TLS",
+        |process| seconds(process.web_certificate_expiry?).map(Value::Integer),
     ),
     Family {
         name: "servicefabric_backup_exporter_shard_info",

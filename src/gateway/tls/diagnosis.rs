@@ -103,18 +103,11 @@ pub(in crate::gateway) fn described(error: &(dyn Error + 'static)) -> Option<Des
     })
 }
 
-/// Whether what came back is no HTTP, as when the port speaks TLS and the client does not.
-pub(in crate::gateway) fn is_no_http(error: &(dyn Error + 'static)) -> bool {
-    let parsing = |link: &(dyn Error + 'static)| {
-        let error = link.downcast_ref::<hyper::Error>();
-        error.is_some_and(hyper::Error::is_parse)
-    };
-    links(error).any(parsing)
-}
-
 /// `error`, what it was caused by, and what is wrapped inside, which `source` of an I/O error
 /// skips.
-fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(in crate::gateway) fn links<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |link: &&'a (dyn Error + 'static)| {
         let link: &'a (dyn Error + 'static) = *link;
         let wrapped = link

@@ -3,11 +3,13 @@
 //! Bounded in time and size; never follows a redirect and never uses a proxy, because the question
 //! holds a secret. Not the client of the cluster: the servers here are believed for other reasons.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::tls::Version;
 use reqwest::{ClientBuilder, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use url::Url;
 
@@ -51,15 +53,21 @@ impl Question<'_> {
             advice,
             source: source.without_url(),
         };
+        // No answer within the limit needs a permit.
+        let large = Arc::new(Semaphore::new(0));
         let exchange = async {
             let response = self.request.send().await.map_err(unreachable)?;
             let status = response.status().as_u16();
-            let body = body::read(response, LIMIT).await;
+            let body = body::read(response, LIMIT, &large).await;
             let body = body.map_err(|unread| match unread {
                 Unread::Broken(error) => unreachable(error),
                 Unread::TooLarge => TokenError::TooLarge {
                     address: address.clone(),
                     limit: LIMIT,
+                },
+                Unread::Coded(fault) => TokenError::Misread {
+                    address: address.clone(),
+                    fault,
                 },
             })?;
             Ok((status, body))

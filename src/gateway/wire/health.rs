@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::SINGLE_LIMIT;
 use super::schedule::day_time_duration;
-use crate::gateway::decode::{Object, Timestamp};
+use crate::gateway::decode::{Items, Object, Timestamp};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{Query, Route, RouteKind, Side, Subject};
 use crate::model::{BackupHealth, PartitionId, PeriodicAttempt};
@@ -31,8 +31,10 @@ pub(in crate::gateway) struct Health {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::gateway) struct HealthReply {
-    health_events: Vec<Object<EventReply>>,
+    health_events: Events,
 }
+
+type Events = Items<Object<EventReply>>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -72,7 +74,10 @@ impl Query for Health {
 
     fn answer(reply: Option<HealthReply>) -> Result<BackupHealth, Cause> {
         let mut health = BackupHealth::default();
-        for Object(event) in reply.ok_or(Misread::Nothing)?.health_events {
+        let events = reply.ok_or(Misread::Nothing)?.health_events.all();
+        for Object(event) in events.ok_or(Cause::TooManyItems {
+            limit: Events::LIMIT,
+        })? {
             match event.reading()? {
                 Reading::Attempt(attempt) => {
                     let newest = health.attempt.filter(|other| other.ended > attempt.ended);

@@ -21,10 +21,12 @@ pub(in crate::gateway) struct NameReply {
 /// Longest name accepted, in bytes: names become label values, and real ones are far shorter.
 pub(super) const MAX_NAME: usize = 1_024;
 
-/// A name without the scheme would not lead back to its id.
+/// A name without the scheme would not lead back to its id, and a dot segment would lead to another
+/// path.
 pub(super) fn name(text: &str) -> Result<Name, Misread> {
     let rest = text.strip_prefix("fabric:/").unwrap_or_default();
-    if rest.is_empty() || text.len() > MAX_NAME || text.contains(char::is_control) {
+    let dots = rest.split('/').any(|level| matches!(level, "." | ".."));
+    if rest.is_empty() || dots || text.len() > MAX_NAME || text.contains(char::is_control) {
         return Err(Misread::Name);
     }
     Ok(Arc::from(text))

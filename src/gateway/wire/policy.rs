@@ -7,12 +7,11 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::LIST_LIMIT;
 use super::native::MAX_NAME;
 use super::schedule::{ScheduleReply, day_time_duration};
-use crate::gateway::decode::{Integer, Object};
+use crate::gateway::decode::{Integer, Object, ScalarText};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{POLICIES, Page, PageReply, Query, Route, RouteKind, Subject};
 use crate::model::{Name, Policy, Retention, Word};
@@ -50,15 +49,15 @@ struct StorageReply {
     storage_kind: Option<String>,
     // Where it is, in all kinds. Only compared, so whatever stands there is good enough.
     #[serde(default)]
-    friendly_name: Value,
+    friendly_name: ScalarText,
     #[serde(default)]
-    container_name: Value,
+    container_name: ScalarText,
     #[serde(default)]
-    blob_service_uri: Value,
+    blob_service_uri: ScalarText,
     #[serde(default)]
-    storage_credentials_source_location: Value,
+    storage_credentials_source_location: ScalarText,
     #[serde(default)]
-    path: Value,
+    path: ScalarText,
 }
 
 impl StorageReply {
@@ -70,7 +69,7 @@ impl StorageReply {
             &self.storage_credentials_source_location,
             &self.path,
         ];
-        let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+        let parts = parts.map(|part| part.0.as_str());
         crc32fast::hash(parts.join("\n").as_bytes())
     }
 }

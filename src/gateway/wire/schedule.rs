@@ -11,7 +11,7 @@ use chrono::{NaiveTime, Weekday};
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::gateway::decode::point_in_time;
+use crate::gateway::decode::{Items, point_in_time};
 use crate::model::Schedule;
 
 /// `Schedule` of a policy. Which keys there are depends on the kind.
@@ -22,9 +22,9 @@ pub(super) struct ScheduleReply {
     interval: Option<String>,
     schedule_frequency_type: Option<String>,
     /// Absent, null or empty for a daily schedule.
-    run_days: Option<Vec<String>>,
+    run_days: Option<Items<String>>,
     /// Times on the first day of year 1, in UTC.
-    run_times: Option<Vec<String>>,
+    run_times: Option<Items<String>>,
 }
 
 impl ScheduleReply {
@@ -36,10 +36,10 @@ impl ScheduleReply {
                 (!interval.is_zero()).then_some(Schedule::Frequency(interval))
             }
             "TimeBased" => {
-                let times = times(&self.run_times?)?;
+                let times = times(&self.run_times?.all()?)?;
                 match self.schedule_frequency_type?.as_str() {
                     "Daily" => Some(Schedule::Daily(times)),
-                    "Weekly" => Some(Schedule::Weekly(weekdays(&self.run_days?)?, times)),
+                    "Weekly" => Some(Schedule::Weekly(weekdays(&self.run_days?.all()?)?, times)),
                     _ => None,
                 }
             }

@@ -1,8 +1,8 @@
 //! Who may come in, by name and password.
 //!
 //! A password is compared with its bcrypt hash off the runtime's threads, one at a time, so that
-//! guessing costs at most one processor; few may wait for it, so that it does not take every
-//! connection either. Verdicts are kept under a keyed hash of name, hash and password, so that no
+//! guessing costs at most one processor; the [`Queue`] decides whose turn it is. Verdicts are kept
+//! under a keyed hash of name, hash and password, so that no
 //! password stays in memory and a changed hash or user is judged anew. Good and bad verdicts are
 //! kept apart: guessing cannot push out who has come in before.
 //!
@@ -17,17 +17,10 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret as _, SecretSlice};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
+use super::queue::{Network, Queue};
 use crate::config::web::{Hash, Users};
-
-/// Comparisons under way at a time.
-const COMPARISONS: usize = 1;
-
-/// The most logins that wait for their comparison, the one under way among them. Far fewer than
-/// there are connections.
-const WAITING: usize = 16;
 
 /// The most verdicts of each kind that are kept.
 const VERDICTS: usize = 100;
@@ -36,8 +29,7 @@ const VERDICTS: usize = 100;
 #[derive(Debug)]
 pub(super) struct Logins {
     key: hmac::Key,
-    comparing: Arc<Semaphore>,
-    waiting: Semaphore,
+    queue: Arc<Queue>,
     verdicts: Mutex<Verdicts>,
 }
 
@@ -67,21 +59,22 @@ struct Credentials {
 }
 
 impl Logins {
-    pub(super) fn new() -> Self {
+    /// At most `waiting` logins wait for their comparison.
+    pub(super) fn new(waiting: usize) -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         Self {
             key: key.expect("the operating system has randomness once it runs programs"),
-            comparing: Arc::new(Semaphore::new(COMPARISONS)),
-            waiting: Semaphore::new(WAITING),
+            queue: Queue::new(waiting),
             verdicts: Mutex::default(),
         }
     }
 
-    /// Whether the header names one of `users`, and its password.
+    /// Whether the header of a client in `network` names one of `users`, and its password.
     pub(super) async fn judge(
         self: &Arc<Self>,
         users: &Users,
         header: Option<&HeaderValue>,
+        network: Network,
     ) -> Verdict {
         let Some(credentials) = header.and_then(Credentials::parse) else {
             return Verdict::Refused;
@@ -93,10 +86,9 @@ impl Logins {
         if let Some(verdict) = self.verdict(&fingerprint) {
             return verdict;
         }
-        let Ok(_waiting) = self.waiting.try_acquire() else {
+        let Some(turn) = self.queue.turn(network, tag(&fingerprint)).await else {
             return Verdict::Busy;
         };
-        let permit = Arc::clone(&self.comparing).acquire_owned().await;
         // Who has waited behind the same credentials finds the verdict.
         if let Some(verdict) = self.verdict(&fingerprint) {
             return verdict;
@@ -107,7 +99,7 @@ impl Logins {
             logins.lock().keep(fingerprint, good);
             // Not before: who waits looks for the verdict first. It is kept, and the work is
             // counted, even when nobody waits for it any more.
-            drop(permit);
+            drop(turn);
             good
         });
         Verdict::of(compared.await.unwrap_or(false))
@@ -117,8 +109,8 @@ impl Logins {
     /// of a user whom the name always leads to, so that it takes as long as with a known name.
     fn hash<'a>(&self, users: &'a Users, name: &str) -> Option<(&'a Hash, bool)> {
         let tag = hmac::sign(&self.key, name.as_bytes());
-        let number = tag.as_ref().iter().take(8);
-        let number = number.fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let number = tag.as_ref().first_chunk().copied();
+        let number = u64::from_be_bytes(number.unwrap_or_default());
         let decoy = number.checked_rem(users.len() as u64)?;
         let decoy = users.values().nth(usize::try_from(decoy).ok()?)?;
         match users.get(name) {
@@ -148,6 +140,12 @@ impl Logins {
     fn lock(&self) -> MutexGuard<'_, Verdicts> {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Enough of a fingerprint to tell it from others: nobody outside can choose it.
+fn tag(fingerprint: &Fingerprint) -> u64 {
+    let first = fingerprint.first_chunk().copied();
+    u64::from_be_bytes(first.unwrap_or_default())
 }
 
 impl Verdict {
@@ -194,11 +192,25 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::net::IpAddr;
 
+    use tokio::task::JoinSet;
+
+    use super::super::queue::Turn;
     use super::*;
     use crate::config::web::WebConfig;
 
     const PASSWORD: &str = "hunter2";
+    const WAITING: usize = 16;
+
+    fn network() -> Network {
+        IpAddr::from([192, 0, 2, 1]).into()
+    }
+
+    /// Keeps every other login waiting.
+    async fn taken(logins: &Logins) -> Turn {
+        logins.queue.turn(network(), 0).await.unwrap()
+    }
 
     fn users(costs: &[u32]) -> Users {
         let lines = costs.iter().map(|cost| {
@@ -222,7 +234,7 @@ mod tests {
 
     #[test]
     fn who_is_unknown_is_compared_with_the_hash_of_one_and_the_same_user() {
-        let (logins, users) = (Logins::new(), users(&[4, 5, 6]));
+        let (logins, users) = (Logins::new(WAITING), users(&[4, 5, 6]));
         let mut decoys = BTreeSet::new();
         for number in 0..100 {
             let name = format!("nobody{number}");
@@ -241,10 +253,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_password_of_the_decoy_lets_nobody_unknown_in() {
-        let (logins, users) = (Arc::new(Logins::new()), users(&[4]));
+        let (logins, users) = (Arc::new(Logins::new(WAITING)), users(&[4]));
         let stranger = header("nobody", PASSWORD);
         assert_eq!(
-            logins.judge(&users, Some(&stranger)).await,
+            logins.judge(&users, Some(&stranger), network()).await,
             Verdict::Refused
         );
         assert_eq!(
@@ -253,39 +265,51 @@ mod tests {
             "it was compared, and the verdict kept"
         );
         assert_eq!(
-            logins.judge(&users, Some(&stranger)).await,
+            logins.judge(&users, Some(&stranger), network()).await,
             Verdict::Refused
         );
         let right = header("user4", PASSWORD);
-        assert_eq!(logins.judge(&users, Some(&right)).await, Verdict::LetIn);
+        assert_eq!(
+            logins.judge(&users, Some(&right), network()).await,
+            Verdict::LetIn
+        );
         assert_eq!(kept(&logins), (1, 1));
     }
 
     #[tokio::test]
     async fn guessing_pushes_out_nobody_who_has_come_in_and_fills_no_memory() {
-        let (logins, users) = (Arc::new(Logins::new()), users(&[4]));
+        let (logins, users) = (Arc::new(Logins::new(WAITING)), users(&[4]));
         let right = header("user4", PASSWORD);
-        assert_eq!(logins.judge(&users, Some(&right)).await, Verdict::LetIn);
+        assert_eq!(
+            logins.judge(&users, Some(&right), network()).await,
+            Verdict::LetIn
+        );
         for number in 0..VERDICTS + 20 {
             let wrong = header("user4", &number.to_string());
-            assert_eq!(logins.judge(&users, Some(&wrong)).await, Verdict::Refused);
+            assert_eq!(
+                logins.judge(&users, Some(&wrong), network()).await,
+                Verdict::Refused
+            );
         }
         assert_eq!(kept(&logins), (1, VERDICTS));
         // With every comparison taken, only a kept verdict can answer.
-        let _taken = Arc::clone(&logins.comparing).acquire_owned().await;
-        assert_eq!(logins.judge(&users, Some(&right)).await, Verdict::LetIn);
+        let _taken = taken(&logins).await;
+        assert_eq!(
+            logins.judge(&users, Some(&right), network()).await,
+            Verdict::LetIn
+        );
     }
 
     #[tokio::test]
     async fn who_waits_with_the_same_credentials_takes_the_verdict_of_the_first() {
-        let (logins, users) = (Arc::new(Logins::new()), Arc::new(users(&[4])));
-        let taken = Arc::clone(&logins.comparing).acquire_owned().await;
+        let (logins, users) = (Arc::new(Logins::new(WAITING)), Arc::new(users(&[4])));
+        let taken = taken(&logins).await;
         let wrong = header("user4", "wrong");
         let waiting: Vec<_> = (0..WAITING)
             .map(|_| {
                 let (logins, users) = (Arc::clone(&logins), Arc::clone(&users));
                 let wrong = wrong.clone();
-                tokio::spawn(async move { logins.judge(&users, Some(&wrong)).await })
+                tokio::spawn(async move { logins.judge(&users, Some(&wrong), network()).await })
             })
             .collect();
         tokio::task::yield_now().await;
@@ -302,7 +326,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_verdict_lasts_no_longer_than_the_user_it_is_of() {
-        let (logins, before) = (Arc::new(Logins::new()), users(&[4]));
+        let (logins, before) = (Arc::new(Logins::new(WAITING)), users(&[4]));
         let hash = before.values().next().unwrap().clone();
         let renamed = Users::from([("alice".to_owned(), hash)]);
         let [old, new] = ["user4", "alice"].map(|name| header(name, PASSWORD));
@@ -312,35 +336,39 @@ mod tests {
             (&renamed, &new, &old),
             (&before, &old, &new),
         ] {
-            assert_eq!(logins.judge(users, Some(let_in)).await, Verdict::LetIn);
-            assert_eq!(logins.judge(users, Some(refused)).await, Verdict::Refused);
+            assert_eq!(
+                logins.judge(users, Some(let_in), network()).await,
+                Verdict::LetIn
+            );
+            assert_eq!(
+                logins.judge(users, Some(refused), network()).await,
+                Verdict::Refused
+            );
         }
     }
 
     #[tokio::test]
     async fn where_many_wait_others_are_told_at_once_and_who_is_known_comes_in() {
-        let (logins, users) = (Arc::new(Logins::new()), Arc::new(users(&[4])));
+        let (logins, users) = (Arc::new(Logins::new(WAITING)), Arc::new(users(&[4])));
         let known = header("user4", PASSWORD);
-        assert_eq!(logins.judge(&users, Some(&known)).await, Verdict::LetIn);
-        let taken = Arc::clone(&logins.comparing).acquire_owned().await;
-        let guess = |number: usize| header("user4", &number.to_string());
-        let waiting: Vec<_> = (0..WAITING)
-            .map(|number| {
-                let (logins, users) = (Arc::clone(&logins), Arc::clone(&users));
-                tokio::spawn(async move { logins.judge(&users, Some(&guess(number))).await })
-            })
-            .collect();
-        while logins.waiting.available_permits() > 0 {
-            tokio::task::yield_now().await;
+        assert_eq!(
+            logins.judge(&users, Some(&known), network()).await,
+            Verdict::LetIn
+        );
+        let taken = taken(&logins).await;
+        let mut waiting = JoinSet::new();
+        for number in 0..=WAITING {
+            let (logins, users) = (Arc::clone(&logins), Arc::clone(&users));
+            let guess = header("user4", &number.to_string());
+            waiting.spawn(async move { logins.judge(&users, Some(&guess), network()).await });
         }
-        let surplus = logins.judge(&users, Some(&guess(WAITING))).await;
+        let surplus = waiting.join_next().await.unwrap().unwrap();
         assert_eq!(surplus, Verdict::Busy);
-        assert_eq!(logins.judge(&users, Some(&known)).await, Verdict::LetIn);
+        let verdict = logins.judge(&users, Some(&known), network()).await;
+        assert_eq!(verdict, Verdict::LetIn);
         drop(taken);
-        for one in waiting {
-            assert_eq!(one.await.unwrap(), Verdict::Refused);
-        }
-        assert_eq!(logins.waiting.available_permits(), WAITING);
+        let verdicts = waiting.join_all().await;
+        assert_eq!(verdicts, [Verdict::Refused; WAITING]);
     }
 
     #[test]
@@ -360,7 +388,7 @@ mod tests {
 
     #[test]
     fn no_secret_is_in_what_is_printed_for_debugging() {
-        let (logins, users) = (Logins::new(), users(&[4]));
+        let (logins, users) = (Logins::new(WAITING), users(&[4]));
         let credentials = Credentials::parse(&header("user4", PASSWORD)).unwrap();
         let printed = format!("{logins:?} {users:?} {credentials:?}");
         assert!(

@@ -31,6 +31,41 @@ pub fn bind(address: &str) -> io::Result<Vec<TcpListener>> {
     .collect()
 }
 
+/// Checks what [`bind`] would reject on any host, and that names resolve. Opens nothing.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::InvalidInput`] for what is not an address and for addresses that overlap; else
+/// that of resolving a name.
+pub fn check(addresses: &[String]) -> io::Result<()> {
+    let mut earlier: Vec<(&str, SocketAddr)> = Vec::new();
+    for address in addresses {
+        let sockets = match parse(address)? {
+            Target::AllInterfaces(port) => vec![
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+                (Ipv6Addr::UNSPECIFIED, port).into(),
+            ],
+            Target::Address(socket) => vec![socket],
+            Target::Name(host, port) => resolve(host, port)?,
+        };
+        let overlapping =
+            |(_, one): &&(&str, SocketAddr)| sockets.iter().any(|socket| overlap(*socket, *one));
+        if let Some((other, _)) = earlier.iter().find(overlapping) {
+            let error = AddressError::Overlap(address.clone(), (*other).to_owned());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
+        earlier.extend(sockets.into_iter().map(|socket| (&**address, socket)));
+    }
+    Ok(())
+}
+
+/// Whether two sockets cannot listen at the same time.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    let same_address = a.ip() == b.ip() || (any && a.is_ipv4() == b.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && same_address
+}
+
 enum Target<'a> {
     AllInterfaces(u16),
     Address(SocketAddr),
@@ -43,6 +78,8 @@ enum AddressError {
         "`{0}` is not a listen address; expected `:port`, `host:port` or `[IPv6 address]:port`"
     )]
     Malformed(String),
+    #[error("`{0}` and `{1}` overlap; give each address once")]
+    Overlap(String, String),
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,

@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::connections::Slot;
+use super::held::Held;
 use super::panic_message;
 use super::watched::{WatchedBody, WatchedStream, watch};
 use crate::server::live::Admission;
@@ -79,7 +80,9 @@ impl Http {
             let answering = answered.begin();
             let response = router.call(request);
             async move {
-                let response = response.await?;
+                let mut response = response.await?;
+                let held = response.extensions_mut().remove::<Held>();
+                answering.send(held.unwrap_or_default());
                 let watched = |body| WatchedBody::new(body, http2, answering);
                 Ok::<_, Infallible>(response.map(watched))
             }

@@ -114,7 +114,7 @@ pub(super) async fn watch<T>(
     .await
 }
 
-/// A stream that says when it is flushed. hyper flushes it only when its own buffer is empty.
+/// A stream that reports what it takes and when it is flushed. hyper flushes it only when its own buffer is empty.
 #[derive(Debug)]
 pub(super) struct WatchedStream<S> {
     stream: S,
@@ -124,6 +124,13 @@ pub(super) struct WatchedStream<S> {
 impl<S> WatchedStream<S> {
     pub(super) fn new(stream: S, slot: Arc<Slot>) -> Self {
         Self { stream, slot }
+    }
+
+    fn count(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.slot.took(bytes);
+        }
+        written
     }
 }
 
@@ -144,7 +151,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.slot.set_flushed(false);
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count(written)
     }
 
     fn poll_write_vectored(
@@ -153,7 +161,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.slot.set_flushed(false);
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -177,12 +186,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
 mod tests {
     use http_body::Body as _;
 
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::super::Limits;
     use super::super::connections::Connections;
     use super::*;
 
+    async fn slot() -> Arc<Slot> {
+        let connections = Connections::new(Limits::default());
+        connections.admit(IpAddr::V4(Ipv4Addr::LOCALHOST)).await
+    }
+
     #[tokio::test]
     async fn a_watched_body_keeps_its_size_and_its_end() {
-        let slot = Connections::new(1).admit().await;
+        let slot = slot().await;
         for multiplexed in [false, true] {
             let body = |body| WatchedBody::new(body, multiplexed, slot.begin());
             let full = body(Body::from("ok"));
@@ -194,7 +211,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_byte_of_a_multiplexed_body_goes_alone() {
-        let slot = Connections::new(1).admit().await;
+        let slot = slot().await;
         let mut body = WatchedBody::new(Body::from("abc"), true, slot.begin());
         let mut pieces = Vec::new();
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {

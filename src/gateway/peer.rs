@@ -1,0 +1,143 @@
+//! What answers at an endpoint that does not answer as an HTTP server.
+//!
+//! Explains failures only: nothing here decides whether a call succeeds. The bytes of the other side
+//! are classified and never shown.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use crate::gateway::resolver;
+use crate::gateway::tls::links;
+
+/// Most header lines of an answer; the library's default is 100.
+pub(super) const MAX_HEADERS: usize = 1_000;
+
+/// What to change when the port is wrong.
+pub(super) const PORT_HINT: &str = "use the port of the HTTP gateway, 19080 by default";
+
+/// The port of PowerShell and of the client libraries: a binary protocol.
+const CLIENT_PORT: u16 = 19_000;
+
+/// Longest time for [`probe`], within the deadline of the call that it explains.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why bytes that came back are not an HTTP answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HttpFault {
+    #[error("answers in TLS; write https instead of http")]
+    Tls,
+    #[error("does not speak HTTP; {PORT_HINT}")]
+    OtherProtocol,
+    #[error("sent a malformed HTTP answer")]
+    Malformed,
+    #[error("sent an HTTP answer with more than {MAX_HEADERS} header lines, or 400 KB of them")]
+    LargeHead,
+}
+
+/// A warning about an endpoint whose port cannot be that of an HTTP gateway.
+pub(super) fn port_warning(endpoint: &Url) -> Option<String> {
+    (endpoint.port() == Some(CLIENT_PORT)).then(|| {
+        format!(
+            "The port of {endpoint} is that of the cluster's client connections \
+             (Connect-ServiceFabricCluster), which do not use HTTP: {PORT_HINT}."
+        )
+    })
+}
+
+/// Whether `error` means that an answer came back which could not be parsed, and why.
+pub(super) fn http_fault(error: &(dyn Error + 'static)) -> Option<HttpFault> {
+    let error = of_hyper(error).filter(|error| error.is_parse())?;
+    Some(if error.is_parse_too_large() {
+        HttpFault::LargeHead
+    } else {
+        HttpFault::Malformed
+    })
+}
+
+/// Whether the other side ended the connection without a byte of an answer.
+pub(super) fn closed_without_answer(error: &(dyn Error + 'static)) -> bool {
+    let reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+    of_hyper(error).is_some_and(hyper::Error::is_incomplete_message)
+        || links(error)
+            .filter_map(|link| link.downcast_ref())
+            .any(reset)
+}
+
+/// Whether the request was not sent because the connection had become unusable: some protocols
+/// greet the client, which no HTTP server does.
+pub(super) fn spoke_first(error: &(dyn Error + 'static)) -> bool {
+    of_hyper(error).is_some_and(hyper::Error::is_canceled)
+}
+
+/// Sends a minimal request to `endpoint` and judges the first bytes that come back. `None` when it
+/// speaks HTTP, sends nothing, or cannot be reached in time.
+pub(super) async fn probe(endpoint: &Url, deadline: Instant) -> Option<HttpFault> {
+    let deadline = deadline.min(Instant::now() + PROBE_TIMEOUT);
+    let mut bytes = Vec::new();
+    // Whatever has come by the deadline is enough to judge.
+    let exchanged = timeout_at(deadline, exchange(endpoint, &mut bytes)).await;
+    drop(exchanged);
+    judge(&bytes)
+}
+
+async fn exchange(endpoint: &Url, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let addresses = resolver::addresses(endpoint).await?;
+    let mut stream = TcpStream::connect(&*addresses).await?;
+    let request = b"GET / HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await?;
+    while bytes.len() < 5 && stream.read_buf(bytes).await? > 0 {}
+    Ok(())
+}
+
+fn judge(bytes: &[u8]) -> Option<HttpFault> {
+    match bytes {
+        // A record of RFC 8446, section 5.1: an alert, mostly.
+        [0x14..=0x17, 3, ..] => Some(HttpFault::Tls),
+        [] | [b'H', b'T', b'T', b'P', b'/', ..] => None,
+        _ => Some(HttpFault::OtherProtocol),
+    }
+}
+
+fn of_hyper<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a hyper::Error> {
+    links(error).find_map(|link| link.downcast_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_tell_the_protocol() {
+        for (bytes, fault) in [
+            (&b"\x15\x03\x01\x00\x02\x02\x46"[..], Some(HttpFault::Tls)),
+            (b"\x15\x03", Some(HttpFault::Tls)),
+            (b"\x16\x03\x03", Some(HttpFault::Tls)),
+            (b"\x15\x01", Some(HttpFault::OtherProtocol)),
+            (b"\x15", Some(HttpFault::OtherProtocol)),
+            (b"SSH-2.0-OpenSSH_9.2", Some(HttpFault::OtherProtocol)),
+            (b"\x00", Some(HttpFault::OtherProtocol)),
+            (b"", None),
+            (b"HTTP/1.1 200 OK", None),
+            (b"HTTP/0.9", None),
+        ] {
+            assert_eq!(judge(bytes), fault, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_client_port_is_warned_about() {
+        let warned = |url: &str| port_warning(&url.parse().unwrap());
+        let warning = warned("https://node1:19000").unwrap();
+        assert!(warning.contains("https://node1:19000/"), "{warning}");
+        assert!(warning.contains("19080"), "{warning}");
+        for url in ["http://node1:19080", "http://node1", "https://node1:9000"] {
+            assert_eq!(warned(url), None, "{url}");
+        }
+    }
+}

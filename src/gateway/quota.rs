@@ -1,0 +1,127 @@
+//! How much of its lists a cluster may have in memory.
+//!
+//! Each page and each body has a limit of its own, but a cluster decides how many lists there are.
+//! One quota covers all lists of a cycle, another one all lists of backups of a round.
+
+use chrono::{NaiveTime, Weekday};
+
+use crate::gateway::error::Cause;
+use crate::model::{Configuration, Entity, ListedBackup, ListedPartition, Name, Policy, Schedule};
+
+/// Most items. The largest inventory, 500,000 partitions of as many services, has a quarter of it.
+const MAX_ITEMS: usize = 4_000_000;
+
+/// Most memory, in bytes: half a kilobyte for each partition of the largest inventory.
+const MAX_BYTES: usize = 256 << 20;
+
+/// What the allocator and a reference count add to a text.
+const OVERHEAD: usize = 32;
+
+/// Items and bytes that may still be read.
+#[derive(Debug)]
+pub(super) struct Quota {
+    full: Amount,
+    left: Option<Amount>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Amount {
+    items: usize,
+    bytes: usize,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self::new(MAX_ITEMS, MAX_BYTES)
+    }
+}
+
+impl Quota {
+    pub(super) fn new(items: usize, bytes: usize) -> Self {
+        let full = Amount { items, bytes };
+        Self {
+            full,
+            left: Some(full),
+        }
+    }
+
+    /// Starts anew.
+    pub(super) fn renew(&mut self) {
+        self.left = Some(self.full);
+    }
+
+    /// An error once the quota was exceeded, so that nothing more is requested.
+    pub(super) fn check(&self) -> Result<(), Cause> {
+        self.left.map(drop).ok_or(Cause::QuotaSpent)
+    }
+
+    /// Takes `items` into account, or fails from now on.
+    pub(super) fn charge<T: Footprint>(&mut self, items: &[T]) -> Result<(), Cause> {
+        let bytes = items.iter().map(|item| size_of::<T>() + item.heap()).sum();
+        self.left = self.left.and_then(|left| {
+            Some(Amount {
+                items: left.items.checked_sub(items.len())?,
+                bytes: left.bytes.checked_sub(bytes)?,
+            })
+        });
+        let Amount { items, bytes } = self.full;
+        self.left
+            .map(drop)
+            .ok_or(Cause::QuotaExceeded { items, bytes })
+    }
+}
+
+/// An item of a list.
+pub(super) trait Footprint {
+    /// Memory that it points to, in bytes.
+    fn heap(&self) -> usize;
+}
+
+impl Footprint for Name {
+    fn heap(&self) -> usize {
+        OVERHEAD + self.len()
+    }
+}
+
+impl Footprint for ListedPartition {
+    fn heap(&self) -> usize {
+        0
+    }
+}
+
+impl Footprint for ListedBackup {
+    fn heap(&self) -> usize {
+        0
+    }
+}
+
+impl Footprint for Entity {
+    fn heap(&self) -> usize {
+        match self {
+            Self::Application(name) | Self::Service(name) => name.heap(),
+            Self::Partition(_) => 0,
+        }
+    }
+}
+
+impl Footprint for Configuration {
+    fn heap(&self) -> usize {
+        self.entity.heap() + self.policy.as_ref().map_or(0, Footprint::heap)
+    }
+}
+
+impl Footprint for Policy {
+    fn heap(&self) -> usize {
+        let times = |times: &Vec<NaiveTime>| OVERHEAD + size_of_val(times.as_slice());
+        let days = |days: &Vec<Weekday>| OVERHEAD + size_of_val(days.as_slice());
+        let schedule = match &self.schedule {
+            None | Some(Schedule::Frequency(_)) => 0,
+            Some(Schedule::Daily(at)) => times(at),
+            Some(Schedule::Weekly(on, at)) => days(on) + times(at),
+        };
+        self.name.heap() + schedule
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! Looks up host names with the system's resolver, in threads of its own.
+//!
+//! A look-up blocks its thread and cannot be cancelled. Those of the HTTP client would take the
+//! threads in which pages are encoded, so here they are bounded for the whole process and never
+//! repeated: there is one look-up of a host at a time, and all callers share its result. One that
+//! takes too long stops counting against the limit, so that hosts whose servers hang do not keep
+//! others waiting.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::{Instant, timeout};
+use url::{Host, Url};
+
+use crate::gateway::locked;
+
+const LIMITS: Limits = Limits {
+    prompt: 8,
+    threads: 64,
+    patience: Duration::from_secs(5),
+};
+
+/// How long a result is used: for all connections that a cycle opens at its start, and short enough
+/// for a name that moves.
+const TIME_TO_LIVE: Duration = Duration::from_secs(10);
+
+type Addresses = Arc<[SocketAddr]>;
+type Answer = Result<Addresses, Arc<io::Error>>;
+type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// The resolver of the process: its limits are about the threads of all clusters together.
+pub(super) fn shared() -> Resolver {
+    static SHARED: LazyLock<Resolver> =
+        LazyLock::new(|| Resolver::new(LIMITS, |host| Ok((host, 0).to_socket_addrs()?.collect())));
+    SHARED.clone()
+}
+
+/// The addresses of the host of `url`, with its port.
+pub(super) async fn addresses(url: &Url) -> io::Result<Vec<SocketAddr>> {
+    let port = url.port_or_known_default().unwrap_or_default();
+    match url.host() {
+        Some(Host::Ipv4(address)) => Ok(vec![(address, port).into()]),
+        Some(Host::Ipv6(address)) => Ok(vec![(address, port).into()]),
+        Some(Host::Domain(name)) => {
+            let found = shared().addresses(name).await.map_err(io::Error::other)?;
+            Ok(found
+                .iter()
+                .map(|address| (address.ip(), port).into())
+                .collect())
+        }
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// How much may be looked up at a time.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Look-ups that have not run for longer than `patience`.
+    prompt: usize,
+    /// Look-ups of any age.
+    threads: usize,
+    patience: Duration,
+}
+
+/// Look-ups of host names, shared by all clones.
+#[derive(Clone)]
+pub(super) struct Resolver(Arc<Shared>);
+
+struct Shared {
+    look_up: Box<LookUp>,
+    prompt: Semaphore,
+    threads: Semaphore,
+    patience: Duration,
+    hosts: Mutex<HashMap<String, State>>,
+}
+
+enum State {
+    Pending(watch::Receiver<Option<Answer>>),
+    Known {
+        addresses: Addresses,
+        until: Instant,
+    },
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl Resolver {
+    fn new(
+        limits: Limits,
+        look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            look_up: Box::new(look_up),
+            prompt: Semaphore::new(limits.prompt),
+            threads: Semaphore::new(limits.threads),
+            patience: limits.patience,
+            hosts: Mutex::default(),
+        }))
+    }
+
+    /// The addresses of `host`, from a look-up that this call starts, joins, or comes soon after.
+    async fn addresses(&self, host: &str) -> Answer {
+        let mut pending = match self.join(host) {
+            Ok(addresses) => return Ok(addresses),
+            Err(pending) => pending,
+        };
+        let answer = pending.wait_for(Option::is_some).await;
+        let answer = answer.ok().and_then(|answer| answer.clone());
+        answer.unwrap_or_else(|| Err(Arc::new(io::Error::other("the look-up was abandoned"))))
+    }
+
+    /// What is known of `host`, or where its addresses will arrive.
+    fn join(&self, host: &str) -> Result<Addresses, watch::Receiver<Option<Answer>>> {
+        let mut hosts = locked(&self.0.hosts);
+        match hosts.get(host) {
+            Some(State::Known { addresses, until }) if Instant::now() < *until => {
+                return Ok(Arc::clone(addresses));
+            }
+            // Without its sender it ended with its runtime.
+            Some(State::Pending(pending)) if pending.has_changed().is_ok() => {
+                return Err(pending.clone());
+            }
+            _ => {}
+        }
+        let (sender, pending) = watch::channel(None);
+        hosts.insert(host.to_owned(), State::Pending(pending.clone()));
+        // On its own, because the caller may stop waiting.
+        tokio::spawn(self.clone().run(host.to_owned(), sender));
+        Err(pending)
+    }
+
+    async fn run(self, host: String, sender: watch::Sender<Option<Answer>>) {
+        let answer = self.in_thread(&host).await.map_err(Arc::new);
+        let mut hosts = locked(&self.0.hosts);
+        let now = Instant::now();
+        hosts.retain(|_, state| !matches!(state, State::Known { until, .. } if *until <= now));
+        match &answer {
+            Ok(addresses) => {
+                let state = State::Known {
+                    addresses: Arc::clone(addresses),
+                    until: now + TIME_TO_LIVE,
+                };
+                hosts.insert(host, state);
+            }
+            Err(_) => drop(hosts.remove(&host)),
+        }
+        sender.send_replace(Some(answer));
+    }
+
+    /// Looks `host` up in a thread of its own, when it is its turn.
+    async fn in_thread(&self, host: &str) -> io::Result<Addresses> {
+        const OPEN: &str = "nobody closes the semaphore";
+        let _thread = self.0.threads.acquire().await.expect(OPEN);
+        let prompt = self.0.prompt.acquire().await.expect(OPEN);
+        let (sender, mut answer) = oneshot::channel();
+        let (resolver, name) = (self.clone(), host.to_owned());
+        thread::Builder::new()
+            .name("resolver".to_owned())
+            .spawn(move || drop(sender.send((resolver.0.look_up)(&name))))?;
+        let answer = match timeout(self.0.patience, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                drop(prompt);
+                answer.await
+            }
+        };
+        let found = answer.unwrap_or_else(|_| Err(io::Error::other("the look-up panicked")))?;
+        Ok(found.into())
+    }
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let resolver = self.clone();
+        Box::pin(async move {
+            let addresses = resolver.addresses(name.as_str()).await?;
+            Ok(Box::new(addresses.to_vec().into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Sends a request on a connection from the pool, and again on a new one if that one was dead.
+//!
+//! A load balancer or http.sys may drop an idle connection silently; the next request on it fails
+//! or is never answered. Every request is a GET, so sending it twice does no harm. A new connection
+//! that dies is not handled here: it is a failure like any other.
+
+use std::error::Error as _;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use hyper::http::Extensions;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpInfo};
+use reqwest::{Client, Request, Response};
+use tokio::time::timeout;
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// The clients of one endpoint.
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    /// Keeps connections for later requests. Built with [`NoteOpening`].
+    pub(super) pooled: Client,
+    /// Opens a connection for every request.
+    pub(super) unpooled: Client,
+}
+
+/// The outcome of a request.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) response: Result<Response, reqwest::Error>,
+    /// Whether a connection of the pool was found dead.
+    pub(super) found_dead: bool,
+}
+
+impl Clients {
+    /// Sends `request` on a pooled connection if there is one. Sends it again on a new connection
+    /// if the pooled one dies before it answers; or if it is silent for `patience`, and then takes
+    /// the answer that comes first, because the gateway may just be slow.
+    pub(super) async fn send(&self, request: Request, patience: Duration) -> Sent {
+        let again = request.try_clone().expect("a GET has no body to stream");
+        let opening = Arc::new(Opening::default());
+        let first = OPENING.scope(Arc::clone(&opening), self.pooled.execute(request));
+        let mut first = Box::pin(first);
+        let (response, found_dead) = match timeout(patience, &mut first).await {
+            Ok(Err(error)) if !opening.caused(&error) => (self.unpooled.execute(again).await, true),
+            Ok(response) => (response, false),
+            Err(_) if opening.started() => (first.await, false),
+            Err(_) => match select(first, Box::pin(self.unpooled.execute(again))).await {
+                Either::Left((Err(_), second)) => (second.await, true),
+                Either::Left((response, _)) => (response, false),
+                Either::Right((Err(_), first)) => (first.await, false),
+                Either::Right((response, _)) => (response, true),
+            },
+        };
+        Sent {
+            response,
+            found_dead,
+        }
+    }
+}
+
+tokio::task_local! {
+    static OPENING: Arc<Opening>;
+}
+
+/// The connection that a request opens because it finds none in the pool. It may be sent on another
+/// one in the end, if that becomes idle first.
+#[derive(Debug, Default)]
+struct Opening {
+    started: AtomicBool,
+    /// Identifies the connection, once it is established.
+    local_address: OnceLock<SocketAddr>,
+}
+
+impl Opening {
+    fn started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Whether the request failed on this connection, or because it could not be established.
+    fn caused(&self, error: &reqwest::Error) -> bool {
+        let links = std::iter::successors(error.source(), |link| (*link).source());
+        let used = links
+            .filter_map(|link| link.downcast_ref::<legacy::Error>()?.connect_info())
+            .find_map(local_address);
+        self.started() && used.is_none_or(|used| self.local_address.get() == Some(&used))
+    }
+}
+
+fn local_address(connected: &Connected) -> Option<SocketAddr> {
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.get().map(HttpInfo::local_addr)
+}
+
+/// Makes connectors note in [`OPENING`] which connection they open.
+#[derive(Clone, Debug)]
+pub(super) struct NoteOpening;
+
+impl<S> Layer<S> for NoteOpening {
+    type Service = Noted<S>;
+
+    fn layer(&self, connector: S) -> Noted<S> {
+        Noted(connector)
+    }
+}
+
+/// A connector whose connections are noted.
+#[derive(Clone, Debug)]
+pub(super) struct Noted<S>(S);
+
+impl<S, Target> Service<Target> for Noted<S>
+where
+    S: Service<Target>,
+    S::Response: Connection,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, target: Target) -> Self::Future {
+        // The connection may be completed in another task, for a later request.
+        let opening = OPENING.try_with(Arc::clone).ok();
+        if let Some(opening) = &opening {
+            opening.started.store(true, Ordering::Relaxed);
+        }
+        let connecting = self.0.call(target);
+        Box::pin(async move {
+            let connection = connecting.await?;
+            if let (Some(opening), Some(address)) =
+                (opening, local_address(&connection.connected()))
+            {
+                opening.local_address.get_or_init(|| address);
+            }
+            Ok(connection)
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! Whether a page of another site made a browser send a request.
+//!
+//! The algorithm of `CrossOriginProtection` of Go's `net/http`: browsers send `Sec-Fetch-Site` to
+//! HTTPS and loopback addresses, and `Origin` with every POST; other clients send neither.
+
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
+
+/// Whether the request comes from a page of another origin.
+pub(super) fn is_cross_site(request: &Request) -> bool {
+    // HTTP/2 has no Host header.
+    let authority = request.uri().authority().map(Authority::as_str);
+    let headers = request.headers();
+    let host = authority.or_else(|| headers.get(HOST)?.to_str().ok());
+    comes_from_elsewhere(headers, host)
+}
+
+fn comes_from_elsewhere(headers: &HeaderMap, host: Option<&str>) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return site != "same-origin" && site != "none";
+    }
+    let Some(origin) = headers.get(ORIGIN) else {
+        return false;
+    };
+    let origin = origin.to_str().ok();
+    let origin = origin.and_then(|origin| origin.split_once("://"));
+    match (origin, host) {
+        (Some((_, origin)), Some(host)) => !origin.eq_ignore_ascii_case(host),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_browsers_on_pages_of_other_origins_are_cross_site() {
+        let host = Some("exporter:19180");
+        let cases: [(&[(&'static str, &'static str)], bool); 14] = [
+            (&[], false),
+            (&[("sec-fetch-site", "same-origin")], false),
+            (&[("sec-fetch-site", "none")], false),
+            (&[("sec-fetch-site", "same-site")], true),
+            (&[("sec-fetch-site", "cross-site")], true),
+            (&[("sec-fetch-site", "")], true),
+            (
+                &[
+                    ("sec-fetch-site", "same-origin"),
+                    ("origin", "http://other"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    ("sec-fetch-site", "cross-site"),
+                    ("origin", "http://exporter:19180"),
+                ],
+                true,
+            ),
+            (&[("origin", "http://exporter:19180")], false),
+            (&[("origin", "https://EXPORTER:19180")], false),
+            (&[("origin", "http://exporter")], true),
+            (&[("origin", "http://exporter:19180.evil.example")], true),
+            (&[("origin", "null")], true),
+            (&[("origin", "http://\u{e9}vil")], true),
+        ];
+        for (pairs, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            assert_eq!(comes_from_elsewhere(&headers, host), expected, "{pairs:?}");
+        }
+        let headers = HeaderMap::from_iter([(ORIGIN, "http://a".parse().unwrap())]);
+        assert!(comes_from_elsewhere(&headers, None));
+    }
+}

@@ -1,0 +1,307 @@
+#!/usr/bin/env python3
+"""What the rules of deploy/prometheus cost a real Prometheus while every service of a large cluster has an incident.
+
+    rule_cost.py --parts target/ci/parts --partitions 20000 --services 300
+
+Measures with the newest Prometheus of the parts, restricted to two CPUs, and fails if a group takes three seconds.
+The samples are synthetic: a page that Prometheus scrapes, and blocks for the past that the rules look at. In run.py
+the same page is small, and only the alerts it leads to are checked: no duration is asserted there.
+"""
+
+import argparse
+import contextlib
+import gzip
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import requests
+from alerting import RULE_FILES
+from harness import Handler, Stage, Tally, free_port, parts_with, wait_until
+
+LIMIT = 3.0
+HOUR, DAY = 3600, 86400
+VERDICTS = "NeverBackedUp Overdue Stuck Failing Suspended Unprotected Pending Protected Unknown".split()
+REQUESTS = "Invalid Accepted BackupInProgress Success Failure Timeout".split()
+RESTORES = "Invalid Accepted RestoreInProgress SecondariesInProgress Success Failure Timeout".split()
+
+# What the partitions of each service have, by their number within it. All others are protected.
+VERDICT_OF = {
+    **dict.fromkeys(range(5), "Failing"), **dict.fromkeys(range(5, 13), "Overdue"), 13: "Stuck", 14: "Stuck",
+    15: "NeverBackedUp", 16: "Unprotected", 17: "Suspended", 18: "Unknown", 19: "Failing",
+}  # fmt: skip
+REQUEST_OF = {
+    **dict.fromkeys(range(10), "Failure"), **dict.fromkeys(range(10, 13), "Timeout"),
+    13: "BackupInProgress", 14: "BackupInProgress",
+}  # fmt: skip
+OVERDUE = {*range(5, 13), 14, 15}
+NO_SUCCESS, NO_POLICY, PERIODIC_FAILING = {15}, {16}, {19}
+RESTORE_OF = {20: "Failure", 21: "RestoreInProgress"}
+DATA_LOST, LONG_CHAIN, OLD_BACKUPS, FROZEN = {22}, {23}, {24}, {25}
+INCIDENTS = 26
+PARTITION = r"[0-9a-f]{8}-0000-4000-8000-[0-9a-f]{12}"
+
+# The alerts that this page leads to, with their severities; each about every service.
+EXPECTED = {
+    *((f"ServiceFabricBackup{name}", "critical") for name in (
+        "NeverBackedUp", "OverdueLong", "Stuck", "RequestFailed", "RequestTimedOut", "RestoreFailed", "DataLoss",
+    )),
+    *((f"ServiceFabricBackup{name}", "warning") for name in (
+        "Overdue", "Stuck", "RequestFailed", "PeriodicFailing", "CoverageDropped", "Unprotected", "SuspendedTooLong",
+        "RestoreRunningLong", "ChainTooLong", "RetentionExceeded", "LsnFrozen",
+    )),
+}  # fmt: skip
+
+
+class Fleet:
+    """A cluster of partitions, as the exporter would show it at a moment."""
+
+    def __init__(self, partitions, services, start):
+        self.start, self.services = start, services
+        self.partitions = [(number % services, number // services) for number in range(partitions)]
+
+    def labels(self, service, number, **more):
+        application = f"fabric:/App{service % 20:02}"
+        own = dict(
+            cluster_name="prod", application_name=application, service_name=f"{application}/Service{service:03}",
+            partition_id=f"{service:08x}-0000-4000-8000-{number:012x}", **more,
+        )  # fmt: skip
+        return "{" + ",".join(f'{name}="{value}"' for name, value in own.items()) + "}"
+
+    def page(self):
+        """(family, labels, value) of everything at the moment of the start."""
+        now = self.start
+        for name, value in (("cluster_up", 1), ("service_up", 1), ("overdue_allowance_seconds", 900)):
+            yield name, '{cluster_name="prod"}', value
+        yield "partitions", '{cluster_name="prod"}', len(self.partitions)
+        yield "exporter_build_info", '{version="0"}', 1
+        yield "exporter_shard_info", '{shard="0",shards="1"}', 1
+        for name, value in (
+            ("interval_seconds", HOUR), ("max_incrementals", 5), ("retention_seconds", 7 * DAY), ("minimum_backups", 3),
+        ):  # fmt: skip
+            yield f"policy_{name}", '{cluster_name="prod",policy_name="hourly"}', value
+        for service, number in self.partitions:
+            yield from self.partition(service, number, now)
+
+    def partition(self, service, number, now):
+        plain = self.labels(service, number)
+        policy = {} if number in NO_POLICY else {"policy_name": "hourly"}
+        yield "partition_info", self.labels(service, number, partition_kind="Int64Range", **policy), 1
+        verdict, request = VERDICT_OF.get(number, "Protected"), REQUEST_OF.get(number, "Success")
+        yield from self.states("protection_state", VERDICTS, verdict, service, number)
+        yield from self.states("progress_state", REQUESTS, request, service, number)
+        yield "progress_state_since_timestamp_seconds", plain, now - 1800 - number
+        if request in ("Failure", "Timeout"):
+            yield "progress_failure_observed", plain, 1
+            yield "progress_failure", self.labels(service, number, code="FABRIC_E_BACKUPCOPIER_TIMEOUT"), 1
+        age = (5 * HOUR if number in OVERDUE else 2400) + number
+        if number not in NO_SUCCESS:
+            yield "last_success_timestamp_seconds", plain, now - age
+        if policy and verdict not in ("Unknown", "Suspended"):
+            yield "due_timestamp_seconds", plain, now - age + HOUR
+        yield "last_success_lsn", plain, 700 if number in FROZEN else now
+        yield "periodic_success", plain, 0 if number in PERIODIC_FAILING else 1
+        yield "suspended", plain, 1 if verdict == "Suspended" else 0
+        yield "chain_length", plain, 9 if number in LONG_CHAIN else 3
+        yield "recovery_points", plain, 99
+        yield "oldest_recovery_point_timestamp_seconds", plain, now - (30 if number in OLD_BACKUPS else 6) * DAY
+        yield "partition_data_loss_timestamp_seconds", plain, now - 1200 if number in DATA_LOST else now - 90 * DAY
+        if number in RESTORE_OF:
+            yield from self.states("restore_state", RESTORES, RESTORE_OF[number], service, number)
+
+    def states(self, family, states, current, service, number):
+        for state in states:
+            yield family, self.labels(service, number, state=state), int(state == current)
+
+    def past(self):
+        """(family, labels, [(age, value)]) of what the rules look back at, oldest first."""
+        looks = [at + early for at in (4 * DAY, 56 * HOUR, 28 * HOUR, DAY, 6 * HOUR) for early in range(1200, -1801, -240)]
+        looks += range(70 * 60 + 240, 90, -60)
+        yield "service_up", '{cluster_name="prod"}', [(age, 1) for age in looks]
+        day = range(DAY, 60, -600)
+        for service, number in self.partitions:
+            plain = self.labels(service, number)
+            info = self.labels(service, number, partition_kind="Int64Range", policy_name="hourly")
+            yield "partition_info", info, [(age, 1) for age in looks if number not in NO_POLICY or age > 1800]
+            yield "partition_data_loss_timestamp_seconds", plain, [(age, self.start - 90 * DAY) for age in looks]
+            if REQUEST_OF.get(number) in ("Failure", "Timeout"):
+                yield "progress_failure_observed", plain, [(age, 1) for age in day]
+            frozen = number in FROZEN
+            yield "last_success_lsn", plain, [(age, 700 if frozen else self.start - age) for age in looks]
+            recorded = "partition:servicefabric_backup_last_success_timestamp_seconds:max"
+            yield recorded, plain, [(age, self.start - age - 2400) for age in looks]
+            for state in RESTORES if number in RESTORE_OF else ():
+                # It has ended within the hour.
+                values = [(age, int(state == "RestoreInProgress")) for age in range(7 * HOUR, 60, -60)]
+                yield "restore_state", self.labels(service, number, state=state), values
+
+
+def write_past(fleet, target, path):
+    """The past as OpenMetrics, each family in one place."""
+    with contextlib.ExitStack() as files:
+        families = {}
+        for family, labels, samples in fleet.past():
+            if family not in families:
+                families[family] = files.enter_context(tempfile.TemporaryFile("w+"))
+            is_recorded = ":" in family
+            name = f"{family}{labels}" if is_recorded else f"servicefabric_backup_{family}{labels[:-1]},{target}}}"
+            families[family].writelines(f"{name} {value} {fleet.start - age}\n" for age, value in samples)
+        with path.open("w") as past:
+            for family, file in families.items():
+                file.seek(0)
+                shutil.copyfileobj(file, past)
+            past.write("# EOF\n")
+
+
+class Burdened:
+    """A Prometheus that has the past of a fleet, scrapes its page, and evaluates the rules every few seconds."""
+
+    def __init__(self, stage, name, binary, fleet, interval):
+        text = "".join(f"servicefabric_backup_{family}{labels} {value}\n" for family, labels, value in fleet.page())
+        body = gzip.compress(text.encode(), 1)
+
+        class Served(Handler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Encoding", "gzip")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        target = f"127.0.0.1:{stage.serve(Served)}"
+        folder, self.port = stage.scratch(name.replace(" ", "-")), free_port()
+        write_past(fleet, f'job="servicefabric-backup",instance="{target}"', folder / "past.txt")
+        promtool = Path(binary).with_name("promtool")
+        subprocess.run(
+            [promtool, "tsdb", "create-blocks-from", "--max-block-duration=120h", "openmetrics",
+             folder / "past.txt", folder / "tsdb"], check=True, capture_output=True, timeout=600,
+        )  # fmt: skip
+        (folder / "past.txt").unlink()
+        (folder / "rules").mkdir()
+        for path in RULE_FILES:
+            (folder / "rules" / path.name).write_text(path.read_text().replace("interval: 5m", f"interval: {interval}s"))
+        (folder / "prometheus.yml").write_text(
+            f"global: {{scrape_interval: {interval}s, scrape_timeout: {interval}s, evaluation_interval: {interval}s}}\n"
+            "rule_files: [rules/*.yml]\n"
+            f"scrape_configs: [{{job_name: servicefabric-backup, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        )
+        self.process = stage.start(
+            name, "env", "GOMAXPROCS=2", binary, f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/tsdb", "--storage.tsdb.retention.time=30d",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+        )  # fmt: skip
+
+    def get(self, path, **query):
+        answer = requests.get(f"http://127.0.0.1:{self.port}/api/v1/{path}", params=query, timeout=120).json()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def groups(self):
+        return {group["name"]: group for group in self.get("rules")["groups"]}
+
+    def alerts(self):
+        return self.get("alerts")["alerts"]
+
+
+def wait_for_alerts(prometheus, seconds):
+    """Until every expected alert is there."""
+    missing = set(EXPECTED)
+
+    def reached():
+        alerts = [alert["labels"] for alert in prometheus.alerts()]
+        missing.difference_update((labels["alertname"], labels["severity"]) for labels in alerts)
+        return not missing
+
+    try:
+        wait_until("the alerts", reached, prometheus.process, seconds, pause=1)
+    except AssertionError as fault:
+        raise AssertionError(f"missing alerts: {sorted(missing)}") from fault
+
+
+def judge_alerts(prometheus, services):
+    bad = [rule for group in prometheus.groups().values() for rule in group["rules"] if rule["health"] != "ok"]
+    assert not bad, bad
+    alerts = prometheus.alerts()
+    counts = {}
+    for alert in alerts:
+        key = alert["labels"]["alertname"], alert["labels"]["severity"]
+        counts[key] = counts.get(key, 0) + 1
+        texts = alert["annotations"]
+        assert "error expanding template" not in str(texts), alert
+        if key in EXPECTED:
+            named = set(re.findall(PARTITION, texts["description"]))
+            assert len(named) == 1 and re.search(r"\d+m \d+s|\b\d+ backups|\b4d\b", texts["description"]), alert
+            assert "partition_id" not in alert["labels"], alert
+    wrong = {key: counts.get(key, 0) for key in EXPECTED if counts.get(key, 0) != services}
+    assert not wrong, f"expected one of each for every service: {wrong}"
+
+
+def judge_samples(prometheus):
+    """What the texts read has one sample for each service, state and severity."""
+    names = [name for name in prometheus.get("label/__name__/values") if name.startswith("service:")]
+    assert len(names) > 5, names
+    for name in names:
+        many = prometheus.get("query", query=f"count without (partition_id, policy_name, code) ({name}) > 1")["result"]
+        assert not many, many
+
+
+def rule_cost(tally, _exporter, parts):
+    """Every alert about a partition, in every service of a cluster"""
+    for _, version, binary in parts_with(parts, "prometheus"):
+        with Stage() as stage, tally.check(f"Prometheus {version}: every alert names one partition of its service"):
+            prometheus = Burdened(stage, f"burdened {version}", binary, Fleet(4 * INCIDENTS, 4, int(time.time())), 3)
+            wait_for_alerts(prometheus, seconds=180)
+            judge_alerts(prometheus, 4)
+            judge_samples(prometheus)
+
+
+def cpu_seconds(prometheus):
+    lines = requests.get(f"http://127.0.0.1:{prometheus.port}/metrics", timeout=30).text.splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith("process_cpu_seconds_total "))
+
+
+def measure(parts, partitions, services, interval, evaluations):
+    """Prints how long each group and the slowest rules take; returns what is wrong, or 0."""
+    _, version, binary = parts_with(parts, "prometheus")[-1]
+    fleet = Fleet(partitions, services, int(time.time()))
+    with Stage() as stage:
+        prometheus = Burdened(stage, f"burdened {version}", binary, fleet, interval)
+        wait_for_alerts(prometheus, seconds=900)
+        groups, rules, begun, cpu = {}, {}, time.monotonic(), cpu_seconds(prometheus)
+        # The first evaluation that is seen may be one without the alerts.
+        while min((len(times) for times in groups.values()), default=0) <= evaluations:
+            time.sleep(1)
+            prometheus.process.ensure_alive()
+            for name, group in prometheus.groups().items():
+                groups.setdefault(name, {})[group["lastEvaluation"]] = group["evaluationTime"]
+                for rule in group["rules"]:
+                    rules.setdefault(rule["name"], {})[rule["lastEvaluation"]] = rule["evaluationTime"]
+        cpu, lasted = cpu_seconds(prometheus) - cpu, time.monotonic() - begun
+        print(f"Prometheus {version}, {partitions} partitions, {services} services, {len(prometheus.alerts())} alerts,")
+        print(f"{cpu * interval / lasted:.1f} CPU s for each scrape and evaluation of everything")
+        groups, rules = (
+            {name: list(times.values())[1:] for name, times in measured.items()} for measured in (groups, rules)
+        )
+        for measured, shown in ((groups, len(groups)), (rules, 12)):
+            for name, times in sorted(measured.items(), key=lambda it: -min(it[1]))[:shown]:
+                print(f"{name:86} fastest {min(times):6.2f} s  slowest {max(times):6.2f} s", flush=True)
+        judge_alerts(prometheus, services)
+        judge_samples(prometheus)
+        slow = [name for name, times in groups.items() if max(times) >= LIMIT]
+        return f"{LIMIT} s or longer: {slow}" if slow else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", type=Path, default=Path("target/ci/parts"), help="what .ci/fetch-parts unpacked")
+    parser.add_argument("--partitions", type=int, default=20000)
+    parser.add_argument("--services", type=int, default=300)
+    parser.add_argument("--interval", type=int, default=60, help="seconds between scrapes and between evaluations")
+    parser.add_argument("--evaluations", type=int, default=3)
+    chosen = parser.parse_args()
+    sys.exit(measure(chosen.parts.absolute(), chosen.partitions, chosen.services, chosen.interval, chosen.evaluations))

@@ -1,0 +1,123 @@
+//! A TCP load balancer in front of a gateway: passes bytes on and drops connections as real ones do.
+//!
+//! It drops connections when the test says so or after an idle limit of its own, and never reads
+//! what it passes on, so TLS passes through it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What the client notices when its connection is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drop {
+    /// FIN at once.
+    Close,
+    /// RST at once.
+    Reset,
+    /// FIN as the reaction to the next request.
+    CloseOnUse,
+    /// RST as the reaction to the next request.
+    ResetOnUse,
+    /// Nothing: later requests are acknowledged by the network and never answered.
+    Ignore,
+}
+
+/// The drops so far: all connections with a number below the first were dropped in this way.
+type Dropped = Option<(usize, Drop)>;
+
+pub(crate) struct Balancer {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    dropped: watch::Sender<Dropped>,
+}
+
+impl Balancer {
+    pub(crate) async fn start(gateway: SocketAddr) -> Self {
+        Self::with_limit(gateway, None).await
+    }
+
+    /// Drops each connection that was idle for the limit, in the given way.
+    pub(crate) async fn with_limit(gateway: SocketAddr, limit: Option<(Duration, Drop)>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (dropped, watched) = watch::channel(None);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let accepted = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let number = accepted.fetch_add(1, Ordering::SeqCst);
+                let watched = watched.clone();
+                tokio::spawn(async move {
+                    let gateway = TcpStream::connect(gateway).await.unwrap();
+                    pass(client, gateway, number, watched, limit).await;
+                });
+            }
+        });
+        Self {
+            address,
+            connections,
+            dropped,
+        }
+    }
+
+    /// Connections so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Drops all connections that are open now.
+    pub(crate) fn drop_all(&self, how: Drop) {
+        self.dropped.send_replace(Some((self.connections(), how)));
+    }
+}
+
+async fn pass(
+    mut client: TcpStream,
+    mut gateway: TcpStream,
+    number: usize,
+    mut dropped: watch::Receiver<Dropped>,
+    limit: Option<(Duration, Drop)>,
+) {
+    let (mut up, mut down) = ([0; 4096], [0; 4096]);
+    let mut last = Instant::now();
+    let mut answered = false;
+    loop {
+        let drop = dropped
+            .borrow_and_update()
+            .filter(|(below, _)| number < *below);
+        match drop.map(|(_, how)| how) {
+            Some(Drop::Close) => return,
+            Some(Drop::Reset) => return client.set_zero_linger().unwrap(),
+            _ => {}
+        }
+        tokio::select! {
+            changed = dropped.changed() => if changed.is_err() { return },
+            read = client.read(&mut up) => {
+                let Ok(length @ 1..) = read else { return };
+                // A drop at the same moment comes first, as it does for the test.
+                let drop = dropped.borrow().filter(|(below, _)| number < *below);
+                let expired = limit.filter(|(limit, _)| answered && last.elapsed() >= *limit);
+                let drop = drop.or(expired.map(|(_, how)| (0, how)));
+                match drop.map(|(_, how)| how) {
+                    None => gateway.write_all(&up[..length]).await.unwrap(),
+                    Some(Drop::Close | Drop::CloseOnUse) => return,
+                    Some(Drop::Reset | Drop::ResetOnUse) => return client.set_zero_linger().unwrap(),
+                    Some(Drop::Ignore) => {
+                        while let Ok(1..) = client.read(&mut up).await {}
+                        return;
+                    }
+                }
+            }
+            read = gateway.read(&mut down) => {
+                let Ok(length @ 1..) = read else { return };
+                if client.write_all(&down[..length]).await.is_err() { return }
+                (last, answered) = (Instant::now(), true);
+            }
+        }
+    }
+}
