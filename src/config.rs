@@ -113,7 +113,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Whether the partitions of the other are selected as those of this one are.
+    /// Whether both select the same partitions, given the same gateways.
     fn watches_the_same(&self, other: &Self) -> bool {
         let discovers = self.applications == other.applications && self.services == other.services;
         self.partitions == other.partitions && (discovers || !self.partitions.is_empty())
@@ -243,8 +243,8 @@ impl Config {
         Self::parse(&text, path)
     }
 
-    /// The same configuration if its state file is none of `inputs`: the exporter would rename or
-    /// overwrite what it is configured with.
+    /// Rejects a state file that is one of `inputs`, because the exporter would rename or overwrite
+    /// its own configuration.
     pub fn with_own_state_file(self, origin: &Path, inputs: &[&Path]) -> Result<Self, Error> {
         let resolved = |path: &Path| path.canonicalize().ok();
         let state_file = self.state_file.as_deref().and_then(resolved);

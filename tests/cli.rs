@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/encodings.rs"]
+mod encodings;
+
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
 #[cfg(target_os = "linux")]
 use std::process::Stdio;
 
+use encodings::saved_by_windows;
 use serde_json::Value;
 use servicefabric_backup_exporter::logging::{self, Format, Level};
 use tempfile::TempDir;
@@ -252,7 +256,39 @@ fn a_state_file_that_is_a_configuration_file_is_rejected_and_left_alone() {
 }
 
 #[test]
-fn configurations_that_can_hardly_be_meant_are_warned_about() {
+fn a_token_file_that_holds_more_than_the_token_is_warned_about_with_the_fix() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let cluster = "clusters: [{name: a, endpoints: ['https://a'], auth: {token_file: token}}]";
+    fs::write(path("token.yml"), cluster).unwrap();
+    let config = format!("--config.file={}", path("token.yml").display());
+    for (text, fix) in [
+        ("\"hunter2\"\n", Some("remove the quotes")),
+        ("{\"access_token\": \"hunter2\"}", Some("holds JSON")),
+        ("hunter2\n\n", None),
+    ] {
+        for contents in saved_by_windows(text) {
+            fs::write(path("token"), contents).unwrap();
+            let ended = run(&["check-config", &config]);
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            let warning = ended
+                .stdout
+                .lines()
+                .find(|line| line.starts_with("warning: "));
+            assert_eq!(warning.is_some(), fix.is_some(), "{ended:?}");
+            assert!(
+                warning
+                    .unwrap_or_default()
+                    .contains(fix.unwrap_or_default()),
+                "{ended:?}"
+            );
+            assert!(!ended.stdout.contains("hunter2"), "{ended:?}");
+        }
+    }
+}
+
+#[test]
+fn valid_settings_that_are_probably_wrong_are_warned_about() {
     let folder = folder();
     let file = folder.path().join("doubtful.yml");
     let cluster = |name: &str, rest: &str| {

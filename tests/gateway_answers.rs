@@ -163,13 +163,14 @@ fn assert_no_hint_about_tls(text: &str) {
     assert!(!text.contains("https"), "{text}");
 }
 
+fn many(count: usize) -> String {
+    let line = |number| format!("X-{number}: {number}\r\n");
+    (0..count).map(line).collect()
+}
+
 #[tokio::test]
 async fn answers_with_unusual_header_lines_are_accepted() {
     let mut framings = FRAMINGS.into_iter().cycle();
-    let many = |count: usize| -> String {
-        let line = |number| format!("X-{number}: {number}\r\n");
-        (0..count).map(line).collect()
-    };
     for (what, lines) in [
         ("101 lines", many(101)),
         ("150 lines", many(150)),
@@ -210,8 +211,10 @@ async fn blanks_before_the_colon_do_not_hide_the_length_of_a_body() {
 
 #[tokio::test]
 async fn heads_that_are_too_large_are_rejected_with_the_limit() {
-    let many: String = (0..1_500).map(|n| format!("X-{n}: {n}\r\n")).collect();
-    for lines in [many, format!("X-Name: {}\r\n", "x".repeat(1_000_000))] {
+    for lines in [
+        many(1_500),
+        format!("X-Name: {}\r\n", "x".repeat(1_000_000)),
+    ] {
         let bytes = answer("200 OK", &lines, VERSION.as_bytes(), Framing::Length);
         let read = version(bytes, 1_000, Turn::AfterTheRequest).await;
         let (reason, text) = read.unwrap_err();

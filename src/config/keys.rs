@@ -31,7 +31,7 @@ impl Config {
     }
 }
 
-/// What the clusters before have.
+/// Names and endpoints of the clusters that were read so far.
 #[derive(Default)]
 struct Earlier {
     names: HashSet<Arc<str>>,
@@ -39,8 +39,8 @@ struct Earlier {
 }
 
 impl Earlier {
-    /// A fault when an earlier cluster has the same gateway and watches the same. A part of a
-    /// cluster may be a cluster of its own, for instance for an `expected_interval` of its own.
+    /// A fault when an earlier cluster has the same gateway and the same selection. With different
+    /// selections, parts of one cluster can have different settings, such as `expected_interval`.
     fn compare(&mut self, cluster: &Cluster, s: &mut Section<'_>) {
         let addresses: Vec<_> = cluster.endpoints.iter().map(address).collect();
         let mut earlier = addresses.iter().filter_map(|one| self.clusters.get(one));

@@ -11,9 +11,10 @@ use regex::{Regex, RegexBuilder, RegexSet};
 pub use self::diagnosis::Keys;
 use super::fault::quoted;
 
-/// What messages call the lists of a cluster's selectors.
+/// The lists of the selector of applications, as messages call them.
 pub const APPLICATIONS: Keys = ["applications.include", "applications.exclude"];
-/// The same for services.
+
+/// The lists of the selector of services.
 pub const SERVICES: Keys = ["services.include", "services.exclude"];
 
 /// Bytes that one compiled expression may take.

@@ -1,4 +1,6 @@
-//! Valid configurations that can hardly be meant as they are.
+//! Warnings about settings that are valid and probably wrong.
+//!
+//! Pure functions of a valid configuration; faults are found where the keys are read.
 
 use std::collections::HashMap;
 
@@ -17,7 +19,7 @@ pub(super) fn address(endpoint: &Url) -> Address {
 }
 
 impl Config {
-    /// What needs attention although the configuration is valid, in full sentences.
+    /// Settings that are valid and probably wrong, one full sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for cluster in &self.clusters {
@@ -40,7 +42,7 @@ impl Config {
             for endpoint in endpoints {
                 let other = seen.insert(address(endpoint), name);
                 let other = other.filter(|other| *other != name);
-                shared = shared.or(other.map(|other| (endpoint, other)));
+                shared = shared.or_else(|| other.map(|other| (endpoint, other)));
             }
             warnings.extend(shared.map(|(endpoint, other)| {
                 format!(

@@ -223,18 +223,18 @@ impl Validity {
         let shown = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
         if now < self.not_before {
             Some(format!(
-                "the certificate of cert_file is not valid before {}, so scrapers refuse it: check \
+                "the certificate of the listener is not valid before {}, so scrapers refuse it: check \
                  the clock, or issue the certificate again",
                 shown(self.not_before)
             ))
         } else if now > self.not_after {
             Some(format!(
-                "the certificate of cert_file expired at {}, so scrapers refuse it: renew it",
+                "the certificate of the listener expired at {}, so scrapers refuse it: renew it",
                 shown(self.not_after)
             ))
         } else if self.not_after - now < EXPIRES_SOON {
             Some(format!(
-                "the certificate of cert_file expires at {}: renew it",
+                "the certificate of the listener expires at {}: renew it",
                 shown(self.not_after)
             ))
         } else {

@@ -66,13 +66,13 @@ pub(super) async fn read(
             return Err(Unread::TooLarge);
         }
         if permit.is_none() && bytes.len() + chunk.len() > SMALL {
-            permit = Some(permitted(large).await);
+            permit = Some(Box::pin(permitted(large)).await);
         }
         bytes.extend_from_slice(&chunk);
     }
     if let Some(coding) = coding.filter(|_| !bytes.is_empty()) {
         if permit.is_none() && limit > SMALL {
-            permit = Some(permitted(large).await);
+            permit = Some(Box::pin(permitted(large)).await);
         }
         bytes = coding.inflate(&bytes, limit)?;
     }
@@ -82,6 +82,7 @@ pub(super) async fn read(
     })
 }
 
+/// Boxed by its callers: few bodies are large, and not every call should carry the room for it.
 async fn permitted(large: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     let permit = Arc::clone(large).acquire_owned().await;
     permit.expect("nobody closes the semaphore")
@@ -187,8 +188,10 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    type Compress = fn(&[u8]) -> Vec<u8>;
+
     /// Every way to compress, and the coding that it goes by.
-    const WAYS: [(Coding, fn(&[u8]) -> Vec<u8>); 3] = [
+    const WAYS: [(Coding, Compress); 3] = [
         (Coding::Gzip, gzip),
         (Coding::Deflate, zlib),
         (Coding::Deflate, raw),

@@ -185,7 +185,8 @@ impl Gateway {
         loop {
             let endpoint = self.endpoints.at(course.position);
             let attempt = self.attempt::<Q>(endpoint, subject, token, deadline, bearer);
-            let (status, cause) = match attempt.await {
+            // Large, while cycles hold many calls.
+            let (status, cause) = match Box::pin(attempt).await {
                 (status, Ok(answer)) => {
                     self.note::<Q>(status, None);
                     self.settle::<Q>(&course);
@@ -289,10 +290,7 @@ impl Gateway {
         );
         let status = exchange.status;
         let answer = self.interpret::<Q>(subject, exchange);
-        (
-            status,
-            answer.map_err(|cause| cause.from_endpoint(endpoint)),
-        )
+        (status, answer.map_err(|cause| cause.answered_by(endpoint)))
     }
 
     fn interpret<Q: Query>(

@@ -23,7 +23,7 @@ pub(super) struct Refusal {
     pub(super) reason: Reason,
     pub(super) transient: bool,
     /// The endpoint that answered, where that is known.
-    endpoint: Option<Url>,
+    endpoint: Option<String>,
     /// What to do about it, where that is known.
     advice: Option<String>,
 }
@@ -39,8 +39,8 @@ impl Refusal {
         Self { advice, ..self }
     }
 
-    pub(super) fn from_endpoint(self, endpoint: &Url) -> Self {
-        let endpoint = Some(endpoint.clone());
+    pub(super) fn answered_by(self, endpoint: &Url) -> Self {
+        let endpoint = Some(endpoint.to_string());
         Self { endpoint, ..self }
     }
 

@@ -85,7 +85,7 @@ impl Plan {
         seen: impl Fn(&Url) -> LastSeen,
     ) -> Result<Connections, BuildError> {
         let lines = self.endpoints.iter().map(|endpoint| {
-            let line = self.line(endpoint, &credentials, seen(endpoint));
+            let line = self.line(endpoint, &credentials, &seen(endpoint));
             line.map_err(|error| self.fault(&credentials, error))
         });
         Ok(Connections {
@@ -104,7 +104,7 @@ impl Plan {
         &self,
         endpoint: &Url,
         credentials: &Credentials,
-        seen: LastSeen,
+        seen: &LastSeen,
     ) -> Result<Line, reqwest::Error> {
         let builder = || {
             let builder = plain(self.connect_timeout);

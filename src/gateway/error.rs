@@ -209,10 +209,10 @@ pub(super) enum Cause {
     Deadline { endpoint: String, timeout: Duration },
     #[error("the answer was {0}")]
     Refusal(Refusal),
-    #[error("the answer{} is not understood: {misread}", of(endpoint.as_ref()))]
+    #[error("the answer{} is not understood: {misread}", of(endpoint.as_deref()))]
     Misread {
         /// The endpoint that answered, where that is known.
-        endpoint: Option<Url>,
+        endpoint: Option<String>,
         misread: Misread,
     },
     #[error("the answer has more than {limit} bytes")]
@@ -255,7 +255,7 @@ fn beside(seen: Option<&Description>) -> String {
     seen.map(|seen| format!(" ({seen})")).unwrap_or_default()
 }
 
-fn of(endpoint: Option<&Url>) -> String {
+fn of(endpoint: Option<&str>) -> String {
     endpoint
         .map(|endpoint| format!(" of {endpoint}"))
         .unwrap_or_default()
@@ -336,11 +336,11 @@ impl Cause {
     }
 
     /// The same cause, which names the endpoint that answered.
-    pub(super) fn from_endpoint(self, endpoint: &Url) -> Self {
+    pub(super) fn answered_by(self, endpoint: &Url) -> Self {
         match self {
-            Self::Refusal(refusal) => Self::Refusal(refusal.from_endpoint(endpoint)),
+            Self::Refusal(refusal) => Self::Refusal(refusal.answered_by(endpoint)),
             Self::Misread { misread, .. } => Self::Misread {
-                endpoint: Some(endpoint.clone()),
+                endpoint: Some(endpoint.to_string()),
                 misread,
             },
             cause => cause,

@@ -131,14 +131,17 @@ impl Transport {
         if let Some(bearer) = bearer {
             request.headers_mut().insert(AUTHORIZATION, bearer.header());
         }
-        let sending = Box::pin(self.send(endpoint, request, pace, deadline));
+        let sending = self.send(endpoint, request, pace, deadline);
         let response = match timeout_at(deadline.end, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 let cause = self.cause(endpoint, error);
                 // Rare, and large: not every call should carry the room for it.
-                let cause = Box::pin(self.illustrated(cause, endpoint, deadline)).await;
-                let cause = Box::pin(identified(cause, endpoint, deadline)).await;
+                let cause = Box::pin(async {
+                    let cause = self.illustrated(cause, endpoint, deadline).await;
+                    identified(cause, endpoint, deadline).await
+                });
+                let cause = cause.await;
                 return Exchange::unanswered(cause);
             }
             Err(_) => return Exchange::unanswered(late()),

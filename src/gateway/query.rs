@@ -176,10 +176,14 @@ pub(super) fn url(
         path.push_str(segment);
     };
     if let Some((collection, id)) = subject.segments(route.kind) {
-        collection.iter().for_each(|segment| push(segment));
+        for segment in collection {
+            push(segment);
+        }
         push(&encoded(&id).to_string());
     }
-    route.operation.iter().for_each(|segment| push(segment));
+    for segment in route.operation {
+        push(segment);
+    }
     url.set_path(&path);
     let timeout = server_timeout(remaining).to_string();
     let own = [("api-version", route.api_version), ("timeout", &timeout)];

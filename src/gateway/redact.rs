@@ -47,6 +47,7 @@ fn beginning(text: &str) -> &str {
 /// of secrets. In this order, because a value of the last kind can end at the blank in `Bearer …`.
 fn without_secrets(text: &str) -> String {
     let text = SCHEME.replace_all(text, blank_credentials);
+    let text = SHARED_KEY.replace_all(&text, "${1}***");
     let text = USER_INFO.replace_all(&text, "${plain}${encoded}***@");
     SECRET.replace_all(&text, "${phrase}${key}***").into_owned()
 }
@@ -74,7 +75,12 @@ fn are_credentials(text: &str) -> bool {
 static SCHEME: LazyLock<Regex> = LazyLock::new(|| {
     let between = r#"(?:[\s:=+"'\\]|%(?:25)?(?:2[02]|3[AaDd]))+"#;
     let value = r"([A-Za-z0-9._~+/%-]+=*)";
-    compiled(&format!(r"(?i-u:bearer|basic){between}{value}"))
+    compiled(&format!(r"(?:(?i-u:bearer|basic){between})+{value}"))
+});
+
+/// The scheme of Azure Storage, where the signature follows the name of the account.
+static SHARED_KEY: LazyLock<Regex> = LazyLock::new(|| {
+    compiled(r#"((?i-u:sharedkey(?:lite)?)\s+[^\s:;,"'\\]{1,99}:\s*)[^;&\s"'\\]*"#)
 });
 
 /// `user:password@` in a URL, which may be escaped for JSON or encoded for another URL.
@@ -102,10 +108,9 @@ static SECRET: LazyLock<Regex> = LazyLock::new(|| {
     let sig = format!(r"(?:\b|{parameter})(?i-u:sig)");
     // The key of an Azure Function; elsewhere a code is no secret.
     let code = format!(r"(?:[?&;]|{parameter})(?i-u:code)(?:=|%(?:25)?3[Dd])");
-    let shared_key = r#"(?i-u:sharedkey(?:lite)?)\s+[^\s:;,"'\\]{1,99}:\s*"#;
     let word = r#"\\*"[^"]*"?|'[^']*'?|[^;&\s"'\\]*"#;
     compiled(&format!(
-        r"(?P<phrase>{phrase}{separator})(?:{text})|(?P<key>(?:{key}|{sig}){separator}|{code}|{shared_key})(?:{word})"
+        r"(?P<phrase>{phrase}{separator})(?:{text})|(?P<key>(?:{key}|{sig}){separator}|{code})(?:{word})"
     ))
 });
 
@@ -173,6 +178,8 @@ mod tests {
                 "sent Bearer ***, got 401",
             ),
             ("bearer hunter2", "bearer ***"),
+            ("Basic: Bearer Bearer abc123", "Basic: Bearer Bearer ***"),
+            ("Bearer Bearer", "Bearer Bearer"),
             ("BEARER%20SECRETSECRET", "BEARER%20***"),
             (
                 r#"{"Authorization":"Bearer abc123def"}"#,

@@ -168,12 +168,11 @@ impl Resolver {
         thread::Builder::new()
             .name("resolver".to_owned())
             .spawn(move || drop(sender.send((resolver.0.look_up)(&name))))?;
-        let answer = match timeout(self.0.patience, &mut answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                drop(prompt);
-                answer.await
-            }
+        let answer = if let Ok(answer) = timeout(self.0.patience, &mut answer).await {
+            answer
+        } else {
+            drop(prompt);
+            answer.await
         };
         let found = answer.unwrap_or_else(|_| Err(io::Error::other("the look-up panicked")))?;
         Ok(found.into())
@@ -185,7 +184,8 @@ impl Resolve for Resolver {
         let resolver = self.clone();
         Box::pin(async move {
             let addresses = resolver.addresses(name.as_str()).await?;
-            Ok(Box::new(addresses.to_vec().into_iter()) as Addrs)
+            let addresses: Vec<_> = addresses.to_vec();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }

@@ -204,7 +204,7 @@ impl Tokens {
     }
 }
 
-/// What is wrong with the file without which there is no token.
+/// Why the file that the source needs cannot be used.
 fn doubt(source: &TokenSource) -> Option<FileError> {
     match source {
         TokenSource::File(path) => file::token(path).err(),

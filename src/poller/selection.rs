@@ -24,7 +24,8 @@ pub(super) fn report(cluster: &str, before: Option<&Selection>, now: &Selection)
         info!(
             cluster,
             count,
-            "Cluster {cluster}: {} selectors that matched nothing match again, {count} do not.",
+            "Cluster {cluster}: selectors that matched nothing match again ({}); {count} still \
+             match nothing.",
             ended.len()
         );
     }

@@ -102,7 +102,7 @@ async fn pass(
                 // A drop at the same moment comes first, as it does for the test.
                 let drop = dropped.borrow().filter(|(below, _)| number < *below);
                 let expired = limit.filter(|(limit, _)| answered && last.elapsed() >= *limit);
-                let drop = drop.or(expired.map(|(_, how)| (0, how)));
+                let drop = drop.or_else(|| expired.map(|(_, how)| (0, how)));
                 match drop.map(|(_, how)| how) {
                     None => gateway.write_all(&up[..length]).await.unwrap(),
                     Some(Drop::Close | Drop::CloseOnUse) => return,

@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use servicefabric_backup_exporter::server::listener::Limits;
 use tokio::net::TcpSocket;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::client::basic;
-use crate::{ENCRYPTED, Http1, Served, within_deadline};
+use crate::{ENCRYPTED, Http1, Served, limits, within_deadline};
 
 /// Guesses one password after the other, on one connection from `source`.
 async fn guess(address: SocketAddr, source: Ipv4Addr, answers: Arc<AtomicUsize>) {
@@ -143,10 +144,14 @@ async fn many_logins_at_a_time_are_each_judged_rightly() {
 
 #[tokio::test]
 async fn guesses_beyond_those_that_may_wait_are_told_to_come_again() {
-    let dear = bcrypt::hash("right", 8).unwrap();
-    let served = Arc::new(Served::start(&users(&[("alice", &dear)])));
+    let dear = bcrypt::hash("right", 6).unwrap();
+    let few = Limits {
+        connections: 64,
+        ..limits()
+    };
+    let served = Arc::new(Served::limited(&users(&[("alice", &dear)]), few));
     let mut guesses = JoinSet::new();
-    for number in 0..200 {
+    for number in 0..60 {
         let served = Arc::clone(&served);
         guesses.spawn(async move {
             let mut client = Http1::plain(served.address).await.unwrap();

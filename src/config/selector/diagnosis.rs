@@ -1,7 +1,7 @@
-//! Patterns that match nothing: which ones, why, and what was probably meant.
+//! Finds patterns that match nothing, and suggests corrections.
 //!
 //! Pure functions. A pattern is reported as impossible only when no name can match it; a suggested
-//! pattern is valid, and matches something that the written one does not.
+//! pattern is valid, and can match names that the written one does not.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ const SCHEME: &str = "fabric:/";
 /// Names that suggestions are tried on.
 const MAX_TRIED: usize = 10_000;
 
-/// What an inclusion does, the better the greater.
+/// Effect of an inclusion, in ascending order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
     MatchesNothing,
@@ -33,8 +33,8 @@ enum Effect {
 
 impl Selector {
     /// The patterns that have no effect on `names`, which are all names that there are. An
-    /// exclusion counts only if another spelling of it would match: it may well be there for
-    /// names that do not exist yet. An inclusion of everything never counts.
+    /// exclusion counts only if a corrected spelling would match, because exclusions may be
+    /// written for names that do not exist yet. An inclusion of everything never counts.
     pub fn unmatched(&self, [include, exclude]: Keys, names: &[Name]) -> BTreeSet<Unmatched> {
         let mut inclusions = vec![Effect::MatchesNothing; self.include.texts.len()];
         let mut exclusions = vec![false; self.exclude.texts.len()];
@@ -117,8 +117,8 @@ fn suggestion(text: &str, names: &[Name]) -> Option<String> {
     Some(format!("did you mean {}?", quoted(&spelling)))
 }
 
-/// What people write who mean something else, as they mean it: without the scheme, in another
-/// case, with the wildcards of a shell, or the name of an application for all of its services.
+/// Corrections of frequent mistakes: no scheme, another case, the wildcards of a shell, the name of
+/// an application in place of those of its services.
 fn spellings(text: &str) -> [String; 6] {
     let bare = bare(text);
     let wildcards = with_wildcards(text);
