@@ -61,8 +61,8 @@ impl Endpoints {
 
     /// The position after `position` that is not in `except`; if all are, simply the next one.
     pub(super) fn after_except(&self, position: usize, except: &[usize]) -> usize {
-        let ring = (1..=self.len()).map(|step| (position + step) % self.len());
-        let other = ring.into_iter().find(|other| !except.contains(other));
+        let mut others = (1..=self.len()).map(|step| (position + step) % self.len());
+        let other = others.find(|other| !except.contains(other));
         other.unwrap_or_else(|| self.after(position))
     }
 
