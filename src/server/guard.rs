@@ -60,7 +60,7 @@ async fn enter(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     };
     let admission = request.extensions().get::<Admission>();
     let is_stale = admission.is_some_and(|admission| admission.ends_with(&current));
-    let peer = admission.map_or(Ipv4Addr::UNSPECIFIED.into(), Admission::peer);
+    let peer = admission.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), Admission::peer);
     let credentials = request.headers().get(AUTHORIZATION).cloned();
     let mut response = if is_stale {
         misdirected()

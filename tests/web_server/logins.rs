@@ -12,6 +12,9 @@ use tokio::task::JoinSet;
 use crate::client::basic;
 use crate::{ENCRYPTED, Http1, Served, limits, within_deadline};
 
+/// The address of a guesser by its number.
+type Source = fn(u8) -> Ipv4Addr;
+
 /// Guesses one password after the other, on one connection from `source`.
 async fn guess(address: SocketAddr, source: Ipv4Addr, answers: Arc<AtomicUsize>) {
     let socket = TcpSocket::new_v4().unwrap();
@@ -181,7 +184,7 @@ async fn a_right_password_is_accepted_while_others_are_guessed_after_a_restart()
     // As behind a proxy; as many that wait, and more; from another address; from many.
     let other = |_| Ipv4Addr::new(127, 0, 0, 2);
     let many = |number: u8| Ipv4Addr::new(127, 0, number, 3);
-    let scenes: [(u8, fn(u8) -> Ipv4Addr); 4] = [
+    let scenes: [(u8, Source); 4] = [
         (100, |_| LOCALHOST),
         (200, |_| LOCALHOST),
         (200, other),

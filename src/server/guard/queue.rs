@@ -328,24 +328,24 @@ mod tests {
     ) -> u64 {
         let mut random = fastrand::Rng::with_seed(seed);
         let (mut state, _) = flooded(1, networks, capacity);
-        let (mut tag, mut guesses) = (1, Vec::new());
+        let (mut tag, mut pending) = (1, Vec::new());
         let address = network(if own { networks } else { 0 });
-        let mut guess = |state: &mut State, guesses: &mut Vec<Guess>| {
-            guesses.retain_mut(is_waiting);
+        let mut guess = |state: &mut State, pending: &mut Vec<Guess>| {
+            pending.retain_mut(is_waiting);
             // Those that are refused at once send another one before the next comparison ends.
-            for _ in guesses.len()..guessers {
+            for _ in pending.len()..guessers {
                 tag += 1;
                 let first_seen = state.first_seen.of(tag);
                 let from = network(random.u64(0..networks));
-                guesses.push(state.admit(from, first_seen, capacity));
+                pending.push(state.admit(from, first_seen, capacity));
             }
         };
         for attempt in 1..100 {
-            guess(&mut state, &mut guesses);
+            guess(&mut state, &mut pending);
             let first_seen = state.first_seen.of(u64::MAX);
             let mut login = state.admit(address, first_seen, capacity);
             for step in 0..2 * patience {
-                guess(&mut state, &mut guesses);
+                guess(&mut state, &mut pending);
                 if step == patience {
                     login.close();
                 }
