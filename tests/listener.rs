@@ -179,7 +179,7 @@ impl Exporter {
             readers.push(tokio::spawn(async move {
                 match number % 3 {
                     0 => std::future::pending().await,
-                    1 => drop(client.trickle(64, Duration::ZERO).await),
+                    1 => client.trickle(64, Duration::ZERO).await,
                     _ => {}
                 }
                 client.trickle(usize::MAX, SHORT).await;

@@ -46,7 +46,7 @@ async fn read_slowly(mut stream: TcpStream, number: usize) {
         format!("GET /metrics HTTP/1.1\r\nHost: test\r\nAccept-Encoding: {coding}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     if number.is_multiple_of(3) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
     while stream.read_u8().await.is_ok() {
         sleep(Duration::from_secs(1)).await;

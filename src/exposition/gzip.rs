@@ -7,7 +7,7 @@
 //! rest.
 //!
 //! A piece ends with a sync flush. flate2 completes it only with a backend that keeps zlib's
-//! contract, hence its feature `zlib-rs`: once miniz_oxide has filled an output buffer during a
+//! contract, hence its feature `zlib-rs`: once `miniz_oxide` has filled an output buffer during a
 //! flush, it drops the end of the stream.
 
 use std::collections::VecDeque;
@@ -164,15 +164,7 @@ impl Text {
     /// The plain text, inflated in portions of at most [`PORTION`] bytes as they are taken.
     pub fn plain(&self) -> impl Iterator<Item = Bytes> + Send + use<> {
         let mut inflated = DeflateDecoder::new(Chunks(self.deflate().collect()));
-        std::iter::from_fn(move || {
-            let mut portion = Vec::with_capacity(PORTION);
-            let read = inflated
-                .by_ref()
-                .take(PORTION as u64)
-                .read_to_end(&mut portion);
-            let length = read.expect("the pieces were compressed here");
-            (length > 0).then(|| Bytes::from(portion))
-        })
+        std::iter::from_fn(move || next_portion(&mut inflated))
     }
 
     /// The pieces as one stream of deflate blocks, with its end.
@@ -180,6 +172,13 @@ impl Text {
         let pieces = self.pieces.iter().map(|piece| piece.deflate.clone());
         pieces.chain([Bytes::from_static(&FINAL_BLOCK)])
     }
+}
+
+fn next_portion(inflated: &mut DeflateDecoder<Chunks>) -> Option<Bytes> {
+    let mut portion = Vec::with_capacity(PORTION);
+    let read = inflated.take(PORTION as u64).read_to_end(&mut portion);
+    let length = read.expect("the pieces were compressed here");
+    (length > 0).then(|| Bytes::from(portion))
 }
 
 /// Reads chunks one after the other and drops each once it is read.

@@ -6,11 +6,13 @@ use std::time::Instant;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{JoinError, spawn_blocking};
 
+type Latest<T> = Option<(Instant, Arc<T>)>;
+
 /// A page, encoded off the runtime's threads, one at a time.
 #[derive(Debug)]
 pub(super) struct Shared<T> {
     /// The last page, and the moment before it was encoded.
-    latest: Arc<Mutex<Option<(Instant, Arc<T>)>>>,
+    latest: Arc<Mutex<Latest<T>>>,
 }
 
 impl<T> Default for Shared<T> {

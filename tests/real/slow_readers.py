@@ -84,7 +84,7 @@ def slow_readers(tally, exporter, parts):
                     memory.append(resident(demo))
                 time.sleep(1)
             infos = Page(plain(page)).named("servicefabric_backup_partition_info")
-            assert len(infos) == 10_000, f"{len(infos)} partitions are on the page"
+            assert len(infos) >= 10_000, f"{len(infos)} partitions are on the page"
         for coding, taken in seconds.items():
             print(f"        {coding}: {sorted(taken)[len(taken) // 2]:.2f} s, at most {max(taken):.2f} s", flush=True)
         print(f"        alone: gzip {alone[2]:.2f} s, identity {alone[3]:.2f} s", flush=True)
