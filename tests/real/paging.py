@@ -234,6 +234,8 @@ NOT_IN_THE_DEMO = {
     "partition:servicefabric_backup_restore_state:failed{}",
     "partition:servicefabric_backup_partition_info:dropped{}",
     "partition:servicefabric_backup_last_success_lsn:frozen{}",
+    "partition:servicefabric_backup_chain_length:exceeded{}",
+    "partition:servicefabric_backup_oldest_recovery_point_age_seconds:exceeded{}",
     "servicefabric_backup_exporter_state_file_last_write_successful{}",
     "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds{}",
 }
