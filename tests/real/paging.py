@@ -367,7 +367,7 @@ def play(tally, cluster, watches):
     front.set_record(cluster.victims(SUSPENDED)[0], "failure")
     front.set_record(failed, "failure")
     front.set_record(timed_out, "timeout")
-    everywhere("a failed request without a good backup pages", lambda it: it.wait_for("page", "firing", "RequestFailed"))
+    everywhere("a failed request without any backup pages", lambda it: it.wait_for("page", "firing", "RequestFailed"))
     everywhere("one that timed out is a page", lambda it: it.wait_for("page", "firing", "RequestTimedOut"))
     front.set_record(failed, "success.wire")
     front.set_record(timed_out, "success.wire")
