@@ -234,6 +234,8 @@ NOT_IN_THE_DEMO = {
     "partition:servicefabric_backup_restore_state:failed{}",
     "partition:servicefabric_backup_partition_info:dropped{}",
     "partition:servicefabric_backup_last_success_lsn:frozen{}",
+    "partition:servicefabric_backup_chain_length:exceeded{}",
+    "partition:servicefabric_backup_oldest_recovery_point_age_seconds:exceeded{}",
     "servicefabric_backup_exporter_state_file_last_write_successful{}",
     "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds{}",
 }
@@ -365,7 +367,7 @@ def play(tally, cluster, watches):
     front.set_record(cluster.victims(SUSPENDED)[0], "failure")
     front.set_record(failed, "failure")
     front.set_record(timed_out, "timeout")
-    everywhere("a failed request without any good backup is a page", lambda it: it.wait_for("page", "firing", "RequestFailed"))
+    everywhere("a failed request without any backup pages", lambda it: it.wait_for("page", "firing", "RequestFailed"))
     everywhere("one that timed out is a page", lambda it: it.wait_for("page", "firing", "RequestTimedOut"))
     front.set_record(failed, "success.wire")
     front.set_record(timed_out, "success.wire")
@@ -373,7 +375,7 @@ def play(tally, cluster, watches):
     everywhere("also where it had timed out", lambda it: it.wait_for("page", "resolved", "RequestTimedOut"))
     # There is a good backup now, and the next one is days away.
     front.set_record(failed, "failure")
-    everywhere("where the schedule protects, it is a ticket", lambda it: it.wait_for("ticket", "firing", "RequestFailed"))
+    everywhere("under a kept schedule it is a ticket", lambda it: it.wait_for("ticket", "firing", "RequestFailed"))
     front.set_record(failed, "success.wire")
     everywhere("which a success ends too", lambda it: it.wait_for("ticket", "resolved", "RequestFailed"))
 
@@ -449,7 +451,8 @@ def judge_text(watch):
     assert what == f"1 partition(s) of {STOPS} in cluster demo are overdue for a backup", text
     age = r"(\d+m )?\d+(\.\d+)?s"
     facts = rf"its backup was due {age} ago, and its last good backup is {age} old"
-    assert re.match(rf"Worst: partition [0-9a-f-]{{36}} \(policy EveryHalfMinute\): {facts}\. First step: ", worst), text
+    named = r"partition [0-9a-f-]{36} \(policy EveryHalfMinute\)"
+    assert re.match(rf"Worst: {named}: {facts}\. First step: ", worst), text
     assert dashboard.startswith("http://localhost:3000/d/sfbe-service?var-cluster_name=demo&"), text
     assert runbook.startswith("Runbook: https://") and runbook.endswith(f"/{PREFIX}Overdue.md"), text
 

@@ -119,7 +119,8 @@ class Fleet:
 
     def past(self):
         """(family, labels, [(age, value)]) of what the rules look back at, oldest first."""
-        looks = [at + early for at in (4 * DAY, 56 * HOUR, 28 * HOUR, DAY, 6 * HOUR) for early in range(1200, -1801, -240)]
+        offsets = (4 * DAY, 56 * HOUR, 28 * HOUR, DAY, 6 * HOUR)
+        looks = [offset + early for offset in offsets for early in range(1200, -1801, -240)]
         looks += range(70 * 60 + 240, 90, -60)
         yield "service_up", '{cluster_name="prod"}', [(age, 1) for age in looks]
         day = range(DAY, 60, -600)
@@ -184,7 +185,8 @@ class Burdened:
         (folder / "past.txt").unlink()
         (folder / "rules").mkdir()
         for path in RULE_FILES:
-            (folder / "rules" / path.name).write_text(path.read_text().replace("interval: 5m", f"interval: {interval}s"))
+            text = path.read_text().replace("interval: 5m", f"interval: {interval}s")
+            (folder / "rules" / path.name).write_text(text)
         (folder / "prometheus.yml").write_text(
             f"global: {{scrape_interval: {interval}s, scrape_timeout: {interval}s, evaluation_interval: {interval}s}}\n"
             "rule_files: [rules/*.yml]\n"
