@@ -44,6 +44,7 @@ mod look;
 mod peer;
 mod query;
 mod quota;
+mod reason;
 mod redact;
 mod replay;
 mod resolver;

@@ -77,8 +77,11 @@ fn every_metric_name_in_a_document_is_in_the_catalogue() {
         .collect();
     for document in documents {
         let text = fs::read_to_string(&document).unwrap();
-        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        for word in words.filter(|word| word.starts_with("servicefabric_backup_")) {
+        // A recorded series has colons in its name; `tests/rules.rs` checks those.
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)));
+        let words = words.map(|word| word.trim_matches(':'));
+        let names = words.filter(|word| word.starts_with("servicefabric_backup_"));
+        for word in names.filter(|word| !word.contains(':')) {
             let is_prefix = word.ends_with('_') || word == "servicefabric_backup_exporter";
             assert!(
                 is_prefix || known.contains(word),
