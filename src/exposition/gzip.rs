@@ -251,9 +251,9 @@ pub(super) mod tests {
         let member = text.gzip().concat();
         assert!(gunzip(&member) == expected, "miniz_oxide");
         let mut decoder = GzDecoder::new(&*member);
-        let mut decoded = Vec::new();
-        decoder.read_to_end(&mut decoded).unwrap();
-        assert!(decoded == expected, "zlib-rs");
+        let mut inflated = Vec::new();
+        decoder.read_to_end(&mut inflated).unwrap();
+        assert!(inflated == expected, "zlib-rs");
         assert!(decoder.into_inner().is_empty(), "a second member follows");
         let portions: Vec<Bytes> = text.plain().collect();
         assert!(portions.concat() == expected, "portions");
