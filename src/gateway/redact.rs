@@ -343,7 +343,7 @@ mod tests {
         #[test]
         fn no_secret_survives_in_any_form(
             parts in prop::collection::vec(
-                ("[a-z ,.]{0,20}[ \n(\"\']", form(), "[0-9A-Za-z]{12}[0-9]{4}[A-Z+/]{0,20}={0,2}", any::<prop::sample::Index>()),
+                ("[ \n][a-z ,.]{0,20}[ \n(\"\']", form(), "[0-9A-Za-z]{12}[0-9]{4}[A-Z+/]{0,20}={0,2}", any::<prop::sample::Index>()),
                 1..6,
             ),
         ) {
