@@ -196,7 +196,8 @@ fn config(endpoint: &str, authority: &str) -> String {
     ];
     let clusters = clusters.map(|(name, auth)| {
         format!(
-            "- {{name: {name}, endpoints: ['{endpoint}'], trust: {{ca_file: gateway.pem}}, auth: {auth}}}\n"
+            "- {{name: {name}, endpoints: ['{endpoint}'], trust: {{ca_file: gateway.pem}}, auth: {auth}, \
+             services: {{exclude: ['fabric:/{name}']}}}}\n"
         )
     });
     format!(

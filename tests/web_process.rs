@@ -318,8 +318,8 @@ async fn secrets_of_clusters_that_every_user_may_read_are_warnings() {
     setup.configure(&format!(
         "clusters:\n\
          - {{name: a, endpoints: ['https://localhost:1'], auth: {{client_certificate: {{cert_file: client.crt, key_file: client.key}}}}}}\n\
-         - {{name: b, endpoints: ['https://localhost:1'], auth: {{token_file: token}}}}\n\
-         - {{name: c, endpoints: ['https://localhost:1'], auth: {{entra: {entra}}}}}\n"
+         - {{name: b, endpoints: ['https://localhost:2'], auth: {{token_file: token}}}}\n\
+         - {{name: c, endpoints: ['https://localhost:3'], auth: {{entra: {entra}}}}}\n"
     ));
     let files = ["client.key", "token", "entra"].map(|name| setup.file(name));
     for file in &files[1..] {
