@@ -163,6 +163,9 @@ impl<'a> Case<'a> {
         if !is_expected || !self.sees_expected_successes(applied) {
             return Protection::Unknown;
         }
+        if self.facts.last_success != self.last_success() && !self.facts.clocks_agree {
+            return Protection::Unknown;
+        }
         let Some(due) = due else {
             return Protection::Unknown;
         };

@@ -113,7 +113,7 @@ pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, O
 }
 
 /// Looks whether the exporter could start as it is configured, here and in this environment, and
-/// write its state file; connects to nothing. Tells what somebody should know though it could.
+/// write its state file; connects to nothing. Returns warnings about a valid configuration.
 ///
 /// # Errors
 ///
@@ -165,10 +165,11 @@ pub async fn exporter(
                 Signal::Reload => reloads.want(),
                 Signal::Stop => break Ok(()),
             },
-            requests = reloads.due() => {
-                exporter.reload(requests).await;
-                reloads.done(Instant::now());
-            }
+            requests = reloads.due() => tokio::select! {
+                () = exporter.reload(requests) => reloads.done(Instant::now()),
+                // A reload may wait for a disk that hangs.
+                () = signals.stop() => break Ok(()),
+            },
             _ = remember.tick() => exporter.memory.save(exporter.fleet.snapshots()).await,
             broken = exporter.fleet.broken() => {
                 break Err(anyhow::Error::new(broken).context("a poller has broken"));

@@ -117,7 +117,7 @@ impl Snapshot {
     pub fn advance(&self, observations: Observations, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
         next.status.since.get_or_insert(now);
-        let latest = next.status.latest_success(now);
+        let latest = next.status.latest_read(now);
         if let Some(inventory) = observations.inventory {
             next.list(inventory, now);
         }

@@ -19,7 +19,7 @@ use crate::gateway::error::{Cause, Error, Misread, Reason};
 use crate::gateway::http::{Deadline, Exchange};
 use crate::gateway::query::{self, Pace, Page, Query, Side, Subject};
 use crate::gateway::quota::Footprint;
-use crate::gateway::retry::{Course, Step, Time};
+use crate::gateway::retry::{self, Course, Step, Time};
 use crate::gateway::token::Bearer;
 use crate::gateway::wire::{AadMetadata, NamedDirectory};
 use crate::gateway::{Gateway, locked};
@@ -182,6 +182,7 @@ impl Gateway {
         deadline: Deadline,
     ) -> Result<Q::Answer, Cause> {
         let mut course = Course::starting_at(self.endpoints.current());
+        let mut left = Vec::new();
         loop {
             let endpoint = self.endpoints.at(course.position);
             let attempt = self.attempt::<Q>(endpoint, subject, token, deadline, bearer);
@@ -189,7 +190,7 @@ impl Gateway {
             let (status, cause) = match Box::pin(attempt).await {
                 (status, Ok(answer)) => {
                     self.note::<Q>(status, None);
-                    self.settle::<Q>(&course);
+                    self.settle::<Q>(&course, &left);
                     return Ok(answer);
                 }
                 (status, Err(cause)) => (status, cause),
@@ -197,17 +198,21 @@ impl Gateway {
             if Q::PACE.explains(cause.reason()) {
                 return Err(cause);
             }
+            // Another endpoint would make the backup service read its store once more.
+            if Q::PACE == Pace::Storage && retry::is_after_the_work(&cause) {
+                return Err(self.give_up::<Q>(course, &left, status, cause));
+            }
             let failed = course.position;
             match self.next_step(&mut course, &cause, deadline) {
                 Some(Step::Move) => {
-                    self.log_fault::<Q>(failed, &cause);
+                    left.push((failed, chain(&cause)));
                     course.keep(status, cause);
                 }
                 Some(Step::Retry { pause }) => {
                     self.note::<Q>(status, Some(&cause));
                     sleep(pause).await;
                 }
-                None => return Err(self.give_up::<Q>(course, status, cause)),
+                None => return Err(self.give_up::<Q>(course, &left, status, cause)),
             }
         }
     }
@@ -225,37 +230,42 @@ impl Gateway {
     }
 
     /// The failure of a call whose last attempt failed because of `cause`.
-    fn give_up<Q: Query>(&self, course: Course, status: Option<u16>, cause: Cause) -> Cause {
+    fn give_up<Q: Query>(
+        &self,
+        course: Course,
+        left: &[(usize, String)],
+        status: Option<u16>,
+        cause: Cause,
+    ) -> Cause {
         if !cause.may_work_elsewhere() && !cause.is_of_the_endpoint() {
-            self.settle::<Q>(&course);
+            self.settle::<Q>(&course, left);
         }
         let (status, cause) = course.failure(status, cause);
         self.note::<Q>(status, Some(&cause));
         cause
     }
 
-    /// Stays with the endpoint that has answered for the cluster, where others have not.
-    fn settle<Q: Query>(&self, course: &Course) {
+    /// Stays with the endpoint that has answered for the cluster, and logs the faults of those that the
+    /// call `left`. If no endpoint answers, that is a failure of the call and not of one of them.
+    fn settle<Q: Query>(&self, course: &Course, left: &[(usize, String)]) {
         for bad in &course.bad {
             self.endpoints.replace(*bad, course.position);
         }
-        if self.endpoints.note_answer(course.position, Q::ROUTE.name) {
-            let (cluster, endpoint) = (&self.cluster, self.endpoints.at(course.position));
-            info!(%cluster, %endpoint, "Cluster {cluster}: endpoint {endpoint} works again.");
+        let cluster = &self.cluster;
+        for (position, error) in left {
+            if self.endpoints.note_fault(*position, Q::ROUTE.name) {
+                let endpoint = self.endpoints.at(*position);
+                warn!(
+                    %cluster,
+                    %endpoint,
+                    error,
+                    "Cluster {cluster}: endpoint {endpoint} does not work, the next one is used: {error}."
+                );
+            }
         }
-    }
-
-    /// Logs the first failure of an endpoint after which another one is asked.
-    fn log_fault<Q: Query>(&self, position: usize, cause: &Cause) {
-        if self.endpoints.note_fault(position, Q::ROUTE.name) {
-            let (cluster, endpoint) = (&self.cluster, self.endpoints.at(position));
-            let error = chain(cause);
-            warn!(
-                %cluster,
-                %endpoint,
-                error,
-                "Cluster {cluster}: endpoint {endpoint} does not work, the next one is used: {error}."
-            );
+        if self.endpoints.note_answer(course.position, Q::ROUTE.name) {
+            let endpoint = self.endpoints.at(course.position);
+            info!(%cluster, %endpoint, "Cluster {cluster}: endpoint {endpoint} works again.");
         }
     }
 

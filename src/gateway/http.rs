@@ -37,8 +37,10 @@ const ERROR_LIMIT: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Transport {
     pub(super) lines: Rotating,
-    /// One permit for each large body that may be in memory.
+    /// One permit for each large body that may be in memory. Lists of backups have their own: they
+    /// take minutes.
     large_bodies: Arc<Semaphore>,
+    large_lists: Arc<Semaphore>,
 }
 
 /// Until when a call, or all that it takes to get a token, may run.
@@ -93,6 +95,7 @@ impl Transport {
         Ok(Self {
             lines,
             large_bodies: Arc::new(Semaphore::new(MAX_LARGE_BODIES)),
+            large_lists: Arc::new(Semaphore::new(MAX_LARGE_BODIES)),
         })
     }
 
@@ -156,10 +159,17 @@ impl Transport {
             date: date(response.headers()),
             body: timeout_at(
                 deadline.end,
-                read(endpoint, response, limit, &self.large_bodies),
+                read(endpoint, response, limit, self.large(pace)),
             )
             .await
             .unwrap_or_else(|_| Err(late())),
+        }
+    }
+
+    fn large(&self, pace: Pace) -> &Arc<Semaphore> {
+        match pace {
+            Pace::Prompt => &self.large_bodies,
+            Pace::Storage => &self.large_lists,
         }
     }
 

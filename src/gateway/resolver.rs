@@ -22,7 +22,7 @@ use url::{Host, Url};
 use crate::gateway::locked;
 
 const LIMITS: Limits = Limits {
-    prompt: 8,
+    prompt: 32,
     threads: 64,
     patience: Duration::from_secs(5),
 };

@@ -123,6 +123,15 @@ impl Course {
     }
 }
 
+/// Whether the cluster may have done the work that was asked for, though the answer is of no use.
+pub(super) fn is_after_the_work(cause: &Cause) -> bool {
+    match cause {
+        Cause::Misread { .. } => true,
+        Cause::Refusal(refusal) => refusal.status >= 500,
+        _ => false,
+    }
+}
+
 /// What all calls together may spend on retries: each call earns a tenth of one.
 #[derive(Debug)]
 pub(super) struct Budget {

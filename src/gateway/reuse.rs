@@ -17,7 +17,7 @@ use hyper::http::Extensions;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpInfo};
 use reqwest::{Client, Request, Response};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -47,6 +47,7 @@ impl Clients {
         let opening = Arc::new(Opening::default());
         let first = OPENING.scope(Arc::clone(&opening), self.pooled.execute(request));
         let mut first = Box::pin(first);
+        let resent = Instant::now() + patience;
         let (response, found_dead) = match timeout(patience, &mut first).await {
             Ok(Err(error)) if !opening.caused(&error) => (self.unpooled.execute(again).await, true),
             Ok(response) => (response, false),
@@ -55,7 +56,8 @@ impl Clients {
                 Either::Left((Err(_), second)) => (second.await, true),
                 Either::Left((response, _)) => (response, false),
                 Either::Right((Err(_), first)) => (first.await, false),
-                Either::Right((response, _)) => (response, true),
+                // A gateway that is slow is slow on a new connection, too.
+                Either::Right((response, _)) => (response, resent.elapsed() < patience / 2),
             },
         };
         Sent {

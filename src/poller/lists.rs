@@ -86,6 +86,8 @@ impl Poller {
             }
             if published.elapsed() > self.poll.interval {
                 self.publish(std::mem::take(&mut observations));
+                // The lists so far are no longer in memory.
+                self.gateway.begin_lists();
                 published = Instant::now();
             }
         }

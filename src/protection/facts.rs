@@ -68,6 +68,9 @@ pub struct Facts<'a> {
     /// How far the clock of the cluster is ahead of the exporter's. Times of backups are of the
     /// former, all others here of the latter.
     pub clock_skew: TimeDelta,
+    /// Whether the clocks are known to be close enough to tell a success of the future from one that
+    /// only looks like it.
+    pub clocks_agree: bool,
 }
 
 impl Facts<'_> {

@@ -56,6 +56,7 @@ fn facts(schedule: &Schedule, second: i64) -> Facts<'_> {
         listed_at: Some(at(second)),
         last_success: Some(at(0)),
         expected_since: Some(at(-100_000)),
+        clocks_agree: true,
         ..Facts::default()
     }
 }
@@ -635,6 +636,20 @@ fn a_success_dated_in_the_future_makes_nothing_protected() {
 }
 
 #[test]
+fn a_success_that_only_looks_like_the_future_makes_nothing_never_backed_up() {
+    let schedule = hourly();
+    for behind in [3_601, 7_200, 86_400] {
+        let facts = Facts {
+            health: read(0, Some(ended(true, behind))),
+            last_success: Some(at(behind)),
+            clocks_agree: false,
+            ..facts(&schedule, 0)
+        };
+        assert_eq!(state(&facts, &RULES, 0), Protection::Unknown, "{behind}");
+    }
+}
+
+#[test]
 fn a_periodic_attempt_dated_in_the_future_hides_no_failed_request() {
     let schedule = hourly();
     let record = record(BackupState::Failure);
@@ -781,6 +796,7 @@ proptest! {
             changed_at,
             watched_since,
             clock_skew: TimeDelta::seconds(skew),
+            clocks_agree: expects,
         };
         let rules = if expects { REQUESTS } else { RULES };
         let verdict = judge(&facts, &rules, now);

@@ -17,7 +17,7 @@ const OWN: u64 = 24;
 /// look at a certificate.
 const PER_CLUSTER: u64 = 4;
 
-/// As many connections are served however low the limit is.
+/// The minimum number of client connections.
 const LEAST: u64 = 8;
 
 /// The default limits of the listener, with no more connections than file descriptors are left for.

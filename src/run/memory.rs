@@ -38,7 +38,7 @@ pub(super) type Remembered = BTreeMap<Arc<str>, Snapshot>;
 pub(super) struct Memory {
     /// As configured.
     path: Option<PathBuf>,
-    /// Not there while it is written, or when it must not be.
+    /// `None` during a write, or if the file is unusable.
     file: Option<StateFile>,
     saved: Vec<Weak<Snapshot>>,
     writing: Option<Writing>,

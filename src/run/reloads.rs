@@ -32,7 +32,7 @@ impl Reloads {
         }
     }
 
-    /// Wants a reload that nobody waits for.
+    /// Requests a reload without a reply.
     pub(super) fn want(&mut self) {
         self.wanted = true;
     }

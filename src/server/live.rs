@@ -1,7 +1,7 @@
 //! The web configuration in force: looked at again whenever somebody comes in.
 //!
 //! Every request and every TLS handshake asks for it, and a look costs the metadata of a few
-//! files. A configuration that cannot be used closes: there is none until it is mended, whatever
+//! files. A configuration that cannot be used closes: there is none until it is fixed, whatever
 //! it was before. What cannot change while the exporter runs stays as it began.
 //!
 //! Invariant: one look is under way at a time, and who has given up waiting leaves none behind, so
@@ -248,7 +248,7 @@ impl Live {
                 error!(
                     faults,
                     "The web configuration {path} cannot be used: requests are answered 500 and \
-                     TLS handshakes fail until it is mended."
+                     TLS handshakes fail until it is fixed."
                 );
                 None
             }

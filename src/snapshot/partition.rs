@@ -147,6 +147,7 @@ impl PartitionSnapshot {
             changed_at: self.changed_at,
             watched_since: snapshot.status.since.max(Some(self.known_since)),
             clock_skew: snapshot.status.believed_skew(),
+            clocks_agree: snapshot.status.clocks_agree(),
         }
     }
 

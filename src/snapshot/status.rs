@@ -17,6 +17,10 @@ const SKEW_NOISE: TimeDelta = TimeDelta::seconds(10);
 /// header can move a verdict.
 const SKEW_LIMIT: TimeDelta = TimeDelta::hours(1);
 
+/// How far in the future a success may be dated that is read while the clocks are apart: most clocks
+/// that are wrong are so by hours, for instance by a time zone.
+const APART_TOLERANCE: TimeDelta = TimeDelta::days(1);
+
 /// A cluster and the exporter's work on it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterStatus {
@@ -54,6 +58,18 @@ impl ClusterStatus {
     /// The latest date that a success may have at `now`.
     pub(crate) fn latest_success(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         protection::latest_success(now, self.believed_skew())
+    }
+
+    /// The latest date that a success may have that is read at `now`. Where the clocks are known to
+    /// be far apart, a real success may be dated in the future, so it is remembered; it counts once
+    /// its date is plausible.
+    pub(super) fn latest_read(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        let apart = self.clock_skew.is_some_and(|skew| skew.abs() > SKEW_LIMIT);
+        if apart {
+            now.checked_add_signed(APART_TOLERANCE).unwrap_or(now)
+        } else {
+            self.latest_success(now)
+        }
     }
 
     /// Whether the clocks of the cluster and the exporter agree. Only then is a success that is

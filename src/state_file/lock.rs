@@ -63,7 +63,7 @@ impl Lock {
     }
 }
 
-/// Opens the lock file. One that belongs to somebody else may be locked without writing to it.
+/// Opens the lock file. A lock file of another user is opened read-only.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
