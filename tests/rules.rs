@@ -26,6 +26,62 @@ const RECORDINGS: &str = "deploy/prometheus/servicefabric-backup.rules.yml";
 /// The recorded series with their labels.
 const RECORDED: [(&str, &[&str]); 45] = [
     (
+        "service:servicefabric_backup_requested_backups:worst",
+        &[
+            CLUSTER,
+            APPLICATION,
+            SERVICE,
+            PARTITION,
+            POLICY,
+            "state",
+            "severity",
+        ],
+    ),
+    (
+        "service:servicefabric_backup_requested_backups_last_success_age_seconds:worst",
+        &[
+            CLUSTER,
+            APPLICATION,
+            SERVICE,
+            PARTITION,
+            POLICY,
+            "state",
+            "severity",
+        ],
+    ),
+    (
+        "service:servicefabric_backup_requested_backups_failure:worst",
+        &[
+            CLUSTER,
+            APPLICATION,
+            SERVICE,
+            PARTITION,
+            "state",
+            "severity",
+            "code",
+        ],
+    ),
+    (
+        "partition:servicefabric_backup_partition_info:dropped",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "service:servicefabric_backup_partition_info:worst",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "service:servicefabric_backup_restore_state:failed",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "service:servicefabric_backup_restore_state:running",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "service:servicefabric_backup_partition_data_loss_timestamp_seconds:unexplained",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
         "partition:servicefabric_backup_last_success_lsn:frozen",
         &[CLUSTER, APPLICATION, SERVICE, PARTITION],
     ),
@@ -150,14 +206,6 @@ const RECORDED: [(&str, &[&str]); 45] = [
         &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
     ),
     (
-        "partition:servicefabric_backup_partition_info:dropped",
-        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
-    ),
-    (
-        "service:servicefabric_backup_partition_info:worst",
-        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
-    ),
-    (
         "partition:servicefabric_backup_progress_failure_observed:last",
         &[CLUSTER, APPLICATION, SERVICE, PARTITION],
     ),
@@ -177,42 +225,6 @@ const RECORDED: [(&str, &[&str]); 45] = [
         ],
     ),
     (
-        "service:servicefabric_backup_requested_backups:worst",
-        &[
-            CLUSTER,
-            APPLICATION,
-            SERVICE,
-            PARTITION,
-            POLICY,
-            "state",
-            "severity",
-        ],
-    ),
-    (
-        "service:servicefabric_backup_requested_backups_last_success_age_seconds:worst",
-        &[
-            CLUSTER,
-            APPLICATION,
-            SERVICE,
-            PARTITION,
-            POLICY,
-            "state",
-            "severity",
-        ],
-    ),
-    (
-        "service:servicefabric_backup_requested_backups_failure:worst",
-        &[
-            CLUSTER,
-            APPLICATION,
-            SERVICE,
-            PARTITION,
-            "state",
-            "severity",
-            "code",
-        ],
-    ),
-    (
         "partition:servicefabric_backup_restore_state:failed",
         &[CLUSTER, APPLICATION, SERVICE, PARTITION],
     ),
@@ -223,18 +235,6 @@ const RECORDED: [(&str, &[&str]); 45] = [
     (
         "partition:servicefabric_backup_restore_state:running",
         &[CLUSTER, APPLICATION, SERVICE, PARTITION],
-    ),
-    (
-        "service:servicefabric_backup_restore_state:failed",
-        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
-    ),
-    (
-        "service:servicefabric_backup_restore_state:running",
-        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
-    ),
-    (
-        "service:servicefabric_backup_partition_data_loss_timestamp_seconds:unexplained",
-        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
     ),
 ];
 
