@@ -129,7 +129,9 @@ class Fleet:
             plain = self.labels(service, number)
             info = self.labels(service, number, partition_kind="Int64Range", policy_name="hourly")
             yield "partition_info", info, [(age, 1) for age in looks if number not in NO_POLICY or age > 1800]
-            yield "partition_data_loss_timestamp_seconds", plain, [(age, self.start - 90 * DAY) for age in looks]
+            # The rule looks two minutes back: the loss is there before the first scrape.
+            losses = [(age, self.start - (1200 if number in DATA_LOST and age < 1200 else 90 * DAY)) for age in looks]
+            yield "partition_data_loss_timestamp_seconds", plain, losses
             if REQUEST_OF.get(number) in ("Failure", "Timeout"):
                 yield "progress_failure_observed", plain, [(age, 1) for age in day]
             frozen = number in FROZEN
@@ -213,12 +215,16 @@ class Burdened:
 
 
 def wait_for_alerts(prometheus, seconds):
-    """Until every expected alert is there."""
+    """Until every expected alert is there, and each of them names a partition."""
     missing = set(EXPECTED)
 
     def reached():
-        alerts = [alert["labels"] for alert in prometheus.alerts()]
-        missing.difference_update((labels["alertname"], labels["severity"]) for labels in alerts)
+        named, unnamed = set(), set()
+        for alert in prometheus.alerts():
+            labels, text = alert["labels"], alert["annotations"]["description"]
+            (named if re.search(PARTITION, text) else unnamed).add((labels["alertname"], labels["severity"]))
+        missing.clear()
+        missing.update(EXPECTED - (named - unnamed))
         return not missing
 
     try:
