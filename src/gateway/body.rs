@@ -1,7 +1,7 @@
 //! The body of an answer, up to a limit.
 //!
 //! Never reads or inflates more than it was allowed to, whatever length the answer claims, and
-//! quotes nothing of what it read: the caller knows whose answer it is.
+//! quotes nothing of what it read: the caller adds the endpoint to the error.
 
 use std::io::Read;
 use std::ops::Deref;

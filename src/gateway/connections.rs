@@ -1,9 +1,9 @@
 //! The connections to one cluster, made from its files as they were at one moment.
 //!
-//! A [`Plan`] is what stays; each time the files change it opens new [`Connections`], and with the
-//! old ones go their pools, so that what an old certificate had let in does not live on. The same
-//! happens when connections reach their maximum age, or one of a pool is found dead. Every endpoint
-//! has clients of its own: names and expiry dates belong to endpoints.
+//! A [`Plan`] is fixed; each time the files change it opens new [`Connections`]. The old pools are
+//! dropped, so that no connection authenticated by an old certificate stays open. The same happens
+//! when connections reach their maximum age, or one of a pool is found dead. Every endpoint has
+//! clients of its own: names and expiry dates belong to endpoints.
 
 use std::sync::LazyLock;
 use std::time::Duration;

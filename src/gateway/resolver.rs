@@ -109,7 +109,7 @@ impl Resolver {
         }))
     }
 
-    /// The addresses of `host`, from a look-up that this call starts, joins, or comes soon after.
+    /// The addresses of `host`, from the cache, a pending look-up, or a new one.
     async fn addresses(&self, host: &str) -> Answer {
         let mut pending = match self.join(host) {
             Ok(addresses) => return Ok(addresses),
@@ -158,7 +158,7 @@ impl Resolver {
         sender.send_replace(Some(answer));
     }
 
-    /// Looks `host` up in a thread of its own, when it is its turn.
+    /// Looks `host` up in a thread of its own, once permits are available.
     async fn in_thread(&self, host: &str) -> io::Result<Addresses> {
         const OPEN: &str = "nobody closes the semaphore";
         let _thread = self.0.threads.acquire().await.expect(OPEN);

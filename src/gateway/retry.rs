@@ -24,7 +24,7 @@ pub(super) fn pause(retry: u32, jitter: f64) -> Duration {
 pub(super) struct Course {
     /// Of the endpoint to try.
     pub(super) position: usize,
-    /// Positions of the endpoints that answered for themselves instead of for the cluster.
+    /// Positions of the endpoints whose answer came from the node and not from the cluster.
     pub(super) bad: Vec<usize>,
     moves: usize,
     retries: u32,

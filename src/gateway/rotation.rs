@@ -154,8 +154,8 @@ impl Rotating {
         let (plan, renewing) = (Arc::clone(&self.plan), Arc::clone(old));
         // Parses certificates, which takes milliseconds.
         let renewed = spawn_blocking(move || plan.renew(&renewing)).await;
-        // The same credentials were usable before: if they are not now, it is for a moment, and
-        // the old connections stay until the next attempt.
+        // The same credentials were usable before, so a failure here is temporary: the old
+        // connections stay until the next attempt.
         if let Ok(Ok(renewed)) = renewed {
             let mut in_use = locked(&self.in_use);
             if Arc::ptr_eq(old, &in_use) {

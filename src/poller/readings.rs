@@ -125,9 +125,8 @@ impl Poller {
             let cluster = &self.cluster.name;
             warn!(
                 %cluster,
-                "Somebody unknown reports on backups in the health of cluster {cluster}: its \
-                 runtime may be newer than this exporter, which then sees periodic backups only \
-                 in the lists."
+                "Unknown source of backup health events in cluster {cluster}: its runtime may be \
+                 newer than this exporter, which then sees periodic backups only in the lists."
             );
         }
         now(reading)

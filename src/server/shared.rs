@@ -44,7 +44,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
         }
         let permit = Arc::clone(permits).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
-        // It ends, and serves those who wait, even if the client is gone meanwhile.
+        // Encoding completes for the other requests even if this client disconnects.
         let encoding = spawn_blocking(move || {
             let began = Instant::now();
             let page = Arc::new(encode(latest.as_ref().map(|(_, page)| &**page)));

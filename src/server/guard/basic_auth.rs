@@ -142,7 +142,7 @@ impl Logins {
     }
 }
 
-/// Enough of a fingerprint to tell it from others: nobody outside can choose it.
+/// The first 64 bits of the fingerprint. Clients cannot choose them, because the hash is keyed.
 fn tag(fingerprint: &Fingerprint) -> u64 {
     let first = fingerprint.first_chunk().copied();
     u64::from_be_bytes(first.unwrap_or_default())

@@ -23,8 +23,8 @@ impl Held {
 /// The memory that all responses hold together: a chunk counts once, however many share it.
 #[derive(Debug, Default)]
 pub(super) struct HeldByAll {
-    /// Length and number of holders of each chunk, by its address: it stays where it is as long as
-    /// somebody holds it.
+    /// Length and number of holders of each chunk, by its address, which does not change while
+    /// any response references it.
     chunks: HashMap<usize, (usize, usize)>,
     bytes: usize,
 }

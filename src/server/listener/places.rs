@@ -1,7 +1,7 @@
-//! The open connections, what each of them is doing, and which one has to go.
+//! The open connections, their state, and which one to evict.
 //!
-//! Bookkeeping only: it touches no socket and reads no clock. A connection learns by a cancelled
-//! token that it has to go.
+//! Bookkeeping only: it touches no socket and reads no clock. A cancelled token tells
+//! a connection to close.
 //!
 //! Invariants: there are never more places taken than the cap, responses never hold more memory
 //! than the budget, and a connection whose response makes progress loses its place to no other
