@@ -4,6 +4,7 @@
 //! fields of the event. A line has no control character but its line feed. When standard error is
 //! closed or full, lines are lost and nothing else happens. Libraries are logged from `warn` on.
 
+use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -64,11 +65,15 @@ pub fn start(level: Level, format: Format) {
     panic::set_hook(Box::new(log_panic));
 }
 
+/// The message that a panic carries.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
+
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let payload = panic.payload();
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("no message");
+    let text = panic_message(panic.payload());
     let location = panic.location().map(ToString::to_string);
     let location = location.as_deref().unwrap_or("an unknown place");
     let backtrace = Backtrace::capture();

@@ -11,6 +11,7 @@ mod headers;
 pub mod listener;
 pub mod live;
 mod metrics;
+mod network;
 mod page;
 mod shared;
 mod tls;

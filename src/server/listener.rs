@@ -15,7 +15,6 @@ mod http;
 mod places;
 mod watched;
 
-use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -40,6 +39,7 @@ use self::http::{Ended, Http};
 use self::places::Overdue;
 use super::live::{Admission, Live};
 use super::tls;
+use crate::logging::panic_message;
 
 /// The pause after a failed accept: out of file descriptors, the next attempt fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -265,12 +265,6 @@ impl AcceptFailures {
         self.last_logged = Some(now);
         Some(std::mem::take(&mut self.unlogged))
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
 }
 
 #[cfg(test)]

@@ -19,8 +19,9 @@ use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::task::spawn_blocking;
 
-use super::queue::{Network, Queue};
+use super::queue::Queue;
 use crate::config::web::{Hash, Users};
+use crate::server::network::Network;
 
 /// The most verdicts of each kind that are kept.
 const VERDICTS: usize = 100;

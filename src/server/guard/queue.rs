@@ -9,10 +9,11 @@
 //! Invariant: while a login waits, a comparison runs.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+
+use crate::server::network::Network;
 
 /// Credentials whose first attempt is remembered: those of a minute at 4,000 guesses a second.
 const REMEMBERED: usize = 1 << 18;
@@ -28,11 +29,6 @@ pub(super) struct Queue {
 /// The right to run a comparison. The next login gets it when it is dropped.
 #[derive(Debug)]
 pub(super) struct Turn(Arc<Queue>);
-
-/// Clients that count as one: an IPv4 address, or an IPv6 network of 64 bits, in which one client can
-/// choose its address freely.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Network(IpAddr);
 
 #[derive(Debug, Default)]
 struct State {
@@ -101,18 +97,6 @@ impl Queue {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.0.pass_on();
-    }
-}
-
-impl From<IpAddr> for Network {
-    fn from(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(address) => {
-                let network = u128::from(address) & !u128::from(u64::MAX);
-                Ipv6Addr::from(network).into()
-            }
-            address @ IpAddr::V4(_) => address,
-        })
     }
 }
 
@@ -206,6 +190,8 @@ impl FirstSeen {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use oneshot::error::TryRecvError;
     use proptest::prelude::*;
 
@@ -244,15 +230,6 @@ mod tests {
             }
         }
         None
-    }
-
-    #[test]
-    fn clients_are_told_apart_by_ipv4_address_and_by_ipv6_network() {
-        let of = |address: &str| Network::from(address.parse::<IpAddr>().unwrap());
-        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-        assert_eq!(of("2001:db8:0:1::1"), of("2001:db8:0:1:ffff::2"));
-        assert_ne!(of("2001:db8:0:1::1"), of("2001:db8:0:2::1"));
     }
 
     proptest! {

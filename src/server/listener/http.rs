@@ -30,8 +30,8 @@ use tracing::error;
 
 use super::connections::Slot;
 use super::held::Held;
-use super::panic_message;
 use super::watched::{WatchedBody, WatchedStream, watch};
+use crate::logging::panic_message;
 use crate::server::live::Admission;
 
 /// The most bytes of a request head, and of a response waiting in user space, per connection;

@@ -9,13 +9,14 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use super::held::{Held, HeldByAll};
+use crate::server::network::Network;
 
 /// The most responses that are not written yet, of one connection: many times the streams that it
 /// may have at a time. Only a client that keeps cancelling requests without reading reaches it.
@@ -33,7 +34,7 @@ pub(super) struct Places {
 
 #[derive(Debug)]
 pub(super) struct Place {
-    peer: IpAddr,
+    peer: Network,
     state: State,
     pub(super) close: CancellationToken,
     /// Responses that have begun, and that were handed over, so far.
@@ -92,7 +93,7 @@ impl Places {
         let id = self.next_id;
         self.next_id += 1;
         let place = Place {
-            peer: share_holder(peer),
+            peer: peer.into(),
             state: State::Waiting { since: now },
             close: CancellationToken::new(),
             begun: 0,
@@ -121,7 +122,7 @@ impl Places {
 
     /// The first connection in the order of `rank`, of the peer that has the most connections.
     fn victim<R: Ord>(&self, rank: impl Fn(u64, &Place) -> Option<R>) -> Option<u64> {
-        let mut shares: HashMap<IpAddr, usize> = HashMap::new();
+        let mut shares: HashMap<Network, usize> = HashMap::new();
         for place in self.taken.values() {
             *shares.entry(place.peer).or_default() += 1;
         }
@@ -310,15 +311,6 @@ impl State {
         };
         let found = responses.binary_search_by_key(&number, |one| one.number);
         responses.get_mut(found.ok()?)
-    }
-}
-
-/// Whose share of the places a connection from `peer` counts in: its address, in IPv6 its network
-/// of 64 bits, of which a host can take any address.
-fn share_holder(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
