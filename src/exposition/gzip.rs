@@ -161,7 +161,7 @@ impl Text {
             .collect()
     }
 
-    /// The plain text, inflated in portions of at most [`PORTION`] bytes as they are taken.
+    /// The plain text, inflated in portions of at most 32 KiB as they are taken.
     pub fn plain(&self) -> impl Iterator<Item = Bytes> + Send + use<> {
         let mut inflated = DeflateDecoder::new(Chunks(self.deflate().collect()));
         std::iter::from_fn(move || next_portion(&mut inflated))
