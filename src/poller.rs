@@ -191,7 +191,7 @@ impl Poller {
             return observations;
         }
         let started = Instant::now();
-        match self.gateway.policies().await {
+        match self.gateway.policies().await.map(|policies| policies.items) {
             Ok(policies) if policies.len() > MAX_POLICIES => {
                 let (cluster, reason) = (&self.cluster.name, Reason::TooLarge.as_str());
                 self.telemetry

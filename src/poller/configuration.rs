@@ -39,7 +39,7 @@ impl Poller {
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
         while let Some((application, answer)) = answers.next().await {
             match answer {
-                Ok(read) => drop(lines.insert(application, read)),
+                Ok(read) => drop(lines.insert(application, read.items)),
                 Err(error) => {
                     success = false;
                     self.record(Collector::Configuration, &error, tally);
@@ -120,7 +120,7 @@ impl Poller {
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
         while let Some((application, answer)) = answers.next().await {
             // What the service says comes later and counts: it knows of suspensions, too.
-            found.entry(application).or_default().extend(answer?);
+            found.entry(application).or_default().extend(answer?.items);
         }
         Ok(Some(found))
     }
@@ -145,7 +145,7 @@ impl Poller {
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
         let mut lines = Vec::new();
         while let Some((policy, answer)) = answers.next().await {
-            lines.extend(answer?.into_iter().map(|entity| Configuration {
+            lines.extend(answer?.items.into_iter().map(|entity| Configuration {
                 policy: Some(Arc::clone(&policy)),
                 policy_from: None,
                 suspended_at: None,

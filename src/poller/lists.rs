@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{Poller, now, run};
 use crate::clock;
 use crate::gateway::Error;
-use crate::model::{ListedBackup, Name};
+use crate::model::{Listed, ListedBackup, Name};
 use crate::poller::tally::Tally;
 use crate::snapshot::{Collector, Observations, PartitionSnapshot, Snapshot};
 
@@ -77,7 +77,7 @@ impl Poller {
             match listed {
                 Ok(listed) => {
                     tally.succeed();
-                    self.take_in(application, listed, &mut observations);
+                    self.take_in(application, listed.items, &mut observations);
                 }
                 Err(error) => {
                     success = false;
@@ -108,7 +108,7 @@ impl Poller {
         }
     }
 
-    async fn backups_of(&self, application: &Name) -> Result<Vec<ListedBackup>, Error> {
+    async fn backups_of(&self, application: &Name) -> Result<Listed<ListedBackup>, Error> {
         if self.cluster.collectors.history {
             self.gateway.all_backups(application).await
         } else {

@@ -53,7 +53,7 @@ impl Topology {
     /// Walks from the applications to the partitions.
     async fn discover(&mut self, gateway: &Arc<Gateway>, cluster: &Cluster, shard: Shard) {
         let applications = match gateway.applications().await {
-            Ok(applications) => applications,
+            Ok(applications) => applications.items,
             Err(error) => return self.unread(Scope::Cluster, error),
         };
         let selected = applications.iter();
@@ -73,8 +73,8 @@ impl Topology {
         while let Some((application, answer)) = answers.next().await {
             match answer {
                 Ok(listed) => {
-                    names.extend(listed.iter().cloned());
-                    let selected = listed.into_iter();
+                    names.extend(listed.items.iter().cloned());
+                    let selected = listed.items.into_iter();
                     let selected = selected.filter(|name| cluster.services.selects(name));
                     services.extend(selected.map(|name| (Arc::clone(&application), name)));
                 }
@@ -107,7 +107,7 @@ impl Topology {
         let mut answers = stream::iter(questions).buffered(AT_ONCE);
         while let Some((application, service, answer)) = answers.next().await {
             match answer {
-                Ok(partitions) => self.list(&application, &service, partitions, shard),
+                Ok(partitions) => self.list(&application, &service, partitions.items, shard),
                 Err(error) => self.unread(Scope::Service(service), error),
             }
         }
