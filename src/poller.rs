@@ -13,6 +13,7 @@ mod selection;
 mod tally;
 mod topology;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
+use self::configuration::Unusable;
 use self::faults::Faults;
 use self::tally::Tally;
 use crate::clock;
@@ -28,6 +30,7 @@ use crate::config::{Cluster, Poll};
 use crate::gateway::{Error, Gateway, Reason, Rotation};
 use crate::inventory::{MAX_PARTITIONS, Shard};
 use crate::logging::chain;
+use crate::model::Name;
 use crate::protection::Read;
 use crate::snapshot::{ClusterReading, Collector, Observations, Run, SecurityReading, Snapshot};
 use crate::telemetry::Telemetry;
@@ -49,6 +52,10 @@ pub struct Poller {
     published: watch::Sender<Arc<Snapshot>>,
     first_spread: Duration,
     faults: Mutex<Faults>,
+    /// Applications without a usable answer about their configuration.
+    unusable: Mutex<BTreeMap<Name, Unusable>>,
+    /// Cycles in which the configuration was read.
+    configuration_turn: AtomicUsize,
     warned_of_reporter: AtomicBool,
     /// How many partitions were known before the reload that made this poller; 0 once the first
     /// complete inventory was compared with it.
@@ -86,6 +93,8 @@ impl Poller {
             published,
             first_spread: Duration::ZERO,
             faults: Mutex::default(),
+            unusable: Mutex::default(),
+            configuration_turn: AtomicUsize::new(0),
             warned_of_reporter: AtomicBool::new(false),
             known_before: AtomicUsize::new(known_before),
         }
@@ -138,8 +147,8 @@ impl Poller {
         observations.policies = policies.policies;
         observations.runs.extend(policies.runs);
         self.publish(observations);
-        self.configuration(&tally).await;
-        let mut observations = self.readings(spread, &tally).await;
+        let questions = self.configuration(&tally).await;
+        let mut observations = self.readings(spread, questions, &tally).await;
         observations.cluster = Some(ClusterReading {
             up: self.gateway.native_access(),
             service_up: self.gateway.backup_service(),

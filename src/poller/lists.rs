@@ -79,6 +79,8 @@ impl Poller {
                     tally.succeed();
                     self.take_in(application, listed.items, &mut observations);
                 }
+                // Deleted since the inventory was read.
+                Err(error) if error.is_gone() => {}
                 Err(error) => {
                     success = false;
                     self.record(self.listing_collector(), &error, &tally);
