@@ -254,6 +254,7 @@ impl Fleet {
             config.poll,
             self.shard,
             Arc::clone(&gateway),
+            clock::now,
             Arc::clone(&self.telemetry),
             published,
         );

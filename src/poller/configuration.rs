@@ -9,8 +9,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
-use super::{Poller, now, run};
-use crate::clock;
+use super::{Poller, Source, run};
 use crate::gateway::Error;
 use crate::model::{Configuration, Entity, Name};
 use crate::poller::tally::Tally;
@@ -20,7 +19,7 @@ use crate::snapshot::{Collector, Observations, Policies, Snapshot};
 /// Questions that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
 
-impl Poller {
+impl<S: Source> Poller<S> {
     /// Reads what is set in every application with a known partition.
     pub(super) async fn configuration(&self, tally: &Tally) {
         if !self.cluster.collectors.configuration {
@@ -60,7 +59,7 @@ impl Poller {
         }
         let settings = lines.into_iter().map(|(application, lines)| {
             let settings: Settings = lines.into_iter().collect();
-            (application, now(settings))
+            (application, self.now(settings))
         });
         self.publish(Observations {
             settings: settings.collect(),
@@ -128,7 +127,7 @@ impl Poller {
     /// The policies, if they were read so lately that they are believed.
     fn believed_policies<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Policies> {
         let read = snapshot.policies.as_ref()?;
-        let age = (clock::now() - read.at).to_std().unwrap_or_default();
+        let age = ((self.clock)() - read.at).to_std().unwrap_or_default();
         (age < self.poll.staleness).then_some(&read.value)
     }
 

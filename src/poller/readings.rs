@@ -14,8 +14,8 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::warn;
 
-use super::{Poller, now, run};
-use crate::gateway::{Error, Gateway};
+use super::{Poller, Source, run};
+use crate::gateway::Error;
 use crate::model::PartitionId;
 use crate::poller::tally::Tally;
 use crate::protection::Read;
@@ -27,7 +27,7 @@ type Answer = (Collector, PartitionId, Result<Option<Reading>, Error>);
 /// Answers of one collector, as they come.
 type Answers = Pin<Box<dyn Stream<Item = Answer> + Send>>;
 
-impl Poller {
+impl<S: Source> Poller<S> {
     /// Reads what is to be read of every known partition, the starts spread over `spread`. A cycle
     /// that takes long publishes once an interval, so that a slow gateway does not make fresh
     /// readings wait until they are stale; the rest is returned.
@@ -70,7 +70,7 @@ impl Poller {
     }
 
     /// The collectors of single partitions that are switched on.
-    fn collectors(&self) -> impl Iterator<Item = Collector> + use<> {
+    fn collectors(&self) -> impl Iterator<Item = Collector> + use<S> {
         let on = self.cluster.collectors;
         let collectors = [Collector::Progress, Collector::Health, Collector::Restore];
         collectors
@@ -95,7 +95,7 @@ impl Poller {
                 if !step.is_zero() {
                     sleep_until(started + step * number).await;
                 }
-                (collector, id, ask(&gateway, collector, id).await)
+                (collector, id, ask(&*gateway, collector, id).await)
             }
         });
         answers.buffer_unordered(self.poll.concurrency).boxed()
@@ -116,7 +116,7 @@ impl Poller {
     fn note(&self, id: PartitionId, reading: Reading, tally: &Tally) -> Read<Reading> {
         tally.succeed();
         if let Some(known) = self.as_known(id, &reading) {
-            return now(known);
+            return self.now(known);
         }
         if let Reading::Health(health) = &reading
             && health.unknown_reporter
@@ -129,7 +129,7 @@ impl Poller {
                  newer than this exporter, which then sees periodic backups only in the lists."
             );
         }
-        now(reading)
+        self.now(reading)
     }
 }
 
@@ -139,7 +139,7 @@ fn concerns(collector: Collector, known: &PartitionSnapshot) -> bool {
 }
 
 async fn ask(
-    gateway: &Gateway,
+    gateway: &impl Source,
     collector: Collector,
     id: PartitionId,
 ) -> Result<Option<Reading>, Error> {
