@@ -43,6 +43,11 @@ impl<S: Source> Poller<S> {
         let mut read: Vec<(PartitionId, Read<Reading>)> = Vec::new();
         loop {
             tokio::select! {
+                biased;
+                _ = overdue.tick() => self.publish(Observations {
+                    partitions: std::mem::take(&mut read),
+                    ..Observations::default()
+                }),
                 answer = answers.next() => match answer {
                     Some((collector, id, answer)) => {
                         let earlier = runs.get(&collector).is_none_or(|run| run.success);
@@ -56,10 +61,6 @@ impl<S: Source> Poller<S> {
                     }
                     None => break,
                 },
-                _ = overdue.tick() => self.publish(Observations {
-                    partitions: std::mem::take(&mut read),
-                    ..Observations::default()
-                }),
             }
         }
         Observations {
