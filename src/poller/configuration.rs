@@ -13,8 +13,7 @@ use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Poller, now, run};
-use crate::clock;
+use super::{Poller, Source, run};
 use crate::gateway::Error;
 use crate::model::{Configuration, Name, PartitionId};
 use crate::poller::tally::Tally;
@@ -52,7 +51,7 @@ pub(super) struct Unusable {
     was_usable: bool,
 }
 
-impl Poller {
+impl<S: Source> Poller<S> {
     /// Reads what is set in every application with a known partition. Returns which partitions
     /// remain to be asked; `None` if there are none, or if the collector is off.
     pub(super) async fn configuration(&self, tally: &Tally) -> Option<PartitionQuestions> {
@@ -79,7 +78,7 @@ impl Poller {
         let run = (!remain).then(|| run(Collector::Configuration, answers.success, started));
         let settings = answers.usable.into_iter();
         self.publish(Observations {
-            settings: settings.map(|(name, read)| (name, now(read))).collect(),
+            settings: settings.map(|(name, read)| (name, self.now(read))).collect(),
             runs: run.into_iter().collect(),
             ..Observations::default()
         });
@@ -177,7 +176,7 @@ impl Poller {
     }
 
     fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
-        let age = (clock::now() - read_at).to_std().unwrap_or_default();
+        let age = ((self.clock)() - read_at).to_std().unwrap_or_default();
         age < self.poll.staleness
     }
 

@@ -16,8 +16,8 @@ use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::warn;
 
 use super::configuration::PartitionQuestions;
-use super::{Poller, now, run};
-use crate::gateway::{Error, Gateway};
+use super::{Poller, Source, run};
+use crate::gateway::Error;
 use crate::model::PartitionId;
 use crate::poller::tally::Tally;
 use crate::protection::Read;
@@ -29,7 +29,7 @@ type Answer = (Collector, PartitionId, Result<Option<Reading>, Error>);
 /// Answers of one collector, as they come.
 type Answers = Pin<Box<dyn Stream<Item = Answer> + Send>>;
 
-impl Poller {
+impl<S: Source> Poller<S> {
     /// Reads what is to be read of every known partition, the starts spread over `spread`. A cycle
     /// that takes long publishes once an interval, so that a slow gateway does not make fresh
     /// readings wait until they are stale; the rest is returned.
@@ -57,6 +57,11 @@ impl Poller {
         let mut read: Vec<(PartitionId, Read<Reading>)> = Vec::new();
         loop {
             tokio::select! {
+                biased;
+                _ = overdue.tick() => self.publish(Observations {
+                    partitions: std::mem::take(&mut read),
+                    ..Observations::default()
+                }),
                 answer = answers.next() => match answer {
                     Some((collector, id, answer)) => {
                         let earlier = runs.get(&collector).is_none_or(|run| run.success);
@@ -75,10 +80,6 @@ impl Poller {
                     }
                     None => break,
                 },
-                _ = overdue.tick() => self.publish(Observations {
-                    partitions: std::mem::take(&mut read),
-                    ..Observations::default()
-                }),
             }
         }
         Observations {
@@ -89,7 +90,7 @@ impl Poller {
     }
 
     /// The collectors of single partitions that are switched on.
-    fn collectors(&self) -> impl Iterator<Item = Collector> + use<> {
+    fn collectors(&self) -> impl Iterator<Item = Collector> + use<S> {
         let on = self.cluster.collectors;
         let collectors = [Collector::Progress, Collector::Health, Collector::Restore];
         collectors
@@ -107,7 +108,7 @@ impl Poller {
         let gateway = Arc::clone(&self.gateway);
         self.spaced(ids, spread, move |id| {
             let gateway = Arc::clone(&gateway);
-            async move { (collector, id, ask(&gateway, collector, id).await) }
+            async move { (collector, id, ask(&*gateway, collector, id).await) }
         })
     }
 
@@ -174,7 +175,7 @@ impl Poller {
     fn note(&self, id: PartitionId, reading: Reading, tally: &Tally) -> Read<Reading> {
         tally.succeed();
         if let Some(known) = self.as_known(id, &reading) {
-            return now(known);
+            return self.now(known);
         }
         if let Reading::Health(health) = &reading
             && health.unknown_reporter
@@ -187,7 +188,7 @@ impl Poller {
                  newer than this exporter, which then sees periodic backups only in the lists."
             );
         }
-        now(reading)
+        self.now(reading)
     }
 }
 
@@ -197,7 +198,7 @@ fn concerns(collector: Collector, known: &PartitionSnapshot) -> bool {
 }
 
 async fn ask(
-    gateway: &Gateway,
+    gateway: &impl Source,
     collector: Collector,
     id: PartitionId,
 ) -> Result<Option<Reading>, Error> {

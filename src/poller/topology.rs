@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
+use super::Source;
 use crate::config::{APPLICATIONS, Cluster, SERVICES};
-use crate::gateway::{Error, Gateway};
+use crate::gateway::Error;
 use crate::inventory::{
     EmptySelection, Inventory, MAX_PARTITIONS, Scope, Selection, Shard, Unmatched,
 };
@@ -46,7 +47,7 @@ struct Applications {
 }
 
 /// Reads the topology of `cluster`, as far as this shard watches it.
-pub(super) async fn read(gateway: &Arc<Gateway>, cluster: &Cluster, shard: Shard) -> Topology {
+pub(super) async fn read(gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) -> Topology {
     let mut topology = Topology::default();
     if cluster.partitions.is_empty() {
         topology.discover(gateway, cluster, shard).await;
@@ -60,7 +61,7 @@ pub(super) async fn read(gateway: &Arc<Gateway>, cluster: &Cluster, shard: Shard
 
 impl Topology {
     /// Walks from the applications to the partitions.
-    async fn discover(&mut self, gateway: &Arc<Gateway>, cluster: &Cluster, shard: Shard) {
+    async fn discover(&mut self, gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) {
         let applications = match gateway.applications().await {
             Ok(applications) => applications.items,
             Err(error) => return self.unread(Scope::Cluster, error),
@@ -103,7 +104,7 @@ impl Topology {
 
     async fn partitions_of(
         &mut self,
-        gateway: &Arc<Gateway>,
+        gateway: &Arc<impl Source>,
         services: Vec<(Name, Name)>,
         shard: Shard,
     ) {
@@ -159,7 +160,7 @@ impl Topology {
 
     /// Looks the names of configured partitions up. One that does not exist is not listed; one
     /// whose name cannot be read is, without it.
-    async fn look_up(&mut self, gateway: &Arc<Gateway>, ids: Vec<PartitionId>) {
+    async fn look_up(&mut self, gateway: &Arc<impl Source>, ids: Vec<PartitionId>) {
         let questions = ids.into_iter().map(|id| {
             let gateway = Arc::clone(gateway);
             async move { (id, gateway.service_name(id).await) }
@@ -200,7 +201,7 @@ impl Topology {
 
     async fn applications_of(
         &mut self,
-        gateway: &Arc<Gateway>,
+        gateway: &Arc<impl Source>,
         services: BTreeSet<Name>,
     ) -> Applications {
         let questions = services.into_iter().map(|service| {
