@@ -13,8 +13,8 @@ mod selection;
 mod source;
 mod tally;
 mod topology;
+mod unusable;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,16 +23,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
-use self::configuration::Unusable;
 use self::faults::Faults;
 pub use self::source::Source;
 use self::tally::Tally;
+use self::unusable::Unusable;
 use crate::clock::Clock;
 use crate::config::{Cluster, Poll};
 use crate::gateway::{Error, Reason, Rotation};
 use crate::inventory::{MAX_PARTITIONS, Shard};
 use crate::logging::chain;
-use crate::model::Name;
 use crate::protection::Read;
 use crate::snapshot::{ClusterReading, Collector, Observations, Run, Snapshot};
 use crate::telemetry::Telemetry;
@@ -56,7 +55,7 @@ pub struct Poller<S> {
     first_spread: Duration,
     faults: Mutex<Faults>,
     /// Applications without a usable answer about their configuration.
-    unusable: Mutex<BTreeMap<Name, Unusable>>,
+    unusable: Mutex<Unusable>,
     /// Cycles in which the configuration was read.
     configuration_turn: AtomicUsize,
     warned_of_reporter: AtomicBool,

@@ -11,8 +11,8 @@ use std::sync::{Arc, PoisonError};
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
-use tracing::{info, warn};
 
+use super::unusable::Usability;
 use super::{Poller, Source, run};
 use crate::gateway::Error;
 use crate::model::{Configuration, Name, PartitionId};
@@ -42,13 +42,6 @@ struct Answers {
     usable: BTreeMap<Name, Settings>,
     /// Applications that exist and whose answer cannot be used.
     unusable: BTreeSet<Name>,
-}
-
-/// An application without a usable answer, for the log.
-#[derive(Debug, Default)]
-pub(super) struct Unusable {
-    /// Whether the last answer was usable: two in a row end the fault.
-    was_usable: bool,
 }
 
 impl<S: Source> Poller<S> {
@@ -206,44 +199,11 @@ impl<S: Source> Poller<S> {
             .collect()
     }
 
-    /// Logs for which applications there is no usable answer any more, and for which there is again.
     fn report_unusable(&self, answers: &Answers) {
-        let mut reported = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        let applications = self.applications();
-        let mut ended = Vec::new();
-        reported.retain(|name, fault| {
-            if answers.unusable.contains(name) {
-                fault.was_usable = false;
-            } else if answers.usable.contains_key(name) {
-                if fault.was_usable {
-                    ended.push(Arc::clone(name));
-                    return false;
-                }
-                fault.was_usable = true;
-            }
-            applications.contains(name)
-        });
-        let unusable = answers.unusable.iter();
-        let begun = unusable.filter(|name| !reported.contains_key(*name));
-        let begun: Vec<Name> = begun.cloned().collect();
-        let (cluster, count) = (&self.cluster.name, begun.len());
-        if !begun.is_empty() {
-            let applications = listed(&begun);
-            warn!(
-                %cluster, count,
-                "Cluster {cluster}: the backup service has no usable answer for the configuration of \
-                 {applications}; their partitions are asked one by one."
-            );
-        }
-        if !ended.is_empty() {
-            let (applications, count) = (listed(&ended), ended.len());
-            info!(
-                %cluster, count,
-                "Cluster {cluster}: the backup service answers for the configuration of \
-                 {applications} again."
-            );
-        }
-        reported.extend(begun.into_iter().map(|name| (name, Unusable::default())));
+        let applications = self.applications().into_iter();
+        let usability = applications.map(|name| (Arc::clone(&name), answers.usability(&name)));
+        let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        unusable.report(&self.cluster.name, &usability.collect());
     }
 }
 
@@ -271,6 +231,16 @@ impl Answers {
         }
     }
 
+    fn usability(&self, application: &Name) -> Usability {
+        if self.unusable.contains(application) {
+            Usability::Unusable
+        } else if self.usable.contains_key(application) {
+            Usability::Usable
+        } else {
+            Usability::Unknown
+        }
+    }
+
     /// Whether a partition is to be asked, and what applies to it if its answer is that nothing
     /// does: `Some(None)` for nothing.
     fn if_unprotected(
@@ -285,13 +255,4 @@ impl Answers {
         let settings = self.usable.get(application).or(explicit)?;
         Some(Some(settings.set_at_service(partition)))
     }
-}
-
-/// Some of these names, in one line.
-fn listed(names: &[Name]) -> String {
-    const MAX_NAMED: usize = 10;
-    let more = names.len().saturating_sub(MAX_NAMED);
-    let named = names.iter().take(MAX_NAMED).map(ToString::to_string);
-    let more = (more > 0).then(|| format!("{more} more"));
-    named.chain(more).collect::<Vec<_>>().join(", ")
 }
