@@ -77,7 +77,8 @@ impl Poller {
             match listed {
                 Ok(listed) => {
                     tally.succeed();
-                    self.take_in(application, listed.items, &mut observations);
+                    let listed = self.items(self.listing_collector(), listed, &tally);
+                    self.take_in(application, listed, &mut observations);
                 }
                 Err(error) => {
                     success = false;
