@@ -76,7 +76,8 @@ impl<S: Source> Poller<S> {
             match listed {
                 Ok(listed) => {
                     tally.succeed();
-                    self.take_in(application, listed.items, &mut observations);
+                    let listed = self.items(self.listing_collector(), listed, &tally);
+                    self.take_in(application, listed, &mut observations);
                 }
                 // Deleted since the inventory was read.
                 Err(error) if error.is_gone() => {}
