@@ -71,7 +71,9 @@ impl<S: Source> Poller<S> {
         let run = (!remain).then(|| run(Collector::Configuration, answers.success, started));
         let settings = answers.usable.into_iter();
         self.publish(Observations {
-            settings: settings.map(|(name, read)| (name, self.now(read))).collect(),
+            settings: settings
+                .map(|(name, read)| (name, self.now(read)))
+                .collect(),
             runs: run.into_iter().collect(),
             ..Observations::default()
         });
@@ -192,18 +194,17 @@ impl<S: Source> Poller<S> {
         let turns = self.poll.staleness.as_millis() / 2 / self.poll.interval.as_millis().max(1);
         let turns = usize::try_from(turns).unwrap_or(usize::MAX).max(1);
         let turn = self.configuration_turn.fetch_add(1, Ordering::Relaxed) % turns;
-        let nothing = Arc::default();
         let known = snapshot.partitions.values();
         let open = known.filter_map(|known| {
             let otherwise = answers.if_unprotected(known, explicit)?;
-            Some((known, otherwise.map_or_else(|| Arc::clone(&nothing), Arc::new)))
+            Some((known, otherwise))
         });
         open.enumerate()
             .filter(|(number, (known, _))| {
                 let is_known = known.applied_at.is_some_and(|at| self.is_fresh(at));
                 number % turns == turn || !is_known
             })
-            .map(|(_, (known, otherwise))| (known.partition.id, otherwise))
+            .map(|(_, (known, otherwise))| (known.partition.id, Arc::new(otherwise)))
             .collect()
     }
 
@@ -249,18 +250,19 @@ impl Answers {
         }
     }
 
-    /// Whether a partition is to be asked, and what applies to it if its answer is that nothing
-    /// does: `Some(None)` for nothing.
+    /// What applies to a partition if its own answer is that nothing does; `None` if it need not be
+    /// asked.
     fn if_unprotected(
         &self,
         known: &PartitionSnapshot,
         explicit: Option<&Settings>,
-    ) -> Option<Option<Applied>> {
+    ) -> Option<Applied> {
         let (partition, application) = (&known.partition, known.partition.application.as_ref()?);
         if inherits_by_name(partition) {
-            return self.unusable.contains(application).then_some(None);
+            let is_open = self.unusable.contains(application);
+            return is_open.then(Applied::default);
         }
         let settings = self.usable.get(application).or(explicit)?;
-        Some(Some(settings.set_at_service(partition)))
+        Some(settings.set_at_service(partition))
     }
 }

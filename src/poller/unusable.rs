@@ -77,9 +77,9 @@ impl Unusable {
 fn listed(names: &[Name]) -> String {
     const MAX_NAMED: usize = 10;
     let more = names.len().saturating_sub(MAX_NAMED);
-    let named = names.iter().take(MAX_NAMED).map(ToString::to_string);
+    let shown = names.iter().take(MAX_NAMED).map(ToString::to_string);
     let more = (more > 0).then(|| format!("{more} more"));
-    named.chain(more).collect::<Vec<_>>().join(", ")
+    shown.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -109,7 +109,10 @@ mod tests {
             (&[Usable, Usable, Unknown][..], "..."),
             (&[Broken, Broken, Broken, Usable, Usable, Usable], "+...-."),
             (&[Usable, Broken, Usable, Broken, Usable, Broken], ".+...."),
-            (&[Broken, Unknown, Unknown, Usable, Unknown, Usable], "+....-"),
+            (
+                &[Broken, Unknown, Unknown, Usable, Unknown, Usable],
+                "+....-",
+            ),
             (&[Broken, Usable, Usable, Broken], "+.-+"),
         ] {
             assert_eq!(reported(cycles), expected, "{cycles:?}");
