@@ -595,7 +595,7 @@ mod on_unix {
 
 #[test]
 fn a_checksum_of_a_policy_that_covered_fewer_members_is_read_and_not_used() {
-    let mut lines = encoded(&Arc::new(memory(&snapshot())));
+    let mut lines = encoded(&large(3));
     let marks = [("Hourly".into(), 7), ("Daily".into(), 8)];
     assert_eq!(
         format::read(&*lines).unwrap().0["prod"].policy_marks,
