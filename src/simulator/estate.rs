@@ -20,6 +20,7 @@ use periodic::Periodic;
 use policy::InForce;
 
 mod appearance;
+mod behaviour;
 mod health;
 mod keys;
 mod log;
@@ -32,6 +33,7 @@ mod restore;
 mod store;
 
 pub use appearance::Appearance;
+pub use behaviour::Behaviour;
 pub use keys::Scheme;
 pub use log::{Happened, Happening};
 pub use on_demand::Refusal;
@@ -68,6 +70,7 @@ pub struct Estate {
     due: BTreeSet<(DateTime<Utc>, Uuid)>,
     /// What happens without being asked for; nothing until there is a policy.
     pub(super) periodic: Periodic,
+    behaviour: Behaviour,
 }
 
 #[derive(Debug)]
@@ -111,6 +114,7 @@ impl Estate {
             jobs: HashMap::new(),
             due: BTreeSet::new(),
             periodic: Periodic::default(),
+            behaviour: Behaviour::default(),
         };
         for service in [
             BACKUP_RESTORE_SERVICE,
@@ -125,6 +129,16 @@ impl Estate {
             );
         }
         estate
+    }
+
+    /// What its backup service does.
+    pub fn behaviour(&self) -> Behaviour {
+        self.behaviour
+    }
+
+    /// Makes its backup service one of another runtime.
+    pub fn set_behaviour(&mut self, behaviour: Behaviour) {
+        self.behaviour = behaviour;
     }
 
     /// Every partition that can be backed up, service by service in the order of their names:

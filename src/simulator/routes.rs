@@ -19,11 +19,14 @@ use super::record::Plan;
 use super::request::{Operation, Request, parse_version};
 
 mod backup_lists;
+mod cluster;
 mod configuration;
 mod health;
 mod lists;
+mod names;
 mod page;
 mod policies;
+mod policy_body;
 
 pub(super) use page::Paging;
 
@@ -62,15 +65,25 @@ pub(super) fn answer(
 }
 
 fn native(estate: &Estate, request: &Request, terms: &Terms<'_>, now: DateTime<Utc>) -> Answer {
+    if request.operation == Operation::GetExplorer {
+        return Answer::explorer();
+    }
     let newest = parse_version(terms.cluster_version).unwrap_or((6, 4));
     let allowed = request.operation.minimum_version()..=newest;
     let Some(version) = request.api_version().filter(|it| allowed.contains(it)) else {
         return invalid_argument();
     };
-    if !request.has_valid_timeout() {
+    let timeout = request.timeout().map(Option::unwrap_or_default);
+    if timeout.is_some_and(|seconds| seconds < 1 || u32::try_from(seconds).is_err()) {
         return invalid_argument();
     }
     match request.operation {
+        Operation::GetNodeInfoList => cluster::nodes(&request.query, terms),
+        Operation::GetClusterHealth => cluster::health(estate, now),
+        Operation::GetApplicationHealth => {
+            cluster::application_health(estate, &request.name(), now)
+        }
+        Operation::GetServiceHealth => cluster::service_health(estate, &request.name(), now),
         Operation::GetClusterVersion => Answer::json(json!({"Version": terms.cluster_version})),
         Operation::GetAadMetadata => Answer::json(terms.access.metadata()),
         Operation::GetApplicationInfoList => lists::applications(estate, &request.query, terms),
@@ -118,23 +131,29 @@ fn name_info(name: &str) -> Answer {
 }
 
 fn backup(estate: &mut Estate, request: &Request, terms: &Terms<'_>, now: DateTime<Utc>) -> Answer {
+    // A timeout below 1 is refused before the operation begins (BRS `BaseController.cs`).
+    match request.timeout() {
+        Some(None) => return Answer::masked(),
+        Some(Some(seconds)) if seconds < 1 => return Answer::web_api_error(),
+        _ => {}
+    }
     // The service reads the version as one number, so here 6.10 is older than 6.4.
     let version = request.query.get("api-version");
     let version: f64 = version.and_then(|it| it.parse().ok()).unwrap_or_default();
     if version < 6.4 {
         return brs_invalid_argument("Invalid API Version");
     }
-    if !request.has_valid_timeout() {
-        return Answer::masked();
-    }
     match request.operation {
+        Operation::CreateBackupPolicy => policies::create(estate, request, now),
+        Operation::UpdateBackupPolicy => policies::update(estate, request, now),
+        Operation::DeleteBackupPolicy => policies::delete(estate, &request.id, now),
         Operation::GetBackupPolicyList => policies::list(estate, &request.query, terms),
         Operation::GetBackupPolicyByName => policies::by_name(estate, &request.id, terms),
         Operation::GetAllEntitiesBackedUpByPolicy => {
             policies::enabled(estate, &request.id, &request.query, terms)
         }
         _ => match request.entity(terms.switches.brs_accepts_tilde) {
-            None => Answer::masked(),
+            None => not_a_guid(request),
             Some(entity) => backup_entity(estate, request, &entity, terms, now),
         },
     }
@@ -250,6 +269,18 @@ fn not_found(kind: Kind, code: &str) -> Answer {
         _ => "The specified service was not found.",
     };
     Answer::error(kind, StatusCode::NOT_FOUND, code, message)
+}
+
+/// What the backup service makes of a partition id that is not a GUID: the `FormatException` of
+/// the lookup (0x80131537) is masked like any other that is no error of Service Fabric.
+fn not_a_guid(request: &Request) -> Answer {
+    const MESSAGE: &str = "Guid should contain 32 digits with 4 dashes \
+                           (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx).";
+    if request.is_on_demand() {
+        Answer::masked()
+    } else {
+        Answer::masked_by_number(2_148_734_263, MESSAGE)
+    }
 }
 
 /// The gateway's one answer to whatever it does not understand.

@@ -4,7 +4,7 @@
 //! for what they come to: the nearest level decides on the policy, any level suspends. It may
 //! not back anything up: replicas hear of a change a moment later and act for themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -124,7 +124,7 @@ impl Estate {
     }
 
     /// An entity and what it is part of, nearest first.
-    fn line(&self, entity: &Entity) -> Vec<Entity> {
+    pub(in crate::simulator) fn line(&self, entity: &Entity) -> Vec<Entity> {
         let mut line = vec![entity.clone()];
         if let Entity::Partition(id) = entity {
             line.extend(self.service_of(*id).map(Entity::Service));
@@ -199,9 +199,22 @@ impl Periodic {
         mapped.map(|(entity, _)| entity.clone()).collect()
     }
 
-    /// Everything with a policy or a suspension of its own.
-    pub(in crate::simulator) fn configured(&self) -> BTreeSet<&Entity> {
-        self.mappings.keys().chain(&self.suspensions).collect()
+    /// Everything with a policy of its own.
+    pub(in crate::simulator) fn mapped(&self) -> impl Iterator<Item = &Entity> {
+        self.mappings.keys()
+    }
+
+    /// Everything with a suspension of its own.
+    pub(in crate::simulator) fn suspended(&self) -> impl Iterator<Item = &Entity> {
+        self.suspensions.iter()
+    }
+
+    pub(in crate::simulator) fn own_policy(&self, entity: &Entity) -> Option<&str> {
+        self.mappings.get(entity).map(|name| &**name)
+    }
+
+    pub(in crate::simulator) fn is_suspended(&self, entity: &Entity) -> bool {
+        self.suspensions.contains(entity)
     }
 
     /// Forgets what was configured for something that is gone.
