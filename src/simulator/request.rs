@@ -277,6 +277,11 @@ impl Request {
         Some(self.json().get(key)?.as_str()?.to_owned())
     }
 
+    /// Whether a property of the body is true.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.json().get(key) == Some(&Value::Bool(true))
+    }
+
     /// The full name of the application or service in the path of a native route.
     pub(super) fn name(&self) -> String {
         format!("fabric:/{}", self.id.replace('~', "/"))

@@ -39,7 +39,11 @@ pub(super) fn change(
             estate.enable(entity, &policy, now)
         }
         Op::DisableApplicationBackup | Op::DisableServiceBackup | Op::DisablePartitionBackup => {
-            estate.disable(entity, now)
+            if request.is_set("CleanBackup") {
+                estate.disable_and_clean(entity, now)
+            } else {
+                estate.disable(entity, now)
+            }
         }
         Op::SuspendApplicationBackup | Op::SuspendServiceBackup | Op::SuspendPartitionBackup => {
             estate.suspend(entity, now)
@@ -77,12 +81,8 @@ pub(super) fn read(
 
 /// The nearest policy and the nearest suspension; null where no policy applies.
 fn of_partition(names: &Names<'_>, entity: &Entity) -> Option<Value> {
-    let periodic = &names.estate.periodic;
-    let levels = names.estate.line(entity);
-    let mut found = levels.iter().filter(|it| names.is_found(it));
-    let suspended = found.clone().find(|it| periodic.is_suspended(it));
-    let (from, policy) = found.find_map(|it| Some((it.level(), periodic.own_policy(it)?)))?;
-    Some(names.line(entity, policy, from, suspended.map(Entity::level)))
+    let found = names.estate.protection(entity)?;
+    Some(names.line(entity, &found.policy, found.from, found.suspended_from))
 }
 
 fn list(names: &Names<'_>, request: &Request, entity: &Entity, terms: &Terms<'_>) -> Answer {

@@ -46,7 +46,7 @@ impl<'a> Names<'a> {
                 format!("{key}/{}", stored(name, &application))
             }
             Entity::Partition(id) => {
-                let service = self.estate.service_of(*id);
+                let service = self.estate.home_of(*id);
                 let key = service.map(|name| self.key(&Entity::Service(name)));
                 format!("{}/{id}", key.unwrap_or_default())
             }
@@ -58,10 +58,10 @@ impl<'a> Names<'a> {
         self.spelled(&self.key(entity))
     }
 
-    /// Whether what is stored for an entity is found by what comes out of the parsing. Partitions
-    /// are asked for by their stored key.
+    /// Whether what is stored for an application or service is found by what comes out of the
+    /// parsing.
     pub(super) fn is_found(&self, entity: &Entity) -> bool {
-        matches!(entity, Entity::Partition(_)) || self.uri(entity) == self.key(entity)
+        !self.estate.is_mangled(entity)
     }
 
     /// A name as answers spell it.
@@ -79,7 +79,7 @@ impl<'a> Names<'a> {
             Entity::Application(name) => json!({"ApplicationName": self.spelled(name)}),
             Entity::Service(name) => json!({"ServiceName": self.spelled(name)}),
             Entity::Partition(id) => {
-                let service = self.estate.service_of(*id);
+                let service = self.estate.home_of(*id);
                 let service = service.map(|name| self.spelled(&name));
                 json!({"ServiceName": service, "PartitionId": id})
             }
@@ -124,8 +124,8 @@ impl<'a> Names<'a> {
 
     /// The application of a service: its own, or the first level of its name.
     fn application_of(&self, service: &str) -> String {
-        if let Some(service) = self.estate.services.get(service) {
-            return service.application.to_string();
+        if let Some(application) = self.estate.application_of_service(service) {
+            return application.to_string();
         }
         let levels: Vec<_> = service.splitn(3, '/').take(2).collect();
         levels.join("/")
