@@ -98,8 +98,10 @@ pub struct Switches {
     pub unconfigured_application: UnconfiguredApplication,
     /// How applications are told apart in the list of what applies to them.
     pub prefixes: Prefixes,
-    /// What `MaxResults` does to the list of what applies.
-    pub configuration_pages: ConfigurationPages,
+    /// What `MaxResults` does to lists of backups and of what applies.
+    pub pages: Pages,
+    /// Show what checks of the storage have found, as runtimes of 2026 do.
+    pub validation: bool,
 }
 
 /// How every secret begins that a policy prints.
@@ -147,11 +149,13 @@ pub enum Prefixes {
     Apart,
 }
 
-/// Pages of `GetBackupConfigurationInfo`.
+/// Pages of lists of backups and of what applies, where the client asks for some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ConfigurationPages {
-    /// Those of 6.4 (`GetBackupMappingInfoOperation.cs`): a page after a token that ends in `S`
-    /// has lost the suspended entities and is 404.
+pub enum Pages {
+    /// Those of 6.4. What applies (`GetBackupMappingInfoOperation.cs`): the page after a token
+    /// that ends in `S` has lost the suspended entities and is 404. Backups
+    /// (`GetRestorePointsOperation.cs`): a storage with nothing to list fails the page, and the
+    /// latest backup of a partition is that of each page.
     #[default]
     AsIn64,
     /// Every item once.

@@ -132,12 +132,12 @@ fn born() -> DateTime<Utc> {
     DateTime::from_timestamp(1_740_000_000, 0).expect("a time")
 }
 
-fn hourly() -> Policy {
+fn rare() -> Policy {
     Policy {
-        name: "Hourly".to_owned(),
+        name: "Rare".to_owned(),
         auto_restore_on_data_loss: false,
         max_incremental_backups: 4,
-        schedule: Schedule::Every(Duration::from_secs(3600)),
+        schedule: Schedule::Every(Duration::from_secs(15 * 86_400)),
         storage: Storage::FileShare {
             friendly_name: String::new(),
             path: r"\\storage\backups".to_owned(),
@@ -363,9 +363,9 @@ async fn the_backup_service_reads_slashes_and_tildes_only_where_it_is_newer() {
         })
         .await;
         gateway.simulator.with_estate(|estate| {
-            estate.add_policy(hourly(), born());
+            estate.add_policy(rare(), born());
             let entity = Entity::application("fabric:/Retail/Shop");
-            estate.enable(&entity, "Hourly", born()).unwrap();
+            estate.enable(&entity, "Rare", born()).unwrap();
         });
         for (id, expected) in [
             ("Retail%2FShop", 200),

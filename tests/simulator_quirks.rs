@@ -10,8 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::simulator::{
-    Behaviour, ConfigurationPages, Entity, Estate, Fault, Filter, Malformation, Options, Policy,
-    Prefixes, Schedule, Scheme, ServiceKind, Simulator, Storage, Switches,
+    Behaviour, Entity, Estate, Fault, Filter, Malformation, Options, Outcome, Pages, Policy,
+    Prefixes, Schedule, Scheme, ServiceKind, Simulator, StateProvider, Storage, Switches,
 };
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -165,7 +165,11 @@ async fn nothing_applies_is_null_at_a_partition_and_404_above_it() {
     .await;
     let partition = format!("Partitions/{id}");
     assert_eq!(gateway.configuration(&partition).await, (200, Value::Null));
-    for scope in ["Applications/Shop", "Services/Shop/Orders", "Applications/Nowhere"] {
+    for scope in [
+        "Applications/Shop",
+        "Services/Shop/Orders",
+        "Applications/Nowhere",
+    ] {
         assert_eq!(gateway.configuration(scope).await, not_enabled(), "{scope}");
     }
 }
@@ -252,7 +256,9 @@ async fn something_suspended_without_a_policy_above_it_breaks_the_lists_above_it
     let outlives_a_disable: Change = |estate, _| {
         enable(estate, &service("Orders"), "Other");
         suspend(estate, &service("Orders"));
-        estate.disable(&service("Orders"), born()).expect("a policy");
+        estate
+            .disable(&service("Orders"), born())
+            .expect("a policy");
     };
     for (change, at_the_service) in [
         (suspended_partition, true),
@@ -324,12 +330,9 @@ async fn names_that_begin_alike_are_listed_together() {
 #[tokio::test]
 async fn the_page_after_a_suspended_item_is_404() {
     let names = ["Audit", "Carts", "Inventory", "Orders"];
-    for (pages, seen) in [
-        (ConfigurationPages::AsIn64, 4),
-        (ConfigurationPages::Complete, 6),
-    ] {
+    for (pages, seen) in [(Pages::AsIn64, 3), (Pages::Complete, 6)] {
         let switches = Switches {
-            configuration_pages: pages,
+            pages,
             ..Switches::default()
         };
         let gateway = Gateway::with(switches, |estate| {
@@ -350,7 +353,9 @@ async fn the_page_after_a_suspended_item_is_404() {
         let (mut found, mut token, mut last) = (0, String::new(), 200);
         while last == 200 {
             let query: String = url::form_urlencoded::byte_serialize(token.as_bytes()).collect();
-            let (status, page) = gateway.get(&format!("{path}&ContinuationToken={query}")).await;
+            let (status, page) = gateway
+                .get(&format!("{path}&ContinuationToken={query}"))
+                .await;
             last = status;
             if status == 200 {
                 found += items(&page).len();
@@ -360,7 +365,7 @@ async fn the_page_after_a_suspended_item_is_404() {
                 }
             }
         }
-        let broken = pages == ConfigurationPages::AsIn64;
+        let broken = pages == Pages::AsIn64;
         assert_eq!((found, last), (seen, if broken { 404 } else { 200 }));
         assert_eq!(token.ends_with("+S"), broken, "{token}");
     }
@@ -385,7 +390,8 @@ async fn names_that_need_percent_encoding_are_shown_encoded_and_not_found() {
             enable(estate, &Entity::service("fabric:/Shop/My Orders"), "Other");
         })
         .await;
-        let shown = |plain: &'static str, encoded: &'static str| if mangles { encoded } else { plain };
+        let shown =
+            |plain: &'static str, encoded: &'static str| if mangles { encoded } else { plain };
         let own = shown("fabric:/My Shop", "fabric:/My%20Shop");
         let own = [own, "Hourly", "Application", "Invalid"];
         let lines = gateway.lines("Applications/My%20Shop").await;
@@ -395,7 +401,9 @@ async fn names_that_need_percent_encoding_are_shown_encoded_and_not_found() {
         for scope in ["Applications/Shop", "Services/Shop/My%20Orders"] {
             assert_eq!(gateway.lines(scope).await, expected([orders]), "{scope}");
         }
-        let inherits = gateway.configuration("Services/My%20Shop/B%C3%BCcher").await;
+        let inherits = gateway
+            .configuration("Services/My%20Shop/B%C3%BCcher")
+            .await;
         assert_eq!(inherits.0, if mangles { 404 } else { 200 });
         for id in ids {
             let (_, item) = gateway.configuration(&format!("Partitions/{id}")).await;
@@ -442,10 +450,18 @@ async fn a_client_drives_policies_and_protection() {
     shown["Storage"]["ConnectionString"] = json!("****");
     assert_eq!(read, shown);
     body["MaxIncrementalBackups"] = json!(5);
-    assert_eq!(gateway.post(&format!("{nightly}/$/Update"), body.clone()).await, 200);
+    assert_eq!(
+        gateway
+            .post(&format!("{nightly}/$/Update"), body.clone())
+            .await,
+        200
+    );
     assert_eq!(gateway.get(&nightly).await.1["MaxIncrementalBackups"], 5);
     body["MaxIncrementalBackups"] = json!(256);
-    assert_eq!(gateway.post(&format!("{nightly}/$/Update"), body).await, 400);
+    assert_eq!(
+        gateway.post(&format!("{nightly}/$/Update"), body).await,
+        400
+    );
 
     let named = json!({"BackupPolicyName": "Nightly"});
     let shop = |verb: &str| format!("/Applications/Shop/$/{verb}");
@@ -484,11 +500,27 @@ async fn a_malformed_item_leaves_the_items_beside_it_as_they_are() {
     let health = format!("/Partitions/{id}/$/GetHealth");
     let beyond = json!("9223372036854775808");
     for (path, how, pointer, expected) in [
-        (&policies, Bad::NumericInterval, "/Schedule/Interval", json!(3600)),
-        (&configuration, Bad::EmptySuspensionInfo, "/SuspensionInfo", json!({})),
+        (
+            &policies,
+            Bad::NumericInterval,
+            "/Schedule/Interval",
+            json!(3600),
+        ),
+        (
+            &configuration,
+            Bad::EmptySuspensionInfo,
+            "/SuspensionInfo",
+            json!({}),
+        ),
         (&lists, Bad::ZeroGuid, "/BackupId", json!(Uuid::nil())),
         (&lists, Bad::HugeLsn, "/LsnOfLastBackupRecord", beyond),
         (&lists, Bad::EmptyTime, "/CreationTimeUtc", json!("")),
+        (
+            &lists,
+            Bad::FailureError,
+            "/FailureError/Code",
+            json!("FABRIC_E_BACKUPCOPIER_UNEXPECTED_ERROR"),
+        ),
         (&health, Bad::EmptyTime, "/SourceUtcTimestamp", json!("")),
     ] {
         let list = |reply: Reply| {
@@ -505,5 +537,466 @@ async fn a_malformed_item_leaves_the_items_beside_it_as_they_are() {
         assert_eq!(item.pointer(pointer), Some(&expected), "{how:?}");
         assert!(right.pop() != Some(item), "{how:?}");
         assert!(spoilt == right, "{how:?}");
+    }
+}
+
+/// `GetRestorePointsOperation.cs`, on a page and elsewhere.
+fn index_out_of_range(is_page: bool) -> Reply {
+    let message = "Index was out of range. Must be non-negative and less than the size of the \
+                   collection.\r\nParameter name: index";
+    if is_page {
+        (400, error("E_INVALIDARG", message))
+    } else {
+        (500, error("E_UNEXPECTED", &format!("{message} ,\r\n")))
+    }
+}
+
+const LIST: &str = "/Applications/Shop/$/GetBackups";
+const FULL_PAGE: &str = "/Applications/Shop/$/GetBackups?MaxResults=1000";
+
+/// Backup ids of a list, which must be one.
+fn ids(reply: &Reply) -> Vec<String> {
+    assert_eq!(reply.0, 200, "{}", reply.1);
+    let ids = items(&reply.1).iter().map(|it| it["BackupId"].as_str());
+    ids.map(|id| id.expect("an id").to_owned()).collect()
+}
+
+/// All time, to break something for.
+fn always() -> std::ops::Range<DateTime<Utc>> {
+    DateTime::<Utc>::MIN_UTC..DateTime::<Utc>::MAX_UTC
+}
+
+fn blob(name: &str, container: &str) -> Policy {
+    Policy {
+        storage: Storage::AzureBlob {
+            friendly_name: String::new(),
+            container: container.to_owned(),
+        },
+        ..policy(name)
+    }
+}
+
+/// `AzureBlobStoreHelper.cs`, `FileShareRecoveryPointManager.cs`: the first upload creates the
+/// container, and a share has no folder before.
+#[tokio::test]
+async fn a_list_before_the_first_backup_is_an_index_out_of_range() {
+    for on_a_share in [true, false] {
+        for fails in [true, false] {
+            let gateway = Gateway::with(Switches::default(), |estate| {
+                estate.set_behaviour(Behaviour {
+                    missing_container_fails_lists: fails,
+                    ..Behaviour::default()
+                });
+                add(estate, "fabric:/Shop", "Orders");
+                let now = born() + TimeDelta::hours(6);
+                let far = Schedule::Every(Duration::from_secs(15 * 86_400));
+                let storage = if on_a_share {
+                    policy("Far")
+                } else {
+                    blob("Far", "new")
+                };
+                let policy = Policy {
+                    schedule: far,
+                    ..storage
+                };
+                estate.add_policy(policy, now);
+                estate
+                    .enable(&application(), "Far", now)
+                    .expect("it exists");
+            })
+            .await;
+            let (list, page) = (gateway.get(LIST).await, gateway.get(FULL_PAGE).await);
+            // A page of nothing is an error of its own.
+            assert_eq!(page, index_out_of_range(true));
+            if fails {
+                assert_eq!(list, index_out_of_range(false));
+                gateway
+                    .simulator
+                    .with_estate(|it| it.create_container("Far"));
+                let list = gateway.get(LIST).await;
+                let is_list = list.0 == 200 && items(&list.1).is_empty();
+                // A share still lacks the folder of the entity.
+                assert_eq!(is_list, !on_a_share, "{list:?}");
+            } else {
+                assert_eq!(ids(&list), [""; 0]);
+            }
+        }
+    }
+}
+
+/// Two services of an application, in storages of their own.
+async fn two_storages(switches: Switches) -> Gateway {
+    Gateway::with(switches, |estate| {
+        add(estate, "fabric:/Shop", "Carts");
+        add(estate, "fabric:/Shop", "Orders");
+        enable(estate, &service("Carts"), "Hourly");
+        enable(estate, &service("Orders"), "Other");
+    })
+    .await
+}
+
+/// `GetRestorePointsOperation.cs`, `DoThisOnTaskFaulted`: the error goes into the first element.
+#[tokio::test]
+async fn a_storage_that_cannot_be_read_fails_the_list_by_what_was_read_before() {
+    let fail =
+        |policy: &'static str| move |estate: &mut Estate| estate.fail_listing(policy, always());
+    let gateway = two_storages(Switches::default()).await;
+    gateway.simulator.with_estate(fail("Other"));
+    // Code 0x80131500, of the exception that gathers those of tasks.
+    let gathered = json!({"Error": {
+        "Code": 2_148_734_208_u32,
+        "Message": "One or more errors occurred.",
+    }});
+    assert_eq!(gateway.get(LIST).await, (500, gathered));
+    // The storage of one partition alone is not affected by the other.
+    let carts = gateway.get("/Services/Shop/Carts/$/GetBackups").await;
+    assert!(ids(&carts).len() > 3);
+    gateway.simulator.with_estate(fail("Hourly"));
+    assert_eq!(gateway.get(LIST).await, index_out_of_range(false));
+    assert_eq!(gateway.get(FULL_PAGE).await, index_out_of_range(true));
+    gateway.simulator.with_estate(|estate| {
+        estate.set_behaviour(Behaviour {
+            missing_container_fails_lists: false,
+            ..Behaviour::default()
+        });
+    });
+    let plain = error("E_UNEXPECTED", "Unable to get recovery point details.");
+    assert_eq!(gateway.get(LIST).await, (500, plain));
+}
+
+/// `GetRestorePointsOperation.cs`: only faulted tasks fail a list.
+#[tokio::test]
+async fn a_storage_whose_reading_is_cancelled_is_left_out_of_the_list() {
+    let gateway = two_storages(Switches::default()).await;
+    let both = ids(&gateway.get(LIST).await);
+    let orders = ids(&gateway.get("/Services/Shop/Orders/$/GetBackups").await);
+    let cancel = |estate: &mut Estate| estate.cancel_listing("Hourly", always());
+    gateway.simulator.with_estate(cancel);
+    let list = gateway.get(LIST).await;
+    assert_eq!(ids(&list), orders);
+    assert!(both.len() > orders.len() && !orders.is_empty());
+}
+
+/// `AzureBlobBackupStorageInfo.cs`, `Equals`: connection strings are compared, containers are not;
+/// two encryptions of one string differ.
+#[tokio::test]
+async fn one_storage_account_behind_two_policies_is_read_once_or_twice() {
+    // Containers of the two policies, whether secrets are encrypted, whether strings are compared.
+    for (containers, encrypted, compares, expected) in [
+        (["a", "b"], false, true, [true, false]),
+        (["a", "b"], false, false, [true, true]),
+        (["a", "b"], true, true, [true, true]),
+    ] {
+        let gateway = Gateway::with(Switches::default(), |estate| {
+            estate.set_behaviour(Behaviour {
+                compares_storages_by_account: compares,
+                ..Behaviour::default()
+            });
+            for (name, container) in ["First", "Second"].into_iter().zip(containers) {
+                estate.set_account(name, "account", encrypted);
+                estate.add_policy(blob(name, container), born());
+            }
+            add(estate, "fabric:/Shop", "Carts");
+            add(estate, "fabric:/Shop", "Orders");
+            enable(estate, &service("Carts"), "First");
+            enable(estate, &service("Orders"), "Second");
+        })
+        .await;
+        let all = ids(&gateway.get(LIST).await);
+        for (name, listed) in ["Carts", "Orders"].into_iter().zip(expected) {
+            let own = ids(&gateway
+                .get(&format!("/Services/Shop/{name}/$/GetBackups"))
+                .await);
+            assert!(own.len() > 3, "{name}");
+            let found = own.iter().all(|id| all.contains(id));
+            assert_eq!(
+                found, listed,
+                "{name} {containers:?} {encrypted} {compares}"
+            );
+        }
+    }
+    // The same container in both policies, encrypted: every backup comes twice.
+    for (encrypted, times) in [(true, 2), (false, 1)] {
+        let gateway = Gateway::with(Switches::default(), |estate| {
+            for name in ["First", "Second"] {
+                estate.set_account(name, "account", encrypted);
+                estate.add_policy(blob(name, "a"), born());
+            }
+            add(estate, "fabric:/Shop", "Carts");
+            add(estate, "fabric:/Shop", "Orders");
+            enable(estate, &service("Carts"), "First");
+            enable(estate, &service("Orders"), "Second");
+        })
+        .await;
+        let all = ids(&gateway.get(LIST).await);
+        let count = |id: &String| all.iter().filter(|it| *it == id).count();
+        assert!(!all.is_empty() && all.iter().all(|id| count(id) == times));
+    }
+}
+
+/// `GetRestorePointsOperation.cs`: a storage without anything to list is a null list, which is
+/// added to the others.
+#[tokio::test]
+async fn pages_fail_on_a_storage_with_nothing_to_list() {
+    for (pages, expected) in [(Pages::AsIn64, 500), (Pages::Complete, 200)] {
+        let switches = Switches {
+            pages,
+            ..Switches::default()
+        };
+        let gateway = Gateway::with(switches, |estate| {
+            add(estate, "fabric:/Shop", "Carts");
+            add(estate, "fabric:/Shop", "Orders");
+            let far = Schedule::Every(Duration::from_secs(15 * 86_400));
+            let policy = Policy {
+                schedule: far,
+                ..blob("Far", "empty")
+            };
+            estate.add_policy(policy, born());
+            estate.create_container("Far");
+            enable(estate, &service("Carts"), "Hourly");
+            enable(estate, &service("Orders"), "Far");
+        })
+        .await;
+        assert!(ids(&gateway.get(LIST).await).len() > 3);
+        let page = gateway.get(FULL_PAGE).await;
+        assert_eq!(page.0, expected, "{}", page.1);
+        if expected == 500 {
+            assert_eq!(page.1["Error"]["Code"], "E_POINTER");
+        }
+    }
+}
+
+/// The same file: the newest file is looked for on each page alone.
+#[tokio::test]
+async fn a_partition_on_two_pages_has_two_latest_backups_older_first() {
+    for (pages, expected) in [(Pages::AsIn64, 2), (Pages::Complete, 1)] {
+        let switches = Switches {
+            pages,
+            ..Switches::default()
+        };
+        let gateway = Gateway::with(switches, |estate| {
+            add(estate, "fabric:/Shop", "Orders");
+            enable(estate, &application(), "Hourly");
+        })
+        .await;
+        let all = ids(&gateway.get(LIST).await);
+        assert!((4..=6).contains(&all.len()), "{}", all.len());
+        let path = format!("{LIST}?Latest=true&MaxResults=3");
+        let (mut found, mut token) = (Vec::new(), String::new());
+        loop {
+            let query: String = url::form_urlencoded::byte_serialize(token.as_bytes()).collect();
+            let page = gateway
+                .get(&format!("{path}&ContinuationToken={query}"))
+                .await;
+            found.extend(ids(&page));
+            match page.1["ContinuationToken"].as_str() {
+                Some(next) => next.clone_into(&mut token),
+                None => break,
+            }
+        }
+        assert_eq!(found.len(), expected);
+        assert_eq!(found.last(), all.last());
+        assert!(found.len() == 1 || found[0] == all[2]);
+    }
+}
+
+/// `KeyValueStoreReplica.cs`, `PostBackupFunc`: an invalid version, the backup is good. Its
+/// increments are off by default.
+#[tokio::test]
+async fn backups_of_actor_services_have_no_numbers() {
+    let mut id = Uuid::nil();
+    let gateway = Gateway::with(Switches::default(), |estate| {
+        id = add(estate, "fabric:/Shop", "CartActorService");
+        let name = "fabric:/Shop/CartActorService";
+        estate.set_state_provider(name, StateProvider::KeyValueStore);
+        enable(estate, &application(), "Hourly");
+        estate.conclude(id, Outcome::Success, born() + TimeDelta::minutes(1));
+    })
+    .await;
+    let list = gateway.get(LIST).await;
+    assert!(ids(&list).len() > 3);
+    let unknown = json!({"DataLossVersion": "-1", "ConfigurationVersion": "-1"});
+    for item in items(&list.1) {
+        assert_eq!(item["LsnOfLastBackupRecord"], "-1");
+        assert_eq!(item["EpochOfLastBackupRecord"], unknown);
+        assert_eq!(item["BackupType"], "Full");
+    }
+    let progress = format!("/Partitions/{id}/$/GetBackupProgress");
+    let (_, record) = gateway.get(&progress).await;
+    assert_eq!(record["BackupState"], "Success");
+    assert_eq!(record["LsnOfLastBackupRecord"], -1);
+    assert_eq!(record["EpochOfLastBackupRecord"], unknown);
+}
+
+/// `ReplicatedStore.BackupAsyncOperation.cpp`, `OnUserPostBackupCompleted`: the error of the
+/// upload is overwritten.
+#[tokio::test]
+async fn an_actor_service_whose_storage_refuses_everything_reports_ok() {
+    let mut id = Uuid::nil();
+    let gateway = Gateway::with(Switches::default(), |estate| {
+        id = add(estate, "fabric:/Shop", "CartActorService");
+        let name = "fabric:/Shop/CartActorService";
+        estate.set_state_provider(name, StateProvider::KeyValueStore);
+        estate.add_policy(blob("Blob", "shop"), born());
+        estate.create_container("Blob");
+        estate.fail_storage("Blob", always());
+        enable(estate, &application(), "Blob");
+    })
+    .await;
+    let (_, health) = gateway.get(&format!("/Partitions/{id}/$/GetHealth")).await;
+    let events = health["HealthEvents"].as_array().expect("events");
+    let backup = events.iter().find(|it| it["Property"] == "Backup");
+    assert_eq!(backup.expect("an event")["HealthState"], "Ok");
+    assert_eq!(ids(&gateway.get(LIST).await), [""; 0]);
+}
+
+/// Clients of 2026: `ValidationResult` (service-fabric-dotnet, pull request 551).
+#[tokio::test]
+async fn checks_of_the_storage_show_where_the_runtime_has_them() {
+    for validation in [false, true] {
+        let mut id = Uuid::nil();
+        let switches = Switches {
+            validation,
+            ..Switches::default()
+        };
+        let gateway = Gateway::with(switches, |estate| {
+            id = add(estate, "fabric:/Shop", "Orders");
+            enable(estate, &application(), "Hourly");
+            estate.tick(born() + TimeDelta::hours(6));
+            estate.list_unrestorable(id, born() + TimeDelta::hours(6));
+        })
+        .await;
+        let list = gateway.get(LIST).await;
+        let (damaged, good) = items(&list.1).split_last().expect("backups");
+        if validation {
+            assert_eq!(damaged["ValidationResult"], "ChecksumMismatchFailure");
+            assert!(damaged["ValidationTimeUtc"].is_string());
+            assert!(good.iter().all(|it| it["ValidationResult"] == "None"));
+            assert!(good.iter().all(|it| it["ValidationTimeUtc"].is_null()));
+        } else {
+            assert_eq!(damaged.get("ValidationResult"), None);
+        }
+    }
+}
+
+/// `RestorePointOperation.cs`: mappings are asked for by encoded names.
+#[tokio::test]
+async fn lists_of_encoded_names_are_404() {
+    for (mangles, status) in [(true, 404), (false, 200)] {
+        let gateway = Gateway::with(Switches::default(), |estate| {
+            estate.set_behaviour(Behaviour {
+                mangles_encoded_names: mangles,
+                ..Behaviour::default()
+            });
+            add(estate, "fabric:/My Shop", "Orders");
+            add(estate, "fabric:/Shop", "My Orders");
+            enable(estate, &Entity::service("fabric:/My Shop/Orders"), "Hourly");
+            enable(estate, &Entity::service("fabric:/Shop/My Orders"), "Hourly");
+        })
+        .await;
+        for scope in ["Applications/My%20Shop", "Services/My%20Shop/Orders"] {
+            let list = gateway.get(&format!("/{scope}/$/GetBackups")).await;
+            assert_eq!(list.0, status, "{scope}: {}", list.1);
+            if mangles {
+                assert_eq!(list, not_enabled());
+            }
+        }
+        let list = gateway.get(LIST).await;
+        assert!(!ids(&list).is_empty());
+        let shown = if mangles {
+            "fabric:/Shop/My%20Orders"
+        } else {
+            "fabric:/Shop/My Orders"
+        };
+        assert!(items(&list.1).iter().all(|it| it["ServiceName"] == shown));
+    }
+}
+
+/// Folders of partitions outlive them: retention visits existing ones only (`RetentionManager.cs`).
+#[tokio::test]
+async fn backups_of_vanished_partitions_stay_listed() {
+    let mut id = Uuid::nil();
+    let gateway = Gateway::with(Switches::default(), |estate| {
+        add(estate, "fabric:/Shop", "Carts");
+        id = add(estate, "fabric:/Shop", "Orders");
+        enable(estate, &application(), "Hourly");
+    })
+    .await;
+    let before = ids(&gateway.get(LIST).await);
+    let remove = |estate: &mut Estate| estate.remove_service("fabric:/Shop/Orders");
+    gateway.simulator.with_estate(remove);
+    assert_eq!(ids(&gateway.get(LIST).await), before);
+    let gone = gateway.get(&format!("/Partitions/{id}/$/GetBackups")).await;
+    assert_eq!(gone.1["Error"]["Code"], "FABRIC_E_PARTITION_NOT_FOUND");
+}
+
+/// What is being deleted is listed and cannot be looked into.
+#[tokio::test]
+async fn what_is_being_deleted_is_listed_and_answers_as_if_it_were_gone() {
+    for name in ["fabric:/Shop/Orders", "fabric:/Shop"] {
+        let mut id = Uuid::nil();
+        let gateway = Gateway::with(Switches::default(), |estate| {
+            id = add(estate, "fabric:/Shop", "Orders");
+            enable(estate, &application(), "Hourly");
+            estate.begin_deletion(name);
+        })
+        .await;
+        let is_application = name == "fabric:/Shop";
+        let (_, applications) = gateway.get("/Applications").await;
+        let status = if is_application { "Deleting" } else { "Ready" };
+        assert_eq!(items(&applications)[0]["Status"], status);
+        let services = gateway.get("/Applications/Shop/$/GetServices").await;
+        if is_application {
+            assert_eq!(
+                services.1["Error"]["Code"],
+                "FABRIC_E_APPLICATION_NOT_FOUND"
+            );
+            let list = gateway.get(LIST).await;
+            assert_eq!(list.1["Error"]["Code"], "FABRIC_E_APPLICATION_NOT_FOUND");
+        } else {
+            assert_eq!(items(&services.1)[0]["ServiceStatus"], "Deleting");
+        }
+        for path in [
+            "/Services/Shop~Orders/$/GetPartitions".to_owned(),
+            "/Services/Shop~Orders/$/GetApplicationName".to_owned(),
+            "/Services/Shop/Orders/$/GetBackups".to_owned(),
+            format!("/Partitions/{id}/$/GetBackups"),
+        ] {
+            let reply = gateway.get(&path).await;
+            assert_eq!(reply.0, 404, "{path}");
+            assert_eq!(
+                reply.1["Error"]["Code"], "FABRIC_E_SERVICE_DOES_NOT_EXIST",
+                "{path}"
+            );
+        }
+    }
+}
+
+/// `DisableBackupMappingOperation.cs`, `RetentionManager.cs`: backups go in the background.
+#[tokio::test]
+async fn disabling_with_a_clean_up_empties_the_storage() {
+    for clean in [true, false] {
+        let gateway = Gateway::with(Switches::default(), |estate| {
+            add(estate, "fabric:/Shop", "Orders");
+            estate.add_policy(blob("Blob", "shop"), born());
+            enable(estate, &service("Orders"), "Blob");
+        })
+        .await;
+        let path = "/Services/Shop/Orders/$";
+        let list = format!("{path}/GetBackups");
+        let count = ids(&gateway.get(&list).await).len();
+        assert!(count > 3);
+        let body = json!({"CleanBackup": clean});
+        let disable = format!("{path}/DisableBackup");
+        assert_eq!(gateway.post(&disable, body).await, 202);
+        gateway.simulator.with_estate(|estate| {
+            let later = born() + TimeDelta::hours(7);
+            estate.tick(later);
+            estate
+                .enable(&service("Orders"), "Blob", later)
+                .expect("it exists");
+        });
+        let left = ids(&gateway.get(&list).await).len();
+        assert_eq!(left == 0, clean, "{left} of {count}");
     }
 }

@@ -24,6 +24,8 @@ pub enum Malformation {
     HugeLsn,
     /// Times are the empty string.
     EmptyTime,
+    /// A listed backup carries an error instead of null.
+    FailureError,
     /// Free text ends in one half of a surrogate pair.
     LoneSurrogate,
     /// Free text ends in a byte that is not UTF-8.
@@ -73,6 +75,10 @@ impl Malformation {
                 Some(json!(Uuid::nil()))
             }
             (Self::HugeLsn, "LsnOfLastBackupRecord") => Some(json!("9223372036854775808")),
+            (Self::FailureError, "FailureError") => Some(json!({
+                "Code": "FABRIC_E_BACKUPCOPIER_UNEXPECTED_ERROR",
+                "Message": "An error occurred during this operation.",
+            })),
             (Self::EmptyTime, "CreationTimeUtc" | "TimeStampUtc" | "SourceUtcTimestamp") => {
                 Some(json!(""))
             }

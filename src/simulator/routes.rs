@@ -11,12 +11,12 @@ use hyper::StatusCode;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Switches;
 use super::access::{Access, Role};
 use super::answer::{Answer, Kind};
 use super::estate::{Entity, Estate, Refusal, RestorePlan};
 use super::record::Plan;
 use super::request::{Operation, Request, parse_version};
+use super::{Pages, Switches};
 
 mod backup_lists;
 mod cluster;
@@ -43,6 +43,15 @@ pub(super) struct Terms<'a> {
     pub(super) access: &'a Access,
     /// As what the sender of the request is let in.
     pub(super) role: Role,
+}
+
+impl Terms<'_> {
+    /// Whether `MaxResults` makes the pages of 6.4, faults included.
+    fn pages_as_in_64(&self) -> bool {
+        self.switches.pages == Pages::AsIn64
+            && self.switches.page_size.is_none()
+            && self.paging == Paging::Normal
+    }
 }
 
 /// Answers a request and, where it asks for that, changes the estate.
@@ -120,7 +129,8 @@ fn native_partition(
 }
 
 fn application_name(estate: &Estate, service: &str) -> Answer {
-    match estate.services.get(service) {
+    let found = estate.services.get(service);
+    match found.filter(|_| !estate.is_being_deleted(service)) {
         Some(service) => name_info(&service.application),
         None => not_found(Kind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST"),
     }
@@ -258,15 +268,16 @@ fn refusal(why: Refusal) -> Answer {
             "FABRIC_E_INVALID_FOR_STATELESS_SERVICES",
             "The operation is not valid for stateless services.",
         ),
-        Refusal::StorageUnreachable | Refusal::StorageFailed => brs_error(
+        Refusal::StorageUnreachable => brs_error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "E_UNEXPECTED",
             "Unable to get recovery point details.",
         ),
-        Refusal::NothingToIndex => brs_invalid_argument(
-            "Index was out of range. Must be non-negative and less than the size of the \
-             collection.\r\nParameter name: index",
-        ),
+        // COR_E_EXCEPTION, 0x80131500, of the exception that gathers others.
+        Refusal::StorageFailed => {
+            Answer::masked_by_number(2_148_734_208, "One or more errors occurred.")
+        }
+        Refusal::NothingToIndex => backup_lists::index_out_of_range(false),
     }
 }
 

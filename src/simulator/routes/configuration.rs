@@ -12,13 +12,13 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use super::names::{Names, NullReference};
-use super::page::{Paging, whole};
+use super::page::whole;
 use super::policies::{key, page};
 use super::{Terms, brs_error, brs_invalid_argument, refusal};
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Entity, Estate, Refusal};
 use crate::simulator::request::{Operation, Request};
-use crate::simulator::{ConfigurationPages, Prefixes, UnconfiguredApplication};
+use crate::simulator::{Prefixes, UnconfiguredApplication};
 
 /// Between the last URI of a page and the letter of the list that it is in (BRS `Constants.cs`).
 const SEPARATOR: char = '+';
@@ -92,9 +92,7 @@ fn list(names: &Names<'_>, request: &Request, entity: &Entity, terms: &Terms<'_>
         Some(wish) => wish.ok(),
     };
     let token = query.get("ContinuationToken").filter(|it| !it.is_empty());
-    let as_in_64 = terms.switches.configuration_pages == ConfigurationPages::AsIn64
-        && terms.switches.page_size.is_none()
-        && terms.paging == Paging::Normal;
+    let as_in_64 = terms.pages_as_in_64();
     let mut listing = Listing::of(names, entity, terms);
     let Some(wish) = wish else {
         return brs_invalid_argument("Invalid Arguments.");

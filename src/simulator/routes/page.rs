@@ -113,7 +113,12 @@ impl<'a> Page<'a> {
             Paging::Endless => Some(turn().to_string()),
             Paging::Repeated => Some("1".to_owned()),
         };
-        last.map(|last| format!("{}{MARK}{last}", self.context))
+        last.map(|last| self.token_after(&last))
+    }
+
+    /// The token of a page that ends with the item of this key.
+    pub(super) fn token_after(&self, last: &str) -> String {
+        format!("{}{MARK}{last}", self.context)
     }
 }
 
