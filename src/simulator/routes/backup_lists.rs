@@ -13,7 +13,7 @@ use super::page::Query;
 use super::policies::page;
 use super::{Terms, brs_invalid_argument, refusal};
 use crate::simulator::answer::Answer;
-use crate::simulator::estate::{Entity, Estate, Listed};
+use crate::simulator::estate::{Entity, Estate, Listed, Validation};
 use crate::simulator::record::{Epoch, location};
 use crate::simulator::request::Request;
 
@@ -123,7 +123,7 @@ fn item(listed: &Listed, terms: &Terms<'_>) -> Value {
         "CreationTimeUtc": backup.taken.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         "FailureError": null,
     });
-    if terms.switches.newer_fields {
+    if terms.switches.newer_fields || backup.validation != Validation::None {
         item["ValidationTimeUtc"] = Value::Null;
         item["ValidationResult"] = json!(backup.validation.word());
     }
