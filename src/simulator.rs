@@ -100,8 +100,6 @@ pub struct Switches {
     pub prefixes: Prefixes,
     /// What `MaxResults` does to lists of backups and of what applies.
     pub pages: Pages,
-    /// Show what checks of the storage have found, as runtimes of 2026 do.
-    pub validation: bool,
 }
 
 /// How every secret begins that a policy prints.

@@ -216,8 +216,9 @@ fn item(listed: &Listed, names: &Names<'_>, terms: &Terms<'_>) -> Value {
         "CreationTimeUtc": second(backup.taken),
         "FailureError": null,
     });
-    if terms.switches.newer_fields || terms.switches.validation {
-        let checked = backup.validation != Validation::None;
+    // Only a runtime that checks backups finds one damaged.
+    let checked = backup.validation != Validation::None;
+    if terms.switches.newer_fields || checked {
         let at = backup.taken + CHECKED_AFTER;
         item["ValidationTimeUtc"] = json!(checked.then(|| second(at)));
         item["ValidationResult"] = json!(backup.validation.word());
