@@ -142,6 +142,13 @@ impl Truth {
                 self.requested = None;
                 self.failed = Some(Attempt::Requested);
             }
+            Happening::Armed { .. }
+            | Happening::TimerStopped
+            | Happening::Stored { .. }
+            | Happening::Deleted { .. }
+            | Happening::PrimaryMoved
+            | Happening::Restored
+            | Happening::AwaitsRestore => {}
         }
     }
 
