@@ -325,6 +325,14 @@ async fn malformed_items_are_logged_when_they_begin_and_when_they_end() {
         .await;
     canned.cycles(2).await;
     let log = exporter.log();
-    assert_eq!(log.matches("the collector policies skipped").count(), 1, "{log}");
-    assert_eq!(log.matches("can decode all items again").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("the collector policies skipped").count(),
+        1,
+        "{log}"
+    );
+    assert_eq!(
+        log.matches("can decode all items again").count(),
+        1,
+        "{log}"
+    );
 }
