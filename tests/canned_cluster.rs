@@ -1,5 +1,5 @@
-//! Whole cycles of the poller against canned answers: what applies to partitions whose application
-//! cannot tell, and what is deleted while it is read.
+//! Whole cycles of the poller against canned answers: configurations that fail or mislead, and
+//! entities that are deleted while they are read.
 //!
 //! The answers are those of Service Fabric 6.4, as its published source builds them.
 
@@ -127,7 +127,7 @@ const WAYS: [(Applied, Protection); 6] = [
 ];
 
 #[tokio::test]
-async fn an_application_that_cannot_tell_its_configuration_is_read_partition_by_partition() {
+async fn an_application_that_answers_500_is_read_partition_by_partition() {
     for (count, offset) in [(1, 0), (1, 1), (1, 2), (2, 3), (30, 0)] {
         let context = format!("{count} partitions from {offset}");
         let canned = Canned::start().await;
@@ -321,7 +321,7 @@ async fn the_lines_of_an_application_whose_name_begins_alike_do_not_leak() {
 }
 
 #[tokio::test]
-async fn an_application_that_denies_what_the_policies_list_is_read_partition_by_partition() {
+async fn an_application_that_contradicts_the_policies_is_read_partition_by_partition() {
     let canned = Canned::start().await;
     let denied = canned.add("fabric:/Denied", "Orders", 3);
     let bare = canned.add("fabric:/Bare", "Orders", 3);

@@ -23,9 +23,9 @@ use crate::snapshot::{Collector, Observations, PartitionSnapshot, Policies, Snap
 /// Requests that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
 
-/// Partitions whose own answer determines what applies to them.
+/// The partitions to ask for their configuration.
 #[derive(Debug)]
-pub(super) struct PartitionQuestions {
+pub(super) struct PartitionRequests {
     /// When the collector began its run.
     pub(super) started: Instant,
     /// Whether all requests of the collector have succeeded so far.
@@ -35,7 +35,7 @@ pub(super) struct PartitionQuestions {
     pub(super) partitions: BTreeMap<PartitionId, Arc<Applied>>,
 }
 
-/// The answers for applications.
+/// The configurations of applications.
 #[derive(Debug)]
 struct Answers {
     success: bool,
@@ -45,9 +45,9 @@ struct Answers {
 }
 
 impl<S: Source> Poller<S> {
-    /// Reads what is set in every application with a known partition. Returns which partitions
-    /// remain to be asked; `None` if there are none, or if the collector is off.
-    pub(super) async fn configuration(&self, tally: &Tally) -> Option<PartitionQuestions> {
+    /// Reads what is set in every application with a known partition. Returns the partitions that
+    /// must be asked themselves; `None` if there are none, or if the collector is off.
+    pub(super) async fn configuration(&self, tally: &Tally) -> Option<PartitionRequests> {
         if !self.cluster.collectors.configuration {
             return None;
         }
@@ -62,12 +62,12 @@ impl<S: Source> Poller<S> {
         });
         answers.contradict(explicit.as_ref(), &snapshot);
         self.report_unusable(&answers);
-        let questions = PartitionQuestions {
+        let requests = PartitionRequests {
             started,
             success: answers.success,
             partitions: self.partitions_to_ask(&snapshot, &answers, explicit.as_ref()),
         };
-        let remain = !questions.partitions.is_empty();
+        let remain = !requests.partitions.is_empty();
         let run = (!remain).then(|| run(Collector::Configuration, answers.success, started));
         let settings = answers.usable.into_iter();
         self.publish(Observations {
@@ -77,7 +77,7 @@ impl<S: Source> Poller<S> {
             runs: run.into_iter().collect(),
             ..Observations::default()
         });
-        remain.then_some(questions)
+        remain.then_some(requests)
     }
 
     /// Applications with a known partition.
@@ -88,8 +88,8 @@ impl<S: Source> Poller<S> {
         names.collect()
     }
 
-    /// Asks each application whose name the backup service does not alter: the answer for another
-    /// one has its own line only, or none.
+    /// Asks for each application whose name the backup service does not alter. The answer for any
+    /// other name holds at most the line of the application itself.
     async fn ask_applications(&self, tally: &Tally) -> Answers {
         let mut answers = Answers {
             success: true,
@@ -133,8 +133,8 @@ impl<S: Source> Poller<S> {
         answers
     }
 
-    /// What was set explicitly anywhere, as the policies list it; `None` while the policies are not
-    /// known. Asked only where it makes a difference.
+    /// The entities that each policy is enabled for; `None` while the policies are not known, and
+    /// where no answer depends on it.
     async fn explicit_settings(
         &self,
         snapshot: &Snapshot,
@@ -217,10 +217,10 @@ impl<S: Source> Poller<S> {
 }
 
 impl Answers {
-    /// Compares what applications deny with what the policies list. Service Fabric 6.4 denies that
-    /// an application is protected only if nothing below it is, either; should another runtime deny
-    /// it for the application alone, its partitions are asked. While the policies are not known,
-    /// such an answer is not believed.
+    /// Checks every application that is "not protected" against the entities of the policies.
+    /// Service Fabric 6.4 answers so only if nothing below is protected, either; should another
+    /// runtime mean the application alone, its partitions are asked. While the policies are not
+    /// known, such an answer is not used.
     fn contradict(&mut self, explicit: Option<&Settings>, snapshot: &Snapshot) {
         let Some(explicit) = explicit else {
             self.usable.retain(|_, settings| !settings.is_empty());
