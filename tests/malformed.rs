@@ -210,8 +210,8 @@ async fn names_that_come_encoded_belong_to_what_they_name() {
     }
 }
 
-#[tokio::test]
-async fn a_malformed_item_of_each_list_costs_no_other_and_is_counted() {
+/// One application of a service and a partition, with something malformed beside each of them.
+async fn malformed() -> Canned {
     let canned = Canned::with_two_partitions().await;
     let application = json!({"Name": "fabric:/A"});
     canned.set(
@@ -256,6 +256,12 @@ async fn a_malformed_item_of_each_list_costs_no_other_and_is_counted() {
     let star = record.iter().position(|byte| *byte == b'*').unwrap();
     record[star] = 0xFF;
     canned.set_bytes(&format!("/Partitions/{GOOD}/$/GetBackupProgress"), &record);
+    canned
+}
+
+#[tokio::test]
+async fn a_malformed_item_of_each_list_costs_no_other_and_is_counted() {
+    let canned = malformed().await;
     let watch = canned.watch();
     for cycles in [1.0, 2.0] {
         watch.cycle().await;

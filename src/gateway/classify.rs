@@ -22,7 +22,7 @@ pub(super) struct Refusal {
     /// `Error.Code`; `None` when there was no error document.
     pub(super) code: Option<FailureCode>,
     /// The beginning of `Error.Message`, or of the `Message` of Web API.
-    message: Option<String>,
+    message: Option<Box<str>>,
     /// Whether the message is that of an `ArgumentOutOfRangeException`: it has no code of its own.
     is_index_out_of_range: bool,
     pub(super) reason: Reason,
@@ -30,7 +30,7 @@ pub(super) struct Refusal {
     /// The endpoint that answered, where that is known.
     endpoint: Option<String>,
     /// What to do about it, where that is known.
-    advice: Option<String>,
+    advice: Option<Box<str>>,
 }
 
 impl Refusal {
@@ -40,7 +40,7 @@ impl Refusal {
     }
 
     pub(super) fn advised(self, advice: String) -> Self {
-        let advice = Some(advice);
+        let advice = Some(advice.into());
         Self { advice, ..self }
     }
 
@@ -179,14 +179,14 @@ const MAX_MESSAGE: usize = 200;
 
 /// The beginning of a message, without secrets. It ends before a document, which may be the storage
 /// of a policy: validation errors quote what they refuse.
-fn summary(message: &str) -> Option<String> {
+fn summary(message: &str) -> Option<Box<str>> {
     let text = redact::presentable(message);
     let text = text
         .split(['\r', '\n', '{', '['])
         .next()
         .unwrap_or_default();
     let text: String = text.trim().chars().take(MAX_MESSAGE).collect();
-    (!text.is_empty()).then_some(text)
+    (!text.is_empty()).then(|| text.into())
 }
 
 /// The codes that mean more to us than "an error". A code outside the service's own enumeration
@@ -293,67 +293,108 @@ mod tests {
 
     const PARTITION: Subject<'static> = Subject::Partition(PartitionId(Uuid::from_u128(1)));
 
+    /// The samples of errors: status, reason, and whether to ask again.
+    const SAMPLES: [(&str, u16, Reason, bool); 19] = [
+        (
+            "error.400.api-version-newer-than-cluster.gateway.json",
+            400,
+            Reason::Api,
+            false,
+        ),
+        (
+            "error.400.invalid-api-version.brs.json",
+            400,
+            Reason::Api,
+            false,
+        ),
+        (
+            "error.400.list-index-out-of-range.brs.json",
+            400,
+            Reason::Api,
+            false,
+        ),
+        (
+            "error.400.masked-timeout.brs.json",
+            400,
+            Reason::Timeout,
+            true,
+        ),
+        ("error.400.validation.brs.json", 400, Reason::Api, false),
+        (
+            "error.403.access-denied.brs.json",
+            403,
+            Reason::Forbidden,
+            false,
+        ),
+        (
+            "error.403.client-certificate-required.gateway.txt",
+            403,
+            Reason::Forbidden,
+            false,
+        ),
+        ("error.404.backup-not-enabled.json", 404, Reason::Api, false),
+        (
+            "error.404.brs-not-installed-empty.txt",
+            404,
+            Reason::ServiceAbsent,
+            false,
+        ),
+        (
+            "error.404.partition-not-found.json",
+            404,
+            Reason::Api,
+            false,
+        ),
+        (
+            "error.404.policy-does-not-exist.json",
+            404,
+            Reason::Api,
+            false,
+        ),
+        ("error.409.backup-in-progress.json", 409, Reason::Api, false),
+        (
+            "error.409.restore-in-progress.json",
+            409,
+            Reason::Api,
+            false,
+        ),
+        (
+            "error.500.masked-timeout.numeric-code.brs.json",
+            500,
+            Reason::Timeout,
+            true,
+        ),
+        ("error.500.null-reference.brs.json", 500, Reason::Api, false),
+        (
+            "error.500.recovery-point-details.brs.json",
+            500,
+            Reason::Api,
+            false,
+        ),
+        (
+            "error.500.web-api-message.brs.json",
+            500,
+            Reason::ServiceUnavailable,
+            true,
+        ),
+        (
+            "error.504.gateway-empty.txt",
+            504,
+            Reason::ServiceUnavailable,
+            true,
+        ),
+        ("error.504.timeout.brs.json", 504, Reason::Timeout, true),
+    ];
+
     #[test]
     fn every_error_sample_has_its_reason() {
-        use Reason::{Api, Forbidden, ServiceAbsent, ServiceUnavailable, Timeout};
-        let samples = [
-            (
-                "error.400.api-version-newer-than-cluster.gateway.json",
-                400,
-                Api,
-                false,
-            ),
-            ("error.400.invalid-api-version.brs.json", 400, Api, false),
-            (
-                "error.400.list-index-out-of-range.brs.json",
-                400,
-                Api,
-                false,
-            ),
-            ("error.400.masked-timeout.brs.json", 400, Timeout, true),
-            ("error.400.validation.brs.json", 400, Api, false),
-            ("error.403.access-denied.brs.json", 403, Forbidden, false),
-            (
-                "error.403.client-certificate-required.gateway.txt",
-                403,
-                Forbidden,
-                false,
-            ),
-            ("error.404.backup-not-enabled.json", 404, Api, false),
-            (
-                "error.404.brs-not-installed-empty.txt",
-                404,
-                ServiceAbsent,
-                false,
-            ),
-            ("error.404.partition-not-found.json", 404, Api, false),
-            ("error.404.policy-does-not-exist.json", 404, Api, false),
-            ("error.409.backup-in-progress.json", 409, Api, false),
-            ("error.409.restore-in-progress.json", 409, Api, false),
-            (
-                "error.500.masked-timeout.numeric-code.brs.json",
-                500,
-                Timeout,
-                true,
-            ),
-            ("error.500.null-reference.brs.json", 500, Api, false),
-            ("error.500.recovery-point-details.brs.json", 500, Api, false),
-            (
-                "error.500.web-api-message.brs.json",
-                500,
-                ServiceUnavailable,
-                true,
-            ),
-            ("error.504.gateway-empty.txt", 504, ServiceUnavailable, true),
-            ("error.504.timeout.brs.json", 504, Timeout, true),
-        ];
-        let mut listed: Vec<_> = samples
+        let mut listed: Vec<_> = SAMPLES
             .iter()
             .map(|(file, ..)| (*file).to_owned())
             .collect();
         listed.sort();
         assert_eq!(decode::tests::samples("error."), listed);
-        for (file, status, reason, transient) in samples {
+        for (file, status, reason, transient) in SAMPLES {
             let refusal = classify(RouteKind::Backup, &PARTITION, status, &sample(file));
             assert_eq!(
                 (refusal.reason, refusal.transient),
@@ -479,7 +520,7 @@ mod tests {
 
     #[test]
     fn the_code_and_the_beginning_of_the_message_are_shown() {
-        let long = "x".repeat(5_000);
+        let (long, cut) = ("x".repeat(5_000), "x".repeat(200));
         for (message, shown) in [
             ("Operation timed out.", Some("Operation timed out.")),
             ("first\\r\\nsecond", Some("first")),
@@ -492,7 +533,7 @@ mod tests {
             ("{Storage: canary}", None),
             ("", None),
             ("half of \\ud83d", Some("half of \u{fffd}")),
-            (&long, Some(&long[..200])),
+            (&long, Some(&*cut)),
         ] {
             let body = format!("{{\"Error\":{{\"Code\":2148734208,\"Message\":\"{message}\"}}}}");
             let refusal = classify(RouteKind::Backup, &PARTITION, 500, body.as_bytes());

@@ -201,7 +201,7 @@ fn a_damaged_optional_member_of_a_restore_or_a_configuration_costs_no_other() {
             for body in damaged(&document, &pointer) {
                 match answer::<Restore>(&body) {
                     Ok(read) if others.contains(&key) => {
-                        assert_eq!(read, original, "{name}: {body}")
+                        assert_eq!(read, original, "{name}: {body}");
                     }
                     Ok(Some(read)) if key == "TimeStampUtc" => {
                         assert_eq!(read.state, original.unwrap().state, "{name}: {body}");

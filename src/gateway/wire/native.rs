@@ -205,7 +205,7 @@ fn stateful(partition: PartitionReply) -> Result<ListedPartition, Misread> {
     let information = partition.partition_information.value();
     let Object(information) = information.ok_or(Misread::PartitionId)?;
     let epoch = partition.primary_epoch.value();
-    let epoch = epoch.or(partition.current_configuration_epoch.value());
+    let epoch = epoch.or_else(|| partition.current_configuration_epoch.value());
     let kind = information.service_partition_kind.value();
     Ok(ListedPartition {
         id: partition_id(information.id)?,

@@ -126,19 +126,19 @@ mod tests {
 
     use super::*;
 
-    fn schedule(json: Value) -> Option<Schedule> {
+    fn schedule(json: &Value) -> Option<Schedule> {
         let reply: ScheduleReply = serde_json::from_str(&json.to_string()).unwrap();
         reply.schedule()
     }
 
     fn daily(times: &Value) -> Option<Schedule> {
-        schedule(json!({
+        schedule(&json!({
             "ScheduleKind": "TimeBased", "ScheduleFrequencyType": "Daily", "RunTimes": times,
         }))
     }
 
     fn weekly(days: &Value) -> Option<Schedule> {
-        schedule(json!({
+        schedule(&json!({
             "ScheduleKind": "TimeBased", "ScheduleFrequencyType": "Weekly",
             "RunDays": days, "RunTimes": ["0001-01-01T09:00:00Z"],
         }))
@@ -221,7 +221,7 @@ mod tests {
             (json!(null), None),
         ] {
             let json = json!({"ScheduleKind": "FrequencyBased", "Interval": interval});
-            assert_eq!(schedule(json), expected, "{interval}");
+            assert_eq!(schedule(&json), expected, "{interval}");
         }
     }
 
@@ -264,7 +264,7 @@ mod tests {
                 "ScheduleKind": "TimeBased", "ScheduleFrequencyType": "Daily",
                 "RunDays": days, "RunTimes": ["0001-01-01T09:00:00Z"],
             });
-            assert_eq!(schedule(json), expected, "{days}");
+            assert_eq!(schedule(&json), expected, "{days}");
         }
     }
 
@@ -301,7 +301,7 @@ mod tests {
                 "RunTimes": ["0001-01-01T09:00:00Z"],
             }),
         ] {
-            assert_eq!(schedule(json.clone()), None, "{json}");
+            assert_eq!(schedule(&json), None, "{json}");
         }
     }
 
