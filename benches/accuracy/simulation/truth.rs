@@ -190,6 +190,13 @@ impl Truth {
             Happening::RequestFailed => {
                 (self.requested, self.failed) = (None, Some(Attempt::Requested));
             }
+            Happening::Armed { .. }
+            | Happening::TimerStopped
+            | Happening::Stored { .. }
+            | Happening::Deleted { .. }
+            | Happening::PrimaryMoved
+            | Happening::Restored
+            | Happening::AwaitsRestore => {}
         }
     }
 
