@@ -13,6 +13,7 @@ mod selection;
 mod source;
 mod tally;
 mod topology;
+mod unusable;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,7 @@ use tracing::{error, info};
 use self::faults::Faults;
 pub use self::source::Source;
 use self::tally::Tally;
+use self::unusable::Unusable;
 use crate::clock::Clock;
 use crate::config::{Cluster, Poll};
 use crate::gateway::{Error, Reason, Rotation};
@@ -52,6 +54,10 @@ pub struct Poller<S> {
     published: watch::Sender<Arc<Snapshot>>,
     first_spread: Duration,
     faults: Mutex<Faults>,
+    /// Applications without a usable answer about their configuration.
+    unusable: Mutex<Unusable>,
+    /// Cycles in which the configuration was read.
+    configuration_turn: AtomicUsize,
     warned_of_reporter: AtomicBool,
     /// How many partitions were known before the reload that made this poller; 0 once the first
     /// complete inventory was compared with it.
@@ -92,6 +98,8 @@ impl<S: Source> Poller<S> {
             published,
             first_spread: Duration::ZERO,
             faults: Mutex::default(),
+            unusable: Mutex::default(),
+            configuration_turn: AtomicUsize::new(0),
             warned_of_reporter: AtomicBool::new(false),
             known_before: AtomicUsize::new(known_before),
         }
@@ -144,8 +152,8 @@ impl<S: Source> Poller<S> {
         observations.policies = policies.policies;
         observations.runs.extend(policies.runs);
         self.publish(observations);
-        self.configuration(&tally).await;
-        let mut observations = self.readings(spread, &tally).await;
+        let questions = self.configuration(&tally).await;
+        let mut observations = self.readings(spread, questions, &tally).await;
         observations.cluster = Some(ClusterReading {
             up: self.gateway.native_access(),
             service_up: self.gateway.backup_service(),
@@ -199,7 +207,7 @@ impl<S: Source> Poller<S> {
             return observations;
         }
         let started = Instant::now();
-        match self.gateway.policies().await {
+        match self.gateway.policies().await.map(|policies| policies.items) {
             Ok(policies) if policies.len() > MAX_POLICIES => {
                 let (cluster, reason) = (&self.cluster.name, Reason::TooLarge.as_str());
                 self.telemetry

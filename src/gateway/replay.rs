@@ -97,6 +97,14 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         self.get_all(&wire::ServiceConfigurations { service })
     }
 
+    /// See [`Gateway::partition_backup_configuration`](super::Gateway::partition_backup_configuration).
+    pub fn partition_backup_configuration(
+        &mut self,
+        partition: PartitionId,
+    ) -> Result<Option<Configuration>, Error> {
+        self.get(&wire::PartitionConfiguration { partition })
+    }
+
     /// See [`Gateway::policies`](super::Gateway::policies).
     pub fn policies(&mut self) -> Result<Vec<Policy>, Error> {
         self.get_all(&wire::Policies)

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{Poller, Source, run};
 use crate::gateway::Error;
-use crate::model::{ListedBackup, Name};
+use crate::model::{Listed, ListedBackup, Name};
 use crate::poller::tally::Tally;
 use crate::snapshot::{Collector, Observations, PartitionSnapshot, Snapshot};
 
@@ -76,8 +76,10 @@ impl<S: Source> Poller<S> {
             match listed {
                 Ok(listed) => {
                     tally.succeed();
-                    self.take_in(application, listed, &mut observations);
+                    self.take_in(application, listed.items, &mut observations);
                 }
+                // Deleted since the inventory was read.
+                Err(error) if error.is_gone() => {}
                 Err(error) => {
                     success = false;
                     self.record(self.listing_collector(), &error, &tally);
@@ -107,7 +109,7 @@ impl<S: Source> Poller<S> {
         }
     }
 
-    async fn backups_of(&self, application: &Name) -> Result<Vec<ListedBackup>, Error> {
+    async fn backups_of(&self, application: &Name) -> Result<Listed<ListedBackup>, Error> {
         if self.cluster.collectors.history {
             self.gateway.all_backups(application).await
         } else {

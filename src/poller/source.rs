@@ -9,8 +9,8 @@ use chrono::TimeDelta;
 
 use crate::gateway::{Error, Gateway, Rotation};
 use crate::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
-    PartitionId, Policy, RestoreProgress,
+    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
+    Name, PartitionId, Policy, RestoreProgress,
 };
 use crate::snapshot::SecurityReading;
 
@@ -44,19 +44,19 @@ pub trait Source: Send + Sync + 'static {
     fn cluster_version(&self) -> impl Future<Output = Answer<String>> + Send;
 
     /// See [`Gateway::applications`].
-    fn applications(&self) -> impl Future<Output = Answer<Vec<Name>>> + Send;
+    fn applications(&self) -> impl Future<Output = Answer<Listed<Name>>> + Send;
 
     /// See [`Gateway::persisted_services`].
     fn persisted_services(
         &self,
         application: &str,
-    ) -> impl Future<Output = Answer<Vec<Name>>> + Send;
+    ) -> impl Future<Output = Answer<Listed<Name>>> + Send;
 
     /// See [`Gateway::partitions`].
     fn partitions(
         &self,
         service: &str,
-    ) -> impl Future<Output = Answer<Vec<ListedPartition>>> + Send;
+    ) -> impl Future<Output = Answer<Listed<ListedPartition>>> + Send;
 
     /// See [`Gateway::service_name`].
     fn service_name(&self, partition: PartitionId) -> impl Future<Output = Answer<Name>> + Send;
@@ -86,31 +86,37 @@ pub trait Source: Send + Sync + 'static {
     fn backup_configuration(
         &self,
         application: &str,
-    ) -> impl Future<Output = Answer<Vec<Configuration>>> + Send;
+    ) -> impl Future<Output = Answer<Listed<Configuration>>> + Send;
 
     /// See [`Gateway::service_backup_configuration`].
     fn service_backup_configuration(
         &self,
         service: &str,
-    ) -> impl Future<Output = Answer<Vec<Configuration>>> + Send;
+    ) -> impl Future<Output = Answer<Listed<Configuration>>> + Send;
+
+    /// See [`Gateway::partition_backup_configuration`].
+    fn partition_backup_configuration(
+        &self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Answer<Option<Configuration>>> + Send;
 
     /// See [`Gateway::policies`].
-    fn policies(&self) -> impl Future<Output = Answer<Vec<Policy>>> + Send;
+    fn policies(&self) -> impl Future<Output = Answer<Listed<Policy>>> + Send;
 
     /// See [`Gateway::entities_of_policy`].
-    fn entities_of_policy(&self, policy: &str) -> impl Future<Output = Answer<Vec<Entity>>> + Send;
+    fn entities_of_policy(&self, policy: &str) -> impl Future<Output = Answer<Listed<Entity>>> + Send;
 
     /// See [`Gateway::latest_backups`].
     fn latest_backups(
         &self,
         application: &str,
-    ) -> impl Future<Output = Answer<Vec<ListedBackup>>> + Send;
+    ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
 
     /// See [`Gateway::all_backups`].
     fn all_backups(
         &self,
         application: &str,
-    ) -> impl Future<Output = Answer<Vec<ListedBackup>>> + Send;
+    ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
 }
 
 impl Source for Gateway {
@@ -152,15 +158,15 @@ impl Source for Gateway {
         Self::cluster_version(self).await
     }
 
-    async fn applications(&self) -> Answer<Vec<Name>> {
+    async fn applications(&self) -> Answer<Listed<Name>> {
         Self::applications(self).await
     }
 
-    async fn persisted_services(&self, application: &str) -> Answer<Vec<Name>> {
+    async fn persisted_services(&self, application: &str) -> Answer<Listed<Name>> {
         Self::persisted_services(self, application).await
     }
 
-    async fn partitions(&self, service: &str) -> Answer<Vec<ListedPartition>> {
+    async fn partitions(&self, service: &str) -> Answer<Listed<ListedPartition>> {
         Self::partitions(self, service).await
     }
 
@@ -184,27 +190,34 @@ impl Source for Gateway {
         Self::backup_health(self, partition).await
     }
 
-    async fn backup_configuration(&self, application: &str) -> Answer<Vec<Configuration>> {
+    async fn backup_configuration(&self, application: &str) -> Answer<Listed<Configuration>> {
         Self::backup_configuration(self, application).await
     }
 
-    async fn service_backup_configuration(&self, service: &str) -> Answer<Vec<Configuration>> {
+    async fn service_backup_configuration(&self, service: &str) -> Answer<Listed<Configuration>> {
         Self::service_backup_configuration(self, service).await
     }
 
-    async fn policies(&self) -> Answer<Vec<Policy>> {
+    async fn partition_backup_configuration(
+        &self,
+        partition: PartitionId,
+    ) -> Answer<Option<Configuration>> {
+        Self::partition_backup_configuration(self, partition).await
+    }
+
+    async fn policies(&self) -> Answer<Listed<Policy>> {
         Self::policies(self).await
     }
 
-    async fn entities_of_policy(&self, policy: &str) -> Answer<Vec<Entity>> {
+    async fn entities_of_policy(&self, policy: &str) -> Answer<Listed<Entity>> {
         Self::entities_of_policy(self, policy).await
     }
 
-    async fn latest_backups(&self, application: &str) -> Answer<Vec<ListedBackup>> {
+    async fn latest_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
         Self::latest_backups(self, application).await
     }
 
-    async fn all_backups(&self, application: &str) -> Answer<Vec<ListedBackup>> {
+    async fn all_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
         Self::all_backups(self, application).await
     }
 }

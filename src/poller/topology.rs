@@ -37,6 +37,15 @@ impl Topology {
     }
 }
 
+/// The applications of some services.
+#[derive(Debug, Default)]
+struct Applications {
+    /// Application of each service.
+    names: BTreeMap<Name, Name>,
+    /// Services that do not exist any more.
+    gone: BTreeSet<Name>,
+}
+
 /// Reads the topology of `cluster`, as far as this shard watches it.
 pub(super) async fn read(gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) -> Topology {
     let mut topology = Topology::default();
@@ -54,7 +63,7 @@ impl Topology {
     /// Walks from the applications to the partitions.
     async fn discover(&mut self, gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) {
         let applications = match gateway.applications().await {
-            Ok(applications) => applications,
+            Ok(applications) => applications.items,
             Err(error) => return self.unread(Scope::Cluster, error),
         };
         let selected = applications.iter();
@@ -74,11 +83,13 @@ impl Topology {
         while let Some((application, answer)) = answers.next().await {
             match answer {
                 Ok(listed) => {
-                    names.extend(listed.iter().cloned());
-                    let selected = listed.into_iter();
+                    names.extend(listed.items.iter().cloned());
+                    let selected = listed.items.into_iter();
                     let selected = selected.filter(|name| cluster.services.selects(name));
                     services.extend(selected.map(|name| (Arc::clone(&application), name)));
                 }
+                // It was deleted since it was listed, with all its services.
+                Err(error) if error.is_gone() => {}
                 Err(error) => self.unread(Scope::Application(application), error),
             }
         }
@@ -108,7 +119,9 @@ impl Topology {
         let mut answers = stream::iter(questions).buffered(AT_ONCE);
         while let Some((application, service, answer)) = answers.next().await {
             match answer {
-                Ok(partitions) => self.list(&application, &service, partitions, shard),
+                Ok(partitions) => self.list(&application, &service, partitions.items, shard),
+                // A service stays listed while it is being deleted.
+                Err(error) if error.is_gone() => {}
                 Err(error) => self.unread(Scope::Service(service), error),
             }
         }
@@ -158,7 +171,7 @@ impl Topology {
         while let Some((id, answer)) = answers.next().await {
             match answer {
                 Ok(service) => found.push((id, Some(service))),
-                Err(error) if error.is_partition_not_found() => {
+                Err(error) if error.is_gone() => {
                     selection.unmatched.insert(Unmatched::Partition(id));
                 }
                 Err(error) => {
@@ -167,28 +180,30 @@ impl Topology {
                 }
             }
         }
-        self.selection = self.errors.is_empty().then_some(selection);
+        let were_all_read = self.errors.is_empty();
         let services = found.iter().filter_map(|(_, service)| service.clone());
-        let applications = self.applications_of(gateway, services.collect()).await;
-        self.inventory.listed = found
-            .into_iter()
-            .map(|(id, service)| Partition {
+        let Applications { names, gone } = self.applications_of(gateway, services.collect()).await;
+        for (id, service) in found {
+            if service.as_ref().is_some_and(|name| gone.contains(name)) {
+                selection.unmatched.insert(Unmatched::Partition(id));
+                continue;
+            }
+            self.inventory.listed.push(Partition {
                 id,
-                application: service
-                    .as_ref()
-                    .and_then(|name| applications.get(name).cloned()),
+                application: service.as_ref().and_then(|name| names.get(name).cloned()),
                 service,
                 kind: None,
                 data_loss: None,
-            })
-            .collect();
+            });
+        }
+        self.selection = were_all_read.then_some(selection);
     }
 
     async fn applications_of(
         &mut self,
         gateway: &Arc<impl Source>,
         services: BTreeSet<Name>,
-    ) -> BTreeMap<Name, Name> {
+    ) -> Applications {
         let questions = services.into_iter().map(|service| {
             let gateway = Arc::clone(gateway);
             async move {
@@ -197,10 +212,11 @@ impl Topology {
             }
         });
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
-        let mut applications = BTreeMap::new();
+        let mut applications = Applications::default();
         while let Some((service, answer)) = answers.next().await {
             match answer {
-                Ok(application) => drop(applications.insert(service, application)),
+                Ok(application) => drop(applications.names.insert(service, application)),
+                Err(error) if error.is_gone() => drop(applications.gone.insert(service)),
                 Err(error) => self.errors.push(error),
             }
         }

@@ -110,7 +110,7 @@ impl Setup {
         self.watch_endpoints(endpoints, &[], Snapshot::empty("test".into()))
     }
 
-    fn watch_endpoints(self, endpoints: &[String], ids: &[Uuid], before: Snapshot) -> Watch {
+    pub(crate) fn watch_endpoints(self, endpoints: &[String], ids: &[Uuid], before: Snapshot) -> Watch {
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
         let text = format!(
             "clusters: [{{name: test, endpoints: ['{}'], partitions: [{}], {}}}]",
