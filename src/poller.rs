@@ -144,7 +144,6 @@ impl Poller {
             up: self.gateway.native_access(),
             service_up: self.gateway.backup_service(),
             version: version.ok(),
-            clock_skew: self.gateway.clock_skew(),
             security: self.security().await,
         });
         self.publish(observations);
@@ -244,7 +243,8 @@ impl Poller {
         Arc::clone(&self.published.borrow())
     }
 
-    fn publish(&self, observations: Observations) {
+    fn publish(&self, mut observations: Observations) {
+        observations.clock_skew = self.gateway.clock_skew();
         // Both loops run in one task and nothing is awaited between, so nobody else publishes;
         // and nobody who looks has to wait.
         let next = self.snapshot().advance(observations, clock::now());

@@ -13,7 +13,7 @@ use crate::inventory::Selection;
 use crate::model::{BackupProgress, PeriodicAttempt, Policy, RestoreProgress};
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
-use crate::protection::{Verdict, judge, plausible_from};
+use crate::protection::{Verdict, judge};
 use crate::snapshot::{PartitionSnapshot, RecoveryPoint};
 
 /// A cluster at one moment.
@@ -119,7 +119,7 @@ impl<'a> PartitionView<'a> {
         let snapshot = &self.cluster.view.snapshot;
         let success = self.known.success_at(snapshot, self.cluster.now);
         if let (None, Some(ignored)) = (success, &self.known.last_success) {
-            let from = plausible_from(ignored.at, snapshot.status.believed_skew());
+            let from = snapshot.status.clocks().plausible_from(ignored.at);
             self.cluster.note(Some(from));
         }
         success

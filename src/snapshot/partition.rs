@@ -6,18 +6,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::{MAX_FAILURE_CODES, Outcome, RecoveryPoint, Seen, Snapshot};
 use crate::model::{
     BackupHealth, BackupProgress, FailureCode, Partition, PeriodicAttempt, RestoreProgress,
+    RestoreState,
 };
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
 use crate::protection::{Facts, Read};
-
-/// After so long without a look a suspension may have come and gone: several polls, by default.
-const UNSEEN: TimeDelta = TimeDelta::minutes(5);
 
 /// What is known of one partition.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,10 +44,13 @@ pub struct PartitionSnapshot {
     pub applied_at: Option<DateTime<Utc>>,
     /// When a policy was first seen to apply, without a gap since.
     pub protected_since: Option<DateTime<Utc>>,
-    /// When protection was last seen to begin, to be resumed, or to change its policy.
+    /// When the schedule was last seen to restart: protection began, was resumed or got another
+    /// policy, or the report of the last attempt vanished.
     pub changed_at: Option<DateTime<Utc>>,
     /// The last periodic attempt, as it was last read.
     pub health: Option<Read<Option<PeriodicAttempt>>>,
+    /// When the attempt had ended whose report was last seen to vanish.
+    pub vanished_attempt: Option<DateTime<Utc>>,
     /// When the newest backups of its application were last listed.
     pub listed_at: Option<DateTime<Utc>>,
     /// The last success at that moment, if the newest recovery point in the store was
@@ -78,6 +79,7 @@ impl PartitionSnapshot {
             protected_since: None,
             changed_at: None,
             health: None,
+            vanished_attempt: None,
             listed_at: None,
             listed_success: None,
             restore: None,
@@ -145,15 +147,23 @@ impl PartitionSnapshot {
                 None => Some(self.known_since),
             },
             changed_at: self.changed_at,
+            reset_at: self.partition.data_loss.max(self.restored_at()),
             watched_since: snapshot.status.since.max(Some(self.known_since)),
-            clock_skew: snapshot.status.believed_skew(),
-            clocks_agree: snapshot.status.clocks_agree(),
+            clocks: snapshot.status.clocks(),
         }
+    }
+
+    /// When it was last restored, as far as the record of the last restore shows.
+    fn restored_at(&self) -> Option<DateTime<Utc>> {
+        let record = self.restore?.value?;
+        record
+            .timestamp
+            .filter(|_| record.state == RestoreState::Success)
     }
 
     /// The last success, unless it is dated in the future at `now`.
     pub fn success_at(&self, snapshot: &Snapshot, now: DateTime<Utc>) -> Option<&RecoveryPoint> {
-        let latest = snapshot.status.latest_success(now);
+        let latest = snapshot.status.clocks().latest_success(now);
         self.last_success
             .as_deref()
             .filter(|point| point.at <= latest)
@@ -238,12 +248,13 @@ impl PartitionSnapshot {
         }
         // Where somebody unknown reports, the silence of those who are known proves nothing.
         if attempt.is_some() || !health.unknown_reporter {
-            // A report stays for ever, unless protection is suspended or taken away: who did that
-            // and undid it while nobody looked has started the timers anew. Somebody who looked
-            // would have seen the suspension, and then the report is lost in some other way.
-            let reported = self.health.filter(|read| read.value.is_some());
-            let unseen = reported.is_some_and(|read| at - read.at >= UNSEEN);
-            if unseen && attempt.is_none() {
+            // A report stays for ever, unless protection is suspended or disabled
+            // (`BackupRestoreManager.cs`): where that was undone between two polls, the schedule has
+            // restarted. A report that comes back and vanishes again is no second restart.
+            let reported = self.health.and_then(|read| read.value);
+            let vanished = reported.map(|reported| reported.ended);
+            if attempt.is_none() && vanished > self.vanished_attempt {
+                self.vanished_attempt = vanished;
                 self.changed_at = Some(at);
             }
             self.health = Some(Read { value: attempt, at });

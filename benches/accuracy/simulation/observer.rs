@@ -63,6 +63,7 @@ impl Observer {
                 staleness: delta(STALENESS),
                 list_staleness: delta(LIST_STALENESS),
                 overdue_allowance: delta(ALLOWANCE),
+                run_tolerance: TimeDelta::minutes(1),
                 stuck_after: delta(STUCK_AFTER),
                 expected_interval: expected,
                 reads_configuration: true,

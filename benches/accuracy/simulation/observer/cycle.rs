@@ -210,11 +210,11 @@ impl Observer {
         let skew = TimeDelta::milliseconds(header - (it.now - it.weather.skew));
         let observations = Observations {
             partitions: std::mem::take(&mut self.read),
+            clock_skew: Some(skew),
             cluster: Some(ClusterReading {
                 up: !it.weather.gateway.strikes(it.now),
                 service_up: None,
                 version: None,
-                clock_skew: Some(skew),
                 ..ClusterReading::default()
             }),
             ..Observations::default()
