@@ -7,6 +7,7 @@
 pub mod applied;
 mod clocks;
 pub mod evidence;
+mod expected;
 mod facts;
 pub mod history;
 mod sight;
@@ -15,9 +16,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use self::applied::Applied;
 pub use self::clocks::Clocks;
+use self::expected::Expected;
 pub use self::facts::{Facts, Read, Rules};
 use self::sight::SET_BACK;
-use crate::model::{BackupProgress, BackupState, Schedule};
+use crate::model::{BackupProgress, BackupState};
 
 /// The verdict on a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,43 +99,6 @@ pub struct Verdict {
     pub due: Option<DateTime<Utc>>,
     /// The first moment at which the same facts may give another verdict.
     pub holds_until: Option<DateTime<Utc>>,
-}
-
-/// What is expected of a partition.
-enum Expected<'a> {
-    /// Backups by a policy that has this schedule.
-    Policy(&'a Schedule),
-    /// Backups that something else requests.
-    Requests(TimeDelta),
-}
-
-impl Expected<'_> {
-    fn next(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        match self {
-            Self::Policy(schedule) => schedule.next(moment),
-            Self::Requests(interval) => moment.checked_add_signed(*interval),
-        }
-    }
-
-    fn after_success(&self, success: DateTime<Utc>, rules: &Rules) -> Option<DateTime<Utc>> {
-        match self {
-            Self::Policy(schedule) => schedule.next_after_success(success, rules.run_tolerance),
-            Self::Requests(_) => self.next(success),
-        }
-    }
-
-    /// The first backup after a schedule began or restarted at `moment`, if nothing was tried since.
-    /// The replicas act on the change up to minutes later (`SendToServiceNodeWorkItem.cs`). For an
-    /// interval, the allowance covers that; a run by the clock that falls in between may be left
-    /// out, and the next one is what can be expected.
-    fn first(&self, moment: DateTime<Utc>, rules: &Rules) -> Option<DateTime<Utc>> {
-        match self {
-            Self::Policy(Schedule::Daily(_) | Schedule::Weekly(..)) => {
-                self.next(plus(moment, rules.overdue_allowance))
-            }
-            _ => self.next(moment),
-        }
-    }
 }
 
 /// Judges `facts` by `rules` at `now`.

@@ -339,7 +339,8 @@ async fn clocks_that_are_hours_apart_make_every_verdict_on_time_unknown() {
 #[tokio::test]
 async fn a_report_that_vanishes_between_two_polls_restarts_the_schedule() {
     let shop = Shop::start().await;
-    shop.report(Some(("Ok", shop.ago(80))));
+    let ended = shop.ago(80);
+    shop.report(Some(("Ok", ended)));
     let watch = shop.watch_for_a_day().await;
     assert_eq!(state(&watch.cycle().await), Protection::Overdue);
     // Suspended and resumed since: the configuration is the same again.
@@ -349,8 +350,8 @@ async fn a_report_that_vanishes_between_two_polls_restarts_the_schedule() {
     let changed_at = partition(&snapshot, ID).changed_at.unwrap();
     let due = verdict(&snapshot).due;
     assert_eq!(due, Some(changed_at + TimeDelta::hours(1)));
-    // It hides no breach for longer than that interval.
-    shop.report(Some(("Ok", shop.ago(80))));
+    // The same report comes back and vanishes again: that hides no breach for longer.
+    shop.report(Some(("Ok", ended)));
     watch.cycle().await;
     shop.report(None);
     let snapshot = watch.cycle().await;

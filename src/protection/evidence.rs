@@ -6,7 +6,8 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::{Case, Expected, Facts, Protection, Read, Rules, Verdict};
+use super::expected::Expected;
+use super::{Case, Facts, Protection, Read, Rules, Verdict};
 use crate::model::{Level, Schedule};
 
 /// One fact behind a verdict.

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::applied::Applied;
 use super::*;
-use crate::model::{Level, PeriodicAttempt};
+use crate::model::{Level, PeriodicAttempt, Schedule};
 
 const WEEK: i64 = 7 * 86_400;
 

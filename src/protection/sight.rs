@@ -34,9 +34,11 @@ impl Case<'_> {
         let began_unseen = self.facts.changed_at.is_none_or(|at| at < first_look);
         let is_forgotten = began_unseen && (since - first_look).abs() < self.rules.staleness;
         let expected = self.expected().filter(|_| is_forgotten)?;
+        let latest = self.facts.clocks.latest_success(self.now);
+        let has_ended = |attempt: PeriodicAttempt| attempt.ended <= latest;
         match self.last_success() {
             Some(_) => self.untried_since(&expected).and(self.known_due(&expected)),
-            None if self.attempt().is_some() => None,
+            None if self.attempt().is_some_and(has_ended) => None,
             None => self
                 .reset_at()
                 .map_or(Some(DateTime::<Utc>::MIN_UTC), |at| expected.next(at)),

@@ -1,7 +1,7 @@
 use super::applied::Applied;
 use super::evidence::evidence;
 use super::*;
-use crate::model::{Failure, FailureCode, Level, PeriodicAttempt};
+use crate::model::{Failure, FailureCode, Level, PeriodicAttempt, Schedule};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use std::time::Duration;
