@@ -31,22 +31,22 @@ impl Shop {
     async fn start() -> Self {
         let shop = Self(Canned::start().await);
         shop.put_json(
-            "/$/GetClusterVersion",
+            "$/GetClusterVersion",
             &json!({"Version": "10.1.2493.9590"}),
         );
         let application = json!({"Id": "Shop", "Name": "fabric:/Shop", "Status": "Ready"});
-        shop.put_items("/Applications", &application);
+        shop.put_items("Applications", &application);
         let service = json!({
             "ServiceKind": "Stateful",
             "Name": "fabric:/Shop/Orders",
             "HasPersistedState": true,
             "ServiceStatus": "Active",
         });
-        shop.put_items("/Applications/Shop/$/GetServices", &service);
+        shop.put_items("Applications/Shop/$/GetServices", &service);
         shop.set_data_loss(shop.ago(10 * 24 * 60));
         shop.set_policy(&json!({"ScheduleKind": "FrequencyBased", "Interval": "PT1H"}));
         shop.set_suspended(false);
-        shop.put_json("/Applications/Shop/$/GetBackups", &json!({"Items": []}));
+        shop.put_json("Applications/Shop/$/GetBackups", &json!({"Items": []}));
         shop.put_json(&of_partition("GetBackupProgress"), &Value::Null);
         shop.put_json(&of_partition("GetRestoreProgress"), &Value::Null);
         shop.report(None);
@@ -54,7 +54,7 @@ impl Shop {
     }
 
     fn put_json(&self, path: &str, body: &Value) {
-        self.0.put(path, body.to_string());
+        self.0.set(path, 200, body);
     }
 
     fn put_items(&self, path: &str, item: &Value) {
@@ -78,7 +78,7 @@ impl Shop {
                 "DataLossVersion": version.to_string(),
             },
         });
-        self.put_items("/Services/Shop~Orders/$/GetPartitions", &item);
+        self.put_items("Services/Shop/Orders/$/GetPartitions", &item);
     }
 
     fn set_policy(&self, schedule: &Value) {
@@ -95,7 +95,7 @@ impl Shop {
         for (key, value) in fields.as_object().unwrap() {
             policy[key] = value.clone();
         }
-        self.put_json("/BackupRestore/BackupPolicies", &body);
+        self.put_json("BackupRestore/BackupPolicies", &body);
     }
 
     fn set_suspended(&self, suspended: bool) {
@@ -107,7 +107,7 @@ impl Shop {
             "ApplicationName": "fabric:/Shop",
             "SuspensionInfo": {"IsSuspended": suspended, "SuspensionInheritedFrom": from},
         });
-        self.put_items("/Applications/Shop/$/GetBackupConfigurationInfo", &item);
+        self.put_items("Applications/Shop/$/GetBackupConfigurationInfo", &item);
     }
 
     /// The report of the last periodic attempt, with the words of the sample.
@@ -155,7 +155,7 @@ impl Shop {
 
     /// A process that has just started, without memory.
     fn watch(&self) -> Watch {
-        Setup::default().watch_at(&[self.0.url()])
+        Setup::default().watch_at(&[self.0.url.clone()])
     }
 
     /// A process that has seen the partition protected for a day.
@@ -167,12 +167,12 @@ impl Shop {
             known.known_since = yesterday;
             known.protected_since = Some(yesterday);
         }
-        Setup::default().watch_endpoints(&[self.0.url()], &[], before)
+        Setup::default().watch_endpoints(&[self.0.url.clone()], &[], before)
     }
 }
 
 fn of_partition(operation: &str) -> String {
-    format!("/Partitions/{ID}/$/{operation}")
+    format!("Partitions/{ID}/$/{operation}")
 }
 
 fn seconds(at: DateTime<Utc>) -> String {
@@ -304,7 +304,7 @@ async fn a_success_of_the_future_in_the_state_file_does_not_count() {
     let mut loaded = state_file::load(&path, clock::now()).unwrap();
     let loaded = loaded.clusters.remove("test").unwrap();
     shop.report(Some(("Ok", shop.ago(80))));
-    let watch = Setup::default().watch_endpoints(&[shop.0.url()], &[], loaded);
+    let watch = Setup::default().watch_endpoints(&[shop.0.url.clone()], &[], loaded);
     let snapshot = watch.cycle().await;
     assert_eq!(state(&snapshot), Protection::Overdue);
     let kept = partition(&snapshot, ID).last_success.as_ref().unwrap();

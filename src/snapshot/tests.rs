@@ -654,7 +654,7 @@ fn attempt(succeeded: bool, second: i64) -> BackupHealth {
     let ended = at(second);
     BackupHealth {
         attempt: Some(PeriodicAttempt { succeeded, ended }),
-        unknown_reporter: false,
+        ..BackupHealth::default()
     }
 }
 
@@ -805,6 +805,7 @@ fn listed(id: PartitionId, second: i64, lsn: u64) -> ListedBackup {
         created: Some(at(second)),
         epoch: success(0, 0).epoch,
         lsn: Some(lsn),
+        restorable: true,
     }
 }
 

@@ -35,7 +35,7 @@ const PROGRESS_ONLY: &str = "collectors: {restore: false, health: false, configu
 
 /// A poller of the cluster `test`, and what it publishes.
 pub(crate) struct Watch {
-    pub(crate) poller: Poller,
+    pub(crate) poller: Poller<Gateway>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) telemetry: Arc<Telemetry>,
 }
@@ -142,7 +142,8 @@ impl Setup {
             Arc::new(cluster),
             self.poll,
             self.shard,
-            gateway,
+            Arc::new(gateway),
+            clock::now,
             Arc::clone(&telemetry),
             published,
         );

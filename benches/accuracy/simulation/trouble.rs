@@ -14,7 +14,8 @@ use super::Setting;
 use super::calendar::{CALENDARS, DAY, HOUR, MINUTE, SECOND};
 use super::rates::{Kind, RATES};
 use super::weather::Weather;
-use super::world::{World, moment};
+use super::time::moment;
+use super::world::World;
 
 /// What comes next in a cluster.
 #[derive(Clone, Debug)]
@@ -231,6 +232,7 @@ impl Trouble {
                 let plan = RestorePlan::default();
                 let restored = world.estate.request_restore(id, None, plan, moment(at));
                 if restored.is_ok() {
+                    world.restored.insert(id, at);
                     self.plan(at + 2 * MINUTE, Turn::Mark(id));
                 }
             }

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use servicefabric_backup_exporter::simulator::{
     Entity, Estate, Policy, Retention, Scheme, ServiceKind, Storage, Tempo,
 };
@@ -16,6 +15,7 @@ use uuid::Uuid;
 
 use super::Setting;
 use super::calendar::{CALENDARS, Calendar, MINUTE};
+use super::time::moment;
 use super::truth::Terms;
 
 /// Applications of a cluster, and services of each.
@@ -45,10 +45,8 @@ pub(crate) struct World {
     pub(crate) generation: u64,
     /// The same for the partitions of one service.
     pub(crate) marks: BTreeMap<Arc<str>, u64>,
-}
-
-pub(crate) fn moment(at: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(at).expect("the simulated years are in the calendar")
+    /// When a restore of a partition was last requested.
+    pub(crate) restored: BTreeMap<Uuid, i64>,
 }
 
 impl World {
@@ -65,6 +63,7 @@ impl World {
             created: 0,
             generation: 0,
             marks: BTreeMap::new(),
+            restored: BTreeMap::new(),
         };
         world.estate.set_tempo(Tempo {
             propagation: Duration::from_secs(20),
@@ -154,6 +153,14 @@ impl World {
         let application = self.estate.application_of(id).map(Entity::Application);
         let own = Some(Entity::Partition(id));
         [own, service, application].into_iter().flatten().collect()
+    }
+
+    /// Policies that apply in an application.
+    pub(crate) fn policies_of(&self, application: &str) -> BTreeSet<String> {
+        let entity = Entity::application(application);
+        let ids = self.estate.partitions_of(&entity).into_iter();
+        let policies = ids.filter_map(|id| self.terms(id).policy);
+        policies.map(|(name, ..)| name).collect()
     }
 
     /// Partitions to which a policy applies now.
