@@ -30,10 +30,7 @@ struct Shop(Canned);
 impl Shop {
     async fn start() -> Self {
         let shop = Self(Canned::start().await);
-        shop.put_json(
-            "$/GetClusterVersion",
-            &json!({"Version": "10.1.2493.9590"}),
-        );
+        shop.put_json("$/GetClusterVersion", &json!({"Version": "10.1.2493.9590"}));
         let application = json!({"Id": "Shop", "Name": "fabric:/Shop", "Status": "Ready"});
         shop.put_items("Applications", &application);
         let service = json!({

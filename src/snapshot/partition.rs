@@ -56,6 +56,8 @@ pub struct PartitionSnapshot {
     /// The last success at that moment, if the newest recovery point in the store was
     /// [`Self::numbered`]: then that is the backup which this success tells of.
     pub listed_success: Option<DateTime<Utc>>,
+    /// When the replica last reported a restore, also one that left no record. Its report expires.
+    pub restore_reported: Option<DateTime<Utc>>,
     /// The record of the last restore, as it was last read.
     pub restore: Option<Read<Option<RestoreProgress>>>,
     /// What the store holds for it, as it was last listed.
@@ -82,6 +84,7 @@ impl PartitionSnapshot {
             vanished_attempt: None,
             listed_at: None,
             listed_success: None,
+            restore_reported: None,
             restore: None,
             history: None,
         }
@@ -147,18 +150,20 @@ impl PartitionSnapshot {
                 None => Some(self.known_since),
             },
             changed_at: self.changed_at,
-            reset_at: self.partition.data_loss.max(self.restored_at()),
+            reset_at: self.reset_at(),
             watched_since: snapshot.status.since.max(Some(self.known_since)),
             clocks: snapshot.status.clocks(),
         }
     }
 
-    /// When it was last restored, as far as the record of the last restore shows.
-    fn restored_at(&self) -> Option<DateTime<Utc>> {
-        let record = self.restore?.value?;
-        record
-            .timestamp
-            .filter(|_| record.state == RestoreState::Success)
+    /// When it was created, last lost data or was last restored, as far as the cluster shows.
+    fn reset_at(&self) -> Option<DateTime<Utc>> {
+        let record = self.restore.and_then(|read| read.value);
+        let restored = record
+            .filter(|record| record.state == RestoreState::Success)
+            .and_then(|record| record.timestamp);
+        let reset = self.partition.data_loss.max(restored);
+        reset.max(self.restore_reported)
     }
 
     /// The last success, unless it is dated in the future at `now`.
@@ -242,6 +247,7 @@ impl PartitionSnapshot {
         latest: DateTime<Utc>,
     ) {
         let attempt = health.attempt;
+        self.restore_reported = self.restore_reported.max(health.restored_at);
         if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, latest))
         {
             self.succeed(point, latest);

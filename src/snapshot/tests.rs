@@ -732,7 +732,15 @@ fn a_restore_and_a_data_loss_reset_the_partition() {
     assert_eq!(reset(&running), Some(at(-1_000)));
     let restored = take(&running, 30, restore("Success", 25));
     assert_eq!(reset(&restored), Some(at(25)));
-    let lost_again = restored.advance(lost(40), at(50));
+    let reported = BackupHealth {
+        restored_at: Some(at(32)),
+        ..BackupHealth::default()
+    };
+    let reported = healthy(&restored, 35, reported);
+    assert_eq!(reset(&reported), Some(at(32)));
+    let expired = healthy(&reported, 39, BackupHealth::default());
+    assert_eq!(reset(&expired), Some(at(32)), "its report has expired");
+    let lost_again = expired.advance(lost(40), at(50));
     assert_eq!(reset(&lost_again), Some(at(40)));
 }
 

@@ -124,7 +124,6 @@ impl Wire {
     }
 }
 
-
 /// How one method of the gateway is asked; twice, because an answer may be spoilt.
 type Call<'a, T> = &'a dyn Fn(&mut Client<'_>) -> Result<T, Error>;
 
@@ -279,7 +278,9 @@ impl Answers {
         it: &mut Question<'_>,
         application: &Name,
     ) -> Result<Vec<ListedBackup>, Error> {
-        self.listed(it, application, &|client| client.latest_backups(application))
+        self.listed(it, application, &|client| {
+            client.latest_backups(application)
+        })
     }
 
     /// All backups of an application.
@@ -347,11 +348,7 @@ impl Answers {
     }
 
     /// Decodes how partitions look, for a health store that shows it later.
-    pub(crate) fn watch(
-        &mut self,
-        it: &mut Question<'_>,
-        ids: impl Iterator<Item = PartitionId>,
-    ) {
+    pub(crate) fn watch(&mut self, it: &mut Question<'_>, ids: impl Iterator<Item = PartitionId>) {
         for id in ids {
             drop(self.renew(it, id));
         }
@@ -363,7 +360,12 @@ impl Answers {
         let estate = &it.world.estate;
         let looks_the_same =
             |before: &&mut Readings| estate.still_looks(id.0, &before.appearance, at);
-        if self.readings.get_mut(&id).as_ref().is_none_or(|it| !looks_the_same(it)) {
+        if self
+            .readings
+            .get_mut(&id)
+            .as_ref()
+            .is_none_or(|it| !looks_the_same(it))
+        {
             let appearance = estate.appearance(id.0, at);
             let (wire, now) = (&self.wire, it.now);
             let record = wire.ask(it.world, now, |client| client.backup_progress(id))?;

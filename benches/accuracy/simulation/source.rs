@@ -167,4 +167,3 @@ impl Source for Site {
         self.ask(Side::BackupService, question, note).await
     }
 }
-

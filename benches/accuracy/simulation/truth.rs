@@ -179,13 +179,21 @@ impl Truth {
             Happening::Configured { active: false } => {}
             Happening::BackedUp { taken } => {
                 self.failed = None;
-                self.store(Uuid::from_u128(at.unsigned_abs().into()), taken.timestamp_millis(), at);
+                self.store(
+                    Uuid::from_u128(at.unsigned_abs().into()),
+                    taken.timestamp_millis(),
+                    at,
+                );
             }
             Happening::Failed => self.failed = Some(Attempt::Periodic),
             Happening::Requested => self.requested = Some(at),
             Happening::BackedUpOnRequest { taken } => {
                 (self.requested, self.failed) = (None, None);
-                self.store(Uuid::from_u128(at.unsigned_abs().into()), taken.timestamp_millis(), at);
+                self.store(
+                    Uuid::from_u128(at.unsigned_abs().into()),
+                    taken.timestamp_millis(),
+                    at,
+                );
             }
             Happening::RequestFailed => {
                 (self.requested, self.failed) = (None, Some(Attempt::Requested));
@@ -257,13 +265,15 @@ impl Truth {
         }
         let listed = |after: i64| sight.list.is_some_and(|asked| asked >= after);
         let claimed = sight.claimed.filter(|claimed| {
-            let counted = Backup { taken: *claimed, ended: *claimed };
+            let counted = Backup {
+                taken: *claimed,
+                ended: *claimed,
+            };
             let would_be_due = self.due(Some(&counted));
             would_be_due.is_some_and(|due| now <= due + ALLOWANCE)
         });
-        let claimed = claimed.is_some_and(|claimed| {
-            !listed(claimed + SETTLED) && !listed(began + SETTLED)
-        });
+        let claimed =
+            claimed.is_some_and(|claimed| !listed(claimed + SETTLED) && !listed(began + SETTLED));
         let deleted = self.deleted == Some(began) && !listed(began);
         let due_after = |restart: i64| Some(self.due(None)?.max(self.next(restart)?));
         let after_unseen_restart = self
