@@ -116,7 +116,7 @@ fn state(
     schedule: &Schedule,
     source: Source,
     success: Option<Backup>,
-    allowance: i64,
+    rules: &Rules,
     now: DateTime<Utc>,
 ) -> Protection {
     let applied = Applied {
@@ -149,17 +149,20 @@ fn state(
         expected_since: Some(at(-WEEK)),
         ..Facts::default()
     };
-    let rules = Rules {
+    judge(&facts, rules, now).state
+}
+
+fn rules(allowance: i64, tolerance: i64) -> Rules {
+    Rules {
         staleness: TimeDelta::minutes(5),
         list_staleness: TimeDelta::minutes(30),
         overdue_allowance: TimeDelta::seconds(allowance),
-        run_tolerance: TimeDelta::minutes(1),
+        run_tolerance: TimeDelta::seconds(tolerance),
         stuck_after: TimeDelta::minutes(15),
         expected_interval: None,
         reads_configuration: true,
         reads_lists: true,
-    };
-    judge(&facts, &rules, now).state
+    }
 }
 
 fn courses(longest: i64) -> impl Strategy<Value = Vec<Course>> {
@@ -176,6 +179,23 @@ fn days() -> impl Strategy<Value = Option<BTreeSet<u8>>> {
     prop::option::of(prop::collection::btree_set(0_u8..7, 1..8))
 }
 
+#[test]
+fn without_a_tolerance_a_healthy_partition_is_late() {
+    let (schedule, weekly) = schedule(&[120].into(), None);
+    let early = Course {
+        jitter: -10,
+        snapshot: 2,
+        upload: 3,
+    };
+    let (backups, _) = backups(&weekly, &[early], None);
+    let until = at(backups[1].ended) - TimeDelta::nanoseconds(1);
+    for (tolerance, expected) in [(0, Protection::Overdue), (60, Protection::Protected)] {
+        let rules = rules(900, tolerance);
+        let state = state(&schedule, Source::Health, Some(backups[0]), &rules, until);
+        assert_eq!(state, expected);
+    }
+}
+
 proptest! {
     #[test]
     fn a_healthy_partition_is_never_late(
@@ -185,7 +205,7 @@ proptest! {
     ) {
         let (schedule, weekly) = schedule(&minutes, days.as_ref());
         let (backups, _) = backups(&weekly, &courses, None);
-        let allowance = longest + 10;
+        let rules = rules(longest + 10, 60);
         for source in [Source::Health, Source::List] {
             // Where uploads outlast the gap between two runs, the second run is left out, and a
             // list, which shows the beginning of the upload, does not tell.
@@ -194,7 +214,7 @@ proptest! {
             }
             for pair in backups.windows(2) {
                 let until = at(pair[1].ended) - TimeDelta::nanoseconds(1);
-                let state = state(&schedule, source, Some(pair[0]), allowance, until);
+                let state = state(&schedule, source, Some(pair[0]), &rules, until);
                 prop_assert_eq!(state, Protection::Protected, "{:?} {:?}", source, pair);
             }
         }
@@ -211,12 +231,12 @@ proptest! {
         let (schedule, weekly) = schedule(&minutes, days.as_ref());
         let (backups, run) = backups(&weekly, &courses, Some(missed));
         let Some(run) = run else { return Ok(()) };
-        let allowance = 130;
+        let rules = rules(130, 60);
         let before = backups.iter().rfind(|backup| backup.run < run).copied();
         let next = backups.iter().find(|backup| backup.run > run);
         for source in [Source::Health, Source::List] {
-            let found = |moment| state(&schedule, source, before, allowance, moment);
-            let late = at(run + allowance);
+            let found = |moment| state(&schedule, source, before, &rules, moment);
+            let late = at(run + 130);
             prop_assert_eq!(found(late), Protection::Protected);
             prop_assert_eq!(found(late + TimeDelta::nanoseconds(1)), Protection::Overdue);
             if let Some(next) = next {

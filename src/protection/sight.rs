@@ -41,7 +41,9 @@ impl Case<'_> {
             None if self.attempt().is_some_and(has_ended) => None,
             None => self
                 .reset_at()
-                .map_or(Some(DateTime::<Utc>::MIN_UTC), |at| expected.next(at)),
+                .map_or(Some(DateTime::<Utc>::MIN_UTC), |at| {
+                    expected.first(at, self.rules)
+                }),
         }
     }
 

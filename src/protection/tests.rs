@@ -822,7 +822,7 @@ fn a_start_without_memory_does_not_call_an_old_partition_pending() {
     ] {
         assert_eq!(state(&known, &RULES, start + 60), Protection::Pending);
     }
-    // Whoever tried was under the schedule.
+    // An attempt proves that the schedule ran.
     let tried = Facts {
         health: read(start + 60, Some(ended(false, start))),
         ..started(None, start + 60)

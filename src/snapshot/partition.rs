@@ -56,7 +56,8 @@ pub struct PartitionSnapshot {
     /// The last success at that moment, if the newest recovery point in the store was
     /// [`Self::numbered`]: then that is the backup which this success tells of.
     pub listed_success: Option<DateTime<Utc>>,
-    /// When the replica last reported a restore, also one that left no record. Its report expires.
+    /// When the replica first reported on a restore after the last data loss, also on one that left
+    /// no record. The report itself expires.
     pub restore_reported: Option<DateTime<Utc>>,
     /// The record of the last restore, as it was last read.
     pub restore: Option<Read<Option<RestoreProgress>>>,
@@ -247,7 +248,11 @@ impl PartitionSnapshot {
         latest: DateTime<Utc>,
     ) {
         let attempt = health.attempt;
-        self.restore_reported = self.restore_reported.max(health.restored_at);
+        // Every restore begins with a data loss. One that fails is tried and reported again and
+        // again, and each report would put the next backup off.
+        if self.restore_reported <= self.partition.data_loss {
+            self.restore_reported = health.restored_at.filter(|at| *at <= latest);
+        }
         if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, latest))
         {
             self.succeed(point, latest);

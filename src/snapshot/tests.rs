@@ -732,16 +732,23 @@ fn a_restore_and_a_data_loss_reset_the_partition() {
     assert_eq!(reset(&running), Some(at(-1_000)));
     let restored = take(&running, 30, restore("Success", 25));
     assert_eq!(reset(&restored), Some(at(25)));
-    let reported = BackupHealth {
-        restored_at: Some(at(32)),
-        ..BackupHealth::default()
+    let report = |snapshot, second, restored: i64| {
+        let report = BackupHealth {
+            restored_at: Some(at(restored)),
+            ..BackupHealth::default()
+        };
+        healthy(snapshot, second, report)
     };
-    let reported = healthy(&restored, 35, reported);
+    let reported = report(&restored, 35, 32);
     assert_eq!(reset(&reported), Some(at(32)));
-    let expired = healthy(&reported, 39, BackupHealth::default());
+    let again = report(&reported, 37, 36);
+    assert_eq!(reset(&again), Some(at(32)), "one that fails reports again");
+    let expired = healthy(&again, 39, BackupHealth::default());
     assert_eq!(reset(&expired), Some(at(32)), "its report has expired");
     let lost_again = expired.advance(lost(40), at(50));
     assert_eq!(reset(&lost_again), Some(at(40)));
+    let restored_again = report(&lost_again, 60, 55);
+    assert_eq!(reset(&restored_again), Some(at(55)));
 }
 
 #[test]
