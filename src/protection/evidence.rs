@@ -40,6 +40,8 @@ pub fn evidence(
         Some(at) => rfc3339(at),
         None => format!("ignored, dated in the future: {}", rfc3339(at)),
     });
+    let reset = facts.reset_at.map(rfc3339);
+    let cause = possible_cause(&case, verdict);
     let [policy, suspended] = configuration(facts);
     let applied = age(facts.applied, now);
     let rows = [
@@ -79,20 +81,10 @@ pub fn evidence(
             OBSERVED,
             None,
         ),
-        (
-            "created or restored",
-            facts.reset_at.map(rfc3339),
-            RESET,
-            None,
-        ),
+        ("created or restored", reset, RESET, None),
         ("clock skew", clock_skew(facts), DATE, None),
         ("due", due, DERIVED, None),
-        (
-            "possible cause",
-            possible_cause(&case, verdict),
-            DERIVED,
-            None,
-        ),
+        ("possible cause", cause, DERIVED, None),
         ("overdue allowance", allowance, SETTINGS, None),
     ];
     rows.into_iter().map(Evidence::from).collect()

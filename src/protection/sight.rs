@@ -37,7 +37,10 @@ impl Case<'_> {
         let latest = self.facts.clocks.latest_success(self.now);
         let has_ended = |attempt: PeriodicAttempt| attempt.ended <= latest;
         match self.last_success() {
-            Some(_) => self.untried_since(&expected).and(self.known_due(&expected)),
+            Some(_) => {
+                self.untried_since(&expected)?;
+                self.known_due(&expected)
+            }
             None if self.attempt().is_some_and(has_ended) => None,
             None => self
                 .reset_at()
