@@ -73,7 +73,11 @@ impl Poller {
             if snapshot.is_ready() {
                 known_before = snapshot.partitions.len();
             }
-            let status = &mut Arc::make_mut(snapshot).status;
+            let snapshot = Arc::make_mut(snapshot);
+            if !(on.backups || on.history) {
+                snapshot.forget_lists();
+            }
+            let status = &mut snapshot.status;
             status.collectors.retain(|collector, _| on.runs(*collector));
             status.selection = None;
         });

@@ -4,7 +4,7 @@
 //! partition is computed here. Names are compared whole: the cluster itself has answered for
 //! `fabric:/App1` with what belongs to `fabric:/App10`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Configuration, Entity, Level, Name, Partition};
 
@@ -46,6 +46,12 @@ impl Settings {
         });
         let suspended = lines.iter().flatten().find_map(|line| line.suspended_at);
         Applied { policy, suspended }
+    }
+
+    /// The policies that are set somewhere.
+    pub fn policies(&self) -> BTreeSet<Name> {
+        let policies = self.0.values().filter_map(|line| line.policy.clone());
+        policies.collect()
     }
 
     /// The lines that concern `partition`, nearest first.

@@ -6,6 +6,7 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::confirmation;
 use super::{Facts, Read, Rules, Verdict};
 use crate::model::{Level, Schedule};
 
@@ -38,6 +39,7 @@ pub fn evidence(
         Some(at) => rfc3339(at),
         None => format!("ignored, dated in the future: {}", rfc3339(at)),
     });
+    let confirmed = Some(confirmation::describe(facts, rules));
     let skew = Some(facts.clock_skew).filter(|skew| !skew.is_zero());
     let skew = skew.map(|skew| format!("cluster minus exporter {}", seconds(skew)));
     let [policy, suspended] = configuration(facts);
@@ -48,6 +50,7 @@ pub fn evidence(
         ("schedule", schedule, POLICIES, age(facts.schedule, now)),
         ("expected interval", expected, SETTINGS, None),
         ("last success", success, NEWEST, None),
+        ("confirmed by the store", confirmed, LIST, age(listed, now)),
         (
             "last periodic attempt",
             attempt(facts),
@@ -151,7 +154,7 @@ const OBSERVED: &str = "observed by the exporter";
 const NEWEST: &str = "the newest that progress, health and list have shown";
 const DERIVED: &str = "schedule and last success";
 
-fn rfc3339(time: DateTime<Utc>) -> String {
+pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 

@@ -6,7 +6,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::applied::Applied;
-use super::plus;
+use super::{Confirmation, plus};
 use crate::model::{BackupProgress, PeriodicAttempt, Schedule};
 
 /// How far ahead of the cluster's clock a success may be dated. A success dated later proves
@@ -59,6 +59,8 @@ pub struct Facts<'a> {
     /// The newest proof of a good backup, from whatever source. It is ignored while it is dated in
     /// the future: see [`Self::success_at`].
     pub last_success: Option<DateTime<Utc>>,
+    /// Whether a list of the store has confirmed that success.
+    pub confirmation: Confirmation,
     /// When it was first seen that a backup is expected.
     pub expected_since: Option<DateTime<Utc>>,
     /// When protection was last seen to begin, to be resumed, or to change its policy.

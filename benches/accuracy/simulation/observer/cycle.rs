@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use servicefabric_backup_exporter::inventory::{Inventory, Scope};
-use servicefabric_backup_exporter::model::{Configuration, Entity, Name, Partition, PartitionId};
+use servicefabric_backup_exporter::model::{
+    Configuration, Entity, Listed, Name, Partition, PartitionId,
+};
 use servicefabric_backup_exporter::protection::applied::Settings;
 use servicefabric_backup_exporter::snapshot::{
     ClusterReading, Observations, PartitionSnapshot, Reading,
@@ -257,6 +259,10 @@ impl Observer {
                 Some((backup.partition.0, backup.created?.timestamp_millis()))
             });
             self.listed.extend(times);
+            let listed = Listed {
+                items: listed,
+                skipped: 0,
+            };
             newest.push((application, read(listed, it)));
         }
         let observations = Observations {
