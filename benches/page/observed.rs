@@ -145,6 +145,7 @@ fn policy(number: u32) -> Policy {
             duration: Duration::from_secs(30 * 86_400),
             minimum_backups: Some(0),
         }),
+        checksum: 0,
     }
 }
 

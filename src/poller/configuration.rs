@@ -39,7 +39,10 @@ impl Poller {
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
         while let Some((application, answer)) = answers.next().await {
             match answer {
-                Ok(read) => drop(lines.insert(application, read.items)),
+                Ok(read) => {
+                    let read = self.items(Collector::Configuration, read, tally);
+                    lines.insert(application, read);
+                }
                 Err(error) => {
                     success = false;
                     self.record(Collector::Configuration, &error, tally);
@@ -49,7 +52,7 @@ impl Poller {
         let bare = lines.iter().filter(|(_, lines)| lines.is_empty());
         let bare: BTreeSet<Name> = bare.map(|(name, _)| Arc::clone(name)).collect();
         // Who cannot be asked about what is below keeps what is known of it.
-        match self.look_below(&bare).await {
+        match self.look_below(&bare, tally).await {
             Ok(Some(below)) => lines.extend(below),
             Ok(None) => lines.retain(|application, _| !bare.contains(application)),
             Err(error) => {
@@ -82,6 +85,7 @@ impl Poller {
     async fn look_below(
         &self,
         bare: &BTreeSet<Name>,
+        tally: &Tally,
     ) -> Result<Option<BTreeMap<Name, Vec<Configuration>>>, Error> {
         let mut found: BTreeMap<Name, Vec<Configuration>> = BTreeMap::new();
         let mut services = BTreeMap::new();
@@ -93,7 +97,7 @@ impl Poller {
             return Ok(None);
         };
         let application_of = applications_of_services(&snapshot);
-        for line in self.explicit_lines(policies).await? {
+        for line in self.explicit_lines(policies, tally).await? {
             let service = match &line.entity {
                 Entity::Application(_) => None,
                 Entity::Service(name) => Some(name),
@@ -120,7 +124,8 @@ impl Poller {
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
         while let Some((application, answer)) = answers.next().await {
             // What the service says comes later and counts: it knows of suspensions, too.
-            found.entry(application).or_default().extend(answer?.items);
+            let read = self.items(Collector::Configuration, answer?, tally);
+            found.entry(application).or_default().extend(read);
         }
         Ok(Some(found))
     }
@@ -133,7 +138,11 @@ impl Poller {
     }
 
     /// What was set explicitly somewhere, as the policies tell it.
-    async fn explicit_lines(&self, policies: &Policies) -> Result<Vec<Configuration>, Error> {
+    async fn explicit_lines(
+        &self,
+        policies: &Policies,
+        tally: &Tally,
+    ) -> Result<Vec<Configuration>, Error> {
         let questions = policies.keys().map(|name| {
             let (gateway, name) = (Arc::clone(&self.gateway), Arc::clone(name));
             async move {
@@ -145,7 +154,8 @@ impl Poller {
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
         let mut lines = Vec::new();
         while let Some((policy, answer)) = answers.next().await {
-            lines.extend(answer?.items.into_iter().map(|entity| Configuration {
+            let entities = self.items(Collector::Configuration, answer?, tally);
+            lines.extend(entities.into_iter().map(|entity| Configuration {
                 policy: Some(Arc::clone(&policy)),
                 policy_from: None,
                 suspended_at: None,

@@ -104,10 +104,10 @@ impl Poller {
             match listed {
                 Ok(listed) => {
                     tally.succeed();
-                    let now = clock::now();
-                    let unsettled = self
-                        .snapshot()
-                        .unsettled_by(&application, &listed.value, now);
+                    self.note_skipped(self.listing_collector(), listed.value.skipped, &tally);
+                    let unsettled =
+                        self.snapshot()
+                            .unsettled_by(&application, &listed.value, clock::now());
                     round.unsettled.extend(unsettled);
                     self.take_in(application, listed, &mut round.observations);
                 }
@@ -151,6 +151,7 @@ impl Poller {
             match listed {
                 Ok(listed) => {
                     tally.succeed();
+                    self.note_skipped(self.listing_collector(), listed.value.skipped, tally);
                     round.observations.partition_lists.push((id, listed));
                 }
                 Err(error) => {

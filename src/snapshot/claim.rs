@@ -235,7 +235,7 @@ impl Claim {
             claim.earlier.take_if(|_| is_judged);
             if standing == Standing::Confirmed {
                 // Now it is known which one it is: no older one stands in for it when it is gone.
-                let before = shown.map(|created| created - RESOLUTION);
+                let before = shown.and_then(|created| created.checked_sub_signed(RESOLUTION));
                 claim.after = claim.after.max(before.filter(|it| *it < claim.point.at));
             }
         }

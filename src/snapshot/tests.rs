@@ -499,6 +499,7 @@ fn policy(name: &str, minutes: u64) -> Policy {
         storage_place: 0,
         max_incrementals: Some(5),
         retention: None,
+        checksum: 0,
     }
 }
 

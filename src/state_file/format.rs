@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufWriter, Read as _, Write};
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use self::partition::PartitionEntry;
@@ -54,9 +55,13 @@ enum Line<'a> {
         Cow<'a, str>,
         #[serde(borrow)] ServiceEntry<'a>,
     ),
+    /// The checksum of a policy as it was computed before it covered all members. It is read and
+    /// not used.
+    #[serde(skip_serializing)]
+    PolicyChecksum(IgnoredAny, IgnoredAny, IgnoredAny),
     /// Where the checksum of a policy is computed from other parts of it than before, this gets
     /// another name: a change would grant every partition another interval.
-    PolicyChecksum(
+    PolicyContentChecksum(
         /// The cluster.
         #[serde(borrow)]
         Cow<'a, str>,
@@ -85,7 +90,11 @@ pub(super) fn write(clusters: &[Arc<Snapshot>], to: impl Write) -> io::Result<()
             lines.write(&Line::Service(cluster(), ServiceEntry::of(key, totals)))?;
         }
         for (name, mark) in &snapshot.policy_marks {
-            lines.write(&Line::PolicyChecksum(cluster(), (&**name).into(), *mark))?;
+            lines.write(&Line::PolicyContentChecksum(
+                cluster(),
+                (&**name).into(),
+                *mark,
+            ))?;
         }
     }
     let entries = lines.written - 1;
@@ -157,7 +166,8 @@ fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
                 let cluster = of(&mut clusters, &cluster);
                 cluster.totals.entry(key).or_insert(totals);
             }
-            Some(Line::PolicyChecksum(cluster, name, mark)) => {
+            Some(Line::PolicyChecksum(..)) => used += 1,
+            Some(Line::PolicyContentChecksum(cluster, name, mark)) => {
                 used += 1;
                 let cluster = of(&mut clusters, &cluster);
                 cluster.marks.entry(name.into()).or_insert(mark);

@@ -364,7 +364,10 @@ fn a_file_of_the_version_before_is_read_and_written_with_checksums() {
         known.seen.as_ref().unwrap().newest_success.unwrap().0,
         at(-90)
     );
-    assert_eq!(snapshot.policy_marks["Hourly"], 77);
+    assert!(
+        snapshot.policy_marks.is_empty(),
+        "computed from other parts"
+    );
     let totals = snapshot.totals.values().find(|totals| totals.failed == 2);
     assert_eq!(
         (totals.unwrap().successes, totals.unwrap().timed_out),
@@ -643,4 +646,24 @@ mod on_unix {
             assert!(check(path).unwrap_err().to_string().contains(&told));
         }
     }
+}
+
+#[test]
+fn a_checksum_of_a_policy_that_covered_fewer_members_is_read_and_not_used() {
+    let mut lines = encoded(&Arc::new(memory(&snapshot())));
+    let marks = [("Hourly".into(), 7), ("Daily".into(), 8)];
+    assert_eq!(
+        format::read(&*lines).unwrap().0["prod"].policy_marks,
+        marks.into()
+    );
+    let text = String::from_utf8(std::mem::take(&mut lines)).unwrap();
+    for line in text.lines() {
+        let (_, json) = line.split_once(' ').unwrap();
+        let json = json.replace("policy_content_checksum", "policy_checksum");
+        let checksum = crc32fast::hash(json.as_bytes());
+        lines.extend(format!("{checksum:08x} {json}\n").bytes());
+    }
+    let (clusters, damage) = format::read(&*lines).unwrap();
+    assert!(damage.is_none());
+    assert!(clusters["prod"].policy_marks.is_empty());
 }
