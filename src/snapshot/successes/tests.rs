@@ -48,6 +48,7 @@ fn policy(name: &str, kind: &str, storage_place: u32, schedule: Schedule) -> Pol
         auto_restore: false,
         max_incrementals: None,
         retention: None,
+        checksum: storage_place,
     }
 }
 
