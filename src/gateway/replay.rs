@@ -13,7 +13,7 @@ use super::query::{self, Page, Query};
 use super::wire;
 use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
-    PartitionId, Policy,
+    PartitionId, Policy, RestoreProgress,
 };
 
 /// What stands in for the deadline in addresses.
@@ -33,6 +33,11 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         Self { endpoint, answer }
     }
 
+    /// See [`Gateway::cluster_version`](super::Gateway::cluster_version).
+    pub fn cluster_version(&mut self) -> Result<String, Error> {
+        self.get(&wire::ClusterVersion)
+    }
+
     /// See [`Gateway::applications`](super::Gateway::applications).
     pub fn applications(&mut self) -> Result<Vec<Name>, Error> {
         self.get_all(&wire::Applications)
@@ -48,12 +53,30 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         self.get_all(&wire::Partitions { service })
     }
 
+    /// See [`Gateway::service_name`](super::Gateway::service_name).
+    pub fn service_name(&mut self, partition: PartitionId) -> Result<Name, Error> {
+        self.get(&wire::ServiceName { partition })
+    }
+
+    /// See [`Gateway::application_name`](super::Gateway::application_name).
+    pub fn application_name(&mut self, service: &str) -> Result<Name, Error> {
+        self.get(&wire::ApplicationName { service })
+    }
+
     /// See [`Gateway::backup_progress`](super::Gateway::backup_progress).
     pub fn backup_progress(
         &mut self,
         partition: PartitionId,
     ) -> Result<Option<BackupProgress>, Error> {
         self.get(&wire::Progress { partition })
+    }
+
+    /// See [`Gateway::restore_progress`](super::Gateway::restore_progress).
+    pub fn restore_progress(
+        &mut self,
+        partition: PartitionId,
+    ) -> Result<Option<RestoreProgress>, Error> {
+        self.get(&wire::Restore { partition })
     }
 
     /// See [`Gateway::backup_health`](super::Gateway::backup_health).
@@ -74,6 +97,14 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         self.get_all(&wire::ServiceConfigurations { service })
     }
 
+    /// See [`Gateway::partition_backup_configuration`](super::Gateway::partition_backup_configuration).
+    pub fn partition_backup_configuration(
+        &mut self,
+        partition: PartitionId,
+    ) -> Result<Option<Configuration>, Error> {
+        self.get(&wire::PartitionConfiguration { partition })
+    }
+
     /// See [`Gateway::policies`](super::Gateway::policies).
     pub fn policies(&mut self) -> Result<Vec<Policy>, Error> {
         self.get_all(&wire::Policies)
@@ -87,6 +118,11 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
     /// See [`Gateway::latest_backups`](super::Gateway::latest_backups).
     pub fn latest_backups(&mut self, application: &str) -> Result<Vec<ListedBackup>, Error> {
         self.get_all(&wire::Backups::<true> { application })
+    }
+
+    /// See [`Gateway::all_backups`](super::Gateway::all_backups).
+    pub fn all_backups(&mut self, application: &str) -> Result<Vec<ListedBackup>, Error> {
+        self.get_all(&wire::Backups::<false> { application })
     }
 
     fn get<Q: Query>(&mut self, query: &Q) -> Result<Q::Answer, Error> {

@@ -11,8 +11,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Poller, run};
-use crate::clock;
+use super::{Poller, Source, run};
 use crate::gateway::Error;
 use crate::model::{Listed, ListedBackup, Name, PartitionId};
 use crate::poller::tally::Tally;
@@ -47,7 +46,7 @@ impl Default for Round {
     }
 }
 
-impl Poller {
+impl<S: Source> Poller<S> {
     /// Lists backups once an interval, from the first cycle on that has found something protected:
     /// before, there is nothing to list. Ends at once where no list is wanted.
     pub(super) async fn lists(&self) {
@@ -79,7 +78,7 @@ impl Poller {
     fn next_list(&self) -> Instant {
         let snapshot = self.snapshot();
         let status = snapshot.status.collectors.get(&self.listing_collector());
-        let age = status.and_then(|status| (clock::now() - status.succeeded_at?).to_std().ok());
+        let age = status.and_then(|status| ((self.clock)() - status.succeeded_at?).to_std().ok());
         let wait = age.map(|age| self.poll.backups_interval.saturating_sub(age));
         Instant::now() + wait.unwrap_or_default()
     }
@@ -94,7 +93,7 @@ impl Poller {
             .protected_applications()
             .into_iter()
             .map(|application| async {
-                let requested_at = clock::now();
+                let requested_at = (self.clock)();
                 let listed = self.backups_of(&application).await;
                 (application, listed.map(|listed| read(listed, requested_at)))
             });
@@ -107,7 +106,7 @@ impl Poller {
                     self.note_skipped(self.listing_collector(), listed.value.skipped, &tally);
                     let unsettled =
                         self.snapshot()
-                            .unsettled_by(&application, &listed.value, clock::now());
+                            .unsettled_by(&application, &listed.value, (self.clock)());
                     round.unsettled.extend(unsettled);
                     self.take_in(application, listed, &mut round.observations);
                 }
@@ -141,7 +140,7 @@ impl Poller {
         unsettled.sort_unstable();
         unsettled.truncate(MOST_PARTITIONS);
         let questions = unsettled.into_iter().map(|(_, id)| async move {
-            let requested_at = clock::now();
+            let requested_at = (self.clock)();
             let listed = self.gateway.latest_backups_of(id).await;
             (id, listed.map(|listed| read(listed, requested_at)))
         });

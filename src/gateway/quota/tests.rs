@@ -180,7 +180,8 @@ async fn cycle(simulator: &Simulator, quota: Quota, known: Snapshot) -> (Arc<Sna
         Arc::new(config.clusters[0].clone()),
         Poll::default(),
         Shard::default(),
-        gateway,
+        Arc::new(gateway),
+        clock::now,
         Arc::clone(&telemetry),
         published,
     );
