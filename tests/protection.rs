@@ -175,6 +175,8 @@ fn brisk_estate() -> (Estate, [Uuid; 2]) {
         retry: Duration::from_millis(200),
         snapshot: none..=none,
         upload: none..=none,
+        health_reports: none,
+        ..Tempo::default()
     });
     let ids = ["fabric:/Walk/One", "fabric:/Walk/Never"].map(|service| {
         let kind = ServiceKind::Persisted;
