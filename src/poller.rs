@@ -32,6 +32,7 @@ use crate::config::{Cluster, Poll};
 use crate::gateway::{Error, Reason, Rotation};
 use crate::inventory::{MAX_PARTITIONS, Shard};
 use crate::logging::chain;
+use crate::model::Listed;
 use crate::protection::Read;
 use crate::snapshot::{ClusterReading, Collector, Observations, Run, Snapshot};
 use crate::telemetry::Telemetry;
@@ -84,7 +85,11 @@ impl<S: Source> Poller<S> {
             if snapshot.is_ready() {
                 known_before = snapshot.partitions.len();
             }
-            let status = &mut Arc::make_mut(snapshot).status;
+            let snapshot = Arc::make_mut(snapshot);
+            if !(on.backups || on.history) {
+                snapshot.forget_lists();
+            }
+            let status = &mut snapshot.status;
             status.collectors.retain(|collector, _| on.runs(*collector));
             status.selection = None;
         });
@@ -174,6 +179,7 @@ impl<S: Source> Poller<S> {
         for error in &topology.errors {
             self.record(Collector::Inventory, error, tally);
         }
+        self.note_skipped(Collector::Inventory, topology.skipped, tally);
         if topology.excess > 0 {
             self.refuse(topology.excess, tally);
         }
@@ -206,7 +212,8 @@ impl<S: Source> Poller<S> {
             return observations;
         }
         let started = Instant::now();
-        match self.gateway.policies().await.map(|policies| policies.items) {
+        let listed = self.gateway.policies().await;
+        match listed.map(|listed| self.items(Collector::Policies, listed, tally)) {
             Ok(policies) if policies.len() > MAX_POLICIES => {
                 let (cluster, reason) = (&self.cluster.name, Reason::TooLarge.as_str());
                 self.telemetry
@@ -275,6 +282,22 @@ impl<S: Source> Poller<S> {
                  select fewer applications"
             )
         });
+    }
+
+    /// The items of a list; those that could not be decoded are counted.
+    fn items<T>(&self, collector: Collector, listed: Listed<T>, tally: &Tally) -> Vec<T> {
+        self.note_skipped(collector, listed.skipped, tally);
+        listed.items
+    }
+
+    /// Counts items that could not be decoded.
+    fn note_skipped(&self, collector: Collector, skipped: usize, tally: &Tally) {
+        if skipped > 0 {
+            tally.skip(collector, skipped);
+            let cluster = &self.cluster.name;
+            self.telemetry
+                .record_undecodable(cluster, collector, skipped);
+        }
     }
 
     /// Counts a request that failed for good; one that was not even sent is no request.

@@ -4,11 +4,14 @@
 //! whole. It forgets nothing because a reading failed: the last success of a partition is sticky,
 //! and only an inventory that was read makes a partition disappear.
 
+mod claim;
 mod lists;
 mod observations;
 mod partition;
 mod record;
+mod restarts;
 mod status;
+mod successes;
 mod totals;
 
 use std::collections::btree_map::Entry;
@@ -21,12 +24,17 @@ use crate::inventory::{Inventory, Unread};
 use crate::model::{BackupProgress, FailureCode, Name, Partition, PartitionId, Policy};
 use crate::protection::Read;
 use crate::protection::applied::{Applied, Settings};
+use claim::Terms;
+pub use claim::{Claim, Standing};
+use lists::Extent;
 pub use observations::{
     ClusterReading, Collector, CollectorStatus, Observations, Reading, Run, SecurityReading,
 };
 pub use partition::PartitionSnapshot;
-pub use record::{RecordIdentity, RecoveryPoint, Seen};
+pub use record::{RecordIdentity, RecoveryPoint, Seen, Source};
+pub use restarts::Restarts;
 pub use status::ClusterStatus;
+pub use successes::Successes;
 pub use totals::{Outcome, ServiceKey, Totals};
 
 /// At most this many distinct failure codes become label values; the rest is `other`.
@@ -51,6 +59,8 @@ pub struct Snapshot {
     pub policy_marks: BTreeMap<Name, u32>,
     /// The cluster itself, as the last cycle left it.
     pub status: ClusterStatus,
+    /// The policies that are set somewhere in an application, where they are several.
+    policies_of: BTreeMap<Name, Arc<BTreeSet<Name>>>,
     codes: BTreeSet<FailureCode>,
 }
 
@@ -82,6 +92,7 @@ impl Snapshot {
             policies: None,
             policy_marks,
             status: ClusterStatus::default(),
+            policies_of: BTreeMap::new(),
             codes,
         };
         snapshot.settle_totals();
@@ -133,8 +144,9 @@ impl Snapshot {
         for (id, reading) in observations.partitions {
             next.read(id, reading, latest);
         }
-        next.note_newest(observations.newest, latest);
-        next.note_histories(observations.histories, latest);
+        next.note_lists(&observations.newest, Extent::Newest, latest);
+        next.note_lists(&observations.histories, Extent::All, latest);
+        next.note_partition_lists(&observations.partition_lists, latest);
         let answered = observations
             .cluster
             .as_ref()
@@ -157,9 +169,10 @@ impl Snapshot {
             return;
         };
         let at = reading.at;
+        let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
         match reading.value {
             Reading::Progress(progress) => self.read_progress(id, progress, at, latest),
-            Reading::Health(health) => known.read_health(health, at, latest),
+            Reading::Health(health) => known.read_health(health, at, &terms, latest),
             Reading::Restore(value) => known.restore = Some(Read { value, at }),
             Reading::Applied(applied) => known.read_applied(applied, at),
             Reading::NotFound => self.lose(id),
@@ -177,7 +190,8 @@ impl Snapshot {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
         };
-        let completion = known.read_progress(progress, at, latest);
+        let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
+        let completion = known.read_progress(progress, at, &terms, latest);
         known.bound_code(&mut self.codes);
         if let Some(outcome) = completion {
             let totals = self.totals.entry(ServiceKey::of(&known.partition));
@@ -242,6 +256,14 @@ impl Snapshot {
         if settings.is_empty() {
             return;
         }
+        for (application, read) in &settings {
+            let policies = read.value.policies();
+            self.policies_of.remove(application);
+            if policies.len() > 1 {
+                let (application, policies) = (Arc::clone(application), Arc::new(policies));
+                self.policies_of.insert(application, policies);
+            }
+        }
         // Few things differ in what applies to 100,000 partitions: each is kept once.
         let mut shared: BTreeSet<Arc<Applied>> = BTreeSet::new();
         for known in self.partitions.values_mut() {
@@ -305,6 +327,10 @@ impl Snapshot {
                 vacant.insert(totals);
             }
         }
+        let applications = settled.keys().filter_map(|key| key.application.as_ref());
+        let applications: BTreeSet<&Name> = applications.collect();
+        self.policies_of
+            .retain(|application, _| applications.contains(application));
         self.totals = settled;
     }
 }

@@ -350,6 +350,54 @@ async fn an_application_that_denies_what_the_policies_list_is_read_partition_by_
     assert!(!succeeded(&snapshot, Collector::Configuration));
 }
 
+#[tokio::test]
+async fn an_answer_with_a_line_that_cannot_be_decoded_is_not_relied_on() {
+    for odd in [
+        json!({"Kind": "Partition", "PolicyName": "Daily", "PartitionId": "none"}),
+        json!({"Kind": "Service", "PolicyName": "Daily", "ServiceName": 7}),
+    ] {
+        let canned = Canned::start().await;
+        let ids = canned.add("fabric:/Odd", "Orders", 3);
+        let line = item(
+            "Application",
+            "fabric:/Odd",
+            (Some(("Hourly", "Application")), None),
+        );
+        canned.set(of_application("Odd"), 200, page([line, odd.clone()]));
+        let daily = (Some(("Daily", "Service")), None);
+        for id in &ids {
+            canned.set(of_partition(*id), 200, own_answer(*id, daily));
+        }
+        let snapshot = watch(Setup::default(), &canned).cycle().await;
+        for id in ids {
+            assert_eq!(applied(&snapshot, id), expected(daily), "{odd}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn policies_and_suspensions_that_outlive_a_service_apply_once_it_is_created_again() {
+    let canned = Canned::start().await;
+    let bystander = canned.add("fabric:/A", "Carts", 1)[0];
+    let policy = (Some(("Daily", "Service")), Some("Service"));
+    let service = item("Service", "fabric:/A/Orders", policy);
+    let gone = Uuid::from_u128(0xdead).to_string();
+    let partition = item("Partition", &gone, (Some(("Daily", "Partition")), None));
+    // The application has no policy of its own.
+    canned.set(of_application("A"), 200, page([service, partition]));
+    let watch = watch(Setup::default(), &canned);
+    let snapshot = watch.cycle().await;
+    assert_eq!(known(&snapshot), [bystander].into());
+    assert_eq!(applied(&snapshot, bystander), expected(NOTHING));
+    for id in canned.add("fabric:/A", "Orders", 2) {
+        let snapshot = watch.cycle().await;
+        assert_eq!(applied(&snapshot, id), expected(policy));
+        assert_eq!(applied(&snapshot, bystander), expected(NOTHING));
+    }
+    let asked = canned.take_requests(CONFIGURATION);
+    assert_eq!(asked.len(), 1, "no partition was asked: {asked:?}");
+}
+
 /// A name that the backup service percent-encodes, as it answers with it.
 fn encoded(name: &str) -> String {
     name.replace(' ', "%20").replace('ö', "%C3%B6")

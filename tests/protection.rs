@@ -208,7 +208,7 @@ async fn a_partition_can_walk_through_every_row_of_the_verdict_table() {
     };
 
     enable(&entity, "Far");
-    simulator.inject(Fault::InternalError, Filter::Application("fabric:/Walk"));
+    simulator.inject(Fault::Masked400, Filter::Application("fabric:/Walk"));
     until(&watch, id, &STRICT, Protection::Unknown).await;
     simulator.heal();
     let pending = until(&watch, id, &STRICT, Protection::Pending).await;
@@ -315,7 +315,7 @@ async fn a_configuration_that_fails_is_kept_until_it_is_stale_and_darkens_no_oth
     let watch = Setup::default().watch(&world.simulator);
     watch.cycle().await;
     let filter = Filter::Application("fabric:/App1");
-    world.simulator.inject(Fault::InternalError, filter);
+    world.simulator.inject(Fault::Masked400, filter);
     let snapshot = watch.cycle().await;
     assert_eq!(failed(&snapshot), [Collector::Configuration]);
     let expected = [(error(Collector::Configuration, "api"), 1)].into();
@@ -668,7 +668,10 @@ fn not_found() -> Switches {
 #[tokio::test]
 async fn protected_services_are_found_in_an_application_that_denies_its_protection() {
     let world = World::switched(not_found()).await;
-    let watch = Setup::default().watch(&world.simulator);
+    let mut setup = Setup::default();
+    // Every partition is asked in every cycle.
+    setup.poll.staleness = setup.poll.interval;
+    let watch = setup.watch(&world.simulator);
     let snapshot = watch.cycle().await;
     assert_eq!(
         states(&snapshot, &world.protected()),
@@ -683,7 +686,7 @@ async fn protected_services_are_found_in_an_application_that_denies_its_protecti
     assert_eq!(watch.errors(), BTreeMap::new());
     let asked = |operation| requests(&world.simulator, operation);
     assert_eq!(asked(Operation::GetAllEntitiesBackedUpByPolicy), 2);
-    assert_eq!(asked(Operation::GetServiceBackupConfigurationInfo), 1);
+    assert_eq!(asked(Operation::GetPartitionBackupConfigurationInfo), 1);
 
     world.with_estate(|estate, now| {
         let service = Entity::service("fabric:/App10/Orders");
@@ -695,48 +698,9 @@ async fn protected_services_are_found_in_an_application_that_denies_its_protecti
     assert_eq!(state(&snapshot, world.app10), Protection::Suspended);
     let applied = partition(&snapshot, world.bare).applied.as_deref().unwrap();
     assert_eq!(applied.policy, Some(("Daily".into(), Level::Partition)));
-    assert_eq!(state(&snapshot, world.bare), Protection::Pending);
-}
-
-#[tokio::test]
-async fn services_that_cannot_all_be_asked_keep_what_is_known_of_them() {
-    let options = Options {
-        switches: not_found(),
-        ..Options::default()
-    };
-    let world = World::with(options, |estate| {
-        let born = clock::now() - TimeDelta::days(1);
-        let (service, kind) = ("fabric:/App10/Carts", ServiceKind::Persisted);
-        estate.add_service("fabric:/App10", service, kind, Scheme::Singleton, born);
-        let entity = Entity::service(service);
-        estate.enable(&entity, "Hourly", born).unwrap();
-    })
-    .await;
-    let service = Filter::Operation(Operation::GetServiceBackupConfigurationInfo);
-    let let_only_one_answer = || {
-        // What is slowed down by nothing is answered; the fault injected last goes first.
-        let nothing = Fault::SlowBody(Duration::from_millis(1));
-        world.simulator.inject(Fault::InternalError, service);
-        world.simulator.inject_next(1, nothing, service);
-    };
-    let fresh = Setup::default().watch(&world.simulator);
-    let_only_one_answer();
-    let snapshot = fresh.cycle().await;
-    assert_eq!(failed(&snapshot), [Collector::Configuration]);
-    assert_eq!(state(&snapshot, world.app10), Protection::Unknown);
-    assert_eq!(state(&snapshot, world.carts), Protection::Protected);
-
-    world.simulator.heal();
-    let watch = Setup::default().watch(&world.simulator);
-    watch.cycle().await;
-    let_only_one_answer();
+    // Its health is read from the next cycle on.
     let snapshot = watch.cycle().await;
-    assert_eq!(
-        states(&snapshot, &world.protected()),
-        [Protection::Protected].into()
-    );
-    let expected = [(error(Collector::Configuration, "api"), 1)].into();
-    assert_eq!(watch.errors(), expected);
+    assert_eq!(state(&snapshot, world.bare), Protection::Pending);
 }
 
 #[tokio::test]

@@ -105,10 +105,12 @@ fn breaches(text: &mut String, tally: &Tally) {
              | `Protected` in a breach that answers had shown for more than one poll | {} |\n\
              | `Protected` in a breach that only the next list could show | {} |\n\
              | `Protected` in a breach that only a list could show, while no list could be read | {} |\n\
+             | `Protected` in a breach that only a list of all backups could show | {} |\n\
              | a verdict other than `Unknown` without sight | {} |\n",
             thousands(lies.against_answers),
             thousands(lies.before_the_list),
             thousands(lies.without_lists),
+            thousands(lies.without_history),
             thousands(blind)
         ),
     );

@@ -10,8 +10,8 @@ use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
 use servicefabric_backup_exporter::inventory::Inventory;
 use servicefabric_backup_exporter::model::{
     BackupHealth, BackupKind, BackupProgress, BackupState, Configuration, Entity, Epoch, Failure,
-    FailureCode, Level, ListedBackup, Name, Partition, PartitionId, PartitionKind, PeriodicAttempt,
-    Policy, RestoreProgress, RestoreState, Retention, Schedule, Word,
+    FailureCode, Level, Listed, ListedBackup, Name, Partition, PartitionId, PartitionKind,
+    PeriodicAttempt, Policy, RestoreProgress, RestoreState, Retention, Schedule, Word,
 };
 use servicefabric_backup_exporter::protection::Read;
 use servicefabric_backup_exporter::protection::applied::Settings;
@@ -145,6 +145,7 @@ fn policy(number: u32) -> Policy {
             duration: Duration::from_secs(30 * 86_400),
             minimum_backups: Some(0),
         }),
+        checksum: 0,
     }
 }
 
@@ -264,7 +265,7 @@ fn lists(
     each: u32,
     round: u32,
     now: DateTime<Utc>,
-) -> Vec<(Name, Read<Vec<ListedBackup>>)> {
+) -> Vec<(Name, Read<Listed<ListedBackup>>)> {
     let size = PARTITIONS_PER_SERVICE * SERVICES_PER_APPLICATION;
     let applications = (0..).zip(names.chunks(to_index(size)));
     let lists = applications.filter_map(|(application, names)| {
@@ -276,6 +277,10 @@ fn lists(
             .map(|(number, back)| listed(number, back, stored_at(number, round, now)))
             .collect();
         let protected = !listed.is_empty();
+        let listed = Listed {
+            items: listed,
+            skipped: 0,
+        };
         protected.then(|| (Arc::clone(name), read(listed, now)))
     });
     lists.collect()

@@ -1,8 +1,8 @@
 //! What can go wrong in a call to the gateway.
 //!
-//! An [`Error`] says which route was asked about what, and carries its cause as `source`. No text
-//! of the cluster but its error code gets into a message: the rest may hold secrets and has no
-//! bound. Every cause maps to one [`Reason`], which is fit to be a label value.
+//! An [`Error`] says which route was asked about what, and carries its cause as `source`. Of the
+//! texts of the cluster, only its error code and the beginning of its error message get into a
+//! message, bounded and without secrets. Every cause maps to one [`Reason`], which is fit to be a label value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +82,11 @@ impl Error {
     /// own: a null reference (`GetBackupMappingInfoOperation.cs`). Partition scope is not affected.
     pub fn is_null_reference(&self) -> bool {
         matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_null_reference())
+    }
+
+    /// Whether the backup service says that no policy applies, so that there is no storage to list.
+    pub fn is_backup_not_enabled(&self) -> bool {
+        matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_backup_not_enabled())
     }
 
     /// Whether the health store has nothing on what was asked about.
@@ -288,6 +293,7 @@ impl Cause {
                     | Misread::Coding(_)
                     | Misread::Compressed
                     | Misread::Nothing
+                    | Misread::Member
             ),
             _ => false,
         }
@@ -360,6 +366,10 @@ pub(super) enum Misread {
     Name,
     #[error("a version that is none")]
     Version,
+    #[error("an item is not the JSON object expected")]
+    Item,
+    #[error("a required member is missing or cannot be read")]
+    Member,
     #[error("a name of a policy that is empty, too long, a dot segment, or has control characters")]
     PolicyName,
     #[error("a partition without an id")]

@@ -61,6 +61,9 @@ pub struct Policy {
     /// How long backups are kept; `None` where they are kept for ever, or by a rule that this
     /// version does not know.
     pub retention: Option<Retention>,
+    /// Checksum over all that the cluster shows of it except secrets, also over what this version
+    /// does not know.
+    pub checksum: u32,
 }
 
 /// How long a policy keeps backups (`RetentionPolicyType` `Basic`).
@@ -73,8 +76,8 @@ pub struct Retention {
 }
 
 impl Policy {
-    /// A checksum over all that is known of it: another one means that it was changed. It is the
-    /// same in every process and version that knows the same of a policy.
+    /// A checksum over all that is known of it and [`Self::checksum`]: another one means that it was
+    /// changed. It is the same in every process and version that knows the same of a policy.
     pub fn mark(&self) -> u32 {
         let schedule = match &self.schedule {
             None => String::new(),
@@ -98,6 +101,7 @@ impl Policy {
             self.auto_restore.to_string(),
             increments.unwrap_or_default(),
             retention.unwrap_or_default(),
+            self.checksum.to_string(),
         ];
         crc32fast::hash(parts.join("\n").as_bytes())
     }
@@ -195,6 +199,8 @@ pub struct BackupHealth {
     pub unknown_reporter: bool,
     /// When the replica last reported a restore (`SourceUtcTimestamp`), successful or not.
     pub restored_at: Option<DateTime<Utc>>,
+    /// Number of health events that could not be decoded.
+    pub skipped: usize,
 }
 
 /// A backup in the store.

@@ -54,7 +54,7 @@ impl<S: Source> Poller<S> {
         let started = Instant::now();
         let snapshot = self.snapshot();
         let mut answers = self.ask_applications(tally).await;
-        let explicit = self.explicit_settings(&snapshot, &answers).await;
+        let explicit = self.explicit_settings(&snapshot, &answers, tally).await;
         let explicit = explicit.unwrap_or_else(|error| {
             answers.success = false;
             self.record(Collector::Configuration, &error, tally);
@@ -109,11 +109,17 @@ impl<S: Source> Poller<S> {
         let mut answered = stream::iter(questions).buffer_unordered(AT_ONCE);
         while let Some((application, answer)) = answered.next().await {
             match answer {
-                Ok(read) if read.skipped == 0 => {
-                    let settings = read.items.into_iter().collect();
-                    answers.usable.insert(application, settings);
+                Ok(read) => {
+                    let is_complete = read.skipped == 0;
+                    let lines = self.items(Collector::Configuration, read, tally);
+                    if is_complete {
+                        let settings = lines.into_iter().collect();
+                        answers.usable.insert(application, settings);
+                    } else {
+                        // The missing line may be an override.
+                        answers.unusable.insert(application);
+                    }
                 }
-                Ok(_) => drop(answers.unusable.insert(application)),
                 Err(error) if error.is_null_reference() => {
                     answers.unusable.insert(application);
                 }
@@ -133,6 +139,7 @@ impl<S: Source> Poller<S> {
         &self,
         snapshot: &Snapshot,
         answers: &Answers,
+        tally: &Tally,
     ) -> Result<Option<Settings>, Error> {
         let mut known = snapshot.partitions.values();
         let is_needed = answers.usable.values().any(Settings::is_empty)
@@ -154,7 +161,8 @@ impl<S: Source> Poller<S> {
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
         let mut lines = Vec::new();
         while let Some((policy, answer)) = answers.next().await {
-            lines.extend(answer?.items.into_iter().map(|entity| Configuration {
+            let entities = self.items(Collector::Configuration, answer?, tally);
+            lines.extend(entities.into_iter().map(|entity| Configuration {
                 policy: Some(Arc::clone(&policy)),
                 policy_from: None,
                 suspended_at: None,

@@ -50,6 +50,7 @@ impl<S: Source> Poller<S> {
     }
 
     fn report_collector(&self, collector: Collector, tally: &Tally) {
+        self.report_items(collector, tally);
         let reasons = tally.reasons(|one| one == collector);
         let change = self.observe(Subject::Collector(collector), reasons);
         let (cluster, name) = (&self.cluster.name, collector.as_str());
@@ -68,6 +69,29 @@ impl<S: Source> Poller<S> {
                     %cluster, collector = name, seconds, rounds,
                     "Cluster {cluster}: the collector {name} succeeds again, after {rounds} failed \
                      rounds in {seconds} s."
+                );
+            }
+        }
+    }
+
+    /// Logs what changed with the items that could not be decoded.
+    fn report_items(&self, collector: Collector, tally: &Tally) {
+        let skipped = tally.skipped(collector);
+        let reasons = (skipped > 0).then_some(Reason::Decode).into_iter();
+        let change = self.observe(Subject::Items(collector), reasons.collect());
+        let (cluster, name) = (&self.cluster.name, collector.as_str());
+        match change {
+            None => {}
+            Some(Change::Failing) => warn!(
+                %cluster, collector = name, skipped,
+                "Cluster {cluster}: the collector {name} skipped {skipped} items that cannot be decoded."
+            ),
+            Some(Change::Ended { lasted, rounds }) => {
+                let seconds = lasted.as_secs();
+                info!(
+                    %cluster, collector = name, seconds, rounds,
+                    "Cluster {cluster}: the collector {name} can decode all items again, after \
+                     {rounds} rounds in {seconds} s."
                 );
             }
         }

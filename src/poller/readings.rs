@@ -181,6 +181,9 @@ impl<S: Source> Poller<S> {
         if let Some(known) = self.as_known(id, &reading) {
             return self.now(known);
         }
+        if let Reading::Health(health) = &reading {
+            self.note_skipped(Collector::Health, health.skipped, tally);
+        }
         if let Reading::Health(health) = &reading
             && health.unknown_reporter
             && !self.warned_of_reporter.swap(true, Ordering::Relaxed)

@@ -115,6 +115,12 @@ pub trait Source: Send + Sync + 'static {
         application: &str,
     ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
 
+    /// See [`Gateway::latest_backups_of`].
+    fn latest_backups_of(
+        &self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
+
     /// See [`Gateway::all_backups`].
     fn all_backups(
         &self,
@@ -218,6 +224,10 @@ impl Source for Gateway {
 
     async fn latest_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
         Self::latest_backups(self, application).await
+    }
+
+    async fn latest_backups_of(&self, partition: PartitionId) -> Answer<Listed<ListedBackup>> {
+        Self::latest_backups_of(self, partition).await
     }
 
     async fn all_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {

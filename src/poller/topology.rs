@@ -14,7 +14,7 @@ use crate::gateway::Error;
 use crate::inventory::{
     EmptySelection, Inventory, MAX_PARTITIONS, Scope, Selection, Shard, Unmatched,
 };
-use crate::model::{ListedPartition, Name, Partition, PartitionId};
+use crate::model::{Listed, ListedPartition, Name, Partition, PartitionId};
 
 /// Questions that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
@@ -26,6 +26,8 @@ pub(super) struct Topology {
     /// How the configured selection fits; `None` when some of what it applies to was not read.
     pub(super) selection: Option<Selection>,
     pub(super) errors: Vec<Error>,
+    /// Items that could not be decoded. What they describe keeps its place in the snapshot.
+    pub(super) skipped: usize,
     /// Partitions that were one too many, and are not watched.
     pub(super) excess: usize,
 }
@@ -63,7 +65,7 @@ impl Topology {
     /// Walks from the applications to the partitions.
     async fn discover(&mut self, gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) {
         let applications = match gateway.applications().await {
-            Ok(applications) => applications.items,
+            Ok(applications) => self.decoded(Scope::Cluster, applications),
             Err(error) => return self.unread(Scope::Cluster, error),
         };
         let selected = applications.iter();
@@ -83,8 +85,9 @@ impl Topology {
         while let Some((application, answer)) = answers.next().await {
             match answer {
                 Ok(listed) => {
-                    names.extend(listed.items.iter().cloned());
-                    let selected = listed.items.into_iter();
+                    let listed = self.decoded(Scope::Application(Arc::clone(&application)), listed);
+                    names.extend(listed.iter().cloned());
+                    let selected = listed.into_iter();
                     let selected = selected.filter(|name| cluster.services.selects(name));
                     services.extend(selected.map(|name| (Arc::clone(&application), name)));
                 }
@@ -93,7 +96,7 @@ impl Topology {
                 Err(error) => self.unread(Scope::Application(application), error),
             }
         }
-        if self.errors.is_empty() {
+        if self.errors.is_empty() && self.skipped == 0 {
             self.selection = Some(selection(cluster, &applications, &names));
         }
         services.sort_unstable();
@@ -119,7 +122,10 @@ impl Topology {
         let mut answers = stream::iter(questions).buffered(AT_ONCE);
         while let Some((application, service, answer)) = answers.next().await {
             match answer {
-                Ok(partitions) => self.list(&application, &service, partitions.items, shard),
+                Ok(partitions) => {
+                    let partitions = self.decoded(Scope::Service(Arc::clone(&service)), partitions);
+                    self.list(&application, &service, partitions, shard);
+                }
                 // A service stays listed while it is being deleted.
                 Err(error) if error.is_gone() => {}
                 Err(error) => self.unread(Scope::Service(service), error),
@@ -221,6 +227,15 @@ impl Topology {
             }
         }
         applications
+    }
+
+    /// The items of a list. Where some could not be decoded, `scope` was not read completely.
+    fn decoded<T>(&mut self, scope: Scope, listed: Listed<T>) -> Vec<T> {
+        if listed.skipped > 0 {
+            self.skipped += listed.skipped;
+            self.inventory.unread.push(scope);
+        }
+        listed.items
     }
 
     fn unread(&mut self, scope: Scope, error: Error) {

@@ -6,6 +6,7 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::confirmation;
 use super::expected::Expected;
 use super::{Case, Facts, Protection, Read, Rules, Verdict};
 use crate::model::{Level, Schedule};
@@ -42,6 +43,7 @@ pub fn evidence(
     });
     let reset = facts.reset_at.map(rfc3339);
     let cause = possible_cause(&case, verdict);
+    let confirmed = Some(confirmation::describe(facts, rules));
     let [policy, suspended] = configuration(facts);
     let applied = age(facts.applied, now);
     let rows = [
@@ -50,6 +52,7 @@ pub fn evidence(
         ("schedule", schedule, POLICIES, age(facts.schedule, now)),
         ("expected interval", expected, SETTINGS, None),
         ("last success", success, NEWEST, None),
+        ("confirmed by the store", confirmed, LIST, age(listed, now)),
         (
             "last periodic attempt",
             attempt(&case),
@@ -166,7 +169,9 @@ fn possible_cause(case: &Case<'_>, verdict: &Verdict) -> Option<String> {
     let schedule = case.facts.schedule?.value?;
     let next = schedule.next(due)?;
     let is_within = case.facts.clocks.of_cluster(case.now) < next;
-    let succeeded = case.attempt().is_some_and(|attempt| attempt.succeeded);
+    let counts = |ended| case.last_success() >= Some(ended);
+    let attempt = case.attempt().filter(|attempt| attempt.succeeded);
+    let succeeded = attempt.is_some_and(|attempt| counts(attempt.ended));
     let is_possible = matches!(schedule, Schedule::Frequency(_)) && is_within && succeeded;
     is_possible.then(|| {
         format!(
@@ -201,7 +206,7 @@ const RESET: &str = "DataLossVersion and GetPartitionRestoreProgress";
 const NEWEST: &str = "the newest that progress, health and list have shown";
 const DERIVED: &str = "schedule and last success";
 
-fn rfc3339(time: DateTime<Utc>) -> String {
+pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 

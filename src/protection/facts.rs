@@ -5,6 +5,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::Confirmation;
 use super::applied::Applied;
 use super::clocks::Clocks;
 use crate::model::{BackupProgress, PeriodicAttempt, Schedule};
@@ -41,6 +42,8 @@ pub struct Facts<'a> {
     /// The newest proof of a good backup, from whatever source. It is ignored while it is dated in
     /// the future: see [`Self::success_at`].
     pub last_success: Option<DateTime<Utc>>,
+    /// Whether a list of the store has confirmed that success.
+    pub confirmation: Confirmation,
     /// When it was first seen that a backup is expected.
     pub expected_since: Option<DateTime<Utc>>,
     /// When the schedule was last seen to restart: protection began, was resumed or got another

@@ -733,9 +733,9 @@ fn an_attempt_from_before_a_restart_is_not_the_last_attempt() {
                 ..
             } = restart(second);
             let facts = Facts {
+                last_success,
                 changed_at,
                 reset_at,
-                last_success,
                 ..warned
             };
             state(&facts, &RULES, 1_000)
@@ -1000,6 +1000,7 @@ proptest! {
             }),
             listed_at,
             last_success,
+            confirmation: Confirmation::default(),
             expected_since: Some(since),
             changed_at,
             watched_since,

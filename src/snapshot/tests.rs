@@ -1,7 +1,7 @@
 use super::*;
 use crate::inventory::Scope;
 use crate::model::{
-    BackupHealth, BackupKind, BackupState, Configuration, Entity, Epoch, Failure, Level,
+    BackupHealth, BackupKind, BackupState, Configuration, Entity, Epoch, Failure, Level, Listed,
     ListedBackup, Partition, PartitionKind, PeriodicAttempt, RestoreProgress, RestoreState,
     Schedule, Word,
 };
@@ -500,6 +500,7 @@ fn policy(name: &str, minutes: u64) -> Policy {
         storage_place: 0,
         max_incrementals: Some(5),
         retention: None,
+        checksum: 0,
     }
 }
 
@@ -824,8 +825,8 @@ fn listed(id: PartitionId, second: i64, lsn: u64) -> ListedBackup {
     }
 }
 
-/// An item that the store shows but cannot restore from: -1 on the wire.
-fn lost(second: i64) -> ListedBackup {
+/// A backup of an actor service: -1 on the wire.
+fn of_an_actor(second: i64) -> ListedBackup {
     ListedBackup {
         lsn: None,
         epoch: Some(Epoch {
@@ -836,13 +837,38 @@ fn lost(second: i64) -> ListedBackup {
     }
 }
 
+/// A backup that the cluster reports as broken.
+fn broken(second: i64) -> ListedBackup {
+    ListedBackup {
+        restorable: false,
+        ..listed(ID, second, 1)
+    }
+}
+
+/// A list without an item that could not be decoded.
+fn whole(items: Vec<ListedBackup>) -> Listed<ListedBackup> {
+    Listed { items, skipped: 0 }
+}
+
 fn list(snapshot: &Snapshot, second: i64, items: Vec<ListedBackup>) -> Snapshot {
     let (at, value) = (at(second), items);
     let observations = Observations {
-        newest: vec![("fabric:/Shop".into(), Read { value, at })],
+        newest: vec![(
+            "fabric:/Shop".into(),
+            Read {
+                value: whole(value),
+                at,
+            },
+        )],
         ..Observations::default()
     };
     snapshot.advance(observations, at)
+}
+
+/// A partition that is backed up every hour.
+fn hourly() -> Snapshot {
+    let protected = protect(&known(), Some(HOURLY), 0);
+    with_policies(&protected, vec![policy(HOURLY, 60)], 0)
 }
 
 fn lsn(snapshot: &Snapshot) -> Option<u64> {
@@ -850,16 +876,28 @@ fn lsn(snapshot: &Snapshot) -> Option<u64> {
 }
 
 #[test]
-fn a_listed_backup_without_number_or_epoch_proves_nothing() {
-    let snapshot = list(&known(), 100, vec![lost(50)]);
+fn a_listed_backup_of_an_actor_service_is_a_success_without_a_number() {
+    let snapshot = list(&known(), 100, vec![of_an_actor(50)]);
+    assert_eq!(one(&snapshot).listed_at, Some(at(100)));
+    assert_eq!(
+        (last_success(&snapshot), lsn(&snapshot)),
+        (Some(at(50)), None)
+    );
+    assert_eq!(one(&snapshot).unrestorable, 0);
+}
+
+#[test]
+fn a_listed_backup_that_cannot_be_restored_or_has_no_time_proves_nothing() {
+    let snapshot = list(&known(), 100, vec![broken(50)]);
     assert_eq!(one(&snapshot).listed_at, Some(at(100)));
     assert_eq!((last_success(&snapshot), lsn(&snapshot)), (None, None));
+    assert_eq!(one(&snapshot).unrestorable, 1);
     let without_time = ListedBackup {
         created: None,
         ..listed(ID, 0, 7)
     };
     assert_eq!(last_success(&list(&known(), 100, vec![without_time])), None);
-    let both = list(&known(), 100, vec![listed(ID, 40, 7), lost(50)]);
+    let both = list(&known(), 100, vec![listed(ID, 40, 7), broken(50)]);
     assert_eq!(last_success(&both), Some(at(40)), "it hides no older one");
     assert_eq!(lsn(&both), Some(7));
 }
@@ -885,26 +923,8 @@ fn a_list_joins_the_partitions_that_are_known_and_no_others() {
 }
 
 #[test]
-fn an_empty_list_is_read_and_takes_no_success_away() {
-    let before = list(&known(), 100, vec![listed(ID, 50, 7)]);
-    // Its policy has moved to another storage.
-    let moved = list(&before, 200, Vec::new());
-    assert_eq!(last_success(&moved), Some(at(50)));
-    assert_eq!(one(&moved).listed_at, Some(at(200)));
-    assert_eq!(lsn(&moved), Some(7));
-    assert_eq!(last_success(&restarted(&moved)), Some(at(50)));
-    let healed = healthy(&moved, 300, attempt(true, 290));
-    let empty = list(&healed, 310, Vec::new());
-    assert_eq!(
-        lsn(&empty),
-        None,
-        "the old number is not that of the new success"
-    );
-}
-
-#[test]
 fn the_number_of_the_last_success_is_told_only_where_it_is_its_own() {
-    let requested = replay(&[Some(success(10, 100))]);
+    let requested = read(&hourly(), 1, Some(success(10, 100)));
     assert_eq!(lsn(&requested), Some(100));
     let periodic = healthy(&requested, 70, attempt(true, 60));
     assert_eq!(lsn(&periodic), None, "health tells no number");
@@ -915,7 +935,7 @@ fn the_number_of_the_last_success_is_told_only_where_it_is_its_own() {
     assert_eq!(lsn(&proved), Some(130), "the snapshot precedes its upload");
     let next = healthy(&proved, 3_700, attempt(true, 3_660));
     assert_eq!(lsn(&next), None);
-    let unnumbered = list(&next, 3_800, vec![lost(3_650)]);
+    let unnumbered = list(&next, 3_800, vec![of_an_actor(3_650)]);
     assert_eq!(lsn(&unnumbered), None, "the newest backup has no number");
 }
 
@@ -923,7 +943,7 @@ fn the_number_of_the_last_success_is_told_only_where_it_is_its_own() {
 fn a_clock_that_lags_by_an_hour_lends_no_number_to_a_later_success() {
     // The cluster's time is 3,600 s behind that of the exporter, which lists at 3,700.
     let proved = list(
-        &healthy(&known(), 3_690, attempt(true, 60)),
+        &healthy(&hourly(), 3_690, attempt(true, 60)),
         3_700,
         vec![listed(ID, 58, 130)],
     );
@@ -968,7 +988,7 @@ fn a_history_joins_the_partitions_that_are_known() {
         histories: vec![(
             "fabric:/Shop".into(),
             Read {
-                value,
+                value: whole(value),
                 at: at(second),
             },
         )],

@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::clock;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
@@ -107,7 +107,8 @@ pub(crate) fn page(items: impl IntoIterator<Item = Value>) -> Value {
     json!({"ContinuationToken": null, "Items": items.into_iter().collect::<Vec<_>>()})
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+    let mut stream = BufStream::new(stream);
     while let Some(path) = read_path(&mut stream).await {
         let ((status, body), skew) = {
             let mut state = state.lock().unwrap();
@@ -121,19 +122,21 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             body.len()
         );
         let answer = [head.as_bytes(), body.as_bytes()].concat();
-        if stream.write_all(&answer).await.is_err() {
+        if stream.write_all(&answer).await.is_err() || stream.flush().await.is_err() {
             return;
         }
     }
 }
 
 /// The path of the next request.
-async fn read_path(stream: &mut TcpStream) -> Option<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.ok()?);
+async fn read_path(stream: &mut (impl AsyncBufRead + Unpin)) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let read = stream.read_line(&mut head).await.ok()?;
+        if read == 0 {
+            return None;
+        }
     }
-    let head = String::from_utf8(head).unwrap();
     let target = head.split(' ').nth(1).unwrap();
     let path = target.split('?').next().unwrap();
     let path = percent_decode_str(path).decode_utf8().unwrap();

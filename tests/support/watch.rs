@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use servicefabric_backup_exporter::clock;
+use servicefabric_backup_exporter::clock::{self, Clock};
 use servicefabric_backup_exporter::config::{Config, Poll, States};
 use servicefabric_backup_exporter::exposition::negotiation::Format;
 use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page as Exposed};
@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) cluster: &'static str,
     pub(crate) poll: Poll,
     pub(crate) shard: Shard,
+    /// The clock of the poller.
+    pub(crate) clock: Clock,
 }
 
 impl Default for Setup {
@@ -58,6 +60,7 @@ impl Default for Setup {
                 ..Poll::default()
             },
             shard: Shard::default(),
+            clock: clock::now,
         }
     }
 }
@@ -143,7 +146,7 @@ impl Setup {
             self.poll,
             self.shard,
             Arc::new(gateway),
-            clock::now,
+            self.clock,
             Arc::clone(&telemetry),
             published,
         );

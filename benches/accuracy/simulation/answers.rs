@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use hyper::Uri;
 use servicefabric_backup_exporter::gateway::{Error, Replay};
 use servicefabric_backup_exporter::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
-    PartitionId, Policy, RestoreProgress,
+    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
+    Name, PartitionId, Policy, RestoreProgress,
 };
 use servicefabric_backup_exporter::simulator::{Appearance, Options};
 use url::Url;
@@ -40,15 +40,16 @@ pub(crate) struct Answers {
     wire: Wire,
     rng: fastrand::Rng,
     version: Cache<(), String>,
-    applications: Cache<(), Vec<Name>>,
-    services: Cache<Name, Vec<Name>>,
-    partitions: Cache<Name, Vec<ListedPartition>>,
+    applications: Cache<(), Listed<Name>>,
+    services: Cache<Name, Listed<Name>>,
+    partitions: Cache<Name, Listed<ListedPartition>>,
     service_names: Cache<PartitionId, Name>,
     application_names: Cache<Name, Name>,
-    policies: Cache<(), Vec<Policy>>,
-    configurations: Cache<Name, Vec<Configuration>>,
-    below: Cache<Name, Vec<Configuration>>,
-    entities: Cache<Name, Vec<Entity>>,
+    policies: Cache<(), Listed<Policy>>,
+    configurations: Cache<Name, Listed<Configuration>>,
+    settings: Cache<PartitionId, Option<Configuration>>,
+    below: Cache<Name, Listed<Configuration>>,
+    entities: Cache<Name, Listed<Entity>>,
     restores: Cache<PartitionId, Option<RestoreProgress>>,
     readings: BTreeMap<PartitionId, Readings>,
 }
@@ -99,16 +100,18 @@ struct Wire {
 impl Wire {
     fn ask<T>(
         &self,
-        world: &mut World,
-        now: i64,
+        it: &mut Question<'_>,
         read: impl FnOnce(&mut Client<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let malforms = it.weather.malformed.strikes(it.now);
         let mut answer = |url: &Url| {
             let address: Uri = url.as_str().parse().expect("a URL is a URI");
-            let answer = self
-                .options
-                .answer(&mut world.estate, &address, moment(now));
-            answer
+            let estate = &mut it.world.estate;
+            let (status, body) = self.options.answer(estate, &address, moment(it.now));
+            match malformed_item(url.path()).filter(|_| malforms) {
+                Some(item) => (status, with_item(body, item)),
+                None => (status, body),
+            }
         };
         read(&mut Replay::new(self.endpoint.clone(), &mut answer))
     }
@@ -122,6 +125,29 @@ impl Wire {
         let mut answer = |_: &Url| (status, body.as_bytes().to_vec());
         read(&mut Replay::new(self.endpoint.clone(), &mut answer))
     }
+}
+
+/// An item that violates the schema of a list, if the backup service answers it.
+fn malformed_item(path: &str) -> Option<&'static str> {
+    if path.ends_with("/BackupPolicies") {
+        return Some(
+            r#"{"Name":"Odd","Schedule":{"ScheduleKind":"FrequencyBased","Interval":3600}}"#,
+        );
+    }
+    path.ends_with("/GetBackups")
+        .then_some(r#"{"BackupId":"x","PartitionInformation":{"Id":"x"},"CreationTimeUtc":""}"#)
+}
+
+/// A list with one more item at its beginning.
+fn with_item(body: Vec<u8>, item: &str) -> Vec<u8> {
+    const ITEMS: &str = r#""Items":["#;
+    let text = String::from_utf8(body).expect("the simulator writes UTF-8");
+    let text = if text.contains(r#""Items":[]"#) {
+        text.replacen(ITEMS, &format!("{ITEMS}{item}"), 1)
+    } else {
+        text.replacen(ITEMS, &format!("{ITEMS}{item},"), 1)
+    };
+    text.into_bytes()
 }
 
 /// How one method of the gateway is asked; twice, because an answer may be spoilt.
@@ -144,6 +170,7 @@ impl Answers {
             application_names: Cache::default(),
             policies: Cache::default(),
             configurations: Cache::default(),
+            settings: Cache::default(),
             below: Cache::default(),
             entities: Cache::default(),
             restores: Cache::default(),
@@ -163,9 +190,10 @@ impl Answers {
         if let Some(bad) = it.weather.spoils(side, it.now, &mut self.rng) {
             return self.wire.misread(bad, call);
         }
-        let mark = (it.world.generation, mark);
+        let malforms = it.weather.malformed.strikes(it.now);
+        let mark = (it.world.generation << 1 | u64::from(malforms), mark);
         let mut answers = std::mem::take(cache(self));
-        let answer = answers.get(key, mark, || self.wire.ask(it.world, it.now, call));
+        let answer = answers.get(key, mark, || self.wire.ask(it, call));
         *cache(self) = answers;
         answer
     }
@@ -175,7 +203,7 @@ impl Answers {
         self.cached(it, Side::Gateway, |its| &mut its.version, (&(), 0), call)
     }
 
-    pub(crate) fn applications(&mut self, it: &mut Question<'_>) -> Result<Vec<Name>, Error> {
+    pub(crate) fn applications(&mut self, it: &mut Question<'_>) -> Result<Listed<Name>, Error> {
         let call: Call<'_, _> = &|client| client.applications();
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.applications;
         self.cached(it, Side::Gateway, cache, (&(), 0), call)
@@ -185,7 +213,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Vec<Name>, Error> {
+    ) -> Result<Listed<Name>, Error> {
         let call: Call<'_, _> = &|client| client.persisted_services(application);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.services;
         self.cached(it, Side::Gateway, cache, (application, 0), call)
@@ -195,7 +223,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         service: &Name,
-    ) -> Result<Vec<ListedPartition>, Error> {
+    ) -> Result<Listed<ListedPartition>, Error> {
         let mark = it.world.marks.get(service).copied().unwrap_or_default();
         let call: Call<'_, _> = &|client| client.partitions(service);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.partitions;
@@ -222,7 +250,7 @@ impl Answers {
         self.cached(it, Side::Gateway, cache, (service, 0), call)
     }
 
-    pub(crate) fn policies(&mut self, it: &mut Question<'_>) -> Result<Vec<Policy>, Error> {
+    pub(crate) fn policies(&mut self, it: &mut Question<'_>) -> Result<Listed<Policy>, Error> {
         let call: Call<'_, _> = &|client| client.policies();
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.policies;
         self.cached(it, Side::BackupService, cache, (&(), 0), call)
@@ -232,17 +260,27 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Vec<Configuration>, Error> {
+    ) -> Result<Listed<Configuration>, Error> {
         let call: Call<'_, _> = &|client| client.backup_configuration(application);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.configurations;
         self.cached(it, Side::BackupService, cache, (application, 0), call)
+    }
+
+    pub(crate) fn setting(
+        &mut self,
+        it: &mut Question<'_>,
+        id: PartitionId,
+    ) -> Result<Option<Configuration>, Error> {
+        let call: Call<'_, _> = &|client| client.partition_backup_configuration(id);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.settings;
+        self.cached(it, Side::BackupService, cache, (&id, 0), call)
     }
 
     pub(crate) fn below(
         &mut self,
         it: &mut Question<'_>,
         service: &Name,
-    ) -> Result<Vec<Configuration>, Error> {
+    ) -> Result<Listed<Configuration>, Error> {
         let call: Call<'_, _> = &|client| client.service_backup_configuration(service);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.below;
         self.cached(it, Side::BackupService, cache, (service, 0), call)
@@ -252,7 +290,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         policy: &Name,
-    ) -> Result<Vec<Entity>, Error> {
+    ) -> Result<Listed<Entity>, Error> {
         let call: Call<'_, _> = &|client| client.entities_of_policy(policy);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.entities;
         self.cached(it, Side::BackupService, cache, (policy, 0), call)
@@ -277,10 +315,8 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Vec<ListedBackup>, Error> {
-        self.listed(it, application, &|client| {
-            client.latest_backups(application)
-        })
+    ) -> Result<Listed<ListedBackup>, Error> {
+        self.listed(it, &|client| client.latest_backups(application))
     }
 
     /// All backups of an application.
@@ -288,29 +324,30 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Vec<ListedBackup>, Error> {
-        self.listed(it, application, &|client| client.all_backups(application))
+    ) -> Result<Listed<ListedBackup>, Error> {
+        self.listed(it, &|client| client.all_backups(application))
+    }
+
+    /// The newest backup of a partition.
+    pub(crate) fn newest_of(
+        &mut self,
+        it: &mut Question<'_>,
+        id: PartitionId,
+    ) -> Result<Listed<ListedBackup>, Error> {
+        self.listed(it, &|client| client.latest_backups_of(id))
     }
 
     fn listed(
         &mut self,
         it: &mut Question<'_>,
-        application: &Name,
-        call: Call<'_, Vec<ListedBackup>>,
-    ) -> Result<Vec<ListedBackup>, Error> {
-        const NO_STORAGE: (u16, &str) = (
-            500,
-            r#"{"Error":{"Code":"E_UNEXPECTED","Message":"Unable to get recovery point details."}}"#,
-        );
-        let bad = it
+        call: Call<'_, Listed<ListedBackup>>,
+    ) -> Result<Listed<ListedBackup>, Error> {
+        match it
             .weather
-            .spoils(Side::BackupService, it.now, &mut self.rng);
-        let policies = it.world.policies_of(application);
-        let mut policies = policies.iter();
-        let storage_fails = policies.any(|policy| it.weather.storage_is_away(policy, it.now));
-        match bad.or(storage_fails.then_some(NO_STORAGE)) {
+            .spoils(Side::BackupService, it.now, &mut self.rng)
+        {
             Some(bad) => self.wire.misread(bad, call),
-            None => self.wire.ask(it.world, it.now, call),
+            None => self.wire.ask(it, call),
         }
     }
 
@@ -367,9 +404,8 @@ impl Answers {
             .is_none_or(|it| !looks_the_same(it))
         {
             let appearance = estate.appearance(id.0, at);
-            let (wire, now) = (&self.wire, it.now);
-            let record = wire.ask(it.world, now, |client| client.backup_progress(id))?;
-            let health = wire.ask(it.world, now, |client| client.backup_health(id))?;
+            let record = self.wire.ask(it, |client| client.backup_progress(id))?;
+            let health = self.wire.ask(it, |client| client.backup_health(id))?;
             let appearance = appearance.expect("what has a record exists");
             let known = self.readings.entry(id).or_insert_with(|| Readings {
                 appearance: appearance.clone(),
@@ -380,7 +416,7 @@ impl Answers {
             if known.health.len() == KEPT {
                 known.health.remove(0);
             }
-            known.health.push((now, health));
+            known.health.push((it.now, health));
         }
         Ok(self.readings.get(&id).expect("it was decoded"))
     }

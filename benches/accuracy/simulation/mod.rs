@@ -74,6 +74,10 @@ pub(crate) struct Setting {
     pub(crate) has_state_file: bool,
     /// Whether the runtime has the faults of 6.4.
     pub(crate) is_old: bool,
+    /// Whether the containers of some policies lie in one account.
+    pub(crate) shares_account: bool,
+    /// Whether the name of an application needs percent-encoding.
+    pub(crate) has_encoded_names: bool,
 }
 
 /// Differences of clocks at the beginning, in milliseconds.
@@ -92,6 +96,8 @@ impl Setting {
             has_keys: index % 4 == 1,
             has_state_file: index % 4 != 2,
             is_old: index.is_multiple_of(2),
+            shares_account: index % 8 < 2,
+            has_encoded_names: index % 8 > 5,
         }
     }
 }
@@ -223,7 +229,7 @@ impl Cluster {
                 verdict,
                 naive: baselines(known, state.listed(*id)),
                 lists_fail: sight
-                    .list
+                    .complete_list
                     .is_none_or(|at| now - at > truth::LISTS_EVERY + MINUTE),
                 excuse,
             };
@@ -270,7 +276,7 @@ fn excuse(state: &State, exporter: &Exporter, truth: &Truth, id: Uuid, now: i64)
         "a start without a state file"
     } else if lately(weather.clock_set, 4 * DAY) {
         "the exporter's clock was set"
-    } else if lately(weather.rotated.get(&id).copied(), 4 * DAY) {
+    } else if lately(weather.restarted_unseen.get(&id).copied(), 4 * DAY) {
         "a restart that shows nowhere"
     } else {
         "other"

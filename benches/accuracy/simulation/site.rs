@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use servicefabric_backup_exporter::gateway::Error;
-use servicefabric_backup_exporter::model::{ListedBackup, Name, PartitionId};
+use servicefabric_backup_exporter::model::{Listed, ListedBackup, Name, PartitionId};
 use servicefabric_backup_exporter::simulator::Entity;
 use uuid::Uuid;
 
@@ -93,6 +93,11 @@ impl State {
             self.known = Some(self.world.generation);
             self.reread_books(now);
         }
+        for (id, at) in std::mem::take(&mut self.world.restarted_unseen) {
+            if let Some((truth, _)) = self.truths.get_mut(&id) {
+                truth.restart_unseen(at);
+            }
+        }
         for happened in self.world.estate.take_log() {
             if let Some((truth, _)) = self.truths.get_mut(&happened.partition) {
                 truth.note(happened.what, happened.at.timestamp_millis());
@@ -104,8 +109,10 @@ impl State {
         let mut before = std::mem::take(&mut self.truths);
         for id in self.world.partitions() {
             let known = before.remove(&id);
-            let (mut truth, follower) =
-                known.unwrap_or_else(|| (Truth::new(now, false), Follower::default()));
+            let (mut truth, follower) = known.unwrap_or_else(|| {
+                let is_actor = self.world.is_actor(id);
+                (Truth::new(now, is_actor), Follower::default())
+            });
             truth.agree(self.world.terms(id), now);
             self.truths.insert(id, (truth, follower));
         }
@@ -204,12 +211,23 @@ impl State {
         }
     }
 
-    pub(crate) fn note_list(&mut self, application: &Name, at: i64, listed: &[ListedBackup]) {
+    pub(crate) fn note_list(&mut self, application: &Name, at: i64, listed: &Listed<ListedBackup>) {
+        let is_complete = listed.skipped == 0 && !self.world.hides_containers(application);
         for id in self.partitions_of(application) {
-            self.sight(PartitionId(id)).list = Some(at);
+            self.sight(PartitionId(id)).note_list(at, is_complete);
             self.listed.remove(&id);
         }
-        for backup in listed {
+        self.note_listed(listed);
+    }
+
+    pub(crate) fn note_list_of(&mut self, id: PartitionId, at: i64, listed: &Listed<ListedBackup>) {
+        self.sight(id).note_list(at, listed.skipped == 0);
+        self.listed.remove(&id.0);
+        self.note_listed(listed);
+    }
+
+    fn note_listed(&mut self, listed: &Listed<ListedBackup>) {
+        for backup in &listed.items {
             if let Some(created) = backup.created {
                 let newest = self.listed.entry(backup.partition.0).or_insert(i64::MIN);
                 *newest = (*newest).max(created.timestamp_millis());

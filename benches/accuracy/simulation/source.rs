@@ -6,8 +6,8 @@
 use chrono::TimeDelta;
 use servicefabric_backup_exporter::gateway::{Error, Rotation};
 use servicefabric_backup_exporter::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
-    PartitionId, Policy, RestoreProgress,
+    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
+    Name, PartitionId, Policy, RestoreProgress,
 };
 use servicefabric_backup_exporter::poller::Source;
 use servicefabric_backup_exporter::snapshot::SecurityReading;
@@ -75,18 +75,18 @@ impl Source for Site {
         self.ask(Side::Gateway, question, |_, _, _| ()).await
     }
 
-    async fn applications(&self) -> Answer<Vec<Name>> {
+    async fn applications(&self) -> Answer<Listed<Name>> {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.applications(now);
         self.ask(Side::Gateway, question, |_, _, _| ()).await
     }
 
-    async fn persisted_services(&self, application: &str) -> Answer<Vec<Name>> {
+    async fn persisted_services(&self, application: &str) -> Answer<Listed<Name>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.services(now, &name);
         self.ask(Side::Gateway, question, |_, _, _| ()).await
     }
 
-    async fn partitions(&self, service: &str) -> Answer<Vec<ListedPartition>> {
+    async fn partitions(&self, service: &str) -> Answer<Listed<ListedPartition>> {
         let name = Name::from(service);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.partitions(now, &name);
         self.ask(Side::Gateway, question, |_, _, _| ()).await
@@ -128,42 +128,60 @@ impl Source for Site {
         self.ask(Side::HealthStore, question, note).await
     }
 
-    async fn backup_configuration(&self, application: &str) -> Answer<Vec<Configuration>> {
+    async fn backup_configuration(&self, application: &str) -> Answer<Listed<Configuration>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.configuration(now, &name);
         let note = |state: &mut State, at, _: &_| state.note_configuration(&name, at);
         self.ask(Side::BackupService, question, note).await
     }
 
-    async fn service_backup_configuration(&self, service: &str) -> Answer<Vec<Configuration>> {
+    async fn service_backup_configuration(&self, service: &str) -> Answer<Listed<Configuration>> {
         let name = Name::from(service);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.below(now, &name);
         self.ask(Side::BackupService, question, |_, _, _| ()).await
     }
 
-    async fn policies(&self) -> Answer<Vec<Policy>> {
+    async fn partition_backup_configuration(
+        &self,
+        partition: PartitionId,
+    ) -> Answer<Option<Configuration>> {
+        let question = |it: &mut Answers, now: &mut Question<'_>| it.setting(now, partition);
+        let note = |state: &mut State, at, _: &_| {
+            let configuration = &mut state.sight(partition).configuration;
+            *configuration = (*configuration).max(Some(at));
+        };
+        self.ask(Side::BackupService, question, note).await
+    }
+
+    async fn policies(&self) -> Answer<Listed<Policy>> {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.policies(now);
         let note = |state: &mut State, at, _: &_| state.policies_read = Some(at);
         self.ask(Side::BackupService, question, note).await
     }
 
-    async fn entities_of_policy(&self, policy: &str) -> Answer<Vec<Entity>> {
+    async fn entities_of_policy(&self, policy: &str) -> Answer<Listed<Entity>> {
         let name = Name::from(policy);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.entities(now, &name);
         self.ask(Side::BackupService, question, |_, _, _| ()).await
     }
 
-    async fn latest_backups(&self, application: &str) -> Answer<Vec<ListedBackup>> {
+    async fn latest_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.newest(now, &name);
-        let note = |state: &mut State, at, listed: &Vec<_>| state.note_list(&name, at, listed);
+        let note = |state: &mut State, at, listed: &_| state.note_list(&name, at, listed);
         self.ask(Side::BackupService, question, note).await
     }
 
-    async fn all_backups(&self, application: &str) -> Answer<Vec<ListedBackup>> {
+    async fn latest_backups_of(&self, partition: PartitionId) -> Answer<Listed<ListedBackup>> {
+        let question = |it: &mut Answers, now: &mut Question<'_>| it.newest_of(now, partition);
+        let note = |state: &mut State, at, listed: &_| state.note_list_of(partition, at, listed);
+        self.ask(Side::BackupService, question, note).await
+    }
+
+    async fn all_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.all(now, &name);
-        let note = |state: &mut State, at, listed: &Vec<_>| state.note_list(&name, at, listed);
+        let note = |state: &mut State, at, listed: &_| state.note_list(&name, at, listed);
         self.ask(Side::BackupService, question, note).await
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct ProtectedInBreach {
     pub(crate) before_the_list: u64,
     /// Only a list could refute it, and no list could be read for more than one interval.
     pub(crate) without_lists: u64,
+    /// The newest backup depends on one that is gone, which only a list of all backups shows.
+    pub(crate) without_history: u64,
     /// All others: an answer that had been read showed the breach.
     pub(crate) against_answers: u64,
 }
@@ -88,6 +90,7 @@ impl Tally {
         let (sum, its) = (&mut self.protected_in_breach, other.protected_in_breach);
         sum.before_the_list += its.before_the_list;
         sum.without_lists += its.without_lists;
+        sum.without_history += its.without_history;
         sum.against_answers += its.against_answers;
         self.breaches.extend(other.breaches);
         self.short_breaches += other.short_breaches;
@@ -265,7 +268,7 @@ impl Follower {
         };
         let mut lasting = known.unwrap_or_else(|| Lasting::new(breach.began));
         let passed = now - lasting.looked;
-        if !seen {
+        if !seen || breach.needs_history {
             lasting.unseen += passed;
         } else if breach.needs_list {
             lasting.unlisted += passed;
@@ -321,6 +324,10 @@ fn protected_in_breach(look: &Look, tally: &mut Tally) -> Option<&'static str> {
         return None;
     }
     let count = &mut tally.protected_in_breach;
+    if breach.needs_history {
+        count.without_history += 1;
+        return None;
+    }
     if !breach.needs_list {
         count.against_answers += 1;
         return Some("Protected in a breach against answers");

@@ -50,6 +50,8 @@ pub(crate) struct Terms {
 /// A backup that lies in a storage.
 #[derive(Clone, Copy, Debug)]
 struct Backup {
+    /// The full backup that it depends on.
+    chain: Uuid,
     taken: i64,
     ended: i64,
 }
@@ -67,12 +69,23 @@ pub(crate) struct Sight {
     pub(crate) policies: Option<i64>,
     pub(crate) progress: Option<i64>,
     pub(crate) health: Option<i64>,
-    /// When the last complete list was asked for.
+    /// When the last list was asked for, and the last that was complete.
     pub(crate) list: Option<i64>,
+    pub(crate) complete_list: Option<i64>,
     /// The newest success that an answer other than a list has reported.
     pub(crate) claimed: Option<i64>,
     /// Whether the clocks are too far apart to compare moments.
     pub(crate) clocks_disagree: bool,
+}
+
+impl Sight {
+    /// A list that was asked for at `at` was answered.
+    pub(crate) fn note_list(&mut self, at: i64, is_complete: bool) {
+        self.list = Some(at);
+        if is_complete {
+            self.complete_list = Some(at);
+        }
+    }
 }
 
 /// What is true of a partition, whoever sees it.
@@ -92,7 +105,7 @@ pub(crate) struct Truth {
     /// When operators last changed something, visibly or not.
     changed: i64,
     changed_unseen: Option<i64>,
-    /// What lies in a storage and can be restored.
+    /// What lies in a storage undamaged, also in one that its policy has left.
     stored: BTreeMap<Uuid, Backup>,
     /// When the newest backup was last deleted.
     deleted: Option<i64>,
@@ -120,6 +133,9 @@ pub(crate) struct Breach {
     /// Whether the answers read so far report a success that would keep the schedule, and only a
     /// list that has not been read yet can refute it.
     pub(crate) needs_list: bool,
+    /// Whether the newest backup would keep the schedule, but depends on one that is gone: only all
+    /// backups of its chain show that.
+    pub(crate) needs_history: bool,
     /// Whether its schedule would be kept if it counted from a restart that shows nowhere.
     pub(crate) after_unseen_restart: bool,
 }
@@ -176,46 +192,56 @@ impl Truth {
                 self.restarted_unseen = Some(at);
             }
             Happening::Configured { active: true } => self.restarted = self.restarted.max(at),
-            Happening::Configured { active: false } => {}
-            Happening::BackedUp { taken } => {
-                self.failed = None;
-                self.store(
-                    Uuid::from_u128(at.unsigned_abs().into()),
-                    taken.timestamp_millis(),
-                    at,
+            Happening::Restored => self.restarted = self.restarted.max(at),
+            Happening::Stored {
+                backup,
+                chain,
+                taken,
+                restorable: true,
+                ..
+            } => {
+                let taken = taken.timestamp_millis();
+                let ended = at;
+                self.stored.insert(
+                    backup,
+                    Backup {
+                        chain,
+                        taken,
+                        ended,
+                    },
                 );
+                (self.failed, self.deleted) = (None, None);
             }
+            Happening::Deleted { backup, .. } => {
+                let was_newest = self.newest(i64::MAX).map(|it| it.taken);
+                self.stored.remove(&backup);
+                if self.newest(i64::MAX).map(|it| it.taken) != was_newest {
+                    self.deleted = Some(at);
+                }
+            }
+            Happening::BackedUp { .. } => self.failed = None,
             Happening::Failed => self.failed = Some(Attempt::Periodic),
             Happening::Requested => self.requested = Some(at),
-            Happening::BackedUpOnRequest { taken } => {
-                (self.requested, self.failed) = (None, None);
-                self.store(
-                    Uuid::from_u128(at.unsigned_abs().into()),
-                    taken.timestamp_millis(),
-                    at,
-                );
-            }
+            Happening::BackedUpOnRequest { .. } => (self.requested, self.failed) = (None, None),
             Happening::RequestFailed => {
                 (self.requested, self.failed) = (None, Some(Attempt::Requested));
             }
-            Happening::Armed { .. }
+            Happening::Configured { active: false }
+            | Happening::Armed { .. }
             | Happening::TimerStopped
-            | Happening::Stored { .. }
-            | Happening::Deleted { .. }
+            | Happening::Stored {
+                restorable: false, ..
+            }
             | Happening::PrimaryMoved
-            | Happening::Restored
             | Happening::AwaitsRestore => {}
         }
     }
 
-    fn store(&mut self, id: Uuid, taken: i64, ended: i64) {
-        self.stored.insert(id, Backup { taken, ended });
-    }
-
-    /// The newest backup that lies in a storage, of those that had been uploaded at `until`.
+    /// The newest backup that can be restored, of those that had been uploaded at `until`.
     fn newest(&self, until: i64) -> Option<&Backup> {
         let stored = self.stored.values().filter(|it| it.ended <= until);
-        stored.max_by_key(|it| it.taken)
+        let restorable = stored.filter(|it| self.stored.contains_key(&it.chain));
+        restorable.max_by_key(|it| it.taken)
     }
 
     /// When the newest backup in a storage had been uploaded.
@@ -263,15 +289,12 @@ impl Truth {
         if now <= began {
             return None;
         }
-        let listed = |after: i64| sight.list.is_some_and(|asked| asked >= after);
-        let claimed = sight.claimed.filter(|claimed| {
-            let counted = Backup {
-                taken: *claimed,
-                ended: *claimed,
-            };
-            let would_be_due = self.due(Some(&counted));
+        let listed = |after: i64| sight.complete_list.is_some_and(|asked| asked >= after);
+        let keeps = |taken: i64, ended: i64| {
+            let would_be_due = self.due(Some((taken, ended)));
             would_be_due.is_some_and(|due| now <= due + ALLOWANCE)
-        });
+        };
+        let claimed = sight.claimed.filter(|claimed| keeps(*claimed, *claimed));
         let claimed =
             claimed.is_some_and(|claimed| !listed(claimed + SETTLED) && !listed(began + SETTLED));
         let deleted = self.deleted == Some(began) && !listed(began);
@@ -283,25 +306,28 @@ impl Truth {
         Some(Breach {
             began,
             needs_list: claimed || deleted,
+            needs_history: self.stored.values().any(|it| keeps(it.taken, it.ended)),
             after_unseen_restart,
         })
     }
 
     /// From when on the schedule is broken beyond the allowance, if nothing was stored after `until`.
     fn late_from(&self, until: i64) -> Option<i64> {
-        Some(self.due(self.newest(until))? + ALLOWANCE)
+        let newest = self.newest(until).map(|it| (it.taken, it.ended));
+        Some(self.due(newest)? + ALLOWANCE)
     }
 
-    /// When the next backup is due after this one, or after the schedule restarted.
-    fn due(&self, newest: Option<&Backup>) -> Option<i64> {
+    /// When the next backup is due after one that was taken and uploaded at these moments, or
+    /// after the schedule restarted.
+    fn due(&self, newest: Option<(i64, i64)>) -> Option<i64> {
         match &self.terms.policy {
             Some((_, _, calendar)) => {
-                let counted = newest.map(|backup| calendar.after(backup.taken, backup.ended));
+                let counted = newest.map(|(taken, ended)| calendar.after(taken, ended));
                 let restarted = calendar.first_after(self.restarted);
                 Some(counted.unwrap_or(restarted).max(restarted))
             }
             None if self.terms.requests_expected => {
-                let newest = newest.map_or(self.alone_since, |backup| backup.ended);
+                let newest = newest.map_or(self.alone_since, |(_, ended)| ended);
                 Some(EXPECTED_EVERY.first_after(newest.max(self.alone_since)))
             }
             None => None,
@@ -332,7 +358,7 @@ impl Truth {
         if self.terms.suspended {
             return Protection::Suspended;
         }
-        match (is_late, self.stored.is_empty()) {
+        match (is_late, self.newest(now).is_none()) {
             (true, true) => Protection::NeverBackedUp,
             (true, false) => Protection::Overdue,
             (false, _) if failed.is_some() => Protection::Failing,

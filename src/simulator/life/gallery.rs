@@ -36,7 +36,7 @@ const GALLERY: &str = "fabric:/Gallery";
 const OPAQUE: &str = "fabric:/Opaque";
 
 /// The way in which it cannot.
-pub(super) const OPACITY: (Fault, Filter) = (Fault::InternalError, Filter::Application(OPAQUE));
+pub(super) const OPACITY: (Fault, Filter) = (Fault::Masked400, Filter::Application(OPAQUE));
 
 const FLAKY: &str = "EveryHalfMinuteToFlakyStorage";
 const LOST: &str = "EveryHalfMinuteToLostStorage";
