@@ -5,7 +5,7 @@
 //! long ago, is no fact. What led to a verdict is told by [`evidence`].
 
 pub mod applied;
-mod confirmation;
+pub mod confirmation;
 pub mod evidence;
 mod facts;
 pub mod history;
@@ -14,7 +14,6 @@ mod sight;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::applied::Applied;
-pub use self::confirmation::Confirmation;
 pub use self::facts::{Facts, Read, Rules, latest_success, plausible_from};
 use self::sight::SET_BACK;
 use crate::model::{BackupProgress, BackupState, Schedule};

@@ -6,7 +6,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::applied::Applied;
-use super::{Confirmation, plus};
+use super::confirmation::Confirmation;
+use super::plus;
 use crate::model::{BackupProgress, PeriodicAttempt, Schedule};
 
 /// How far ahead of the cluster's clock a success may be dated. A success dated later proves

@@ -792,7 +792,7 @@ proptest! {
             }),
             listed_at,
             last_success,
-            confirmation: Confirmation::default(),
+            confirmation: confirmation::Confirmation::default(),
             expected_since: Some(since),
             changed_at,
             watched_since,
