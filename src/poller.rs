@@ -163,7 +163,6 @@ impl<S: Source> Poller<S> {
             up: self.gateway.native_access(),
             service_up: self.gateway.backup_service(),
             version: version.ok(),
-            clock_skew: self.gateway.clock_skew(),
             security: self.gateway.security().await,
         });
         self.publish(observations);
@@ -263,7 +262,8 @@ impl<S: Source> Poller<S> {
         Arc::clone(&self.published.borrow())
     }
 
-    fn publish(&self, observations: Observations) {
+    fn publish(&self, mut observations: Observations) {
+        observations.clock_skew = self.gateway.clock_skew();
         // Both loops run in one task and nothing is awaited between, so nobody else publishes;
         // and nobody who looks has to wait.
         let next = self.snapshot().advance(observations, (self.clock)());

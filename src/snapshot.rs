@@ -102,7 +102,7 @@ impl Snapshot {
     #[must_use]
     pub fn recalling(&self, remembered: &Self, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
-        let latest = next.status.latest_success(now);
+        let latest = next.status.clocks().latest_success(now);
         for (id, known) in &mut next.partitions {
             if let Some(remembered) = remembered.partitions.get(id) {
                 known.recall(remembered, latest);
@@ -126,7 +126,9 @@ impl Snapshot {
     pub fn advance(&self, observations: Observations, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
         next.status.since.get_or_insert(now);
-        let latest = next.status.latest_read(now);
+        next.status.clock_skew = observations.clock_skew.or(next.status.clock_skew);
+        let clocks = next.status.clocks();
+        let latest = clocks.latest_success(now);
         if let Some(inventory) = observations.inventory {
             next.list(inventory, now);
         }
@@ -143,11 +145,15 @@ impl Snapshot {
         next.note_lists(&observations.newest, Extent::Newest, latest);
         next.note_lists(&observations.histories, Extent::All, latest);
         next.note_partition_lists(&observations.partition_lists, latest);
-        let ends_cycle = observations.cluster.is_some();
+        let answered = observations
+            .cluster
+            .as_ref()
+            .is_some_and(|reading| reading.up);
         next.status
             .note(observations.runs, observations.cluster, now);
-        if ends_cycle && next.status.clocks_agree() {
-            let latest = next.status.latest_success(now);
+        // Only by clocks that were just compared and agree is a date in the future wrong for certain:
+        // by a clock that is behind for a moment, every success is in the future.
+        if answered && observations.clock_skew.is_some() && clocks.apart_by().is_none() {
             for known in next.partitions.values_mut() {
                 known.forget_later(latest);
             }

@@ -69,11 +69,11 @@ pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observa
     let third = Observations {
         partitions: readings(partitions, round, now),
         runs: runs.into(),
+        clock_skew: Some(TimeDelta::zero()),
         cluster: Some(ClusterReading {
             up: true,
             service_up: Some(true),
             version: Some("10.1.2493.9590".to_owned()),
-            clock_skew: Some(TimeDelta::zero()),
             security: SecurityReading::default(),
         }),
         ..Observations::default()

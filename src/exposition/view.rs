@@ -13,7 +13,7 @@ use crate::inventory::Selection;
 use crate::model::{BackupProgress, PeriodicAttempt, Policy, RestoreProgress};
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
-use crate::protection::{Verdict, judge, plausible_from};
+use crate::protection::{Verdict, judge};
 use crate::snapshot::{PartitionSnapshot, RecoveryPoint};
 
 /// A cluster at one moment.
@@ -133,7 +133,7 @@ impl<'a> PartitionView<'a> {
 
     fn plausible(&self, point: Option<&'a RecoveryPoint>) -> Option<&'a RecoveryPoint> {
         let status = &self.cluster.view.snapshot.status;
-        let from = plausible_from(point?.at, status.believed_skew());
+        let from = status.clocks().plausible_from(point?.at);
         if from > self.cluster.now {
             self.cluster.note(Some(from));
             return None;

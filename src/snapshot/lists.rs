@@ -90,7 +90,7 @@ impl Snapshot {
         if list.skipped == 0 && !self.may_lack_a_storage(application) {
             return Vec::new();
         }
-        let latest = self.status.latest_read(now);
+        let latest = self.status.clocks().latest_success(now);
         let stored = Stored::by_partition(&list.items, false);
         let unsettled = self.partitions.iter().filter(|(id, known)| {
             let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
@@ -137,11 +137,11 @@ impl Snapshot {
     }
 
     fn list_read(&self, list: &List, may_lack_a_storage: bool) -> ListRead {
-        let skew = self.status.believed_skew();
-        let by_cluster_clock = list.at.checked_add_signed(skew);
+        let clocks = self.status.clocks();
+        let can_compare = self.status.clock_skew.is_some() && clocks.apart_by().is_none();
         ListRead {
             at: list.at,
-            by_cluster_clock: by_cluster_clock.filter(|_| self.status.clocks_agree()),
+            by_cluster_clock: can_compare.then(|| clocks.of_cluster(list.at)),
             is_complete: list.value.skipped == 0 && !may_lack_a_storage,
         }
     }

@@ -18,6 +18,9 @@ use crate::protection::applied::{Applied, Settings};
 /// What was observed since the previous snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Observations {
+    /// Clock of the gateway minus own clock, from the last answer. Known before anything that the
+    /// cluster has dated, so that the first readings are judged by it.
+    pub clock_skew: Option<TimeDelta>,
     /// What the cluster lists.
     pub inventory: Option<Read<Inventory>>,
     /// How the configured selection fits that, where everything needed to determine it was read.
@@ -64,8 +67,6 @@ pub struct ClusterReading {
     pub service_up: Option<bool>,
     /// Runtime version, when it could be read.
     pub version: Option<String>,
-    /// Clock of the gateway minus own clock, from the last answer.
-    pub clock_skew: Option<TimeDelta>,
     /// How it and the exporter know each other.
     pub security: SecurityReading,
 }

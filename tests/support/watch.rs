@@ -69,6 +69,7 @@ pub(crate) const RULES: Rules = Rules {
     staleness: TimeDelta::minutes(5),
     list_staleness: TimeDelta::minutes(30),
     overdue_allowance: TimeDelta::minutes(15),
+    run_tolerance: TimeDelta::minutes(1),
     stuck_after: TimeDelta::minutes(15),
     expected_interval: None,
     reads_configuration: true,
@@ -113,6 +114,7 @@ impl Setup {
         self.watch_endpoints(endpoints, &[], Snapshot::empty("test".into()))
     }
 
+    /// Watches these partitions at these endpoints, as a process that remembers `before`.
     pub(crate) fn watch_endpoints(
         self,
         endpoints: &[String],

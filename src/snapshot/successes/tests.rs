@@ -5,7 +5,7 @@ use crate::model::{
     ListedBackup, Name, Partition, PartitionId, PeriodicAttempt, Policy, Schedule, Word,
 };
 use crate::protection::Read;
-use crate::snapshot::{ClusterReading, Observations, Reading, Snapshot, Totals};
+use crate::snapshot::{Observations, Reading, Snapshot, Totals};
 use chrono::{NaiveTime, TimeDelta, TimeZone};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -235,16 +235,12 @@ impl Known {
         )
     }
 
-    /// The end of a cycle in which the cluster's clock was ahead by that much.
+    /// The cluster's clock is ahead by that much.
     fn skewed(&self, second: i64, skew: i64) -> Self {
-        let cluster = Some(ClusterReading {
-            clock_skew: Some(TimeDelta::seconds(skew)),
-            ..ClusterReading::default()
-        });
         self.take(
             second,
             Observations {
-                cluster,
+                clock_skew: Some(TimeDelta::seconds(skew)),
                 ..Observations::default()
             },
         )
@@ -327,7 +323,7 @@ fn a_list_that_was_requested_too_early_ends_nothing() {
     let old = Known::new().skewed(1_000, 30).ok(1_000, 700);
     assert_eq!(old.list(970, Vec::new()).last(), None);
     assert_eq!(old.list(969, Vec::new()).last(), Some(700));
-    let apart = Known::new().skewed(1_000, -3 * HOUR).ok(1_000, 700);
+    let apart = Known::new().skewed(1_000, 3 * HOUR).ok(1_000, 700);
     assert_eq!(apart.list(1_050, Vec::new()).last(), Some(700));
 }
 
