@@ -187,7 +187,12 @@ fn samples(page: &str, family: &str) -> Vec<String> {
 
 /// Not from this process and this build, and in an order that is the same each time.
 fn is_from_the_snapshot(line: &&str) -> bool {
-    let others = ["process_", "build_info", "collector_errors_total{"];
+    let others = [
+        "process_",
+        "build_info",
+        "collector_errors_total{",
+        "undecodable_items_total{",
+    ];
     !others.iter().any(|other| line.contains(other)) && !line.contains("gateway_request")
 }
 
