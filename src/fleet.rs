@@ -35,6 +35,7 @@ pub fn rules(config: &Config, cluster: &Cluster) -> Rules {
         staleness: delta(config.poll.staleness),
         list_staleness: delta(config.poll.backups_interval.saturating_mul(2)),
         overdue_allowance: delta(config.protection.overdue_allowance),
+        run_tolerance: delta(config.protection.run_tolerance),
         stuck_after: delta(config.protection.stuck_after),
         expected_interval: cluster.expected_interval.map(delta),
         reads_configuration: cluster.collectors.configuration,

@@ -254,7 +254,8 @@ impl Gateway {
     }
 
     /// The newest backup of every partition of `application` in the storage of the policy that
-    /// applies now; of partitions that are gone, too. Empty when it is not protected.
+    /// applies now; of partitions that are gone, too. [`Error::is_backup_not_enabled`] when it is
+    /// not protected.
     ///
     /// Costly for the cluster, and slow: see [`Options::timeout`]. A time-out here says nothing of
     /// the backup service, and is not tried again.

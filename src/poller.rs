@@ -85,7 +85,11 @@ impl<S: Source> Poller<S> {
             if snapshot.is_ready() {
                 known_before = snapshot.partitions.len();
             }
-            let status = &mut Arc::make_mut(snapshot).status;
+            let snapshot = Arc::make_mut(snapshot);
+            if !(on.backups || on.history) {
+                snapshot.forget_lists();
+            }
+            let status = &mut snapshot.status;
             status.collectors.retain(|collector, _| on.runs(*collector));
             status.selection = None;
         });
@@ -159,7 +163,6 @@ impl<S: Source> Poller<S> {
             up: self.gateway.native_access(),
             service_up: self.gateway.backup_service(),
             version: version.ok(),
-            clock_skew: self.gateway.clock_skew(),
             security: self.gateway.security().await,
         });
         self.publish(observations);
@@ -259,7 +262,8 @@ impl<S: Source> Poller<S> {
         Arc::clone(&self.published.borrow())
     }
 
-    fn publish(&self, observations: Observations) {
+    fn publish(&self, mut observations: Observations) {
+        observations.clock_skew = self.gateway.clock_skew();
         // Both loops run in one task and nothing is awaited between, so nobody else publishes;
         // and nobody who looks has to wait.
         let next = self.snapshot().advance(observations, (self.clock)());

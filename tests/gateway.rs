@@ -574,11 +574,16 @@ async fn an_application_without_a_policy_has_nothing_and_shows_that_the_service_
             .unwrap()
             .items;
         assert_eq!(configuration, []);
-        assert_eq!(gateway.latest_backups("fabric:/A").await.unwrap().items, []);
-        assert_eq!(gateway.all_backups("fabric:/A").await.unwrap().items, []);
+        for error in [
+            gateway.latest_backups("fabric:/A").await.unwrap_err(),
+            gateway.all_backups("fabric:/A").await.unwrap_err(),
+            gateway.latest_backups_of(PARTITION).await.unwrap_err(),
+        ] {
+            assert!(error.is_backup_not_enabled(), "no list: {error}");
+        }
         assert_eq!(gateway.restore_progress(PARTITION).await.unwrap(), None);
     }
-    assert_eq!(server.requests(), 40);
+    assert_eq!(server.requests(), 50);
     assert_eq!(gateway.backup_service(), Some(true));
     assert!(!gateway.native_access());
 }

@@ -69,21 +69,27 @@ fn breaches(text: &mut String, tally: &Tally) {
     let columns = OBSERVERS.join(" | ");
     line(text, format_args!("| | {columns} |\n|---|---:|---:|---:|"));
     let count = thousands(tally.breaches.len() as u64);
-    row(text, "breaches that could be seen for longer than two polls", |_| {
-        count.clone()
-    });
+    row(
+        text,
+        "breaches that could be seen for longer than two polls",
+        |_| count.clone(),
+    );
     row(text, "missed", |observer| {
         tally.missed(observer).to_string()
     });
-    row(text, "reported within two polls, where answers show it", |observer| {
-        format!("{:.2} %", tally.in_time(observer) * 100.0)
-    });
+    row(
+        text,
+        "reported within two polls, where answers show it",
+        |observer| format!("{:.2} %", tally.in_time(observer) * 100.0),
+    );
     row(text, "delay, median of those reported", |observer| {
         delay(tally, observer, 50)
     });
-    row(text, "delay, 99th percentile of those reported", |observer| {
-        delay(tally, observer, 99)
-    });
+    row(
+        text,
+        "delay, 99th percentile of those reported",
+        |observer| delay(tally, observer, 99),
+    );
     row(text, "alarms", |observer| {
         thousands(tally.alarms.get(observer).copied().unwrap_or_default())
     });

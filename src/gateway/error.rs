@@ -85,6 +85,11 @@ impl Error {
         matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_null_reference())
     }
 
+    /// Whether the backup service says that no policy applies, so that there is no storage to list.
+    pub fn is_backup_not_enabled(&self) -> bool {
+        matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_backup_not_enabled())
+    }
+
     /// Whether the health store has nothing on what was asked about.
     pub fn is_unknown_to_health(&self) -> bool {
         matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_unknown_to_health())

@@ -5,7 +5,7 @@
 //! lines of `fabric:/App10` as well (`BackupMappingStore.cs` and `SuspendStore.cs` of its backup
 //! service compare prefixes).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Configuration, Entity, Level, Name, Partition};
 
@@ -53,6 +53,12 @@ impl Settings {
     /// [`inherits_by_name`].
     pub fn applied_to(&self, partition: &Partition) -> Option<Applied> {
         inherits_by_name(partition).then(|| Self::combined(&self.lines_above(partition)))
+    }
+
+    /// The policies that are set somewhere.
+    pub fn policies(&self) -> BTreeSet<Name> {
+        let policies = self.0.values().filter_map(|line| line.policy.clone());
+        policies.collect()
     }
 
     /// What reaches a `partition` although its own answer is that it is not protected: a policy

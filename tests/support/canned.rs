@@ -7,8 +7,10 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
+use servicefabric_backup_exporter::clock;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -30,6 +32,8 @@ struct State {
     answers: BTreeMap<String, (u16, String)>,
     /// How often each path was asked for.
     requests: BTreeMap<String, u64>,
+    /// How far the clock of the gateway is ahead.
+    skew: TimeDelta,
 }
 
 impl Canned {
@@ -74,6 +78,16 @@ impl Canned {
         self.state.lock().unwrap().answers.clear();
     }
 
+    /// Sets the clock of the gateway ahead by `skew`.
+    pub(crate) fn set_skew(&self, skew: TimeDelta) {
+        self.state.lock().unwrap().skew = skew;
+    }
+
+    /// The time of that clock.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        clock::now() + self.state.lock().unwrap().skew
+    }
+
     /// How often the paths that end so were asked for since the last call; begins to count anew.
     pub(crate) fn take_requests(&self, end: &str) -> BTreeMap<String, u64> {
         let mut state = self.state.lock().unwrap();
@@ -97,13 +111,15 @@ pub(crate) fn page(items: impl IntoIterator<Item = Value>) -> Value {
 async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
     let mut stream = BufStream::new(stream);
     while let Some(path) = read_path(&mut stream).await {
-        let (status, body) = {
+        let ((status, body), skew) = {
             let mut state = state.lock().unwrap();
             *state.requests.entry(path.clone()).or_default() += 1;
-            state.answer(&path)
+            (state.answer(&path), state.skew)
         };
+        let date = (clock::now() + skew).format("%a, %d %b %Y %H:%M:%S GMT");
         let head = format!(
-            "HTTP/1.1 {status} Canned\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "HTTP/1.1 {status} Canned\r\nDate: {date}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
             body.len()
         );
         let answer = [head.as_bytes(), body.as_bytes()].concat();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use servicefabric_backup_exporter::clock;
+use servicefabric_backup_exporter::clock::{self, Clock};
 use servicefabric_backup_exporter::config::{Config, Poll, States};
 use servicefabric_backup_exporter::exposition::negotiation::Format;
 use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page as Exposed};
@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) cluster: &'static str,
     pub(crate) poll: Poll,
     pub(crate) shard: Shard,
+    /// The clock of the poller.
+    pub(crate) clock: Clock,
 }
 
 impl Default for Setup {
@@ -58,6 +60,7 @@ impl Default for Setup {
                 ..Poll::default()
             },
             shard: Shard::default(),
+            clock: clock::now,
         }
     }
 }
@@ -66,6 +69,7 @@ pub(crate) const RULES: Rules = Rules {
     staleness: TimeDelta::minutes(5),
     list_staleness: TimeDelta::minutes(30),
     overdue_allowance: TimeDelta::minutes(15),
+    run_tolerance: TimeDelta::minutes(1),
     stuck_after: TimeDelta::minutes(15),
     expected_interval: None,
     reads_configuration: true,
@@ -110,6 +114,7 @@ impl Setup {
         self.watch_endpoints(endpoints, &[], Snapshot::empty("test".into()))
     }
 
+    /// Watches these partitions at these endpoints, as a process that remembers `before`.
     pub(crate) fn watch_endpoints(
         self,
         endpoints: &[String],
@@ -141,7 +146,7 @@ impl Setup {
             self.poll,
             self.shard,
             Arc::new(gateway),
-            clock::now,
+            self.clock,
             Arc::clone(&telemetry),
             published,
         );

@@ -127,7 +127,6 @@ impl Wire {
     }
 }
 
-
 /// An item that violates the schema of a list, if the backup service answers it.
 fn malformed_item(path: &str) -> Option<&'static str> {
     if path.ends_with("/BackupPolicies") {
@@ -386,11 +385,7 @@ impl Answers {
     }
 
     /// Decodes how partitions look, for a health store that shows it later.
-    pub(crate) fn watch(
-        &mut self,
-        it: &mut Question<'_>,
-        ids: impl Iterator<Item = PartitionId>,
-    ) {
+    pub(crate) fn watch(&mut self, it: &mut Question<'_>, ids: impl Iterator<Item = PartitionId>) {
         for id in ids {
             drop(self.renew(it, id));
         }
@@ -402,7 +397,12 @@ impl Answers {
         let estate = &it.world.estate;
         let looks_the_same =
             |before: &&mut Readings| estate.still_looks(id.0, &before.appearance, at);
-        if self.readings.get_mut(&id).as_ref().is_none_or(|it| !looks_the_same(it)) {
+        if self
+            .readings
+            .get_mut(&id)
+            .as_ref()
+            .is_none_or(|it| !looks_the_same(it))
+        {
             let appearance = estate.appearance(id.0, at);
             let record = self.wire.ask(it, |client| client.backup_progress(id))?;
             let health = self.wire.ask(it, |client| client.backup_health(id))?;

@@ -228,7 +228,9 @@ impl Cluster {
                 truth: instant,
                 verdict,
                 naive: baselines(known, state.listed(*id)),
-                lists_fail: sight.complete_list.is_none_or(|at| now - at > truth::LISTS_EVERY + MINUTE),
+                lists_fail: sight
+                    .complete_list
+                    .is_none_or(|at| now - at > truth::LISTS_EVERY + MINUTE),
                 excuse,
             };
             if let Some(wrong) = follower.look(&look, &mut self.tally) {

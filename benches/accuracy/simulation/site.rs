@@ -177,7 +177,8 @@ impl State {
             weather: &self.weather,
             now,
         };
-        self.answers.watch(&mut it, ids.into_iter().map(PartitionId));
+        self.answers
+            .watch(&mut it, ids.into_iter().map(PartitionId));
     }
 
     pub(crate) fn sight(&mut self, id: PartitionId) -> &mut Sight {

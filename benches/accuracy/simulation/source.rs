@@ -185,4 +185,3 @@ impl Source for Site {
         self.ask(Side::BackupService, question, note).await
     }
 }
-

@@ -295,9 +295,8 @@ impl Truth {
             would_be_due.is_some_and(|due| now <= due + ALLOWANCE)
         };
         let claimed = sight.claimed.filter(|claimed| keeps(*claimed, *claimed));
-        let claimed = claimed.is_some_and(|claimed| {
-            !listed(claimed + SETTLED) && !listed(began + SETTLED)
-        });
+        let claimed =
+            claimed.is_some_and(|claimed| !listed(claimed + SETTLED) && !listed(began + SETTLED));
         let deleted = self.deleted == Some(began) && !listed(began);
         let due_after = |restart: i64| Some(self.due(None)?.max(self.next(restart)?));
         let after_unseen_restart = self

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servicefabric_backup_exporter::simulator::{
-    Behaviour, Entity, Estate, Policy, Retention, Scheme, ServiceKind, StateProvider, Storage, Tempo,
+    Behaviour, Entity, Estate, Policy, Retention, Scheme, ServiceKind, StateProvider, Storage,
+    Tempo,
 };
 use uuid::Uuid;
 
@@ -198,7 +199,9 @@ impl World {
         let ids = self.estate.partitions_of(&Entity::application(application));
         let policies = ids.into_iter().filter_map(|id| self.terms(id).policy);
         let policies: BTreeSet<String> = policies.map(|(name, ..)| name).collect();
-        let shared = ACCOUNT_SHARED_BY.iter().filter(|name| policies.contains(**name));
+        let shared = ACCOUNT_SHARED_BY
+            .iter()
+            .filter(|name| policies.contains(**name));
         self.is_old && self.shares_account && shared.count() > 1
     }
 

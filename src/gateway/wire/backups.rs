@@ -67,10 +67,6 @@ impl<const LATEST: bool> Query for Backups<'_, LATEST> {
     fn answer(reply: Option<Self::Reply>) -> Result<Page<ListedBackup>, Cause> {
         Page::of(reply, |Object(reply)| backup(reply).map(Some))
     }
-
-    fn unprotected() -> Option<Page<ListedBackup>> {
-        Some(Page::empty())
-    }
 }
 
 // GET /Partitions/{id}/$/GetBackups, samples GetPartitionBackupList.*
@@ -95,10 +91,6 @@ impl Query for PartitionBackups {
 
     fn answer(reply: Option<Self::Reply>) -> Result<Page<ListedBackup>, Cause> {
         Backups::<'_, true>::answer(reply)
-    }
-
-    fn unprotected() -> Option<Page<ListedBackup>> {
-        Some(Page::empty())
     }
 }
 
