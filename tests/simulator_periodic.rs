@@ -11,8 +11,8 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::simulator::{
     CANARY, Entity, Estate, Fault, Filter, Operation, Options, Policy, Prefixes, RestoreOutcome,
-    RestorePlan, Retention, Schedule, Scheme, Secrets, ServiceKind, Simulator, StateProvider, Storage,
-    Switches, UnconfiguredApplication,
+    RestorePlan, Retention, Schedule, Scheme, Secrets, ServiceKind, Simulator, StateProvider,
+    Storage, Switches, UnconfiguredApplication,
 };
 use tokio::net::TcpListener;
 use uuid::Uuid;
