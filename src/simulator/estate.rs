@@ -15,19 +15,22 @@ use uuid::Uuid;
 
 use super::Switches;
 use super::record::{Epoch, Progress, Record};
-use on_demand::Requests;
+use errand::Requests;
 use periodic::Periodic;
 use policy::InForce;
+use protection::Vanished;
 
 mod agenda;
 mod appearance;
 mod behaviour;
+mod errand;
 mod health;
 mod keys;
 mod lists;
 mod log;
 mod on_demand;
 mod periodic;
+mod place;
 mod policy;
 mod primary;
 mod propagation;
@@ -44,11 +47,12 @@ pub use behaviour::Behaviour;
 pub use keys::Scheme;
 pub use log::{Happened, Happening};
 pub use on_demand::Refusal;
+pub use place::Place;
 pub use policy::{Policy, Retention, Schedule, Storage};
 pub use protection::Entity;
 pub use replica::{StateProvider, Tempo};
 pub use restore::{RestoreOutcome, RestorePlan};
-pub use store::{Backup, Place, Validation};
+pub use store::{Backup, Validation};
 
 pub(super) use health::{Health, Report, Said};
 pub(super) use keys::Keys;
@@ -77,13 +81,6 @@ pub struct Estate {
     vanished: Vanished,
     /// What happens without being asked for; nothing until there is a policy.
     pub(super) periodic: Periodic,
-}
-
-/// To what vanished partitions and services belonged.
-#[derive(Debug, Default)]
-struct Vanished {
-    partitions: HashMap<Uuid, Arc<str>>,
-    services: HashMap<Arc<str>, Arc<str>>,
 }
 
 #[derive(Debug)]

@@ -13,8 +13,7 @@ use chrono::{DateTime, NaiveTime, Utc, Weekday};
 
 use super::Estate;
 use super::agenda::Item;
-use super::retention::SetRetention;
-use super::store::Place;
+use super::place::Place;
 
 /// A backup policy as an operator creates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +111,14 @@ pub(in crate::simulator) struct Policies {
     /// When it refuses to be listed.
     unlisted: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
     accounts: BTreeMap<String, Account>,
+}
+
+/// A retention that was set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SetRetention {
+    pub(super) retention: Retention,
+    /// The number of its events; 0 where it is not armed.
+    pub(super) serial: u64,
 }
 
 /// The storage account of a policy.

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::Estate;
 use super::agenda::Event;
 use super::agenda::RequestStep;
+use super::errand::RESEND;
 use super::health::Said;
 use super::later;
 use super::log::Happening;
-use super::on_demand::RESEND;
 use super::replica::StateProvider;
 use super::timer::Reason;
 

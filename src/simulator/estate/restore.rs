@@ -282,13 +282,3 @@ impl Estate {
         self.send(&Entity::Partition(id), Item::Enable, at);
     }
 }
-
-impl super::periodic::Periodic {
-    /// Replicas are opened anew: what runs is lost without a report.
-    fn stop_for_restore(&mut self, id: Uuid) {
-        self.set_timer(id, None);
-        if let Some(replica) = self.replicas.get_mut(&id) {
-            replica.running = None;
-        }
-    }
-}
