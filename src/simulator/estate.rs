@@ -365,3 +365,6 @@ fn later(start: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
         .and_then(|delay| start.checked_add_signed(delay))
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,8 @@ pub(super) struct Agenda(BTreeSet<(DateTime<Utc>, Event)>);
 /// Something that happens without being asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
-    /// A step of an on-demand backup, of the request with this number.
+    /// A step of an on-demand backup: of the request with this number or, where the primary
+    /// finishes, of its work with this number.
     Request(Uuid, u64, RequestStep),
     /// Something happens to the replica of a partition.
     Replica(Uuid, Step),

@@ -72,6 +72,9 @@ struct Job {
 /// What a primary does about a request.
 #[derive(Debug)]
 struct Errand {
+    /// Its own number; the next primary has another one for the same request.
+    number: u64,
+    /// That of the request.
     serial: u64,
     plan: Plan,
     policy: Option<Arc<InForce>>,
@@ -178,7 +181,7 @@ impl Estate {
             }
             RequestStep::Finish => {
                 let errand = self.requests.errands.get(&id);
-                if errand.is_some_and(|it| it.serial == serial) {
+                if errand.is_some_and(|it| it.number == serial) {
                     self.finish_request(id, at);
                 }
             }
@@ -191,6 +194,7 @@ impl Estate {
         let isolated = self.periodic.unreachable.get(&id);
         let isolated = isolated.is_some_and(|it| it.contains(&at));
         let policy = self.applied_policy(id);
+        let number = self.periodic.next_serial();
         let Some(job) = self.requests.jobs.get(&id) else {
             return;
         };
@@ -199,6 +203,7 @@ impl Estate {
             return self.periodic.agenda.insert(later(at, RESEND), event);
         }
         let errand = Errand {
+            number,
             serial: job.serial,
             plan: job.plan.clone(),
             policy,
@@ -206,7 +211,7 @@ impl Estate {
             began: None,
         };
         if let Some(deadline) = errand.deadline {
-            let event = Event::Request(id, job.serial, RequestStep::Finish);
+            let event = Event::Request(id, number, RequestStep::Finish);
             self.periodic.agenda.insert(deadline, event);
         }
         self.requests.errands.insert(id, errand);
@@ -222,7 +227,7 @@ impl Estate {
         let errand = self.requests.errands.get_mut(&id);
         if let Some(errand) = errand.filter(|it| it.began.is_none()) {
             errand.began = Some(at);
-            let event = Event::Request(id, errand.serial, RequestStep::Finish);
+            let event = Event::Request(id, errand.number, RequestStep::Finish);
             let ends = later(at, errand.plan.running_for);
             self.periodic.agenda.insert(ends, event);
         }

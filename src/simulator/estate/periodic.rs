@@ -197,6 +197,3 @@ impl Periodic {
         self.unreachable.remove(&id);
     }
 }
-
-#[cfg(test)]
-mod tests;
