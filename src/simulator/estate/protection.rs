@@ -6,7 +6,7 @@
 //! and suspensions outlive their entity, suspensions also the policy that they suspend
 //! (`DeleteBackupPolicyOperation.cs`, `DisableBackupMappingOperation.cs`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -282,13 +282,6 @@ impl Periodic {
     pub(in crate::simulator) fn is_suspended(&self, entity: &Entity) -> bool {
         self.suspensions.contains(entity)
     }
-}
-
-/// To what vanished partitions and services belonged.
-#[derive(Debug, Default)]
-pub(super) struct Vanished {
-    pub(super) partitions: HashMap<Uuid, Arc<str>>,
-    pub(super) services: HashMap<Arc<str>, Arc<str>>,
 }
 
 /// Explicit enablements: which policy each entity was given.
