@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Switches;
 use super::record::{Epoch, Progress, Record};
-use errand::Requests;
+use execution::Requests;
 use periodic::Periodic;
 use policy::InForce;
 use population::Vanished;
@@ -23,7 +23,7 @@ use population::Vanished;
 mod agenda;
 mod appearance;
 mod behaviour;
-mod errand;
+mod execution;
 mod health;
 mod keys;
 mod lists;

@@ -49,7 +49,7 @@ pub(in crate::simulator) struct Health {
 
 /// The reports on one property: the last one sent, and the one after it that may still wait.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct Property {
     /// When in each round of reports the node of the partition sends its own, from 0 to 1.
     phase: f64,
     sent: Option<Report>,
@@ -78,7 +78,7 @@ impl Estate {
     }
 }
 
-impl Board {
+impl Property {
     pub(super) fn new(phase: f64) -> Self {
         Self {
             phase,

@@ -2,7 +2,7 @@
 //!
 //! Responsible for the one record each partition has, which belongs to the backup service
 //! (`BackupPartitionWorkItem.cs`): a new request overwrites it, and a Timeout ends it whatever
-//! its primary does (`errand`). Must not answer requests.
+//! its primary does (`execution`). Must not answer requests.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::agenda::{Event, RequestStep};
-use super::errand::Job;
+use super::execution::Job;
 use super::{Estate, Happening, ServiceKind, later};
 use crate::simulator::record::{Outcome, Plan, Record};
 
@@ -141,8 +141,8 @@ impl Estate {
                 self.deliver_request(id, at);
             }
             RequestStep::Finish => {
-                let errand = self.requests.errands.get(&id);
-                if errand.is_some_and(|it| it.number == serial) {
+                let execution = self.requests.executions.get(&id);
+                if execution.is_some_and(|it| it.number == serial) {
                     self.finish_request(id, at);
                 }
             }

@@ -212,7 +212,7 @@ impl Periodic {
             return [None, None];
         };
         let now = self.present(now);
-        [&replica.backup, &replica.restore].map(|board| board.shown(now))
+        [&replica.backup, &replica.restore].map(|property| property.shown(now))
     }
 
     /// The replica of a partition reports at `at`, on the clock of the cluster.
@@ -220,11 +220,11 @@ impl Periodic {
         let every = self.tempo.health_reports;
         let replica = self.replica_mut(id);
         let source = at + replica.clock;
-        let board = match said {
+        let property = match said {
             Said::BackedUp | Said::Failed | Said::Disabled => &mut replica.backup,
             Said::Restored | Said::RestoredItself => &mut replica.restore,
         };
-        board.post(said, source, at, every);
+        property.post(said, source, at, every);
     }
 
     /// The replica of a partition; it exists from the first time on that it has something to do.

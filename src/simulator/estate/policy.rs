@@ -12,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveTime, Utc, Weekday};
 
 use super::Estate;
-use super::agenda::Item;
+use super::agenda::WorkItem;
 use super::place::Place;
 
 /// A backup policy as an operator creates it.
@@ -152,7 +152,7 @@ impl Estate {
         let policies = &mut self.periodic.policies;
         policies.by_name.insert(Arc::clone(&name), in_force);
         for entity in self.periodic.enabled_with(&name) {
-            self.send(&entity, Item::Enable, now);
+            self.send(&entity, WorkItem::Enable, now);
         }
     }
 
@@ -189,7 +189,7 @@ impl Estate {
         self.tick(now);
         for entity in self.periodic.enabled_with(name) {
             self.periodic.mappings.remove(&entity);
-            self.send(&entity, Item::Disable, now);
+            self.send(&entity, WorkItem::Disable, now);
         }
         let policies = &mut self.periodic.policies;
         policies.retentions.remove(name);

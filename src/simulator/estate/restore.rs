@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::agenda::{Event, Item, Step};
+use super::agenda::{Event, Step, WorkItem};
 use super::health::Said;
 use super::log::Happening;
 use super::store::{Backup, Validation};
@@ -279,6 +279,6 @@ impl Estate {
         } else {
             self.ask_for_policy(id, at);
         }
-        self.send(&Entity::Partition(id), Item::Enable, at);
+        self.send(&Entity::Partition(id), WorkItem::Enable, at);
     }
 }

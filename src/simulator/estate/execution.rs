@@ -1,9 +1,9 @@
 //! Requests for backups that have not ended, and what primaries do about them.
 //!
-//! Responsible for the work of the primary: always a full backup, which moves neither the timer nor the last
-//! recovery point and takes turns with the periodic ones (`BackupRestoreManager.cs`,
-//! `BackupNowAsync`). It goes on when the request has timed out; its result is then dropped
-//! although the backup is stored (`BackupRestoreServiceImpl.cs`).
+//! Responsible for the work of the primary: always a full backup, which moves neither the timer
+//! nor the last recovery point and takes turns with the periodic ones
+//! (`BackupRestoreManager.cs`, `BackupNowAsync`). It goes on when the request has timed out; its
+//! result is then dropped although the backup is stored (`BackupRestoreServiceImpl.cs`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const COPIER: &str = "FABRIC_E_BACKUPCOPIER_";
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     pub(super) jobs: HashMap<Uuid, Job>,
-    pub(super) errands: HashMap<Uuid, Errand>,
+    pub(super) executions: HashMap<Uuid, Execution>,
 }
 
 /// What the backup service waits for.
@@ -41,7 +41,7 @@ pub(super) struct Job {
 
 /// What a primary does about a request.
 #[derive(Debug)]
-pub(super) struct Errand {
+pub(super) struct Execution {
     /// Its own number; the next primary has another one for the same request.
     pub(super) number: u64,
     /// That of the request.
@@ -64,11 +64,11 @@ impl Estate {
         let Some(job) = self.requests.jobs.get(&id) else {
             return;
         };
-        if isolated || self.requests.errands.contains_key(&id) {
+        if isolated || self.requests.executions.contains_key(&id) {
             let event = Event::Request(id, job.serial, RequestStep::Deliver);
             return self.periodic.agenda.insert(later(at, RESEND), event);
         }
-        let errand = Errand {
+        let execution = Execution {
             number,
             serial: job.serial,
             plan: job.plan.clone(),
@@ -76,11 +76,11 @@ impl Estate {
             deadline: job.plan.timeout.map(|timeout| later(at, timeout)),
             began: None,
         };
-        if let Some(deadline) = errand.deadline {
+        if let Some(deadline) = execution.deadline {
             let event = Event::Request(id, number, RequestStep::Finish);
             self.periodic.agenda.insert(deadline, event);
         }
-        self.requests.errands.insert(id, errand);
+        self.requests.executions.insert(id, execution);
         self.set_state(id, Record::InProgress);
         let replica = self.periodic.replicas.get(&id);
         if replica.is_none_or(|it| it.running.is_none()) {
@@ -90,31 +90,31 @@ impl Estate {
 
     /// Nothing else is being backed up: a request that waited for it has its turn.
     pub(super) fn begin_waiting_request(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let errand = self.requests.errands.get_mut(&id);
-        if let Some(errand) = errand.filter(|it| it.began.is_none()) {
-            errand.began = Some(at);
-            let event = Event::Request(id, errand.number, RequestStep::Finish);
-            let ends = later(at, errand.plan.running_for);
+        let execution = self.requests.executions.get_mut(&id);
+        if let Some(execution) = execution.filter(|it| it.began.is_none()) {
+            execution.began = Some(at);
+            let event = Event::Request(id, execution.number, RequestStep::Finish);
+            let ends = later(at, execution.plan.running_for);
             self.periodic.agenda.insert(ends, event);
         }
     }
 
     /// The primary has finished a request, or its deadline has passed.
     pub(super) fn finish_request(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let Some(errand) = self.requests.errands.remove(&id) else {
+        let Some(execution) = self.requests.executions.remove(&id) else {
             return;
         };
-        let Some(began) = errand.began.filter(|it| errand.ends(*it) <= at) else {
+        let Some(began) = execution.began.filter(|it| execution.ends(*it) <= at) else {
             return;
         };
-        let taken = later(began, errand.plan.running_for / 2);
-        let record = match errand.plan.outcome.clone() {
-            Outcome::Success => self.try_to_store(id, errand.policy.as_ref(), taken, at),
+        let taken = later(began, execution.plan.running_for / 2);
+        let record = match execution.plan.outcome.clone() {
+            Outcome::Success => self.try_to_store(id, execution.policy.as_ref(), taken, at),
             Outcome::Failure(code, message) => Some(self.failure(id, code, message)),
             Outcome::Timeout => Some(Record::Timeout),
             Outcome::Never => None,
         };
-        let is_late = self.requests.serial_of(id) != Some(errand.serial);
+        let is_late = self.requests.serial_of(id) != Some(execution.serial);
         let Some(record) = record.filter(|_| !is_late) else {
             return;
         };
@@ -215,7 +215,7 @@ impl Estate {
     }
 }
 
-impl Errand {
+impl Execution {
     /// When the work ends that began at a moment.
     fn ends(&self, began: DateTime<Utc>) -> DateTime<Utc> {
         later(began, self.plan.running_for)
@@ -225,9 +225,9 @@ impl Errand {
 impl Requests {
     /// When the requested backup that a primary is taking will have ended.
     pub(super) fn busy_until(&self, id: Uuid) -> Option<DateTime<Utc>> {
-        let errand = self.errands.get(&id)?;
-        let ends = errand.ends(errand.began?);
-        Some(errand.deadline.map_or(ends, |it| it.min(ends)))
+        let execution = self.executions.get(&id)?;
+        let ends = execution.ends(execution.began?);
+        Some(execution.deadline.map_or(ends, |it| it.min(ends)))
     }
 
     /// The number of the request that the backup service waits for.
@@ -236,12 +236,12 @@ impl Requests {
     }
 
     /// Forgets what a primary does about a request.
-    pub(super) fn drop_errand(&mut self, id: Uuid) {
-        self.errands.remove(&id);
+    pub(super) fn drop_execution(&mut self, id: Uuid) {
+        self.executions.remove(&id);
     }
 
     pub(super) fn forget(&mut self, id: Uuid) {
         self.jobs.remove(&id);
-        self.errands.remove(&id);
+        self.executions.remove(&id);
     }
 }
