@@ -23,7 +23,14 @@ GALLERY = "fabric:/Gallery"
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 # The Backup event of each service of the gallery; the others have none.
-EVENTS = {"BackedUp": {"Ok"}, "StoppedSilently": {"Ok"}, "StorageLost": {"Warning"}}
+EVENTS = {
+    "BackedUp": {"Ok"},
+    "StoppedSilently": {"Ok"},
+    "StorageLost": {"Warning"},
+    # The store of an actor service drops the error of an upload.
+    "ActorsStorageLost": {"Ok"},
+    "CleanedUp": {"Ok"},
+}
 WITHOUT_EVENT = ("OnHold", "NeverStarted", "JustEnabled", "Forgotten")
 
 
