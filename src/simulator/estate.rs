@@ -22,6 +22,7 @@ use policy::InForce;
 mod agenda;
 mod appearance;
 mod behaviour;
+mod damage;
 mod health;
 mod keys;
 mod lists;
