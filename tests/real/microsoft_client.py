@@ -524,11 +524,13 @@ def check_health(tally, gateway, ids):
     with tally.check("what the replica says of its last periodic backup is what the name of the service promises"):
         states = {service: {event.health_state for event in events} for service, events in reports.items()}
         assert states["Gallery~BackedUp"] == {"Ok"} and states["Gallery~StorageLost"] == {"Warning"}, states
-        # Who stopped silently still says Ok; who is suspended, or never began, says nothing.
+        # Stopped silently, it still says Ok; what never began says nothing. A backup that was under way at the moment
+        # of a suspension is discarded, and says Warning for as long as that lasts.
+        assert states.pop("Gallery~OnHold", {"Warning"}) == {"Warning"}, states
         assert states["Gallery~StoppedSilently"] == {"Ok"}, states
         # The store of an actor service drops the error of an upload.
         assert states["Gallery~ActorsStorageLost"] == {"Ok"}, states
-        silent = {"Gallery~OnHold", "Gallery~NeverStarted", "Gallery~JustEnabled", "Gallery~Forgotten"}
+        silent = {"Gallery~NeverStarted", "Gallery~JustEnabled", "Gallery~Forgotten"}
         assert not silent & states.keys(), states
 
     with tally.check("a report on a backup lives for ever and tells its time"):
