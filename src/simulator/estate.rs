@@ -23,6 +23,7 @@ use population::Vanished;
 mod agenda;
 mod appearance;
 mod behaviour;
+mod damage;
 mod execution;
 mod health;
 mod keys;
