@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use servicefabric_backup_exporter::simulator::{
     Behaviour, Entity, Estate, Fault, Filter, Malformation, Options, Outcome, Pages, Policy,
     Prefixes, Schedule, Scheme, ServiceKind, Simulator, StateProvider, Storage, Switches,
+    Validation,
 };
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -879,6 +880,19 @@ async fn checks_of_the_storage_show_where_the_runtime_has_them() {
         assert_eq!(damaged["ValidationResult"], "ChecksumMismatchFailure");
         assert!(damaged["ValidationTimeUtc"].is_string());
         assert!(before == items(&good.1));
+        // Without its full backup an increment cannot be restored.
+        let full: Uuid = ids(&good)[0].parse().expect("a GUID");
+        let increment: Uuid = ids(&good)[1].parse().expect("a GUID");
+        gateway.simulator.with_estate(|estate| {
+            estate.delete_backup(id, full, born() + TimeDelta::hours(6));
+            let missing = Validation::BackupChainMissingFailure;
+            estate.record_check(id, increment, missing);
+        });
+        let list = gateway.get(LIST).await;
+        let first = &items(&list.1)[0];
+        assert_eq!(first["BackupId"], json!(increment));
+        assert_eq!(first["BackupChainId"], json!(full));
+        assert_eq!(first["ValidationResult"], "BackupChainMissingFailure");
     }
 }
 

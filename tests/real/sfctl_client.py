@@ -22,9 +22,27 @@ from truth import Truth
 GALLERY = "fabric:/Gallery"
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
-# The Backup event of each service of the gallery; the others have none.
-EVENTS = {"BackedUp": {"Ok"}, "StoppedSilently": {"Ok"}, "StorageLost": {"Warning"}}
-WITHOUT_EVENT = ("OnHold", "NeverStarted", "JustEnabled", "Forgotten")
+# The Backup event of services of the gallery. OnHold may have one: a backup that was under way when it was suspended.
+EVENTS = {
+    "BackedUp": {"Ok"},
+    "StoppedSilently": {"Ok"},
+    "StorageLost": {"Warning"},
+    # The store of an actor service drops the error of an upload.
+    "ActorsStorageLost": {"Ok"},
+    "CleanedUp": {"Ok"},
+}
+WITHOUT_EVENT = ("NeverStarted", "JustEnabled", "Forgotten")
+
+
+# Starting sfctl takes longer than what it does: one process invokes the commands that only read.
+READER = """
+import io, json, sys
+from sfctl.entry import cli
+for line in sys.stdin:
+    output = io.StringIO()
+    code = cli().invoke([*json.loads(line), "--output", "json"], out_file=output)
+    print(json.dumps([code, output.getvalue()]), flush=True)
+"""
 
 
 class Sfctl:
@@ -33,20 +51,26 @@ class Sfctl:
     def __init__(self, stage):
         self.command = Path(sys.executable).with_name("sfctl")
         self.environment = {**os.environ, "HOME": str(stage.scratch("home"))}
-        self.environment.pop("http_proxy", None)
         # It would send what it was asked for to its authors.
         self.run("settings", "telemetry", "set-telemetry", "--off")
+        self.reader = subprocess.Popen(
+            [sys.executable, "-c", READER],
+            env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        stage.exits.callback(self.reader.kill)
 
     def run(self, *words):
         return subprocess.run(
-            [self.command, *words], env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            [self.command, *words], env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
 
     def read(self, *words):
         """The JSON that a command prints."""
-        done = self.run(*words, "--output", "json")
-        assert done.returncode == 0, f"{' '.join(words)}: {done.returncode}\n{done.stderr}"
-        return json.loads(done.stdout)
+        self.reader.stdin.write(json.dumps(words) + "\n")
+        self.reader.stdin.flush()
+        code, output = json.loads(self.reader.stdout.readline())
+        assert code == 0, f"{' '.join(words)}: {code}"
+        return json.loads(output)
 
     def items(self, *words):
         return self.read(*words)["items"]
@@ -130,7 +154,7 @@ def check_health(tally, sfctl, services, port):
                 event = backup_event(sfctl, partition)
                 assert event and {event["healthState"]} == states, event
 
-    with tally.check("partition health of what is suspended, new or not protected has no Backup event"):
+    with tally.check("partition health of what is new or not protected has no Backup event"):
         for name in WITHOUT_EVENT:
             for partition in list(services[f"{GALLERY}/{name}"])[:1]:
                 event = backup_event(sfctl, partition)
