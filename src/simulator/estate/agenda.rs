@@ -42,7 +42,7 @@ pub(super) enum RequestStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// The queue delivers a change of the configuration, after so many failed deliveries.
-    Deliver(Item, u8),
+    Deliver(WorkItem, u8),
     /// A new partition asks for its policy.
     Ask,
     /// Its timer dies, and nobody notices.
@@ -58,7 +58,7 @@ pub(super) enum Step {
 /// Work items of the queue (`SendToServiceNodeWorkItem.cs`): each is checked against the
 /// configuration of the moment when it is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Item {
+pub(super) enum WorkItem {
     /// Enable, update, resume, and the push after a restore.
     Enable,
     Disable,

@@ -65,7 +65,7 @@ impl Estate {
                 });
             }
             let files = self.periodic.stores.files(policy.place);
-            let folders = files.map_or(Vec::new(), |it| self.folders_of(scope, it));
+            let folders = files.map_or_else(Vec::new, |it| self.folders_of(scope, it));
             let is_missing = match policy.policy.storage {
                 Storage::FileShare { .. } => folders.is_empty(),
                 _ => files.is_none_or(|it| !it.exists),

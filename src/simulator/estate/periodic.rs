@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -15,13 +16,13 @@ use uuid::Uuid;
 use super::Estate;
 use super::agenda::{Agenda, Event, Step};
 use super::behaviour::Behaviour;
+use super::health::{Report, Said};
 use super::log::{Happened, Happening};
-use super::policy::Policies;
+use super::policy::{InForce, Policies};
 use super::protection::Mappings;
 use super::replica::{Replica, Tempo};
 use super::restore::Restore;
-use super::retention::CleanUp;
-use super::store::Stores;
+use super::store::{CleanUp, Stores};
 use super::timer::Reason;
 use super::{Entity, later};
 
@@ -195,5 +196,45 @@ impl Periodic {
         self.replicas.remove(&id);
         self.restores.remove(&id);
         self.unreachable.remove(&id);
+    }
+
+    /// Replicas are opened anew: what runs is lost without a report.
+    pub(super) fn stop_for_restore(&mut self, id: Uuid) {
+        self.set_timer(id, None);
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.running = None;
+        }
+    }
+
+    /// The events `Backup` and `Restore` as the health manager shows them.
+    pub(super) fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<Report>; 2] {
+        let Some(replica) = self.replicas.get(&id) else {
+            return [None, None];
+        };
+        let now = self.present(now);
+        [&replica.backup, &replica.restore].map(|property| property.shown(now))
+    }
+
+    /// The replica of a partition reports at `at`, on the clock of the cluster.
+    pub(super) fn report(&mut self, id: Uuid, said: Said, at: DateTime<Utc>) {
+        let every = self.tempo.health_reports;
+        let replica = self.replica_mut(id);
+        let source = at + replica.clock;
+        let property = match said {
+            Said::BackedUp | Said::Failed | Said::Disabled => &mut replica.backup,
+            Said::Restored | Said::RestoredItself => &mut replica.restore,
+        };
+        property.post(said, source, at, every);
+    }
+
+    /// The replica of a partition; it exists from the first time on that it has something to do.
+    pub(super) fn replica_mut(&mut self, id: Uuid) -> &mut Replica {
+        let replica = self.replicas.entry(id);
+        replica.or_insert_with(|| Replica::new(id))
+    }
+
+    /// The policy on which a replica acts.
+    pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<InForce>> {
+        self.replicas.get(&id)?.metadata.active.as_ref()
     }
 }

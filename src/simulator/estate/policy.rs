@@ -12,9 +12,8 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveTime, Utc, Weekday};
 
 use super::Estate;
-use super::agenda::Item;
-use super::retention::SetRetention;
-use super::store::Place;
+use super::agenda::WorkItem;
+use super::place::Place;
 
 /// A backup policy as an operator creates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +115,14 @@ pub(in crate::simulator) struct Policies {
     accounts: BTreeMap<String, Account>,
 }
 
+/// A retention that was set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SetRetention {
+    pub(super) retention: Retention,
+    /// The number of its events; 0 where it is not armed.
+    pub(super) serial: u64,
+}
+
 /// The storage account of a policy.
 #[derive(Debug)]
 struct Account {
@@ -145,7 +152,7 @@ impl Estate {
         let policies = &mut self.periodic.policies;
         policies.by_name.insert(Arc::clone(&name), in_force);
         for entity in self.periodic.enabled_with(&name) {
-            self.send(&entity, Item::Enable, now);
+            self.send(&entity, WorkItem::Enable, now);
         }
     }
 
@@ -182,7 +189,7 @@ impl Estate {
         self.tick(now);
         for entity in self.periodic.enabled_with(name) {
             self.periodic.mappings.remove(&entity);
-            self.send(&entity, Item::Disable, now);
+            self.send(&entity, WorkItem::Disable, now);
         }
         let policies = &mut self.periodic.policies;
         policies.retentions.remove(name);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::agenda::Item;
+use super::agenda::WorkItem;
 use super::periodic::Periodic;
 use super::{Estate, InForce, Refusal, ServiceKind};
 
@@ -71,7 +71,7 @@ impl Estate {
         let known = self.periodic.policies.by_name.get_key_value(policy);
         let policy = Arc::clone(known.ok_or(Refusal::NoSuchPolicy)?.0);
         self.periodic.mappings.insert(entity.clone(), policy);
-        self.send(entity, Item::Enable, now);
+        self.send(entity, WorkItem::Enable, now);
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl Estate {
         self.check(entity)?;
         let had = self.periodic.mappings.remove(entity);
         had.ok_or(Refusal::NotEnabled)?;
-        self.send(entity, Item::Disable, now);
+        self.send(entity, WorkItem::Disable, now);
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Estate {
         self.tick(now);
         self.check(entity)?;
         self.periodic.suspensions.insert(entity.clone());
-        self.send(entity, Item::Suspend, now);
+        self.send(entity, WorkItem::Suspend, now);
         Ok(())
     }
 
@@ -113,7 +113,7 @@ impl Estate {
             return Err(Refusal::NotEnabled);
         }
         self.periodic.suspensions.remove(entity);
-        self.send(entity, Item::Enable, now);
+        self.send(entity, WorkItem::Enable, now);
         Ok(())
     }
 

@@ -26,7 +26,7 @@ fn everything_that_changes_the_internal_id_restarts_the_schedule() {
             estate.update_policy("Hourly", now, |_| {});
         }),
         ("change of the certificate", |estate, now| {
-            estate.change_certificate(now)
+            estate.change_certificate(now);
         }),
         ("override set", |estate, now| {
             estate.add_policy(named("Other"), now);

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Something that somebody does to a world.
+/// An action on a world.
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+enum Action {
     Move(usize),
     Close(usize),
     Suspend,
@@ -22,43 +22,43 @@ enum Deed {
     Certificate,
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        (0..4_usize).prop_map(Deed::Move),
-        (0..4_usize).prop_map(Deed::Close),
-        Just(Deed::Suspend),
-        Just(Deed::Resume),
-        Just(Deed::Update),
-        (0..4_usize).prop_map(Deed::Request),
-        (0..4_usize).prop_map(Deed::Restore),
-        (0..4_usize).prop_map(Deed::LoseData),
-        Just(Deed::Outage),
-        Just(Deed::Clean),
-        Just(Deed::Enable),
-        Just(Deed::Failover),
-        Just(Deed::Certificate),
+        (0..4_usize).prop_map(Action::Move),
+        (0..4_usize).prop_map(Action::Close),
+        Just(Action::Suspend),
+        Just(Action::Resume),
+        Just(Action::Update),
+        (0..4_usize).prop_map(Action::Request),
+        (0..4_usize).prop_map(Action::Restore),
+        (0..4_usize).prop_map(Action::LoseData),
+        Just(Action::Outage),
+        Just(Action::Clean),
+        Just(Action::Enable),
+        Just(Action::Failover),
+        Just(Action::Certificate),
     ]
 }
 
-/// Refusals are part of the game.
-fn commit(world: &mut World, deed: Deed, now: DateTime<Utc>) {
+/// A refused action changes nothing.
+fn act(world: &mut World, action: Action, now: DateTime<Utc>) {
     let (estate, ids) = (&mut world.estate, &world.ids);
-    let refused = match deed {
-        Deed::Move(index) => {
+    let refused = match action {
+        Action::Move(index) => {
             estate.move_primary(ids[index], now);
             Ok(())
         }
-        Deed::Close(index) => {
+        Action::Close(index) => {
             estate.close_primary(ids[index], now);
             Ok(())
         }
-        Deed::Suspend => estate.suspend(&app(), now),
-        Deed::Resume => estate.resume(&app(), now),
-        Deed::Update => {
+        Action::Suspend => estate.suspend(&app(), now),
+        Action::Resume => estate.resume(&app(), now),
+        Action::Update => {
             estate.update_policy("Hourly", now, |_| {});
             Ok(())
         }
-        Deed::Request(index) => {
+        Action::Request(index) => {
             let plan = Plan {
                 running_for: 3 * MINUTE,
                 timeout: Some(2 * MINUTE),
@@ -66,24 +66,24 @@ fn commit(world: &mut World, deed: Deed, now: DateTime<Utc>) {
             };
             estate.request_backup(ids[index], plan, now)
         }
-        Deed::Restore(index) => {
+        Action::Restore(index) => {
             estate.request_restore(ids[index], None, RestorePlan::default(), now)
         }
-        Deed::LoseData(index) => {
+        Action::LoseData(index) => {
             estate.lose_data(ids[index], now);
             Ok(())
         }
-        Deed::Outage => {
+        Action::Outage => {
             estate.fail_storage("Hourly", now..now + HOUR);
             Ok(())
         }
-        Deed::Clean => estate.disable_and_clean(&app(), now),
-        Deed::Enable => estate.enable(&app(), "Hourly", now),
-        Deed::Failover => {
+        Action::Clean => estate.disable_and_clean(&app(), now),
+        Action::Enable => estate.enable(&app(), "Hourly", now),
+        Action::Failover => {
             estate.fail_over_backup_service(now);
             Ok(())
         }
-        Deed::Certificate => {
+        Action::Certificate => {
             estate.change_certificate(now);
             Ok(())
         }
@@ -92,7 +92,7 @@ fn commit(world: &mut World, deed: Deed, now: DateTime<Utc>) {
 }
 
 /// Everything that can be seen of a world, and its log.
-fn live(deeds: &[(u32, Deed)], actors: bool, step: Duration) -> (Vec<String>, Vec<Happened>) {
+fn run(actions: &[(u32, Action)], actors: bool, step: Duration) -> (Vec<String>, Vec<Happened>) {
     let policy = Policy {
         schedule: Schedule::Every(10 * MINUTE),
         retention: Some(Retention {
@@ -109,13 +109,13 @@ fn live(deeds: &[(u32, Deed)], actors: bool, step: Duration) -> (Vec<String>, Ve
             .set_state_provider("fabric:/App/Orders", provider);
     }
     let mut now = start();
-    for (pause, deed) in deeds {
+    for (pause, action) in actions {
         let then = now + *pause * SECOND;
         while now < then {
             now = (now + step).min(then);
             world.tick(now);
         }
-        commit(&mut world, *deed, now);
+        act(&mut world, *action, now);
     }
     let end = now + 3 * HOUR;
     while now < end {
@@ -144,20 +144,20 @@ proptest! {
 
     #[test]
     fn many_small_ticks_and_one_large_tick_give_the_same_world(
-        deeds in prop::collection::vec((1_u32..5000, deed()), 0..14),
+        actions in prop::collection::vec((1_u32..5000, action()), 0..14),
         actors: bool,
     ) {
-        let jump = live(&deeds, actors, 100 * HOUR);
-        prop_assert_eq!(&jump, &live(&deeds, actors, 100 * HOUR));
-        prop_assert_eq!(&jump, &live(&deeds, actors, 7 * SECOND));
+        let jump = run(&actions, actors, 100 * HOUR);
+        prop_assert_eq!(&jump, &run(&actions, actors, 100 * HOUR));
+        prop_assert_eq!(&jump, &run(&actions, actors, 7 * SECOND));
     }
 
     #[test]
     fn periodic_backups_of_a_partition_never_overlap_and_the_log_matches_the_storage(
-        deeds in prop::collection::vec((1_u32..5000, deed()), 0..14),
+        actions in prop::collection::vec((1_u32..5000, action()), 0..14),
         actors: bool,
     ) {
-        let (_, log) = live(&deeds, actors, 100 * HOUR);
+        let (_, log) = run(&actions, actors, 100 * HOUR);
         prop_assert!(log.windows(2).all(|it| it[0].at <= it[1].at), "in order");
         let mut lying = BTreeSet::new();
         for happened in &log {
