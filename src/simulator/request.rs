@@ -4,6 +4,7 @@
 //! know what exists or what the answer is. A path that is no route is an operation too: Unknown.
 
 use std::collections::HashMap;
+use std::num::ParseIntError;
 
 use bytes::Bytes;
 use hyper::{Method, Uri};
@@ -291,9 +292,9 @@ impl Request {
         parse_version(self.query.get("api-version")?)
     }
 
-    /// `timeout` in seconds; `Some(None)` is not a number.
-    pub(super) fn timeout(&self) -> Option<Option<i64>> {
-        self.query.get("timeout").map(|text| text.parse().ok())
+    /// `timeout` in seconds.
+    pub(super) fn timeout(&self) -> Option<Result<i64, ParseIntError>> {
+        self.query.get("timeout").map(|text| text.parse())
     }
 }
 

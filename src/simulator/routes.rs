@@ -82,7 +82,7 @@ fn native(estate: &Estate, request: &Request, terms: &Terms<'_>, now: DateTime<U
     let Some(version) = request.api_version().filter(|it| allowed.contains(it)) else {
         return invalid_argument();
     };
-    let timeout = request.timeout().map(Option::unwrap_or_default);
+    let timeout = request.timeout().map(Result::unwrap_or_default);
     if timeout.is_some_and(|seconds| seconds < 1 || u32::try_from(seconds).is_err()) {
         return invalid_argument();
     }
@@ -143,8 +143,8 @@ fn name_info(name: &str) -> Answer {
 fn backup(estate: &mut Estate, request: &Request, terms: &Terms<'_>, now: DateTime<Utc>) -> Answer {
     // A timeout below 1 is refused before the operation begins (BRS `BaseController.cs`).
     match request.timeout() {
-        Some(None) => return Answer::masked(),
-        Some(Some(seconds)) if seconds < 1 => return Answer::web_api_error(),
+        Some(Err(_)) => return Answer::masked(),
+        Some(Ok(seconds)) if seconds < 1 => return Answer::web_api_error(),
         _ => {}
     }
     // The service reads the version as one number, so here 6.10 is older than 6.4.

@@ -50,15 +50,13 @@ pub(super) fn list(
         Err(why) => return refusal(why),
     };
     let names = Names::of(estate);
-    match as_in_64 {
-        Some(most) => page_of_64(&storages, &wish, &page, most, &names, terms),
-        None => {
-            let wished = wish.select(&storages).into_iter();
-            page.answer(page.rest(wished).into_iter(), |(key, listed)| {
-                (key.clone(), item(listed, &names, terms))
-            })
-        }
+    if let Some(most) = as_in_64 {
+        return page_of_64(&storages, &wish, &page, most, &names, terms);
     }
+    let wished = wish.select(&storages).into_iter();
+    page.answer(page.rest(wished).into_iter(), |(key, listed)| {
+        (key.clone(), item(listed, &names, terms))
+    })
 }
 
 /// A storage could not be read while nothing was listed yet, or there is nothing in it to read:

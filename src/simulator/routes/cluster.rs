@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::page::{Page, Query};
 use super::{Terms, invalid_argument};
 use crate::simulator::answer::{Answer, Kind};
-use crate::simulator::estate::{Estate, Service};
+use crate::simulator::estate::{Estate, Report, Service};
 
 /// Nodes of every cluster.
 const NODES: usize = 5;
@@ -121,7 +121,7 @@ fn service_state(estate: &Estate, service: &Service, now: DateTime<Utc>) -> &'st
 fn partition_state(estate: &Estate, id: Uuid, now: DateTime<Utc>) -> &'static str {
     let health = estate.health_of(id, now);
     let mut reports = health.iter().flat_map(|it| &it.reports);
-    if reports.any(|it| it.is_warning()) {
+    if reports.any(Report::is_warning) {
         "Warning"
     } else {
         "Ok"
