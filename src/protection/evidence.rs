@@ -43,7 +43,7 @@ pub fn evidence(
     });
     let confirmed = Some(confirmation::describe(facts, rules));
     let reset = facts.reset_at.map(rfc3339);
-    let cause = possible_cause(&case, verdict);
+    let explanation = possible_cause(&case, verdict);
     let [policy, suspended] = configuration(facts);
     let applied = age(facts.applied, now);
     let rows = [
@@ -87,7 +87,7 @@ pub fn evidence(
         ("created or restored", reset, RESET, None),
         ("clock skew", clock_skew(facts), DATE, None),
         ("due", due, DERIVED, None),
-        ("possible cause", cause, DERIVED, None),
+        ("possible cause", explanation, DERIVED, None),
         ("overdue allowance", allowance, SETTINGS, None),
     ];
     rows.into_iter().map(Evidence::from).collect()
