@@ -4,11 +4,12 @@
 //! was written down from the published source of Service Fabric, by the file that each test names.
 
 use std::sync::LazyLock;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
     Behaviour, Entity, Estate, Fault, Filter, Malformation, Options, Outcome, Pages, Policy,
     Prefixes, Schedule, Scheme, ServiceKind, Simulator, StateProvider, Storage, Switches,
@@ -97,10 +98,7 @@ fn expected<const N: usize>(lines: [[&str; 4]; N]) -> Vec<[String; 4]> {
 
 /// When the cluster began: some hours ago, because it does all that was due since.
 fn born() -> DateTime<Utc> {
-    static BORN: LazyLock<DateTime<Utc>> = LazyLock::new(|| {
-        let now = DateTime::<Utc>::from(SystemTime::now());
-        now - TimeDelta::hours(6)
-    });
+    static BORN: LazyLock<DateTime<Utc>> = LazyLock::new(|| clock::now() - TimeDelta::hours(6));
     *BORN
 }
 
@@ -413,14 +411,9 @@ async fn names_that_need_percent_encoding_are_shown_encoded_and_not_found() {
     }
 }
 
-/// Policies are created, changed and deleted over HTTP as Microsoft's client does it.
-#[tokio::test]
-async fn a_client_drives_policies_and_protection() {
-    let gateway = Gateway::with(Switches::default(), |estate| {
-        add(estate, "fabric:/Shop", "Orders");
-    })
-    .await;
-    let mut body = json!({
+/// A policy as a client posts it.
+fn nightly_policy() -> Value {
+    json!({
         "Name": "Nightly",
         "AutoRestoreOnDataLoss": false,
         "MaxIncrementalBackups": 20,
@@ -440,7 +433,17 @@ async fn a_client_drives_policies_and_protection() {
             "RetentionDuration": "P10D",
             "MinimumNumberOfBackups": 20,
         },
-    });
+    })
+}
+
+/// Policies are created, changed and deleted over HTTP as Microsoft's client does it.
+#[tokio::test]
+async fn a_client_drives_policies_and_protection() {
+    let gateway = Gateway::with(Switches::default(), |estate| {
+        add(estate, "fabric:/Shop", "Orders");
+    })
+    .await;
+    let mut body = nightly_policy();
     let policies = "/BackupRestore/BackupPolicies";
     let create = format!("{policies}/$/Create");
     let nightly = format!("{policies}/Nightly");
@@ -525,7 +528,7 @@ async fn a_malformed_item_leaves_the_items_beside_it_as_they_are() {
         (&health, Bad::EmptyTime, "/SourceUtcTimestamp", json!("")),
     ] {
         let list = |reply: Reply| {
-            let items = reply.1.get("Items").or(reply.1.get("HealthEvents"));
+            let items = reply.1.get("Items").or_else(|| reply.1.get("HealthEvents"));
             items.and_then(Value::as_array).expect("items").clone()
         };
         gateway.simulator.heal();

@@ -1,7 +1,8 @@
 //! Lists of backups: `GetBackups` of partitions, services and applications.
 //!
-//! Responsible for filters, order and shape of the items, as in the samples `Get*BackupList.*`;
-//! the LSN is a string here, unlike everywhere else. It may not know where backups come from.
+//! Responsible for filters, order, pages and shape of the items, as in the samples
+//! `Get*BackupList.*`, and for the errors of storages that cannot be read. The LSN is a string
+//! here, unlike everywhere else. Must not know where backups come from.
 
 use std::collections::BTreeMap;
 

@@ -140,7 +140,7 @@ struct Listing<'a> {
     has_own_line: bool,
     mappings: BTreeMap<String, &'a Entity>,
     suspensions: BTreeMap<String, &'a Entity>,
-    /// Items under the keys that order them on pages of one's choice.
+    /// Items under the keys that order them on complete pages.
     lines: Vec<(String, Value)>,
     /// Lines on this page besides that of the entity itself.
     shown: usize,
