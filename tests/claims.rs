@@ -95,9 +95,9 @@ impl Case {
         self.canned.set(path, 200, json!({"HealthEvents": events}));
     }
 
-    fn set_list(&self, status: u16, body: &impl ToString) {
-        self.canned
-            .set("Applications/A/$/GetBackups", status, body.to_string());
+    fn set_list(&self, status: u16, body: &Value) {
+        let path = "Applications/A/$/GetBackups";
+        self.canned.set(path, status, body.clone());
     }
 
     /// The backup of a sample, as one of this partition with that time.
@@ -303,7 +303,7 @@ async fn an_incremental_backup_whose_full_one_is_gone_is_no_recovery_point() {
 #[tokio::test]
 async fn an_index_out_of_range_is_a_failure_only_where_a_success_is_known() {
     let case = Case::start("").await;
-    case.set_list(400, &OUT_OF_RANGE);
+    case.set_list(400, &serde_json::from_str(OUT_OF_RANGE).unwrap());
     case.watch.cycle().await;
     let snapshot = case.watch.list().await;
     assert!(succeeded(&snapshot, Collector::Backups));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::claim::Terms;
+use super::claim::{FREQUENT, Terms};
 use super::{Outcome, RecoveryPoint, Seen, Snapshot, Source, Successes, record};
 use crate::model::{
     BackupHealth, BackupProgress, FailureCode, Partition, PeriodicAttempt, RestoreProgress,
@@ -270,7 +270,7 @@ impl PartitionSnapshot {
         }
         if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, latest))
         {
-            let before = self.health.filter(|read| at - read.at < UNSEEN);
+            let before = self.health.filter(|read| at - read.at < FREQUENT);
             let before = before.and_then(|read| read.value).map(|it| it.ended);
             let before = before.filter(|ended| *ended < point.at);
             self.claim(point, before, at, terms, latest);
