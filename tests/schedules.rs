@@ -291,8 +291,8 @@ async fn a_success_of_the_future_in_the_state_file_does_not_count() {
     shop.report(Some(("Ok", shop.ago(0))));
     let mut before = (*shop.watch().cycle().await).clone();
     for known in before.partitions.values_mut() {
-        let point = Arc::make_mut(known.last_success.as_mut().unwrap());
-        point.at += TimeDelta::minutes(50);
+        let claim = Arc::make_mut(known.successes.periodic.as_mut().unwrap());
+        Arc::make_mut(&mut claim.point).at += TimeDelta::minutes(50);
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
