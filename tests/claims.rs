@@ -36,6 +36,10 @@ fn now() -> DateTime<Utc> {
     clock::now() + TimeDelta::seconds(AHEAD.get())
 }
 
+fn wait(seconds: i64) {
+    AHEAD.set(AHEAD.get() + seconds);
+}
+
 fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
@@ -58,12 +62,6 @@ impl Case {
         case.set_health(None);
         case.set_list(200, &page([]));
         case
-    }
-
-    /// Sets the clocks of the poller and of the cluster ahead.
-    fn wait(&self, seconds: i64) {
-        AHEAD.set(AHEAD.get() + seconds);
-        self.canned.set_skew(TimeDelta::seconds(AHEAD.get()));
     }
 
     /// The policies that are set, each with the kind and the name of its entity.
@@ -95,9 +93,9 @@ impl Case {
         self.canned.set(path, 200, json!({"HealthEvents": events}));
     }
 
-    fn set_list(&self, status: u16, body: &impl ToString) {
-        self.canned
-            .set("Applications/A/$/GetBackups", status, body.to_string());
+    fn set_list(&self, status: u16, body: &Value) {
+        let path = "Applications/A/$/GetBackups";
+        self.canned.set(path, status, body.clone());
     }
 
     /// The backup of a sample, as one of this partition with that time.
@@ -188,7 +186,7 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
     let unconfirmed = "servicefabric_backup_unconfirmed_successes";
     assert_eq!(case.metric(unconfirmed, &[]), Some(1.0));
     assert_eq!(case.refuted("health"), 0.0);
-    case.wait(120);
+    wait(120);
     case.watch.cycle().await;
     case.watch.list().await;
     assert_eq!(case.success(), None);
@@ -197,7 +195,7 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
     assert_eq!(case.refuted("progress"), 0.0);
     for _ in 0..30 {
         // It tries again and again, and calls each attempt a success.
-        case.wait(300);
+        wait(300);
         case.set_health(Some(now() - TimeDelta::seconds(5)));
         case.watch.cycle().await;
         assert_ne!(case.state(&RULES), Protection::Protected);
@@ -208,7 +206,7 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
     let ended = case.confirmation(&RULES);
     assert!(ended.starts_with("no: "), "{ended}");
     // Its storage takes backups again.
-    case.wait(HOUR);
+    wait(HOUR);
     case.set_health(Some(now() - TimeDelta::seconds(5)));
     case.hold(vec![
         case.backup(BACKUP, seconds(now() - TimeDelta::seconds(20))),
@@ -230,7 +228,7 @@ async fn a_store_that_is_emptied_ends_the_success() {
         assert_eq!(case.success(), Some(created + TimeDelta::seconds(20)));
         let confirmed = case.confirmation(&RULES);
         assert!(confirmed.starts_with("yes: "), "{confirmed}");
-        case.wait(600);
+        wait(600);
         case.hold(Vec::new());
         case.watch.cycle().await;
         case.watch.list().await;
@@ -260,7 +258,7 @@ async fn a_requested_backup_in_another_storage_ends_at_the_list() {
     assert_eq!(case.success(), Some(taken));
     case.watch.list().await;
     assert_eq!(case.success(), Some(taken), "too early to say");
-    case.wait(120);
+    wait(120);
     case.watch.list().await;
     assert_eq!(case.success(), Some(created));
     assert_eq!(case.refuted("progress"), 1.0);
@@ -303,13 +301,13 @@ async fn an_incremental_backup_whose_full_one_is_gone_is_no_recovery_point() {
 #[tokio::test]
 async fn an_index_out_of_range_is_a_failure_only_where_a_success_is_known() {
     let case = Case::start("").await;
-    case.set_list(400, &OUT_OF_RANGE);
+    case.set_list(400, &serde_json::from_str(OUT_OF_RANGE).unwrap());
     case.watch.cycle().await;
     let snapshot = case.watch.list().await;
     assert!(succeeded(&snapshot, Collector::Backups));
     assert_eq!(partition(&snapshot, case.id).listed_at, None, "no list");
     case.set_health(Some(now() - TimeDelta::minutes(10)));
-    case.wait(300);
+    wait(300);
     case.watch.cycle().await;
     let snapshot = case.watch.list().await;
     assert!(!succeeded(&snapshot, Collector::Backups));
@@ -322,7 +320,7 @@ async fn an_application_that_is_not_protected_any_more_ends_nothing() {
     let case = Case::start("").await;
     case.set_health(Some(now() - TimeDelta::minutes(10)));
     case.watch.cycle().await;
-    case.wait(300);
+    wait(300);
     let refusal = support::canned::refusal("FABRIC_E_BACKUP_NOT_ENABLED", "Not existing.");
     case.set_list(404, &refusal);
     let snapshot = case.watch.list().await;
@@ -355,13 +353,13 @@ async fn partitions_are_asked_one_by_one_where_two_policies_have_blob_storages()
     let held = page([case.backup(BACKUP, created)]);
     case.canned.set(own.clone(), 200, held);
     case.watch.cycle().await;
-    case.wait(300);
+    wait(300);
     case.watch.list().await;
     assert_eq!(case.canned.take_requests(&own).len(), 1);
     assert_eq!(case.success(), Some(created + TimeDelta::seconds(20)));
     assert!(case.confirmation(&RULES).starts_with("yes: "));
     case.canned.set(own, 200, page([]));
-    case.wait(300);
+    wait(300);
     case.watch.list().await;
     assert_eq!(case.success(), None);
 }
@@ -388,7 +386,7 @@ async fn a_restart_between_report_and_list_keeps_the_claim_and_its_age() {
         let mut case = Case::start("").await;
         case.set_health(Some(now() - TimeDelta::minutes(1)));
         let before = case.watch.cycle().await;
-        case.wait(90);
+        wait(90);
         let mut remembered = Snapshot::empty("test".into());
         if with_file {
             let folder = tempfile::tempdir().unwrap();
@@ -403,7 +401,7 @@ async fn a_restart_between_report_and_list_keeps_the_claim_and_its_age() {
         case.watch.cycle().await;
         case.watch.list().await;
         assert_eq!(case.success().is_none(), with_file);
-        case.wait(90);
+        wait(90);
         case.watch.list().await;
         assert_eq!(case.success(), None);
     }
