@@ -29,8 +29,8 @@ use crate::protection::Rules;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
-/// By what the partitions of `cluster` are judged.
-fn rules(config: &Config, cluster: &Cluster) -> Rules {
+/// The rules by which the partitions of `cluster` are judged.
+pub fn rules(config: &Config, cluster: &Cluster) -> Rules {
     Rules {
         staleness: delta(config.poll.staleness),
         list_staleness: delta(config.poll.backups_interval.saturating_mul(2)),
@@ -254,6 +254,7 @@ impl Fleet {
             config.poll,
             self.shard,
             Arc::clone(&gateway),
+            clock::now,
             Arc::clone(&self.telemetry),
             published,
         );

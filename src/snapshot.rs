@@ -155,6 +155,7 @@ impl Snapshot {
             Reading::Progress(progress) => self.read_progress(id, progress, at, latest),
             Reading::Health(health) => known.read_health(health, at, latest),
             Reading::Restore(value) => known.restore = Some(Read { value, at }),
+            Reading::Applied(applied) => known.read_applied(applied, at),
             Reading::NotFound => self.lose(id),
         }
     }
@@ -239,8 +240,9 @@ impl Snapshot {
         let mut shared: BTreeSet<Arc<Applied>> = BTreeSet::new();
         for known in self.partitions.values_mut() {
             let application = known.partition.application.as_ref();
-            if let Some(read) = application.and_then(|name| settings.get(name)) {
-                let applied = read.value.applied_to(&known.partition);
+            if let Some(read) = application.and_then(|name| settings.get(name))
+                && let Some(applied) = read.value.applied_to(&known.partition)
+            {
                 let applied = shared.get(&applied).cloned().unwrap_or_else(|| {
                     let applied = Arc::new(applied);
                     shared.insert(Arc::clone(&applied));

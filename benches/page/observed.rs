@@ -234,7 +234,7 @@ fn health(number: u32, round: u32, now: DateTime<Utc>) -> BackupHealth {
     };
     BackupHealth {
         attempt,
-        unknown_reporter: false,
+        ..BackupHealth::default()
     }
 }
 
@@ -295,6 +295,7 @@ fn listed(number: u32, back: u32, newest: DateTime<Utc>) -> ListedBackup {
         created: Some(created),
         epoch: Some(epoch(number)),
         lsn: Some(salt),
+        restorable: true,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::gateway::token::Bearer;
 use crate::gateway::wire::{AadMetadata, NamedDirectory};
 use crate::gateway::{Gateway, locked};
 use crate::logging::chain;
+use crate::model::Listed;
 
 /// Most pages of one list: with the gateway's own 4 MB per page, more than any cluster has.
 const MAX_PAGES: usize = 1_000;
@@ -41,7 +42,7 @@ impl Gateway {
     }
 
     /// Asks for all pages of a list.
-    pub(super) async fn get_all<Q, T>(&self, query: &Q) -> Result<Vec<T>, Error>
+    pub(super) async fn get_all<Q, T>(&self, query: &Q) -> Result<Listed<T>, Error>
     where
         Q: Query<Answer = Page<T>>,
         T: Footprint,
@@ -52,7 +53,7 @@ impl Gateway {
             .map_err(|cause| Error::new(&Q::ROUTE, &subject, cause))
     }
 
-    async fn pages<Q, T>(&self, subject: &Subject<'_>) -> Result<Vec<T>, Cause>
+    async fn pages<Q, T>(&self, subject: &Subject<'_>) -> Result<Listed<T>, Cause>
     where
         Q: Query<Answer = Page<T>>,
         T: Footprint,
@@ -63,6 +64,7 @@ impl Gateway {
         };
         locked(quota).check()?;
         let mut items = Vec::new();
+        let mut skipped = 0;
         let mut seen = HashSet::new();
         let mut token: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -76,8 +78,9 @@ impl Gateway {
             }
             locked(quota).charge(&page.items)?;
             items.extend(page.items);
+            skipped += page.skipped;
             let Some(next) = page.next else {
-                return Ok(items);
+                return Ok(Listed { items, skipped });
             };
             if !seen.insert(next.clone()) {
                 return Err(Misread::RepeatedToken.into());

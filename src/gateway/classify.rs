@@ -12,6 +12,7 @@ use url::Url;
 use crate::gateway::decode;
 use crate::gateway::error::Reason;
 use crate::gateway::query::{RouteKind, Subject};
+use crate::gateway::redact;
 use crate::model::FailureCode;
 
 /// An answer other than a success.
@@ -20,6 +21,8 @@ pub(super) struct Refusal {
     pub(super) status: u16,
     /// `Error.Code`; `None` when there was no error document.
     pub(super) code: Option<FailureCode>,
+    /// `Error.Message`, or the `Message` of Web API: without secrets, at most 1,024 characters.
+    message: Option<String>,
     pub(super) reason: Reason,
     pub(super) transient: bool,
     /// The endpoint that answered, where that is known.
@@ -62,6 +65,36 @@ impl Refusal {
         self.code.as_ref().is_some_and(|code| {
             matches!(code.as_str(), "FABRIC_E_PARTITION_NOT_FOUND" | "0x80071BE7")
         })
+    }
+
+    /// Whether what was asked about does not exist (any more). Not so where the code is about the
+    /// backup service itself.
+    pub(super) fn is_gone(&self) -> bool {
+        let is_application_not_found = self.code.as_ref().is_some_and(|code| {
+            matches!(
+                code.as_str(),
+                "FABRIC_E_APPLICATION_NOT_FOUND" | "0x80071BDD"
+            )
+        });
+        self.reason != Reason::ServiceAbsent
+            && (is_application_not_found
+                || self.is_service_not_found()
+                || self.is_partition_not_found())
+    }
+
+    /// The message of `ArgumentOutOfRangeException`: no code of its own tells it apart.
+    pub(super) fn is_index_out_of_range(&self) -> bool {
+        self.message
+            .as_deref()
+            .is_some_and(|message| message.contains("Index was out of range"))
+    }
+
+    pub(super) fn is_null_reference(&self) -> bool {
+        self.status == 500
+            && self
+                .code
+                .as_ref()
+                .is_some_and(|code| matches!(code.as_str(), "E_UNEXPECTED" | "0x8000FFFF"))
     }
 
     pub(super) fn is_unknown_to_health(&self) -> bool {
@@ -128,6 +161,10 @@ pub(super) fn classify(
     ) || (matches!(status, 502..=504) && reason != Reason::Forbidden);
     Refusal {
         status,
+        message: error
+            .as_ref()
+            .filter(|error| !error.message.is_empty())
+            .map(|error| redact::presentable(&error.message)),
         code: error.map(|error| error.code),
         reason,
         transient,

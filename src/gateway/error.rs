@@ -60,6 +60,30 @@ impl Error {
         }
     }
 
+    /// Whether the cluster says that what was asked about does not exist (any more): an application,
+    /// a service or a partition that was deleted. It may still be in lists while it is deleted.
+    pub fn is_gone(&self) -> bool {
+        match &self.cause {
+            Cause::PartitionNotFound => true,
+            Cause::Refusal(refusal) => refusal.is_gone(),
+            _ => false,
+        }
+    }
+
+    /// Whether a list of backups failed with an index that is out of range. Runtime 6.4 answers so
+    /// before the first backup, while the container or folder of the storage does not exist, and
+    /// when the storage cannot be read (`GetRestorePointsOperation.cs`).
+    pub fn is_index_out_of_range(&self) -> bool {
+        matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_index_out_of_range())
+    }
+
+    /// Whether a configuration route failed with `E_UNEXPECTED`. Runtime 6.4 answers so at
+    /// application and service scope when an entity below is suspended and has no policy of its
+    /// own: a null reference (`GetBackupMappingInfoOperation.cs`). Partition scope is not affected.
+    pub fn is_null_reference(&self) -> bool {
+        matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_null_reference())
+    }
+
     /// Whether the health store has nothing on what was asked about.
     pub fn is_unknown_to_health(&self) -> bool {
         matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_unknown_to_health())

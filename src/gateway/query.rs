@@ -262,6 +262,8 @@ fn foreign(kind: RouteKind, body: &[u8], misread: Misread) -> Misread {
 #[derive(Debug)]
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
+    /// Number of items that could not be decoded.
+    pub(super) skipped: usize,
     /// The token of the next page; `None` at the end.
     pub(super) next: Option<String>,
 }
@@ -279,6 +281,7 @@ impl<T> Page<T> {
     pub(super) fn empty() -> Self {
         Self {
             items: Vec::new(),
+            skipped: 0,
             next: None,
         }
     }
@@ -296,6 +299,7 @@ impl<T> Page<T> {
                 .into_iter()
                 .filter_map(|object| item(object.0).transpose())
                 .collect::<Result<_, _>>()?,
+            skipped: 0,
             next: reply.continuation_token.filter(|token| !token.is_empty()),
         })
     }

@@ -13,8 +13,10 @@ mod policy;
 mod progress;
 mod schedule;
 
-pub(super) use backups::Backups;
-pub(super) use configuration::{Configurations, Entities, ServiceConfigurations};
+pub(super) use backups::{Backups, PartitionBackups};
+pub(super) use configuration::{
+    Configurations, Entities, PartitionConfiguration, ServiceConfigurations,
+};
 pub(super) use directory::{AadMetadata, NamedDirectory};
 pub(super) use health::Health;
 pub(super) use native::{

@@ -193,6 +193,8 @@ pub struct BackupHealth {
     /// Whether somebody else reports on backups, or what the replica reports is not understood: a
     /// runtime that this version does not know.
     pub unknown_reporter: bool,
+    /// When the replica last reported a restore (`SourceUtcTimestamp`), successful or not.
+    pub restored_at: Option<DateTime<Utc>>,
 }
 
 /// A backup in the store.
@@ -210,9 +212,13 @@ pub struct ListedBackup {
     pub created: Option<DateTime<Utc>>,
     /// Epoch of the last record in it; its parts are `None` as [`Self::lsn`] is.
     pub epoch: Option<Epoch>,
-    /// Log sequence number of the last record in it; `None` when negative, or when the service
-    /// says that it could not read what it lists: such an item cannot be restored.
+    /// Log sequence number of the last record in it; `None` when negative. The key-value store of
+    /// actor services has no such numbers and writes -1 for all of them; its backups are valid
+    /// (`KeyValueStoreReplica.cs`).
     pub lsn: Option<u64>,
+    /// Whether it can be restored: `false` when the service reports a failure for it
+    /// (`FailureError`), or that its validation failed (`ValidationResult`).
+    pub restorable: bool,
 }
 
 /// What a backup holds (`BackupType`).

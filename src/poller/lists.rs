@@ -9,17 +9,16 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Poller, now, run};
-use crate::clock;
+use super::{Poller, Source, run};
 use crate::gateway::Error;
-use crate::model::{ListedBackup, Name};
+use crate::model::{Listed, ListedBackup, Name};
 use crate::poller::tally::Tally;
 use crate::snapshot::{Collector, Observations, PartitionSnapshot, Snapshot};
 
 /// Lists that are asked for at a time: each makes the service read its store.
 const AT_ONCE: usize = 4;
 
-impl Poller {
+impl<S: Source> Poller<S> {
     /// Lists backups once an interval, from the first cycle on that has found something protected:
     /// before, there is nothing to list. Ends at once where no list is wanted.
     pub(super) async fn lists(&self) {
@@ -51,7 +50,7 @@ impl Poller {
     fn next_list(&self) -> Instant {
         let snapshot = self.snapshot();
         let status = snapshot.status.collectors.get(&self.listing_collector());
-        let age = status.and_then(|status| (clock::now() - status.succeeded_at?).to_std().ok());
+        let age = status.and_then(|status| ((self.clock)() - status.succeeded_at?).to_std().ok());
         let wait = age.map(|age| self.poll.backups_interval.saturating_sub(age));
         Instant::now() + wait.unwrap_or_default()
     }
@@ -77,8 +76,10 @@ impl Poller {
             match listed {
                 Ok(listed) => {
                     tally.succeed();
-                    self.take_in(application, listed, &mut observations);
+                    self.take_in(application, listed.items, &mut observations);
                 }
+                // Deleted since the inventory was read.
+                Err(error) if error.is_gone() => {}
                 Err(error) => {
                     success = false;
                     self.record(self.listing_collector(), &error, &tally);
@@ -108,7 +109,7 @@ impl Poller {
         }
     }
 
-    async fn backups_of(&self, application: &Name) -> Result<Vec<ListedBackup>, Error> {
+    async fn backups_of(&self, application: &Name) -> Result<Listed<ListedBackup>, Error> {
         if self.cluster.collectors.history {
             self.gateway.all_backups(application).await
         } else {
@@ -122,7 +123,7 @@ impl Poller {
         listed: Vec<ListedBackup>,
         observations: &mut Observations,
     ) {
-        let list = (application, now(listed));
+        let list = (application, self.now(listed));
         if self.cluster.collectors.history {
             observations.histories.push(list);
         } else {

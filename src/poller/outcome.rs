@@ -8,13 +8,13 @@ use std::sync::{MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::Poller;
 use super::faults::{Change, Faults, Subject};
 use super::tally::Tally;
+use super::{Poller, Source};
 use crate::gateway::Reason;
 use crate::snapshot::Collector;
 
-impl Poller {
+impl<S: Source> Poller<S> {
     /// Logs what changed with a whole cycle. While the cluster cannot be read at all, that is the
     /// only fault.
     pub(super) fn report_cycle(&self, tally: &Tally) {

@@ -74,6 +74,7 @@ mod tests {
             created: DateTime::from_timestamp(second, 0),
             epoch: None,
             lsn: None,
+            restorable: true,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::model::{
     BackupHealth, BackupProgress, ListedBackup, Name, PartitionId, Policy, RestoreProgress,
 };
 use crate::protection::Read;
-use crate::protection::applied::Settings;
+use crate::protection::applied::{Applied, Settings};
 
 /// What was observed since the previous snapshot.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +47,8 @@ pub enum Reading {
     Health(BackupHealth),
     /// The record of its last restore, or that it has none.
     Restore(Option<RestoreProgress>),
+    /// What applies to it, where its application does not tell.
+    Applied(Arc<Applied>),
     /// There is no such partition.
     NotFound,
 }

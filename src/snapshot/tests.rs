@@ -653,7 +653,7 @@ fn attempt(succeeded: bool, second: i64) -> BackupHealth {
     let ended = at(second);
     BackupHealth {
         attempt: Some(PeriodicAttempt { succeeded, ended }),
-        unknown_reporter: false,
+        ..BackupHealth::default()
     }
 }
 
@@ -691,8 +691,8 @@ fn a_report_that_has_vanished_tells_of_a_suspension_that_nobody_saw() {
     let first = healthy(&known(), 10, BackupHealth::default());
     assert_eq!(changed(&first), None, "there was none");
     let unknown_reporter = BackupHealth {
-        attempt: None,
         unknown_reporter: true,
+        ..BackupHealth::default()
     };
     let other_words = healthy(&reported, 310, unknown_reporter);
     assert_eq!(changed(&other_words), None);
@@ -728,6 +728,7 @@ fn listed(id: PartitionId, second: i64, lsn: u64) -> ListedBackup {
         created: Some(at(second)),
         epoch: success(0, 0).epoch,
         lsn: Some(lsn),
+        restorable: true,
     }
 }
 

@@ -35,7 +35,7 @@ const PROGRESS_ONLY: &str = "collectors: {restore: false, health: false, configu
 
 /// A poller of the cluster `test`, and what it publishes.
 pub(crate) struct Watch {
-    pub(crate) poller: Poller,
+    pub(crate) poller: Poller<Gateway>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) telemetry: Arc<Telemetry>,
 }
@@ -110,7 +110,12 @@ impl Setup {
         self.watch_endpoints(endpoints, &[], Snapshot::empty("test".into()))
     }
 
-    fn watch_endpoints(self, endpoints: &[String], ids: &[Uuid], before: Snapshot) -> Watch {
+    pub(crate) fn watch_endpoints(
+        self,
+        endpoints: &[String],
+        ids: &[Uuid],
+        before: Snapshot,
+    ) -> Watch {
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
         let text = format!(
             "clusters: [{{name: test, endpoints: ['{}'], partitions: [{}], {}}}]",
@@ -135,7 +140,8 @@ impl Setup {
             Arc::new(cluster),
             self.poll,
             self.shard,
-            gateway,
+            Arc::new(gateway),
+            clock::now,
             Arc::clone(&telemetry),
             published,
         );

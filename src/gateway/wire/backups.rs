@@ -13,7 +13,7 @@ use super::progress::EpochReply;
 use crate::gateway::decode::{Guid, Integer, Object, Timestamp};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{Pace, Page, PageReply, Query, Route, RouteKind, Subject};
-use crate::model::{BackupKind, Epoch, ListedBackup};
+use crate::model::{BackupKind, Epoch, ListedBackup, PartitionId};
 
 // GET /Applications/{id}/$/GetBackups, samples GetApplicationBackupList.*; the lists of services
 // and partitions have the same items, samples GetServiceBackupList.* and GetPartitionBackupList.*
@@ -33,8 +33,11 @@ pub(in crate::gateway) struct BackupReply {
     epoch_of_last_backup_record: Option<Object<EpochReply>>,
     lsn_of_last_backup_record: Option<Integer>,
     creation_time_utc: Option<Timestamp>,
-    /// Why the service could not read what it lists; null where all is well.
+    /// Why the service could not read what it lists; null without a failure.
     failure_error: Option<IgnoredAny>,
+    /// `None`, `Success`, `ChecksumMismatchFailure` or `BackupChainMissingFailure`; from runtimes
+    /// since 2026 (`service-fabric-dotnet`, pull request 551).
+    validation_result: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -69,21 +72,58 @@ impl<const LATEST: bool> Query for Backups<'_, LATEST> {
     }
 }
 
+// GET /Partitions/{id}/$/GetBackups, samples GetPartitionBackupList.*
+
+/// The newest backup of one partition.
+pub(in crate::gateway) struct PartitionBackups {
+    pub(in crate::gateway) partition: PartitionId,
+}
+
+impl Query for PartitionBackups {
+    const ROUTE: Route = Route {
+        name: "GetPartitionBackupList",
+        ..Backups::<'_, true>::ROUTE
+    };
+    const PACE: Pace = Pace::Storage;
+    type Reply = PageReply<BackupReply>;
+    type Answer = Page<ListedBackup>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Partition(self.partition)
+    }
+
+    fn answer(reply: Option<Self::Reply>) -> Result<Page<ListedBackup>, Cause> {
+        Backups::<'_, true>::answer(reply)
+    }
+
+    fn unprotected() -> Option<Page<ListedBackup>> {
+        Some(Page::empty())
+    }
+}
+
 fn backup(reply: BackupReply) -> Result<ListedBackup, Misread> {
     let partition = reply.partition_information.map(|Object(reply)| reply.id);
     let kind = reply.backup_type.as_deref().unwrap_or_default();
-    let readable = reply.failure_error.is_none();
-    let epoch = reply.epoch_of_last_backup_record.filter(|_| readable);
-    let lsn = reply.lsn_of_last_backup_record.filter(|_| readable);
+    let validation = reply.validation_result.as_deref().unwrap_or_default();
+    let restorable = reply.failure_error.is_none() && !is_failed_validation(validation);
     Ok(ListedBackup {
         partition: partition_id(partition)?,
         backup_id: reply.backup_id.and_then(|id| id.0),
         chain_id: reply.backup_chain_id.and_then(|id| id.0),
         kind: BackupKind::from_word(kind),
         created: reply.creation_time_utc.and_then(|time| time.0),
-        epoch: epoch.map(|Object(epoch)| Epoch::from(epoch)),
-        lsn: lsn.and_then(Integer::known),
+        epoch: reply
+            .epoch_of_last_backup_record
+            .map(|Object(epoch)| Epoch::from(epoch)),
+        lsn: reply.lsn_of_last_backup_record.and_then(Integer::known),
+        restorable,
     })
+}
+
+/// Whether a word of `ValidationResult` names a failure. Other unknown words, such as a validation
+/// that is still running, count as not validated.
+fn is_failed_validation(word: &str) -> bool {
+    word.to_ascii_lowercase().ends_with("failure")
 }
 
 #[cfg(test)]
@@ -95,7 +135,6 @@ mod tests {
     use crate::gateway::decode::tests::{sample, samples};
     use crate::gateway::error::Reason;
     use crate::gateway::wire::tests::{answer, guid, is_read_or_not_understood, mutated};
-    use crate::model::PartitionId;
 
     const PARTITION: &str = "1daae3f5-7fd6-42e9-b1ba-8c05f873994d";
     const CHAIN: &str = "3a056ac9-7206-43c3-8424-6f6103003eba";
@@ -116,6 +155,7 @@ mod tests {
                 configuration_version: Some(8_589_934_592),
             }),
             lsn: Some(261),
+            restorable: true,
         }
     }
 
@@ -164,7 +204,7 @@ mod tests {
     fn every_list_of_backups_is_read() {
         let [first, second] = of_another_partition();
         let minus_one = guid("b9577400-1131-4f88-b309-2bb1e943322c");
-        let not_restorable = ListedBackup {
+        let of_an_actor = ListedBackup {
             backup_id: Some(minus_one),
             chain_id: Some(minus_one),
             created: Some("2019-06-13T10:42:42Z".parse().unwrap()),
@@ -186,7 +226,7 @@ mod tests {
             ("GetPartitionBackupList.empty", vec![], None),
             (
                 "GetPartitionBackupList.item-minus-one",
-                vec![not_restorable],
+                vec![of_an_actor],
                 None,
             ),
             (
@@ -291,8 +331,7 @@ mod tests {
             (
                 json!({"FailureError": failure}),
                 ListedBackup {
-                    epoch: None,
-                    lsn: None,
+                    restorable: false,
                     ..full()
                 },
             ),

@@ -6,13 +6,13 @@
 
 use serde::Deserialize;
 
-use super::LIST_LIMIT;
 use super::native::{name, partition_id};
 use super::policy::policy_name;
+use super::{LIST_LIMIT, SINGLE_LIMIT};
 use crate::gateway::decode::{Guid, Object};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{Page, PageReply, Query, Route, RouteKind, Subject};
-use crate::model::{Configuration, Entity, Level};
+use crate::model::{Configuration, Entity, Level, PartitionId};
 
 // GET /Applications/{id}/$/GetBackupConfigurationInfo,
 // samples GetApplicationBackupConfigurationInfo.*
@@ -91,6 +91,40 @@ impl Query for ServiceConfigurations<'_> {
 
     fn unprotected() -> Option<Page<Configuration>> {
         Some(Page::empty())
+    }
+}
+
+// GET /Partitions/{id}/$/GetBackupConfigurationInfo,
+// samples GetPartitionBackupConfigurationInfo.*
+
+pub(in crate::gateway) struct PartitionConfiguration {
+    pub(in crate::gateway) partition: PartitionId,
+}
+
+impl Query for PartitionConfiguration {
+    const ROUTE: Route = Route {
+        name: "GetPartitionBackupConfigurationInfo",
+        body_limit: SINGLE_LIMIT,
+        ..Configurations::ROUTE
+    };
+    type Reply = ConfigurationReply;
+    type Answer = Option<Configuration>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Partition(self.partition)
+    }
+
+    /// An entity of unknown kind is an error: it must not pass for "nothing applies".
+    fn answer(reply: Option<ConfigurationReply>) -> Result<Option<Configuration>, Cause> {
+        let Some(reply) = reply else {
+            return Ok(None);
+        };
+        let configuration = configuration(reply)?;
+        Ok(Some(configuration.ok_or(Misread::Nothing)?))
+    }
+
+    fn unprotected() -> Option<Option<Configuration>> {
+        Some(None)
     }
 }
 
@@ -208,7 +242,6 @@ mod tests {
     use crate::gateway::decode::tests::{sample, samples};
     use crate::gateway::error::Reason;
     use crate::gateway::wire::tests::{answer, guid, is_read_or_not_understood, mutated};
-    use crate::model::PartitionId;
     use Level::{Application, Partition, Service};
 
     const APPLICATION: &str = "fabric:/CalcApp";

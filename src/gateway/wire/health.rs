@@ -186,10 +186,9 @@ mod tests {
         ];
         for (name, attempt) in expected {
             let read = answer::<Health>(sample(&format!("GetPartitionHealth.{name}.json")));
-            let unknown_reporter = false;
             let expected = BackupHealth {
                 attempt,
-                unknown_reporter,
+                ..BackupHealth::default()
             };
             assert_eq!(read.unwrap(), expected, "{name}");
         }
@@ -239,8 +238,8 @@ mod tests {
             json!({"TimeToLiveInMilliSeconds": "86400000"}),
         ] {
             let unknown = BackupHealth {
-                attempt: None,
                 unknown_reporter: true,
+                ..BackupHealth::default()
             };
             assert_eq!(health_with(&changes), unknown, "{changes}");
         }

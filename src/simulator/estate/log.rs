@@ -47,6 +47,8 @@ pub enum Happening {
         place: Option<Place>,
         /// Id of the backup.
         backup: Uuid,
+        /// Id of the full backup that its chain begins with.
+        chain: Uuid,
         /// The moment of its snapshot.
         taken: DateTime<Utc>,
         /// Whether it can be restored, as long as the full backup of its chain lies there too.
@@ -114,6 +116,7 @@ impl Periodic {
         let stored = Happening::Stored {
             place,
             backup: backup.id,
+            chain: backup.chain,
             taken,
             restorable: backup.validation == Validation::None,
         };
