@@ -116,6 +116,7 @@ impl Periodic {
         let stored = Happening::Stored {
             place,
             backup: backup.id,
+            chain: backup.chain,
             taken,
             restorable: backup.validation == Validation::None,
         };
