@@ -69,8 +69,8 @@ impl Refusal {
         })
     }
 
-    /// Whether what was asked about does not exist (any more). Not so where the code is about the
-    /// backup service itself.
+    /// Whether the application, service or partition that was asked about does not exist (any
+    /// more). `false` where the code is about the backup service itself.
     pub(super) fn is_gone(&self) -> bool {
         let is_application_not_found = self.code.as_ref().is_some_and(|code| {
             matches!(
