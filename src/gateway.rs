@@ -233,9 +233,8 @@ impl Gateway {
         self.get_all(&wire::ServiceConfigurations { service }).await
     }
 
-    /// What applies to `partition`, from wherever it was set; `None` when nothing does. Right also
-    /// where the routes of the application and the service fail: see
-    /// [`Error::is_null_reference`].
+    /// What applies to `partition`, wherever it was set; `None` when nothing does. This route works
+    /// where those of the application and the service fail with [`Error::is_null_reference`].
     pub async fn partition_backup_configuration(
         &self,
         partition: PartitionId,
@@ -270,8 +269,9 @@ impl Gateway {
         self.get_all(&backups).await
     }
 
-    /// The newest backup of `partition` in the storage of the policy that applies now, at most one
-    /// item. At the price of [`Self::latest_backups`], but of that one storage only.
+    /// The newest backup of `partition` in the storage of the policy that applies now: at most one
+    /// item. As slow and as costly for the cluster as [`Self::latest_backups`], but reads only that
+    /// storage.
     pub async fn latest_backups_of(
         &self,
         partition: PartitionId,

@@ -51,9 +51,10 @@ impl Refusal {
 
     /// Whether the cluster has not answered: the node, or something in front of it, did. An empty
     /// 404 and an empty 504 on a backup route concern the backup service, so every node answers
-    /// them.
+    /// them. A 500 may be of the web server of either.
     pub(super) fn is_of_the_node(&self) -> bool {
-        self.code.is_none() && matches!(self.reason, Reason::Api | Reason::Forbidden)
+        let is_of_web_server = self.status == 500 || self.reason == Reason::Api;
+        self.code.is_none() && (is_of_web_server || self.reason == Reason::Forbidden)
     }
 
     /// Whether the service that was to answer does not exist. The backup service answers the same
@@ -69,8 +70,8 @@ impl Refusal {
         })
     }
 
-    /// Whether what was asked about does not exist (any more). Not so where the code is about the
-    /// backup service itself.
+    /// Whether the application, service or partition that was asked about does not exist (any
+    /// more). `false` where the code is about the backup service itself.
     pub(super) fn is_gone(&self) -> bool {
         let is_application_not_found = self.code.as_ref().is_some_and(|code| {
             matches!(

@@ -57,8 +57,11 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
             complete: true,
         };
         while let Some(element) = array.next_element::<&RawValue>()? {
+            if items.list.len() >= Items::<T>::LIMIT {
+                items.complete = false;
+                continue;
+            }
             match serde_json::from_str(element.get()) {
-                _ if items.list.len() >= Items::<T>::LIMIT => items.complete = false,
                 Ok(item) => items.list.push(item),
                 Err(_) => items.skipped += 1,
             }
