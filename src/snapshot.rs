@@ -27,7 +27,7 @@ pub use observations::{
 pub use partition::PartitionSnapshot;
 pub use record::{RecordIdentity, RecoveryPoint, Seen};
 pub use status::ClusterStatus;
-pub use totals::{Outcome, ServiceKey, Totals};
+pub use totals::{NewCodes, Outcome, ServiceKey, Totals};
 
 /// At most this many distinct failure codes become label values; the rest is `other`.
 const MAX_FAILURE_CODES: usize = 64;
@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub partitions: BTreeMap<PartitionId, PartitionSnapshot>,
     /// Counters of the requested backups seen to end, for every service with a known partition.
     pub totals: BTreeMap<ServiceKey, Totals>,
+    /// Failure codes in these counters that are new.
+    pub new_codes: NewCodes,
     /// All policies, as they were last read.
     pub policies: Option<Read<Policies>>,
     /// Checksum of each policy as it was last seen, remembered over restarts: a policy that was
@@ -79,6 +81,7 @@ impl Snapshot {
             cluster,
             partitions,
             totals,
+            new_codes: NewCodes::default(),
             policies: None,
             policy_marks,
             status: ClusterStatus::default(),
@@ -104,6 +107,7 @@ impl Snapshot {
                 totals.add(remembered);
             }
         }
+        next.new_codes.forget_counted(&remembered.totals);
         next
     }
 
@@ -131,6 +135,7 @@ impl Snapshot {
         for (id, reading) in observations.partitions {
             next.read(id, reading, latest);
         }
+        next.new_codes.note(&self.totals, &next.totals, now);
         next.note_newest(observations.newest, latest);
         next.note_histories(observations.histories, latest);
         let ends_cycle = observations.cluster.is_some();
