@@ -5,6 +5,9 @@
 
 use chrono::{DateTime, Utc};
 
+/// A function that returns the current time: [`now`], or the clock of a simulation.
+pub type Clock = fn() -> DateTime<Utc>;
+
 /// The current time of this machine.
 #[expect(
     clippy::disallowed_methods,

@@ -71,6 +71,8 @@ pub struct Poll {
 pub struct Protection {
     /// Grace after the due moment before a backup counts as overdue.
     pub overdue_allowance: Duration,
+    /// How long before a run by the clock a success may be dated that belongs to that run.
+    pub run_tolerance: Duration,
     /// The longest that a requested backup may take before it counts as stuck.
     pub stuck_after: Duration,
 }
@@ -187,6 +189,7 @@ impl Default for Protection {
     fn default() -> Self {
         Self {
             overdue_allowance: Duration::from_secs(15 * 60),
+            run_tolerance: Duration::from_secs(60),
             stuck_after: Duration::from_secs(15 * 60),
         }
     }

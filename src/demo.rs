@@ -135,6 +135,7 @@ fn config(endpoint: Url, security: Security) -> Config {
         protection: Protection {
             overdue_allowance: INTERVAL * 9,
             stuck_after: INTERVAL * 9,
+            ..Protection::default()
         },
         metrics: Metrics::default(),
         state_file: None,

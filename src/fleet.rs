@@ -29,12 +29,13 @@ use crate::protection::Rules;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
-/// By what the partitions of `cluster` are judged.
-fn rules(config: &Config, cluster: &Cluster) -> Rules {
+/// The rules by which the partitions of `cluster` are judged.
+pub fn rules(config: &Config, cluster: &Cluster) -> Rules {
     Rules {
         staleness: delta(config.poll.staleness),
         list_staleness: delta(config.poll.backups_interval.saturating_mul(2)),
         overdue_allowance: delta(config.protection.overdue_allowance),
+        run_tolerance: delta(config.protection.run_tolerance),
         stuck_after: delta(config.protection.stuck_after),
         expected_interval: cluster.expected_interval.map(delta),
         reads_configuration: cluster.collectors.configuration,
@@ -254,6 +255,7 @@ impl Fleet {
             config.poll,
             self.shard,
             Arc::clone(&gateway),
+            clock::now,
             Arc::clone(&self.telemetry),
             published,
         );

@@ -15,8 +15,8 @@ use url::Url;
 
 use crate::file_mode;
 use crate::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
-    PartitionId, Policy, RestoreProgress,
+    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
+    Name, PartitionId, Policy, RestoreProgress,
 };
 use crate::telemetry::Telemetry;
 use breaker::Gate;
@@ -168,17 +168,17 @@ impl Gateway {
     }
 
     /// Names of all applications; the system application is not among them.
-    pub async fn applications(&self) -> Result<Vec<Name>, Error> {
+    pub async fn applications(&self) -> Result<Listed<Name>, Error> {
         self.get_all(&wire::Applications).await
     }
 
     /// Names of the services of `application` that keep state on disk: all that can be backed up.
-    pub async fn persisted_services(&self, application: &str) -> Result<Vec<Name>, Error> {
+    pub async fn persisted_services(&self, application: &str) -> Result<Listed<Name>, Error> {
         self.get_all(&wire::Services { application }).await
     }
 
     /// The partitions of `service`, if it is stateful.
-    pub async fn partitions(&self, service: &str) -> Result<Vec<ListedPartition>, Error> {
+    pub async fn partitions(&self, service: &str) -> Result<Listed<ListedPartition>, Error> {
         self.get_all(&wire::Partitions { service }).await
     }
 
@@ -219,7 +219,7 @@ impl Gateway {
     pub async fn backup_configuration(
         &self,
         application: &str,
-    ) -> Result<Vec<Configuration>, Error> {
+    ) -> Result<Listed<Configuration>, Error> {
         self.get_all(&wire::Configurations { application }).await
     }
 
@@ -228,34 +228,54 @@ impl Gateway {
     pub async fn service_backup_configuration(
         &self,
         service: &str,
-    ) -> Result<Vec<Configuration>, Error> {
+    ) -> Result<Listed<Configuration>, Error> {
         self.get_all(&wire::ServiceConfigurations { service }).await
     }
 
+    /// What applies to `partition`, from wherever it was set; `None` when nothing does. Right also
+    /// where the routes of the application and the service fail: see
+    /// [`Error::is_null_reference`].
+    pub async fn partition_backup_configuration(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Option<Configuration>, Error> {
+        self.get(&wire::PartitionConfiguration { partition }).await
+    }
+
     /// All backup policies.
-    pub async fn policies(&self) -> Result<Vec<Policy>, Error> {
+    pub async fn policies(&self) -> Result<Listed<Policy>, Error> {
         self.get_all(&wire::Policies).await
     }
 
     /// Where `policy` was set; not what it came down to.
-    pub async fn entities_of_policy(&self, policy: &str) -> Result<Vec<Entity>, Error> {
+    pub async fn entities_of_policy(&self, policy: &str) -> Result<Listed<Entity>, Error> {
         self.get_all(&wire::Entities { policy }).await
     }
 
     /// The newest backup of every partition of `application` in the storage of the policy that
-    /// applies now; of partitions that are gone, too. Empty when it is not protected.
+    /// applies now; of partitions that are gone, too. [`Error::is_backup_not_enabled`] when it is
+    /// not protected.
     ///
     /// Costly for the cluster, and slow: see [`Options::timeout`]. A time-out here says nothing of
     /// the backup service, and is not tried again.
-    pub async fn latest_backups(&self, application: &str) -> Result<Vec<ListedBackup>, Error> {
+    pub async fn latest_backups(&self, application: &str) -> Result<Listed<ListedBackup>, Error> {
         let backups = wire::Backups::<true> { application };
         self.get_all(&backups).await
     }
 
     /// All backups of [`Self::latest_backups`], and at its price.
-    pub async fn all_backups(&self, application: &str) -> Result<Vec<ListedBackup>, Error> {
+    pub async fn all_backups(&self, application: &str) -> Result<Listed<ListedBackup>, Error> {
         let backups = wire::Backups::<false> { application };
         self.get_all(&backups).await
+    }
+
+    /// The newest backup of `partition` in the storage of the policy that applies now, at most one
+    /// item. At the price of [`Self::latest_backups`], but of that one storage only.
+    pub async fn latest_backups_of(
+        &self,
+        partition: PartitionId,
+    ) -> Result<Listed<ListedBackup>, Error> {
+        self.get_all(&wire::PartitionBackups { partition }).await
     }
 
     /// How far the cluster's clock is ahead of this machine's, to the second, as of the last

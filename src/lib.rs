@@ -21,8 +21,8 @@
 //!
 //! Where a change goes:
 //! - a new metric: a row in [`exposition::families`], and its line in `docs/metrics.md`;
-//! - a new endpoint of the gateway: a block in `gateway/wire/`, a method of [`gateway::Gateway`],
-//!   a call in [`poller`], a field of [`snapshot::Observations`];
+//! - a new endpoint of the gateway: a block in `gateway/wire/`, a method of [`gateway::Gateway`]
+//!   and of [`poller::Source`], a call in [`poller`], a field of [`snapshot::Observations`];
 //! - a new setting: a field, a default and a line in [`config`], and its line in the example and
 //!   in `docs/configuration.md`;
 //! - a new key of the web configuration: the same in [`config::web`], its row in

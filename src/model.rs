@@ -108,6 +108,15 @@ impl PartitionKind {
     }
 }
 
+/// The items of a list that could be decoded, and how many could not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// The decoded items.
+    pub items: Vec<T>,
+    /// Number of items that could not be decoded. Unless it is 0, the list is not complete.
+    pub skipped: usize,
+}
+
 /// State of the last *requested* backup (`BackupState`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackupState {

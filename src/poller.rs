@@ -10,8 +10,10 @@ mod lists;
 mod outcome;
 mod readings;
 mod selection;
+mod source;
 mod tally;
 mod topology;
+mod unusable;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -22,14 +24,17 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use self::faults::Faults;
+pub use self::source::Source;
 use self::tally::Tally;
-use crate::clock;
+use self::unusable::Unusable;
+use crate::clock::Clock;
 use crate::config::{Cluster, Poll};
-use crate::gateway::{Error, Gateway, Reason, Rotation};
+use crate::gateway::{Error, Reason, Rotation};
 use crate::inventory::{MAX_PARTITIONS, Shard};
 use crate::logging::chain;
+use crate::model::Listed;
 use crate::protection::Read;
-use crate::snapshot::{ClusterReading, Collector, Observations, Run, SecurityReading, Snapshot};
+use crate::snapshot::{ClusterReading, Collector, Observations, Run, Snapshot};
 use crate::telemetry::Telemetry;
 
 /// Part of the interval over which a cycle spreads its starts; the rest is for what is slow.
@@ -40,28 +45,35 @@ const MAX_POLICIES: usize = 10_000;
 
 /// Polls one cluster for as long as it runs.
 #[derive(Debug)]
-pub struct Poller {
+pub struct Poller<S> {
     cluster: Arc<Cluster>,
     poll: Poll,
     shard: Shard,
-    gateway: Arc<Gateway>,
+    gateway: Arc<S>,
+    clock: Clock,
     telemetry: Arc<Telemetry>,
     published: watch::Sender<Arc<Snapshot>>,
     first_spread: Duration,
     faults: Mutex<Faults>,
+    /// Applications without a usable answer about their configuration.
+    unusable: Mutex<Unusable>,
+    /// Cycles in which the configuration was read.
+    configuration_turn: AtomicUsize,
     warned_of_reporter: AtomicBool,
     /// How many partitions were known before the reload that made this poller; 0 once the first
     /// complete inventory was compared with it.
     known_before: AtomicUsize,
 }
 
-impl Poller {
-    /// A poller of `cluster`, which moves the snapshot in `published` on.
+impl<S: Source> Poller<S> {
+    /// A poller of `cluster`, which moves the snapshot in `published` on. Readings are dated by
+    /// `clock`; cycles are paced by the clock of the runtime.
     pub fn new(
         cluster: Arc<Cluster>,
         poll: Poll,
         shard: Shard,
-        gateway: impl Into<Arc<Gateway>>,
+        gateway: Arc<S>,
+        clock: Clock,
         telemetry: Arc<Telemetry>,
         published: watch::Sender<Arc<Snapshot>>,
     ) -> Self {
@@ -73,7 +85,11 @@ impl Poller {
             if snapshot.is_ready() {
                 known_before = snapshot.partitions.len();
             }
-            let status = &mut Arc::make_mut(snapshot).status;
+            let snapshot = Arc::make_mut(snapshot);
+            if !(on.backups || on.history) {
+                snapshot.forget_lists();
+            }
+            let status = &mut snapshot.status;
             status.collectors.retain(|collector, _| on.runs(*collector));
             status.selection = None;
         });
@@ -81,11 +97,14 @@ impl Poller {
             cluster,
             poll,
             shard,
-            gateway: gateway.into(),
+            gateway,
+            clock,
             telemetry,
             published,
             first_spread: Duration::ZERO,
             faults: Mutex::default(),
+            unusable: Mutex::default(),
+            configuration_turn: AtomicUsize::new(0),
             warned_of_reporter: AtomicBool::new(false),
             known_before: AtomicUsize::new(known_before),
         }
@@ -138,14 +157,13 @@ impl Poller {
         observations.policies = policies.policies;
         observations.runs.extend(policies.runs);
         self.publish(observations);
-        self.configuration(&tally).await;
-        let mut observations = self.readings(spread, &tally).await;
+        let questions = self.configuration(&tally).await;
+        let mut observations = self.readings(spread, questions, &tally).await;
         observations.cluster = Some(ClusterReading {
             up: self.gateway.native_access(),
             service_up: self.gateway.backup_service(),
             version: version.ok(),
-            clock_skew: self.gateway.clock_skew(),
-            security: self.security().await,
+            security: self.gateway.security().await,
         });
         self.publish(observations);
         let partitions = self.snapshot().partitions.len();
@@ -161,6 +179,7 @@ impl Poller {
         for error in &topology.errors {
             self.record(Collector::Inventory, error, tally);
         }
+        self.note_skipped(Collector::Inventory, topology.skipped, tally);
         if topology.excess > 0 {
             self.refuse(topology.excess, tally);
         }
@@ -175,9 +194,11 @@ impl Poller {
             let before = self.known_before.swap(0, Ordering::Relaxed);
             selection::report_drop(&self.cluster.name, before, topology.inventory.listed.len());
         }
-        let selection = topology.selection.map(|selection| now(Arc::new(selection)));
+        let selection = topology
+            .selection
+            .map(|selection| self.now(Arc::new(selection)));
         Observations {
-            inventory: Some(now(topology.inventory)),
+            inventory: Some(self.now(topology.inventory)),
             selection,
             runs: vec![run(Collector::Inventory, success, started)],
             ..Observations::default()
@@ -191,7 +212,8 @@ impl Poller {
             return observations;
         }
         let started = Instant::now();
-        match self.gateway.policies().await {
+        let listed = self.gateway.policies().await;
+        match listed.map(|listed| self.items(Collector::Policies, listed, tally)) {
             Ok(policies) if policies.len() > MAX_POLICIES => {
                 let (cluster, reason) = (&self.cluster.name, Reason::TooLarge.as_str());
                 self.telemetry
@@ -200,7 +222,7 @@ impl Poller {
                     format!("the cluster has more than {MAX_POLICIES} policies")
                 });
             }
-            Ok(policies) => observations.policies = Some(now(policies)),
+            Ok(policies) => observations.policies = Some(self.now(policies)),
             Err(error) => self.record(Collector::Policies, &error, tally),
         }
         let success = observations.policies.is_some();
@@ -230,24 +252,21 @@ impl Poller {
         }
     }
 
-    async fn security(&self) -> SecurityReading {
-        SecurityReading {
-            insecure: self.gateway.is_insecure(),
-            client_certificate_expiry: self.gateway.client_certificate_expiry(),
-            gateway_certificate_expiry: self.gateway.gateway_certificate_expiry(),
-            token_expiry: self.gateway.token_expiry(),
-            good_credentials: self.gateway.has_good_credentials().await,
-        }
+    /// A value that was read this moment.
+    fn now<T>(&self, value: T) -> Read<T> {
+        let at = (self.clock)();
+        Read { value, at }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.published.borrow())
     }
 
-    fn publish(&self, observations: Observations) {
+    fn publish(&self, mut observations: Observations) {
+        observations.clock_skew = self.gateway.clock_skew();
         // Both loops run in one task and nothing is awaited between, so nobody else publishes;
         // and nobody who looks has to wait.
-        let next = self.snapshot().advance(observations, clock::now());
+        let next = self.snapshot().advance(observations, (self.clock)());
         self.published.send_replace(Arc::new(next));
     }
 
@@ -265,6 +284,22 @@ impl Poller {
         });
     }
 
+    /// The items of a list; those that could not be decoded are counted.
+    fn items<T>(&self, collector: Collector, listed: Listed<T>, tally: &Tally) -> Vec<T> {
+        self.note_skipped(collector, listed.skipped, tally);
+        listed.items
+    }
+
+    /// Counts items that could not be decoded.
+    fn note_skipped(&self, collector: Collector, skipped: usize, tally: &Tally) {
+        if skipped > 0 {
+            tally.skip(collector, skipped);
+            let cluster = &self.cluster.name;
+            self.telemetry
+                .record_undecodable(cluster, collector, skipped);
+        }
+    }
+
     /// Counts a request that failed for good; one that was not even sent is no request.
     fn record(&self, collector: Collector, error: &Error, tally: &Tally) {
         tally.fail(collector, error);
@@ -274,12 +309,6 @@ impl Poller {
                 .record_error(&self.cluster.name, collector, reason);
         }
     }
-}
-
-/// What was read this moment.
-fn now<T>(value: T) -> Read<T> {
-    let at = clock::now();
-    Read { value, at }
 }
 
 /// A run that ends this moment.

@@ -5,7 +5,10 @@
 //! long ago, is no fact. What led to a verdict is told by [`evidence`].
 
 pub mod applied;
+mod clocks;
+mod confirmation;
 pub mod evidence;
+mod expected;
 mod facts;
 pub mod history;
 mod sight;
@@ -13,9 +16,12 @@ mod sight;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use self::applied::Applied;
-pub use self::facts::{Facts, Read, Rules, latest_success, plausible_from};
+pub use self::clocks::Clocks;
+pub use self::confirmation::Confirmation;
+use self::expected::Expected;
+pub use self::facts::{Facts, Read, Rules};
 use self::sight::SET_BACK;
-use crate::model::{BackupProgress, BackupState, Schedule};
+use crate::model::{BackupProgress, BackupState};
 
 /// The verdict on a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,23 +103,6 @@ pub struct Verdict {
     pub holds_until: Option<DateTime<Utc>>,
 }
 
-/// What is expected of a partition.
-enum Expected<'a> {
-    /// Backups by a policy that has this schedule.
-    Policy(&'a Schedule),
-    /// Backups that something else requests.
-    Requests(TimeDelta),
-}
-
-impl Expected<'_> {
-    fn next(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        match self {
-            Self::Policy(schedule) => schedule.next(moment),
-            Self::Requests(interval) => moment.checked_add_signed(*interval),
-        }
-    }
-}
-
 /// Judges `facts` by `rules` at `now`.
 pub fn judge(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
     let case = Case { facts, rules, now };
@@ -163,13 +152,14 @@ impl<'a> Case<'a> {
         if !is_expected || !self.sees_expected_successes(applied) {
             return Protection::Unknown;
         }
-        if self.facts.last_success != self.last_success() && !self.facts.clocks_agree {
+        if self.facts.clocks.apart_by().is_some() {
             return Protection::Unknown;
         }
         let Some(due) = due else {
             return Protection::Unknown;
         };
-        let seen_until = self.seen_until(applied).map(|at| self.by_cluster_clock(at));
+        let clocks = self.facts.clocks;
+        let seen_until = self.seen_until(applied).map(|at| clocks.of_cluster(at));
         let overdue = seen_until > Some(self.late_from(due));
         let unseen = self.may_be_overdue_unseen(applied, due) || self.may_be_overdue_forgotten();
         if !overdue && unseen {
@@ -203,10 +193,6 @@ impl<'a> Case<'a> {
         self.facts.success_at(self.now)
     }
 
-    fn plausible_from(&self, at: DateTime<Utc>) -> DateTime<Utc> {
-        plausible_from(at, self.facts.clock_skew)
-    }
-
     fn expected(&self) -> Option<Expected<'a>> {
         if self.applied()?.policy.is_none() {
             return self.rules.expected_interval.map(Expected::Requests);
@@ -221,34 +207,38 @@ impl<'a> Case<'a> {
     fn due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
         let known = self.known_due(expected)?;
         let untried = self.observed(self.untried_since(expected));
-        Some(known).max(untried.and_then(|at| expected.next(at)))
+        Some(known).max(untried.and_then(|at| expected.first(at, self.rules)))
     }
 
     /// The same, where every replica has tried before.
     fn known_due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
         let next = if let Some(success) = self.last_success() {
-            expected.next(success)?
+            expected.after_success(success, self.rules)?
         } else {
             // A replica tries when a backup is due, whenever it was that protection began.
-            let first = expected.next(self.observed(self.facts.expected_since)?)?;
-            let tried = self.failed_attempt().map(|attempt| attempt.ended);
+            let since = self.observed(self.facts.expected_since)?;
+            let first = expected.first(since, self.rules)?;
+            let tried = self.attempt().map(|attempt| attempt.ended);
             tried.map_or(first, |tried| tried.min(first))
         };
-        let restarted = self.observed(self.facts.changed_at);
-        Some(next).max(restarted.and_then(|at| expected.next(at)))
+        let restarted = self.restarted_at(expected);
+        Some(next).max(restarted.and_then(|at| expected.first(at, self.rules)))
+    }
+
+    /// When the schedule last restarted, on the clock of the cluster. A restored partition restarts
+    /// the schedule of its policy, and nothing that is requested from outside.
+    fn restarted_at(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
+        let is_policy = matches!(expected, Expected::Policy(_));
+        let reset = self.reset_at().filter(|_| is_policy);
+        self.observed(self.facts.changed_at).max(reset)
     }
 
     /// What the clock of the cluster showed when this exporter saw something, if that has been.
+    /// Backups are dated and started by that clock: compared with the exporter's as they are, healthy
+    /// partitions would be `Overdue`, or a breach would stay unseen for as long as the clocks differ.
     fn observed(&self, at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
         let at = at.filter(|at| self.has_been(*at))?;
-        Some(self.by_cluster_clock(at))
-    }
-
-    /// What the clock of the cluster showed at a moment of the exporter's clock. Backups are dated
-    /// and started by the former: who compares the two as they are says `Overdue` of healthy
-    /// partitions or sleeps through a breach, for as long as the clocks are apart.
-    fn by_cluster_clock(&self, moment: DateTime<Utc>) -> DateTime<Utc> {
-        plus(moment, self.facts.clock_skew)
+        Some(self.facts.clocks.of_cluster(at))
     }
 
     /// A replica that has reported no attempt of its own has not been under this policy for a
@@ -279,15 +269,16 @@ impl<'a> Case<'a> {
 
     /// Whether the last attempt, of whichever kind, did not succeed.
     fn is_failing(&self) -> bool {
-        let health = self.facts.health.filter(|read| self.is_fresh(read.at));
-        let periodic = health.and_then(|read| read.value);
+        let clocks = self.facts.clocks;
+        let periodic = self.attempt().filter(|_| self.sees_health());
         let failed_at = periodic
             .filter(|attempt| !attempt.succeeded)
             .map(|attempt| attempt.ended);
         let request = self.request_failed_since();
-        let request = request.map(|since| self.by_cluster_clock(since));
-        let later_attempt = periodic.map(|attempt| attempt.ended);
-        let later_attempt = later_attempt.filter(|ended| self.plausible_from(*ended) <= self.now);
+        let request = request.map(|since| clocks.of_cluster(since));
+        let reported = self.facts.health.filter(|_| self.sees_health());
+        let later_attempt = reported.and_then(|read| read.value).map(|last| last.ended);
+        let later_attempt = later_attempt.filter(|ended| clocks.plausible_from(*ended) <= self.now);
         let request = request.filter(|since| later_attempt.is_none_or(|ended| ended < *since));
         let last_failure = failed_at.max(request);
         last_failure > self.last_success()
@@ -310,8 +301,7 @@ impl<'a> Case<'a> {
         let attempted = facts.health.and_then(|read| read.value);
         let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
         let attempt = self.failed_attempt().filter(|_| awaited.is_some());
-        let by_own_clock = |moment| plus(moment, -facts.clock_skew);
-        let late_from = |due| behind(by_own_clock(self.late_from(due)));
+        let late_from = |due| behind(facts.clocks.of_exporter(self.late_from(due)));
         let stale = rules.staleness;
         let readings = [
             Self::turns(facts.applied.map(|read| read.at), stale),
@@ -329,8 +319,9 @@ impl<'a> Case<'a> {
             attempt.map(|attempt| late_from(attempt.ended)),
             due.map(late_from),
             self.forgotten_due().map(late_from),
-            facts.last_success.map(|at| self.plausible_from(at)),
-            attempted.map(|attempt| self.plausible_from(attempt.ended)),
+            facts.last_success.map(|at| facts.clocks.plausible_from(at)),
+            facts.reset_at.map(|at| facts.clocks.plausible_from(at)),
+            attempted.map(|attempt| facts.clocks.plausible_from(attempt.ended)),
         ];
         let turns = readings.into_iter().flatten().chain(moments).chain(come);
         turns.flatten().filter(|turn| *turn > self.now).min()
@@ -347,5 +338,7 @@ fn plus(moment: DateTime<Utc>, delta: TimeDelta) -> DateTime<Utc> {
     moment.checked_add_signed(delta).unwrap_or(end)
 }
 
+#[cfg(test)]
+mod runs;
 #[cfg(test)]
 mod tests;

@@ -27,14 +27,40 @@ impl Schedule {
         }
     }
 
+    /// When the next backup is due after one that succeeded at `success`. Under a schedule by the
+    /// clock, a success up to `tolerance` before a run belongs to that run: the replica moves each
+    /// run by up to 10 s in either direction (`BackupTimer.cs`). Where runs are close together, the
+    /// tolerance is at most half of the shortest gap, so that it never skips a whole run.
+    pub fn next_after_success(
+        &self,
+        success: DateTime<Utc>,
+        tolerance: TimeDelta,
+    ) -> Option<DateTime<Utc>> {
+        let next = self.next(success)?;
+        let early_by = next - success;
+        let is_within = |gap: TimeDelta| early_by <= gap / 2;
+        if early_by <= tolerance && self.gaps().into_iter().min().is_some_and(is_within) {
+            return self.next(next);
+        }
+        Some(next)
+    }
+
     /// The longest time between two due moments.
     pub fn longest_gap(&self) -> Option<Duration> {
-        let gap = match self {
-            Self::Frequency(interval) => return Some(*interval),
-            Self::Daily(times) => longest_gap(times, &ALL_DAYS),
-            Self::Weekly(days, times) => longest_gap(times, days),
-        };
-        gap?.to_std().ok()
+        match self {
+            Self::Frequency(interval) => Some(*interval),
+            Self::Daily(_) | Self::Weekly(..) => self.gaps().into_iter().max()?.to_std().ok(),
+        }
+    }
+
+    /// The times between neighbouring runs by the clock, once around the week; empty for a
+    /// frequency, which has no fixed runs.
+    fn gaps(&self) -> Vec<TimeDelta> {
+        match self {
+            Self::Frequency(_) => Vec::new(),
+            Self::Daily(times) => gaps(times, &ALL_DAYS),
+            Self::Weekly(days, times) => gaps(times, days),
+        }
     }
 
     /// The label value.
@@ -72,21 +98,15 @@ fn next_run(
     })
 }
 
-/// The longest distance between neighbours on the circle of a week.
-fn longest_gap(times: &[NaiveTime], days: &[Weekday]) -> Option<TimeDelta> {
-    let week = TimeDelta::weeks(1);
+fn gaps(times: &[NaiveTime], days: &[Weekday]) -> Vec<TimeDelta> {
     let mut runs: Vec<TimeDelta> = days
         .iter()
         .flat_map(|day| times.iter().map(|time| since_monday(*day, *time)))
         .collect();
     runs.sort_unstable();
-    let first = *runs.first()?;
-    runs.push(first + week);
-    let gaps = runs.windows(2).map(|pair| match pair {
-        [earlier, later] => *later - *earlier,
-        _ => TimeDelta::zero(),
-    });
-    gaps.max()
+    let again = runs.first().map(|first| *first + TimeDelta::weeks(1));
+    let later = runs.iter().copied().skip(1).chain(again);
+    later.zip(&runs).map(|(later, run)| later - *run).collect()
 }
 
 fn since_monday(day: Weekday, time: NaiveTime) -> TimeDelta {
@@ -147,6 +167,38 @@ mod tests {
         assert_eq!(schedule.next(at("23T08:00:00")), Some(at("23T09:00:00")));
         assert_eq!(schedule.next(at("23T09:00:00")), Some(at("30T09:00:00")));
         assert_eq!(schedule.longest_gap(), Some(hours(24 * 7)));
+    }
+
+    #[test]
+    fn a_success_shortly_before_a_run_belongs_to_it() {
+        let minute = TimeDelta::minutes(1);
+        let nightly = Schedule::Daily(vec![time("02:00:00")]);
+        for early in ["23T01:59:00", "23T01:59:50", "23T01:59:59"] {
+            let due = nightly.next_after_success(at(early), minute);
+            assert_eq!(due, Some(at("24T02:00:00")), "{early}");
+        }
+        let before = nightly.next_after_success(at("23T01:58:59"), minute);
+        assert_eq!(before, Some(at("23T02:00:00")));
+        let after = nightly.next_after_success(at("23T02:00:00"), minute);
+        assert_eq!(after, Some(at("24T02:00:00")));
+        let weekly = Schedule::Weekly(vec![Weekday::Mon, Weekday::Thu], vec![time("00:00:00")]);
+        let due = weekly.next_after_success(at("25T23:59:51"), minute);
+        assert_eq!(due, Some(at("30T00:00:00")));
+        let frequency = Schedule::Frequency(hours(1));
+        let due = frequency.next_after_success(at("23T01:59:50"), minute);
+        assert_eq!(due, Some(at("23T02:59:50")));
+    }
+
+    #[test]
+    fn a_tolerance_never_skips_a_whole_run() {
+        let runs = ["02:00:00", "02:00:30", "14:00:00"];
+        let schedule = Schedule::Daily(runs.map(time).to_vec());
+        let due = |success| schedule.next_after_success(at(success), TimeDelta::hours(5));
+        assert_eq!(due("23T01:59:45"), Some(at("23T02:00:30")));
+        assert_eq!(due("23T01:59:44"), Some(at("23T02:00:00")));
+        assert_eq!(due("23T02:00:10"), Some(at("23T02:00:30")));
+        assert_eq!(due("23T02:00:15"), Some(at("23T14:00:00")));
+        assert_eq!(due("23T13:00:00"), Some(at("23T14:00:00")));
     }
 
     #[test]

@@ -23,8 +23,9 @@ mod tls;
 
 pub use access::{Access, EntraMetadata, Role};
 pub use estate::{
-    Appearance, Backup, Entity, Estate, Happened, Happening, Policy, Refusal, RestoreOutcome,
-    RestorePlan, Retention, Schedule, Scheme, ServiceKind, Storage, Tempo,
+    Appearance, Backup, Behaviour, Entity, Estate, Happened, Happening, Place, Policy, Refusal,
+    RestoreOutcome, RestorePlan, Retention, Schedule, Scheme, ServiceKind, StateProvider, Storage,
+    Tempo, Validation,
 };
 pub use faults::{Fault, Filter};
 pub use generation::Shape;

@@ -4,11 +4,14 @@
 //! whole. It forgets nothing because a reading failed: the last success of a partition is sticky,
 //! and only an inventory that was read makes a partition disappear.
 
+mod claim;
 mod lists;
 mod observations;
 mod partition;
 mod record;
+mod restarts;
 mod status;
+mod successes;
 mod totals;
 
 use std::collections::btree_map::Entry;
@@ -21,12 +24,17 @@ use crate::inventory::{Inventory, Unread};
 use crate::model::{BackupProgress, FailureCode, Name, Partition, PartitionId, Policy};
 use crate::protection::Read;
 use crate::protection::applied::{Applied, Settings};
+use claim::Terms;
+pub use claim::{Claim, Standing};
+use lists::Extent;
 pub use observations::{
     ClusterReading, Collector, CollectorStatus, Observations, Reading, Run, SecurityReading,
 };
 pub use partition::PartitionSnapshot;
-pub use record::{RecordIdentity, RecoveryPoint, Seen};
+pub use record::{RecordIdentity, RecoveryPoint, Seen, Source};
+pub use restarts::Restarts;
 pub use status::ClusterStatus;
+pub use successes::Successes;
 pub use totals::{NewCodes, Outcome, ServiceKey, Totals};
 
 /// At most this many distinct failure codes become label values; the rest is `other`.
@@ -53,6 +61,8 @@ pub struct Snapshot {
     pub policy_marks: BTreeMap<Name, u32>,
     /// The cluster itself, as the last cycle left it.
     pub status: ClusterStatus,
+    /// The policies that are set somewhere in an application, where they are several.
+    policies_of: BTreeMap<Name, Arc<BTreeSet<Name>>>,
     codes: BTreeSet<FailureCode>,
 }
 
@@ -85,6 +95,7 @@ impl Snapshot {
             policies: None,
             policy_marks,
             status: ClusterStatus::default(),
+            policies_of: BTreeMap::new(),
             codes,
         };
         snapshot.settle_totals();
@@ -96,7 +107,7 @@ impl Snapshot {
     #[must_use]
     pub fn recalling(&self, remembered: &Self, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
-        let latest = next.status.latest_success(now);
+        let latest = next.status.clocks().latest_success(now);
         for (id, known) in &mut next.partitions {
             if let Some(remembered) = remembered.partitions.get(id) {
                 known.recall(remembered, latest);
@@ -121,7 +132,9 @@ impl Snapshot {
     pub fn advance(&self, observations: Observations, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
         next.status.since.get_or_insert(now);
-        let latest = next.status.latest_read(now);
+        next.status.clock_skew = observations.clock_skew.or(next.status.clock_skew);
+        let clocks = next.status.clocks();
+        let latest = clocks.latest_success(now);
         if let Some(inventory) = observations.inventory {
             next.list(inventory, now);
         }
@@ -136,13 +149,18 @@ impl Snapshot {
             next.read(id, reading, latest);
         }
         next.new_codes.note(&self.totals, &next.totals, now);
-        next.note_newest(observations.newest, latest);
-        next.note_histories(observations.histories, latest);
-        let ends_cycle = observations.cluster.is_some();
+        next.note_lists(&observations.newest, Extent::Newest, latest);
+        next.note_lists(&observations.histories, Extent::All, latest);
+        next.note_partition_lists(&observations.partition_lists, latest);
+        let answered = observations
+            .cluster
+            .as_ref()
+            .is_some_and(|reading| reading.up);
         next.status
             .note(observations.runs, observations.cluster, now);
-        if ends_cycle && next.status.clocks_agree() {
-            let latest = next.status.latest_success(now);
+        // Only by clocks that were just compared and agree is a date in the future wrong for certain:
+        // by a clock that is behind for a moment, every success is in the future.
+        if answered && observations.clock_skew.is_some() && clocks.apart_by().is_none() {
             for known in next.partitions.values_mut() {
                 known.forget_later(latest);
             }
@@ -156,10 +174,12 @@ impl Snapshot {
             return;
         };
         let at = reading.at;
+        let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
         match reading.value {
             Reading::Progress(progress) => self.read_progress(id, progress, at, latest),
-            Reading::Health(health) => known.read_health(health, at, latest),
+            Reading::Health(health) => known.read_health(health, at, &terms, latest),
             Reading::Restore(value) => known.restore = Some(Read { value, at }),
+            Reading::Applied(applied) => known.read_applied(applied, at),
             Reading::NotFound => self.lose(id),
         }
     }
@@ -175,7 +195,8 @@ impl Snapshot {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
         };
-        let completion = known.read_progress(progress, at, latest);
+        let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
+        let completion = known.read_progress(progress, at, &terms, latest);
         known.bound_code(&mut self.codes);
         if let Some(outcome) = completion {
             let totals = self.totals.entry(ServiceKey::of(&known.partition));
@@ -240,12 +261,21 @@ impl Snapshot {
         if settings.is_empty() {
             return;
         }
+        for (application, read) in &settings {
+            let policies = read.value.policies();
+            self.policies_of.remove(application);
+            if policies.len() > 1 {
+                let (application, policies) = (Arc::clone(application), Arc::new(policies));
+                self.policies_of.insert(application, policies);
+            }
+        }
         // Few things differ in what applies to 100,000 partitions: each is kept once.
         let mut shared: BTreeSet<Arc<Applied>> = BTreeSet::new();
         for known in self.partitions.values_mut() {
             let application = known.partition.application.as_ref();
-            if let Some(read) = application.and_then(|name| settings.get(name)) {
-                let applied = read.value.applied_to(&known.partition);
+            if let Some(read) = application.and_then(|name| settings.get(name))
+                && let Some(applied) = read.value.applied_to(&known.partition)
+            {
                 let applied = shared.get(&applied).cloned().unwrap_or_else(|| {
                     let applied = Arc::new(applied);
                     shared.insert(Arc::clone(&applied));
@@ -302,6 +332,10 @@ impl Snapshot {
                 vacant.insert(totals);
             }
         }
+        let applications = settled.keys().filter_map(|key| key.application.as_ref());
+        let applications: BTreeSet<&Name> = applications.collect();
+        self.policies_of
+            .retain(|application, _| applications.contains(application));
         self.totals = settled;
     }
 }

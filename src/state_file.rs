@@ -60,7 +60,7 @@ pub enum Damage {
     #[error("it is damaged")]
     Decode(#[source] serde_json::Error),
     /// It was written by a later version of the exporter.
-    #[error("it has format version {0}, this program reads versions 1 and {ours}", ours = format::VERSION)]
+    #[error("it has format version {0}, this program reads versions 1 to {ours}", ours = format::VERSION)]
     Version(u64),
     /// Some entries have a wrong checksum or are missing.
     #[error("it is damaged or cut short; {used} undamaged entries are used")]

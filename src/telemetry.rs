@@ -92,6 +92,7 @@ pub struct Telemetry {
     pub(crate) gateway_requests: PerCluster<RequestLabels, Counter>,
     pub(crate) gateway_request_duration: PerCluster<RouteLabels, Histogram>,
     pub(crate) collector_errors: PerCluster<ErrorLabels, Counter>,
+    pub(crate) undecodable_items: PerCluster<CollectorLabels, Counter>,
 }
 
 /// A family and its label sets, which it does not list itself: those of one cluster can be removed.
@@ -153,6 +154,12 @@ pub(crate) struct ErrorLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CollectorLabels {
+    cluster_name: Arc<str>,
+    collector: &'static str,
+}
+
 impl Default for Telemetry {
     fn default() -> Self {
         Self {
@@ -160,15 +167,17 @@ impl Default for Telemetry {
             gateway_requests: PerCluster::new(Counter::default),
             gateway_request_duration: PerCluster::new(|| Histogram::new(DURATION_BUCKETS)),
             collector_errors: PerCluster::new(Counter::default),
+            undecodable_items: PerCluster::new(Counter::default),
         }
     }
 }
 
 impl Telemetry {
-    /// Lets the error counters of a cluster start at 0 for each of `reasons`, so that the first
-    /// error is an increase.
+    /// Lets the counters of undecodable items of a cluster start at 0, and its error counters for
+    /// each of `reasons`, so that the first one is an increase.
     pub fn watch_cluster(&self, cluster_name: &Arc<str>, reasons: &[&'static str]) {
         for collector in Collector::ALL {
+            self.undecodable(cluster_name, collector);
             for reason in reasons {
                 self.errors(cluster_name, collector, reason);
             }
@@ -182,6 +191,8 @@ impl Telemetry {
         let durations = &self.gateway_request_duration;
         durations.remove(|it| is_gone(&it.cluster_name));
         self.collector_errors.remove(|it| is_gone(&it.cluster_name));
+        let undecodable = &self.undecodable_items;
+        undecodable.remove(|it| is_gone(&it.cluster_name));
     }
 
     /// How the state file was last written.
@@ -204,6 +215,12 @@ impl Telemetry {
         reason: &'static str,
     ) {
         self.errors(cluster_name, collector, reason).inc();
+    }
+
+    /// Counts items that could not be decoded.
+    pub fn record_undecodable(&self, cluster_name: &Arc<str>, collector: Collector, items: usize) {
+        let items = u64::try_from(items).unwrap_or(u64::MAX);
+        self.undecodable(cluster_name, collector).inc_by(items);
     }
 
     /// Counts one attempt of a request: its HTTP status, or `None` when no answer came. With the first
@@ -241,6 +258,13 @@ impl Telemetry {
         durations.observe(took.as_secs_f64());
     }
 
+    fn undecodable(&self, cluster_name: &Arc<str>, collector: Collector) -> Counter {
+        self.undecodable_items.get(CollectorLabels {
+            cluster_name: Arc::clone(cluster_name),
+            collector: collector.as_str(),
+        })
+    }
+
     fn errors(
         &self,
         cluster_name: &Arc<str>,
@@ -269,6 +293,7 @@ mod tests {
         let durations = telemetry.gateway_request_duration.family.clone();
         registry.register("d", "d", durations);
         registry.register("e", "e", telemetry.collector_errors.family.clone());
+        registry.register("u", "u", telemetry.undecodable_items.family.clone());
         encode(&mut text, &registry).unwrap();
         text
     }
@@ -300,6 +325,7 @@ mod tests {
                 }
             }
             telemetry.record_error(cluster, Collector::Progress, "api");
+            telemetry.record_undecodable(cluster, Collector::Policies, requests);
         }
         let lines = |text: &str| -> Vec<String> {
             let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();

@@ -300,7 +300,7 @@ async fn pages_are_followed_to_the_end() {
         answer(200, &body)
     })
     .await;
-    let names = server.gateway().applications().await.unwrap();
+    let names = server.gateway().applications().await.unwrap().items;
     assert_eq!(names, ["fabric:/0".into(), "fabric:/1".into()]);
     let second = server.heads.lock().unwrap()[1].clone();
     assert!(
@@ -563,13 +563,22 @@ async fn an_application_without_a_policy_has_nothing_and_shows_that_the_service_
     let server = Server::start(|_| answer(404, NOT_ENABLED)).await;
     let gateway = server.gateway();
     for _ in 0..10 {
-        let configuration = gateway.backup_configuration("fabric:/A").await.unwrap();
+        let configuration = gateway
+            .backup_configuration("fabric:/A")
+            .await
+            .unwrap()
+            .items;
         assert_eq!(configuration, []);
-        assert_eq!(gateway.latest_backups("fabric:/A").await.unwrap(), []);
-        assert_eq!(gateway.all_backups("fabric:/A").await.unwrap(), []);
+        for error in [
+            gateway.latest_backups("fabric:/A").await.unwrap_err(),
+            gateway.all_backups("fabric:/A").await.unwrap_err(),
+            gateway.latest_backups_of(PARTITION).await.unwrap_err(),
+        ] {
+            assert!(error.is_backup_not_enabled(), "no list: {error}");
+        }
         assert_eq!(gateway.restore_progress(PARTITION).await.unwrap(), None);
     }
-    assert_eq!(server.requests(), 40);
+    assert_eq!(server.requests(), 50);
     assert_eq!(gateway.backup_service(), Some(true));
     assert!(!gateway.native_access());
 }
@@ -585,7 +594,11 @@ async fn nothing_is_an_empty_configuration_and_no_restore() {
     .await;
     let gateway = server.gateway();
     for _ in 0..3 {
-        let configuration = gateway.backup_configuration("fabric:/A").await.unwrap();
+        let configuration = gateway
+            .backup_configuration("fabric:/A")
+            .await
+            .unwrap()
+            .items;
         assert_eq!(configuration, []);
     }
     for _ in 0..3 {
@@ -605,7 +618,12 @@ async fn a_null_token_ends_a_list() {
         )
     })
     .await;
-    let entities = server.gateway().entities_of_policy("P").await.unwrap();
+    let entities = server
+        .gateway()
+        .entities_of_policy("P")
+        .await
+        .unwrap()
+        .items;
     assert_eq!(entities, vec![Entity::Application("fabric:/A".into()); 2]);
     let second = server.heads.lock().unwrap()[1].clone();
     assert!(
@@ -621,7 +639,7 @@ async fn policies_of_several_pages_are_read() {
         include_str!("samples/GetBackupPolicyList.page-2.json"),
     ];
     let server = Server::start(move |number| answer(200, pages[number])).await;
-    let policies = server.gateway().policies().await.unwrap();
+    let policies = server.gateway().policies().await.unwrap().items;
     let names: Vec<_> = policies.iter().map(|policy| &*policy.name).collect();
     let expected = [
         "DailyAzureBackupPolicy",
@@ -750,10 +768,14 @@ async fn names_of_several_levels_are_understood_by_backup_services_old_and_new()
         let simulator = Simulator::start(listener, estate, options).unwrap();
         let gateway = gateway(vec![simulator.url().parse().unwrap()], 8);
         let application = "fabric:/Retail/Shop";
-        let services = gateway.persisted_services(application).await.unwrap();
-        let partitions = gateway.partitions(&services[0]).await.unwrap();
+        let services = gateway.persisted_services(application).await.unwrap().items;
+        let partitions = gateway.partitions(&services[0]).await.unwrap().items;
         assert!(partitions[0].data_loss_time.is_some());
-        let configuration = gateway.backup_configuration(application).await.unwrap();
+        let configuration = gateway
+            .backup_configuration(application)
+            .await
+            .unwrap()
+            .items;
         assert_eq!(configuration, []);
         let nobody = gateway.backup_configuration("fabric:/Retail").await;
         assert_eq!(nobody.unwrap_err().reason(), Reason::Api);

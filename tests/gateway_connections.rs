@@ -249,7 +249,7 @@ async fn a_list_of_backups_is_never_sent_on_a_used_connection() {
     let gateway = gateway(address, 2, PATIENCE);
     for _ in 0..5 {
         assert_eq!(gateway.backup_progress(PARTITION).await.unwrap(), None);
-        assert_eq!(gateway.latest_backups("fabric:/A").await.unwrap(), []);
+        assert_eq!(gateway.latest_backups("fabric:/A").await.unwrap().items, []);
     }
     assert_eq!(*lists.lock().unwrap(), [false; 5], "whether it was used");
 }

@@ -49,7 +49,7 @@ pub(crate) fn figures(plan: &Plan, tally: &Tally) -> String {
     let days = share(tally.looks(), 24 * 60);
     let mut text = format!(
         "{} clusters, {} partitions at the beginning, {} days, seed {}: {} partition-minutes \
-         ({days:.0} partition-days) were looked at; in {} the exporter did not run or had not found \
+         ({days:.0} partition-days) were compared; in {} the exporter did not run or had not found \
          the partition yet.\n\n",
         plan.clusters,
         plan.clusters * plan.partitions,
@@ -69,35 +69,61 @@ fn breaches(text: &mut String, tally: &Tally) {
     let columns = OBSERVERS.join(" | ");
     line(text, format_args!("| | {columns} |\n|---|---:|---:|---:|"));
     let count = thousands(tally.breaches.len() as u64);
-    row(text, "breaches longer than two polls in sight", |_| {
-        count.clone()
-    });
+    row(
+        text,
+        "breaches that could be seen for longer than two polls",
+        |_| count.clone(),
+    );
     row(text, "missed", |observer| {
         tally.missed(observer).to_string()
     });
-    row(text, "told within two polls", |observer| {
-        format!("{:.2} %", tally.in_time(observer) * 100.0)
-    });
-    row(text, "delay, median of those told", |observer| {
+    row(
+        text,
+        "reported within two polls, where answers show it",
+        |observer| format!("{:.2} %", tally.in_time(observer) * 100.0),
+    );
+    row(text, "delay, median of those reported", |observer| {
         delay(tally, observer, 50)
     });
-    row(text, "delay, 99th percentile of those told", |observer| {
-        delay(tally, observer, 99)
-    });
+    row(
+        text,
+        "delay, 99th percentile of those reported",
+        |observer| delay(tally, observer, 99),
+    );
     row(text, "alarms", |observer| {
         thousands(tally.alarms.get(observer).copied().unwrap_or_default())
     });
     row(text, "false alarms in 1,000 partition-days", |observer| {
         format!("{:.3}", tally.false_rate(observer))
     });
-    let lies = thousands(tally.protected_in_breach);
     let blind = tally.sum(|truth, said| truth == Protection::Unknown && said != truth);
+    let lies = tally.protected_in_breach;
     line(
         text,
         format_args!(
-            "\n`Protected` said of a breach older than one poll: {lies} partition-minutes. \
-             Something else than `Unknown` said while blind: {} partition-minutes.\n",
+            "\n| Partition-minutes | |\n|---|---:|\n\
+             | `Protected` in a breach that answers had shown for more than one poll | {} |\n\
+             | `Protected` in a breach that only the next list could show | {} |\n\
+             | `Protected` in a breach that only a list could show, while no list could be read | {} |\n\
+             | `Protected` in a breach that only a list of all backups could show | {} |\n\
+             | a verdict other than `Unknown` without sight | {} |\n",
+            thousands(lies.against_answers),
+            thousands(lies.before_the_list),
+            thousands(lies.without_lists),
+            thousands(lies.without_history),
             thousands(blind)
+        ),
+    );
+    let listed = thousands(tally.listed().count() as u64);
+    let unseen = tally.breaches.iter().filter(|it| it.after_unseen_restart);
+    line(
+        text,
+        format_args!(
+            "{listed} of the breaches were shown by a list only; {:.2} % of them were reported within \
+             one interval of lists and two polls. {} of the breaches were gaps that a restart made \
+             longer which shows nowhere.\n",
+            tally.in_time_by_list() * 100.0,
+            thousands(unseen.count() as u64),
         ),
     );
 }
@@ -112,7 +138,7 @@ fn delay(tally: &Tally, observer: usize, percent: usize) -> String {
     let delay = delays.get(delays.len().saturating_sub(1) * percent / 100);
     delay.map_or_else(
         || "never".to_owned(),
-        |delay| format!("{} s", thousands_of(delay / 1_000)),
+        |delay| format!("{} s", thousands((delay / 1_000).unsigned_abs())),
     )
 }
 
@@ -120,7 +146,7 @@ fn verdicts(text: &mut String, tally: &Tally) {
     line(
         text,
         format_args!(
-            "| Verdict | true, partition-minutes | said | precision | recall |\n|---|---:|---:|---:|---:|"
+            "| Verdict | true, partition-minutes | reported | precision | recall |\n|---|---:|---:|---:|---:|"
         ),
     );
     for state in Protection::ALL {
@@ -141,11 +167,11 @@ fn verdicts(text: &mut String, tally: &Tally) {
     }
 }
 
-/// What was said instead, where it was something else.
+/// The verdicts reported instead, where they were wrong.
 fn confusion(text: &mut String, tally: &Tally) {
     line(
         text,
-        format_args!("\n| True | Said instead, partition-minutes |\n|---|---|"),
+        format_args!("\n| True | Reported instead, partition-minutes |\n|---|---|"),
     );
     for state in Protection::ALL {
         let wrong = tally.minutes.iter();
@@ -172,10 +198,6 @@ fn reasons(text: &mut String, tally: &Tally) {
 
 fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
     writeln!(text, "{line}").expect("a String takes everything");
-}
-
-fn thousands_of(number: i64) -> String {
-    thousands(number.unsigned_abs())
 }
 
 /// A number with a comma before each group of three digits.

@@ -132,6 +132,7 @@ const RULES: Rules = Rules {
     staleness: TimeDelta::minutes(5),
     list_staleness: TimeDelta::minutes(30),
     overdue_allowance: TimeDelta::minutes(15),
+    run_tolerance: TimeDelta::minutes(1),
     stuck_after: TimeDelta::minutes(15),
     expected_interval: None,
     reads_configuration: true,

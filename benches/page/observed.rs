@@ -10,8 +10,8 @@ use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
 use servicefabric_backup_exporter::inventory::Inventory;
 use servicefabric_backup_exporter::model::{
     BackupHealth, BackupKind, BackupProgress, BackupState, Configuration, Entity, Epoch, Failure,
-    FailureCode, Level, ListedBackup, Name, Partition, PartitionId, PartitionKind, PeriodicAttempt,
-    Policy, RestoreProgress, RestoreState, Retention, Schedule, Word,
+    FailureCode, Level, Listed, ListedBackup, Name, Partition, PartitionId, PartitionKind,
+    PeriodicAttempt, Policy, RestoreProgress, RestoreState, Retention, Schedule, Word,
 };
 use servicefabric_backup_exporter::protection::Read;
 use servicefabric_backup_exporter::protection::applied::Settings;
@@ -69,11 +69,11 @@ pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observa
     let third = Observations {
         partitions: readings(partitions, round, now),
         runs: runs.into(),
+        clock_skew: Some(TimeDelta::zero()),
         cluster: Some(ClusterReading {
             up: true,
             service_up: Some(true),
             version: Some("10.1.2493.9590".to_owned()),
-            clock_skew: Some(TimeDelta::zero()),
             security: SecurityReading::default(),
         }),
         ..Observations::default()
@@ -145,6 +145,7 @@ fn policy(number: u32) -> Policy {
             duration: Duration::from_secs(30 * 86_400),
             minimum_backups: Some(0),
         }),
+        checksum: 0,
     }
 }
 
@@ -234,7 +235,7 @@ fn health(number: u32, round: u32, now: DateTime<Utc>) -> BackupHealth {
     };
     BackupHealth {
         attempt,
-        unknown_reporter: false,
+        ..BackupHealth::default()
     }
 }
 
@@ -264,7 +265,7 @@ fn lists(
     each: u32,
     round: u32,
     now: DateTime<Utc>,
-) -> Vec<(Name, Read<Vec<ListedBackup>>)> {
+) -> Vec<(Name, Read<Listed<ListedBackup>>)> {
     let size = PARTITIONS_PER_SERVICE * SERVICES_PER_APPLICATION;
     let applications = (0..).zip(names.chunks(to_index(size)));
     let lists = applications.filter_map(|(application, names)| {
@@ -276,6 +277,10 @@ fn lists(
             .map(|(number, back)| listed(number, back, stored_at(number, round, now)))
             .collect();
         let protected = !listed.is_empty();
+        let listed = Listed {
+            items: listed,
+            skipped: 0,
+        };
         protected.then(|| (Arc::clone(name), read(listed, now)))
     });
     lists.collect()
@@ -295,6 +300,7 @@ fn listed(number: u32, back: u32, newest: DateTime<Utc>) -> ListedBackup {
         created: Some(created),
         epoch: Some(epoch(number)),
         lsn: Some(salt),
+        restorable: true,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::config::{Cluster, Collectors, Poll, Selector};
 use servicefabric_backup_exporter::gateway::{Gateway, Options, Security};
 use servicefabric_backup_exporter::inventory::Shard;
@@ -30,7 +31,7 @@ pub(crate) fn poller(
     url: &str,
     security: Security,
     published: watch::Sender<Arc<Snapshot>>,
-) -> Poller {
+) -> Poller<Gateway> {
     let cluster = Cluster {
         name: "prod".into(),
         endpoints: vec![url.parse().expect("it is a URL")],
@@ -50,7 +51,8 @@ pub(crate) fn poller(
         Arc::new(cluster),
         poll,
         Shard::default(),
-        gateway(url, security),
+        Arc::new(gateway(url, security)),
+        clock::now,
         telemetry,
         published,
     )

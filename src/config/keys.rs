@@ -120,6 +120,7 @@ impl Protection {
                 default.overdue_allowance,
                 values::duration,
             ),
+            run_tolerance: s.value("run_tolerance", default.run_tolerance, values::duration),
             stuck_after: s.value("stuck_after", default.stuck_after, values::duration),
         }
     }

@@ -24,6 +24,8 @@ mod requested;
 use chrono::{DateTime, Utc};
 
 use super::family::Family;
+use super::samples::Labels;
+use crate::snapshot::ServiceKey;
 
 const SECTIONS: [&[Family]; 4] = [
     requested::FAMILIES,
@@ -43,4 +45,11 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
 #[expect(clippy::unnecessary_wraps, reason = "rows answer with an Option")]
 fn seconds(instant: DateTime<Utc>) -> Option<i64> {
     Some(instant.timestamp())
+}
+
+/// The labels of a service.
+fn of_service<'a>(labels: &Labels<'a>, key: &'a ServiceKey) -> Labels<'a> {
+    labels
+        .with("application_name", key.application.as_deref())
+        .with("service_name", key.service.as_deref())
 }

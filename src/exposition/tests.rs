@@ -86,11 +86,11 @@ fn snapshot() -> Arc<Snapshot> {
             read(20, 2, Some(failure())),
             read(30, 3, None),
         ],
+        clock_skew: Some(TimeDelta::milliseconds(-1_001)),
         cluster: Some(ClusterReading {
             up: true,
             service_up: Some(true),
             version: Some("10.1.2308.9590".to_owned()),
-            clock_skew: Some(TimeDelta::milliseconds(-1_001)),
             security: SecurityReading {
                 insecure: Some(false),
                 client_certificate_expiry: Some(at(86_400)),
@@ -113,6 +113,7 @@ const RULES: Rules = Rules {
     staleness: TimeDelta::minutes(5),
     list_staleness: TimeDelta::minutes(30),
     overdue_allowance: TimeDelta::minutes(15),
+    run_tolerance: TimeDelta::minutes(1),
     stuck_after: TimeDelta::minutes(15),
     expected_interval: None,
     reads_configuration: true,
@@ -512,7 +513,7 @@ fn a_success_dated_in_the_future_is_not_shown_until_its_time_has_come() {
         "servicefabric_backup_last_success_lsn",
     ];
     // Both successes are dated at -600.
-    let plausible = -600 - 3_600;
+    let plausible = -600 - 300;
     for family in families {
         let count = |now| samples(&text(Format::Text, at(now)), family).len();
         assert_eq!(count(plausible), 2, "{family}");

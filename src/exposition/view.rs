@@ -13,7 +13,7 @@ use crate::inventory::Selection;
 use crate::model::{BackupProgress, FailureCode, PeriodicAttempt, Policy, RestoreProgress};
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
-use crate::protection::{Verdict, judge, plausible_from};
+use crate::protection::{Verdict, judge};
 use crate::snapshot::{PartitionSnapshot, RecoveryPoint, ServiceKey};
 
 /// A cluster at one moment.
@@ -126,13 +126,29 @@ impl<'a> PartitionView<'a> {
 
     /// The last success, unless it is dated in the future.
     pub(super) fn last_success(&self) -> Option<&'a RecoveryPoint> {
-        let snapshot = &self.cluster.view.snapshot;
-        let success = self.known.success_at(snapshot, self.cluster.now);
-        if let (None, Some(ignored)) = (success, &self.known.last_success) {
-            let from = plausible_from(ignored.at, snapshot.status.believed_skew());
+        self.plausible(self.known.last_success.as_deref())
+    }
+
+    /// The newest restorable backup that a list has shown, unless it is dated in the future.
+    pub(super) fn newest_listed(&self) -> Option<&'a RecoveryPoint> {
+        self.plausible(self.known.successes.listed.as_deref())
+    }
+
+    /// How many listed backups cannot be restored, while the list is believed.
+    pub(super) fn unrestorable(&self) -> Option<u32> {
+        let until = self.known.listed_at? + self.cluster.view.rules.list_staleness;
+        let believed = self.cluster.believes(until);
+        believed.then_some(self.known.unrestorable)
+    }
+
+    fn plausible(&self, point: Option<&'a RecoveryPoint>) -> Option<&'a RecoveryPoint> {
+        let status = &self.cluster.view.snapshot.status;
+        let from = status.clocks().plausible_from(point?.at);
+        if from > self.cluster.now {
             self.cluster.note(Some(from));
+            return None;
         }
-        success
+        point
     }
 
     /// The verdict.

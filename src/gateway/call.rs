@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use url::Url;
 
 use crate::clock;
@@ -24,6 +24,7 @@ use crate::gateway::token::Bearer;
 use crate::gateway::wire::{AadMetadata, NamedDirectory};
 use crate::gateway::{Gateway, locked};
 use crate::logging::chain;
+use crate::model::Listed;
 
 /// Most pages of one list: with the gateway's own 4 MB per page, more than any cluster has.
 const MAX_PAGES: usize = 1_000;
@@ -41,7 +42,7 @@ impl Gateway {
     }
 
     /// Asks for all pages of a list.
-    pub(super) async fn get_all<Q, T>(&self, query: &Q) -> Result<Vec<T>, Error>
+    pub(super) async fn get_all<Q, T>(&self, query: &Q) -> Result<Listed<T>, Error>
     where
         Q: Query<Answer = Page<T>>,
         T: Footprint,
@@ -52,7 +53,7 @@ impl Gateway {
             .map_err(|cause| Error::new(&Q::ROUTE, &subject, cause))
     }
 
-    async fn pages<Q, T>(&self, subject: &Subject<'_>) -> Result<Vec<T>, Cause>
+    async fn pages<Q, T>(&self, subject: &Subject<'_>) -> Result<Listed<T>, Cause>
     where
         Q: Query<Answer = Page<T>>,
         T: Footprint,
@@ -63,6 +64,7 @@ impl Gateway {
         };
         locked(quota).check()?;
         let mut items = Vec::new();
+        let mut skipped = 0;
         let mut seen = HashSet::new();
         let mut token: Option<String> = None;
         for _ in 0..MAX_PAGES {
@@ -76,8 +78,12 @@ impl Gateway {
             }
             locked(quota).charge(&page.items)?;
             items.extend(page.items);
+            if page.skipped > 0 {
+                self.note_skipped::<Q>(subject, page.skipped, page.fault);
+                skipped += page.skipped;
+            }
             let Some(next) = page.next else {
-                return Ok(items);
+                return Ok(Listed { items, skipped });
             };
             if !seen.insert(next.clone()) {
                 return Err(Misread::RepeatedToken.into());
@@ -85,6 +91,20 @@ impl Gateway {
             token = Some(next);
         }
         Err(Cause::TooManyPages { limit: MAX_PAGES })
+    }
+
+    fn note_skipped<Q: Query>(
+        &self,
+        subject: &Subject<'_>,
+        skipped: usize,
+        fault: Option<Misread>,
+    ) {
+        let (cluster, route) = (&self.cluster, Q::ROUTE.name);
+        let fault = fault.unwrap_or(Misread::Item);
+        debug!(
+            %cluster, route, skipped,
+            "Cluster {cluster}: {route} about {subject} has {skipped} items that cannot be decoded: {fault}."
+        );
     }
 
     async fn call<Q: Query>(

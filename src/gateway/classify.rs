@@ -6,12 +6,13 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use serde::Deserialize;
 use url::Url;
 
-use crate::gateway::decode;
+use crate::gateway::decode::{self, Code, Field, Object};
 use crate::gateway::error::Reason;
 use crate::gateway::query::{RouteKind, Subject};
+use crate::gateway::redact;
 use crate::model::FailureCode;
 
 /// An answer other than a success.
@@ -20,6 +21,10 @@ pub(super) struct Refusal {
     pub(super) status: u16,
     /// `Error.Code`; `None` when there was no error document.
     pub(super) code: Option<FailureCode>,
+    /// The beginning of `Error.Message`, or of the `Message` of Web API.
+    message: Option<String>,
+    /// Whether the message is that of an `ArgumentOutOfRangeException`: it has no code of its own.
+    is_index_out_of_range: bool,
     pub(super) reason: Reason,
     pub(super) transient: bool,
     /// The endpoint that answered, where that is known.
@@ -64,6 +69,33 @@ impl Refusal {
         })
     }
 
+    /// Whether what was asked about does not exist (any more). Not so where the code is about the
+    /// backup service itself.
+    pub(super) fn is_gone(&self) -> bool {
+        let is_application_not_found = self.code.as_ref().is_some_and(|code| {
+            matches!(
+                code.as_str(),
+                "FABRIC_E_APPLICATION_NOT_FOUND" | "0x80071BDD"
+            )
+        });
+        self.reason != Reason::ServiceAbsent
+            && (is_application_not_found
+                || self.is_service_not_found()
+                || self.is_partition_not_found())
+    }
+
+    pub(super) fn is_index_out_of_range(&self) -> bool {
+        self.is_index_out_of_range
+    }
+
+    pub(super) fn is_null_reference(&self) -> bool {
+        self.status == 500
+            && self
+                .code
+                .as_ref()
+                .is_some_and(|code| matches!(code.as_str(), "E_UNEXPECTED" | "0x8000FFFF"))
+    }
+
     pub(super) fn is_unknown_to_health(&self) -> bool {
         let code = self.code.as_ref().map(FailureCode::as_str);
         code == Some("FABRIC_E_HEALTH_ENTITY_NOT_FOUND")
@@ -86,6 +118,9 @@ impl fmt::Display for Refusal {
             Some(code) => write!(f, " with code {}", code.as_str()),
             None => f.write_str(" without an error code"),
         }?;
+        if let Some(message) = &self.message {
+            write!(f, " ({message:?})")?;
+        }
         match &self.advice {
             Some(advice) => write!(f, "; {advice}"),
             None => Ok(()),
@@ -100,27 +135,28 @@ pub(super) fn classify(
     status: u16,
     body: &[u8],
 ) -> Refusal {
-    let body = decode::without_padding(body);
     let error = ErrorBody::read(body);
+    let code = error.code.as_ref().map(FailureCode::as_str);
     let masked = matches!((kind, subject), (RouteKind::Backup, Subject::Partition(_)))
-        && error.as_ref().is_some_and(ErrorBody::is_masked_timeout);
+        && error.is_masked_timeout();
     // About policies there is no other service that could be missing.
     let about_policies = matches!(subject, Subject::Cluster | Subject::Policy(_));
-    let reason = match &error {
+    let reason = match code {
         _ if masked => Reason::Timeout,
-        Some(error)
-            if kind == RouteKind::Backup
-                && about_policies
-                && is_service_not_found(error.code.as_str()) =>
-        {
+        Some(code) if kind == RouteKind::Backup && about_policies && is_service_not_found(code) => {
             Reason::ServiceAbsent
         }
-        Some(error) => by_code(error.code.as_str()).unwrap_or(match status {
+        Some(code) => by_code(code).unwrap_or(match status {
             401 | 403 => Reason::Forbidden,
             429 => Reason::Throttled,
             _ => Reason::Api,
         }),
-        None => by_status(kind, status, body.is_empty()),
+        // Thrown outside of the service's own error mapping, for instance while its store has no
+        // primary (`BaseController.cs`, `BaseStore.cs`).
+        None if kind == RouteKind::Backup && status == 500 && error.is_of_web_api => {
+            Reason::ServiceUnavailable
+        }
+        None => by_status(kind, status, decode::without_padding(body).is_empty()),
     };
     let transient = matches!(
         reason,
@@ -128,7 +164,9 @@ pub(super) fn classify(
     ) || (matches!(status, 502..=504) && reason != Reason::Forbidden);
     Refusal {
         status,
-        code: error.map(|error| error.code),
+        message: summary(&error.message),
+        is_index_out_of_range: error.message.contains("Index was out of range"),
+        code: error.code,
         reason,
         transient,
         endpoint: None,
@@ -136,12 +174,33 @@ pub(super) fn classify(
     }
 }
 
+/// Longest part of a message that is shown, in characters.
+const MAX_MESSAGE: usize = 200;
+
+/// The beginning of a message, without secrets. It ends before a document, which may be the storage
+/// of a policy: validation errors quote what they refuse.
+fn summary(message: &str) -> Option<String> {
+    let text = redact::presentable(message);
+    let text = text
+        .split(['\r', '\n', '{', '['])
+        .next()
+        .unwrap_or_default();
+    let text: String = text.trim().chars().take(MAX_MESSAGE).collect();
+    (!text.is_empty()).then_some(text)
+}
+
 /// The codes that mean more to us than "an error". A code outside the service's own enumeration
 /// is written as a number; those numbers stand here that are documented.
 fn by_code(code: &str) -> Option<Reason> {
     Some(match code {
         "E_ACCESSDENIED" | "0x80070005" => Reason::Forbidden,
-        "FABRIC_E_TIMEOUT" | "0x80071BFF" | "FABRIC_E_OPERATION_NOT_COMPLETE" => Reason::Timeout,
+        // The last two are `TimeoutException` and `OperationCanceledException` of .NET: lists and
+        // configuration routes pass them through (`UtilityHelper.cs`).
+        "FABRIC_E_TIMEOUT"
+        | "0x80071BFF"
+        | "FABRIC_E_OPERATION_NOT_COMPLETE"
+        | "0x80131505"
+        | "0x8013153B" => Reason::Timeout,
         "FABRIC_E_COMMUNICATION_ERROR"
         | "FABRIC_E_FIRST_RESERVED_ERROR_CODE" // the same number under its other name
         | "0x80071BBC"
@@ -173,33 +232,53 @@ fn by_status(kind: RouteKind, status: u16, empty: bool) -> Reason {
     }
 }
 
-/// `{"Error":{"Code":…,"Message":…}}`, from the gateway and from the backup service alike.
+/// `{"Error":{"Code":…,"Message":…}}`, from the gateway and from the backup service alike, or
+/// `{"Message":…}`, from the Web API framework that the backup service runs in.
+#[derive(Default)]
 struct ErrorBody {
-    code: FailureCode,
+    code: Option<FailureCode>,
     message: String,
+    is_of_web_api: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct ErrorReply {
+    error: Field<Object<ErrorMembers>>,
+    message: Field<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct ErrorMembers {
+    code: Field<Code>,
+    message: Field<String>,
 }
 
 impl ErrorBody {
-    fn read(body: &[u8]) -> Option<Self> {
-        let document: Value = serde_json::from_slice(body).ok()?;
-        let error = document.get("Error")?;
-        let code = match error.get("Code")? {
-            Value::String(code) => FailureCode::from_text(code),
-            Value::Number(code) => FailureCode::from_number(code.as_i64()?),
-            _ => return None,
-        };
-        let message = error.get("Message").and_then(Value::as_str);
-        Some(Self {
-            code,
-            message: message.unwrap_or_default().to_owned(),
-        })
+    fn read(body: &[u8]) -> Self {
+        let reply: Option<ErrorReply> = decode::document(body).unwrap_or_default();
+        let reply = reply.unwrap_or_default();
+        if let Some(Object(error)) = reply.error.value() {
+            return Self {
+                code: error.code.value().map(|code| code.0),
+                message: error.message.value().unwrap_or_default(),
+                is_of_web_api: false,
+            };
+        }
+        let message = reply.message.value();
+        Self {
+            code: None,
+            is_of_web_api: message.is_some(),
+            message: message.unwrap_or_default(),
+        }
     }
 
     /// The backup service rethrows a time-out of its partition look-up as an argument error. Our
     /// ids are well-formed, so the literal reading of this answer is never the true one.
     fn is_masked_timeout(&self) -> bool {
-        matches!(self.code.as_str(), "E_INVALIDARG" | "0x80070057")
-            && self.message == "Invalid Arguments."
+        let code = self.code.as_ref().map(FailureCode::as_str);
+        matches!(code, Some("E_INVALIDARG" | "0x80070057")) && self.message == "Invalid Arguments."
     }
 }
 
@@ -251,7 +330,20 @@ mod tests {
             ("error.404.policy-does-not-exist.json", 404, Api, false),
             ("error.409.backup-in-progress.json", 409, Api, false),
             ("error.409.restore-in-progress.json", 409, Api, false),
+            (
+                "error.500.masked-timeout.numeric-code.brs.json",
+                500,
+                Timeout,
+                true,
+            ),
+            ("error.500.null-reference.brs.json", 500, Api, false),
             ("error.500.recovery-point-details.brs.json", 500, Api, false),
+            (
+                "error.500.web-api-message.brs.json",
+                500,
+                ServiceUnavailable,
+                true,
+            ),
             ("error.504.gateway-empty.txt", 504, ServiceUnavailable, true),
             ("error.504.timeout.brs.json", 504, Timeout, true),
         ];
@@ -272,6 +364,18 @@ mod tests {
             assert_eq!(refusal.is_backup_not_enabled(), unprotected, "{file}");
             let vanished = file == "error.404.partition-not-found.json";
             assert_eq!(refusal.is_partition_not_found(), vanished, "{file}");
+            assert_eq!(refusal.is_gone(), vanished, "{file}");
+            let index = file == "error.400.list-index-out-of-range.brs.json";
+            assert_eq!(refusal.is_index_out_of_range(), index, "{file}");
+            let unexpected = [
+                "error.500.null-reference.brs.json",
+                "error.500.recovery-point-details.brs.json",
+            ];
+            assert_eq!(
+                refusal.is_null_reference(),
+                unexpected.contains(&file),
+                "{file}"
+            );
         }
     }
 
@@ -295,6 +399,11 @@ mod tests {
             ("-2147017729", 500, Timeout, true),
             ("2147949567", 500, Timeout, true),
             ("\"FABRIC_E_OPERATION_NOT_COMPLETE\"", 504, Timeout, true),
+            ("2148734213", 500, Timeout, true),
+            ("-2146233083", 500, Timeout, true),
+            ("\"2148734213\"", 500, Timeout, true),
+            ("2148734267", 500, Timeout, true),
+            ("2148734208", 500, Api, false),
             ("\"FABRIC_E_NOT_PRIMARY\"", 503, ServiceUnavailable, true),
             (
                 "\"FABRIC_E_GATEWAY_NOT_REACHABLE\"",
@@ -315,6 +424,81 @@ mod tests {
                 (reason, transient),
                 "{code} {status}"
             );
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_is_gone_whatever_the_status() {
+        for code in [
+            "\"FABRIC_E_SERVICE_DOES_NOT_EXIST\"",
+            "\"FABRIC_E_APPLICATION_NOT_FOUND\"",
+            "\"FABRIC_E_PARTITION_NOT_FOUND\"",
+            "2147949517",
+            "-2147017779",
+            "2147949533",
+            "2147949543",
+        ] {
+            for (kind, status) in [(RouteKind::Native, 404), (RouteKind::Backup, 500)] {
+                let body = format!("{{\"Error\":{{\"Code\":{code}}}}}");
+                let subject = Subject::Service("fabric:/A/S");
+                let refusal = classify(kind, &subject, status, body.as_bytes());
+                assert!(refusal.is_gone(), "{code} {kind:?}");
+                assert_eq!(
+                    (refusal.reason, refusal.transient),
+                    (Reason::Api, false),
+                    "{code}"
+                );
+            }
+        }
+        // Here it is the backup service that does not exist.
+        let body = b"{\"Error\":{\"Code\":\"FABRIC_E_SERVICE_DOES_NOT_EXIST\"}}";
+        let refusal = classify(RouteKind::Backup, &Subject::Cluster, 404, body);
+        assert!(!refusal.is_gone());
+        let body = b"{\"Error\":{\"Code\":\"FABRIC_E_BACKUP_NOT_ENABLED\"}}";
+        assert!(!classify(RouteKind::Backup, &PARTITION, 404, body).is_gone());
+    }
+
+    #[test]
+    fn the_answer_of_the_web_framework_is_about_the_backup_service() {
+        use Reason::{Api, ServiceUnavailable};
+        let body = sample("error.500.web-api-message.brs.json");
+        for (kind, status, reason) in [
+            (RouteKind::Backup, 500, ServiceUnavailable),
+            (RouteKind::Backup, 404, Api),
+            (RouteKind::Native, 500, Api),
+        ] {
+            let refusal = classify(kind, &PARTITION, status, &body);
+            assert_eq!(refusal.reason, reason, "{kind:?} {status}");
+            assert_eq!(refusal.transient, reason == ServiceUnavailable);
+        }
+        for body in ["{}", "{\"Message\":5}", "{\"Error\":{\"Message\":\"x\"}}"] {
+            let refusal = classify(RouteKind::Backup, &PARTITION, 500, body.as_bytes());
+            assert_eq!(refusal.reason, Api, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_code_and_the_beginning_of_the_message_are_shown() {
+        let long = "x".repeat(5_000);
+        for (message, shown) in [
+            ("Operation timed out.", Some("Operation timed out.")),
+            ("first\\r\\nsecond", Some("first")),
+            ("AccountKey=geheim;x", Some("AccountKey=***;x")),
+            (
+                "https://svc:hun{ter2@host is down",
+                Some("https://***@host is down"),
+            ),
+            ("Refused: {FriendlyName: canary}", Some("Refused:")),
+            ("{Storage: canary}", None),
+            ("", None),
+            ("half of \\ud83d", Some("half of \u{fffd}")),
+            (&long, Some(&long[..200])),
+        ] {
+            let body = format!("{{\"Error\":{{\"Code\":2148734208,\"Message\":\"{message}\"}}}}");
+            let refusal = classify(RouteKind::Backup, &PARTITION, 500, body.as_bytes());
+            let shown = shown.map(|text| format!(" ({text:?})")).unwrap_or_default();
+            let expected = format!("HTTP status 500 with code 0x80131500{shown}");
+            assert_eq!(refusal.to_string(), expected);
         }
     }
 

@@ -2,17 +2,25 @@
 //!
 //! Numbers come as numbers or strings, "nothing" as null, as an empty body or as a sentinel
 //! (year 1, the zero GUID, a negative number). What is none of these is an error: a value that
-//! comes out of here stood in the answer.
+//! comes out of here stood in the answer. An error is confined to the [`Field`] or the element of
+//! [`Items`] in which it is.
 
+mod items;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+pub(super) use items::Items;
+use regex::{Captures, Regex};
 use serde::de::{
     self, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor, value,
 };
 use serde::{Deserialize, de::Error as _};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::gateway::error::Misread;
@@ -20,11 +28,11 @@ use crate::model::FailureCode;
 
 /// Reads a whole body; `None` when it is empty or `null`.
 pub(super) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<Option<T>, Misread> {
-    let body = without_padding(body);
-    if body.is_empty() {
+    let text = legible(without_padding(body));
+    if text.is_empty() {
         return Ok(None);
     }
-    match serde_json::from_slice::<Option<Object<T>>>(body) {
+    match serde_json::from_str::<Option<Object<T>>>(&text) {
         Ok(document) => Ok(document.map(|object| object.0)),
         Err(error) => Err(misread(&error)),
     }
@@ -36,6 +44,35 @@ pub(super) fn without_padding(body: &[u8]) -> &[u8] {
         .unwrap_or(body)
         .trim_ascii()
 }
+
+/// `body` as text. Bytes that are no UTF-8, and escapes of half a surrogate pair, become U+FFFD:
+/// JSON has no place for them, and .NET writes the latter where it cut a message inside a
+/// character.
+fn legible(body: &[u8]) -> Cow<'_, str> {
+    let text = String::from_utf8_lossy(body);
+    if !text.contains("\\ud") && !text.contains("\\uD") {
+        return text;
+    }
+    let repaired = |captures: &Captures<'_>| match captures.name("half") {
+        Some(_) => REPLACEMENT.to_owned(),
+        None => captures
+            .get(0)
+            .map_or("", |whole| whole.as_str())
+            .to_owned(),
+    };
+    Cow::Owned(ESCAPE.replace_all(&text, repaired).into_owned())
+}
+
+/// The escape of U+FFFD, which is as long as the one that it replaces.
+const REPLACEMENT: &str = r"\ufffd";
+
+/// An escape of JSON: a surrogate pair, half of one, or another one.
+static ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
+    let pair = r"\\u[dD][89abAB][[:xdigit:]]{2}\\u[dD][c-fC-F][[:xdigit:]]{2}";
+    let half = r"(?P<half>\\u[dD][89a-fA-F][[:xdigit:]]{2})";
+    Regex::new(&format!("(?s){pair}|{half}|\\\\."))
+        .expect("the pattern is fixed, and the tests here compile it")
+});
 
 /// Keeps the place and drops the text: serde quotes what it found, which may be a secret.
 fn misread(error: &serde_json::Error) -> Misread {
@@ -70,57 +107,50 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// The elements of an array, up to [`ITEMS_MEMORY`]. In memory a small element takes many times the
-/// space that it has in JSON.
-pub(super) struct Items<T> {
-    list: Vec<T>,
-    complete: bool,
+/// A member of an object. One that cannot be read does not affect its neighbours.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Field<T> {
+    /// Missing, or null.
+    #[default]
+    Absent,
+    /// Something else than expected.
+    Unreadable,
+    /// As expected.
+    Value(T),
 }
 
-/// Largest size of the elements of one array, in bytes, without what they point to.
-const ITEMS_MEMORY: usize = 32 << 20;
-
-impl<T> Items<T> {
-    /// Most elements taken.
-    pub(super) const LIMIT: usize = ITEMS_MEMORY / size_of::<Option<T>>();
-
-    /// All elements; `None` when there are more than [`Self::LIMIT`].
-    pub(super) fn all(self) -> Option<Vec<T>> {
-        self.complete.then_some(self.list)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Items<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ItemsVisitor(PhantomData))
-    }
-}
-
-struct ItemsVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ItemsVisitor<T> {
-    type Value = Items<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let mut list = Vec::new();
-        while list.len() < Items::<T>::LIMIT {
-            match array.next_element()? {
-                Some(item) => list.push(item),
-                None => {
-                    return Ok(Items {
-                        list,
-                        complete: true,
-                    });
-                }
-            }
+impl<T> Field<T> {
+    /// The value of an optional member: one that cannot be read is absent.
+    pub(super) fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Unreadable => None,
         }
-        let complete = array.next_element::<IgnoredAny>()?.is_none();
-        while array.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Items { list, complete })
+    }
+
+    /// The value of a member that may be absent, but must not be misunderstood.
+    pub(super) fn readable(self) -> Result<Option<T>, Misread> {
+        match self {
+            Self::Value(value) => Ok(Some(value)),
+            Self::Absent => Ok(None),
+            Self::Unreadable => Err(Misread::Member),
+        }
+    }
+
+    /// The value of a member that must be there.
+    pub(super) fn required(self) -> Result<T, Misread> {
+        self.value().ok_or(Misread::Member)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(match serde_json::from_str::<Option<T>>(raw.get()) {
+            Ok(Some(value)) => Self::Value(value),
+            Ok(None) => Self::Absent,
+            Err(_) => Self::Unreadable,
+        })
     }
 }
 
@@ -316,6 +346,73 @@ pub(super) mod tests {
         names
     }
 
+    #[test]
+    fn text_that_json_cannot_hold_costs_no_more_than_itself() {
+        #[derive(Deserialize)]
+        struct Message {
+            text: String,
+        }
+        let read = |text: &[u8]| {
+            let body = [b"{\"text\":\"", text, b"\"}"].concat();
+            document::<Message>(&body).unwrap().unwrap().text
+        };
+        for (text, expected) in [
+            (r"a\ud800b", "a\u{fffd}b"),
+            (r"a\uDFFFb", "a\u{fffd}b"),
+            (r"\ud800\ud83d\ude00", "\u{fffd}\u{1f600}"),
+            (r"\ude00\ud83d", "\u{fffd}\u{fffd}"),
+            (r"\ud83d\u0041", "\u{fffd}A"),
+            (r"C:\\ud800\n\u00fc", "C:\\ud800\n\u{fc}"),
+            (r"\\\ud800", "\\\u{fffd}"),
+        ] {
+            assert_eq!(read(text.as_bytes()), expected, "{text}");
+        }
+        assert_eq!(read(b"a\xFFb\xC3\xBC"), "a\u{fffd}b\u{fc}");
+        assert_eq!(read(b"\xED\xA0\x80"), "\u{fffd}".repeat(3));
+    }
+
+    #[test]
+    fn a_member_that_cannot_be_read_does_not_affect_its_neighbours() {
+        #[derive(Deserialize)]
+        struct Pair {
+            #[serde(default)]
+            first: Field<Integer>,
+            second: String,
+        }
+        for first in [
+            "null",
+            "true",
+            "1.5",
+            "1e400",
+            "\"\"",
+            "\"x\"",
+            "[]",
+            "[[{}]]",
+            "{}",
+            "9223372036854775808",
+        ] {
+            let body = format!("{{\"first\":{first},\"second\":\"s\"}}");
+            let pair = document::<Pair>(body.as_bytes()).unwrap().unwrap();
+            assert_eq!(pair.second, "s", "{first}");
+            let is_null = first == "null";
+            assert_eq!(pair.first.readable().is_ok(), is_null, "{first}");
+            assert!(pair.first.value().is_none() && pair.first.required().is_err());
+        }
+        let deep = format!(
+            "{{\"first\":{}{},\"second\":\"s\"}}",
+            "[".repeat(9_999),
+            "]".repeat(9_999)
+        );
+        assert_eq!(
+            document::<Pair>(deep.as_bytes()).unwrap().unwrap().second,
+            "s"
+        );
+        let good = document::<Pair>(b"{\"first\":\"7\",\"second\":\"s\"}")
+            .unwrap()
+            .unwrap();
+        assert_eq!(good.first.required().unwrap().known(), Some(7));
+    }
+
     fn time(json: &str) -> serde_json::Result<Option<String>> {
         let time: Timestamp = serde_json::from_str(json)?;
         Ok(time.0.map(|time| time.to_rfc3339()))
@@ -416,23 +513,6 @@ pub(super) mod tests {
         for json in ["\"\"", "\"5d64b697\"", "null", "0"] {
             assert!(read(json).is_err(), "{json}");
         }
-    }
-
-    #[test]
-    fn arrays_are_read_up_to_their_limit_in_memory() {
-        // Five bytes of JSON, 264 in memory.
-        type Large = Option<[u64; 32]>;
-        let limit = Items::<Large>::LIMIT;
-        assert!(limit * size_of::<Large>() <= ITEMS_MEMORY);
-        for count in [0, 1, 1_000, limit, limit + 1, limit + 2, limit + 1_000] {
-            let body = format!("[{}]", vec!["null"; count].join(","));
-            let items: Items<Large> = serde_json::from_str(&body).unwrap();
-            assert_eq!(items.list.len(), count.min(limit));
-            assert_eq!(items.all().is_some(), count <= limit, "{count}");
-        }
-        // What is beyond the limit must still be JSON.
-        let body = format!("[{},]", vec!["null"; limit + 1].join(","));
-        assert!(serde_json::from_str::<Items<Large>>(&body).is_err());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What can go wrong in a call to the gateway.
 //!
-//! An [`Error`] says which route was asked about what, and carries its cause as `source`. No text
-//! of the cluster but its error code gets into a message: the rest may hold secrets and has no
-//! bound. Every cause maps to one [`Reason`], which is fit to be a label value.
+//! An [`Error`] says which route was asked about what, and carries its cause as `source`. Of the
+//! texts of the cluster, only its error code and the beginning of its error message get into a
+//! message, bounded and without secrets. Every cause maps to one [`Reason`], which is fit to be a label value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,35 @@ impl Error {
             Cause::Refusal(refusal) => refusal.is_partition_not_found(),
             _ => false,
         }
+    }
+
+    /// Whether the cluster says that what was asked about does not exist (any more): an application,
+    /// a service or a partition that was deleted. It may still be in lists while it is deleted.
+    pub fn is_gone(&self) -> bool {
+        match &self.cause {
+            Cause::PartitionNotFound => true,
+            Cause::Refusal(refusal) => refusal.is_gone(),
+            _ => false,
+        }
+    }
+
+    /// Whether a list of backups failed with an index that is out of range. Runtime 6.4 answers so
+    /// before the first backup, while the container or folder of the storage does not exist, and
+    /// when the storage cannot be read (`GetRestorePointsOperation.cs`).
+    pub fn is_index_out_of_range(&self) -> bool {
+        matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_index_out_of_range())
+    }
+
+    /// Whether a configuration route failed with `E_UNEXPECTED`. Runtime 6.4 answers so at
+    /// application and service scope when an entity below is suspended and has no policy of its
+    /// own: a null reference (`GetBackupMappingInfoOperation.cs`). Partition scope is not affected.
+    pub fn is_null_reference(&self) -> bool {
+        matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_null_reference())
+    }
+
+    /// Whether the backup service says that no policy applies, so that there is no storage to list.
+    pub fn is_backup_not_enabled(&self) -> bool {
+        matches!(&self.cause, Cause::Refusal(refusal) if refusal.is_backup_not_enabled())
     }
 
     /// Whether the health store has nothing on what was asked about.
@@ -264,6 +293,7 @@ impl Cause {
                     | Misread::Coding(_)
                     | Misread::Compressed
                     | Misread::Nothing
+                    | Misread::Member
             ),
             _ => false,
         }
@@ -336,6 +366,10 @@ pub(super) enum Misread {
     Name,
     #[error("a version that is none")]
     Version,
+    #[error("an item is not the JSON object expected")]
+    Item,
+    #[error("a required member is missing or cannot be read")]
+    Member,
     #[error("a name of a policy that is empty, too long, a dot segment, or has control characters")]
     PolicyName,
     #[error("a partition without an id")]

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::gateway::classify::classify;
-use crate::gateway::decode::{self, Items, Object};
+use crate::gateway::decode::{self, Items};
 use crate::gateway::error::{Cause, Misread, Reason};
 use crate::model::PartitionId;
 
@@ -262,6 +262,10 @@ fn foreign(kind: RouteKind, body: &[u8], misread: Misread) -> Misread {
 #[derive(Debug)]
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
+    /// Number of items that could not be decoded.
+    pub(super) skipped: usize,
+    /// Why one of them could not, where more is known than that it is not the object expected.
+    pub(super) fault: Option<Misread>,
     /// The token of the next page; `None` at the end.
     pub(super) next: Option<String>,
 }
@@ -271,7 +275,7 @@ pub(super) struct Page<T> {
 pub(super) struct PageReply<T> {
     /// `""` from native routes and null from the backup service at the end.
     continuation_token: Option<String>,
-    items: Items<Object<T>>,
+    items: Items<T>,
 }
 
 impl<T> Page<T> {
@@ -279,25 +283,38 @@ impl<T> Page<T> {
     pub(super) fn empty() -> Self {
         Self {
             items: Vec::new(),
+            skipped: 0,
+            fault: None,
             next: None,
         }
     }
 
-    /// Translates the items; those that `item` answers `None` for do not concern us.
+    /// Translates the items. Those that `item` answers `None` for do not concern us, those that it
+    /// does not understand are skipped.
     pub(super) fn of<R>(
         reply: Option<PageReply<R>>,
         item: impl Fn(R) -> Result<Option<T>, Misread>,
     ) -> Result<Self, Cause> {
         let reply = reply.ok_or(Misread::Nothing)?;
-        let limit = Items::<Object<R>>::LIMIT;
-        let items = reply.items.all().ok_or(Cause::TooManyItems { limit })?;
-        Ok(Self {
-            items: items
-                .into_iter()
-                .filter_map(|object| item(object.0).transpose())
-                .collect::<Result<_, _>>()?,
+        let limit = Items::<R>::LIMIT;
+        let decodable = reply.items.decodable();
+        let (replies, skipped) = decodable.ok_or(Cause::TooManyItems { limit })?;
+        let mut page = Self {
+            items: Vec::new(),
+            skipped,
+            fault: None,
             next: reply.continuation_token.filter(|token| !token.is_empty()),
-        })
+        };
+        for reply in replies {
+            match item(reply) {
+                Ok(translated) => page.items.extend(translated),
+                Err(misread) => {
+                    page.skipped += 1;
+                    page.fault.get_or_insert(misread);
+                }
+            }
+        }
+        Ok(page)
     }
 }
 
@@ -415,8 +432,8 @@ mod tests {
         let subject = Subject::Cluster;
         let configurations = read::<Configurations<'_>>(&subject, 404, &body).unwrap();
         assert_eq!((configurations.items.len(), configurations.next), (0, None));
-        let backups = read::<Backups<'_, true>>(&subject, 404, &body).unwrap();
-        assert_eq!((backups.items.len(), backups.next), (0, None));
+        let backups = read::<Backups<'_, true>>(&subject, 404, &body);
+        assert!(backups.is_err(), "no storage, so no list");
         let restore = read::<Restore>(&subject, 404, &body);
         assert_eq!(restore.unwrap(), None);
         for (status, refusal) in [

@@ -12,8 +12,8 @@ use super::error::{Cause, Error, Misread};
 use super::query::{self, Page, Query};
 use super::wire;
 use crate::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
-    PartitionId, Policy,
+    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
+    Name, PartitionId, Policy, RestoreProgress,
 };
 
 /// What stands in for the deadline in addresses.
@@ -33,19 +33,34 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         Self { endpoint, answer }
     }
 
+    /// See [`Gateway::cluster_version`](super::Gateway::cluster_version).
+    pub fn cluster_version(&mut self) -> Result<String, Error> {
+        self.get(&wire::ClusterVersion)
+    }
+
     /// See [`Gateway::applications`](super::Gateway::applications).
-    pub fn applications(&mut self) -> Result<Vec<Name>, Error> {
+    pub fn applications(&mut self) -> Result<Listed<Name>, Error> {
         self.get_all(&wire::Applications)
     }
 
     /// See [`Gateway::persisted_services`](super::Gateway::persisted_services).
-    pub fn persisted_services(&mut self, application: &str) -> Result<Vec<Name>, Error> {
+    pub fn persisted_services(&mut self, application: &str) -> Result<Listed<Name>, Error> {
         self.get_all(&wire::Services { application })
     }
 
     /// See [`Gateway::partitions`](super::Gateway::partitions).
-    pub fn partitions(&mut self, service: &str) -> Result<Vec<ListedPartition>, Error> {
+    pub fn partitions(&mut self, service: &str) -> Result<Listed<ListedPartition>, Error> {
         self.get_all(&wire::Partitions { service })
+    }
+
+    /// See [`Gateway::service_name`](super::Gateway::service_name).
+    pub fn service_name(&mut self, partition: PartitionId) -> Result<Name, Error> {
+        self.get(&wire::ServiceName { partition })
+    }
+
+    /// See [`Gateway::application_name`](super::Gateway::application_name).
+    pub fn application_name(&mut self, service: &str) -> Result<Name, Error> {
+        self.get(&wire::ApplicationName { service })
     }
 
     /// See [`Gateway::backup_progress`](super::Gateway::backup_progress).
@@ -56,13 +71,24 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         self.get(&wire::Progress { partition })
     }
 
+    /// See [`Gateway::restore_progress`](super::Gateway::restore_progress).
+    pub fn restore_progress(
+        &mut self,
+        partition: PartitionId,
+    ) -> Result<Option<RestoreProgress>, Error> {
+        self.get(&wire::Restore { partition })
+    }
+
     /// See [`Gateway::backup_health`](super::Gateway::backup_health).
     pub fn backup_health(&mut self, partition: PartitionId) -> Result<BackupHealth, Error> {
         self.get(&wire::Health { partition })
     }
 
     /// See [`Gateway::backup_configuration`](super::Gateway::backup_configuration).
-    pub fn backup_configuration(&mut self, application: &str) -> Result<Vec<Configuration>, Error> {
+    pub fn backup_configuration(
+        &mut self,
+        application: &str,
+    ) -> Result<Listed<Configuration>, Error> {
         self.get_all(&wire::Configurations { application })
     }
 
@@ -70,23 +96,44 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
     pub fn service_backup_configuration(
         &mut self,
         service: &str,
-    ) -> Result<Vec<Configuration>, Error> {
+    ) -> Result<Listed<Configuration>, Error> {
         self.get_all(&wire::ServiceConfigurations { service })
     }
 
+    /// See [`Gateway::partition_backup_configuration`](super::Gateway::partition_backup_configuration).
+    pub fn partition_backup_configuration(
+        &mut self,
+        partition: PartitionId,
+    ) -> Result<Option<Configuration>, Error> {
+        self.get(&wire::PartitionConfiguration { partition })
+    }
+
     /// See [`Gateway::policies`](super::Gateway::policies).
-    pub fn policies(&mut self) -> Result<Vec<Policy>, Error> {
+    pub fn policies(&mut self) -> Result<Listed<Policy>, Error> {
         self.get_all(&wire::Policies)
     }
 
     /// See [`Gateway::entities_of_policy`](super::Gateway::entities_of_policy).
-    pub fn entities_of_policy(&mut self, policy: &str) -> Result<Vec<Entity>, Error> {
+    pub fn entities_of_policy(&mut self, policy: &str) -> Result<Listed<Entity>, Error> {
         self.get_all(&wire::Entities { policy })
     }
 
     /// See [`Gateway::latest_backups`](super::Gateway::latest_backups).
-    pub fn latest_backups(&mut self, application: &str) -> Result<Vec<ListedBackup>, Error> {
+    pub fn latest_backups(&mut self, application: &str) -> Result<Listed<ListedBackup>, Error> {
         self.get_all(&wire::Backups::<true> { application })
+    }
+
+    /// See [`Gateway::latest_backups_of`](super::Gateway::latest_backups_of).
+    pub fn latest_backups_of(
+        &mut self,
+        partition: PartitionId,
+    ) -> Result<Listed<ListedBackup>, Error> {
+        self.get_all(&wire::PartitionBackups { partition })
+    }
+
+    /// See [`Gateway::all_backups`](super::Gateway::all_backups).
+    pub fn all_backups(&mut self, application: &str) -> Result<Listed<ListedBackup>, Error> {
+        self.get_all(&wire::Backups::<false> { application })
     }
 
     fn get<Q: Query>(&mut self, query: &Q) -> Result<Q::Answer, Error> {
@@ -94,7 +141,7 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
             .map_err(|cause| Error::new(&Q::ROUTE, &query.subject(), cause))
     }
 
-    fn get_all<Q, T>(&mut self, query: &Q) -> Result<Vec<T>, Error>
+    fn get_all<Q, T>(&mut self, query: &Q) -> Result<Listed<T>, Error>
     where
         Q: Query<Answer = Page<T>>,
     {
@@ -102,17 +149,21 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
             .map_err(|cause| Error::new(&Q::ROUTE, &query.subject(), cause))
     }
 
-    fn pages<Q, T>(&mut self, query: &Q) -> Result<Vec<T>, Cause>
+    fn pages<Q, T>(&mut self, query: &Q) -> Result<Listed<T>, Cause>
     where
         Q: Query<Answer = Page<T>>,
     {
-        let mut items = Vec::new();
+        let mut listed = Listed {
+            items: Vec::new(),
+            skipped: 0,
+        };
         let mut token: Option<String> = None;
         loop {
             let page = self.ask(query, token.as_deref())?;
-            items.extend(page.items);
+            listed.items.extend(page.items);
+            listed.skipped += page.skipped;
             match page.next {
-                None => return Ok(items),
+                None => return Ok(listed),
                 next if next == token => return Err(Misread::RepeatedToken.into()),
                 next => token = next,
             }
@@ -150,7 +201,7 @@ mod tests {
             (200, body.into_bytes())
         };
         let names = replay(pages).applications().unwrap();
-        assert_eq!(names, ["fabric:/1".into(), "fabric:/2".into()]);
+        assert_eq!(names.items, ["fabric:/1".into(), "fabric:/2".into()]);
         assert!(asked[1].ends_with("&ContinuationToken=b%232"), "{asked:?}");
         let endless = |_: &Url| {
             let page = br#"{"ContinuationToken":"x","Items":[]}"#;

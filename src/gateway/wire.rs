@@ -13,8 +13,10 @@ mod policy;
 mod progress;
 mod schedule;
 
-pub(super) use backups::Backups;
-pub(super) use configuration::{Configurations, Entities, ServiceConfigurations};
+pub(super) use backups::{Backups, PartitionBackups};
+pub(super) use configuration::{
+    Configurations, Entities, PartitionConfiguration, ServiceConfigurations,
+};
 pub(super) use directory::{AadMetadata, NamedDirectory};
 pub(super) use health::Health;
 pub(super) use native::{
@@ -28,6 +30,9 @@ const SINGLE_LIMIT: usize = 4 << 20;
 
 /// Largest page of a list: the gateway cuts at about 4 MB, the backup service nowhere.
 const LIST_LIMIT: usize = 64 << 20;
+
+#[cfg(test)]
+mod damage;
 
 #[cfg(test)]
 pub(in crate::gateway) mod tests {
@@ -142,6 +147,16 @@ pub(in crate::gateway) mod tests {
             Some("FABRIC_E_BACKUPCOPIER_UNEXPECTED_ERROR")
         );
         expected.push(("failure", Some(failed)));
+        let read = progress(sample("GetPartitionBackupProgress.success.actor.json"));
+        let of_an_actor = read.unwrap().unwrap();
+        assert_eq!(of_an_actor.state, BackupState::Success);
+        assert!(of_an_actor.timestamp.is_some() && of_an_actor.backup_id.is_some());
+        let unknown = Epoch {
+            data_loss_version: None,
+            configuration_version: None,
+        };
+        assert_eq!((of_an_actor.epoch, of_an_actor.lsn), (Some(unknown), None));
+        expected.push(("success.actor", Some(of_an_actor)));
         assert_eq!(samples("GetPartitionBackupProgress.").len(), expected.len());
     }
 
@@ -189,7 +204,7 @@ pub(in crate::gateway) mod tests {
             "{}",
             "[]",
             "{\"RestoreState\":4}",
-            "{\"RestoreState\":\"Success\",\"TimeStampUtc\":0}",
+            "{\"RestoreState\":null}",
             "{\"BackupState\":\"Success\"}",
         ] {
             let error = answer::<Restore>(body).unwrap_err();
@@ -242,11 +257,6 @@ pub(in crate::gateway) mod tests {
             "{\"BackupState\":3}",
             "{\"backupState\":\"Success\"}",
             "[\"Success\",null,null,null,null,null]",
-            "{\"BackupState\":\"Success\",\"LsnOfLastBackupRecord\":36.5}",
-            "{\"BackupState\":\"Success\",\"BackupId\":\"none\"}",
-            "{\"BackupState\":\"Success\",\"TimeStampUtc\":\"today\"}",
-            "{\"BackupState\":\"Success\",\"EpochOfLastBackupRecord\":[1,2]}",
-            "{\"BackupState\":\"Success\",\"FailureError\":\"FABRIC_E_TIMEOUT\"}",
             "{\"Error\":{\"Code\":\"FABRIC_E_TIMEOUT\",\"Message\":\"\"}}",
         ] {
             let error = progress(body).unwrap_err();
@@ -256,7 +266,7 @@ pub(in crate::gateway) mod tests {
 
     #[test]
     fn errors_do_not_quote_the_answer() {
-        let body = "{\"BackupState\":\"Success\",\"FailureError\":\"Password=geheim\"}";
+        let body = "{\"BackupState\":{\"Password=geheim\":0},\"FailureError\":\"Password=geheim\"}";
         let error = progress(body).unwrap_err();
         assert!(
             !format!("{error} {error:?}").contains("geheim"),
@@ -365,16 +375,50 @@ pub(in crate::gateway) mod tests {
             "[]",
             "{}",
             "{\"Items\":null}",
-            "{\"Items\":[{}]}",
-            "{\"Items\":[[\"fabric:/A\"]]}",
-            "{\"Items\":[{\"Name\":\"A\"}]}",
-            "{\"Items\":[{\"Name\":\"fabric:/\"}]}",
-            "{\"Items\":[{\"Name\":\"fabric:/..\"}]}",
-            "{\"Items\":[{\"Name\":\"fabric:/A/./B\"}]}",
+            "{\"Items\":{\"Name\":\"fabric:/A\"}}",
+            "{\"Items\":[{\"Name\":\"fabric:/A\"}",
+            "{\"Items\":[{\"Name\":\"fabric:/A\"}]]",
             "{\"Items\":[],\"ContinuationToken\":1}",
         ] {
             let error = answer::<Applications>(body).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+    }
+
+    #[test]
+    fn items_of_the_topology_that_are_not_understood_are_skipped() {
+        for item in [
+            "null",
+            "{}",
+            "[\"fabric:/A\"]",
+            "{\"Name\":\"A\"}",
+            "{\"Name\":\"fabric:/\"}",
+            "{\"Name\":\"fabric:/..\"}",
+            "{\"Name\":\"fabric:/A/./B\"}",
+            "{\"Name\":\"fabric:/A\\ud800\"}",
+            "{\"Name\":7}",
+        ] {
+            let body = format!("{{\"Items\":[{item},{{\"Name\":\"fabric:/B\"}}]}}");
+            let page = answer::<Applications>(body).unwrap();
+            assert_eq!(
+                (page.items, page.skipped),
+                (vec!["fabric:/B".into()], 1),
+                "{item}"
+            );
+        }
+        let service = |persisted: &str| {
+            format!(
+                "{{\"Items\":[{{\"ServiceKind\":\"Stateful\",\"Name\":\"fabric:/A/S\",\
+                 \"HasPersistedState\":{persisted}}}]}}"
+            )
+        };
+        for (persisted, items, skipped) in [("true", 1, 0), ("null", 0, 0), ("\"true\"", 0, 1)] {
+            let page = answer::<Services<'_>>(service(persisted)).unwrap();
+            assert_eq!(
+                (page.items.len(), page.skipped),
+                (items, skipped),
+                "{persisted}"
+            );
         }
         for information in [
             "null",
@@ -384,8 +428,8 @@ pub(in crate::gateway) mod tests {
             let body = format!(
                 "{{\"Items\":[{{\"ServiceKind\":\"Stateful\",\"PartitionInformation\":{information}}}]}}"
             );
-            let error = answer::<Partitions<'_>>(body).unwrap_err();
-            assert_eq!(error.reason(), Reason::Decode, "{information}");
+            let page = answer::<Partitions<'_>>(body).unwrap();
+            assert_eq!((page.items.len(), page.skipped), (0, 1), "{information}");
         }
     }
 

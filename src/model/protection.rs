@@ -61,6 +61,9 @@ pub struct Policy {
     /// How long backups are kept; `None` where they are kept for ever, or by a rule that this
     /// version does not know.
     pub retention: Option<Retention>,
+    /// Checksum over all that the cluster shows of it except secrets, also over what this version
+    /// does not know.
+    pub checksum: u32,
 }
 
 /// How long a policy keeps backups (`RetentionPolicyType` `Basic`).
@@ -73,8 +76,8 @@ pub struct Retention {
 }
 
 impl Policy {
-    /// A checksum over all that is known of it: another one means that it was changed. It is the
-    /// same in every process and version that knows the same of a policy.
+    /// A checksum over all that is known of it and [`Self::checksum`]: another one means that it was
+    /// changed. It is the same in every process and version that knows the same of a policy.
     pub fn mark(&self) -> u32 {
         let schedule = match &self.schedule {
             None => String::new(),
@@ -98,6 +101,7 @@ impl Policy {
             self.auto_restore.to_string(),
             increments.unwrap_or_default(),
             retention.unwrap_or_default(),
+            self.checksum.to_string(),
         ];
         crc32fast::hash(parts.join("\n").as_bytes())
     }
@@ -193,6 +197,10 @@ pub struct BackupHealth {
     /// Whether somebody else reports on backups, or what the replica reports is not understood: a
     /// runtime that this version does not know.
     pub unknown_reporter: bool,
+    /// When the replica last reported a restore (`SourceUtcTimestamp`), successful or not.
+    pub restored_at: Option<DateTime<Utc>>,
+    /// Number of health events that could not be decoded.
+    pub skipped: usize,
 }
 
 /// A backup in the store.
@@ -210,9 +218,13 @@ pub struct ListedBackup {
     pub created: Option<DateTime<Utc>>,
     /// Epoch of the last record in it; its parts are `None` as [`Self::lsn`] is.
     pub epoch: Option<Epoch>,
-    /// Log sequence number of the last record in it; `None` when negative, or when the service
-    /// says that it could not read what it lists: such an item cannot be restored.
+    /// Log sequence number of the last record in it; `None` when negative. The key-value store of
+    /// actor services has no such numbers and writes -1 for all of them; its backups are valid
+    /// (`KeyValueStoreReplica.cs`).
     pub lsn: Option<u64>,
+    /// Whether it can be restored: `false` when the service reports a failure for it
+    /// (`FailureError`), or that its validation failed (`ValidationResult`).
+    pub restorable: bool,
 }
 
 /// What a backup holds (`BackupType`).

@@ -19,6 +19,8 @@ pub(super) enum Subject {
     Cluster,
     /// The requests of one collector.
     Collector(Collector),
+    /// The items in the answers to one collector.
+    Items(Collector),
 }
 
 /// A change that is worth a log line.

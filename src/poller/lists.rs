@@ -1,25 +1,52 @@
 //! What the store holds, on an interval of its own.
 //!
-//! One request an application that has something protected. The backup service reads its whole
-//! store for each, so these lists are never read more often than they must be.
+//! One request an application that has something protected, and some for single partitions where
+//! the list of their application cannot be relied on. The backup service reads its whole store for
+//! each, so these lists are never read more often than they must be.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Poller, now, run};
-use crate::clock;
+use super::{Poller, Source, run};
 use crate::gateway::Error;
-use crate::model::{ListedBackup, Name};
+use crate::model::{Listed, ListedBackup, Name, PartitionId};
 use crate::poller::tally::Tally;
+use crate::protection::Read;
 use crate::snapshot::{Collector, Observations, PartitionSnapshot, Snapshot};
 
 /// Lists that are asked for at a time: each makes the service read its store.
 const AT_ONCE: usize = 4;
 
-impl Poller {
+/// The most lists of single partitions in a round: each makes the service read one folder.
+const MOST_PARTITIONS: usize = 500;
+
+/// A round of lists.
+struct Round {
+    /// What was read and not published yet.
+    observations: Observations,
+    /// Partitions of which the list of their application does not show enough, with the moment at
+    /// which they were last listed.
+    unsettled: Vec<(Option<DateTime<Utc>>, PartitionId)>,
+    failed: bool,
+    published: Instant,
+}
+
+impl Default for Round {
+    fn default() -> Self {
+        Self {
+            observations: Observations::default(),
+            unsettled: Vec::new(),
+            failed: false,
+            published: Instant::now(),
+        }
+    }
+}
+
+impl<S: Source> Poller<S> {
     /// Lists backups once an interval, from the first cycle on that has found something protected:
     /// before, there is nothing to list. Ends at once where no list is wanted.
     pub(super) async fn lists(&self) {
@@ -51,7 +78,7 @@ impl Poller {
     fn next_list(&self) -> Instant {
         let snapshot = self.snapshot();
         let status = snapshot.status.collectors.get(&self.listing_collector());
-        let age = status.and_then(|status| (clock::now() - status.succeeded_at?).to_std().ok());
+        let age = status.and_then(|status| ((self.clock)() - status.succeeded_at?).to_std().ok());
         let wait = age.map(|age| self.poll.backups_interval.saturating_sub(age));
         Instant::now() + wait.unwrap_or_default()
     }
@@ -61,15 +88,14 @@ impl Poller {
         let started = Instant::now();
         self.gateway.begin_lists();
         let tally = Tally::default();
-        let mut published = started;
-        let mut success = true;
-        let mut observations = Observations::default();
+        let mut round = Round::default();
         let questions = self
             .protected_applications()
             .into_iter()
             .map(|application| async {
+                let requested_at = (self.clock)();
                 let listed = self.backups_of(&application).await;
-                (application, listed)
+                (application, listed.map(|listed| read(listed, requested_at)))
             });
         let questions: Vec<_> = questions.collect();
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
@@ -77,25 +103,96 @@ impl Poller {
             match listed {
                 Ok(listed) => {
                     tally.succeed();
-                    self.take_in(application, listed, &mut observations);
+                    self.note_skipped(self.listing_collector(), listed.value.skipped, &tally);
+                    let unsettled =
+                        self.snapshot()
+                            .unsettled_by(&application, &listed.value, (self.clock)());
+                    round.unsettled.extend(unsettled);
+                    self.take_in(application, listed, &mut round.observations);
                 }
                 Err(error) => {
-                    success = false;
-                    self.record(self.listing_collector(), &error, &tally);
+                    let knows_success = |known: &PartitionSnapshot| {
+                        known.partition.application.as_ref() == Some(&application)
+                            && known.last_success.is_some()
+                    };
+                    self.note_list_error(&error, knows_success, &mut round, &tally);
                 }
             }
-            if published.elapsed() > self.poll.interval {
-                self.publish(std::mem::take(&mut observations));
-                // The lists so far are no longer in memory.
-                self.gateway.begin_lists();
-                published = Instant::now();
-            }
+            self.publish_in_time(&mut round);
         }
-        observations.runs = vec![run(self.listing_collector(), success, started)];
+        self.list_partitions(&mut round, &tally).await;
+        let Round {
+            mut observations,
+            failed,
+            ..
+        } = round;
+        observations.runs = vec![run(self.listing_collector(), !failed, started)];
         self.publish(observations);
         let what = "lists of backups";
         tally.log(&self.cluster.name, what, started.elapsed(), false);
         self.report_lists(self.listing_collector(), &tally);
+    }
+
+    /// Asks for the newest backup of single partitions of which the lists of their applications do
+    /// not show enough, first for those that were listed longest ago.
+    async fn list_partitions(&self, round: &mut Round, tally: &Tally) {
+        let mut unsettled = std::mem::take(&mut round.unsettled);
+        unsettled.sort_unstable();
+        unsettled.truncate(MOST_PARTITIONS);
+        let questions = unsettled.into_iter().map(|(_, id)| async move {
+            let requested_at = (self.clock)();
+            let listed = self.gateway.latest_backups_of(id).await;
+            (id, listed.map(|listed| read(listed, requested_at)))
+        });
+        let questions: Vec<_> = questions.collect();
+        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        while let Some((id, listed)) = answers.next().await {
+            match listed {
+                Ok(listed) => {
+                    tally.succeed();
+                    self.note_skipped(self.listing_collector(), listed.value.skipped, tally);
+                    round.observations.partition_lists.push((id, listed));
+                }
+                Err(error) => {
+                    let knows_success = |known: &PartitionSnapshot| {
+                        known.partition.id == id && known.last_success.is_some()
+                    };
+                    self.note_list_error(&error, knows_success, round, tally);
+                }
+            }
+            self.publish_in_time(round);
+        }
+    }
+
+    /// Counts a list that failed, unless there was nothing to list. Runtime 6.4 answers with an index
+    /// that is out of range before the first backup, when the container or folder does not exist yet,
+    /// and when the storage cannot be read (`GetRestorePointsOperation.cs`): a success that is known
+    /// tells which.
+    fn note_list_error(
+        &self,
+        error: &Error,
+        knows_success: impl FnMut(&PartitionSnapshot) -> bool,
+        round: &mut Round,
+        tally: &Tally,
+    ) {
+        let nothing_yet = error.is_index_out_of_range()
+            && !self.snapshot().partitions.values().any(knows_success);
+        if nothing_yet || error.is_backup_not_enabled() || error.is_gone() {
+            tally.succeed();
+        } else {
+            round.failed = true;
+            self.record(self.listing_collector(), error, tally);
+        }
+    }
+
+    /// Publishes the lists so far once an interval.
+    fn publish_in_time(&self, round: &mut Round) {
+        if round.published.elapsed() > self.poll.interval {
+            self.publish(std::mem::take(&mut round.observations));
+            // The lists so far are no longer in memory.
+            self.gateway.begin_lists();
+            round.published = Instant::now();
+        }
     }
 
     /// All backups tell which ones are the newest, too: where the history is wanted, it is all
@@ -108,7 +205,7 @@ impl Poller {
         }
     }
 
-    async fn backups_of(&self, application: &Name) -> Result<Vec<ListedBackup>, Error> {
+    async fn backups_of(&self, application: &Name) -> Result<Listed<ListedBackup>, Error> {
         if self.cluster.collectors.history {
             self.gateway.all_backups(application).await
         } else {
@@ -119,10 +216,10 @@ impl Poller {
     fn take_in(
         &self,
         application: Name,
-        listed: Vec<ListedBackup>,
+        listed: Read<Listed<ListedBackup>>,
         observations: &mut Observations,
     ) {
-        let list = (application, now(listed));
+        let list = (application, listed);
         if self.cluster.collectors.history {
             observations.histories.push(list);
         } else {
@@ -136,5 +233,13 @@ impl Poller {
         let protected = partitions.filter(|known| known.has_policy());
         let names = protected.filter_map(|known| known.partition.application.clone());
         names.collect()
+    }
+}
+
+/// What was requested at that moment: the store may have changed before the answer came.
+fn read<T>(value: T, requested_at: DateTime<Utc>) -> Read<T> {
+    Read {
+        value,
+        at: requested_at,
     }
 }

@@ -8,13 +8,13 @@ use std::sync::{MutexGuard, PoisonError};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::Poller;
 use super::faults::{Change, Faults, Subject};
 use super::tally::Tally;
+use super::{Poller, Source};
 use crate::gateway::Reason;
 use crate::snapshot::Collector;
 
-impl Poller {
+impl<S: Source> Poller<S> {
     /// Logs what changed with a whole cycle. While the cluster cannot be read at all, that is the
     /// only fault.
     pub(super) fn report_cycle(&self, tally: &Tally) {
@@ -50,6 +50,7 @@ impl Poller {
     }
 
     fn report_collector(&self, collector: Collector, tally: &Tally) {
+        self.report_items(collector, tally);
         let reasons = tally.reasons(|one| one == collector);
         let change = self.observe(Subject::Collector(collector), reasons);
         let (cluster, name) = (&self.cluster.name, collector.as_str());
@@ -68,6 +69,29 @@ impl Poller {
                     %cluster, collector = name, seconds, rounds,
                     "Cluster {cluster}: the collector {name} succeeds again, after {rounds} failed \
                      rounds in {seconds} s."
+                );
+            }
+        }
+    }
+
+    /// Logs what changed with the items that could not be decoded.
+    fn report_items(&self, collector: Collector, tally: &Tally) {
+        let skipped = tally.skipped(collector);
+        let reasons = (skipped > 0).then_some(Reason::Decode).into_iter();
+        let change = self.observe(Subject::Items(collector), reasons.collect());
+        let (cluster, name) = (&self.cluster.name, collector.as_str());
+        match change {
+            None => {}
+            Some(Change::Failing) => warn!(
+                %cluster, collector = name, skipped,
+                "Cluster {cluster}: the collector {name} skipped {skipped} items that cannot be decoded."
+            ),
+            Some(Change::Ended { lasted, rounds }) => {
+                let seconds = lasted.as_secs();
+                info!(
+                    %cluster, collector = name, seconds, rounds,
+                    "Cluster {cluster}: the collector {name} can decode all items again, after \
+                     {rounds} rounds in {seconds} s."
                 );
             }
         }

@@ -1,4 +1,5 @@
-//! Every partition, once a cycle: its progress, its health, its last restore.
+//! Every partition, once a cycle: its progress, its health, its last restore; what applies to it,
+//! where its application does not tell.
 //!
 //! Spreads the requests over the cycle and publishes what they found. Each kind of reading is a
 //! collector of its own: one that fails leaves the others alone.
@@ -14,8 +15,9 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::warn;
 
-use super::{Poller, now, run};
-use crate::gateway::{Error, Gateway};
+use super::configuration::PartitionQuestions;
+use super::{Poller, Source, run};
+use crate::gateway::Error;
 use crate::model::PartitionId;
 use crate::poller::tally::Tally;
 use crate::protection::Read;
@@ -27,11 +29,16 @@ type Answer = (Collector, PartitionId, Result<Option<Reading>, Error>);
 /// Answers of one collector, as they come.
 type Answers = Pin<Box<dyn Stream<Item = Answer> + Send>>;
 
-impl Poller {
+impl<S: Source> Poller<S> {
     /// Reads what is to be read of every known partition, the starts spread over `spread`. A cycle
     /// that takes long publishes once an interval, so that a slow gateway does not make fresh
     /// readings wait until they are stale; the rest is returned.
-    pub(super) async fn readings(&self, spread: Duration, tally: &Tally) -> Observations {
+    pub(super) async fn readings(
+        &self,
+        spread: Duration,
+        questions: Option<PartitionQuestions>,
+        tally: &Tally,
+    ) -> Observations {
         let started = Instant::now();
         let mut answers: SelectAll<Answers> = SelectAll::new();
         let mut runs = BTreeMap::new();
@@ -39,15 +46,35 @@ impl Poller {
             answers.push(self.answers(collector, spread));
             runs.insert(collector, run(collector, true, started));
         }
+        let mut configuration_began = started;
+        if let Some(questions) = questions {
+            let collector = Collector::Configuration;
+            configuration_began = questions.started;
+            runs.insert(
+                collector,
+                run(collector, questions.success, configuration_began),
+            );
+            answers.push(self.configurations(questions, spread));
+        }
         let mut overdue = interval_at(started + self.poll.interval, self.poll.interval);
         let mut read: Vec<(PartitionId, Read<Reading>)> = Vec::new();
         loop {
             tokio::select! {
+                biased;
+                _ = overdue.tick() => self.publish(Observations {
+                    partitions: std::mem::take(&mut read),
+                    ..Observations::default()
+                }),
                 answer = answers.next() => match answer {
                     Some((collector, id, answer)) => {
                         let earlier = runs.get(&collector).is_none_or(|run| run.success);
                         let success = earlier && answer.is_ok();
-                        runs.insert(collector, run(collector, success, started));
+                        let began = if collector == Collector::Configuration {
+                            configuration_began
+                        } else {
+                            started
+                        };
+                        runs.insert(collector, run(collector, success, began));
                         match answer {
                             Ok(Some(reading)) => read.push((id, self.note(id, reading, tally))),
                             Ok(None) => tally.succeed(),
@@ -56,10 +83,6 @@ impl Poller {
                     }
                     None => break,
                 },
-                _ = overdue.tick() => self.publish(Observations {
-                    partitions: std::mem::take(&mut read),
-                    ..Observations::default()
-                }),
             }
         }
         Observations {
@@ -70,7 +93,7 @@ impl Poller {
     }
 
     /// The collectors of single partitions that are switched on.
-    fn collectors(&self) -> impl Iterator<Item = Collector> + use<> {
+    fn collectors(&self) -> impl Iterator<Item = Collector> + use<S> {
         let on = self.cluster.collectors;
         let collectors = [Collector::Progress, Collector::Health, Collector::Restore];
         collectors
@@ -84,39 +107,82 @@ impl Poller {
         let snapshot = self.snapshot();
         let partitions = snapshot.partitions.values();
         let concerned = partitions.filter(|known| concerns(collector, known));
-        let ids: Vec<PartitionId> = concerned.map(|known| known.partition.id).collect();
-        let started = Instant::now();
-        let step = spread.checked_div(u32::try_from(ids.len()).unwrap_or(u32::MAX));
-        let step = step.unwrap_or_default();
+        let ids = concerned.map(|known| known.partition.id).collect();
         let gateway = Arc::clone(&self.gateway);
-        let answers = stream::iter((0..).zip(ids)).map(move |(number, id)| {
+        self.spaced(ids, spread, move |id| {
             let gateway = Arc::clone(&gateway);
+            async move { (collector, id, ask(&*gateway, collector, id).await) }
+        })
+    }
+
+    /// Asks what applies to these partitions, in the same manner.
+    fn configurations(&self, questions: PartitionQuestions, spread: Duration) -> Answers {
+        let gateway = Arc::clone(&self.gateway);
+        let questions = questions.partitions.into_iter().collect();
+        self.spaced(questions, spread, move |(id, otherwise)| {
+            let gateway = Arc::clone(&gateway);
+            async move {
+                let answer = gateway.partition_backup_configuration(id).await;
+                let answer =
+                    answer.map(|line| line.map_or(otherwise, |line| Arc::new(line.into())));
+                let reading = if_it_exists(answer.map(Reading::Applied));
+                (Collector::Configuration, id, reading)
+            }
+        })
+    }
+
+    /// Asks these questions in order, the starts spread evenly over `spread`.
+    fn spaced<Q, F>(
+        &self,
+        questions: Vec<Q>,
+        spread: Duration,
+        ask: impl Fn(Q) -> F + Send + 'static,
+    ) -> Answers
+    where
+        Q: Send + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let started = Instant::now();
+        let step = spread.checked_div(u32::try_from(questions.len()).unwrap_or(u32::MAX));
+        let step = step.unwrap_or_default();
+        let answers = stream::iter((0..).zip(questions)).map(move |(number, question)| {
+            let answer = ask(question);
             async move {
                 if !step.is_zero() {
                     sleep_until(started + step * number).await;
                 }
-                (collector, id, ask(&gateway, collector, id).await)
+                answer.await
             }
         });
         answers.buffer_unordered(self.poll.concurrency).boxed()
     }
 
-    /// The record that is known already, where it is the one that was read: of 100,000 records
+    /// The value that is known already, where it is the one that was read: of 100,000 records
     /// read over a cycle, few are new, and only those need memory of their own until its end.
     fn as_known(&self, id: PartitionId, reading: &Reading) -> Option<Reading> {
-        let Reading::Progress(Some(record)) = reading else {
-            return None;
-        };
         let published = self.published.borrow();
-        let known = published.partitions.get(&id)?.progress.as_ref()?;
-        let known = known.value.as_ref().filter(|known| *known == record)?;
-        Some(Reading::Progress(Some(Arc::clone(known))))
+        let known = published.partitions.get(&id)?;
+        match reading {
+            Reading::Progress(Some(record)) => {
+                let known = known.progress.as_ref()?.value.as_ref();
+                let known = known.filter(|known| *known == record)?;
+                Some(Reading::Progress(Some(Arc::clone(known))))
+            }
+            Reading::Applied(applied) => {
+                let known = known.applied.as_ref().filter(|known| *known == applied)?;
+                Some(Reading::Applied(Arc::clone(known)))
+            }
+            _ => None,
+        }
     }
 
     fn note(&self, id: PartitionId, reading: Reading, tally: &Tally) -> Read<Reading> {
         tally.succeed();
         if let Some(known) = self.as_known(id, &reading) {
-            return now(known);
+            return self.now(known);
+        }
+        if let Reading::Health(health) = &reading {
+            self.note_skipped(Collector::Health, health.skipped, tally);
         }
         if let Reading::Health(health) = &reading
             && health.unknown_reporter
@@ -129,7 +195,7 @@ impl Poller {
                  newer than this exporter, which then sees periodic backups only in the lists."
             );
         }
-        now(reading)
+        self.now(reading)
     }
 }
 
@@ -139,7 +205,7 @@ fn concerns(collector: Collector, known: &PartitionSnapshot) -> bool {
 }
 
 async fn ask(
-    gateway: &Gateway,
+    gateway: &impl Source,
     collector: Collector,
     id: PartitionId,
 ) -> Result<Option<Reading>, Error> {
@@ -151,8 +217,12 @@ async fn ask(
             record.map(|record| Reading::Progress(record.map(Arc::new)))
         }
     };
+    if_it_exists(answer)
+}
+
+fn if_it_exists(answer: Result<Reading, Error>) -> Result<Option<Reading>, Error> {
     match answer {
-        Err(error) if error.is_partition_not_found() => Ok(Some(Reading::NotFound)),
+        Err(error) if error.is_gone() => Ok(Some(Reading::NotFound)),
         // It is gone, or the health store does not have it yet, or not again: who else knows it
         // has the say.
         Err(error) if error.is_unknown_to_health() => Ok(None),

@@ -23,6 +23,7 @@ pub(super) struct Tally(Mutex<Counts>);
 struct Counts {
     read: u64,
     failures: BTreeMap<(Collector, Reason), (u64, String)>,
+    skipped: BTreeMap<Collector, usize>,
 }
 
 impl Tally {
@@ -47,6 +48,17 @@ impl Tally {
         let mut counts = self.counts();
         let failure = counts.failures.entry((collector, reason));
         failure.or_insert_with(|| (0, example())).0 += 1;
+    }
+
+    /// A collector read items that could not be decoded.
+    pub(super) fn skip(&self, collector: Collector, items: usize) {
+        *self.counts().skipped.entry(collector).or_default() += items;
+    }
+
+    /// Number of items of `collector` that could not be decoded.
+    pub(super) fn skipped(&self, collector: Collector) -> usize {
+        let counts = self.counts();
+        counts.skipped.get(&collector).copied().unwrap_or_default()
     }
 
     /// Why the selected collectors failed; empty if they did not.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
+use super::Source;
 use crate::config::{APPLICATIONS, Cluster, SERVICES};
-use crate::gateway::{Error, Gateway};
+use crate::gateway::Error;
 use crate::inventory::{
     EmptySelection, Inventory, MAX_PARTITIONS, Scope, Selection, Shard, Unmatched,
 };
-use crate::model::{ListedPartition, Name, Partition, PartitionId};
+use crate::model::{Listed, ListedPartition, Name, Partition, PartitionId};
 
 /// Questions that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
@@ -25,6 +26,8 @@ pub(super) struct Topology {
     /// How the configured selection fits; `None` when some of what it applies to was not read.
     pub(super) selection: Option<Selection>,
     pub(super) errors: Vec<Error>,
+    /// Items that could not be decoded. What they describe keeps its place in the snapshot.
+    pub(super) skipped: usize,
     /// Partitions that were one too many, and are not watched.
     pub(super) excess: usize,
 }
@@ -36,8 +39,17 @@ impl Topology {
     }
 }
 
+/// The applications of some services.
+#[derive(Debug, Default)]
+struct Applications {
+    /// Application of each service.
+    names: BTreeMap<Name, Name>,
+    /// Services that do not exist any more.
+    gone: BTreeSet<Name>,
+}
+
 /// Reads the topology of `cluster`, as far as this shard watches it.
-pub(super) async fn read(gateway: &Arc<Gateway>, cluster: &Cluster, shard: Shard) -> Topology {
+pub(super) async fn read(gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) -> Topology {
     let mut topology = Topology::default();
     if cluster.partitions.is_empty() {
         topology.discover(gateway, cluster, shard).await;
@@ -51,9 +63,9 @@ pub(super) async fn read(gateway: &Arc<Gateway>, cluster: &Cluster, shard: Shard
 
 impl Topology {
     /// Walks from the applications to the partitions.
-    async fn discover(&mut self, gateway: &Arc<Gateway>, cluster: &Cluster, shard: Shard) {
+    async fn discover(&mut self, gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) {
         let applications = match gateway.applications().await {
-            Ok(applications) => applications,
+            Ok(applications) => self.decoded(Scope::Cluster, applications),
             Err(error) => return self.unread(Scope::Cluster, error),
         };
         let selected = applications.iter();
@@ -73,15 +85,18 @@ impl Topology {
         while let Some((application, answer)) = answers.next().await {
             match answer {
                 Ok(listed) => {
+                    let listed = self.decoded(Scope::Application(Arc::clone(&application)), listed);
                     names.extend(listed.iter().cloned());
                     let selected = listed.into_iter();
                     let selected = selected.filter(|name| cluster.services.selects(name));
                     services.extend(selected.map(|name| (Arc::clone(&application), name)));
                 }
+                // It was deleted since it was listed, with all its services.
+                Err(error) if error.is_gone() => {}
                 Err(error) => self.unread(Scope::Application(application), error),
             }
         }
-        if self.errors.is_empty() {
+        if self.errors.is_empty() && self.skipped == 0 {
             self.selection = Some(selection(cluster, &applications, &names));
         }
         services.sort_unstable();
@@ -92,7 +107,7 @@ impl Topology {
 
     async fn partitions_of(
         &mut self,
-        gateway: &Arc<Gateway>,
+        gateway: &Arc<impl Source>,
         services: Vec<(Name, Name)>,
         shard: Shard,
     ) {
@@ -107,7 +122,12 @@ impl Topology {
         let mut answers = stream::iter(questions).buffered(AT_ONCE);
         while let Some((application, service, answer)) = answers.next().await {
             match answer {
-                Ok(partitions) => self.list(&application, &service, partitions, shard),
+                Ok(partitions) => {
+                    let partitions = self.decoded(Scope::Service(Arc::clone(&service)), partitions);
+                    self.list(&application, &service, partitions, shard);
+                }
+                // A service stays listed while it is being deleted.
+                Err(error) if error.is_gone() => {}
                 Err(error) => self.unread(Scope::Service(service), error),
             }
         }
@@ -146,7 +166,7 @@ impl Topology {
 
     /// Looks the names of configured partitions up. One that does not exist is not listed; one
     /// whose name cannot be read is, without it.
-    async fn look_up(&mut self, gateway: &Arc<Gateway>, ids: Vec<PartitionId>) {
+    async fn look_up(&mut self, gateway: &Arc<impl Source>, ids: Vec<PartitionId>) {
         let questions = ids.into_iter().map(|id| {
             let gateway = Arc::clone(gateway);
             async move { (id, gateway.service_name(id).await) }
@@ -157,7 +177,7 @@ impl Topology {
         while let Some((id, answer)) = answers.next().await {
             match answer {
                 Ok(service) => found.push((id, Some(service))),
-                Err(error) if error.is_partition_not_found() => {
+                Err(error) if error.is_gone() => {
                     selection.unmatched.insert(Unmatched::Partition(id));
                 }
                 Err(error) => {
@@ -166,28 +186,30 @@ impl Topology {
                 }
             }
         }
-        self.selection = self.errors.is_empty().then_some(selection);
+        let were_all_read = self.errors.is_empty();
         let services = found.iter().filter_map(|(_, service)| service.clone());
-        let applications = self.applications_of(gateway, services.collect()).await;
-        self.inventory.listed = found
-            .into_iter()
-            .map(|(id, service)| Partition {
+        let Applications { names, gone } = self.applications_of(gateway, services.collect()).await;
+        for (id, service) in found {
+            if service.as_ref().is_some_and(|name| gone.contains(name)) {
+                selection.unmatched.insert(Unmatched::Partition(id));
+                continue;
+            }
+            self.inventory.listed.push(Partition {
                 id,
-                application: service
-                    .as_ref()
-                    .and_then(|name| applications.get(name).cloned()),
+                application: service.as_ref().and_then(|name| names.get(name).cloned()),
                 service,
                 kind: None,
                 data_loss: None,
-            })
-            .collect();
+            });
+        }
+        self.selection = were_all_read.then_some(selection);
     }
 
     async fn applications_of(
         &mut self,
-        gateway: &Arc<Gateway>,
+        gateway: &Arc<impl Source>,
         services: BTreeSet<Name>,
-    ) -> BTreeMap<Name, Name> {
+    ) -> Applications {
         let questions = services.into_iter().map(|service| {
             let gateway = Arc::clone(gateway);
             async move {
@@ -196,14 +218,24 @@ impl Topology {
             }
         });
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
-        let mut applications = BTreeMap::new();
+        let mut applications = Applications::default();
         while let Some((service, answer)) = answers.next().await {
             match answer {
-                Ok(application) => drop(applications.insert(service, application)),
+                Ok(application) => drop(applications.names.insert(service, application)),
+                Err(error) if error.is_gone() => drop(applications.gone.insert(service)),
                 Err(error) => self.errors.push(error),
             }
         }
         applications
+    }
+
+    /// The items of a list. Where some could not be decoded, `scope` was not read completely.
+    fn decoded<T>(&mut self, scope: Scope, listed: Listed<T>) -> Vec<T> {
+        if listed.skipped > 0 {
+            self.skipped += listed.skipped;
+            self.inventory.unread.push(scope);
+        }
+        listed.items
     }
 
     fn unread(&mut self, scope: Scope, error: Error) {

@@ -1,10 +1,11 @@
-//! Which policy applies to a partition, and whether it is suspended: the nearest level decides.
+//! Which policy applies to a partition, and whether it is suspended.
 //!
-//! Pure. A configuration lists only what was set or suspended somewhere; what comes down to a
-//! partition is computed here. Names are compared whole: the cluster itself has answered for
-//! `fabric:/App1` with what belongs to `fabric:/App10`.
+//! Pure. A configuration lists only what was set or suspended somewhere; what a partition inherits is
+//! computed here. Names are compared whole: Service Fabric 6.4 answers for `fabric:/App1` with the
+//! lines of `fabric:/App10` as well (`BackupMappingStore.cs` and `SuspendStore.cs` of its backup
+//! service compare prefixes).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Configuration, Entity, Level, Name, Partition};
 
@@ -24,6 +25,17 @@ impl Applied {
     }
 }
 
+impl From<Configuration> for Applied {
+    /// The answer for a single partition, which is complete.
+    fn from(line: Configuration) -> Self {
+        let level = set_at(&line);
+        Self {
+            policy: line.policy.map(|name| (name, level)),
+            suspended: line.suspended_at,
+        }
+    }
+}
+
 /// What was set in one application, by entity.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings(BTreeMap<Entity, Configuration>);
@@ -36,139 +48,85 @@ impl FromIterator<Configuration> for Settings {
 }
 
 impl Settings {
-    /// What comes down to `partition`: the policy of the nearest level that has one; suspended if
-    /// any level is.
-    pub fn applied_to(&self, partition: &Partition) -> Applied {
-        let lines = self.lines_above(partition);
-        let policy = lines.iter().flatten().find_map(|line| {
-            let from = line.policy_from.unwrap_or_else(|| level(&line.entity));
-            Some((line.policy.clone()?, from))
-        });
-        let suspended = lines.iter().flatten().find_map(|line| line.suspended_at);
-        Applied { policy, suspended }
+    /// What applies to `partition`: the policy that was set at the nearest level; suspended if any
+    /// level is. `None` where only the partition's own answer determines it: see
+    /// [`inherits_by_name`].
+    pub fn applied_to(&self, partition: &Partition) -> Option<Applied> {
+        inherits_by_name(partition).then(|| Self::combined(&self.lines_above(partition)))
     }
 
-    /// The lines that concern `partition`, nearest first.
+    /// The policies that are set somewhere.
+    pub fn policies(&self) -> BTreeSet<Name> {
+        let policies = self.0.values().filter_map(|line| line.policy.clone());
+        policies.collect()
+    }
+
+    /// What reaches a `partition` although its own answer is that it is not protected: a policy
+    /// set at a service is sent to its partitions, whatever the name of the service.
+    pub fn set_at_service(&self, partition: &Partition) -> Applied {
+        let [_, service, _] = self.lines_above(partition);
+        Self::combined(&[service.filter(|line| set_at(line) == Level::Service)])
+    }
+
+    /// A suspended partition without a policy of its own is listed with the policy of its
+    /// application even where its service has another one (`GetBackupMappingInfoOperation.cs` of
+    /// 6.4), and the line of an override does not show that its service is suspended. So each line
+    /// counts at the level that it names.
+    fn combined(lines: &[Option<&Configuration>]) -> Applied {
+        let lines = lines.iter().flatten();
+        let policies = lines
+            .clone()
+            .filter_map(|line| Some((line.policy.clone()?, set_at(line))));
+        Applied {
+            policy: policies.max_by_key(|(_, level)| *level),
+            suspended: lines.filter_map(|line| line.suspended_at).max(),
+        }
+    }
+
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The lines that concern `partition`, farthest first.
     fn lines_above(&self, partition: &Partition) -> [Option<&Configuration>; 3] {
         let of =
             |name: &Option<Name>, entity: fn(Name) -> Entity| self.0.get(&entity(name.clone()?));
         [
-            self.0.get(&Entity::Partition(partition.id)),
-            of(&partition.service, Entity::Service),
             of(&partition.application, Entity::Application),
+            of(&partition.service, Entity::Service),
+            self.0.get(&Entity::Partition(partition.id)),
         ]
     }
 }
 
-fn level(entity: &Entity) -> Level {
-    match entity {
+/// Whether `partition` inherits what is set above it. Service Fabric 6.4 takes names apart with
+/// `Uri.Segments`, which percent-encodes them, and looks them up in a store where they are not
+/// encoded (`UtilityHelper.cs` of its backup service): such partitions do not inherit, and lists
+/// leave them out. It also replaces `$` by `/` in answers. Only names without any character that
+/// could be altered are relied on.
+pub fn inherits_by_name(partition: &Partition) -> bool {
+    let mut names = [&partition.application, &partition.service]
+        .into_iter()
+        .flatten();
+    names.all(|name| is_unaltered(name))
+}
+
+/// Whether the backup service answers with `name` as it is.
+pub fn is_unaltered(name: &str) -> bool {
+    let path = name.strip_prefix("fabric:").unwrap_or(name);
+    path.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte))
+}
+
+/// Where the policy of `line` was set.
+fn set_at(line: &Configuration) -> Level {
+    line.policy_from.unwrap_or(match &line.entity {
         Entity::Application(_) => Level::Application,
         Entity::Service(_) => Level::Service,
         Entity::Partition(_) => Level::Partition,
-    }
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::PartitionId;
-    use uuid::Uuid;
-
-    const ID: PartitionId = PartitionId(Uuid::from_u128(7));
-
-    fn partition(application: &str, service: &str) -> Partition {
-        Partition {
-            id: ID,
-            application: Some(application.into()),
-            service: Some(service.into()),
-            kind: None,
-            data_loss: None,
-        }
-    }
-
-    fn line(entity: Entity, policy: &str, suspended_at: Option<Level>) -> Configuration {
-        Configuration {
-            policy: Some(policy.into()),
-            policy_from: Some(level(&entity)),
-            entity,
-            suspended_at,
-        }
-    }
-
-    fn application(policy: &str) -> Configuration {
-        line(Entity::Application("fabric:/App1".into()), policy, None)
-    }
-
-    fn service(policy: &str) -> Configuration {
-        line(Entity::Service("fabric:/App1/Orders".into()), policy, None)
-    }
-
-    fn applied(lines: Vec<Configuration>) -> Applied {
-        let settings: Settings = lines.into_iter().collect();
-        settings.applied_to(&partition("fabric:/App1", "fabric:/App1/Orders"))
-    }
-
-    #[test]
-    fn nothing_set_is_nothing_applied() {
-        assert_eq!(applied(Vec::new()), Applied::default());
-    }
-
-    #[test]
-    fn the_nearest_level_decides_on_the_policy() {
-        let own = line(Entity::Partition(ID), "Own", None);
-        let policy = |lines| {
-            applied(lines)
-                .policy
-                .map(|(name, level)| (name.to_string(), level))
-        };
-        let far = vec![application("Far")];
-        assert_eq!(
-            policy(far.clone()),
-            Some(("Far".to_owned(), Level::Application))
-        );
-        let near = [far, vec![service("Near")]].concat();
-        assert_eq!(
-            policy(near.clone()),
-            Some(("Near".to_owned(), Level::Service))
-        );
-        let own = [near, vec![own]].concat();
-        assert_eq!(policy(own), Some(("Own".to_owned(), Level::Partition)));
-    }
-
-    #[test]
-    fn a_suspension_anywhere_above_suspends() {
-        let mut suspended = application("Far");
-        suspended.suspended_at = Some(Level::Application);
-        let override_inside = vec![suspended, service("Near")];
-        let applied = applied(override_inside);
-        assert_eq!(applied.policy, Some(("Near".into(), Level::Service)));
-        assert_eq!(applied.suspended, Some(Level::Application));
-    }
-
-    #[test]
-    fn a_suspended_descendant_keeps_the_level_its_policy_comes_from() {
-        let mut inherited = line(Entity::Partition(ID), "Far", Some(Level::Partition));
-        inherited.policy_from = Some(Level::Application);
-        let applied = applied(vec![application("Far"), inherited]);
-        assert_eq!(applied.policy, Some(("Far".into(), Level::Application)));
-        assert_eq!(applied.suspended, Some(Level::Partition));
-    }
-
-    #[test]
-    fn names_that_begin_alike_are_not_the_same() {
-        let other = vec![
-            line(Entity::Application("fabric:/App10".into()), "Other", None),
-            line(
-                Entity::Service("fabric:/App10/Orders".into()),
-                "Other",
-                None,
-            ),
-            line(
-                Entity::Service("fabric:/App1/Orders2".into()),
-                "Other",
-                None,
-            ),
-        ];
-        assert_eq!(applied(other), Applied::default());
-    }
-}
+mod tests;

@@ -6,7 +6,9 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::{Facts, Read, Rules, Verdict};
+use super::confirmation;
+use super::expected::Expected;
+use super::{Case, Facts, Protection, Read, Rules, Verdict};
 use crate::model::{Level, Schedule};
 
 /// One fact behind a verdict.
@@ -29,6 +31,7 @@ pub fn evidence(
     verdict: &Verdict,
     now: DateTime<Utc>,
 ) -> Vec<Evidence> {
+    let case = Case { facts, rules, now };
     let due = verdict.due.map(rfc3339);
     let allowance = Some(seconds(rules.overdue_allowance));
     let expected = rules.expected_interval.map(seconds);
@@ -38,8 +41,9 @@ pub fn evidence(
         Some(at) => rfc3339(at),
         None => format!("ignored, dated in the future: {}", rfc3339(at)),
     });
-    let skew = Some(facts.clock_skew).filter(|skew| !skew.is_zero());
-    let skew = skew.map(|skew| format!("cluster minus exporter {}", seconds(skew)));
+    let reset = facts.reset_at.map(rfc3339);
+    let cause = possible_cause(&case, verdict);
+    let confirmed = Some(confirmation::describe(facts, rules));
     let [policy, suspended] = configuration(facts);
     let applied = age(facts.applied, now);
     let rows = [
@@ -48,13 +52,14 @@ pub fn evidence(
         ("schedule", schedule, POLICIES, age(facts.schedule, now)),
         ("expected interval", expected, SETTINGS, None),
         ("last success", success, NEWEST, None),
+        ("confirmed by the store", confirmed, LIST, age(listed, now)),
         (
             "last periodic attempt",
-            attempt(facts),
+            attempt(&case),
             HEALTH,
             age(facts.health, now),
         ),
-        ("next attempt by", next_attempt(facts), DERIVED, None),
+        ("next attempt by", next_attempt(&case), DERIVED, None),
         (
             "last requested backup",
             record(facts),
@@ -79,8 +84,10 @@ pub fn evidence(
             OBSERVED,
             None,
         ),
-        ("clock skew", skew, DATE, None),
+        ("created or restored", reset, RESET, None),
+        ("clock skew", clock_skew(facts), DATE, None),
         ("due", due, DERIVED, None),
+        ("possible cause", cause, DERIVED, None),
         ("overdue allowance", allowance, SETTINGS, None),
     ];
     rows.into_iter().map(Evidence::from).collect()
@@ -110,22 +117,69 @@ fn configuration(facts: &Facts<'_>) -> [Option<String>; 2] {
     [Some(policy), Some(suspended.to_owned())]
 }
 
-fn attempt(facts: &Facts<'_>) -> Option<String> {
-    let attempt = facts.health?.value?;
+fn attempt(case: &Case<'_>) -> Option<String> {
+    let attempt = case.facts.health?.value?;
     let outcome = if attempt.succeeded {
         "succeeded"
     } else {
         "failed"
     };
-    Some(format!("{outcome} at {}", rfc3339(attempt.ended)))
+    let former = if case.attempt().is_some() {
+        ""
+    } else {
+        ", before the schedule restarted"
+    };
+    Some(format!("{outcome} at {}{former}", rfc3339(attempt.ended)))
 }
 
 /// A replica that failed tries again five times, about a minute apart, and then waits as if it had
-/// succeeded: a whole interval, or until the next run.
-fn next_attempt(facts: &Facts<'_>) -> Option<String> {
-    let schedule = facts.schedule?.value?;
-    let ended = facts.health?.value?.ended;
-    schedule.next(ended).map(rfc3339)
+/// succeeded: a whole interval, or until the next run (`BackupRestoreManager.cs`).
+fn next_attempt(case: &Case<'_>) -> Option<String> {
+    let schedule = case.facts.schedule?.value?;
+    case.facts.health?.value?;
+    let next = if let Some(attempt) = case.attempt() {
+        schedule.next_after_success(attempt.ended, case.rules.run_tolerance)?
+    } else {
+        let expected = Expected::Policy(schedule);
+        expected.first(case.restarted_at(&expected)?, case.rules)?
+    };
+    Some(rfc3339(next))
+}
+
+fn clock_skew(facts: &Facts<'_>) -> Option<String> {
+    let clocks = facts.clocks;
+    if let Some(skew) = clocks.apart_by() {
+        let skew = seconds(skew);
+        return Some(format!(
+            "cluster minus exporter {skew}: too large to compare times of backups with the \
+             exporter's clock"
+        ));
+    }
+    let skew = Some(clocks.correction()).filter(|skew| !skew.is_zero())?;
+    Some(format!("cluster minus exporter {}", seconds(skew)))
+}
+
+/// A change of the certificate that encrypts the secrets in policies restarts every schedule, and no
+/// answer of the cluster shows it (`BackupRestoreService.cs`, `UpdateSecretsAsync`). Only an interval
+/// is stretched by that: runs by the clock stay where they are.
+fn possible_cause(case: &Case<'_>, verdict: &Verdict) -> Option<String> {
+    let due = verdict
+        .due
+        .filter(|_| verdict.state == Protection::Overdue)?;
+    let schedule = case.facts.schedule?.value?;
+    let next = schedule.next(due)?;
+    let is_within = case.facts.clocks.of_cluster(case.now) < next;
+    let counts = |ended| case.last_success() >= Some(ended);
+    let attempt = case.attempt().filter(|attempt| attempt.succeeded);
+    let succeeded = attempt.is_some_and(|attempt| counts(attempt.ended));
+    let is_possible = matches!(schedule, Schedule::Frequency(_)) && is_within && succeeded;
+    is_possible.then(|| {
+        format!(
+            "may be a restart of all schedules that the cluster does not show, such as a change of \
+             its secret-encryption certificate; then the next backup ends by about {}",
+            rfc3339(next)
+        )
+    })
 }
 
 fn record(facts: &Facts<'_>) -> Option<String> {
@@ -148,10 +202,11 @@ const LIST: &str = "GetApplicationBackupList";
 const SETTINGS: &str = "exporter configuration";
 const DATE: &str = "Date header of the gateway";
 const OBSERVED: &str = "observed by the exporter";
+const RESET: &str = "DataLossVersion and GetPartitionRestoreProgress";
 const NEWEST: &str = "the newest that progress, health and list have shown";
 const DERIVED: &str = "schedule and last success";
 
-fn rfc3339(time: DateTime<Utc>) -> String {
+pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 

@@ -5,27 +5,10 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::Confirmation;
 use super::applied::Applied;
-use super::plus;
+use super::clocks::Clocks;
 use crate::model::{BackupProgress, PeriodicAttempt, Schedule};
-
-/// How far ahead of the cluster's clock a success may be dated. A success dated later proves
-/// nothing: its partition would count as protected until that time has come, with or without
-/// further backups. The tolerance is as large as the largest clock skew that is corrected, because
-/// the skew is unknown until the first cycle has ended; a verdict is `Protected` for at most that
-/// much too long.
-const FUTURE_TOLERANCE: TimeDelta = TimeDelta::hours(1);
-
-/// The latest date that a success may have at `now`, where the cluster's clock is ahead by
-/// `clock_skew`.
-pub fn latest_success(now: DateTime<Utc>, clock_skew: TimeDelta) -> DateTime<Utc> {
-    plus(now, clock_skew + FUTURE_TOLERANCE)
-}
-
-/// When a success dated `at` stops being in the future, on the exporter's clock.
-pub fn plausible_from(at: DateTime<Utc>, clock_skew: TimeDelta) -> DateTime<Utc> {
-    plus(at, -(clock_skew + FUTURE_TOLERANCE))
-}
 
 /// A fact and the moment at which it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,18 +42,21 @@ pub struct Facts<'a> {
     /// The newest proof of a good backup, from whatever source. It is ignored while it is dated in
     /// the future: see [`Self::success_at`].
     pub last_success: Option<DateTime<Utc>>,
+    /// Whether a list of the store has confirmed that success.
+    pub confirmation: Confirmation,
     /// When it was first seen that a backup is expected.
     pub expected_since: Option<DateTime<Utc>>,
-    /// When protection was last seen to begin, to be resumed, or to change its policy.
+    /// When the schedule was last seen to restart: protection began, was resumed or got another
+    /// policy, or the report of the last attempt vanished.
     pub changed_at: Option<DateTime<Utc>>,
+    /// When the partition was created, last lost data or was last restored, on the clock of the
+    /// cluster. No schedule has been running for longer.
+    pub reset_at: Option<DateTime<Utc>>,
     /// Since when this process watches the partition.
     pub watched_since: Option<DateTime<Utc>>,
-    /// How far the clock of the cluster is ahead of the exporter's. Times of backups are of the
-    /// former, all others here of the latter.
-    pub clock_skew: TimeDelta,
-    /// Whether the clocks are known to be close enough to tell a success of the future from one that
-    /// only looks like it.
-    pub clocks_agree: bool,
+    /// The clock of the cluster and the exporter's. Times of backups and [`Self::reset_at`] are of
+    /// the former, all others here of the latter.
+    pub clocks: Clocks,
 }
 
 impl Facts<'_> {
@@ -78,7 +64,7 @@ impl Facts<'_> {
     /// it was read is not plausible any more after a wrong clock was corrected.
     pub fn success_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.last_success
-            .filter(|at| plausible_from(*at, self.clock_skew) <= now)
+            .filter(|at| self.clocks.plausible_from(*at) <= now)
     }
 }
 
@@ -91,6 +77,8 @@ pub struct Rules {
     pub list_staleness: TimeDelta,
     /// Grace after the due moment.
     pub overdue_allowance: TimeDelta,
+    /// How long before a run by the clock a success may be dated that belongs to that run.
+    pub run_tolerance: TimeDelta,
     /// The longest that a requested backup may take.
     pub stuck_after: TimeDelta,
     /// What is expected where no policy applies.

@@ -1,21 +1,100 @@
 //! What the store holds for a partition: chains, recovery points, the oldest and the last full.
 //!
-//! Pure: from all listed backups of a partition to the numbers that are exposed. An item without
-//! a time is counted, but proves no time.
+//! Pure: from all listed backups of a partition to those that can be restored, and to the numbers
+//! that are exposed. An item without a time is counted, but proves no time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use crate::model::{BackupKind, ListedBackup, PartitionId};
 
-/// The backups of one partition in the store.
+/// The listed backups of one partition, each once: runtime 6.4 reads a storage twice that two
+/// policies share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stored<'a> {
+    /// Those that can be restored.
+    pub restorable: Vec<&'a ListedBackup>,
+    /// Those that cannot.
+    pub unrestorable: Vec<&'a ListedBackup>,
+}
+
+impl<'a> Stored<'a> {
+    /// The backups in a list, by partition. In a list of all backups, chains tell more of what
+    /// cannot be restored.
+    pub fn by_partition(
+        listed: &'a [ListedBackup],
+        all_are_listed: bool,
+    ) -> BTreeMap<PartitionId, Self> {
+        let mut backups: BTreeMap<PartitionId, Vec<&ListedBackup>> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for backup in listed {
+            if backup.backup_id.is_none_or(|id| seen.insert(id)) {
+                backups.entry(backup.partition).or_default().push(backup);
+            }
+        }
+        let stored = backups.into_iter().map(|(id, backups)| {
+            let chains = Chains::of(&backups);
+            let (restorable, unrestorable) = backups
+                .into_iter()
+                .partition(|backup| backup.restorable && !(all_are_listed && chains.lack(backup)));
+            let stored = Self {
+                restorable,
+                unrestorable,
+            };
+            (id, stored)
+        });
+        stored.collect()
+    }
+}
+
+/// The chains of one partition: which have a full backup, and from when on they are broken.
+#[derive(Default)]
+struct Chains {
+    full: BTreeSet<Uuid>,
+    broken_from: BTreeMap<Uuid, DateTime<Utc>>,
+}
+
+impl Chains {
+    fn of(backups: &[&ListedBackup]) -> Self {
+        let mut chains = Self::default();
+        for backup in backups {
+            let Some(chain) = backup.chain_id else {
+                continue;
+            };
+            if !backup.restorable {
+                let created = backup.created.unwrap_or(DateTime::<Utc>::MIN_UTC);
+                let from = chains.broken_from.entry(chain).or_insert(created);
+                *from = created.min(*from);
+            } else if backup.kind == BackupKind::Full || backup.backup_id == Some(chain) {
+                chains.full.insert(chain);
+            }
+        }
+        chains
+    }
+
+    /// Whether something is missing that a restore of `backup` needs: the service walks the chain
+    /// back to its full backup and refuses where a member is missing.
+    fn lack(&self, backup: &ListedBackup) -> bool {
+        let Some(chain) = backup.chain_id else {
+            return false;
+        };
+        let is_behind_a_break = self
+            .broken_from
+            .get(&chain)
+            .is_some_and(|from| backup.created.is_some_and(|created| created > *from));
+        backup.kind == BackupKind::Incremental && (is_behind_a_break || !self.full.contains(&chain))
+    }
+}
+
+/// The backups of one partition in the store that can be restored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct History {
     /// Backups listed.
     pub recovery_points: u64,
-    /// Backups in the chain of the newest one, the full one included; `None` when it is not told
-    /// to which chain that one belongs.
+    /// Backups in the chain of the newest one, the full one included; `None` when the chain of that
+    /// one is not known.
     pub chain_length: Option<u64>,
     /// The newest full backup.
     pub last_full: Option<DateTime<Utc>>,
@@ -24,22 +103,8 @@ pub struct History {
 }
 
 impl History {
-    /// The histories of all partitions in a list.
-    pub fn of_all(listed: &[ListedBackup]) -> BTreeMap<PartitionId, Self> {
-        let mut by_partition: BTreeMap<PartitionId, Vec<&ListedBackup>> = BTreeMap::new();
-        for backup in listed {
-            by_partition
-                .entry(backup.partition)
-                .or_default()
-                .push(backup);
-        }
-        let histories = by_partition
-            .into_iter()
-            .map(|(id, backups)| (id, Self::of(&backups)));
-        histories.collect()
-    }
-
-    fn of(backups: &[&ListedBackup]) -> Self {
+    /// The history of a partition with these restorable backups.
+    pub fn of(backups: &[&ListedBackup]) -> Self {
         let newest = backups.iter().max_by_key(|backup| backup.created);
         let chain = newest.and_then(|newest| newest.chain_id);
         let in_chain = |chain| {
@@ -74,6 +139,7 @@ mod tests {
             created: DateTime::from_timestamp(second, 0),
             epoch: None,
             lsn: None,
+            restorable: true,
         }
     }
 
@@ -88,19 +154,61 @@ mod tests {
             backup(1, 20, incremental, 400),
             backup(2, 30, full, 50),
         ];
-        let histories = History::of_all(&listed);
-        let history = histories[&PartitionId(Uuid::from_u128(1))];
+        let stored = Stored::by_partition(&listed, true);
+        let history = |id| History::of(&stored[&PartitionId(Uuid::from_u128(id))].restorable);
         let expected = History {
             recovery_points: 5,
             chain_length: Some(3),
             last_full: DateTime::from_timestamp(300, 0),
             oldest: DateTime::from_timestamp(100, 0),
         };
-        assert_eq!(history, expected);
-        assert_eq!(
-            histories[&PartitionId(Uuid::from_u128(2))].recovery_points,
-            1
-        );
+        assert_eq!(history(1), expected);
+        assert_eq!(history(2).recovery_points, 1);
+    }
+
+    #[test]
+    fn a_backup_listed_twice_counts_once() {
+        let mut item = backup(1, 1, BackupKind::Full, 100);
+        item.backup_id = Some(Uuid::from_u128(1));
+        let listed = [item.clone(), item];
+        let stored = Stored::by_partition(&listed, false);
+        assert_eq!(stored.values().next().unwrap().restorable.len(), 1);
+    }
+
+    #[test]
+    fn an_incremental_without_its_chain_cannot_be_restored() {
+        let (full, incremental) = (BackupKind::Full, BackupKind::Incremental);
+        let broken = |item: ListedBackup| ListedBackup {
+            restorable: false,
+            ..item
+        };
+        let without_chain = ListedBackup {
+            chain_id: None,
+            ..backup(1, 9, incremental, 950)
+        };
+        let listed = [
+            backup(1, 10, full, 100),
+            backup(1, 10, incremental, 150),
+            // Its full backup is gone.
+            backup(1, 20, incremental, 200),
+            // The full backup is there, and cannot be restored.
+            broken(backup(1, 30, full, 300)),
+            backup(1, 30, incremental, 350),
+            // A member in between cannot.
+            backup(1, 40, full, 400),
+            broken(backup(1, 40, incremental, 450)),
+            backup(1, 40, incremental, 460),
+            without_chain,
+        ];
+        let times = |backups: &[&ListedBackup]| -> Vec<i64> {
+            let times = backups.iter().map(|it| it.created.unwrap().timestamp());
+            times.collect()
+        };
+        let stored = &Stored::by_partition(&listed, true)[&PartitionId(Uuid::from_u128(1))];
+        assert_eq!(times(&stored.restorable), [100, 150, 400, 950]);
+        assert_eq!(times(&stored.unrestorable), [200, 300, 350, 450, 460]);
+        let newest_only = &Stored::by_partition(&listed, false)[&PartitionId(Uuid::from_u128(1))];
+        assert_eq!(times(&newest_only.unrestorable), [300, 450]);
     }
 
     #[test]

@@ -20,24 +20,43 @@ impl Case<'_> {
     /// when they were read. It may be there or not; nobody has looked.
     pub(super) fn may_be_overdue_unseen(&self, applied: &Applied, due: DateTime<Utc>) -> bool {
         let only_lists = applied.policy.is_some() && !self.sees_health();
-        only_lists && self.by_cluster_clock(self.now) > self.late_from(due)
+        only_lists && self.is_late(due)
     }
 
-    /// Where a process without memory found a success, and a replica that has reported nothing since
-    /// its timer started anew, whenever that was: when the next success was due if it was long ago.
+    /// Where a process without memory of the partition cannot tell since when a schedule has been
+    /// running under which nothing was tried: when the next success was due if it was long ago. A
+    /// known success counts from there. Without one it is the first backup, which was due at the
+    /// earliest one interval after the partition was created or reset, and the schedule may have
+    /// begun at any time since.
     pub(super) fn forgotten_due(&self) -> Option<DateTime<Utc>> {
-        let expected = self.expected()?;
-        let untried_since = self.untried_since(&expected)?;
         let first_look = self.facts.watched_since?;
-        let is_forgotten = (untried_since - first_look).abs() < self.rules.staleness;
-        let due = self.last_success().and_then(|_| self.known_due(&expected));
-        due.filter(|_| is_forgotten)
+        let since = self.facts.expected_since?;
+        let began_unseen = self.facts.changed_at.is_none_or(|at| at < first_look);
+        let is_forgotten = began_unseen && (since - first_look).abs() < self.rules.staleness;
+        let expected = self.expected().filter(|_| is_forgotten)?;
+        let latest = self.facts.clocks.latest_success(self.now);
+        let has_ended = |attempt: PeriodicAttempt| attempt.ended <= latest;
+        match self.last_success() {
+            Some(_) => {
+                self.untried_since(&expected)?;
+                self.known_due(&expected)
+            }
+            None if self.attempt().is_some_and(has_ended) => None,
+            None => self
+                .reset_at()
+                .map_or(Some(DateTime::<Utc>::MIN_UTC), |at| {
+                    expected.first(at, self.rules)
+                }),
+        }
     }
 
     /// Whether that is late. It may be, or the timer may run since a moment ago.
     pub(super) fn may_be_overdue_forgotten(&self) -> bool {
-        let late = |due| self.by_cluster_clock(self.now) > self.late_from(due);
-        self.forgotten_due().is_some_and(late)
+        self.forgotten_due().is_some_and(|due| self.is_late(due))
+    }
+
+    fn is_late(&self, due: DateTime<Utc>) -> bool {
+        self.facts.clocks.of_cluster(self.now) > self.late_from(due)
     }
 
     pub(super) fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
@@ -123,14 +142,29 @@ impl Case<'_> {
         let Some((known, expected)) = self.last_success().zip(self.expected()) else {
             return true;
         };
-        let hidden = expected.next(known);
+        let hidden = expected.after_success(known, self.rules);
         let next = hidden.and_then(|hidden| expected.next(hidden));
         let fits_in = next.is_some_and(|next| plus(next, -JITTER) <= attempt.ended);
-        fits_in && self.by_cluster_clock(self.now) <= self.late_from(attempt.ended)
+        fits_in && !self.is_late(attempt.ended)
+    }
+
+    /// The last periodic attempt under the schedule as it runs now. One that ended before the
+    /// schedule restarted is an attempt of the former one, and what it left behind stays until the
+    /// next one: a backup that a suspension discarded reports a failure after its upload
+    /// (`BackupManager.cs`, `BackupRestoreManager.cs`).
+    pub(super) fn attempt(&self) -> Option<PeriodicAttempt> {
+        let restarted = self.observed(self.facts.changed_at).max(self.reset_at());
+        let attempt = self.facts.health?.value;
+        attempt.filter(|attempt| restarted.is_none_or(|at| at < attempt.ended))
     }
 
     pub(super) fn failed_attempt(&self) -> Option<PeriodicAttempt> {
-        let attempt = self.facts.health?.value;
-        attempt.filter(|attempt| !attempt.succeeded)
+        self.attempt().filter(|attempt| !attempt.succeeded)
+    }
+
+    /// When the partition was created or reset, if that is not in the future.
+    pub(super) fn reset_at(&self) -> Option<DateTime<Utc>> {
+        let latest = self.facts.clocks.latest_success(self.now);
+        self.facts.reset_at.filter(|at| *at <= latest)
     }
 }

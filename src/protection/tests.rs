@@ -1,7 +1,7 @@
 use super::applied::Applied;
 use super::evidence::evidence;
 use super::*;
-use crate::model::{Failure, FailureCode, Level, PeriodicAttempt};
+use crate::model::{Failure, FailureCode, Level, PeriodicAttempt, Schedule};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -26,6 +26,7 @@ const RULES: Rules = Rules {
     staleness: TimeDelta::seconds(STALE),
     list_staleness: TimeDelta::seconds(LIST_STALE),
     overdue_allowance: TimeDelta::seconds(ALLOWANCE),
+    run_tolerance: TimeDelta::minutes(1),
     stuck_after: TimeDelta::seconds(STUCK),
     expected_interval: None,
     reads_configuration: true,
@@ -56,9 +57,12 @@ fn facts(schedule: &Schedule, second: i64) -> Facts<'_> {
         listed_at: Some(at(second)),
         last_success: Some(at(0)),
         expected_since: Some(at(-100_000)),
-        clocks_agree: true,
         ..Facts::default()
     }
+}
+
+fn ahead_by(skew: i64) -> Clocks {
+    Clocks::ahead_by(TimeDelta::seconds(skew))
 }
 
 fn ended(succeeded: bool, second: i64) -> PeriodicAttempt {
@@ -377,7 +381,7 @@ fn backups_are_judged_by_the_clock_that_dates_them() {
     for skew in [-1_200, -30, 0, 30, 1_200] {
         let own = INTERVAL + ALLOWANCE + 1 - skew;
         let facts = Facts {
-            clock_skew: TimeDelta::seconds(skew),
+            clocks: ahead_by(skew),
             ..facts(&schedule, own)
         };
         begins(&facts, &RULES, Protection::Overdue, own);
@@ -409,7 +413,7 @@ fn a_request_that_failed_is_compared_with_backups_by_one_clock() {
         record_since: Some(at(200)),
         health: read(200, Some(ended(true, 700))),
         last_success: Some(at(700)),
-        clock_skew: TimeDelta::seconds(skew),
+        clocks: ahead_by(skew),
         ..facts(&schedule, 200)
     };
     assert_eq!(state(&facts(600), &RULES, 250), Protection::Failing);
@@ -453,7 +457,7 @@ fn a_failed_attempt_proves_that_the_first_backup_was_due_whenever_it_was_first_e
         changed_at: Some(at(600)),
         ..facts
     };
-    assert_eq!(state(&changed, &RULES, overdue), Protection::Failing);
+    assert_eq!(state(&changed, &RULES, overdue), Protection::Pending);
 }
 
 #[test]
@@ -595,6 +599,7 @@ fn a_clock_that_is_an_hour_ahead_neither_hides_nor_invents_a_breach() {
     let facts = Facts {
         health: read(0, Some(ended(true, 3_600))),
         last_success: Some(at(3_600)),
+        clocks: ahead_by(3_600),
         ..facts(&schedule, 0)
     };
     let verdict = judge(&facts, &RULES, at(0));
@@ -617,36 +622,236 @@ fn a_schedule_at_the_end_of_the_calendar_does_no_harm() {
 fn a_success_dated_in_the_future_makes_nothing_protected() {
     let schedule = hourly();
     for skew in [-3_600, 0, 3_600] {
-        for ahead in [3_601, 82_800, 400 * 86_400, 250_000_000_000] {
+        for ahead in [301, 82_800, 400 * 86_400, 250_000_000_000] {
             let wrong = |now: i64| Facts {
                 health: read(now, Some(ended(true, skew + ahead))),
                 last_success: Some(at(skew + ahead)),
-                clock_skew: TimeDelta::seconds(skew),
+                clocks: ahead_by(skew),
                 ..facts(&schedule, now)
             };
             let state_at = |now| state(&wrong(now), &RULES, now);
             assert_eq!(state_at(0), Protection::NeverBackedUp, "{skew} {ahead}");
             // It expires where nothing is read any more as well.
             let until = judge(&wrong(0), &RULES, at(0)).holds_until.unwrap();
-            assert!(until <= at(ahead - 3_600), "{until}");
-            assert_eq!(state_at(ahead - 3_601), Protection::NeverBackedUp);
-            assert_eq!(state_at(ahead - 3_600), Protection::Protected);
+            assert!(until <= at(ahead - 300), "{until}");
+            assert_eq!(state_at(ahead - 301), Protection::NeverBackedUp);
+            assert_eq!(state_at(ahead - 300), Protection::Protected);
         }
     }
 }
 
 #[test]
-fn a_success_that_only_looks_like_the_future_makes_nothing_never_backed_up() {
+fn verdicts_that_depend_on_time_are_unknown_while_the_clocks_are_apart() {
     let schedule = hourly();
-    for behind in [3_601, 7_200, 86_400] {
-        let facts = Facts {
-            health: read(0, Some(ended(true, behind))),
-            last_success: Some(at(behind)),
-            clocks_agree: false,
-            ..facts(&schedule, 0)
+    let overdue = INTERVAL + ALLOWANCE + 1;
+    for skew in [-86_400, -7_200, -3_601, 3_601, 7_200, 86_400] {
+        for (now, last_success) in [(60, Some(at(0))), (overdue, Some(at(0))), (overdue, None)] {
+            let facts = Facts {
+                health: read(now, Some(ended(true, skew))),
+                last_success,
+                clocks: ahead_by(skew),
+                ..facts(&schedule, now)
+            };
+            let verdict = judge(&facts, &RULES, at(now));
+            assert_eq!(verdict.state, Protection::Unknown, "{skew} {now}");
+            assert_eq!(verdict.due, None);
+            let rows = evidence(&facts, &RULES, &verdict, at(now));
+            let row = rows.iter().find(|row| row.fact == "clock skew").unwrap();
+            let reason = row.value.as_deref().unwrap();
+            assert!(reason.contains(&format!("{skew} s: too large")), "{reason}");
+        }
+        let suspended = Applied {
+            suspended: Some(Level::Service),
+            ..PROTECTED.clone()
         };
-        assert_eq!(state(&facts, &RULES, 0), Protection::Unknown, "{behind}");
+        for (applied, expected) in [
+            (&NOTHING, Protection::Unprotected),
+            (&suspended, Protection::Suspended),
+        ] {
+            let facts = Facts {
+                applied: read(60, applied),
+                clocks: ahead_by(skew),
+                ..facts(&schedule, 60)
+            };
+            assert_eq!(state(&facts, &RULES, 60), expected);
+        }
     }
+}
+
+#[test]
+fn a_schedule_restarts_when_the_partition_is_restored_or_loses_data() {
+    let schedule = hourly();
+    for skew in [-1_200, 0, 1_200] {
+        let overdue = 3_000 + INTERVAL + ALLOWANCE + 1 - skew;
+        let facts = Facts {
+            reset_at: Some(at(3_000)),
+            clocks: ahead_by(skew),
+            ..facts(&schedule, overdue)
+        };
+        begins(&facts, &RULES, Protection::Overdue, overdue);
+        let verdict = judge(&facts, &RULES, at(overdue - 1));
+        assert_eq!(verdict.due, Some(at(3_000 + INTERVAL)));
+        let future = Facts {
+            reset_at: Some(at(overdue + skew + 301)),
+            ..facts
+        };
+        let due = judge(&future, &RULES, at(overdue)).due;
+        assert_eq!(due, Some(at(INTERVAL)), "in the future");
+    }
+    // What is requested from outside has no schedule that could restart.
+    let overdue = INTERVAL + ALLOWANCE + 1;
+    let requested = Facts {
+        applied: read(overdue, &NOTHING),
+        reset_at: Some(at(3_000)),
+        ..facts(&schedule, overdue)
+    };
+    assert_eq!(state(&requested, &REQUESTS, overdue), Protection::Overdue);
+}
+
+#[test]
+fn an_attempt_from_before_a_restart_is_not_the_last_attempt() {
+    let schedule = hourly();
+    let warned = Facts {
+        health: read(1_000, Some(ended(false, 500))),
+        ..facts(&schedule, 1_000)
+    };
+    let restarts: [&dyn Fn(i64) -> Facts<'static>; 2] = [
+        &|second| Facts {
+            changed_at: Some(at(second)),
+            ..Facts::default()
+        },
+        &|second| Facts {
+            reset_at: Some(at(second)),
+            ..Facts::default()
+        },
+    ];
+    for restart in restarts {
+        let state_after = |second, last_success| {
+            let Facts {
+                changed_at,
+                reset_at,
+                ..
+            } = restart(second);
+            let facts = Facts {
+                last_success,
+                changed_at,
+                reset_at,
+                ..warned
+            };
+            state(&facts, &RULES, 1_000)
+        };
+        assert_eq!(state_after(499, Some(at(0))), Protection::Failing);
+        assert_eq!(state_after(500, Some(at(0))), Protection::Protected);
+        assert_eq!(state_after(500, None), Protection::Pending);
+    }
+    let facts = Facts {
+        changed_at: Some(at(600)),
+        ..warned
+    };
+    let verdict = judge(&facts, &RULES, at(1_000));
+    let rows = evidence(&facts, &RULES, &verdict, at(1_000));
+    let value = |fact| {
+        let row = rows.iter().find(|row| row.fact == fact).unwrap();
+        row.value.clone().unwrap()
+    };
+    let attempt = value("last periodic attempt");
+    assert!(attempt.ends_with(", before the schedule restarted"));
+    assert_eq!(value("next attempt by"), "2023-11-14T23:23:20Z");
+}
+
+#[test]
+fn a_restart_seen_shortly_before_a_run_expects_the_run_after_it() {
+    let schedule = Schedule::Daily(vec![chrono::NaiveTime::MIN]);
+    // 1_700_000_000 is 22:13:20: midnight is 6,400 s later.
+    let (run, day) = (6_400, 86_400);
+    let late = |changed_at| {
+        let facts = Facts {
+            changed_at: Some(at(changed_at)),
+            ..facts(&schedule, changed_at)
+        };
+        judge(&facts, &RULES, at(changed_at)).due
+    };
+    assert_eq!(late(run - ALLOWANCE - 1), Some(at(run)));
+    for before in [0, 30, ALLOWANCE] {
+        assert_eq!(late(run - before), Some(at(run + day)), "{before}");
+    }
+    assert_eq!(late(run + 1), Some(at(run + day)));
+}
+
+#[test]
+fn a_start_without_memory_does_not_call_an_old_partition_pending() {
+    let schedule = hourly();
+    let start = 1_000_000;
+    let late = start + INTERVAL + ALLOWANCE + 1;
+    let started = |reset_at: Option<i64>, now| Facts {
+        health: read(now, None),
+        last_success: None,
+        expected_since: Some(at(start + 10)),
+        watched_since: Some(at(start)),
+        reset_at: reset_at.map(at),
+        ..facts(&schedule, now)
+    };
+    let state_at = |reset_at, now| state(&started(reset_at, now), &RULES, now);
+    let youngest = start + 60 - INTERVAL - ALLOWANCE;
+    assert_eq!(state_at(Some(youngest), start + 60), Protection::Pending);
+    for old in [Some(youngest - 1), Some(0), None] {
+        assert_eq!(state_at(old, start + 60), Protection::Unknown, "{old:?}");
+        // A whole interval was watched.
+        assert_eq!(state_at(old, late + 9), Protection::Unknown);
+        assert_eq!(state_at(old, late + 10), Protection::NeverBackedUp);
+    }
+    let until = judge(&started(Some(youngest), start + 60), &RULES, at(start + 60));
+    assert_eq!(
+        until.holds_until,
+        Some(at(start + 60) + TimeDelta::nanoseconds(1))
+    );
+    let only_lists = Facts {
+        health: None,
+        ..started(None, start + 60)
+    };
+    assert_eq!(state(&only_lists, &RULES, start + 60), Protection::Unknown);
+    for known in [
+        Facts {
+            expected_since: Some(at(start - STALE)),
+            ..started(None, start + 60)
+        },
+        Facts {
+            changed_at: Some(at(start + 10)),
+            ..started(None, start + 60)
+        },
+    ] {
+        assert_eq!(state(&known, &RULES, start + 60), Protection::Pending);
+    }
+    // An attempt proves that the schedule ran.
+    let tried = Facts {
+        health: read(start + 60, Some(ended(false, start))),
+        ..started(None, start + 60)
+    };
+    assert_eq!(state(&tried, &RULES, start + 60), Protection::Failing);
+}
+
+#[test]
+fn evidence_names_the_restart_that_no_answer_shows() {
+    let schedule = hourly();
+    let daily = Schedule::Daily(vec![chrono::NaiveTime::MIN]);
+    let cause = |schedule: &Schedule, succeeded, now| {
+        let facts = Facts {
+            health: read(now, Some(ended(succeeded, 0))),
+            ..facts(schedule, now)
+        };
+        let verdict = judge(&facts, &RULES, at(now));
+        let rows = evidence(&facts, &RULES, &verdict, at(now));
+        let row = rows.into_iter().find(|row| row.fact == "possible cause");
+        row.unwrap().value
+    };
+    let late = INTERVAL + ALLOWANCE + 1;
+    assert_eq!(cause(&schedule, true, late - 1), None);
+    let text = cause(&schedule, true, late).unwrap();
+    assert!(text.ends_with("the next backup ends by about 2023-11-15T00:13:20Z"));
+    assert!(cause(&schedule, true, 2 * INTERVAL - 1).is_some());
+    assert_eq!(cause(&schedule, true, 2 * INTERVAL), None);
+    assert_eq!(cause(&schedule, false, late), None);
+    assert_eq!(cause(&daily, true, 2 * 86_400), None);
 }
 
 #[test]
@@ -738,11 +943,13 @@ proptest! {
             expected_since: Some(since),
             changed_at,
             watched_since: Some(since),
-            clock_skew: TimeDelta::seconds(skew),
+            clocks: ahead_by(skew),
             ..facts(&schedule, now)
         };
         let without = Facts { last_success: None, ..with };
-        let is_future = success > at(now + skew + 3_600);
+        // A difference of less than 10 s is not corrected.
+        let skew = if skew.abs() < 10 { 0 } else { skew };
+        let is_future = success > at(now + skew + 300);
         for rules in [RULES, REQUESTS] {
             let verdict = judge(&with, &rules, at(now));
             evidence(&with, &rules, &verdict, at(now));
@@ -768,6 +975,7 @@ proptest! {
         last_success in prop::option::of(any_second()),
         changed_at in prop::option::of(any_second()),
         watched_since in prop::option::of(any_second()),
+        reset_at in prop::option::of(any_second()),
         skew in -5_000_i64..5_000,
         expects in any::<bool>(),
         now in any_second(),
@@ -792,11 +1000,12 @@ proptest! {
             }),
             listed_at,
             last_success,
+            confirmation: Confirmation::default(),
             expected_since: Some(since),
             changed_at,
             watched_since,
-            clock_skew: TimeDelta::seconds(skew),
-            clocks_agree: expects,
+            reset_at,
+            clocks: ahead_by(skew),
         };
         let rules = if expects { REQUESTS } else { RULES };
         let verdict = judge(&facts, &rules, now);

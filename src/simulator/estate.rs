@@ -1,9 +1,9 @@
 //! The simulated world: applications, services, partitions, their backup records, and time.
 //!
-//! Responsible for what exists; `on_demand` moves the records along, `periodic` the periodic
-//! backups. It may not read a clock or do I/O: `now` is an argument, and all chance comes from
-//! the seed, so the same calls give the same world. A lookup by partition id costs the same in a
-//! world of any size.
+//! Responsible for what exists; `periodic` lets time pass, and its neighbours do what happens in
+//! it, after the published source of runtime 6.4. Must not read a clock or do I/O: `now` is an
+//! argument, and all chance comes from the seed, so the same calls give the same world. A lookup
+//! by partition id costs the same in a world of any size.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,36 +15,45 @@ use uuid::Uuid;
 
 use super::Switches;
 use super::record::{Epoch, Progress, Record};
-use on_demand::Job;
+use on_demand::Requests;
 use periodic::Periodic;
 use policy::InForce;
 
+mod agenda;
 mod appearance;
+mod behaviour;
 mod health;
 mod keys;
+mod lists;
 mod log;
 mod on_demand;
 mod periodic;
 mod policy;
+mod primary;
+mod propagation;
 mod protection;
 mod replica;
 mod restore;
+mod retention;
 mod store;
+mod timer;
+mod upload;
 
 pub use appearance::Appearance;
+pub use behaviour::Behaviour;
 pub use keys::Scheme;
 pub use log::{Happened, Happening};
 pub use on_demand::Refusal;
 pub use policy::{Policy, Retention, Schedule, Storage};
 pub use protection::Entity;
-pub use replica::Tempo;
+pub use replica::{StateProvider, Tempo};
 pub use restore::{RestoreOutcome, RestorePlan};
-pub use store::Backup;
+pub use store::{Backup, Place, Validation};
 
 pub(super) use health::{Health, Report, Said};
 pub(super) use keys::Keys;
+pub(super) use lists::Listed;
 pub(super) use restore::Restore;
-pub(super) use store::Listed;
 
 /// The application of the system services: it exists, but no list of applications shows it.
 pub(super) const SYSTEM: &str = "fabric:/System";
@@ -63,17 +72,25 @@ pub struct Estate {
     pub(super) services: HashMap<Arc<str>, Service>,
     pub(super) partitions: HashMap<Uuid, Partition>,
     /// Requests that have not ended.
-    jobs: HashMap<Uuid, Job>,
-    /// When each of them takes its next step.
-    due: BTreeSet<(DateTime<Utc>, Uuid)>,
+    requests: Requests,
+    /// What no longer exists and may still be named.
+    vanished: Vanished,
     /// What happens without being asked for; nothing until there is a policy.
     pub(super) periodic: Periodic,
+}
+
+/// To what vanished partitions and services belonged.
+#[derive(Debug, Default)]
+struct Vanished {
+    partitions: HashMap<Uuid, Arc<str>>,
+    services: HashMap<Arc<str>, Arc<str>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) application: Arc<str>,
     pub(super) kind: ServiceKind,
+    provider: StateProvider,
     pub(super) partitions: BTreeSet<Uuid>,
 }
 
@@ -108,8 +125,8 @@ impl Estate {
             applications: BTreeMap::new(),
             services: HashMap::new(),
             partitions: HashMap::new(),
-            jobs: HashMap::new(),
-            due: BTreeSet::new(),
+            requests: Requests::default(),
+            vanished: Vanished::default(),
             periodic: Periodic::default(),
         };
         for service in [
@@ -173,6 +190,11 @@ impl Estate {
         Some(self.services.get(service)?.kind)
     }
 
+    /// What its backup service does.
+    pub fn behaviour(&self) -> Behaviour {
+        self.periodic.behaviour
+    }
+
     /// The truth about a partition, as the default switches spell it: JSON null when no backup
     /// was ever requested, `None` when there is no such partition.
     pub fn record(&self, id: Uuid) -> Option<Value> {
@@ -213,6 +235,7 @@ impl Estate {
             Service {
                 application: Arc::clone(&application),
                 kind,
+                provider: StateProvider::default(),
                 partitions: BTreeSet::new(),
             },
         );
@@ -224,21 +247,31 @@ impl Estate {
             .collect()
     }
 
+    /// Sets the state provider of a service; without it, reliable collections.
+    pub fn set_state_provider(&mut self, service: &str, provider: StateProvider) {
+        if let Some(service) = self.services.get_mut(service) {
+            service.provider = provider;
+        }
+    }
+
     /// Adds a named partition to a service; `None` when there is no such service.
     pub fn add_partition(&mut self, service: &str, name: &str, now: DateTime<Utc>) -> Option<Uuid> {
         let (service, _) = self.services.get_key_value(service)?;
         self.insert_partition(&Arc::clone(service), Keys::Named(name.into()), now)
     }
 
-    /// Removes a partition, its record and whatever runs for it; its backups stay in their list.
+    /// Removes a partition, its record and whatever runs for it; its backups stay in their list,
+    /// and its mapping and suspension stay too.
     pub fn remove_partition(&mut self, id: Uuid) {
-        self.forget_job(id);
+        self.requests.forget(id);
         self.periodic.forget_partition(id);
-        let partition = self.partitions.remove(&id);
-        let service = partition.and_then(|it| self.services.get_mut(&it.service));
-        if let Some(service) = service {
+        let Some(partition) = self.partitions.remove(&id) else {
+            return;
+        };
+        if let Some(service) = self.services.get_mut(&partition.service) {
             service.partitions.remove(&id);
         }
+        self.vanished.partitions.insert(id, partition.service);
     }
 
     /// Removes a service with its partitions.
@@ -249,10 +282,11 @@ impl Estate {
         for id in service.partitions {
             self.remove_partition(id);
         }
-        self.periodic.forget(&Entity::service(name));
         if let Some(services) = self.applications.get_mut(&service.application) {
             services.remove(name);
         }
+        let vanished = &mut self.vanished.services;
+        vanished.insert(name.into(), service.application);
     }
 
     /// Removes an application with its services.
@@ -261,7 +295,6 @@ impl Estate {
             self.remove_service(&service);
         }
         self.applications.remove(name);
-        self.periodic.forget(&Entity::application(name));
     }
 
     fn insert_partition(

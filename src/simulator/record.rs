@@ -106,8 +106,9 @@ pub(super) struct RecoveryPoint {
     /// The moment of the snapshot.
     pub(super) taken: DateTime<Utc>,
     pub(super) backup: Uuid,
+    /// As long as there is an LSN; actor services print -1 for both.
     pub(super) epoch: Epoch,
-    pub(super) lsn: u64,
+    pub(super) lsn: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -154,10 +155,15 @@ impl Progress {
     }
 
     fn success(&self, point: &RecoveryPoint, switches: &Switches) -> Value {
-        let lsn = if switches.lsn_as_string {
-            json!(point.lsn.to_string())
-        } else {
-            json!(point.lsn)
+        let lsn = match point.lsn {
+            Some(lsn) if switches.lsn_as_string => json!(lsn.to_string()),
+            Some(lsn) => json!(lsn),
+            None if switches.lsn_as_string => json!("-1"),
+            None => json!(-1),
+        };
+        let epoch = match point.lsn {
+            Some(_) => point.epoch.to_json(switches.epoch_spelling),
+            None => Epoch::unknown(switches.epoch_spelling),
         };
         json!(Body {
             backup_state: "Success",
@@ -168,7 +174,7 @@ impl Progress {
                 self.partition,
                 point.taken,
             )),
-            epoch_of_last_backup_record: Some(point.epoch.to_json(switches.epoch_spelling)),
+            epoch_of_last_backup_record: Some(epoch),
             lsn_of_last_backup_record: lsn,
             failure_error: None,
             backup_chain_id: switches.newer_fields.then_some(point.backup),
@@ -220,14 +226,23 @@ fn unsuccessful(record: &Record, switches: &Switches) -> Value {
 impl Epoch {
     pub(super) fn to_json(self, spelling: EpochSpelling) -> Value {
         let data_loss = self.data_loss.to_string();
-        let configuration = self.configuration.to_string();
-        match spelling {
-            EpochSpelling::Version => {
-                json!({"DataLossVersion": data_loss, "ConfigurationVersion": configuration})
-            }
-            EpochSpelling::Number => {
-                json!({"DataLossNumber": data_loss, "ConfigurationNumber": configuration})
-            }
+        epoch(&data_loss, &self.configuration.to_string(), spelling)
+    }
+
+    /// The epoch of a backup of an actor service: its store has none (`KeyValueStoreReplica.cs`,
+    /// `PostBackupFunc`).
+    pub(super) fn unknown(spelling: EpochSpelling) -> Value {
+        epoch("-1", "-1", spelling)
+    }
+}
+
+fn epoch(data_loss: &str, configuration: &str, spelling: EpochSpelling) -> Value {
+    match spelling {
+        EpochSpelling::Version => {
+            json!({"DataLossVersion": data_loss, "ConfigurationVersion": configuration})
+        }
+        EpochSpelling::Number => {
+            json!({"DataLossNumber": data_loss, "ConfigurationNumber": configuration})
         }
     }
 }

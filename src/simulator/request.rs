@@ -237,6 +237,12 @@ impl Request {
         Some(body.get(key)?.as_str()?.to_owned())
     }
 
+    /// Whether a property of the body is true.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        let body: Option<Value> = serde_json::from_slice(&self.body).ok();
+        body.is_some_and(|body| body.get(key) == Some(&Value::Bool(true)))
+    }
+
     /// The full name of the application or service in the path of a native route.
     pub(super) fn name(&self) -> String {
         format!("fabric:/{}", self.id.replace('~', "/"))

@@ -239,6 +239,15 @@ fn refusal(why: Refusal) -> Answer {
             "FABRIC_E_INVALID_FOR_STATELESS_SERVICES",
             "The operation is not valid for stateless services.",
         ),
+        Refusal::StorageUnreachable | Refusal::StorageFailed => brs_error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "E_UNEXPECTED",
+            "Unable to get recovery point details.",
+        ),
+        Refusal::NothingToIndex => brs_invalid_argument(
+            "Index was out of range. Must be non-negative and less than the size of the \
+             collection.\r\nParameter name: index",
+        ),
     }
 }
 

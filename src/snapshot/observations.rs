@@ -10,14 +10,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::inventory::{Inventory, Selection};
 use crate::model::{
-    BackupHealth, BackupProgress, ListedBackup, Name, PartitionId, Policy, RestoreProgress,
+    BackupHealth, BackupProgress, Listed, ListedBackup, Name, PartitionId, Policy, RestoreProgress,
 };
 use crate::protection::Read;
-use crate::protection::applied::Settings;
+use crate::protection::applied::{Applied, Settings};
 
 /// What was observed since the previous snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Observations {
+    /// Clock of the gateway minus own clock, from the last answer. Known before anything that the
+    /// cluster has dated, so that the first readings are judged by it.
+    pub clock_skew: Option<TimeDelta>,
     /// What the cluster lists.
     pub inventory: Option<Read<Inventory>>,
     /// How the configured selection fits that, where everything needed to determine it was read.
@@ -28,10 +31,12 @@ pub struct Observations {
     pub settings: Vec<(Name, Read<Settings>)>,
     /// What was read of single partitions.
     pub partitions: Vec<(PartitionId, Read<Reading>)>,
-    /// The newest backup of each partition of an application; where all are listed, those tell it.
-    pub newest: Vec<(Name, Read<Vec<ListedBackup>>)>,
-    /// All backups of the partitions of an application.
-    pub histories: Vec<(Name, Read<Vec<ListedBackup>>)>,
+    /// The newest backup of each partition of an application, as of the moment of the request.
+    pub newest: Vec<(Name, Read<Listed<ListedBackup>>)>,
+    /// All backups of the partitions of an application, which show the newest ones, too.
+    pub histories: Vec<(Name, Read<Listed<ListedBackup>>)>,
+    /// The newest backup of single partitions.
+    pub partition_lists: Vec<(PartitionId, Read<Listed<ListedBackup>>)>,
     /// Collectors that have ended a run.
     pub runs: Vec<Run>,
     /// The cluster as the cycle found it; only at the end of a cycle.
@@ -47,6 +52,8 @@ pub enum Reading {
     Health(BackupHealth),
     /// The record of its last restore, or that it has none.
     Restore(Option<RestoreProgress>),
+    /// What applies to it, where its application does not tell.
+    Applied(Arc<Applied>),
     /// There is no such partition.
     NotFound,
 }
@@ -60,8 +67,6 @@ pub struct ClusterReading {
     pub service_up: Option<bool>,
     /// Runtime version, when it could be read.
     pub version: Option<String>,
-    /// Clock of the gateway minus own clock, from the last answer.
-    pub clock_skew: Option<TimeDelta>,
     /// How it and the exporter know each other.
     pub security: SecurityReading,
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{MAX_FAILURE_CODES, Outcome, RecoveryPoint, Seen, Snapshot};
+use super::claim::Terms;
+use super::restarts::Restarts;
+use super::{MAX_FAILURE_CODES, Outcome, RecoveryPoint, Seen, Snapshot, Source, Successes};
 use crate::model::{
     BackupHealth, BackupProgress, FailureCode, Partition, PeriodicAttempt, RestoreProgress,
 };
@@ -16,7 +18,7 @@ use crate::protection::applied::Applied;
 use crate::protection::history::History;
 use crate::protection::{Facts, Read};
 
-/// After so long without a look a suspension may have come and gone: several polls, by default.
+/// Between readings that are further apart, attempts may have been missed: several polls, by default.
 const UNSEEN: TimeDelta = TimeDelta::minutes(5);
 
 /// What is known of one partition.
@@ -33,8 +35,11 @@ pub struct PartitionSnapshot {
     pub progress: Option<Read<Option<Arc<BackupProgress>>>>,
     /// What was seen of its records so far; `None` before the first reading.
     pub seen: Option<Arc<Seen>>,
-    /// Newest proof of a good backup. Sticky: no request, failure or restart takes it away.
+    /// The newest of [`Self::successes`] that counts. Sticky: no request, failure or restart takes it
+    /// away, only a list that shows neither it nor a newer one.
     pub last_success: Option<Arc<RecoveryPoint>>,
+    /// What is claimed and what is proved.
+    pub successes: Successes,
     /// The newest recovery point of which the log sequence number is known.
     pub numbered: Option<Arc<RecoveryPoint>>,
     /// Log records newly covered by successful backups, within one data-loss epoch each.
@@ -46,15 +51,17 @@ pub struct PartitionSnapshot {
     pub applied_at: Option<DateTime<Utc>>,
     /// When a policy was first seen to apply, without a gap since.
     pub protected_since: Option<DateTime<Utc>>,
-    /// When protection was last seen to begin, to be resumed, or to change its policy.
+    /// When the schedule was last seen to restart: protection began, was resumed or got another
+    /// policy, or the report of the last attempt vanished.
     pub changed_at: Option<DateTime<Utc>>,
     /// The last periodic attempt, as it was last read.
     pub health: Option<Read<Option<PeriodicAttempt>>>,
-    /// When the newest backups of its application were last listed.
+    /// What its health reports have shown of restarts of the schedule.
+    pub restarts: Restarts,
+    /// When the list was requested that last showed what the store holds for it.
     pub listed_at: Option<DateTime<Utc>>,
-    /// The last success at that moment, if the newest recovery point in the store was
-    /// [`Self::numbered`]: then that is the backup which this success tells of.
-    pub listed_success: Option<DateTime<Utc>>,
+    /// How many backups in that list cannot be restored.
+    pub unrestorable: u32,
     /// The record of the last restore, as it was last read.
     pub restore: Option<Read<Option<RestoreProgress>>>,
     /// What the store holds for it, as it was last listed.
@@ -71,6 +78,7 @@ impl PartitionSnapshot {
             progress: None,
             seen: None,
             last_success: None,
+            successes: Successes::default(),
             numbered: None,
             lsn_advance: 0,
             applied: None,
@@ -78,10 +86,24 @@ impl PartitionSnapshot {
             protected_since: None,
             changed_at: None,
             health: None,
+            restarts: Restarts::default(),
             listed_at: None,
-            listed_success: None,
+            unrestorable: 0,
             restore: None,
             history: None,
+        }
+    }
+
+    /// A partition as an earlier process knew it.
+    pub fn remembered(
+        partition: Partition,
+        known_since: DateTime<Utc>,
+        successes: Successes,
+    ) -> Self {
+        Self {
+            last_success: successes.last(DateTime::<Utc>::MAX_UTC).cloned(),
+            successes,
+            ..Self::new(partition, known_since)
         }
     }
 
@@ -101,15 +123,9 @@ impl PartitionSnapshot {
         applied.is_some_and(|applied| applied.policy.is_some())
     }
 
-    /// Log sequence number of the last success, where it is known that the newest recovery point
-    /// with a number is that success: they are one, or that point was the newest in the store
-    /// when this success was known already.
+    /// Log sequence number of the last success. A periodic one has that of its listed backup.
     pub fn last_success_lsn(&self) -> Option<u64> {
-        let (success, numbered) = (self.last_success.as_ref()?, self.numbered.as_ref()?);
-        let is_listed = self.listed_success == Some(success.at);
-        numbered
-            .lsn
-            .filter(|_| numbered.at == success.at || is_listed)
+        self.successes.lsn_of(self.last_success.as_deref()?)
     }
 
     /// What the verdict on it rests on.
@@ -140,30 +156,42 @@ impl PartitionSnapshot {
             health: self.health,
             listed_at: self.listed_at,
             last_success: self.last_success.as_ref().map(|point| point.at),
+            confirmation: self.successes.confirmation(self.last_success.as_deref()),
             expected_since: match policy {
                 Some(_) => self.protected_since,
                 None => Some(self.known_since),
             },
             changed_at: self.changed_at,
+            reset_at: {
+                let record = self.restore.and_then(|read| read.value);
+                self.restarts.reset_at(self.partition.data_loss, record)
+            },
             watched_since: snapshot.status.since.max(Some(self.known_since)),
-            clock_skew: snapshot.status.believed_skew(),
-            clocks_agree: snapshot.status.clocks_agree(),
+            clocks: snapshot.status.clocks(),
         }
     }
 
     /// The last success, unless it is dated in the future at `now`.
     pub fn success_at(&self, snapshot: &Snapshot, now: DateTime<Utc>) -> Option<&RecoveryPoint> {
-        let latest = snapshot.status.latest_success(now);
+        let latest = snapshot.status.clocks().latest_success(now);
         self.last_success
             .as_deref()
             .filter(|point| point.at <= latest)
     }
 
+    /// Takes over what changed about the successes.
+    pub(super) fn update_last_success(&mut self, latest: DateTime<Utc>) {
+        let last = self.successes.last(latest);
+        if last != self.last_success.as_ref() {
+            self.last_success = last.cloned();
+        }
+    }
+
     /// Forgets successes that are dated later than `latest`.
     pub(super) fn forget_later(&mut self, latest: DateTime<Utc>) {
-        for point in [&mut self.last_success, &mut self.numbered] {
-            point.take_if(|point| point.at > latest);
-        }
+        self.successes.forget_later(latest);
+        self.update_last_success(latest);
+        self.numbered.take_if(|point| point.at > latest);
         let counted = self.seen.as_ref().and_then(|seen| seen.newest_success);
         if let (Some((at, _)), Some(seen)) = (counted, &mut self.seen)
             && at > latest
@@ -174,14 +202,10 @@ impl PartitionSnapshot {
 
     /// Takes in what an earlier process remembered of the same partition.
     pub(super) fn recall(&mut self, remembered: &Self, latest: DateTime<Utc>) {
-        let points = [
-            (&mut self.last_success, &remembered.last_success),
-            (&mut self.numbered, &remembered.numbered),
-        ];
-        for (known, remembered) in points {
-            if let Some(point) = remembered {
-                RecoveryPoint::keep_newest(known, RecoveryPoint::clone(point), latest);
-            }
+        self.successes.recall(&remembered.successes, latest);
+        self.update_last_success(latest);
+        if let Some(point) = &remembered.numbered {
+            RecoveryPoint::keep_newest(&mut self.numbered, point, latest);
         }
         self.lsn_advance = self.lsn_advance.saturating_add(remembered.lsn_advance);
         self.known_since = self.known_since.min(remembered.known_since);
@@ -207,14 +231,13 @@ impl PartitionSnapshot {
         &mut self,
         progress: Option<Arc<BackupProgress>>,
         at: DateTime<Utc>,
+        terms: &Terms<'_>,
         latest: DateTime<Utc>,
     ) -> Option<Outcome> {
         let completion = Seen::observe(&mut self.seen, progress.as_deref(), at, latest);
-        if let Some(point) = progress
-            .as_deref()
-            .and_then(|p| RecoveryPoint::of_record(p, latest))
-        {
-            self.succeed(point, latest);
+        let record = progress.as_deref();
+        if let Some(point) = record.and_then(|record| RecoveryPoint::of_record(record, latest)) {
+            self.claim(point, None, at, terms, latest);
         }
         let value = match self.progress.take().map(|read| read.value) {
             Some(known) if known == progress => known,
@@ -229,41 +252,28 @@ impl PartitionSnapshot {
         &mut self,
         health: BackupHealth,
         at: DateTime<Utc>,
+        terms: &Terms<'_>,
         latest: DateTime<Utc>,
     ) {
         let attempt = health.attempt;
+        let restored = health.restored_at.filter(|at| *at <= latest);
+        self.restarts.restore(restored, self.partition.data_loss);
         if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, latest))
         {
-            self.succeed(point, latest);
+            let before = self.health.filter(|read| at - read.at < UNSEEN);
+            let before = before.and_then(|read| read.value).map(|it| it.ended);
+            let before = before.filter(|ended| *ended < point.at);
+            self.claim(point, before, at, terms, latest);
         }
         // Where somebody unknown reports, the silence of those who are known proves nothing.
         if attempt.is_some() || !health.unknown_reporter {
-            // A report stays for ever, unless protection is suspended or taken away: who did that
-            // and undid it while nobody looked has started the timers anew. Somebody who looked
-            // would have seen the suspension, and then the report is lost in some other way.
-            let reported = self.health.filter(|read| read.value.is_some());
-            let unseen = reported.is_some_and(|read| at - read.at >= UNSEEN);
-            if unseen && attempt.is_none() {
+            let before = self.health.and_then(|read| read.value);
+            let vanished = before.filter(|_| attempt.is_none());
+            if vanished.is_some_and(|reported| self.restarts.vanish(reported)) {
                 self.changed_at = Some(at);
             }
             self.health = Some(Read { value: attempt, at });
         }
-    }
-
-    /// Takes in that the store was listed, and the newest recovery point in it, if there is one.
-    pub(super) fn read_list(
-        &mut self,
-        newest: Option<&RecoveryPoint>,
-        at: DateTime<Utc>,
-        latest: DateTime<Utc>,
-    ) {
-        if let Some(point) = newest {
-            self.succeed(point.clone(), latest);
-        }
-        self.listed_at = Some(at);
-        let is_numbered = newest.is_some() && self.numbered.as_deref() == newest;
-        let success = self.last_success.as_ref().filter(|_| is_numbered);
-        self.listed_success = success.map(|point| point.at);
     }
 
     /// Takes what applies to it in. The first reading is the baseline; later ones show when
@@ -302,13 +312,34 @@ impl PartitionSnapshot {
         }
     }
 
-    /// Takes a success in, from whatever source.
-    fn succeed(&mut self, point: RecoveryPoint, latest: DateTime<Utc>) {
+    /// Takes a claimed success in; of a periodic one, with the end of the attempt before it where
+    /// readings were frequent.
+    fn claim(
+        &mut self,
+        point: RecoveryPoint,
+        attempt_before: Option<DateTime<Utc>>,
+        at: DateTime<Utc>,
+        terms: &Terms<'_>,
+        latest: DateTime<Utc>,
+    ) {
+        let is_requested = point.source == Source::Requested;
+        let counts = self
+            .successes
+            .claim(point, attempt_before, at, terms, latest);
+        self.update_last_success(latest);
+        let requested = self.successes.requested.as_ref();
+        if let Some(claim) = requested.filter(|_| counts && is_requested) {
+            let point = Arc::clone(&claim.point);
+            self.count_advance(&point, latest);
+        }
+    }
+
+    /// Counts the log records that a success newly covers.
+    pub(super) fn count_advance(&mut self, point: &Arc<RecoveryPoint>, latest: DateTime<Utc>) {
         if point.lsn.is_some() {
             let advance = point.advance_over(self.numbered.as_deref());
             self.lsn_advance = self.lsn_advance.saturating_add(advance);
-            RecoveryPoint::keep_newest(&mut self.numbered, point.clone(), latest);
+            RecoveryPoint::keep_newest(&mut self.numbered, point, latest);
         }
-        RecoveryPoint::keep_newest(&mut self.last_success, point, latest);
     }
 }

@@ -1,5 +1,5 @@
 //! What is remembered of the records of one partition: which one was seen, since when, and the
-//! recovery point it proves.
+//! recovery point it claims.
 //!
 //! Two records are the same when they say the same of themselves: state, id, time and failure
 //! code. The wire carries no time of a failure, so nothing else can tell two of them apart.
@@ -12,9 +12,23 @@ use uuid::Uuid;
 use super::Outcome;
 use crate::model::{BackupProgress, BackupState, FailureCode, ListedBackup, PeriodicAttempt};
 
+/// Where a recovery point was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A list of the backups in the store. The upload has ended: metadata is uploaded last and
+    /// deleted first (`BackupCopier.cs`).
+    Listed,
+    /// A report of a periodic backup in the health store.
+    Periodic,
+    /// The record of a requested backup.
+    Requested,
+}
+
 /// A backup from which a partition can be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryPoint {
+    /// Where it was read.
+    pub source: Source,
     /// Moment of the snapshot that it holds.
     pub at: DateTime<Utc>,
     /// Its id, when the source tells.
@@ -23,42 +37,63 @@ pub struct RecoveryPoint {
     pub lsn: Option<u64>,
     /// Data-loss epoch of that number, when the source tells.
     pub data_loss_version: Option<u64>,
+    /// `storage_place` of the policy that applied when it was first read; `None` when that policy
+    /// was not known.
+    pub storage: Option<u32>,
 }
 
 impl RecoveryPoint {
-    /// The recovery point that a record proves: only a Success dated no later than `latest` does.
+    /// The recovery point that a record claims: only a Success dated no later than `latest` does.
     pub(super) fn of_record(record: &BackupProgress, latest: DateTime<Utc>) -> Option<Self> {
         let at = record.timestamp.filter(|at| *at <= latest)?;
         (record.state == BackupState::Success).then(|| Self {
+            source: Source::Requested,
             at,
             backup_id: record.backup_id,
             lsn: record.lsn,
             data_loss_version: record.epoch.and_then(|epoch| epoch.data_loss_version),
+            storage: None,
         })
     }
 
-    /// The recovery point that a periodic attempt proves. Its time is the end of the upload, and
-    /// nothing else is told of it.
+    /// The recovery point that a periodic attempt claims. Its time is the end of the upload.
     pub(super) fn of_attempt(attempt: &PeriodicAttempt, latest: DateTime<Utc>) -> Option<Self> {
         (attempt.succeeded && attempt.ended <= latest).then_some(Self {
+            source: Source::Periodic,
             at: attempt.ended,
             backup_id: None,
             lsn: None,
             data_loss_version: None,
+            storage: None,
         })
     }
 
-    /// The recovery point that a listed backup proves: one without a real number and epoch exists
-    /// in the store, but could not be restored by those who tried.
+    /// The recovery point that a restorable listed backup proves. The key-value store of actor
+    /// services has no log sequence numbers and epochs; its backups are valid without them.
     pub(super) fn of_listed(backup: &ListedBackup, latest: DateTime<Utc>) -> Option<Self> {
         let at = backup.created.filter(|at| *at <= latest)?;
-        let data_loss_version = backup.epoch?.data_loss_version?;
         Some(Self {
+            source: Source::Listed,
             at,
             backup_id: backup.backup_id,
-            lsn: Some(backup.lsn?),
-            data_loss_version: Some(data_loss_version),
+            lsn: backup.lsn,
+            data_loss_version: backup.epoch.and_then(|epoch| epoch.data_loss_version),
+            storage: None,
         })
+    }
+
+    /// Whether it is the same backup as `other`, as far as both sources identify it.
+    pub(super) fn is_same_backup(&self, other: &Self) -> bool {
+        match (self.backup_id, other.backup_id) {
+            (Some(id), Some(other)) => id == other,
+            _ => self.at == other.at,
+        }
+    }
+
+    /// Whether it was first read under another storage than `now`. A point of unknown storage counts
+    /// as one of the current storage.
+    pub(super) fn is_elsewhere(&self, now: Option<u32>) -> bool {
+        self.storage.is_some_and(|storage| Some(storage) != now)
     }
 
     /// Log records that this point covers and `earlier` did not: 0 unless both belong to the same
@@ -76,13 +111,17 @@ impl RecoveryPoint {
     }
 
     /// Replaces an older point, or one dated later than `latest`, by `point`.
-    pub(crate) fn keep_newest(kept: &mut Option<Arc<Self>>, point: Self, latest: DateTime<Utc>) {
+    pub(super) fn keep_newest(
+        kept: &mut Option<Arc<Self>>,
+        point: &Arc<Self>,
+        latest: DateTime<Utc>,
+    ) {
         let rank = |point: &Self| (point.at <= latest, point.at);
         if kept
             .as_deref()
-            .is_none_or(|kept| rank(kept) <= rank(&point) && *kept != point)
+            .is_none_or(|kept| rank(kept) <= rank(point) && kept != &**point)
         {
-            *kept = Some(Arc::new(point));
+            *kept = Some(Arc::clone(point));
         }
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::inventory::Scope;
 use crate::model::{
-    BackupHealth, BackupKind, BackupState, Configuration, Entity, Epoch, Failure, Level,
+    BackupHealth, BackupKind, BackupState, Configuration, Entity, Epoch, Failure, Level, Listed,
     ListedBackup, Partition, PartitionKind, PeriodicAttempt, RestoreProgress, RestoreState,
     Schedule, Word,
 };
@@ -169,10 +169,10 @@ fn a_new_request_and_its_failure_keep_the_last_success() {
 fn a_success_of_the_far_future_proves_nothing() {
     let snapshot = replay(&[Some(success(400_000_000, 7))]);
     assert_eq!(last_success(&snapshot), None);
-    let skewed = replay(&[Some(success(3_600, 7))]);
-    assert_eq!(last_success(&skewed), Some(at(3_600)));
-    let later = replay(&[Some(success(3_602, 7))]);
-    assert_eq!(last_success(&later), None, "more than an hour ahead");
+    let skewed = replay(&[Some(success(301, 7))]);
+    assert_eq!(last_success(&skewed), Some(at(301)));
+    let later = replay(&[Some(success(302, 7))]);
+    assert_eq!(last_success(&later), None, "more than five minutes ahead");
 }
 
 const DAY: i64 = 86_400;
@@ -196,8 +196,9 @@ fn trusted(snapshot: &Snapshot, now: i64) -> Option<DateTime<Utc>> {
 /// The end of a cycle by these clocks.
 fn cycle(snapshot: &Snapshot, second: i64, skew: i64) -> Snapshot {
     let observations = Observations {
+        clock_skew: Some(TimeDelta::seconds(skew)),
         cluster: Some(ClusterReading {
-            clock_skew: Some(TimeDelta::seconds(skew)),
+            up: true,
             ..ClusterReading::default()
         }),
         ..Observations::default()
@@ -523,6 +524,7 @@ fn policy(name: &str, minutes: u64) -> Policy {
         storage_place: 0,
         max_incrementals: Some(5),
         retention: None,
+        checksum: 0,
     }
 }
 
@@ -677,7 +679,7 @@ fn attempt(succeeded: bool, second: i64) -> BackupHealth {
     let ended = at(second);
     BackupHealth {
         attempt: Some(PeriodicAttempt { succeeded, ended }),
-        unknown_reporter: false,
+        ..BackupHealth::default()
     }
 }
 
@@ -703,43 +705,134 @@ fn a_good_periodic_attempt_is_a_success_and_a_bad_one_takes_none_away() {
 }
 
 #[test]
-fn a_report_that_has_vanished_tells_of_a_suspension_that_nobody_saw() {
+fn a_report_that_vanishes_is_a_restart_of_the_schedule() {
+    let silent = BackupHealth::default;
     let reported = healthy(&known(), 10, attempt(true, 5));
     assert_eq!(changed(&reported), None);
-    let vanished = healthy(&reported, 310, BackupHealth::default());
-    assert_eq!(changed(&vanished), Some(at(310)));
-    let still = healthy(&vanished, 700, BackupHealth::default());
-    assert_eq!(changed(&still), Some(at(310)), "once");
-    let lost = healthy(&reported, 309, BackupHealth::default());
-    assert_eq!(changed(&lost), None, "a suspension would have been seen");
-    let first = healthy(&known(), 10, BackupHealth::default());
+    for between_polls in [1, 60, 300, 86_400] {
+        let seen = 10 + between_polls;
+        let vanished = healthy(&reported, seen, silent());
+        assert_eq!(changed(&vanished), Some(at(seen)));
+        let still = healthy(&vanished, seen + 60, silent());
+        assert_eq!(changed(&still), Some(at(seen)), "once");
+        // The same report from a replica of the health store that was behind.
+        let back = healthy(&still, seen + 120, attempt(true, 5));
+        let gone = healthy(&back, seen + 180, silent());
+        assert_eq!(changed(&gone), Some(at(seen)), "the same report");
+        let next = healthy(&gone, seen + 240, attempt(true, seen + 230));
+        let again = healthy(&next, seen + 300, silent());
+        assert_eq!(changed(&again), Some(at(seen + 300)));
+    }
+    let first = healthy(&known(), 10, silent());
     assert_eq!(changed(&first), None, "there was none");
     let unknown_reporter = BackupHealth {
-        attempt: None,
         unknown_reporter: true,
+        ..silent()
     };
     let other_words = healthy(&reported, 310, unknown_reporter);
     assert_eq!(changed(&other_words), None);
 }
 
 #[test]
-fn a_skew_is_believed_unless_it_is_noise_or_no_clock_is_that_wrong() {
-    let skewed = |seconds| {
-        let observations = Observations {
-            cluster: Some(ClusterReading {
-                clock_skew: Some(TimeDelta::seconds(seconds)),
-                ..ClusterReading::default()
-            }),
-            ..Observations::default()
-        };
-        let snapshot = known().advance(observations, at(10));
-        one(&snapshot).facts(&snapshot).clock_skew.num_seconds()
+fn a_restore_and_a_data_loss_reset_the_partition() {
+    let reset = |snapshot: &Snapshot| one(snapshot).facts(snapshot).reset_at;
+    assert_eq!(reset(&known()), None);
+    let lost = |second| {
+        let data_loss = Some(at(second));
+        let partition = partition(ID, "fabric:/Shop/Orders");
+        listing(vec![Partition {
+            data_loss,
+            ..partition
+        }])
     };
-    for believed in [-3_600, -10, 10, 3_600] {
-        assert_eq!(skewed(believed), believed);
+    let created = known().advance(lost(-1_000), at(10));
+    assert_eq!(reset(&created), Some(at(-1_000)));
+    let restore = |word: &str, second| {
+        Reading::Restore(Some(RestoreProgress {
+            state: RestoreState::from_word(word),
+            timestamp: Some(at(second)),
+        }))
+    };
+    let running = take(&created, 20, restore("RestoreInProgress", 15));
+    assert_eq!(reset(&running), Some(at(-1_000)));
+    let restored = take(&running, 30, restore("Success", 25));
+    assert_eq!(reset(&restored), Some(at(25)));
+    let report = |snapshot, second, restored: i64| {
+        let report = BackupHealth {
+            restored_at: Some(at(restored)),
+            ..BackupHealth::default()
+        };
+        healthy(snapshot, second, report)
+    };
+    let reported = report(&restored, 35, 32);
+    assert_eq!(reset(&reported), Some(at(32)));
+    let again = report(&reported, 37, 36);
+    assert_eq!(reset(&again), Some(at(32)), "one that fails reports again");
+    let expired = healthy(&again, 39, BackupHealth::default());
+    assert_eq!(reset(&expired), Some(at(32)), "its report has expired");
+    let lost_again = expired.advance(lost(40), at(50));
+    assert_eq!(reset(&lost_again), Some(at(40)));
+    let restored_again = report(&lost_again, 60, 55);
+    assert_eq!(reset(&restored_again), Some(at(55)));
+}
+
+#[test]
+fn the_clock_skew_is_known_to_the_readings_that_it_comes_with() {
+    for skew in [-3_600, -1_200, 0, 1_200, 3_600] {
+        for clock in [0, -60, 400 * DAY] {
+            let success = success(clock + skew - 30, 7);
+            let value = Reading::Progress(Some(Arc::new(success)));
+            let observations = Observations {
+                clock_skew: Some(TimeDelta::seconds(skew)),
+                partitions: vec![(
+                    ID,
+                    Read {
+                        value,
+                        at: at(clock),
+                    },
+                )],
+                ..Observations::default()
+            };
+            let first = known().advance(observations, at(clock));
+            assert_eq!(trusted(&first, clock), Some(at(clock + skew - 30)));
+            let unobserved = first.advance(Observations::default(), at(clock));
+            assert_eq!(unobserved.status.clock_skew, first.status.clock_skew);
+        }
     }
-    for not in [-9, 9, 3_601, -86_400, -1_000_000_000] {
-        assert_eq!(skewed(not), 0, "{not}");
+}
+
+#[test]
+fn a_skew_is_corrected_unless_it_is_noise_or_too_large() {
+    let clocks = |seconds| {
+        let snapshot = cycle(&known(), 10, seconds);
+        one(&snapshot).facts(&snapshot).clocks
+    };
+    for corrected in [-3_600, -10, 10, 3_600] {
+        let clocks = clocks(corrected);
+        assert_eq!(clocks.correction().num_seconds(), corrected);
+        assert_eq!(clocks.apart_by(), None);
+    }
+    for noise in [-9, 0, 9] {
+        assert_eq!(clocks(noise).correction(), TimeDelta::zero());
+        assert_eq!(clocks(noise).apart_by(), None);
+    }
+    for apart in [-1_000_000_000, -86_400, -3_601, 3_601] {
+        assert_eq!(clocks(apart).correction(), TimeDelta::zero());
+        assert_eq!(clocks(apart).apart_by(), Some(TimeDelta::seconds(apart)));
+    }
+}
+
+#[test]
+fn while_the_clocks_are_apart_the_one_that_is_behind_dates_successes() {
+    for skew in [-400 * DAY, -2 * 3_600, 2 * 3_600, 400 * DAY] {
+        let latest = skew.min(0) + 300;
+        let apart = cycle(&known(), 0, skew);
+        for taken in from_each_source(&apart, 0, latest) {
+            assert_eq!(last_success(&taken), Some(at(latest)));
+        }
+        for refused in from_each_source(&apart, 0, latest + 1) {
+            assert_eq!(last_success(&refused), None);
+        }
     }
 }
 
@@ -752,11 +845,12 @@ fn listed(id: PartitionId, second: i64, lsn: u64) -> ListedBackup {
         created: Some(at(second)),
         epoch: success(0, 0).epoch,
         lsn: Some(lsn),
+        restorable: true,
     }
 }
 
-/// An item that the store shows but cannot restore from: -1 on the wire.
-fn lost(second: i64) -> ListedBackup {
+/// A backup of an actor service: -1 on the wire.
+fn of_an_actor(second: i64) -> ListedBackup {
     ListedBackup {
         lsn: None,
         epoch: Some(Epoch {
@@ -767,13 +861,38 @@ fn lost(second: i64) -> ListedBackup {
     }
 }
 
+/// A backup that the cluster reports as broken.
+fn broken(second: i64) -> ListedBackup {
+    ListedBackup {
+        restorable: false,
+        ..listed(ID, second, 1)
+    }
+}
+
+/// A list without an item that could not be decoded.
+fn whole(items: Vec<ListedBackup>) -> Listed<ListedBackup> {
+    Listed { items, skipped: 0 }
+}
+
 fn list(snapshot: &Snapshot, second: i64, items: Vec<ListedBackup>) -> Snapshot {
     let (at, value) = (at(second), items);
     let observations = Observations {
-        newest: vec![("fabric:/Shop".into(), Read { value, at })],
+        newest: vec![(
+            "fabric:/Shop".into(),
+            Read {
+                value: whole(value),
+                at,
+            },
+        )],
         ..Observations::default()
     };
     snapshot.advance(observations, at)
+}
+
+/// A partition that is backed up every hour.
+fn hourly() -> Snapshot {
+    let protected = protect(&known(), Some(HOURLY), 0);
+    with_policies(&protected, vec![policy(HOURLY, 60)], 0)
 }
 
 fn lsn(snapshot: &Snapshot) -> Option<u64> {
@@ -781,16 +900,28 @@ fn lsn(snapshot: &Snapshot) -> Option<u64> {
 }
 
 #[test]
-fn a_listed_backup_without_number_or_epoch_proves_nothing() {
-    let snapshot = list(&known(), 100, vec![lost(50)]);
+fn a_listed_backup_of_an_actor_service_is_a_success_without_a_number() {
+    let snapshot = list(&known(), 100, vec![of_an_actor(50)]);
+    assert_eq!(one(&snapshot).listed_at, Some(at(100)));
+    assert_eq!(
+        (last_success(&snapshot), lsn(&snapshot)),
+        (Some(at(50)), None)
+    );
+    assert_eq!(one(&snapshot).unrestorable, 0);
+}
+
+#[test]
+fn a_listed_backup_that_cannot_be_restored_or_has_no_time_proves_nothing() {
+    let snapshot = list(&known(), 100, vec![broken(50)]);
     assert_eq!(one(&snapshot).listed_at, Some(at(100)));
     assert_eq!((last_success(&snapshot), lsn(&snapshot)), (None, None));
+    assert_eq!(one(&snapshot).unrestorable, 1);
     let without_time = ListedBackup {
         created: None,
         ..listed(ID, 0, 7)
     };
     assert_eq!(last_success(&list(&known(), 100, vec![without_time])), None);
-    let both = list(&known(), 100, vec![listed(ID, 40, 7), lost(50)]);
+    let both = list(&known(), 100, vec![listed(ID, 40, 7), broken(50)]);
     assert_eq!(last_success(&both), Some(at(40)), "it hides no older one");
     assert_eq!(lsn(&both), Some(7));
 }
@@ -816,26 +947,8 @@ fn a_list_joins_the_partitions_that_are_known_and_no_others() {
 }
 
 #[test]
-fn an_empty_list_is_read_and_takes_no_success_away() {
-    let before = list(&known(), 100, vec![listed(ID, 50, 7)]);
-    // Its policy has moved to another storage.
-    let moved = list(&before, 200, Vec::new());
-    assert_eq!(last_success(&moved), Some(at(50)));
-    assert_eq!(one(&moved).listed_at, Some(at(200)));
-    assert_eq!(lsn(&moved), Some(7));
-    assert_eq!(last_success(&restarted(&moved)), Some(at(50)));
-    let healed = healthy(&moved, 300, attempt(true, 290));
-    let empty = list(&healed, 310, Vec::new());
-    assert_eq!(
-        lsn(&empty),
-        None,
-        "the old number is not that of the new success"
-    );
-}
-
-#[test]
 fn the_number_of_the_last_success_is_told_only_where_it_is_its_own() {
-    let requested = replay(&[Some(success(10, 100))]);
+    let requested = read(&hourly(), 1, Some(success(10, 100)));
     assert_eq!(lsn(&requested), Some(100));
     let periodic = healthy(&requested, 70, attempt(true, 60));
     assert_eq!(lsn(&periodic), None, "health tells no number");
@@ -846,7 +959,7 @@ fn the_number_of_the_last_success_is_told_only_where_it_is_its_own() {
     assert_eq!(lsn(&proved), Some(130), "the snapshot precedes its upload");
     let next = healthy(&proved, 3_700, attempt(true, 3_660));
     assert_eq!(lsn(&next), None);
-    let unnumbered = list(&next, 3_800, vec![lost(3_650)]);
+    let unnumbered = list(&next, 3_800, vec![of_an_actor(3_650)]);
     assert_eq!(lsn(&unnumbered), None, "the newest backup has no number");
 }
 
@@ -854,7 +967,7 @@ fn the_number_of_the_last_success_is_told_only_where_it_is_its_own() {
 fn a_clock_that_lags_by_an_hour_lends_no_number_to_a_later_success() {
     // The cluster's time is 3,600 s behind that of the exporter, which lists at 3,700.
     let proved = list(
-        &healthy(&known(), 3_690, attempt(true, 60)),
+        &healthy(&hourly(), 3_690, attempt(true, 60)),
         3_700,
         vec![listed(ID, 58, 130)],
     );
@@ -899,7 +1012,7 @@ fn a_history_joins_the_partitions_that_are_known() {
         histories: vec![(
             "fabric:/Shop".into(),
             Read {
-                value,
+                value: whole(value),
                 at: at(second),
             },
         )],
@@ -1014,7 +1127,7 @@ fn any_record() -> impl Strategy<Value = Option<BackupProgress>> {
     let state = prop::sample::select(BackupState::ALL.to_vec());
     let record = (
         state,
-        prop::option::of(-500_i64..500),
+        prop::option::of(-500_i64..300),
         0_u64..50,
         any::<bool>(),
     );
@@ -1047,9 +1160,9 @@ proptest! {
             snapshot = healthy(&snapshot, now, health);
             let backup = ListedBackup { created: Some(stored), ..listed(ID, 0, 7) };
             snapshot = list(&snapshot, now, vec![backup]);
-            let latest = at(now) + TimeDelta::hours(1);
+            let latest = at(now) + TimeDelta::minutes(5);
             let newest = last_success(&snapshot);
-            prop_assert!(newest.is_none_or(|newest| newest <= latest || newest <= at(500) + TimeDelta::hours(1)));
+            prop_assert!(newest.is_none_or(|newest| newest <= latest || newest <= at(500) + TimeDelta::minutes(5)));
             prop_assert_eq!(trusted(&snapshot, now), newest.filter(|newest| *newest <= latest));
         }
         prop_assert_eq!(last_success(&restarted(&snapshot)), last_success(&snapshot));

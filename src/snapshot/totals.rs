@@ -1,4 +1,5 @@
-//! Counters of the requested backups that were seen to end, per service.
+//! Counters of the requested backups that were seen to end, and of claims that were refuted, per
+//! service.
 //!
 //! They count what happened while somebody watched: the first reading of a partition is the
 //! baseline and counts nothing. They never go down while their service exists.
@@ -65,7 +66,7 @@ impl Outcome {
     }
 }
 
-/// Completions of one service.
+/// Completions and refuted claims of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Requested backups that ended well.
@@ -76,6 +77,10 @@ pub struct Totals {
     pub timed_out: u64,
     /// Those that failed or did not end in time and said why, by code.
     pub failures: BTreeMap<FailureCode, u64>,
+    /// Successes that health reported and no list held.
+    pub refuted_health: u64,
+    /// Successes of requested backups that no list held.
+    pub refuted_progress: u64,
 }
 
 impl Totals {
@@ -93,6 +98,8 @@ impl Totals {
         self.successes = self.successes.saturating_add(other.successes);
         self.failed = self.failed.saturating_add(other.failed);
         self.timed_out = self.timed_out.saturating_add(other.timed_out);
+        self.refuted_health = self.refuted_health.saturating_add(other.refuted_health);
+        self.refuted_progress = self.refuted_progress.saturating_add(other.refuted_progress);
         for (code, count) in &other.failures {
             let known = self.failures.entry(code.clone()).or_default();
             *known = known.saturating_add(*count);

@@ -1,4 +1,4 @@
-//! The contents of the state file, version 2, to and from snapshots.
+//! The contents of the state file, version 3, to and from snapshots.
 //!
 //! One entry a line: its CRC-32 in eight hexadecimal digits, a blank, and JSON. Every line stands
 //! for itself, so that a damaged one costs no other; the last line counts the entries, so that a
@@ -7,6 +7,7 @@
 
 mod partition;
 mod service;
+mod success;
 mod version_1;
 
 use std::borrow::Cow;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufWriter, Read as _, Write};
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use self::partition::PartitionEntry;
@@ -23,7 +25,10 @@ use crate::model::{Name, PartitionId};
 use crate::snapshot::{PartitionSnapshot, ServiceKey, Snapshot, Totals};
 
 /// The format written here.
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
+
+/// The format before: the same lines, with one success of unknown source for each partition.
+const VERSION_2: u64 = 2;
 
 /// Longest line that is read, in bytes. An entry has three names of at most 1,024 characters, or
 /// two and 64 failure codes.
@@ -50,9 +55,13 @@ enum Line<'a> {
         Cow<'a, str>,
         #[serde(borrow)] ServiceEntry<'a>,
     ),
+    /// The checksum of a policy as it was computed before it covered all members. It is read and
+    /// not used.
+    #[serde(skip_serializing)]
+    PolicyChecksum(IgnoredAny, IgnoredAny, IgnoredAny),
     /// Where the checksum of a policy is computed from other parts of it than before, this gets
     /// another name: a change would grant every partition another interval.
-    PolicyChecksum(
+    PolicyContentChecksum(
         /// The cluster.
         #[serde(borrow)]
         Cow<'a, str>,
@@ -81,7 +90,11 @@ pub(super) fn write(clusters: &[Arc<Snapshot>], to: impl Write) -> io::Result<()
             lines.write(&Line::Service(cluster(), ServiceEntry::of(key, totals)))?;
         }
         for (name, mark) in &snapshot.policy_marks {
-            lines.write(&Line::PolicyChecksum(cluster(), (&**name).into(), *mark))?;
+            lines.write(&Line::PolicyContentChecksum(
+                cluster(),
+                (&**name).into(),
+                *mark,
+            ))?;
         }
     }
     let entries = lines.written - 1;
@@ -129,7 +142,9 @@ fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
     let mut buffer = Vec::new();
     next_line(&mut from, &mut buffer).map_err(Damage::Read)?;
     match decode(&buffer) {
-        Some(Line::State { version: VERSION }) => {}
+        Some(Line::State {
+            version: VERSION | VERSION_2,
+        }) => {}
         Some(Line::State { version }) => return Err(Damage::Version(version)),
         _ => return Err(Damage::Header),
     }
@@ -151,7 +166,8 @@ fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
                 let cluster = of(&mut clusters, &cluster);
                 cluster.totals.entry(key).or_insert(totals);
             }
-            Some(Line::PolicyChecksum(cluster, name, mark)) => {
+            Some(Line::PolicyChecksum(..)) => used += 1,
+            Some(Line::PolicyContentChecksum(cluster, name, mark)) => {
                 used += 1;
                 let cluster = of(&mut clusters, &cluster);
                 cluster.marks.entry(name.into()).or_insert(mark);
@@ -189,6 +205,14 @@ fn verified(line: &[u8]) -> Option<&[u8]> {
     let json = json.strip_prefix(b" ")?;
     let computed = format!("{:08x}", crc32fast::hash(json));
     (checksum == computed.as_bytes()).then_some(json)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What was read of one cluster. An entry that is there twice, which only an interrupted write

@@ -4,7 +4,9 @@ use crate::model::{
     BackupProgress, BackupState, Epoch, Failure, FailureCode, Partition, PartitionId, PartitionKind,
 };
 use crate::protection::Read;
-use crate::snapshot::{Observations, PartitionSnapshot, Reading, Totals};
+use crate::snapshot::{
+    Claim, Observations, PartitionSnapshot, Reading, Source, Standing, Successes, Totals,
+};
 use chrono::TimeZone;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -75,7 +77,6 @@ fn memory(snapshot: &Snapshot) -> Snapshot {
         applied_at: None,
         health: None,
         listed_at: None,
-        listed_success: None,
         ..known.clone()
     };
     Snapshot::remembered(
@@ -153,15 +154,35 @@ fn large(partitions: u128) -> Arc<Snapshot> {
             data_loss: None,
         };
         let second = i64::try_from(id).unwrap();
+        let point = |source| crate::snapshot::RecoveryPoint {
+            source,
+            at: at(second * 61),
+            backup_id: Some(Uuid::from_u128(id * 3)),
+            lsn: Some(second.cast_unsigned() * 1_001),
+            data_loss_version: None,
+            storage: (id % 2 == 0).then_some(7),
+        };
+        let claim = |source| Claim {
+            standing: match id % 5 {
+                0 => Standing::Confirmed,
+                1 => Standing::Doubted,
+                2 => Standing::Refuted(at(second)),
+                3 => Standing::Deleted(at(second)),
+                _ => Standing::Open,
+            },
+            after: (id % 3 == 0).then(|| at(second * 60)),
+            is_next: id % 3 == 0,
+            ..Claim::new(point(source), at(second * 62))
+        };
+        let successes = Successes {
+            listed: (id % 2 == 0).then(|| Arc::new(point(Source::Listed))),
+            periodic: (id % 3 != 0).then(|| Arc::new(claim(Source::Periodic))),
+            requested: (id % 4 != 0).then(|| Arc::new(claim(Source::Requested))),
+        };
         PartitionSnapshot {
-            last_success: Some(Arc::new(crate::snapshot::RecoveryPoint {
-                at: at(second * 61),
-                backup_id: Some(Uuid::from_u128(id * 3)),
-                lsn: Some(second.cast_unsigned() * 1_001),
-                data_loss_version: None,
-            })),
             lsn_advance: second.cast_unsigned(),
-            ..PartitionSnapshot::new(partition, at(second))
+            numbered: successes.listed.clone(),
+            ..PartitionSnapshot::remembered(partition, at(second), successes)
         }
     });
     let marks = [("Hourly".into(), 7), ("Daily".into(), 8)];
@@ -343,7 +364,10 @@ fn a_file_of_the_version_before_is_read_and_written_with_checksums() {
         known.seen.as_ref().unwrap().newest_success.unwrap().0,
         at(-90)
     );
-    assert_eq!(snapshot.policy_marks["Hourly"], 77);
+    assert!(
+        snapshot.policy_marks.is_empty(),
+        "computed from other parts"
+    );
     let totals = snapshot.totals.values().find(|totals| totals.failed == 2);
     assert_eq!(
         (totals.unwrap().successes, totals.unwrap().timed_out),
@@ -356,21 +380,54 @@ fn a_file_of_the_version_before_is_read_and_written_with_checksums() {
     assert!(
         fs::read_to_string(&path)
             .unwrap()
-            .contains(r#" {"state":{"version":2}}"#)
+            .contains(r#" {"state":{"version":3}}"#)
     );
     assert_eq!(load(&path, at(0)).unwrap().clusters, loaded.clusters);
     assert_eq!(names(folder.path()), ["state.json"]);
 }
 
+/// As version 0.1.0 of the exporter wrote it before successes had a source.
+const VERSION_2: &str = include_str!("../../tests/samples/state-file.version-2.json");
+
+#[test]
+fn a_success_of_version_2_is_a_claim_that_no_list_has_confirmed() {
+    let (_folder, path) = in_folder();
+    fs::write(&path, VERSION_2).unwrap();
+    let loaded = load(&path, at(0)).unwrap();
+    assert!(loaded.damage.is_none());
+    let snapshot = &loaded.clusters["prod"];
+    let known = &snapshot.partitions[&PartitionId(Uuid::from_u128(1))];
+    let success = known.last_success.as_ref().unwrap();
+    assert_eq!((success.at, success.source), (at(3_600), Source::Periodic));
+    assert!(!known.successes.is_confirmed(success));
+    assert_eq!(snapshot.unconfirmed_successes(), 1);
+    assert_eq!(known.numbered.as_ref().unwrap().lsn, Some(42));
+    StateFile::new(path.clone())
+        .save(&[Arc::new(snapshot.clone())])
+        .unwrap();
+    assert_eq!(load(&path, at(0)).unwrap().clusters, loaded.clusters);
+}
+
+#[test]
+fn what_lists_say_of_a_success_is_remembered() {
+    let (_folder, path) = in_folder();
+    let written = large(60);
+    StateFile::new(path.clone())
+        .save(&[Arc::clone(&written)])
+        .unwrap();
+    let loaded = load(&path, at(0)).unwrap();
+    assert_eq!(loaded.clusters["prod"], *written);
+}
+
 #[test]
 fn a_file_that_is_not_understood_is_set_aside() {
-    let json = r#"{"state":{"version":3}}"#;
-    let version_3 = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
+    let json = r#"{"state":{"version":4}}"#;
+    let version_4 = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
     let cut: String = VERSION_1.chars().take(400).collect();
-    let version = "it has format version 3, this program reads versions 1 and 2";
+    let version = "it has format version 4, this program reads versions 1 to 3";
     for (content, told) in [
-        (&*version_3, version),
-        (r#"{"version":3,"new":true}"#, version),
+        (&*version_4, version),
+        (r#"{"version":4,"new":true}"#, version),
         (&cut, "it is damaged"),
         ("not ours at all", "it is damaged, or not a state file"),
         ("\n", "it is damaged, or not a state file"),
@@ -588,4 +645,24 @@ mod on_unix {
             assert!(check(path).unwrap_err().to_string().contains(&told));
         }
     }
+}
+
+#[test]
+fn a_checksum_of_a_policy_that_covered_fewer_members_is_read_and_not_used() {
+    let mut lines = encoded(&large(3));
+    let marks = [("Hourly".into(), 7), ("Daily".into(), 8)];
+    assert_eq!(
+        format::read(&*lines).unwrap().0["prod"].policy_marks,
+        marks.into()
+    );
+    let text = String::from_utf8(std::mem::take(&mut lines)).unwrap();
+    for line in text.lines() {
+        let (_, json) = line.split_once(' ').unwrap();
+        let json = json.replace("policy_content_checksum", "policy_checksum");
+        let checksum = crc32fast::hash(json.as_bytes());
+        lines.extend(format!("{checksum:08x} {json}\n").bytes());
+    }
+    let (clusters, damage) = format::read(&*lines).unwrap();
+    assert!(damage.is_none());
+    assert!(clusters["prod"].policy_marks.is_empty());
 }

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 pub(crate) mod balancer;
+pub(crate) mod canned;
 #[cfg(unix)]
 pub(crate) mod certificates;
 pub(crate) mod page;

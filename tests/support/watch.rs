@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use servicefabric_backup_exporter::clock;
+use servicefabric_backup_exporter::clock::{self, Clock};
 use servicefabric_backup_exporter::config::{Config, Poll, States};
 use servicefabric_backup_exporter::exposition::negotiation::Format;
 use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page as Exposed};
@@ -35,7 +35,7 @@ const PROGRESS_ONLY: &str = "collectors: {restore: false, health: false, configu
 
 /// A poller of the cluster `test`, and what it publishes.
 pub(crate) struct Watch {
-    pub(crate) poller: Poller,
+    pub(crate) poller: Poller<Gateway>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) telemetry: Arc<Telemetry>,
 }
@@ -47,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) cluster: &'static str,
     pub(crate) poll: Poll,
     pub(crate) shard: Shard,
+    /// The clock of the poller.
+    pub(crate) clock: Clock,
 }
 
 impl Default for Setup {
@@ -58,6 +60,7 @@ impl Default for Setup {
                 ..Poll::default()
             },
             shard: Shard::default(),
+            clock: clock::now,
         }
     }
 }
@@ -66,6 +69,7 @@ pub(crate) const RULES: Rules = Rules {
     staleness: TimeDelta::minutes(5),
     list_staleness: TimeDelta::minutes(30),
     overdue_allowance: TimeDelta::minutes(15),
+    run_tolerance: TimeDelta::minutes(1),
     stuck_after: TimeDelta::minutes(15),
     expected_interval: None,
     reads_configuration: true,
@@ -110,7 +114,13 @@ impl Setup {
         self.watch_endpoints(endpoints, &[], Snapshot::empty("test".into()))
     }
 
-    fn watch_endpoints(self, endpoints: &[String], ids: &[Uuid], before: Snapshot) -> Watch {
+    /// Watches these partitions at these endpoints, as a process that remembers `before`.
+    pub(crate) fn watch_endpoints(
+        self,
+        endpoints: &[String],
+        ids: &[Uuid],
+        before: Snapshot,
+    ) -> Watch {
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
         let text = format!(
             "clusters: [{{name: test, endpoints: ['{}'], partitions: [{}], {}}}]",
@@ -135,7 +145,8 @@ impl Setup {
             Arc::new(cluster),
             self.poll,
             self.shard,
-            gateway,
+            Arc::new(gateway),
+            self.clock,
             Arc::clone(&telemetry),
             published,
         );

@@ -1,34 +1,30 @@
-//! What the client reads in the answers of the simulated cluster.
+//! The answers of the simulated cluster, as the client decodes them.
 //!
-//! Responsible for asking through the client's own addresses and reading, byte by byte, once for
-//! each body: what was read is used again only while the cluster says that the bytes would be the
-//! same. What the weather spoils is read as well, so that a failure is what the client takes for
-//! one. It may not decide what to ask.
+//! Responsible for asking through the client's own addresses and decoding, byte by byte, once for
+//! each body: a decoded answer is used again only while the cluster says that the bytes would be the
+//! same. Answers that the weather spoils are decoded as well, so that a failure is what the client
+//! takes for one. It must not decide what to ask.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use hyper::Uri;
 use servicefabric_backup_exporter::gateway::{Error, Replay};
 use servicefabric_backup_exporter::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, ListedBackup, ListedPartition, Name,
-    PartitionId, Policy,
+    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
+    Name, PartitionId, Policy, RestoreProgress,
 };
-use servicefabric_backup_exporter::simulator::{
-    Appearance, Options, Switches, UnconfiguredApplication,
-};
-use servicefabric_backup_exporter::snapshot::Reading;
+use servicefabric_backup_exporter::simulator::{Appearance, Options};
 use url::Url;
-use uuid::Uuid;
 
-use super::Setting;
+use super::calendar::HOUR;
+use super::time::moment;
 use super::weather::{Side, Weather};
-use super::world::{World, moment};
+use super::world::World;
 
-/// Spellings of a partition's health that are kept, for a health store that is late.
+/// Past answers about the health of a partition that are kept, for a health store that is late.
 const KEPT: usize = 12;
 
-/// A client, as far as it is no network.
+/// A client without its network.
 type Client<'a> = Replay<&'a mut dyn FnMut(&Url) -> (u16, Vec<u8>)>;
 
 /// The moment and the circumstances of a question.
@@ -38,31 +34,36 @@ pub(crate) struct Question<'a> {
     pub(crate) now: i64,
 }
 
-/// All that was read, and is still what would be read.
+/// All that was decoded, and would be decoded again.
 #[derive(Debug)]
 pub(crate) struct Answers {
     wire: Wire,
     rng: fastrand::Rng,
-    applications: Cache<(), Vec<Name>>,
-    services: Cache<Name, Vec<Name>>,
-    partitions: Cache<Name, Vec<ListedPartition>>,
-    policies: Cache<(), Vec<Policy>>,
-    configurations: Cache<Name, Vec<Configuration>>,
-    below: Cache<Name, Vec<Configuration>>,
-    entities: Cache<Name, Vec<Entity>>,
+    version: Cache<(), String>,
+    applications: Cache<(), Listed<Name>>,
+    services: Cache<Name, Listed<Name>>,
+    partitions: Cache<Name, Listed<ListedPartition>>,
+    service_names: Cache<PartitionId, Name>,
+    application_names: Cache<Name, Name>,
+    policies: Cache<(), Listed<Policy>>,
+    configurations: Cache<Name, Listed<Configuration>>,
+    settings: Cache<PartitionId, Option<Configuration>>,
+    below: Cache<Name, Listed<Configuration>>,
+    entities: Cache<Name, Listed<Entity>>,
+    restores: Cache<PartitionId, Option<RestoreProgress>>,
     readings: BTreeMap<PartitionId, Readings>,
 }
 
-/// What was read of one partition.
+/// What was decoded of one partition.
 #[derive(Debug)]
 struct Readings {
-    appearance: Option<Appearance>,
-    record: Option<Reading>,
-    /// Since when the health says what; newest last.
-    health: Vec<(i64, Option<BackupHealth>)>,
+    appearance: Appearance,
+    record: Option<BackupProgress>,
+    /// Each state of the health with the moment from which it was seen; newest last.
+    health: Vec<(i64, BackupHealth)>,
 }
 
-/// Answers of one kind by what they are about, each with the mark under which it was given.
+/// Answers of one kind by their subject, each with the mark under which it was given.
 #[derive(Debug)]
 struct Cache<K, T>(BTreeMap<K, ((u64, u64), T)>);
 
@@ -99,19 +100,23 @@ struct Wire {
 impl Wire {
     fn ask<T>(
         &self,
-        world: &mut World,
-        now: i64,
+        it: &mut Question<'_>,
         read: impl FnOnce(&mut Client<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        let malforms = it.weather.malformed.strikes(it.now);
         let mut answer = |url: &Url| {
             let address: Uri = url.as_str().parse().expect("a URL is a URI");
-            self.options
-                .answer(&mut world.estate, &address, moment(now))
+            let estate = &mut it.world.estate;
+            let (status, body) = self.options.answer(estate, &address, moment(it.now));
+            match malformed_item(url.path()).filter(|_| malforms) {
+                Some(item) => (status, with_item(body, item)),
+                None => (status, body),
+            }
         };
         read(&mut Replay::new(self.endpoint.clone(), &mut answer))
     }
 
-    /// Reads an answer that the cluster does not mean.
+    /// Decodes an answer that the cluster does not mean.
     fn misread<T>(
         &self,
         (status, body): (u16, &str),
@@ -122,223 +127,302 @@ impl Wire {
     }
 }
 
-/// One method of the gateway: asked if it must be, spoilt if the weather wants it.
-macro_rules! cached {
-    ($name:ident, $cache:ident, $side:ident, $call:ident($($subject:ident)?), $key:ty, $value:ty, $marks:expr) => {
-        pub(crate) fn $name(
-            &mut self,
-            it: &mut Question<'_>,
-            key: &$key,
-        ) -> Result<$value, Error> {
-            $(let $subject = key;)?
-            if let Some(bad) = it.weather.spoils(Side::$side, it.now, &mut self.rng) {
-                return self.wire.misread(bad, |client| client.$call($($subject)?));
-            }
-            let marks: fn(&World, &$key) -> u64 = $marks;
-            let mark = (it.world.generation, marks(it.world, key));
-            let (wire, world, now) = (&self.wire, &mut *it.world, it.now);
-            self.$cache.get(key, mark, || wire.ask(world, now, |client| client.$call($($subject)?)))
-        }
-    };
+/// An item that violates the schema of a list, if the backup service answers it.
+fn malformed_item(path: &str) -> Option<&'static str> {
+    if path.ends_with("/BackupPolicies") {
+        return Some(
+            r#"{"Name":"Odd","Schedule":{"ScheduleKind":"FrequencyBased","Interval":3600}}"#,
+        );
+    }
+    path.ends_with("/GetBackups")
+        .then_some(r#"{"BackupId":"x","PartitionInformation":{"Id":"x"},"CreationTimeUtc":""}"#)
 }
 
+/// A list with one more item at its beginning.
+fn with_item(body: Vec<u8>, item: &str) -> Vec<u8> {
+    const ITEMS: &str = r#""Items":["#;
+    let text = String::from_utf8(body).expect("the simulator writes UTF-8");
+    let text = if text.contains(r#""Items":[]"#) {
+        text.replacen(ITEMS, &format!("{ITEMS}{item}"), 1)
+    } else {
+        text.replacen(ITEMS, &format!("{ITEMS}{item},"), 1)
+    };
+    text.into_bytes()
+}
+
+/// How one method of the gateway is asked; twice, because an answer may be spoilt.
+type Call<'a, T> = &'a dyn Fn(&mut Client<'_>) -> Result<T, Error>;
+
 impl Answers {
-    pub(crate) fn new(seed: u64, setting: &Setting) -> Self {
-        let unconfigured_application = if setting.hides_services {
-            UnconfiguredApplication::NotFound
-        } else {
-            UnconfiguredApplication::Overrides
-        };
-        let switches = Switches {
-            unconfigured_application,
-            ..Switches::default()
-        };
-        let options = Options {
-            switches,
-            ..Options::default()
-        };
+    pub(crate) fn new(seed: u64) -> Self {
         let endpoint = "http://cluster:19080".parse().expect("it is a URL");
         Self {
-            wire: Wire { options, endpoint },
+            wire: Wire {
+                options: Options::default(),
+                endpoint,
+            },
             rng: fastrand::Rng::with_seed(seed ^ 0x0b5e),
+            version: Cache::default(),
             applications: Cache::default(),
             services: Cache::default(),
             partitions: Cache::default(),
+            service_names: Cache::default(),
+            application_names: Cache::default(),
             policies: Cache::default(),
             configurations: Cache::default(),
+            settings: Cache::default(),
             below: Cache::default(),
             entities: Cache::default(),
+            restores: Cache::default(),
             readings: BTreeMap::new(),
         }
     }
 
-    cached!(
-        applications,
-        applications,
-        Gateway,
-        applications(),
-        (),
-        Vec<Name>,
-        |_, ()| 0
-    );
-    cached!(
-        services,
-        services,
-        Gateway,
-        persisted_services(name),
-        Name,
-        Vec<Name>,
-        |_, _| 0
-    );
-    cached!(
-        partitions,
-        partitions,
-        Gateway,
-        partitions(name),
-        Name,
-        Vec<ListedPartition>,
-        |world, service| world.marks.get(service).copied().unwrap_or_default()
-    );
-    cached!(
-        policies,
-        policies,
-        BackupService,
-        policies(),
-        (),
-        Vec<Policy>,
-        |_, ()| 0
-    );
-    cached!(
-        configuration,
-        configurations,
-        BackupService,
-        backup_configuration(name),
-        Name,
-        Vec<Configuration>,
-        |_, _| 0
-    );
-    cached!(
-        below,
-        below,
-        BackupService,
-        service_backup_configuration(name),
-        Name,
-        Vec<Configuration>,
-        |_, _| 0
-    );
-    cached!(
-        entities,
-        entities,
-        BackupService,
-        entities_of_policy(name),
-        Name,
-        Vec<Entity>,
-        |_, _| 0
-    );
+    /// What the client decodes: from the cache where it holds an answer with the same `mark`.
+    fn cached<K: Ord + Clone, T: Clone>(
+        &mut self,
+        it: &mut Question<'_>,
+        side: Side,
+        cache: fn(&mut Self) -> &mut Cache<K, T>,
+        (key, mark): (&K, u64),
+        call: Call<'_, T>,
+    ) -> Result<T, Error> {
+        if let Some(bad) = it.weather.spoils(side, it.now, &mut self.rng) {
+            return self.wire.misread(bad, call);
+        }
+        let malforms = it.weather.malformed.strikes(it.now);
+        let mark = (it.world.generation << 1 | u64::from(malforms), mark);
+        let mut answers = std::mem::take(cache(self));
+        let answer = answers.get(key, mark, || self.wire.ask(it, call));
+        *cache(self) = answers;
+        answer
+    }
 
-    /// The newest backups of an application; `storage_is_away` where one of its storages is.
+    pub(crate) fn version(&mut self, it: &mut Question<'_>) -> Result<String, Error> {
+        let call: Call<'_, _> = &|client| client.cluster_version();
+        self.cached(it, Side::Gateway, |its| &mut its.version, (&(), 0), call)
+    }
+
+    pub(crate) fn applications(&mut self, it: &mut Question<'_>) -> Result<Listed<Name>, Error> {
+        let call: Call<'_, _> = &|client| client.applications();
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.applications;
+        self.cached(it, Side::Gateway, cache, (&(), 0), call)
+    }
+
+    pub(crate) fn services(
+        &mut self,
+        it: &mut Question<'_>,
+        application: &Name,
+    ) -> Result<Listed<Name>, Error> {
+        let call: Call<'_, _> = &|client| client.persisted_services(application);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.services;
+        self.cached(it, Side::Gateway, cache, (application, 0), call)
+    }
+
+    pub(crate) fn partitions(
+        &mut self,
+        it: &mut Question<'_>,
+        service: &Name,
+    ) -> Result<Listed<ListedPartition>, Error> {
+        let mark = it.world.marks.get(service).copied().unwrap_or_default();
+        let call: Call<'_, _> = &|client| client.partitions(service);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.partitions;
+        self.cached(it, Side::Gateway, cache, (service, mark), call)
+    }
+
+    pub(crate) fn service_name(
+        &mut self,
+        it: &mut Question<'_>,
+        id: PartitionId,
+    ) -> Result<Name, Error> {
+        let call: Call<'_, _> = &|client| client.service_name(id);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.service_names;
+        self.cached(it, Side::Gateway, cache, (&id, 0), call)
+    }
+
+    pub(crate) fn application_name(
+        &mut self,
+        it: &mut Question<'_>,
+        service: &Name,
+    ) -> Result<Name, Error> {
+        let call: Call<'_, _> = &|client| client.application_name(service);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.application_names;
+        self.cached(it, Side::Gateway, cache, (service, 0), call)
+    }
+
+    pub(crate) fn policies(&mut self, it: &mut Question<'_>) -> Result<Listed<Policy>, Error> {
+        let call: Call<'_, _> = &|client| client.policies();
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.policies;
+        self.cached(it, Side::BackupService, cache, (&(), 0), call)
+    }
+
+    pub(crate) fn configuration(
+        &mut self,
+        it: &mut Question<'_>,
+        application: &Name,
+    ) -> Result<Listed<Configuration>, Error> {
+        let call: Call<'_, _> = &|client| client.backup_configuration(application);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.configurations;
+        self.cached(it, Side::BackupService, cache, (application, 0), call)
+    }
+
+    pub(crate) fn setting(
+        &mut self,
+        it: &mut Question<'_>,
+        id: PartitionId,
+    ) -> Result<Option<Configuration>, Error> {
+        let call: Call<'_, _> = &|client| client.partition_backup_configuration(id);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.settings;
+        self.cached(it, Side::BackupService, cache, (&id, 0), call)
+    }
+
+    pub(crate) fn below(
+        &mut self,
+        it: &mut Question<'_>,
+        service: &Name,
+    ) -> Result<Listed<Configuration>, Error> {
+        let call: Call<'_, _> = &|client| client.service_backup_configuration(service);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.below;
+        self.cached(it, Side::BackupService, cache, (service, 0), call)
+    }
+
+    pub(crate) fn entities(
+        &mut self,
+        it: &mut Question<'_>,
+        policy: &Name,
+    ) -> Result<Listed<Entity>, Error> {
+        let call: Call<'_, _> = &|client| client.entities_of_policy(policy);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.entities;
+        self.cached(it, Side::BackupService, cache, (policy, 0), call)
+    }
+
+    pub(crate) fn restore(
+        &mut self,
+        it: &mut Question<'_>,
+        id: PartitionId,
+    ) -> Result<Option<RestoreProgress>, Error> {
+        // A restore moves along for a while after its request.
+        let requested = it.world.restored.get(&id.0).copied();
+        let settled = requested.map_or(0, |at| at.max(it.now - HOUR));
+        let call: Call<'_, _> = &|client| client.restore_progress(id);
+        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.restores;
+        let mark = settled.unsigned_abs();
+        self.cached(it, Side::BackupService, cache, (&id, mark), call)
+    }
+
+    /// The newest backups of an application.
     pub(crate) fn newest(
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-        storage_is_away: bool,
-    ) -> Result<Vec<ListedBackup>, Error> {
-        const NO_STORAGE: (u16, &str) = (
-            500,
-            r#"{"Error":{"Code":"E_UNEXPECTED","Message":"Unable to get recovery point details."}}"#,
-        );
-        let bad = it
-            .weather
-            .spoils(Side::BackupService, it.now, &mut self.rng);
-        let bad = if storage_is_away {
-            bad.or(Some(NO_STORAGE))
-        } else {
-            bad
-        };
-        match bad {
-            Some(bad) => self
-                .wire
-                .misread(bad, |client| client.latest_backups(application)),
-            None => self.wire.ask(it.world, it.now, |client| {
-                client.latest_backups(application)
-            }),
-        }
+    ) -> Result<Listed<ListedBackup>, Error> {
+        self.listed(it, &|client| client.latest_backups(application))
     }
 
-    /// What the record of a partition says; nothing when it cannot be read.
-    pub(crate) fn record(&mut self, it: &mut Question<'_>, id: PartitionId) -> Option<Reading> {
-        let meant = self.renew(it, id).record.clone();
-        if let Some(bad) = it
+    /// All backups of an application.
+    pub(crate) fn all(
+        &mut self,
+        it: &mut Question<'_>,
+        application: &Name,
+    ) -> Result<Listed<ListedBackup>, Error> {
+        self.listed(it, &|client| client.all_backups(application))
+    }
+
+    /// The newest backup of a partition.
+    pub(crate) fn newest_of(
+        &mut self,
+        it: &mut Question<'_>,
+        id: PartitionId,
+    ) -> Result<Listed<ListedBackup>, Error> {
+        self.listed(it, &|client| client.latest_backups_of(id))
+    }
+
+    fn listed(
+        &mut self,
+        it: &mut Question<'_>,
+        call: Call<'_, Listed<ListedBackup>>,
+    ) -> Result<Listed<ListedBackup>, Error> {
+        match it
             .weather
             .spoils(Side::BackupService, it.now, &mut self.rng)
         {
-            return record(self.wire.misread(bad, |client| client.backup_progress(id)));
-        }
-        meant
-    }
-
-    /// Notes how partitions look, for nobody yet.
-    pub(crate) fn watch(&mut self, it: &mut Question<'_>, ids: &[PartitionId]) {
-        for id in ids {
-            self.renew(it, *id);
+            Some(bad) => self.wire.misread(bad, call),
+            None => self.wire.ask(it, call),
         }
     }
 
-    /// What the health of a partition says; nothing when it cannot be read, or says nothing.
-    pub(crate) fn health(&mut self, it: &mut Question<'_>, id: PartitionId) -> Option<Reading> {
+    /// The record of the last requested backup of a partition.
+    pub(crate) fn record(
+        &mut self,
+        it: &mut Question<'_>,
+        id: PartitionId,
+    ) -> Result<Option<BackupProgress>, Error> {
+        let meant = self.renew(it, id).map(|known| known.record.clone());
+        match it
+            .weather
+            .spoils(Side::BackupService, it.now, &mut self.rng)
+        {
+            Some(bad) => self.wire.misread(bad, |client| client.backup_progress(id)),
+            None => meant,
+        }
+    }
+
+    /// The health of a partition.
+    pub(crate) fn health(
+        &mut self,
+        it: &mut Question<'_>,
+        id: PartitionId,
+    ) -> Result<BackupHealth, Error> {
         if let Some(bad) = it.weather.spoils(Side::HealthStore, it.now, &mut self.rng) {
-            return health(self.wire.misread(bad, |client| client.backup_health(id)))
-                .map(Reading::Health);
+            return self.wire.misread(bad, |client| client.backup_health(id));
         }
         let late = it.weather.late.strikes(it.now);
         let as_of = it.now - if late { it.weather.lag } else { 0 };
-        let said = &self.readings.get(&id)?.health;
-        let then = said.iter().rev().find(|(since, _)| *since <= as_of);
-        let then = then.or_else(|| said.first());
-        then?.1.map(Reading::Health)
+        let states = &self.renew(it, id)?.health;
+        let then = states.iter().rev().find(|(since, _)| *since <= as_of);
+        let state = then.or_else(|| states.first());
+        Ok(state.map_or_else(BackupHealth::default, |(_, health)| *health))
     }
 
-    /// Reads record and health of a partition anew, if they may have changed. Done each minute,
-    /// also when nobody gets to know: a health store that is late tells of it afterwards.
-    fn renew(&mut self, it: &mut Question<'_>, id: PartitionId) -> &Readings {
+    /// Decodes how partitions look, for a health store that shows it later.
+    pub(crate) fn watch(&mut self, it: &mut Question<'_>, ids: impl Iterator<Item = PartitionId>) {
+        for id in ids {
+            drop(self.renew(it, id));
+        }
+    }
+
+    /// Decodes record and health of a partition anew, if they may have changed.
+    fn renew(&mut self, it: &mut Question<'_>, id: PartitionId) -> Result<&Readings, Error> {
         let at = moment(it.now);
-        let known = self.readings.entry(id).or_insert_with(|| Readings {
-            appearance: None,
-            record: None,
-            health: Vec::new(),
-        });
         let estate = &it.world.estate;
-        let looks_the_same = |before: &Appearance| estate.still_looks(id.0, before, at);
-        if known.appearance.as_ref().is_some_and(looks_the_same) {
-            return known;
+        let looks_the_same =
+            |before: &&mut Readings| estate.still_looks(id.0, &before.appearance, at);
+        if self
+            .readings
+            .get_mut(&id)
+            .as_ref()
+            .is_none_or(|it| !looks_the_same(it))
+        {
+            let appearance = estate.appearance(id.0, at);
+            let record = self.wire.ask(it, |client| client.backup_progress(id))?;
+            let health = self.wire.ask(it, |client| client.backup_health(id))?;
+            let appearance = appearance.expect("what has a record exists");
+            let known = self.readings.entry(id).or_insert_with(|| Readings {
+                appearance: appearance.clone(),
+                record: None,
+                health: Vec::new(),
+            });
+            (known.appearance, known.record) = (appearance, record);
+            if known.health.len() == KEPT {
+                known.health.remove(0);
+            }
+            known.health.push((it.now, health));
         }
-        known.appearance = estate.appearance(id.0, at);
-        let (wire, now) = (&self.wire, it.now);
-        let world = &mut *it.world;
-        known.record = record(wire.ask(world, now, |client| client.backup_progress(id)));
-        let said = health(wire.ask(world, now, |client| client.backup_health(id)));
-        if known.health.len() == KEPT {
-            known.health.remove(0);
-        }
-        known.health.push((now, said));
-        known
+        Ok(self.readings.get(&id).expect("it was decoded"))
     }
 
-    /// Forgets partitions that are gone.
-    pub(crate) fn keep_only(&mut self, ids: &[Uuid]) {
-        self.readings.retain(|id, _| ids.contains(&id.0));
+    /// Forgets a partition that is gone.
+    pub(crate) fn forget(&mut self, id: PartitionId) {
+        self.readings.remove(&id);
     }
-}
-
-/// What the poller makes of an answer about a record.
-fn record(answer: Result<Option<BackupProgress>, Error>) -> Option<Reading> {
-    match answer {
-        Ok(record) => Some(Reading::Progress(record.map(Arc::new))),
-        Err(error) => error.is_partition_not_found().then_some(Reading::NotFound),
-    }
-}
-
-/// What the poller makes of an answer about health.
-fn health(answer: Result<BackupHealth, Error>) -> Option<BackupHealth> {
-    answer.ok()
 }

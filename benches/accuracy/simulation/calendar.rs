@@ -1,6 +1,6 @@
-//! Schedules once more, by arithmetic of its own: whole milliseconds since 1970 and nothing else.
+//! Schedules in arithmetic of their own: whole milliseconds since 1970 and nothing else.
 //!
-//! Responsible for when the truth expects a backup. It may not use the exporter's schedules, or a
+//! Responsible for when the truth expects a backup. It must not use the exporter's schedules, or a
 //! mistake in those would be true here as well.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(crate) const MINUTE: i64 = 60 * SECOND;
 pub(crate) const HOUR: i64 = 60 * MINUTE;
 pub(crate) const DAY: i64 = 24 * HOUR;
 
-/// When a policy backs up.
+/// The schedule of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Calendar {
     /// So many minutes after the end of the backup before.
@@ -41,13 +41,18 @@ pub(crate) const CALENDARS: [Calendar; 12] = [
 ];
 
 impl Calendar {
-    /// Whether it counts from the end of a backup, not by the clock.
-    pub(crate) fn is_interval(self) -> bool {
-        matches!(self, Self::Every(_))
+    /// When the next backup is due after one that was taken and uploaded at these moments. An
+    /// interval counts from the end of the upload. A backup taken up to a minute before a run time
+    /// is that run: every run is moved by up to 10 seconds.
+    pub(crate) fn after(self, taken: i64, ended: i64) -> i64 {
+        match self {
+            Self::Every(_) => self.first_after(ended),
+            Self::Daily(_) | Self::Weekly(..) => self.first_after(taken + MINUTE),
+        }
     }
 
-    /// When the first backup later than `moment` is due.
-    pub(crate) fn after(self, moment: i64) -> i64 {
+    /// When the first backup is due after a schedule restarted at `moment`.
+    pub(crate) fn first_after(self, moment: i64) -> i64 {
         match self {
             Self::Every(minutes) => moment + minutes * MINUTE,
             Self::Daily(minutes) => first_run(moment, minutes, &[0, 1, 2, 3, 4, 5, 6]),

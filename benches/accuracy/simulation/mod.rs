@@ -1,15 +1,18 @@
-//! Months of simulated clusters, watched by the exporter and by those who know the truth.
+//! Months of simulated clusters, watched by the exporter and compared with the truth.
 //!
-//! Responsible for the course of a minute: what happens in the cluster, when the exporter reads
-//! what, and when a scrape compares what it says with what is true. Every cluster has its own
-//! seed, so that the same plan gives the same figures on any number of threads.
+//! Responsible for the lifetime of a cluster: the exporter's process runs, stops and starts, and
+//! each minute a scrape compares its verdicts with what is true. Every cluster has its own seed,
+//! so the same plan gives the same figures on any number of threads.
 
 mod answers;
 pub(crate) mod calendar;
-mod observer;
+mod exporter;
 pub(crate) mod promises;
 pub(crate) mod rates;
+mod site;
+mod source;
 pub(crate) mod tally;
+mod time;
 mod trouble;
 pub(crate) mod truth;
 mod weather;
@@ -17,20 +20,18 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use servicefabric_backup_exporter::model::PartitionId;
 use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::snapshot::Snapshot;
 use uuid::Uuid;
 
-use answers::Question;
 use calendar::{DAY, MINUTE, SECOND};
-use observer::Observer;
-use tally::{Follower, Look, Tally};
-use trouble::Trouble;
+use exporter::{Exporter, baselines};
+use site::{Site, State};
+use tally::{Look, Tally};
 use truth::Truth;
-use weather::Weather;
-use world::{World, moment};
 
 /// Errors of one kind that are explained for each cluster.
 const NOTES: u64 = 6;
@@ -71,8 +72,12 @@ pub(crate) struct Setting {
     /// Whether storages have keys that are renewed.
     pub(crate) has_keys: bool,
     pub(crate) has_state_file: bool,
-    /// Whether an application without a policy hides the policies of its services.
-    pub(crate) hides_services: bool,
+    /// Whether the runtime has the faults of 6.4.
+    pub(crate) is_old: bool,
+    /// Whether the containers of some policies lie in one account.
+    pub(crate) shares_account: bool,
+    /// Whether the name of an application needs percent-encoding.
+    pub(crate) has_encoded_names: bool,
 }
 
 /// Differences of clocks at the beginning, in milliseconds.
@@ -90,7 +95,9 @@ impl Setting {
             requests_expected: index % 8 == 3,
             has_keys: index % 4 == 1,
             has_state_file: index % 4 != 2,
-            hides_services: index % 2 == 1,
+            is_old: index.is_multiple_of(2),
+            shares_account: index % 8 < 2,
+            has_encoded_names: index % 8 > 5,
         }
     }
 }
@@ -107,7 +114,7 @@ pub(crate) fn run(plan: &Plan) -> Tally {
                     if index >= plan.clusters {
                         return;
                     }
-                    let tally = Cluster::new(plan, plan.first + index).live();
+                    let tally = simulate(plan, plan.first + index);
                     sum.lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .add(tally);
@@ -118,19 +125,23 @@ pub(crate) fn run(plan: &Plan) -> Tally {
     sum.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A cluster, its exporter and the truth about it.
+/// Simulates one cluster in a runtime whose clock is paused: it goes on when all tasks wait.
+fn simulate(plan: &Plan, index: usize) -> Tally {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O can be built");
+    runtime.block_on(async { Cluster::new(plan, index).live().await })
+}
+
+/// A cluster, its exporter and the comparison of both.
 struct Cluster {
     index: usize,
     plan: Plan,
     setting: Setting,
-    world: World,
-    trouble: Trouble,
-    weather: Weather,
-    observer: Observer,
-    truths: BTreeMap<Uuid, (Truth, Follower)>,
-    /// The generation of the world's books that the truths know.
-    known: Option<u64>,
-    cycles: i64,
+    site: Arc<Site>,
+    exporter: Exporter,
     tally: Tally,
     /// How often each kind of error was noted.
     noted: BTreeMap<&'static str, u64>,
@@ -138,195 +149,135 @@ struct Cluster {
 
 impl Cluster {
     fn new(plan: &Plan, index: usize) -> Self {
+        time::begin(BEGIN);
         let setting = Setting::of(index);
         let seed = plan
             .seed
             .wrapping_mul(0x9e37_79b9)
             .wrapping_add(index as u64);
-        let world = World::new(seed, plan.partitions, &setting, BEGIN);
-        let weather = Weather::with_skew(setting.skew);
+        let site = Arc::new(Site::new(seed, plan.partitions, plan.unrest, &setting));
         Self {
             index,
             plan: *plan,
             setting,
-            trouble: Trouble::new(seed, &setting, plan.unrest, BEGIN, &world),
-            world,
-            weather,
-            observer: Observer::new(seed, &setting),
-            truths: BTreeMap::new(),
-            known: None,
-            cycles: 0,
+            exporter: Exporter::start(Arc::clone(&site), &setting),
+            site,
             tally: Tally::default(),
             noted: BTreeMap::new(),
         }
     }
 
-    fn live(mut self) -> Tally {
+    async fn live(mut self) -> Tally {
         let end = BEGIN + self.plan.days * DAY;
         let mut minute = BEGIN;
         while minute < end {
-            self.minute(minute);
+            time::wait_until(minute).await;
+            self.start_or_stop(minute).await;
+            time::wait_until(minute + self.setting.scrape).await;
+            self.scrape();
             minute += MINUTE;
         }
-        for (_, follower) in std::mem::take(&mut self.truths).into_values() {
+        self.exporter.stop().await;
+        let mut state = self.site.lock();
+        self.tally.add(std::mem::take(&mut state.tally));
+        for (_, follower) in std::mem::take(&mut state.truths).into_values() {
             follower.end(&mut self.tally);
         }
         self.tally
     }
 
-    fn minute(&mut self, start: i64) {
-        self.advance(start);
-        self.start_or_stop(start);
-        let scrape = start + self.setting.scrape;
-        let is_slow = self.weather.slow.strikes(start);
-        self.cycles += 1;
-        let begins_cycle = !is_slow || self.cycles % 3 == 0;
-        if !self.observer.runs || !begins_cycle {
-            self.ask(start, Observer::look_away);
-            return self.scrape(scrape);
-        }
-        self.ask(start, Observer::look_around);
-        self.ask(start + SECOND, Observer::read_configuration);
-        let ids = self.observer.known();
-        let count = i64::try_from(ids.len()).unwrap_or(i64::MAX).max(1);
-        // The first cycle of a process does not spread its requests.
-        let (step, end) = if self.observer.is_new {
-            (0, start + 5 * SECOND)
-        } else {
-            (48 * SECOND / count, start + 50 * SECOND)
+    async fn start_or_stop(&mut self, now: i64) {
+        let is_down = {
+            let mut state = self.site.lock();
+            state.advance(now);
+            state.weather.down.strikes(now)
         };
-        let mut scraped = false;
-        let mut at = start + SECOND;
-        for id in ids {
-            if !scraped && scrape <= at {
-                self.scrape(scrape);
-                scraped = true;
-            }
-            self.ask(at, |observer, it| observer.look_at(it, id));
-            at += step;
-        }
-        if !scraped && scrape <= end {
-            self.scrape(scrape);
-            scraped = true;
-        }
-        self.ask(end, |observer, it| {
-            observer.end_cycle(it);
-            observer.list(it);
-        });
-        if !scraped {
-            self.scrape(scrape);
+        match (is_down, self.exporter.runs()) {
+            (true, true) => self.exporter.stop().await,
+            (true, false) => self.site.lock().watch(now),
+            (false, false) => self.exporter.restart(),
+            (false, true) => {}
         }
     }
 
-    fn start_or_stop(&mut self, now: i64) {
-        match (self.weather.down.strikes(now), self.observer.runs) {
-            (true, true) => self.observer.stop(),
-            (false, false) => self.observer.start(now - self.weather.skew),
-            _ => {}
-        }
-    }
-
-    fn ask<R>(&mut self, now: i64, ask: impl FnOnce(&mut Observer, &mut Question<'_>) -> R) -> R {
-        self.advance(now);
-        let mut question = Question {
-            world: &mut self.world,
-            weather: &self.weather,
-            now,
-        };
-        ask(&mut self.observer, &mut question)
-    }
-
-    /// Lets the world go on, and writes down what happened.
-    fn advance(&mut self, now: i64) {
-        self.trouble
-            .advance(&mut self.world, &mut self.weather, now);
-        if self.known != Some(self.world.generation) {
-            self.known = Some(self.world.generation);
-            self.reread_books(now);
-        }
-        for happened in self.world.estate.take_log() {
-            if let Some((truth, _)) = self.truths.get_mut(&happened.partition) {
-                truth.note(happened.what, happened.at.timestamp_millis());
-            }
-        }
-    }
-
-    fn reread_books(&mut self, now: i64) {
-        let mut before = std::mem::take(&mut self.truths);
-        for id in self.world.partitions() {
-            let known = before.remove(&id);
-            let (mut truth, follower) =
-                known.unwrap_or_else(|| (Truth::new(now), Follower::default()));
-            truth.agree(self.world.terms(id), now);
-            self.truths.insert(id, (truth, follower));
-        }
-        for (_, follower) in before.into_values() {
-            follower.end(&mut self.tally);
-        }
-    }
-
-    /// Compares what a scrape would show with what is true.
-    fn scrape(&mut self, now: i64) {
-        self.advance(now);
-        let own = moment(now - self.weather.skew);
-        for (id, (truth, follower)) in &mut self.truths {
-            let sight = self.observer.sight(*id);
+    /// Compares what a scrape shows with what is true.
+    fn scrape(&mut self) {
+        let now = time::now();
+        let site = Arc::clone(&self.site);
+        let mut state = site.lock();
+        state.advance(now);
+        let snapshot = self.exporter.snapshot();
+        let mut truths = std::mem::take(&mut state.truths);
+        for (id, (truth, follower)) in &mut truths {
+            let sight = state.sight_of(*id);
             let instant = truth.at(now, &sight);
-            let known = self.observer.snapshot.partitions.get(&PartitionId(*id));
-            let Some(known) = known.filter(|_| self.observer.runs) else {
+            let known = snapshot.partitions.get(&PartitionId(*id));
+            let Some(known) = known.filter(|_| self.exporter.runs()) else {
                 follower.look_away(now, instant, &mut self.tally);
                 continue;
             };
-            let verdict = self.observer.verdict(known, own);
+            let verdict = self.exporter.verdict(&snapshot, known);
             let is_fine = matches!(verdict, Protection::Protected | Protection::Unknown);
             let excuse = if is_fine {
                 ""
             } else {
-                excuse(&self.weather, &self.observer, truth, *id, now)
+                excuse(&state, &self.exporter, truth, *id, now)
             };
             let look = Look {
                 now,
                 truth: instant,
                 verdict,
-                naive: self.observer.naive(known, now, own),
+                naive: baselines(known, state.listed(*id)),
+                lists_fail: sight
+                    .complete_list
+                    .is_none_or(|at| now - at > truth::LISTS_EVERY + MINUTE),
                 excuse,
             };
-            let wrong = follower.look(&look, &mut self.tally);
-            let known_kind = |wrong: &&'static str| {
-                self.plan.explains && self.noted.get(wrong).is_none_or(|count| *count < NOTES)
-            };
-            if let Some(wrong) = wrong.filter(known_kind) {
-                *self.noted.entry(wrong).or_default() += 1;
-                let evidence = self.observer.evidence(known, own);
-                self.tally.notes.push(format!(
-                    "{wrong}: cluster {}, {id}, {}, {look:?}\n    {truth:?}\n    {evidence}",
-                    self.index,
-                    moment(now),
-                ));
+            if let Some(wrong) = follower.look(&look, &mut self.tally) {
+                self.explain(wrong, *id, &look, truth, &snapshot);
             }
         }
+        state.truths = truths;
+    }
+
+    fn explain(
+        &mut self,
+        wrong: &'static str,
+        id: Uuid,
+        look: &Look,
+        truth: &Truth,
+        snapshot: &Snapshot,
+    ) {
+        let noted = self.noted.entry(wrong).or_default();
+        if !self.plan.explains || *noted >= NOTES {
+            return;
+        }
+        *noted += 1;
+        let known = snapshot.partitions.get(&PartitionId(id));
+        let evidence = known.map(|known| self.exporter.evidence(snapshot, known));
+        self.tally.notes.push(format!(
+            "{wrong}: cluster {}, {id}, {}, {look:?}\n    {truth:?}\n    {}",
+            self.index,
+            time::moment(look.now),
+            evidence.unwrap_or_default(),
+        ));
     }
 }
 
 /// What may have led to an alarm that should not be.
-fn excuse(
-    weather: &Weather,
-    observer: &Observer,
-    truth: &Truth,
-    id: Uuid,
-    now: i64,
-) -> &'static str {
+fn excuse(state: &State, exporter: &Exporter, truth: &Truth, id: Uuid, now: i64) -> &'static str {
     let lately = |at: Option<i64>, limit: i64| at.is_some_and(|at| now - at < limit);
-    if lately(weather.rotated.get(&id).copied(), 4 * DAY) {
-        "a key was renewed"
-    } else if weather.late.strikes(now) {
+    let weather = &state.weather;
+    if weather.late.strikes(now) {
         "the health store is late"
     } else if lately(truth.last_success(), 5 * MINUTE) {
         "a backup had ended just before, or between the same polls"
-    } else if lately(observer.forgot, 4 * DAY) {
-        "a start without memory"
+    } else if lately(exporter.forgot, 4 * DAY) {
+        "a start without a state file"
     } else if lately(weather.clock_set, 4 * DAY) {
         "the exporter's clock was set"
+    } else if lately(weather.restarted_unseen.get(&id).copied(), 4 * DAY) {
+        "a restart that shows nowhere"
     } else {
         "other"
     }

@@ -28,12 +28,17 @@ pub(crate) fn broken(tally: &Tally, limits: Limits) -> Vec<String> {
     let in_time = tally.in_time(0);
     expect(
         in_time >= limits.in_time,
-        format!("only {in_time:.4} of all breaches were told in time"),
+        format!("only {in_time:.4} of all breaches were reported in time"),
     );
-    let lies = tally.protected_in_breach;
+    let lies = tally.protected_in_breach.against_answers;
     expect(
         lies == 0,
-        format!("{lies} partition-minutes of Protected in a breach"),
+        format!("{lies} partition-minutes of Protected in a breach that answers had shown"),
+    );
+    let by_list = tally.in_time_by_list();
+    expect(
+        by_list >= limits.in_time || tally.listed().count() == 0,
+        format!("only {by_list:.4} of the breaches that only a list shows were reported in time"),
     );
     let rate = tally.false_rate(0);
     expect(

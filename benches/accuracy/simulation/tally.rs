@@ -1,15 +1,14 @@
-//! The figures: what was said against what was true, by partition-minute, breach and alarm.
+//! The figures: what was reported against what was true, by partition-minute, breach and alarm.
 //!
-//! Responsible for counting, and for nothing that is counted. A breach is reported when an alarm
-//! about it is first seen; an alarm is false when nothing it could mean was true within two polls
-//! of its beginning.
+//! Responsible for counting. A breach is reported when an alarm about it is first seen; an alarm is
+//! false when nothing it could mean was true from two polls before it began to two polls after.
 
 use std::collections::BTreeMap;
 
 use servicefabric_backup_exporter::protection::Protection;
 
 use super::calendar::MINUTE;
-use super::truth::{IN_TIME, Instant};
+use super::truth::{IN_TIME, Instant, LISTS_EVERY};
 
 /// Who is measured.
 pub(crate) const OBSERVERS: [&str; 3] = [
@@ -18,30 +17,57 @@ pub(crate) const OBSERVERS: [&str; 3] = [
     "(b) newest listed backup",
 ];
 
-/// What is said about a partition at one look, and what is true.
+/// What is reported about a partition by one scrape, and what is true.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
     pub(crate) now: i64,
     pub(crate) truth: Instant,
     pub(crate) verdict: Protection,
-    /// Whether the two baselines ring.
+    /// Whether the two baselines alert.
     pub(crate) naive: [bool; 2],
+    /// Whether no list could be read for more than an interval.
+    pub(crate) lists_fail: bool,
     /// Why a false alarm may begin now.
     pub(crate) excuse: &'static str,
+}
+
+/// Partition-minutes of `Protected` in a breach that is older than one poll.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProtectedInBreach {
+    /// Only a list could refute the success that was reported, and none was due yet.
+    pub(crate) before_the_list: u64,
+    /// Only a list could refute it, and no list could be read for more than one interval.
+    pub(crate) without_lists: u64,
+    /// The newest backup depends on one that is gone, which only a list of all backups shows.
+    pub(crate) without_history: u64,
+    /// All others: an answer that had been read showed the breach.
+    pub(crate) against_answers: u64,
+}
+
+/// A breach that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// How long after its beginning each observer reported it, without the time in which it could
+    /// not be seen; `None` where it never did.
+    pub(crate) reported: [Option<i64>; 3],
+    /// The same for this exporter, with the time in which only a list could show it.
+    pub(crate) reported_after: Option<i64>,
+    /// Whether only a list could show it at first.
+    pub(crate) needed_list: bool,
+    /// Whether it was a gap that a restart made longer which shows nowhere.
+    pub(crate) after_unseen_restart: bool,
 }
 
 /// All figures of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
-    /// Partition-minutes by what should be said and what was.
+    /// Partition-minutes by what should be reported and what was.
     pub(crate) minutes: BTreeMap<(Protection, Protection), u64>,
     /// Partition-minutes in which the exporter did not run.
     pub(crate) down: u64,
-    /// Partition-minutes with `Protected` said of a breach that is older than one poll.
-    pub(crate) protected_in_breach: u64,
-    /// Lengths of the breaches that could be seen for longer than two polls, and when each
-    /// observer told of them, in milliseconds that it could see.
-    pub(crate) breaches: Vec<[Option<i64>; 3]>,
+    pub(crate) protected_in_breach: ProtectedInBreach,
+    /// Breaches that could be seen for longer than two polls.
+    pub(crate) breaches: Vec<Ended>,
     /// Breaches that ended, or could be seen, for less.
     pub(crate) short_breaches: u64,
     pub(crate) alarms: [u64; 3],
@@ -61,7 +87,11 @@ impl Tally {
             *self.reasons.entry(key).or_default() += count;
         }
         self.down += other.down;
-        self.protected_in_breach += other.protected_in_breach;
+        let (sum, its) = (&mut self.protected_in_breach, other.protected_in_breach);
+        sum.before_the_list += its.before_the_list;
+        sum.without_lists += its.without_lists;
+        sum.without_history += its.without_history;
+        sum.against_answers += its.against_answers;
         self.breaches.extend(other.breaches);
         self.short_breaches += other.short_breaches;
         for (mine, its) in self.alarms.iter_mut().zip(other.alarms) {
@@ -73,39 +103,56 @@ impl Tally {
         self.notes.extend(other.notes);
     }
 
-    /// Partition-minutes that were looked at.
+    /// Partition-minutes that were compared.
     pub(crate) fn looks(&self) -> u64 {
         self.minutes.values().sum()
     }
 
-    /// Partition-minutes in which `counts` holds of what should be said and what was.
+    /// Partition-minutes in which `counts` holds of what should be reported and what was.
     pub(crate) fn sum(&self, counts: impl Fn(Protection, Protection) -> bool) -> u64 {
         let minutes = self.minutes.iter();
         let counted = minutes.filter(|((truth, said), _)| counts(*truth, *said));
         counted.map(|(_, count)| count).sum()
     }
 
-    /// Breaches that an observer never told of, though it could see them for longer than two polls.
-    pub(crate) fn missed(&self, observer: usize) -> usize {
-        let delays = self.breaches.iter().map(|it| it.get(observer));
-        delays.filter(|it| matches!(it, Some(None))).count()
+    /// Breaches that the answers of each poll show.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &Ended> {
+        self.breaches.iter().filter(|breach| !breach.needed_list)
     }
 
-    /// How long after due and allowance an observer told of the breaches it told of, sorted.
+    /// Breaches that only a list shows.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &Ended> {
+        self.breaches.iter().filter(|breach| breach.needed_list)
+    }
+
+    /// Breaches that an observer never reported, though it could see them for longer than two polls.
+    pub(crate) fn missed(&self, observer: usize) -> usize {
+        let reported = self.breaches.iter().map(|it| it.reported.get(observer));
+        reported.filter(|it| matches!(it, Some(None))).count()
+    }
+
+    /// How long an observer took to report the shown breaches that it reported, sorted.
     pub(crate) fn delays(&self, observer: usize) -> Vec<i64> {
-        let breaches = self.breaches.iter();
-        let mut delays: Vec<i64> = breaches
-            .filter_map(|it| it.get(observer).copied().flatten())
-            .collect();
+        let delays = self.shown().map(|it| it.reported.get(observer).copied());
+        let mut delays: Vec<i64> = delays.flatten().flatten().collect();
         delays.sort_unstable();
         delays
     }
 
-    /// The share of all breaches that an observer told of in time.
+    /// The share of the shown breaches that an observer reported within two polls.
     pub(crate) fn in_time(&self, observer: usize) -> f64 {
         let delays = self.delays(observer);
         let in_time = delays.iter().filter(|delay| **delay <= IN_TIME).count();
-        share(in_time as u64, self.breaches.len() as u64)
+        share(in_time as u64, self.shown().count() as u64)
+    }
+
+    /// The share of the breaches that only a list shows which were reported within one interval of
+    /// lists and two polls.
+    pub(crate) fn in_time_by_list(&self) -> f64 {
+        let limit = LISTS_EVERY + IN_TIME;
+        let delays = self.listed().filter_map(|it| it.reported_after);
+        let in_time = delays.filter(|delay| *delay <= limit).count();
+        share(in_time as u64, self.listed().count() as u64)
     }
 
     /// False alarms in 1,000 partition-days.
@@ -128,19 +175,22 @@ pub(crate) fn share(part: u64, whole: u64) -> f64 {
 /// What is followed of one partition from look to look.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Follower {
-    breach: Option<Breach>,
+    breach: Option<Lasting>,
     alarms: [Alarm; 4],
-    /// Looks in a row at which another state was said than should be.
+    /// Looks in a row at which another state was reported than should be.
     wrong: u64,
 }
 
 /// A breach that lasts.
 #[derive(Clone, Copy, Debug)]
-struct Breach {
+struct Lasting {
     began: i64,
     looked: i64,
+    /// How long it could not be seen at all.
     unseen: i64,
-    told: [Option<i64>; 3],
+    /// How long only a list that had not been read could show it.
+    unlisted: i64,
+    ended: Ended,
 }
 
 /// An alarm of one kind, ringing or not.
@@ -155,28 +205,27 @@ struct Alarm {
 }
 
 impl Follower {
-    /// Takes a look in.
+    /// Takes a look in; returns the kind of an error that it shows.
     pub(crate) fn look(&mut self, look: &Look, tally: &mut Tally) -> Option<&'static str> {
         let Look { truth, verdict, .. } = *look;
         *tally.minutes.entry((truth.expected, verdict)).or_default() += 1;
-        let is_old = truth.breach.is_some_and(|from| look.now - from > MINUTE);
-        let lies = verdict == Protection::Protected && is_old;
-        tally.protected_in_breach += u64::from(lies);
+        let lies = protected_in_breach(look, tally);
         let late = matches!(verdict, Protection::Overdue | Protection::NeverBackedUp);
-        let told = late || verdict == Protection::Stuck;
+        let reported = late || verdict == Protection::Stuck;
         let seen = truth.expected != Protection::Unknown;
-        self.follow_breach(look, seen, [told, look.naive[0], look.naive[1]], tally);
+        let reported = [reported, look.naive[0], look.naive[1]];
+        self.breach(look.now, truth, seen, reported, tally);
         let wrong = self.follow_alarms(look, late, tally);
         let is_wrong = u64::from(verdict != truth.expected);
         self.wrong = (self.wrong + 1) * is_wrong;
         let stays_wrong = self.wrong == 4;
         let blind_word = !seen && verdict != Protection::Unknown;
-        let untold = self.breach.filter(|breach| seen && breach.is_untold());
+        let unreported = self.breach.filter(|it| seen && it.is_unreported());
         let errors = [
             (wrong.is_some(), wrong.unwrap_or_default()),
-            (lies, "Protected in breach"),
-            (untold.is_some(), "breach not told"),
-            (blind_word, "said while blind"),
+            (lies.is_some(), lies.unwrap_or_default()),
+            (unreported.is_some(), "breach not reported"),
+            (blind_word, "reported without sight"),
             (stays_wrong, "stays wrong"),
         ];
         errors
@@ -188,8 +237,8 @@ impl Follower {
     /// The exporter does not run, or does not know the partition.
     pub(crate) fn look_away(&mut self, now: i64, truth: Instant, tally: &mut Tally) {
         tally.down += 1;
-        self.breach(now, truth.breach, false, [false; 3], tally);
-        // What rings afterwards has begun anew, and must be true by then.
+        self.breach(now, truth, false, [false; 3], tally);
+        // Alarms that ring afterwards have begun anew, and must be true by then.
         for (alarm, means) in self.alarms.iter_mut().zip(meanings(truth)) {
             alarm.fall_silent(means);
         }
@@ -202,45 +251,44 @@ impl Follower {
         }
     }
 
-    fn follow_breach(&mut self, look: &Look, seen: bool, told: [bool; 3], tally: &mut Tally) {
-        self.breach(look.now, look.truth.breach, seen, told, tally);
-    }
-
     fn breach(
         &mut self,
         now: i64,
-        began: Option<i64>,
+        truth: Instant,
         seen: bool,
-        told: [bool; 3],
+        reported: [bool; 3],
         tally: &mut Tally,
     ) {
         let known = self.breach.take();
-        let Some(began) = began else {
-            if let Some(breach) = known {
-                breach.end(tally);
+        let Some(breach) = truth.breach else {
+            if let Some(known) = known {
+                known.end(tally);
             }
             return;
         };
-        let mut breach = known.unwrap_or(Breach {
-            began,
-            looked: began,
-            unseen: 0,
-            told: [None; 3],
-        });
-        if !seen {
-            breach.unseen += now - breach.looked;
+        let mut lasting = known.unwrap_or_else(|| Lasting::new(breach.began));
+        let passed = now - lasting.looked;
+        if !seen || breach.needs_history {
+            lasting.unseen += passed;
+        } else if breach.needs_list {
+            lasting.unlisted += passed;
         }
-        breach.looked = now;
-        let delay = breach.seen();
-        for (first, told) in breach.told.iter_mut().zip(told) {
-            if told && first.is_none() {
+        lasting.looked = now;
+        lasting.ended.needed_list |= breach.needs_list;
+        lasting.ended.after_unseen_restart |= breach.after_unseen_restart;
+        let delay = lasting.seen();
+        for (first, reported) in lasting.ended.reported.iter_mut().zip(reported) {
+            if reported && first.is_none() {
                 *first = Some(delay);
             }
         }
-        self.breach = Some(breach);
+        if reported[0] && lasting.ended.reported_after.is_none() {
+            lasting.ended.reported_after = Some(delay + lasting.unlisted);
+        }
+        self.breach = Some(lasting);
     }
 
-    /// Follows the alarms of all observers; tells which alarm of the exporter turned out false.
+    /// Follows the alarms of all observers; returns the alarm of the exporter that turned out false.
     fn follow_alarms(
         &mut self,
         look: &Look,
@@ -268,6 +316,34 @@ impl Follower {
     }
 }
 
+/// Counts `Protected` of a breach that is older than one poll; returns the kind of error it is.
+fn protected_in_breach(look: &Look, tally: &mut Tally) -> Option<&'static str> {
+    let breach = look.truth.breach?;
+    let age = look.now - breach.began;
+    if look.verdict != Protection::Protected || age <= MINUTE {
+        return None;
+    }
+    let count = &mut tally.protected_in_breach;
+    if breach.needs_history {
+        count.without_history += 1;
+        return None;
+    }
+    if !breach.needs_list {
+        count.against_answers += 1;
+        return Some("Protected in a breach against answers");
+    }
+    if age <= LISTS_EVERY + IN_TIME {
+        count.before_the_list += 1;
+        return None;
+    }
+    if look.lists_fail {
+        count.without_lists += 1;
+        return Some("Protected in a breach without lists");
+    }
+    count.against_answers += 1;
+    Some("Protected in a breach for longer than one list interval")
+}
+
 /// What each kind of alarm could mean, and whether it is so.
 fn meanings(truth: Instant) -> [bool; 4] {
     let breached = truth.breach.is_some();
@@ -275,21 +351,36 @@ fn meanings(truth: Instant) -> [bool; 4] {
     [breached, bad, bad, breached]
 }
 
-impl Breach {
-    /// Whether the exporter has said nothing of it for just too long.
-    fn is_untold(&self) -> bool {
-        let seen = self.seen();
-        self.told.first() == Some(&None) && seen > IN_TIME && seen <= IN_TIME + MINUTE
+impl Lasting {
+    fn new(began: i64) -> Self {
+        Self {
+            began,
+            looked: began,
+            unseen: 0,
+            unlisted: 0,
+            ended: Ended {
+                reported: [None; 3],
+                reported_after: None,
+                needed_list: false,
+                after_unseen_restart: false,
+            },
+        }
     }
 
-    /// How long somebody could have seen it, up to the last look.
+    /// Whether the exporter has not reported it for just too long.
+    fn is_unreported(&self) -> bool {
+        let seen = self.seen();
+        self.ended.reported_after.is_none() && seen > IN_TIME && seen <= IN_TIME + MINUTE
+    }
+
+    /// How long it could be seen, up to the last look.
     fn seen(&self) -> i64 {
-        self.looked - self.began - self.unseen
+        self.looked - self.began - self.unseen - self.unlisted
     }
 
     fn end(self, tally: &mut Tally) {
         if self.seen() > IN_TIME {
-            tally.breaches.push(self.told);
+            tally.breaches.push(self.ended);
         } else {
             tally.short_breaches += 1;
         }

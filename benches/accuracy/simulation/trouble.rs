@@ -2,7 +2,7 @@
 //!
 //! Responsible for the agenda of a cluster: it draws when each kind of disturbance strikes next,
 //! lets it strike the world or the weather between cluster and exporter, and ends it. All chance
-//! comes from the seed. It may not know what the exporter thinks.
+//! comes from the seed. It must not look at the exporter.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,18 +13,24 @@ use uuid::Uuid;
 use super::Setting;
 use super::calendar::{CALENDARS, DAY, HOUR, MINUTE, SECOND};
 use super::rates::{Kind, RATES};
+use super::time::moment;
 use super::weather::Weather;
-use super::world::{World, moment};
+use super::world::World;
 
 /// What comes next in a cluster.
 #[derive(Clone, Debug)]
 enum Turn {
     Strike(Kind),
-    /// Whoever repairs dead timers suspends, and resumes a moment later.
+    /// Operators repair dead timers: they suspend, and resume a moment later.
     Repair(Entity),
+    Suspend(Entity, i64),
     Resume(Entity),
+    Enable(Entity),
     Disable(Entity),
     Move(Uuid),
+    Close(Uuid),
+    /// The exporter's clock is corrected.
+    SetClock(i64),
     Mark(Uuid),
     /// The regular request where no policy applies.
     Routine(Uuid),
@@ -105,9 +111,20 @@ impl Trouble {
                 world.suspend(&entity, at);
                 self.plan(at + 3 * MINUTE, Turn::Resume(entity));
             }
-            Turn::Resume(entity) => world.resume(&entity, at),
-            Turn::Disable(entity) => world.disable(&entity, at),
+            Turn::Suspend(entity, until) => {
+                world.suspend(&entity, at);
+                self.plan(until, Turn::Resume(entity));
+            }
+            Turn::Resume(entity) => {
+                if !world.resume(&entity, at) {
+                    self.plan(at + 6 * HOUR, Turn::Resume(entity));
+                }
+            }
+            Turn::Enable(entity) => world.enable_any(entity, at),
+            Turn::Disable(entity) => world.disable(&entity, false, at),
             Turn::Move(id) => world.move_primary(id, at),
+            Turn::Close(id) => world.close_primary(id, at),
+            Turn::SetClock(skew) => set_clock(weather, skew, at),
             Turn::Mark(id) => world.mark(id),
             Turn::Routine(id) => self.request_routinely(id, world, weather, at),
         }
@@ -118,10 +135,15 @@ impl Trouble {
             Kind::StorageFails => {
                 let until = at + self.last(3 * MINUTE, 3 * DAY);
                 let policy = world.any_policy();
-                world
-                    .estate
-                    .fail_storage(&policy, moment(at)..moment(until));
-                weather.storage_fails(policy, until);
+                let window = moment(at)..moment(until);
+                world.estate.fail_storage(&policy, window.clone());
+                world.estate.fail_listing(&policy, window);
+            }
+            Kind::UploadsRefused => {
+                let until = at + self.last(30 * MINUTE, 2 * DAY);
+                let policy = world.any_policy();
+                let window = moment(at)..moment(until);
+                world.estate.fail_storage(&policy, window);
             }
             Kind::TimersDie => self.kill_timers(world, at),
             Kind::Suspension => {
@@ -129,6 +151,23 @@ impl Trouble {
                     world.suspend(&entity, at);
                     let until = at + self.last(5 * MINUTE, 7 * DAY);
                     self.plan(until, Turn::Resume(entity));
+                }
+            }
+            Kind::SuspensionLeft => {
+                if let Some(entity) = world.any_enabled() {
+                    world.suspend(&entity, at);
+                    let enabled = at + self.last(2 * HOUR, 2 * DAY);
+                    self.plan(at + HOUR, Turn::Disable(entity.clone()));
+                    self.plan(enabled, Turn::Enable(entity.clone()));
+                    let resumed = enabled + self.last(HOUR, 2 * DAY);
+                    self.plan(resumed, Turn::Resume(entity));
+                }
+            }
+            Kind::CleanBackup => {
+                if let Some(entity) = world.any_enabled() {
+                    world.disable(&entity, true, at);
+                    let enabled = at + self.last(MINUTE, 12 * HOUR);
+                    self.plan(enabled, Turn::Enable(entity));
                 }
             }
             Kind::OwnPolicy => {
@@ -147,6 +186,12 @@ impl Trouble {
                 let until = at + self.last(MINUTE, 15 * MINUTE);
                 weather.down.strike(until);
             }
+            Kind::CertificateChange => {
+                let ids = world.change_certificate(at).into_iter();
+                weather.restarted_unseen.extend(ids.map(|id| (id, at)));
+            }
+            Kind::ServiceFailsOver => world.estate.fail_over_backup_service(moment(at)),
+            Kind::Malformed => weather.malformed.strike(at + self.last(10 * MINUTE, DAY)),
             Kind::ServiceAway => weather.service.strike(at + self.last(MINUTE, 4 * HOUR)),
             Kind::GatewayAway => weather.gateway.strike(at + self.last(MINUTE, 2 * HOUR)),
             Kind::GatewaySlow => weather.slow.strike(at + self.last(10 * MINUTE, 6 * HOUR)),
@@ -156,8 +201,15 @@ impl Trouble {
                 weather.lag = self.last(MINUTE, 10 * MINUTE);
             }
             Kind::ClockJump => {
-                weather.skew = self.rng.i64(-20 * MINUTE..=20 * MINUTE);
-                weather.clock_set = Some(at);
+                let skew = self.rng.i64(-20 * MINUTE..=20 * MINUTE);
+                set_clock(weather, skew, at);
+            }
+            Kind::ClockOffByHours => {
+                let corrected = at + self.last(10 * MINUTE, 4 * HOUR);
+                self.plan(corrected, Turn::SetClock(weather.skew));
+                let hours = self.rng.i64(2..=11) * HOUR;
+                let skew = if self.rng.bool() { hours } else { -hours };
+                set_clock(weather, weather.skew + skew, at);
             }
             _ => self.strike_partition(kind, world, at),
         }
@@ -186,10 +238,8 @@ impl Trouble {
                 });
             }
             _ if self.has_keys => {
-                weather
-                    .rotated
-                    .extend(world.under(&policy).into_iter().map(|id| (id, at)));
-                world.update_policy(&policy, None, at, |_| {});
+                let ids = world.renew_key(&policy, at).into_iter();
+                weather.restarted_unseen.extend(ids.map(|id| (id, at)));
             }
             _ => {}
         }
@@ -227,10 +277,23 @@ impl Trouble {
                 let within = self.rng.i64(SECOND..90 * SECOND);
                 self.plan(start + within, Turn::Move(id));
             }
+            Kind::PrimaryCloses => {
+                let start = world.next_backup(id, at).unwrap_or(at);
+                let within = self.rng.i64(SECOND..90 * SECOND);
+                self.plan(start + within, Turn::Close(id));
+            }
+            Kind::BackupDiscarded => {
+                let start = world.next_backup(id, at).unwrap_or(at);
+                let within = self.rng.i64(SECOND..90 * SECOND);
+                let until = start + self.last(5 * MINUTE, 6 * HOUR);
+                let entity = Entity::Partition(id);
+                self.plan(start + within, Turn::Suspend(entity, until));
+            }
             Kind::Restore => {
                 let plan = RestorePlan::default();
                 let restored = world.estate.request_restore(id, None, plan, moment(at));
                 if restored.is_ok() {
+                    world.restored.insert(id, at);
                     self.plan(at + 2 * MINUTE, Turn::Mark(id));
                 }
             }
@@ -241,6 +304,12 @@ impl Trouble {
             Kind::ServiceCreated => {
                 let created = world.create_any_service(at);
                 self.request_from_now_on(created, at);
+            }
+            Kind::ServiceRecreated => {
+                if let Some(service) = world.any_service() {
+                    let created = world.recreate_service(&service, at);
+                    self.request_from_now_on(created, at);
+                }
             }
             Kind::PartitionDeleted => world.delete_partition(id),
             Kind::ServiceDeleted => {
@@ -308,6 +377,11 @@ impl Trouble {
         let next = at + self.rng.i64(21 * HOUR..23 * HOUR);
         self.plan(next, Turn::Routine(id));
     }
+}
+
+fn set_clock(weather: &mut Weather, skew: i64, at: i64) {
+    weather.skew = skew;
+    weather.clock_set = Some(at);
 }
 
 fn millis(seconds: f64) -> i64 {

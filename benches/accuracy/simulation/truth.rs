@@ -1,17 +1,19 @@
 //! What is true of one partition at each instant, from the log of what really happened to it.
 //!
-//! Responsible for the state that a verdict is measured by: the same nine words, reached from what
-//! the simulated cluster did and not from what it answered, with arithmetic of its own. It may not
-//! look at a snapshot, a verdict or an answer. All moments are on the clock of the cluster.
+//! Responsible for the state that a verdict is measured by: the same nine words, derived from what
+//! lies in the store and not from what the cluster answered, with arithmetic of its own. It must not
+//! look at a snapshot, a verdict or an answer; [`Sight`] says only when which question was answered.
+//! All moments are on the clock of the cluster. Sections are those of `docs/accuracy.md`.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use servicefabric_backup_exporter::protection::Protection;
 use servicefabric_backup_exporter::simulator::Happening;
+use uuid::Uuid;
 
-use super::calendar::{Calendar, MINUTE, SECOND};
+use super::calendar::{Calendar, HOUR, MINUTE, SECOND};
 
-/// Grace behind a due moment, `protection.overdue_allowance`.
+/// Grace after a due moment, `protection.overdue_allowance`.
 pub(crate) const ALLOWANCE: i64 = 15 * MINUTE;
 
 /// The longest that a requested backup may take, `protection.stuck_after`.
@@ -20,16 +22,22 @@ pub(crate) const STUCK_AFTER: i64 = 15 * MINUTE;
 /// `poll.staleness`.
 pub(crate) const STALENESS: i64 = 5 * MINUTE;
 
-/// Twice `poll.backups_interval`.
-pub(crate) const LIST_STALENESS: i64 = 30 * MINUTE;
+/// `poll.backups_interval`.
+pub(crate) const LISTS_EVERY: i64 = 15 * MINUTE;
 
-/// What `expected_interval` says in clusters that have one.
+/// Twice `poll.backups_interval`.
+pub(crate) const LIST_STALENESS: i64 = 2 * LISTS_EVERY;
+
+/// The longest difference of clocks by which moments can be compared.
+pub(crate) const COMPARABLE: i64 = HOUR;
+
+/// A list asked for so long after a claim must hold the backup.
+pub(crate) const SETTLED: i64 = 5 * MINUTE;
+
+/// `expected_interval` in clusters that have one.
 pub(crate) const EXPECTED_EVERY: Calendar = Calendar::Every(24 * 60);
 
-/// Successes remembered, to know what had been one when something was last seen.
-const REMEMBERED: usize = 4;
-
-/// What the operators have come to for a partition.
+/// What the operators have agreed on for a partition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Terms {
     /// Name, version and calendar of the policy that applies.
@@ -39,9 +47,11 @@ pub(crate) struct Terms {
     pub(crate) requests_expected: bool,
 }
 
-/// A backup that can be restored.
+/// A backup that lies in a storage.
 #[derive(Clone, Copy, Debug)]
 struct Backup {
+    /// The full backup that it depends on.
+    chain: Uuid,
     taken: i64,
     ended: i64,
 }
@@ -52,28 +62,53 @@ enum Attempt {
     Requested,
 }
 
-/// When each thing about a partition was last read, and published, by the exporter.
+/// When each question about a partition was last answered.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sight {
     pub(crate) configuration: Option<i64>,
     pub(crate) policies: Option<i64>,
     pub(crate) progress: Option<i64>,
     pub(crate) health: Option<i64>,
+    /// When the last list was asked for, and the last that was complete.
     pub(crate) list: Option<i64>,
+    pub(crate) complete_list: Option<i64>,
+    /// The newest success that an answer other than a list has reported.
+    pub(crate) claimed: Option<i64>,
+    /// Whether the clocks are too far apart to compare moments.
+    pub(crate) clocks_disagree: bool,
+}
+
+impl Sight {
+    /// A list that was asked for at `at` was answered.
+    pub(crate) fn note_list(&mut self, at: i64, is_complete: bool) {
+        self.list = Some(at);
+        if is_complete {
+            self.complete_list = Some(at);
+        }
+    }
 }
 
 /// What is true of a partition, whoever sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Truth {
+    /// Whether its backups come from a key-value store: its failures show nowhere.
+    is_actor: bool,
     terms: Terms,
-    /// When a policy began to apply: before, nobody had a reason to read its health.
+    /// When a policy began to apply: before, there was no reason to read its health.
     agreed: i64,
-    /// When requests began to be what is expected.
+    /// When requests became the only backups that are expected.
     alone_since: i64,
-    /// When its timer started anew last, or should have.
+    /// When its schedule last restarted for a reason that an answer of the cluster shows.
     restarted: i64,
-    /// Newest last.
-    successes: VecDeque<Backup>,
+    /// When its schedule last restarted for a reason that shows nowhere.
+    restarted_unseen: Option<i64>,
+    /// When operators last changed something, visibly or not.
+    changed: i64,
+    changed_unseen: Option<i64>,
+    /// What lies in a storage undamaged, also in one that its policy has left.
+    stored: BTreeMap<Uuid, Backup>,
+    /// When the newest backup was last deleted.
+    deleted: Option<i64>,
     /// The kind of attempt that ended last, if it failed.
     failed: Option<Attempt>,
     requested: Option<i64>,
@@ -82,22 +117,42 @@ pub(crate) struct Truth {
 /// What is true at one instant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Instant {
-    /// The state that the exporter should tell: `Unknown` where it cannot see.
+    /// The state that the exporter should report: `Unknown` where it cannot see, and without
+    /// failures that show nowhere.
     pub(crate) expected: Protection,
     /// The state as it is.
     pub(crate) real: Protection,
     /// Since when the schedule and the allowance are broken, if they are.
-    pub(crate) breach: Option<i64>,
+    pub(crate) breach: Option<Breach>,
+}
+
+/// A broken schedule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Breach {
+    pub(crate) began: i64,
+    /// Whether the answers read so far report a success that would keep the schedule, and only a
+    /// list that has not been read yet can refute it.
+    pub(crate) needs_list: bool,
+    /// Whether the newest backup would keep the schedule, but depends on one that is gone: only all
+    /// backups of its chain show that.
+    pub(crate) needs_history: bool,
+    /// Whether its schedule would be kept if it counted from a restart that shows nowhere.
+    pub(crate) after_unseen_restart: bool,
 }
 
 impl Truth {
-    pub(crate) fn new(created: i64) -> Self {
+    pub(crate) fn new(created: i64, is_actor: bool) -> Self {
         Self {
+            is_actor,
             terms: Terms::default(),
             agreed: created,
             alone_since: created,
             restarted: created,
-            successes: VecDeque::new(),
+            restarted_unseen: None,
+            changed: created,
+            changed_unseen: None,
+            stored: BTreeMap::new(),
+            deleted: None,
             failed: None,
             requested: None,
         }
@@ -108,16 +163,15 @@ impl Truth {
         if self.terms == terms {
             return;
         }
+        self.changed = at;
         let is_active = terms.policy.is_some() && !terms.suspended;
         if is_active {
             self.restarted = self.restarted.max(at);
-        } else if self.terms.policy.is_some() {
-            // The replica resets all that it knew, and its report disappears; a request is no
-            // matter of the replica.
-            self.failed = self.failed.filter(|kind| *kind == Attempt::Requested);
         }
+        // Attempts of the schedule before are not the last attempt of this one.
+        self.failed = self.failed.filter(|kind| *kind == Attempt::Requested);
         if terms.policy.is_none() && self.terms.policy.is_some() {
-            // Whoever requests backups where no policy applies could not know before.
+            // Until then there was no reason to request backups.
             self.alone_since = at;
         }
         if terms.policy.is_some() && self.terms.policy.is_none() {
@@ -126,51 +180,89 @@ impl Truth {
         self.terms = terms;
     }
 
+    /// Takes in that operators restarted its schedule in a way that no answer shows.
+    pub(crate) fn restart_unseen(&mut self, at: i64) {
+        self.changed_unseen = Some(at);
+    }
+
     /// Takes in what happened to it.
     pub(crate) fn note(&mut self, what: Happening, at: i64) {
         match what {
+            Happening::Configured { active: true } if self.changed_unseen > Some(self.changed) => {
+                self.restarted_unseen = Some(at);
+            }
             Happening::Configured { active: true } => self.restarted = self.restarted.max(at),
-            Happening::Configured { active: false } => {}
-            Happening::BackedUp { taken } => self.succeed(taken.timestamp_millis(), at),
+            Happening::Restored => self.restarted = self.restarted.max(at),
+            Happening::Stored {
+                backup,
+                chain,
+                taken,
+                restorable: true,
+                ..
+            } => {
+                let taken = taken.timestamp_millis();
+                let ended = at;
+                self.stored.insert(
+                    backup,
+                    Backup {
+                        chain,
+                        taken,
+                        ended,
+                    },
+                );
+                (self.failed, self.deleted) = (None, None);
+            }
+            Happening::Deleted { backup, .. } => {
+                let was_newest = self.newest(i64::MAX).map(|it| it.taken);
+                self.stored.remove(&backup);
+                if self.newest(i64::MAX).map(|it| it.taken) != was_newest {
+                    self.deleted = Some(at);
+                }
+            }
+            Happening::BackedUp { .. } => self.failed = None,
             Happening::Failed => self.failed = Some(Attempt::Periodic),
             Happening::Requested => self.requested = Some(at),
-            Happening::BackedUpOnRequest { taken } => {
-                self.requested = None;
-                self.succeed(taken.timestamp_millis(), at);
-            }
+            Happening::BackedUpOnRequest { .. } => (self.requested, self.failed) = (None, None),
             Happening::RequestFailed => {
-                self.requested = None;
-                self.failed = Some(Attempt::Requested);
+                (self.requested, self.failed) = (None, Some(Attempt::Requested));
             }
+            Happening::Configured { active: false }
+            | Happening::Armed { .. }
+            | Happening::TimerStopped
+            | Happening::Stored {
+                restorable: false, ..
+            }
+            | Happening::PrimaryMoved
+            | Happening::AwaitsRestore => {}
         }
     }
 
-    fn succeed(&mut self, taken: i64, ended: i64) {
-        self.failed = None;
-        self.successes.push_back(Backup { taken, ended });
-        if self.successes.len() > REMEMBERED {
-            self.successes.pop_front();
-        }
+    /// The newest backup that can be restored, of those that had been uploaded at `until`.
+    fn newest(&self, until: i64) -> Option<&Backup> {
+        let stored = self.stored.values().filter(|it| it.ended <= until);
+        let restorable = stored.filter(|it| self.stored.contains_key(&it.chain));
+        restorable.max_by_key(|it| it.taken)
     }
 
-    /// When the newest backup that could be restored had been uploaded.
+    /// When the newest backup in a storage had been uploaded.
     pub(crate) fn last_success(&self) -> Option<i64> {
-        self.successes.back().map(|backup| backup.ended)
+        Some(self.newest(i64::MAX)?.ended)
     }
 
     /// What is true at `now`, and what of it an exporter with this sight can know.
     pub(crate) fn at(&self, now: i64, sight: &Sight) -> Instant {
-        let late_from = |until| self.late_from(until).filter(|from| now > *from);
-        let breach = late_from(now);
-        let real = self.state(now, breach.is_some(), true);
-        // What is not read yet because nobody could know that it matters is not blindness yet.
+        let breach = self.breach(now, sight);
+        let real = self.state(now, breach.is_some(), self.failed, true);
+        // A question that had no reason before is not unanswered yet.
         let sight = &Sight {
             health: sight.health.max(Some(self.agreed)),
             ..*sight
         };
         let fresh = Fresh::of(sight, now);
-        // The record of requests is not needed for a verdict; without it, it tells nothing of them.
-        let seen = self.state(now, breach.is_some(), fresh.progress);
+        // The record of requests is not needed for a verdict; without it, they are not seen.
+        let shown = self.failed.filter(|_| !self.is_actor);
+        let shown = shown.filter(|kind| fresh.progress || *kind == Attempt::Periodic);
+        let seen = self.state(now, breach.is_some(), shown, fresh.progress);
         let expected = if self.is_in_sight(now, sight, fresh, seen) {
             seen
         } else {
@@ -190,32 +282,72 @@ impl Truth {
         }
     }
 
-    /// From when on the schedule is broken beyond the allowance, if nothing succeeds after `until`.
-    fn late_from(&self, until: i64) -> Option<i64> {
-        let newest = self.successes.iter().rev().find(|it| it.ended <= until);
-        let due = match &self.terms.policy {
-            // An interval counts from the end of a backup, a run wants one that began with it.
-            Some((_, _, calendar)) => {
-                let counted = newest.map(|backup| {
-                    if calendar.is_interval() {
-                        backup.ended
-                    } else {
-                        backup.taken
-                    }
-                });
-                calendar.after(counted.unwrap_or(self.restarted).max(self.restarted))
-            }
-            None if self.terms.requests_expected => {
-                let newest = newest.map_or(self.alone_since, |backup| backup.ended);
-                EXPECTED_EVERY.after(newest.max(self.alone_since))
-            }
-            None => return None,
+    fn breach(&self, now: i64, sight: &Sight) -> Option<Breach> {
+        let late_from = self.late_from(now)?;
+        // What was deleted had kept the schedule until then.
+        let began = late_from.max(self.deleted.unwrap_or(late_from));
+        if now <= began {
+            return None;
+        }
+        let listed = |after: i64| sight.complete_list.is_some_and(|asked| asked >= after);
+        let keeps = |taken: i64, ended: i64| {
+            let would_be_due = self.due(Some((taken, ended)));
+            would_be_due.is_some_and(|due| now <= due + ALLOWANCE)
         };
-        Some(due + ALLOWANCE)
+        let claimed = sight.claimed.filter(|claimed| keeps(*claimed, *claimed));
+        let claimed =
+            claimed.is_some_and(|claimed| !listed(claimed + SETTLED) && !listed(began + SETTLED));
+        let deleted = self.deleted == Some(began) && !listed(began);
+        let due_after = |restart: i64| Some(self.due(None)?.max(self.next(restart)?));
+        let after_unseen_restart = self
+            .restarted_unseen
+            .and_then(due_after)
+            .is_some_and(|due| now <= due + ALLOWANCE);
+        Some(Breach {
+            began,
+            needs_list: claimed || deleted,
+            needs_history: self.stored.values().any(|it| keeps(it.taken, it.ended)),
+            after_unseen_restart,
+        })
     }
 
-    /// The state by all that happened, or by all but requests.
-    fn state(&self, now: i64, is_late: bool, with_requests: bool) -> Protection {
+    /// From when on the schedule is broken beyond the allowance, if nothing was stored after `until`.
+    fn late_from(&self, until: i64) -> Option<i64> {
+        let newest = self.newest(until).map(|it| (it.taken, it.ended));
+        Some(self.due(newest)? + ALLOWANCE)
+    }
+
+    /// When the next backup is due after one that was taken and uploaded at these moments, or
+    /// after the schedule restarted.
+    fn due(&self, newest: Option<(i64, i64)>) -> Option<i64> {
+        match &self.terms.policy {
+            Some((_, _, calendar)) => {
+                let counted = newest.map(|(taken, ended)| calendar.after(taken, ended));
+                let restarted = calendar.first_after(self.restarted);
+                Some(counted.unwrap_or(restarted).max(restarted))
+            }
+            None if self.terms.requests_expected => {
+                let newest = newest.map_or(self.alone_since, |(_, ended)| ended);
+                Some(EXPECTED_EVERY.first_after(newest.max(self.alone_since)))
+            }
+            None => None,
+        }
+    }
+
+    /// When the first backup is due after a restart of the schedule.
+    fn next(&self, restarted: i64) -> Option<i64> {
+        let (_, _, calendar) = self.terms.policy.as_ref()?;
+        Some(calendar.first_after(restarted))
+    }
+
+    /// The state with this failure, with or without what is known of requests.
+    fn state(
+        &self,
+        now: i64,
+        is_late: bool,
+        failed: Option<Attempt>,
+        with_requests: bool,
+    ) -> Protection {
         let runs_since = self.requested.map(|since| now - since);
         if with_requests && runs_since.is_some_and(|age| age > STUCK_AFTER) {
             return Protection::Stuck;
@@ -226,28 +358,28 @@ impl Truth {
         if self.terms.suspended {
             return Protection::Suspended;
         }
-        let failed = self.failed;
-        let failed = failed.is_some_and(|kind| with_requests || kind == Attempt::Periodic);
-        match (is_late, self.successes.is_empty()) {
+        match (is_late, self.newest(now).is_none()) {
             (true, true) => Protection::NeverBackedUp,
             (true, false) => Protection::Overdue,
-            (false, _) if failed => Protection::Failing,
+            (false, _) if failed.is_some() => Protection::Failing,
             (false, true) => Protection::Pending,
             (false, false) => Protection::Protected,
         }
     }
 
-    /// Whether somebody with this sight can know that `state` is the state.
+    /// Whether it can be known with this sight that `state` is the state.
     fn is_in_sight(&self, now: i64, sight: &Sight, fresh: Fresh, state: Protection) -> bool {
         if !fresh.configuration || !(fresh.progress || fresh.health || fresh.list) {
             return false;
         }
         match state {
             Protection::Stuck | Protection::Unprotected | Protection::Suspended => true,
+            _ if sight.clocks_disagree => false,
             _ if self.terms.policy.is_none() => fresh.progress,
             _ if !fresh.policies => false,
             _ if fresh.health => true,
-            // A list tells what was, up to its moment: what is late only since then may have come.
+            // A list shows the past up to its moment: a backup that is late only since then may
+            // have come.
             _ if fresh.list => {
                 let until = sight.list.max(sight.health).unwrap_or(now);
                 let late_from = self.late_from(until);
@@ -258,11 +390,11 @@ impl Truth {
     }
 }
 
-/// What is read so lately that it is believed.
+/// Which questions were answered within their staleness.
 #[derive(Clone, Copy, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each source is believed or not, whatever the others are"
+    reason = "each source is fresh or stale, whatever the others are"
 )]
 struct Fresh {
     configuration: bool,
@@ -285,5 +417,5 @@ impl Fresh {
     }
 }
 
-/// The longest that may pass until a breach is told: two polls.
+/// The longest that may pass until a breach is reported: two polls.
 pub(crate) const IN_TIME: i64 = 120 * SECOND;

@@ -1,6 +1,6 @@
 //! What stands between a cluster and the exporter: who answers badly at the moment, and how.
 //!
-//! Responsible for which of the exporter's requests go wrong and what it gets instead. It may not
+//! Responsible for which of the exporter's requests go wrong and what it gets instead. It must not
 //! change the cluster.
 
 use std::collections::BTreeMap;
@@ -46,13 +46,14 @@ pub(crate) struct Weather {
     pub(crate) lag: i64,
     pub(crate) requester: Spell,
     pub(crate) down: Spell,
+    /// While lists of the backup service hold an item that violates their schema.
+    pub(crate) malformed: Spell,
     /// Clock of the cluster minus that of the exporter.
     pub(crate) skew: i64,
     /// When the exporter's clock was last set.
     pub(crate) clock_set: Option<i64>,
-    /// When an update that no answer shows last hit a partition.
-    pub(crate) rotated: BTreeMap<Uuid, i64>,
-    storages: BTreeMap<String, Spell>,
+    /// When a schedule was last restarted in a way that shows nowhere.
+    pub(crate) restarted_unseen: BTreeMap<Uuid, i64>,
 }
 
 impl Weather {
@@ -62,15 +63,6 @@ impl Weather {
             skew,
             ..Self::default()
         }
-    }
-
-    pub(crate) fn storage_fails(&mut self, policy: String, until: i64) {
-        self.storages.entry(policy).or_default().strike(until);
-    }
-
-    pub(crate) fn storage_is_away(&self, policy: &str, now: i64) -> bool {
-        let storage = self.storages.get(policy);
-        storage.is_some_and(|spell| spell.strikes(now))
     }
 
     /// What a request gets instead of an answer, if it goes wrong.

@@ -1,22 +1,26 @@
 //! A cluster with operators: what they set up, what they change, and their books of it.
 //!
-//! Responsible for keeping the books (who has which policy, what is suspended) in step with the
-//! simulated cluster, and for telling what changed. The books are the truth of the configuration:
-//! what comes down to a partition is computed here once more. It may not observe.
+//! Responsible for keeping the books (which policy is set where, what is suspended) in step with the
+//! simulated cluster. The books are the truth of the configuration: the policy that applies to a
+//! partition is computed here again. It must not look at answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use servicefabric_backup_exporter::simulator::{
-    Entity, Estate, Policy, Retention, Scheme, ServiceKind, Storage, Tempo,
+    Behaviour, Entity, Estate, Policy, Retention, Scheme, ServiceKind, StateProvider, Storage,
+    Tempo,
 };
 use uuid::Uuid;
 
 use super::Setting;
 use super::calendar::{CALENDARS, Calendar, MINUTE};
+use super::time::moment;
 use super::truth::Terms;
+
+/// Policies whose containers lie in one account, in clusters that have one.
+const ACCOUNT_SHARED_BY: [&str; 3] = ["policy-01", "policy-04", "policy-07"];
 
 /// Applications of a cluster, and services of each.
 const APPLICATIONS: usize = 6;
@@ -39,16 +43,22 @@ pub(crate) struct World {
     enabled: BTreeMap<Entity, String>,
     suspended: BTreeSet<Entity>,
     requests_expected: bool,
+    /// Whether the runtime has the faults of 6.4.
+    is_old: bool,
+    shares_account: bool,
+    /// Services with a key-value store.
+    actors: BTreeSet<Arc<str>>,
     updates: u64,
     created: usize,
+    services: usize,
     /// Another number means that answers about configuration or topology may differ.
     pub(crate) generation: u64,
     /// The same for the partitions of one service.
     pub(crate) marks: BTreeMap<Arc<str>, u64>,
-}
-
-pub(crate) fn moment(at: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(at).expect("the simulated years are in the calendar")
+    /// When a restore of a partition was last requested.
+    pub(crate) restored: BTreeMap<Uuid, i64>,
+    /// Partitions whose schedule operators have restarted in a way that shows nowhere, and when.
+    pub(crate) restarted_unseen: Vec<(Uuid, i64)>,
 }
 
 impl World {
@@ -61,28 +71,50 @@ impl World {
             enabled: BTreeMap::new(),
             suspended: BTreeSet::new(),
             requests_expected: setting.requests_expected,
+            is_old: setting.is_old,
+            shares_account: setting.shares_account,
+            actors: BTreeSet::new(),
             updates: 0,
             created: 0,
+            services: 0,
             generation: 0,
             marks: BTreeMap::new(),
+            restored: BTreeMap::new(),
+            restarted_unseen: Vec::new(),
         };
+        if !setting.is_old {
+            world.estate.set_behaviour(Behaviour::without_faults());
+        }
         world.estate.set_tempo(Tempo {
-            propagation: Duration::from_secs(20),
             upload: Duration::from_secs(5)..=Duration::from_secs(240),
             ..Tempo::default()
         });
         world.estate.take_log();
-        for (index, calendar) in CALENDARS.into_iter().enumerate() {
-            world.write_policy(&format!("policy-{index:02}"), calendar, now);
+        if setting.shares_account {
+            for policy in ACCOUNT_SHARED_BY {
+                world.estate.set_account(policy, "shared", false);
+            }
         }
-        world.build(partitions, now);
+        for (index, calendar) in CALENDARS.into_iter().enumerate() {
+            let name = format!("policy-{index:02}");
+            world.write_policy(&name, calendar, now);
+            // The others appear with the first upload; until then the storage cannot be listed.
+            if !index.is_multiple_of(4) {
+                world.estate.create_container(&name);
+            }
+        }
+        world.build(partitions, setting.has_encoded_names, now);
         world
     }
 
-    fn build(&mut self, partitions: usize, now: i64) {
+    fn build(&mut self, partitions: usize, has_encoded_names: bool, now: i64) {
         let each = partitions.div_ceil(APPLICATIONS * SERVICES);
         for application in 0..APPLICATIONS {
-            let name = format!("fabric:/App{application}");
+            let name = if has_encoded_names && application == APPLICATIONS - 1 {
+                format!("fabric:/Größe {application}")
+            } else {
+                format!("fabric:/App{application}")
+            };
             for service in 0..SERVICES {
                 let service = format!("{name}/Service{service}");
                 self.create_service(&name, &service, each, now);
@@ -136,7 +168,12 @@ impl World {
     /// What applies to a partition, by the books: the policy of the nearest level, suspended by any.
     pub(crate) fn terms(&self, id: Uuid) -> Terms {
         let levels = self.levels(id);
-        let name = levels.iter().find_map(|level| self.enabled.get(level));
+        // A policy at an application does not reach below names that need percent-encoding.
+        let service = self.estate.service_of(id).unwrap_or_default();
+        let is_cut_off = self.is_old && service.contains(|c: char| c == ' ' || !c.is_ascii());
+        let reach = if is_cut_off { 2 } else { 3 };
+        let mut reaching = levels.iter().take(reach);
+        let name = reaching.find_map(|level| self.enabled.get(level));
         let policy = name.and_then(|name| {
             let entry = self.policies.get(name)?;
             Some((name.clone(), entry.version, entry.calendar))
@@ -154,6 +191,24 @@ impl World {
         let application = self.estate.application_of(id).map(Entity::Application);
         let own = Some(Entity::Partition(id));
         [own, service, application].into_iter().flatten().collect()
+    }
+
+    /// Whether the list of an application leaves containers out: 6.4 takes those of one account for
+    /// one storage, and reads the first.
+    pub(crate) fn hides_containers(&self, application: &str) -> bool {
+        let ids = self.estate.partitions_of(&Entity::application(application));
+        let policies = ids.into_iter().filter_map(|id| self.terms(id).policy);
+        let policies: BTreeSet<String> = policies.map(|(name, ..)| name).collect();
+        let shared = ACCOUNT_SHARED_BY
+            .iter()
+            .filter(|name| policies.contains(**name));
+        self.is_old && self.shares_account && shared.count() > 1
+    }
+
+    /// Whether the backups of a partition come from a key-value store.
+    pub(crate) fn is_actor(&self, id: Uuid) -> bool {
+        let service = self.estate.service_of(id);
+        service.is_some_and(|service| self.actors.contains(&service))
     }
 
     /// Partitions to which a policy applies now.
@@ -216,6 +271,24 @@ impl World {
         self.note_update(name, calendar);
     }
 
+    /// Renews the key of a storage: an update that no answer shows.
+    pub(crate) fn renew_key(&mut self, policy: &str, now: i64) -> Vec<Uuid> {
+        let ids = self.under(policy);
+        self.estate.update_policy(policy, moment(now), |_| {});
+        self.restarted_unseen
+            .extend(ids.iter().map(|id| (*id, now)));
+        ids
+    }
+
+    /// Changes the certificate that encrypts the secrets of all policies.
+    pub(crate) fn change_certificate(&mut self, now: i64) -> Vec<Uuid> {
+        let ids = self.partitions();
+        self.estate.change_certificate(moment(now));
+        self.restarted_unseen
+            .extend(ids.iter().map(|id| (*id, now)));
+        ids
+    }
+
     pub(crate) fn enable_any(&mut self, entity: Entity, now: i64) {
         let policy = self.any_policy();
         if self.estate.enable(&entity, &policy, moment(now)).is_ok() {
@@ -224,10 +297,20 @@ impl World {
         }
     }
 
-    pub(crate) fn disable(&mut self, entity: &Entity, now: i64) {
-        if self.estate.disable(entity, moment(now)).is_ok() {
+    /// Something that has a policy of its own.
+    pub(crate) fn any_enabled(&mut self) -> Option<Entity> {
+        let enabled: Vec<&Entity> = self.enabled.keys().collect();
+        self.rng.choice(&enabled).map(|entity| (*entity).clone())
+    }
+
+    pub(crate) fn disable(&mut self, entity: &Entity, cleans_up: bool, now: i64) {
+        let disabled = if cleans_up {
+            self.estate.disable_and_clean(entity, moment(now))
+        } else {
+            self.estate.disable(entity, moment(now))
+        };
+        if disabled.is_ok() {
             self.enabled.remove(entity);
-            self.suspended.remove(entity);
             self.generation += 1;
         }
     }
@@ -239,11 +322,14 @@ impl World {
         }
     }
 
-    pub(crate) fn resume(&mut self, entity: &Entity, now: i64) {
+    /// Ends a suspension; returns whether there is none any more. It is refused while nothing in
+    /// the application is enabled.
+    pub(crate) fn resume(&mut self, entity: &Entity, now: i64) -> bool {
         if self.estate.resume(entity, moment(now)).is_ok() {
             self.suspended.remove(entity);
             self.generation += 1;
         }
+        !self.suspended.contains(entity)
     }
 
     fn create_service(
@@ -257,8 +343,18 @@ impl World {
         let scheme = Scheme::Named(names.collect());
         let kind = ServiceKind::Persisted;
         self.generation += 1;
-        self.estate
-            .add_service(application, service, kind, scheme, moment(now))
+        let created = self
+            .estate
+            .add_service(application, service, kind, scheme, moment(now));
+        self.services += 1;
+        if self.services.is_multiple_of(3) {
+            self.actors.insert(service.into());
+        }
+        if self.actors.contains(service) {
+            let provider = StateProvider::KeyValueStore;
+            self.estate.set_state_provider(service, provider);
+        }
+        created
     }
 
     /// A new service in one of the applications.
@@ -292,7 +388,18 @@ impl World {
             self.forget(&Entity::Partition(id));
         }
         self.estate.remove_service(name);
-        self.forget(&Entity::service(name));
+        self.generation += 1;
+    }
+
+    /// Deletes a service and creates it again: what was set for its name applies again.
+    pub(crate) fn recreate_service(&mut self, name: &str, now: i64) -> Vec<Uuid> {
+        let ids = self.estate.partitions_of(&Entity::service(name));
+        let application = ids.first().and_then(|id| self.estate.application_of(*id));
+        let Some(application) = application else {
+            return Vec::new();
+        };
+        self.delete_service(name);
+        self.create_service(&application, name, ids.len(), now)
     }
 
     fn forget(&mut self, entity: &Entity) {
@@ -304,6 +411,12 @@ impl World {
     /// Moves the primary; the list of partitions tells another epoch then.
     pub(crate) fn move_primary(&mut self, id: Uuid, now: i64) {
         self.estate.move_primary(id, moment(now));
+        self.mark(id);
+    }
+
+    /// Closes the primary replica, as a restart of its node does.
+    pub(crate) fn close_primary(&mut self, id: Uuid, now: i64) {
+        self.estate.close_primary(id, moment(now));
         self.mark(id);
     }
 

@@ -80,6 +80,13 @@ pub(super) const FAMILIES: &[Family] = &[
         source: Source::Telemetry(|telemetry| &telemetry.collector_errors.family),
     },
     Family {
+        name: "servicefabric_backup_undecodable_items_total",
+        kind: Kind::Counter,
+        labels: &["cluster_name", "collector"],
+        help: "Items in lists and health events read by the collector that could not be decoded and were skipped",
+        source: Source::Telemetry(|telemetry| &telemetry.undecodable_items.family),
+    },
+    Family {
         name: "servicefabric_backup_gateway_requests_total",
         kind: Kind::Counter,
         labels: &["cluster_name", "route", "status"],

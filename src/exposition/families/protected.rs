@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use super::seconds;
+use super::{of_service, seconds};
 use crate::exposition::family::{Family, Kind, PARTITION, Source};
 use crate::exposition::samples::{Labels, Samples, Value};
 use crate::exposition::view::ClusterAt;
 use crate::model::{Level, PartitionKind, RestoreState, Schedule};
 use crate::protection::Protection;
+use crate::snapshot::Collector;
 
 /// In the order of the page.
 pub(super) const FAMILIES: &[Family] = &[
@@ -61,8 +62,33 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::partition(
         "servicefabric_backup_last_success_timestamp_seconds",
-        "Time of the newest backup known to be good, from whatever source; it stays through new requests, failures and restarts",
+        "Time of the newest backup known to be good, from whatever source; it stays through new requests, failures and restarts, until a list of the store shows neither it nor a newer one",
         |p| seconds(p.last_success()?.at),
+    ),
+    Family::partition(
+        "servicefabric_backup_last_listed_timestamp_seconds",
+        "Time of the newest restorable backup that a list of the store has shown",
+        |p| seconds(p.newest_listed()?.at),
+    ),
+    Family::cluster(
+        "servicefabric_backup_unconfirmed_successes",
+        "Partitions whose last success no list of the store has confirmed",
+        |cluster, labels, samples| {
+            let count = cluster.view.snapshot.unconfirmed_successes() as u64;
+            samples.write(labels, count.into())
+        },
+    ),
+    Family {
+        name: "servicefabric_backup_claims_refuted_total",
+        kind: Kind::Counter,
+        labels: &["cluster_name", "application_name", "service_name", "source"],
+        help: "Successes that health or the record of a requested backup reported and a list of the store did not hold, by source",
+        source: Source::Cluster(refuted),
+    },
+    Family::partition(
+        "servicefabric_backup_unrestorable_backups",
+        "Backups in the last list of the store that cannot be restored: the cluster reports a failure for them, their validation failed or, with collector history, a part of their chain is missing",
+        |p| Some(p.unrestorable()?.into()),
     ),
     Family::age(
         "servicefabric_backup_last_success_age_seconds",
@@ -121,22 +147,22 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::partition(
         "servicefabric_backup_chain_length",
-        "Backups in the newest chain, the full one included, as last listed (collector history)",
+        "Restorable backups in the newest chain, the full one included, as last listed (collector history)",
         |p| i64::try_from(p.history()?.chain_length?).ok(),
     ),
     Family::partition(
         "servicefabric_backup_last_full_timestamp_seconds",
-        "Time of the newest full backup, as last listed (collector history)",
+        "Time of the newest restorable full backup, as last listed (collector history)",
         |p| seconds(p.history()?.last_full?),
     ),
     Family::partition(
         "servicefabric_backup_oldest_recovery_point_timestamp_seconds",
-        "Time of the oldest backup in the store, as last listed (collector history)",
+        "Time of the oldest restorable backup in the store, as last listed (collector history)",
         |p| seconds(p.history()?.oldest?),
     ),
     Family::partition(
         "servicefabric_backup_recovery_points",
-        "Backups in the store, as last listed (collector history)",
+        "Restorable backups in the store, as last listed (collector history)",
         |p| i64::try_from(p.history()?.recovery_points).ok(),
     ),
     Family::partition(
@@ -205,6 +231,20 @@ const STATES: [&str; Protection::ALL.len()] = words!(Protection);
 
 /// The states of a restore, as label values.
 const RESTORE_STATES: [&str; RestoreState::ALL.len()] = words!(RestoreState);
+
+fn refuted(cluster: &ClusterAt<'_>, labels: &Labels<'_>, samples: &mut Samples<'_>) -> fmt::Result {
+    for (key, totals) in &cluster.view.snapshot.totals {
+        let of_sources = [
+            (Collector::Health, totals.refuted_health),
+            (Collector::Progress, totals.refuted_progress),
+        ];
+        for (source, count) in of_sources {
+            let labels = of_service(labels, key).with("source", Some(source.as_str()));
+            samples.write(&labels, count.into())?;
+        }
+    }
+    Ok(())
+}
 
 fn policies(
     cluster: &ClusterAt<'_>,

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::{NONE, seconds};
+use super::{NONE, of_service, seconds};
 use crate::exposition::family::{Family, Kind, Source};
 use crate::exposition::samples::{Labels, Samples};
 use crate::exposition::view::{ClusterAt, PartitionView};
 use crate::model::{BackupState, Epoch};
-use crate::snapshot::{Outcome, ServiceKey, Totals};
+use crate::snapshot::{Outcome, Totals};
 
 /// In the order of the page.
 pub(super) const FAMILIES: &[Family] = &[
@@ -139,10 +139,4 @@ fn failures(
         }
     }
     Ok(())
-}
-
-fn of_service<'a>(labels: &Labels<'a>, key: &'a ServiceKey) -> Labels<'a> {
-    labels
-        .with("application_name", key.application.as_deref())
-        .with("service_name", key.service.as_deref())
 }

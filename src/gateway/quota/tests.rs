@@ -99,10 +99,15 @@ async fn all_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it
     let simulator = simulate(6, 3, 1).await;
     let telemetry = Arc::default();
     let whole = gateway(&simulator, &telemetry);
-    let applications = whole.applications().await.unwrap();
+    let applications = whole.applications().await.unwrap().items;
     let mut total = applications.len();
     for application in &applications {
-        total += whole.persisted_services(application).await.unwrap().len();
+        total += whole
+            .persisted_services(application)
+            .await
+            .unwrap()
+            .items
+            .len();
     }
     for items in 0..=total {
         let gateway = gateway(&simulator, &telemetry);
@@ -112,12 +117,12 @@ async fn all_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it
             let mut read = 0;
             let mut errors: Vec<Error> = Vec::new();
             match gateway.applications().await {
-                Ok(names) => read += names.len(),
+                Ok(names) => read += names.items.len(),
                 Err(error) => errors.push(error),
             }
             for application in &applications {
                 match gateway.persisted_services(application).await {
-                    Ok(names) => read += names.len(),
+                    Ok(names) => read += names.items.len(),
                     Err(error) => errors.push(error),
                 }
             }
@@ -175,7 +180,8 @@ async fn cycle(simulator: &Simulator, quota: Quota, known: Snapshot) -> (Arc<Sna
         Arc::new(config.clusters[0].clone()),
         Poll::default(),
         Shard::default(),
-        gateway,
+        Arc::new(gateway),
+        clock::now,
         Arc::clone(&telemetry),
         published,
     );

@@ -1,8 +1,8 @@
 //! Backup routes of the storage: which backups it holds.
 //!
 //! The service lists the whole storage for each answer, and there may be backups of partitions that
-//! are gone, and of applications whose name begins alike. What does not say whose it is, is an
-//! error.
+//! are gone, and of applications whose name begins alike. An item without the id of a partition is
+//! skipped.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -10,10 +10,10 @@ use serde::de::IgnoredAny;
 use super::LIST_LIMIT;
 use super::native::partition_id;
 use super::progress::EpochReply;
-use crate::gateway::decode::{Guid, Integer, Object, Timestamp};
+use crate::gateway::decode::{Field, Guid, Integer, Object, Timestamp};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{Pace, Page, PageReply, Query, Route, RouteKind, Subject};
-use crate::model::{BackupKind, Epoch, ListedBackup};
+use crate::model::{BackupKind, Epoch, ListedBackup, PartitionId};
 
 // GET /Applications/{id}/$/GetBackups, samples GetApplicationBackupList.*; the lists of services
 // and partitions have the same items, samples GetServiceBackupList.* and GetPartitionBackupList.*
@@ -23,24 +23,28 @@ pub(in crate::gateway) struct Backups<'a, const LATEST: bool> {
     pub(in crate::gateway) application: &'a str,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(in crate::gateway) struct BackupReply {
-    backup_id: Option<Guid>,
-    backup_chain_id: Option<Guid>,
-    partition_information: Option<Object<PartitionReply>>,
-    backup_type: Option<String>,
-    epoch_of_last_backup_record: Option<Object<EpochReply>>,
-    lsn_of_last_backup_record: Option<Integer>,
-    creation_time_utc: Option<Timestamp>,
-    /// Why the service could not read what it lists; null where all is well.
+    backup_id: Field<Guid>,
+    backup_chain_id: Field<Guid>,
+    partition_information: Field<Object<PartitionReply>>,
+    backup_type: Field<String>,
+    epoch_of_last_backup_record: Field<Object<EpochReply>>,
+    lsn_of_last_backup_record: Field<Integer>,
+    creation_time_utc: Field<Timestamp>,
+    /// Why the service could not read what it lists; null without a failure. Anything else is one,
+    /// whether it can be read or not.
     failure_error: Option<IgnoredAny>,
+    /// `None`, `Success`, `ChecksumMismatchFailure` or `BackupChainMissingFailure`; from runtimes
+    /// since 2026 (`service-fabric-dotnet`, pull request 551).
+    validation_result: Field<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 struct PartitionReply {
-    id: Guid,
+    id: Field<Guid>,
 }
 
 impl<const LATEST: bool> Query for Backups<'_, LATEST> {
@@ -53,7 +57,7 @@ impl<const LATEST: bool> Query for Backups<'_, LATEST> {
         body_limit: LIST_LIMIT,
     };
     const PACE: Pace = Pace::Storage;
-    type Reply = PageReply<BackupReply>;
+    type Reply = PageReply<Object<BackupReply>>;
     type Answer = Page<ListedBackup>;
 
     fn subject(&self) -> Subject<'_> {
@@ -61,29 +65,58 @@ impl<const LATEST: bool> Query for Backups<'_, LATEST> {
     }
 
     fn answer(reply: Option<Self::Reply>) -> Result<Page<ListedBackup>, Cause> {
-        Page::of(reply, |reply| backup(reply).map(Some))
+        Page::of(reply, |Object(reply)| backup(reply).map(Some))
+    }
+}
+
+// GET /Partitions/{id}/$/GetBackups, samples GetPartitionBackupList.*
+
+/// The newest backup of one partition.
+pub(in crate::gateway) struct PartitionBackups {
+    pub(in crate::gateway) partition: PartitionId,
+}
+
+impl Query for PartitionBackups {
+    const ROUTE: Route = Route {
+        name: "GetPartitionBackupList",
+        ..Backups::<'_, true>::ROUTE
+    };
+    const PACE: Pace = Pace::Storage;
+    type Reply = PageReply<Object<BackupReply>>;
+    type Answer = Page<ListedBackup>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Partition(self.partition)
     }
 
-    fn unprotected() -> Option<Page<ListedBackup>> {
-        Some(Page::empty())
+    fn answer(reply: Option<Self::Reply>) -> Result<Page<ListedBackup>, Cause> {
+        Backups::<'_, true>::answer(reply)
     }
 }
 
 fn backup(reply: BackupReply) -> Result<ListedBackup, Misread> {
-    let partition = reply.partition_information.map(|Object(reply)| reply.id);
-    let kind = reply.backup_type.as_deref().unwrap_or_default();
-    let readable = reply.failure_error.is_none();
-    let epoch = reply.epoch_of_last_backup_record.filter(|_| readable);
-    let lsn = reply.lsn_of_last_backup_record.filter(|_| readable);
+    let partition = reply.partition_information.value();
+    let partition = partition.ok_or(Misread::PartitionId)?.0.id;
+    let kind = reply.backup_type.value().unwrap_or_default();
+    let epoch = reply.epoch_of_last_backup_record.value();
+    let lsn = reply.lsn_of_last_backup_record.value();
+    let validation = reply.validation_result.value().unwrap_or_default();
     Ok(ListedBackup {
         partition: partition_id(partition)?,
-        backup_id: reply.backup_id.and_then(|id| id.0),
-        chain_id: reply.backup_chain_id.and_then(|id| id.0),
-        kind: BackupKind::from_word(kind),
-        created: reply.creation_time_utc.and_then(|time| time.0),
+        backup_id: reply.backup_id.value().and_then(|id| id.0),
+        chain_id: reply.backup_chain_id.value().and_then(|id| id.0),
+        kind: BackupKind::from_word(&kind),
+        created: reply.creation_time_utc.value().and_then(|time| time.0),
         epoch: epoch.map(|Object(epoch)| Epoch::from(epoch)),
         lsn: lsn.and_then(Integer::known),
+        restorable: reply.failure_error.is_none() && !is_failed_validation(&validation),
     })
+}
+
+/// Whether a word of `ValidationResult` names a failure. Other unknown words, such as a validation
+/// that is still running, count as not validated.
+fn is_failed_validation(word: &str) -> bool {
+    word.to_ascii_lowercase().ends_with("failure")
 }
 
 #[cfg(test)]
@@ -92,10 +125,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::gateway::decode::Items;
     use crate::gateway::decode::tests::{sample, samples};
     use crate::gateway::error::Reason;
     use crate::gateway::wire::tests::{answer, guid, is_read_or_not_understood, mutated};
-    use crate::model::PartitionId;
 
     const PARTITION: &str = "1daae3f5-7fd6-42e9-b1ba-8c05f873994d";
     const CHAIN: &str = "3a056ac9-7206-43c3-8424-6f6103003eba";
@@ -116,6 +149,7 @@ mod tests {
                 configuration_version: Some(8_589_934_592),
             }),
             lsn: Some(261),
+            restorable: true,
         }
     }
 
@@ -164,7 +198,7 @@ mod tests {
     fn every_list_of_backups_is_read() {
         let [first, second] = of_another_partition();
         let minus_one = guid("b9577400-1131-4f88-b309-2bb1e943322c");
-        let not_restorable = ListedBackup {
+        let of_an_actor = ListedBackup {
             backup_id: Some(minus_one),
             chain_id: Some(minus_one),
             created: Some("2019-06-13T10:42:42Z".parse().unwrap()),
@@ -175,6 +209,18 @@ mod tests {
             lsn: None,
             ..full()
         };
+        let mismatch = guid("b9577400-1131-4f88-b309-2bb1e943322c");
+        let failed_validation = ListedBackup {
+            backup_id: Some(mismatch),
+            chain_id: Some(mismatch),
+            created: Some("2026-11-30T09:00:42Z".parse().unwrap()),
+            epoch: Some(Epoch {
+                data_loss_version: Some(133_117_243_740_808_225),
+                configuration_version: Some(8_589_934_592),
+            }),
+            restorable: false,
+            ..full()
+        };
         let token = "fabric:/CalcApp/CalcService#1daae3f5-7fd6-42e9-b1ba-8c05f873994d\
                      #7903dc2a-228d-44b0-b7c8-a13a6c9b46bd";
         let expected = [
@@ -183,10 +229,15 @@ mod tests {
                 vec![incremental(), second.clone()],
                 None,
             ),
+            (
+                "GetPartitionBackupList.checksum-mismatch",
+                vec![failed_validation],
+                None,
+            ),
             ("GetPartitionBackupList.empty", vec![], None),
             (
                 "GetPartitionBackupList.item-minus-one",
-                vec![not_restorable],
+                vec![of_an_actor],
                 None,
             ),
             (
@@ -220,6 +271,7 @@ mod tests {
         for (name, items, next) in expected {
             let page = backups(sample(&format!("{name}.json"))).unwrap();
             assert_eq!((page.items, page.next.as_deref()), (items, next), "{name}");
+            assert_eq!(page.skipped, 0, "{name}");
         }
     }
 
@@ -282,6 +334,36 @@ mod tests {
                 },
             ),
             (
+                json!({"CreationTimeUtc": ""}),
+                ListedBackup {
+                    created: None,
+                    ..full()
+                },
+            ),
+            (
+                json!({"LsnOfLastBackupRecord": u64::MAX}),
+                ListedBackup {
+                    lsn: None,
+                    ..full()
+                },
+            ),
+            (
+                json!({"EpochOfLastBackupRecord": [1, 2], "BackupType": 0}),
+                ListedBackup {
+                    epoch: None,
+                    kind: BackupKind::Unknown,
+                    ..full()
+                },
+            ),
+            (
+                json!({"BackupId": "none", "BackupChainId": 7}),
+                ListedBackup {
+                    backup_id: None,
+                    chain_id: None,
+                    ..full()
+                },
+            ),
+            (
                 json!({"BackupId": zero}),
                 ListedBackup {
                     backup_id: None,
@@ -291,8 +373,7 @@ mod tests {
             (
                 json!({"FailureError": failure}),
                 ListedBackup {
-                    epoch: None,
-                    lsn: None,
+                    restorable: false,
                     ..full()
                 },
             ),
@@ -303,22 +384,58 @@ mod tests {
     }
 
     #[test]
-    fn lists_of_backups_that_are_not_understood_are_errors() {
+    fn backups_of_no_partition_are_skipped_and_no_list_is_an_error() {
         let changes = [
             json!({"PartitionInformation": null}),
             json!({"PartitionInformation": {"Id": "00000000-0000-0000-0000-000000000000"}}),
             json!({"PartitionInformation": {"Id": 1}}),
-            json!({"BackupId": "none"}),
-            json!({"BackupType": 0}),
-            json!({"LsnOfLastBackupRecord": 2.5}),
-            json!({"EpochOfLastBackupRecord": [1, 2]}),
-            json!({"CreationTimeUtc": "yesterday"}),
         ];
-        let bodies = ["", "null", "{}", "{\"Items\":[{}]}"].map(str::to_owned);
+        let bodies = ["{\"Items\":[{}]}", "{\"Items\":[null]}"].map(str::to_owned);
         for body in changes.iter().map(item).chain(bodies) {
-            let error = backups(&body).unwrap_err();
+            let page = backups(&body).unwrap();
+            assert_eq!((page.items.len(), page.skipped), (0, 1), "{body}");
+        }
+        for body in ["", "null", "{}", "{\"Items\":[{}"] {
+            let error = backups(body).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{body}");
         }
+    }
+
+    #[test]
+    fn a_failed_validation_leaves_nothing_to_restore() {
+        for (word, restorable) in [
+            (json!(null), true),
+            (json!("None"), true),
+            (json!("Success"), true),
+            (json!("InProgress"), true),
+            (json!("FailureUnlikely"), true),
+            (json!(""), true),
+            (json!(2), true),
+            (json!("ChecksumMismatchFailure"), false),
+            (json!("BackupChainMissingFailure"), false),
+            (json!("SomethingNewFAILURE"), false),
+            (json!("failure"), false),
+        ] {
+            let page = backups(item(&json!({"ValidationResult": word}))).unwrap();
+            let expected = ListedBackup {
+                restorable,
+                ..full()
+            };
+            assert_eq!(page.items, [expected], "{word}");
+        }
+        for failure in [json!({}), json!({"Code": 5}), json!("E_FAIL"), json!(0)] {
+            let page = backups(item(&json!({"FailureError": failure}))).unwrap();
+            assert!(!page.items[0].restorable, "{failure}");
+        }
+    }
+
+    /// The limit on the memory of a page leaves room for the largest lists.
+    #[test]
+    fn a_hundred_thousand_backups_fit_in_a_page() {
+        assert!(Items::<Object<BackupReply>>::LIMIT >= 100_000);
+        let items = vec![item(&json!({}))[10..].trim_end_matches("]}").to_owned(); 20_000];
+        let page = backups(format!("{{\"Items\":[{},null]}}", items.join(","))).unwrap();
+        assert_eq!((page.items.len(), page.skipped), (20_000, 1));
     }
 
     proptest! {

@@ -3,16 +3,20 @@
 //!
 //! Old runtimes look for names that begin alike, so that `fabric:/App1` may also tell of
 //! `fabric:/App10`. Such items are kept: each says what it is about, and what it says is true.
+//!
+//! The service percent-encodes the names in these answers (6.4 takes them from `Uri.Segments`,
+//! `UtilityHelper.cs`); native routes do not. They are decoded here, and nowhere else.
 
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::LIST_LIMIT;
 use super::native::{name, partition_id};
 use super::policy::policy_name;
-use crate::gateway::decode::{Guid, Object};
+use super::{LIST_LIMIT, SINGLE_LIMIT};
+use crate::gateway::decode::{Field, Guid, Object};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{Page, PageReply, Query, Route, RouteKind, Subject};
-use crate::model::{Configuration, Entity, Level};
+use crate::model::{Configuration, Entity, Level, PartitionId};
 
 // GET /Applications/{id}/$/GetBackupConfigurationInfo,
 // samples GetApplicationBackupConfigurationInfo.*
@@ -21,24 +25,24 @@ pub(in crate::gateway) struct Configurations<'a> {
     pub(in crate::gateway) application: &'a str,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(in crate::gateway) struct ConfigurationReply {
-    kind: String,
-    policy_name: Option<String>,
-    policy_inherited_from: Option<String>,
-    application_name: Option<String>,
-    service_name: Option<String>,
-    partition_id: Option<Guid>,
-    suspension_info: Option<Object<SuspensionReply>>,
+    kind: Field<String>,
+    policy_name: Field<String>,
+    policy_inherited_from: Field<String>,
+    application_name: Field<String>,
+    service_name: Field<String>,
+    partition_id: Field<Guid>,
+    suspension_info: Field<Object<SuspensionReply>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 struct SuspensionReply {
-    is_suspended: bool,
+    is_suspended: Field<bool>,
     /// `Invalid` where nothing is suspended.
-    suspension_inherited_from: Option<String>,
+    suspension_inherited_from: Field<String>,
 }
 
 impl Query for Configurations<'_> {
@@ -50,7 +54,7 @@ impl Query for Configurations<'_> {
         parameters: &[],
         body_limit: LIST_LIMIT,
     };
-    type Reply = PageReply<ConfigurationReply>;
+    type Reply = PageReply<Object<ConfigurationReply>>;
     type Answer = Page<Configuration>;
 
     fn subject(&self) -> Subject<'_> {
@@ -78,7 +82,7 @@ impl Query for ServiceConfigurations<'_> {
         name: "GetServiceBackupConfigurationInfo",
         ..Configurations::ROUTE
     };
-    type Reply = PageReply<ConfigurationReply>;
+    type Reply = PageReply<Object<ConfigurationReply>>;
     type Answer = Page<Configuration>;
 
     fn subject(&self) -> Subject<'_> {
@@ -94,22 +98,64 @@ impl Query for ServiceConfigurations<'_> {
     }
 }
 
+// GET /Partitions/{id}/$/GetBackupConfigurationInfo,
+// samples GetPartitionBackupConfigurationInfo.*
+
+pub(in crate::gateway) struct PartitionConfiguration {
+    pub(in crate::gateway) partition: PartitionId,
+}
+
+impl Query for PartitionConfiguration {
+    const ROUTE: Route = Route {
+        name: "GetPartitionBackupConfigurationInfo",
+        body_limit: SINGLE_LIMIT,
+        ..Configurations::ROUTE
+    };
+    type Reply = ConfigurationReply;
+    type Answer = Option<Configuration>;
+
+    fn subject(&self) -> Subject<'_> {
+        Subject::Partition(self.partition)
+    }
+
+    /// An entity of unknown kind is an error: it must not pass for "nothing applies".
+    fn answer(reply: Option<ConfigurationReply>) -> Result<Option<Configuration>, Cause> {
+        let Some(reply) = reply else {
+            return Ok(None);
+        };
+        let configuration = configuration(reply)?;
+        Ok(Some(configuration.ok_or(Misread::Nothing)?))
+    }
+
+    fn unprotected() -> Option<Option<Configuration>> {
+        Some(None)
+    }
+}
+
 /// "Not protected" is null for a partition; for what is above it is a refusal in 6.4, and here
 /// both are understood.
-fn page(reply: Option<PageReply<ConfigurationReply>>) -> Result<Page<Configuration>, Cause> {
+fn page(
+    reply: Option<PageReply<Object<ConfigurationReply>>>,
+) -> Result<Page<Configuration>, Cause> {
     match reply {
         None => Ok(Page::empty()),
-        reply => Page::of(reply, configuration),
+        reply => Page::of(reply, |Object(reply)| configuration(reply)),
     }
 }
 
 fn configuration(reply: ConfigurationReply) -> Result<Option<Configuration>, Misread> {
-    let Some(level) = Level::from_word(&reply.kind) else {
+    let Some(level) = Level::from_word(&reply.kind.required()?) else {
         return Ok(None);
     };
-    let policy = reply.policy_name.filter(|name| !name.is_empty());
-    let policy_from = reply.policy_inherited_from;
-    let suspension = reply.suspension_info.map(|Object(reply)| reply);
+    // A name that cannot be read must not pass for "no policy".
+    let policy = reply.policy_name.readable()?;
+    let policy = policy.filter(|name| !name.is_empty());
+    let policy_from = reply.policy_inherited_from.value();
+    let suspension = reply.suspension_info.value();
+    let suspended_from = suspension.and_then(|Object(reply)| {
+        let is_suspended = reply.is_suspended.value().unwrap_or_default();
+        is_suspended.then(|| reply.suspension_inherited_from.value())
+    });
     Ok(Some(Configuration {
         entity: EntityNames {
             application: reply.application_name,
@@ -119,16 +165,11 @@ fn configuration(reply: ConfigurationReply) -> Result<Option<Configuration>, Mis
         .entity(level)?,
         policy: policy.map(|name| policy_name(&name)).transpose()?,
         policy_from: policy_from.and_then(|word| Level::from_word(&word)),
-        suspended_at: suspension
-            .filter(|suspension| suspension.is_suspended)
-            .map(|suspension| suspension.level().unwrap_or(level)),
+        suspended_at: suspended_from.map(|word| {
+            word.and_then(|word| Level::from_word(&word))
+                .unwrap_or(level)
+        }),
     }))
-}
-
-impl SuspensionReply {
-    fn level(&self) -> Option<Level> {
-        Level::from_word(self.suspension_inherited_from.as_deref()?)
-    }
 }
 
 // GET /BackupRestore/BackupPolicies/{name}/$/GetBackupEnabledEntities,
@@ -138,13 +179,13 @@ pub(in crate::gateway) struct Entities<'a> {
     pub(in crate::gateway) policy: &'a str,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(in crate::gateway) struct EntityReply {
-    entity_kind: String,
-    application_name: Option<String>,
-    service_name: Option<String>,
-    partition_id: Option<Guid>,
+    entity_kind: Field<String>,
+    application_name: Field<String>,
+    service_name: Field<String>,
+    partition_id: Field<Guid>,
 }
 
 impl Query for Entities<'_> {
@@ -156,7 +197,7 @@ impl Query for Entities<'_> {
         parameters: &[],
         body_limit: LIST_LIMIT,
     };
-    type Reply = PageReply<EntityReply>;
+    type Reply = PageReply<Object<EntityReply>>;
     type Answer = Page<Entity>;
 
     fn subject(&self) -> Subject<'_> {
@@ -164,13 +205,13 @@ impl Query for Entities<'_> {
     }
 
     fn answer(reply: Option<Self::Reply>) -> Result<Page<Entity>, Cause> {
-        Page::of(reply, |reply| {
+        Page::of(reply, |Object(reply)| {
             let names = EntityNames {
                 application: reply.application_name,
                 service: reply.service_name,
                 partition: reply.partition_id,
             };
-            Level::from_word(&reply.entity_kind)
+            Level::from_word(&reply.entity_kind.required()?)
                 .map(|level| names.entity(level))
                 .transpose()
         })
@@ -183,14 +224,18 @@ impl Query for Entities<'_> {
 
 /// What an item calls the entity that it is about. A partition comes with its service.
 struct EntityNames {
-    application: Option<String>,
-    service: Option<String>,
-    partition: Option<Guid>,
+    application: Field<String>,
+    service: Field<String>,
+    partition: Field<Guid>,
 }
 
 impl EntityNames {
     fn entity(self, level: Level) -> Result<Entity, Misread> {
-        let named = |text: Option<String>| name(&text.unwrap_or_default());
+        let named = |text: Field<String>| {
+            let text = text.required()?;
+            let decoded = percent_decode_str(&text).decode_utf8();
+            name(&decoded.map_err(|_| Misread::Name)?)
+        };
         Ok(match level {
             Level::Application => Entity::Application(named(self.application)?),
             Level::Service => Entity::Service(named(self.service)?),
@@ -207,8 +252,9 @@ mod tests {
     use super::*;
     use crate::gateway::decode::tests::{sample, samples};
     use crate::gateway::error::Reason;
+    use crate::gateway::query::read;
+    use crate::gateway::wire::Applications;
     use crate::gateway::wire::tests::{answer, guid, is_read_or_not_understood, mutated};
-    use crate::model::PartitionId;
     use Level::{Application, Partition, Service};
 
     const APPLICATION: &str = "fabric:/CalcApp";
@@ -310,6 +356,8 @@ mod tests {
             let item = sample(&format!("GetPartitionBackupConfigurationInfo.{name}.json"));
             let body = list_of(&serde_json::from_slice(&item).unwrap());
             assert_eq!(configurations(body).unwrap().items, expected, "{name}");
+            let read = answer::<PartitionConfiguration>(item).unwrap();
+            assert_eq!(read.as_ref(), expected.first(), "{name}");
         }
         let files = samples("Get").into_iter();
         assert_eq!(
@@ -326,6 +374,67 @@ mod tests {
         for body in [null.as_slice(), b"", b" \r\n"] {
             let page = configurations(body).unwrap();
             assert_eq!((page.items.len(), page.next), (0, None));
+            assert_eq!(answer::<PartitionConfiguration>(body).unwrap(), None);
+        }
+        let refusal = sample("error.404.backup-not-enabled.json");
+        let read = read::<PartitionConfiguration>(&Subject::Cluster, 404, &refusal);
+        assert_eq!(read.unwrap(), None);
+    }
+
+    #[test]
+    fn a_configuration_of_unknown_kind_is_not_the_absence_of_one() {
+        for kind in ["Invalid", "Replica", ""] {
+            let body = json!({"Kind": kind, "PolicyName": "P"}).to_string();
+            let error = answer::<PartitionConfiguration>(body).unwrap_err();
+            assert_eq!(error.reason(), Reason::Decode, "{kind}");
+        }
+    }
+
+    #[test]
+    fn names_are_percent_decoded_once() {
+        for (encoded, name) in [
+            ("fabric:/A%20b/%C3%9C", "fabric:/A b/\u{dc}"),
+            ("fabric:/A b/\u{dc}", "fabric:/A b/\u{dc}"),
+            ("fabric:/100%25", "fabric:/100%"),
+            ("fabric:/A%2520b", "fabric:/A%20b"),
+            ("fabric:/100%", "fabric:/100%"),
+        ] {
+            let body = item(&json!({"ServiceName": encoded}));
+            let expected = Entity::Service(name.into());
+            assert_eq!(configurations(body).unwrap().items[0].entity, expected);
+            let body = list_of(&json!({"EntityKind": "Application", "ApplicationName": encoded}));
+            let expected = Entity::Application(name.into());
+            assert_eq!(answer::<Entities<'_>>(body).unwrap().items, [expected]);
+        }
+        for unfit in [
+            "fabric:/A%FF",
+            "fabric:/A%0A",
+            "fabric:/%2E%2E",
+            "fabric%3A/A",
+        ] {
+            let page = configurations(item(&json!({"ServiceName": unfit}))).unwrap();
+            assert_eq!((page.items.len(), page.skipped), (0, 1), "{unfit}");
+        }
+        let native = json!({"Items": [{"Name": "fabric:/A%20b"}]}).to_string();
+        let page = answer::<Applications>(native).unwrap();
+        assert_eq!(page.items, ["fabric:/A%20b".into()]);
+    }
+
+    #[test]
+    fn a_suspension_that_cannot_be_read_is_absent() {
+        for suspension in [
+            json!({}),
+            json!({"IsSuspended": "true"}),
+            json!([true, "Service"]),
+            json!("Service"),
+        ] {
+            let page = configurations(item(&json!({"SuspensionInfo": suspension}))).unwrap();
+            let expected = line(service(), "P", Application, None);
+            assert_eq!(
+                (page.items, page.skipped),
+                (vec![expected], 0),
+                "{suspension}"
+            );
         }
     }
 
@@ -362,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn configurations_that_are_not_understood_are_errors() {
+    fn configurations_that_are_not_understood_are_skipped() {
         let zero = "00000000-0000-0000-0000-000000000000";
         for changes in [
             json!({"Kind": null}),
@@ -370,19 +479,17 @@ mod tests {
             json!({"Kind": "Application"}),
             json!({"Kind": "Partition"}),
             json!({"Kind": "Partition", "PartitionId": zero}),
-            json!({"PartitionId": "1daae3f5"}),
+            json!({"Kind": "Partition", "PartitionId": "1daae3f5"}),
             json!({"ServiceName": null}),
+            json!({"ServiceName": 1}),
             json!({"ServiceName": "CalcApp/CalcService"}),
             json!({"ServiceName": format!("fabric:/{}", "x".repeat(1_024))}),
             json!({"PolicyName": "x".repeat(1_025)}),
             json!({"PolicyName": "line\nbreak"}),
             json!({"PolicyName": 1}),
-            json!({"SuspensionInfo": {}}),
-            json!({"SuspensionInfo": {"IsSuspended": "true"}}),
-            json!({"SuspensionInfo": [true, "Service"]}),
         ] {
-            let error = configurations(item(&changes)).unwrap_err();
-            assert_eq!(error.reason(), Reason::Decode, "{changes}");
+            let page = configurations(item(&changes)).unwrap();
+            assert_eq!((page.items.len(), page.skipped), (0, 1), "{changes}");
         }
     }
 
@@ -416,8 +523,8 @@ mod tests {
             json!({"EntityKind": "Service", "ApplicationName": APPLICATION}),
             json!({"EntityKind": "Partition", "ServiceName": SERVICE}),
         ] {
-            let error = read(item.clone()).unwrap_err();
-            assert_eq!(error.reason(), Reason::Decode, "{item}");
+            let page = read(item.clone()).unwrap();
+            assert_eq!((page.items.len(), page.skipped), (0, 1), "{item}");
         }
         for nothing in ["", "null"] {
             let error = answer::<Entities<'_>>(nothing).unwrap_err();
@@ -427,6 +534,7 @@ mod tests {
 
     fn stands_in(entity: &Entity, text: &str) -> bool {
         let text = text.replace("\\/", "/");
+        let text = percent_decode_str(&text).decode_utf8_lossy();
         match entity {
             Entity::Application(name) | Entity::Service(name) => {
                 text.contains(name.trim_start_matches("fabric:/"))

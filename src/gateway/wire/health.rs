@@ -4,11 +4,12 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::SINGLE_LIMIT;
 use super::schedule::day_time_duration;
-use crate::gateway::decode::{Items, Object, Timestamp};
+use crate::gateway::decode::{Field, Items, Object, Timestamp};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{Query, Route, RouteKind, Side, Subject};
 use crate::model::{BackupHealth, PartitionId, PeriodicAttempt};
@@ -16,8 +17,11 @@ use crate::model::{BackupHealth, PartitionId, PeriodicAttempt};
 /// Who reports on periodic backups. Not the name of the backup service.
 const REPORTER: &str = "System.BackupRestoreManager";
 
-/// The property of the reports on backups; those on restores have another.
-const PROPERTY: &str = "Backup";
+/// The property of the reports on backups.
+const BACKUP: &str = "Backup";
+
+/// The property of the reports on restores.
+const RESTORE: &str = "Restore";
 
 /// Days in the longest time span of .NET, which means for ever.
 const DAYS_OF_FOR_EVER: u64 = 10_675_199;
@@ -36,19 +40,17 @@ pub(in crate::gateway) struct HealthReply {
 
 type Events = Items<Object<EventReply>>;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 struct EventReply {
-    source_id: String,
-    property: String,
-    health_state: Option<String>,
-    source_utc_timestamp: Option<Timestamp>,
+    source_id: Field<String>,
+    property: Field<String>,
+    health_state: Field<String>,
+    source_utc_timestamp: Field<Timestamp>,
     /// A duration in words of ISO 8601, whatever the name says.
-    time_to_live_in_milli_seconds: Option<String>,
-    #[serde(default)]
-    remove_when_expired: bool,
-    #[serde(default)]
-    is_expired: bool,
+    time_to_live_in_milli_seconds: Field<String>,
+    remove_when_expired: Field<bool>,
+    is_expired: Field<bool>,
 }
 
 impl Query for Health {
@@ -73,27 +75,36 @@ impl Query for Health {
     }
 
     fn answer(reply: Option<HealthReply>) -> Result<BackupHealth, Cause> {
-        let mut health = BackupHealth::default();
-        let events = reply.ok_or(Misread::Nothing)?.health_events.all();
-        for Object(event) in events.ok_or(Cause::TooManyItems {
-            limit: Events::LIMIT,
-        })? {
-            match event.reading()? {
-                Reading::Attempt(attempt) => {
+        let limit = Events::LIMIT;
+        let events = reply.ok_or(Misread::Nothing)?.health_events.decodable();
+        let (events, skipped) = events.ok_or(Cause::TooManyItems { limit })?;
+        let mut health = BackupHealth {
+            skipped,
+            ..BackupHealth::default()
+        };
+        for Object(event) in events {
+            match event.reading() {
+                Ok(Reading::Attempt(attempt)) => {
                     let newest = health.attempt.filter(|other| other.ended > attempt.ended);
                     health.attempt = newest.or(Some(attempt));
                 }
-                Reading::Unknown => health.unknown_reporter = true,
-                Reading::Nothing => {}
+                Ok(Reading::Restore(at)) => health.restored_at = health.restored_at.max(Some(at)),
+                Ok(Reading::Unknown) => health.unknown_reporter = true,
+                Ok(Reading::Nothing) => {}
+                Err(_) => health.skipped += 1,
             }
         }
+        // One of the events that could not be decoded may be the report on backups.
+        health.unknown_reporter |= health.skipped > 0 && health.attempt.is_none();
         Ok(health)
     }
 }
 
-/// What an event says of periodic backups.
+/// What an event says of backups.
 enum Reading {
     Attempt(PeriodicAttempt),
+    /// A restore ended at this moment.
+    Restore(DateTime<Utc>),
     /// Something, in words that this version does not know.
     Unknown,
     Nothing,
@@ -101,37 +112,50 @@ enum Reading {
 
 impl EventReply {
     fn reading(self) -> Result<Reading, Misread> {
-        if self.source_id != REPORTER {
-            let unknown = self.source_id.to_ascii_lowercase().contains("backup");
+        let source = self.source_id.required()?;
+        if source != REPORTER {
+            let unknown = source.to_ascii_lowercase().contains("backup");
             return Ok(if unknown {
                 Reading::Unknown
             } else {
                 Reading::Nothing
             });
         }
-        if self.property != PROPERTY {
-            return Ok(Reading::Nothing);
-        }
-        let lives_for_ever = match self.time_to_live_in_milli_seconds.as_deref() {
-            None => true,
-            Some(text) => match day_time_duration(text) {
-                Some(time) => time >= Duration::from_secs(DAYS_OF_FOR_EVER * 24 * 60 * 60),
-                None => return Ok(Reading::Unknown),
+        let reported = self.source_utc_timestamp.value().and_then(|time| time.0);
+        let succeeded = match self.property.required()?.as_str() {
+            BACKUP => match self.health_state.value().as_deref() {
+                Some("Ok") => true,
+                Some("Warning" | "Error") => false,
+                _ => return Ok(Reading::Unknown),
             },
+            RESTORE => return reported.map(Reading::Restore).ok_or(Misread::Member),
+            _ => return Ok(Reading::Nothing),
         };
-        // Outcomes stay until the next one. What is made to expire says good-bye: the replica
-        // reports that backups were disabled, as Ok like a success, and lets it vanish.
-        if self.is_expired || self.remove_when_expired || !lives_for_ever {
-            return Ok(Reading::Nothing);
+        let Some(lasts) = lasts(self.time_to_live_in_milli_seconds) else {
+            return Ok(Reading::Unknown);
+        };
+        let removed = self.remove_when_expired.value().unwrap_or_default();
+        let expired = self.is_expired.value().unwrap_or_default();
+        match (lasts && !removed && !expired, succeeded) {
+            (true, _) => {
+                let ended = reported.ok_or(Misread::Member)?;
+                Ok(Reading::Attempt(PeriodicAttempt { succeeded, ended }))
+            }
+            // "Periodic backup successfully disabled": reported as Ok like a success, for a second.
+            (false, true) if removed => Ok(Reading::Nothing),
+            // The outcome of an attempt stays until the next one.
+            (false, _) => Ok(Reading::Unknown),
         }
-        let succeeded = match self.health_state.as_deref() {
-            Some("Ok") => true,
-            Some("Warning" | "Error") => false,
-            _ => return Ok(Reading::Unknown),
-        };
-        let ended = self.source_utc_timestamp.and_then(|time| time.0);
-        let ended = ended.ok_or(Misread::Nothing)?;
-        Ok(Reading::Attempt(PeriodicAttempt { succeeded, ended }))
+    }
+}
+
+/// Whether a time to live is the longest there is; `None` when it is not understood.
+fn lasts(time_to_live: Field<String>) -> Option<bool> {
+    let for_ever = Duration::from_secs(DAYS_OF_FOR_EVER * 24 * 60 * 60);
+    match time_to_live {
+        Field::Absent => Some(true),
+        Field::Unreadable => None,
+        Field::Value(text) => Some(day_time_duration(&text)? >= for_ever),
     }
 }
 
@@ -156,7 +180,7 @@ mod tests {
     /// The report on a success, with some of its keys replaced.
     fn event(changes: &Value) -> Value {
         let mut event = json!({
-            "SourceId": REPORTER, "Property": PROPERTY, "HealthState": "Ok",
+            "SourceId": REPORTER, "Property": BACKUP, "HealthState": "Ok",
             "TimeToLiveInMilliSeconds": FOR_EVER, "RemoveWhenExpired": false,
             "SourceUtcTimestamp": TIME, "IsExpired": false,
         });
@@ -186,10 +210,9 @@ mod tests {
         ];
         for (name, attempt) in expected {
             let read = answer::<Health>(sample(&format!("GetPartitionHealth.{name}.json")));
-            let unknown_reporter = false;
             let expected = BackupHealth {
                 attempt,
-                unknown_reporter,
+                ..BackupHealth::default()
             };
             assert_eq!(read.unwrap(), expected, "{name}");
         }
@@ -206,10 +229,11 @@ mod tests {
                 json!({"Description": "Periodic backup successfully disabled"}),
                 Some(true),
             ),
-            (json!({"TimeToLiveInMilliSeconds": "PT1S"}), None),
-            (json!({"TimeToLiveInMilliSeconds": "P10675198D"}), None),
+            (
+                json!({"TimeToLiveInMilliSeconds": "PT1S", "RemoveWhenExpired": true}),
+                None,
+            ),
             (json!({"RemoveWhenExpired": true}), None),
-            (json!({"IsExpired": true, "HealthState": "Error"}), None),
             (json!({"Property": "Restore", "HealthState": "Error"}), None),
             (json!({"Property": "backup"}), None),
         ] {
@@ -237,10 +261,15 @@ mod tests {
             json!({"HealthState": "Unknown"}),
             json!({"HealthState": null}),
             json!({"TimeToLiveInMilliSeconds": "86400000"}),
+            json!({"TimeToLiveInMilliSeconds": 86_400_000}),
+            json!({"TimeToLiveInMilliSeconds": "PT1S"}),
+            json!({"TimeToLiveInMilliSeconds": "P10675198D"}),
+            json!({"IsExpired": true, "HealthState": "Error"}),
+            json!({"HealthState": "Error", "RemoveWhenExpired": true}),
         ] {
             let unknown = BackupHealth {
-                attempt: None,
                 unknown_reporter: true,
+                ..BackupHealth::default()
             };
             assert_eq!(health_with(&changes), unknown, "{changes}");
         }
@@ -259,14 +288,53 @@ mod tests {
             "null".to_owned(),
             "{}".to_owned(),
             json!({"HealthEvents": null}).to_string(),
-            json!({"HealthEvents": [{}]}).to_string(),
-            json!({"HealthEvents": [event(&json!({"SourceUtcTimestamp": null}))]}).to_string(),
-            json!({"HealthEvents": [event(&json!({"SourceUtcTimestamp": "0001-01-01T00:00:00.000Z"}))]}).to_string(),
-            json!({"HealthEvents": [event(&json!({"HealthState": 1}))]}).to_string(),
-            json!({"HealthEvents": [event(&json!({"IsExpired": "no"}))]}).to_string(),
+            json!({"HealthEvents": {}}).to_string(),
         ] {
             let error = answer::<Health>(&body).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_not_understood_costs_no_other_and_proves_no_absence() {
+        for odd in [
+            json!(null),
+            json!({}),
+            json!([]),
+            event(&json!({"SourceUtcTimestamp": null})),
+            event(&json!({"SourceUtcTimestamp": "0001-01-01T00:00:00.000Z"})),
+            event(&json!({"Property": 1})),
+            event(&json!({"Property": "Restore", "SourceUtcTimestamp": ""})),
+        ] {
+            let alone = BackupHealth {
+                unknown_reporter: true,
+                skipped: 1,
+                ..BackupHealth::default()
+            };
+            assert_eq!(health(std::slice::from_ref(&odd)).unwrap(), alone, "{odd}");
+            let read = health(&[odd.clone(), event(&json!({}))]).unwrap();
+            assert_eq!(read.attempt, Some(attempt(true, TIME)), "{odd}");
+            assert_eq!((read.unknown_reporter, read.skipped), (false, 1), "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_last_restore_is_dated_whatever_came_of_it() {
+        let restored = |state: &str, time: &str| {
+            event(&json!({
+                "Property": "Restore", "HealthState": state, "SourceUtcTimestamp": time,
+                "TimeToLiveInMilliSeconds": "PT5M", "RemoveWhenExpired": true,
+            }))
+        };
+        let older = restored("Ok", "2022-11-10T00:00:00.000Z");
+        let newer = restored("Error", "2022-11-12T00:00:00.000Z");
+        for events in [[older.clone(), newer.clone()], [newer, older]] {
+            let read = health(&events).unwrap();
+            let expected = BackupHealth {
+                restored_at: Some("2022-11-12T00:00:00Z".parse().unwrap()),
+                ..BackupHealth::default()
+            };
+            assert_eq!(read, expected);
         }
     }
 

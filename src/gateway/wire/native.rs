@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::progress::EpochReply;
 use super::{LIST_LIMIT, SINGLE_LIMIT};
-use crate::gateway::decode::{Guid, Object};
+use crate::gateway::decode::{Field, Guid, Object};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{Page, PageReply, Query, Route, RouteKind, Subject};
 use crate::model::{Epoch, ListedPartition, Name, PartitionId, PartitionKind};
@@ -22,14 +22,19 @@ pub(in crate::gateway) struct NameReply {
 pub(super) const MAX_NAME: usize = 1_024;
 
 /// A name without the scheme would not lead back to its id, and a dot segment would lead to another
-/// path.
+/// path. U+FFFD stands for characters that the answer did not hold.
 pub(super) fn name(text: &str) -> Result<Name, Misread> {
     let rest = text.strip_prefix("fabric:/").unwrap_or_default();
     let dots = rest.split('/').any(|level| matches!(level, "." | ".."));
-    if rest.is_empty() || dots || text.len() > MAX_NAME || text.contains(char::is_control) {
+    if rest.is_empty() || dots || text.len() > MAX_NAME || text.contains(is_unfit) {
         return Err(Misread::Name);
     }
     Ok(Arc::from(text))
+}
+
+/// Whether a character cannot be in a name.
+pub(super) fn is_unfit(c: char) -> bool {
+    c.is_control() || c == char::REPLACEMENT_CHARACTER
 }
 
 /// A version becomes a label value: numbers and dots, and whatever short word may follow.
@@ -86,7 +91,7 @@ impl Query for Applications {
         parameters: &[("ExcludeApplicationParameters", "true")],
         body_limit: LIST_LIMIT,
     };
-    type Reply = PageReply<NameReply>;
+    type Reply = PageReply<Object<NameReply>>;
     type Answer = Page<Name>;
 
     fn subject(&self) -> Subject<'_> {
@@ -94,7 +99,9 @@ impl Query for Applications {
     }
 
     fn answer(reply: Option<Self::Reply>) -> Result<Page<Name>, Cause> {
-        Page::of(reply, |application| name(&application.name).map(Some))
+        Page::of(reply, |Object(application)| {
+            name(&application.name).map(Some)
+        })
     }
 }
 
@@ -111,7 +118,7 @@ pub(in crate::gateway) struct ServiceReply {
     name: String,
     /// Absent for stateless services.
     #[serde(default)]
-    has_persisted_state: bool,
+    has_persisted_state: Field<bool>,
 }
 
 impl Query for Services<'_> {
@@ -123,7 +130,7 @@ impl Query for Services<'_> {
         parameters: &[],
         body_limit: LIST_LIMIT,
     };
-    type Reply = PageReply<ServiceReply>;
+    type Reply = PageReply<Object<ServiceReply>>;
     type Answer = Page<Name>;
 
     fn subject(&self) -> Subject<'_> {
@@ -131,8 +138,9 @@ impl Query for Services<'_> {
     }
 
     fn answer(reply: Option<Self::Reply>) -> Result<Page<Name>, Cause> {
-        Page::of(reply, |service| {
-            (service.service_kind == STATEFUL && service.has_persisted_state)
+        Page::of(reply, |Object(service)| {
+            let is_stateful = service.service_kind == STATEFUL;
+            (is_stateful && service.has_persisted_state.readable()?.unwrap_or_default())
                 .then(|| name(&service.name))
                 .transpose()
         })
@@ -152,17 +160,20 @@ pub(in crate::gateway) struct Partitions<'a> {
 #[serde(rename_all = "PascalCase")]
 pub(in crate::gateway) struct PartitionReply {
     service_kind: String,
-    partition_information: Option<Object<PartitionInformation>>,
-    primary_epoch: Option<Object<EpochReply>>,
+    #[serde(default)]
+    partition_information: Field<Object<PartitionInformation>>,
+    #[serde(default)]
+    primary_epoch: Field<Object<EpochReply>>,
     /// Its name in answers to api-versions before 6.4, and of some runtimes to newer ones.
-    current_configuration_epoch: Option<Object<EpochReply>>,
+    #[serde(default)]
+    current_configuration_epoch: Field<Object<EpochReply>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 struct PartitionInformation {
-    service_partition_kind: String,
-    id: Guid,
+    service_partition_kind: Field<String>,
+    id: Field<Guid>,
 }
 
 impl Query for Partitions<'_> {
@@ -174,7 +185,7 @@ impl Query for Partitions<'_> {
         parameters: &[],
         body_limit: LIST_LIMIT,
     };
-    type Reply = PageReply<PartitionReply>;
+    type Reply = PageReply<Object<PartitionReply>>;
     type Answer = Page<ListedPartition>;
 
     fn subject(&self) -> Subject<'_> {
@@ -182,7 +193,7 @@ impl Query for Partitions<'_> {
     }
 
     fn answer(reply: Option<Self::Reply>) -> Result<Self::Answer, Cause> {
-        Page::of(reply, |partition| {
+        Page::of(reply, |Object(partition)| {
             (partition.service_kind == STATEFUL)
                 .then(|| stateful(partition))
                 .transpose()
@@ -191,20 +202,21 @@ impl Query for Partitions<'_> {
 }
 
 fn stateful(partition: PartitionReply) -> Result<ListedPartition, Misread> {
-    let information = partition.partition_information;
+    let information = partition.partition_information.value();
     let Object(information) = information.ok_or(Misread::PartitionId)?;
-    let epoch = partition.primary_epoch;
-    let epoch = epoch.or(partition.current_configuration_epoch);
+    let epoch = partition.primary_epoch.value();
+    let epoch = epoch.or(partition.current_configuration_epoch.value());
+    let kind = information.service_partition_kind.value();
     Ok(ListedPartition {
-        id: partition_id(Some(information.id))?,
-        kind: PartitionKind::from_word(&information.service_partition_kind),
+        id: partition_id(information.id)?,
+        kind: PartitionKind::from_word(kind.as_deref().unwrap_or_default()),
         data_loss_time: epoch.and_then(|Object(epoch)| Epoch::from(epoch).data_loss_time()),
     })
 }
 
 /// The zero GUID is nobody's.
-pub(super) fn partition_id(id: Option<Guid>) -> Result<PartitionId, Misread> {
-    let id = id.and_then(|id| id.0);
+pub(super) fn partition_id(id: Field<Guid>) -> Result<PartitionId, Misread> {
+    let id = id.value().and_then(|id| id.0);
     id.map(PartitionId).ok_or(Misread::PartitionId)
 }
 

@@ -1,17 +1,20 @@
 //! The backup route of the policies.
 //!
 //! Their storages come with connection strings and passwords. Of a storage only its kind is kept,
-//! and a checksum over its place, which tells when it moves: what else there is is skipped and
-//! never copied out of the body.
+//! and a checksum over its place, which shows when it moves. A second checksum over the whole
+//! policy, without secrets, shows when any part of it changes.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::LIST_LIMIT;
-use super::native::MAX_NAME;
+use super::native::{MAX_NAME, is_unfit};
 use super::schedule::{ScheduleReply, day_time_duration};
-use crate::gateway::decode::{Integer, Object, ScalarText};
+use crate::gateway::decode::{Field, Integer, Object, ScalarText};
 use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{POLICIES, Page, PageReply, Query, Route, RouteKind, Subject};
 use crate::model::{Name, Policy, Retention, Word};
@@ -19,7 +22,7 @@ use crate::model::{Name, Policy, Retention, Word};
 /// The name becomes a label value and a segment of a path, where dots would lead elsewhere.
 pub(super) fn policy_name(text: &str) -> Result<Name, Misread> {
     let long = text.is_empty() || text.len() > MAX_NAME;
-    if long || text.contains(char::is_control) || matches!(text, "." | "..") {
+    if long || text.contains(is_unfit) || matches!(text, "." | "..") {
         return Err(Misread::PolicyName);
     }
     Ok(Arc::from(text))
@@ -30,23 +33,71 @@ pub(super) fn policy_name(text: &str) -> Result<Name, Misread> {
 
 pub(in crate::gateway) struct Policies;
 
+pub(in crate::gateway) struct PolicyReply {
+    members: Members,
+    checksum: u32,
+}
+
+impl<'de> Deserialize<'de> for PolicyReply {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let item = <&RawValue>::deserialize(deserializer)?.get();
+        // The cause may quote a secret.
+        let odd = |_| D::Error::custom("not a policy");
+        let Object(members) = serde_json::from_str(item).map_err(odd)?;
+        let checksum = checksum(serde_json::from_str(item).map_err(odd)?);
+        Ok(Self { members, checksum })
+    }
+}
+
+/// CRC-32 over all members of a policy, known or not, in the order of their keys; without null
+/// members, which are the same as missing ones, and without secrets.
+fn checksum(item: Value) -> u32 {
+    crc32fast::hash(canonical(item).to_string().as_bytes())
+}
+
+/// `value` without null members and secrets. `serde_json` sorts the members of an object.
+fn canonical(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(key, value)| !value.is_null() && !is_secret(key))
+            .map(|(key, value)| (key, canonical(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(canonical).collect(),
+        scalar => scalar,
+    }
+}
+
+/// Whether the value of a member is a secret, judged by its key.
+fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    let words = ["password", "secret", "connectionstring", "token"];
+    key.ends_with("key") || words.into_iter().any(|word| key.contains(word))
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway) struct PolicyReply {
+struct Members {
     name: String,
     /// The service leaves default values out of what it writes.
-    auto_restore_on_data_loss: Option<bool>,
-    max_incremental_backups: Option<Integer>,
-    schedule: Option<Object<ScheduleReply>>,
-    storage: Option<Object<StorageReply>>,
-    retention_policy: Option<Object<RetentionReply>>,
+    #[serde(default)]
+    auto_restore_on_data_loss: Field<bool>,
+    #[serde(default)]
+    max_incremental_backups: Field<Integer>,
+    #[serde(default)]
+    schedule: Field<Object<ScheduleReply>>,
+    #[serde(default)]
+    storage: Field<Object<StorageReply>>,
+    #[serde(default)]
+    retention_policy: Field<Object<RetentionReply>>,
 }
 
 /// No key, password or connection string may be added here.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct StorageReply {
-    storage_kind: Option<String>,
+    #[serde(default)]
+    storage_kind: Field<String>,
     // Where it is, in all kinds. Only compared, so whatever stands there is good enough.
     #[serde(default)]
     friendly_name: ScalarText,
@@ -79,15 +130,17 @@ impl StorageReply {
 struct RetentionReply {
     retention_policy_type: Option<String>,
     retention_duration: Option<String>,
-    minimum_number_of_backups: Option<Integer>,
+    #[serde(default)]
+    minimum_number_of_backups: Field<Integer>,
 }
 
 impl RetentionReply {
     fn retention(&self) -> Option<Retention> {
         (self.retention_policy_type.as_deref() == Some("Basic")).then_some(())?;
         let minimum = match &self.minimum_number_of_backups {
-            None => Some(0),
-            Some(number) => number.known().and_then(|number| number.try_into().ok()),
+            Field::Absent => Some(0),
+            Field::Unreadable => None,
+            Field::Value(number) => number.known().and_then(|number| number.try_into().ok()),
         };
         Some(Retention {
             duration: day_time_duration(self.retention_duration.as_deref()?)?,
@@ -113,7 +166,9 @@ impl Query for Policies {
     }
 
     fn answer(reply: Option<Self::Reply>) -> Result<Page<Policy>, Cause> {
-        Page::of(reply, |reply| policy(reply).map(Some))
+        Page::of(reply, |PolicyReply { members, checksum }| {
+            policy(members, checksum).map(Some)
+        })
     }
 
     fn unprotected() -> Option<Page<Policy>> {
@@ -121,20 +176,27 @@ impl Query for Policies {
     }
 }
 
-fn policy(reply: PolicyReply) -> Result<Policy, Misread> {
-    let storage = reply.storage.as_ref().map(|Object(storage)| storage);
-    let kind = storage.and_then(|storage| storage.storage_kind.as_deref());
-    let incrementals = reply.max_incremental_backups.and_then(Integer::known);
+fn policy(members: Members, checksum: u32) -> Result<Policy, Misread> {
+    let storage = members.storage.value().map(|Object(storage)| storage);
+    let storage_place = storage.as_ref().map_or(0, StorageReply::place);
+    let kind = storage.and_then(|storage| storage.storage_kind.value());
+    let incrementals = members.max_incremental_backups.value();
+    let incrementals = incrementals.and_then(Integer::known);
+    // A schedule of unknown kind is absent, one that cannot be read makes the policy malformed.
+    let schedule = members.schedule.readable()?;
+    let retention = members.retention_policy.value();
     Ok(Policy {
-        name: policy_name(&reply.name)?,
-        schedule: reply.schedule.and_then(|Object(reply)| reply.schedule()),
-        storage: Word::new(kind.unwrap_or_default()),
-        storage_place: storage.map_or(0, StorageReply::place),
-        auto_restore: reply.auto_restore_on_data_loss.unwrap_or_default(),
+        name: policy_name(&members.name)?,
+        schedule: schedule.and_then(|Object(reply)| reply.schedule()),
+        storage: Word::new(&kind.unwrap_or_default()),
+        storage_place,
+        auto_restore: members
+            .auto_restore_on_data_loss
+            .value()
+            .unwrap_or_default(),
         max_incrementals: incrementals.and_then(|number| number.try_into().ok()),
-        retention: reply
-            .retention_policy
-            .and_then(|Object(reply)| reply.retention()),
+        retention: retention.and_then(|Object(reply)| reply.retention()),
+        checksum,
     })
 }
 
@@ -181,13 +243,15 @@ mod tests {
                 duration: DAY * days,
                 minimum_backups: Some(minimum),
             }),
+            checksum: 0,
         }
     }
 
-    /// What else is read of it; the place of the storage has tests of its own.
+    /// What else is read of it; the checksums have tests of their own.
     fn without_place(policy: Policy) -> Policy {
         Policy {
             storage_place: 0,
+            checksum: 0,
             ..policy
         }
     }
@@ -223,6 +287,71 @@ mod tests {
             )
         };
         assert_eq!(key("old"), key("new"), "keys are not even looked at");
+    }
+
+    /// The mark of a policy with `changes`.
+    fn mark(changes: &Value) -> u32 {
+        beside_a_plain_one(changes).mark()
+    }
+
+    #[test]
+    fn a_policy_with_any_other_member_is_another_one() {
+        let plain = mark(&json!({}));
+        let storage = |key: &str, value: Value| {
+            let mut storage = json!({"StorageKind": "FileShare"});
+            storage[key] = value;
+            json!({"Storage": storage})
+        };
+        let mut marks = vec![plain];
+        for changes in [
+            json!({"CompressionType": "ZIP"}),
+            json!({"CompressionType": "ZSTANDARD"}),
+            json!({"QuickRecovery": "FromPrimary"}),
+            json!({"Validation": "Enabled"}),
+            json!({"SomethingNew": [{"a": 1}]}),
+            json!({"SomethingNew": [{"a": 2}]}),
+            json!({"Schedule": {"ScheduleKind": "Continuous", "Lag": 5}}),
+            json!({"Schedule": {"ScheduleKind": "Continuous", "Lag": 6}}),
+            json!({"RetentionPolicy": {"RetentionPolicyType": "Count", "Count": 5}}),
+            storage("FriendlyName", json!("here")),
+            storage("PrimaryUserName", json!("user")),
+            storage("ManagedIdentityClientId", json!("id")),
+        ] {
+            let mark = mark(&changes);
+            assert!(!marks.contains(&mark), "{changes}");
+            marks.push(mark);
+        }
+        for changes in [
+            json!({"CompressionType": null}),
+            storage("ConnectionString", json!("secret")),
+            storage("PrimaryPassword", json!("****")),
+            storage("SasToken", json!("secret")),
+            storage("AccountKey", json!("secret")),
+        ] {
+            assert_eq!(mark(&changes), plain, "{changes}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_members_does_not_matter() {
+        let one =
+            r#"{"Name":"P","Schedule":{"ScheduleKind":"FrequencyBased","Interval":"PT1H"},"X":1}"#;
+        let other = r#"{"X":1,"Schedule":{"Interval":"PT1H", "ScheduleKind":"FrequencyBased"},"Y":null,"Name":"P"}"#;
+        let marks = [one, other].map(|item| {
+            let page = answer::<Policies>(format!("{{\"Items\":[{item}]}}")).unwrap();
+            page.items[0].mark()
+        });
+        assert_eq!(marks[0], marks[1]);
+        // Of every version of this program, so that an update is not taken for a change.
+        assert_eq!(marks[0], 0);
+    }
+
+    #[test]
+    fn one_malformed_policy_does_not_cost_the_rest() {
+        let body = sample("GetBackupPolicyList.one-malformed.json");
+        let page = answer::<Policies>(body).unwrap();
+        let names: Vec<_> = page.items.iter().map(|policy| &*policy.name).collect();
+        assert_eq!((names, page.skipped), (vec!["Good"], 1));
     }
 
     fn list_of(item: &Value) -> String {
@@ -277,7 +406,11 @@ mod tests {
                 None,
             ),
         ];
-        assert_eq!(samples("GetBackupPolicyList.").len(), expected.len());
+        let malformed = 1;
+        assert_eq!(
+            samples("GetBackupPolicyList.").len(),
+            expected.len() + malformed
+        );
         for (name, items, next) in expected {
             let page = answer::<Policies>(sample(&format!("GetBackupPolicyList.{name}.json")));
             let page = page.unwrap();
@@ -383,6 +516,8 @@ mod tests {
             (json!({"StorageKind": "two words"}), "other"),
             (json!({"StorageKind": null}), "other"),
             (json!(null), "other"),
+            (json!(["FileShare"]), "other"),
+            (json!({"StorageKind": 1}), "other"),
         ] {
             let read = without_place(beside_a_plain_one(&json!({"Storage": storage})));
             let expected = Policy {
@@ -401,6 +536,7 @@ mod tests {
             (json!("7"), Some(7)),
             (json!(-1), None),
             (json!(1_u64 << 32), None),
+            (json!(true), None),
         ] {
             let retention = json!({
                 "RetentionPolicyType": "Basic", "RetentionDuration": "P1D",
@@ -418,6 +554,8 @@ mod tests {
             json!({"RetentionPolicyType": "Count", "RetentionDuration": "P1D"}),
             json!({"RetentionPolicyType": "Basic", "RetentionDuration": "P1M"}),
             json!({"RetentionPolicyType": "Basic"}),
+            json!({"RetentionPolicyType": 1, "RetentionDuration": "P1D"}),
+            json!("P1D"),
             json!(null),
         ] {
             let read = without_place(beside_a_plain_one(&json!({"RetentionPolicy": retention})));
@@ -433,6 +571,7 @@ mod tests {
             (json!(-1), None),
             (json!(1_u64 << 32), None),
             (json!(null), None),
+            (json!(2.5), None),
         ] {
             let read = without_place(beside_a_plain_one(
                 &json!({"MaxIncrementalBackups": number}),
@@ -448,23 +587,22 @@ mod tests {
     }
 
     #[test]
-    fn policies_that_are_not_understood_are_errors() {
+    fn policies_that_are_not_understood_are_skipped() {
         let changes = [
             json!({"Name": null}),
             json!({"Name": ""}),
             json!({"Name": ".."}),
             json!({"Name": "tab\there"}),
             json!({"Name": "x".repeat(1_025)}),
-            json!({"AutoRestoreOnDataLoss": "false"}),
-            json!({"MaxIncrementalBackups": 2.5}),
             json!({"Schedule": "daily"}),
             json!({"Schedule": {"ScheduleKind": "FrequencyBased", "Interval": 600}}),
-            json!({"Storage": ["FileShare"]}),
-            json!({"Storage": {"StorageKind": 1}}),
         ];
-        let bodies = changes.iter().map(|changes| list_of(&item(changes)));
-        for body in bodies.chain(["", "null", "{}"].map(str::to_owned)) {
-            let error = answer::<Policies>(&body).unwrap_err();
+        for changes in changes {
+            let page = answer::<Policies>(list_of(&item(&changes))).unwrap();
+            assert_eq!((page.items.len(), page.skipped), (0, 1), "{changes}");
+        }
+        for body in ["", "null", "{}"] {
+            let error = answer::<Policies>(body).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{body}");
         }
     }

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use super::SINGLE_LIMIT;
-use crate::gateway::decode::{Code, Guid, Integer, Object, Timestamp};
-use crate::gateway::error::Cause;
+use crate::gateway::decode::{Code, Field, Guid, Integer, Object, Timestamp};
+use crate::gateway::error::{Cause, Misread};
 use crate::gateway::query::{Query, Route, RouteKind, Subject};
 use crate::gateway::redact;
 use crate::model::{
@@ -18,31 +18,32 @@ pub(in crate::gateway) struct Progress {
     pub(in crate::gateway) partition: PartitionId,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(in crate::gateway) struct ProgressReply {
-    backup_state: String,
-    time_stamp_utc: Option<Timestamp>,
-    backup_id: Option<Guid>,
-    epoch_of_last_backup_record: Option<Object<EpochReply>>,
-    lsn_of_last_backup_record: Option<Integer>,
-    failure_error: Option<Object<FailureReply>>,
+    backup_state: Field<String>,
+    time_stamp_utc: Field<Timestamp>,
+    backup_id: Field<Guid>,
+    epoch_of_last_backup_record: Field<Object<EpochReply>>,
+    lsn_of_last_backup_record: Field<Integer>,
+    failure_error: Field<Object<FailureReply>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(in crate::gateway) struct EpochReply {
     /// The second spelling is that of 6.3 and before, and of today's documentation.
     #[serde(rename = "DataLossVersion", alias = "DataLossNumber")]
-    data_loss: Option<Integer>,
+    data_loss: Field<Integer>,
     #[serde(rename = "ConfigurationVersion", alias = "ConfigurationNumber")]
-    configuration: Option<Integer>,
+    configuration: Field<Integer>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 struct FailureReply {
-    code: Option<Code>,
-    message: Option<String>,
+    code: Field<Code>,
+    message: Field<String>,
 }
 
 impl Query for Progress {
@@ -62,35 +63,32 @@ impl Query for Progress {
     }
 
     fn answer(reply: Option<ProgressReply>) -> Result<Option<BackupProgress>, Cause> {
-        Ok(reply.map(BackupProgress::from))
+        Ok(reply.map(record).transpose()?)
     }
 }
 
-impl From<ProgressReply> for BackupProgress {
-    /// In every state but Success the number is the sentinel 0, which says nothing.
-    fn from(reply: ProgressReply) -> Self {
-        let state = BackupState::from_word(&reply.backup_state);
-        let lsn = reply.lsn_of_last_backup_record.and_then(Integer::known);
-        Self {
-            state,
-            timestamp: reply.time_stamp_utc.and_then(|time| time.0),
-            backup_id: reply.backup_id.and_then(|id| id.0),
-            epoch: reply
-                .epoch_of_last_backup_record
-                .map(|Object(reply)| Epoch::from(reply)),
-            lsn: lsn.filter(|_| state == BackupState::Success),
-            failure: reply
-                .failure_error
-                .map(|Object(reply)| Failure::from(reply)),
-        }
-    }
+/// In every state but Success the number is the sentinel 0, which says nothing.
+fn record(reply: ProgressReply) -> Result<BackupProgress, Misread> {
+    let state = BackupState::from_word(&reply.backup_state.required()?);
+    let epoch = reply.epoch_of_last_backup_record.value();
+    let lsn = reply.lsn_of_last_backup_record.value();
+    let lsn = lsn.and_then(Integer::known);
+    let failure = reply.failure_error.value();
+    Ok(BackupProgress {
+        state,
+        timestamp: reply.time_stamp_utc.value().and_then(|time| time.0),
+        backup_id: reply.backup_id.value().and_then(|id| id.0),
+        epoch: epoch.map(|Object(reply)| Epoch::from(reply)),
+        lsn: lsn.filter(|_| state == BackupState::Success),
+        failure: failure.map(|Object(reply)| Failure::from(reply)),
+    })
 }
 
 impl From<EpochReply> for Epoch {
     fn from(reply: EpochReply) -> Self {
         Self {
-            data_loss_version: reply.data_loss.and_then(Integer::known),
-            configuration_version: reply.configuration.and_then(Integer::known),
+            data_loss_version: reply.data_loss.value().and_then(Integer::known),
+            configuration_version: reply.configuration.value().and_then(Integer::known),
         }
     }
 }
@@ -98,12 +96,13 @@ impl From<EpochReply> for Epoch {
 impl From<FailureReply> for Failure {
     fn from(reply: FailureReply) -> Self {
         Self {
-            code: match reply.code {
+            code: match reply.code.value() {
                 Some(code) => code.0,
                 None => FailureCode::other(),
             },
             message: reply
                 .message
+                .value()
                 .filter(|message| !message.is_empty())
                 .map(|message| redact::presentable(&message).into()),
         }
@@ -118,11 +117,11 @@ pub(in crate::gateway) struct Restore {
 
 /// Epoch and log sequence number are left out: until it succeeds, they are those of the backup
 /// that is to be restored.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(in crate::gateway) struct RestoreReply {
-    restore_state: String,
-    time_stamp_utc: Option<Timestamp>,
+    restore_state: Field<String>,
+    time_stamp_utc: Field<Timestamp>,
 }
 
 impl Query for Restore {
@@ -142,9 +141,12 @@ impl Query for Restore {
     }
 
     fn answer(reply: Option<RestoreReply>) -> Result<Option<RestoreProgress>, Cause> {
-        Ok(reply.map(|reply| RestoreProgress {
-            state: RestoreState::from_word(&reply.restore_state),
-            timestamp: reply.time_stamp_utc.and_then(|time| time.0),
+        let Some(reply) = reply else {
+            return Ok(None);
+        };
+        Ok(Some(RestoreProgress {
+            state: RestoreState::from_word(&reply.restore_state.required()?),
+            timestamp: reply.time_stamp_utc.value().and_then(|time| time.0),
         }))
     }
 

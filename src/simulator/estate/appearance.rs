@@ -23,7 +23,7 @@ impl Estate {
         let partition = self.partitions.get(&id)?;
         Some(Appearance {
             record: partition.record.clone(),
-            reports: self.shown_reports(id, now),
+            reports: self.periodic.shown_reports(id, now),
         })
     }
 
@@ -31,13 +31,8 @@ impl Estate {
     /// its health has the same bytes as at that moment.
     pub fn still_looks(&self, id: Uuid, before: &Appearance, now: DateTime<Utc>) -> bool {
         let looks = |it: &Partition| it.record == before.record;
-        self.partitions.get(&id).is_some_and(looks) && self.shown_reports(id, now) == before.reports
-    }
-
-    fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<Report>; 2] {
-        let replica = self.periodic.replicas.get(&id);
-        let reports = replica.map_or([None, None], |it| [it.backup, it.restore]);
-        reports.map(|report| report.filter(|it| it.is_shown(now)))
+        self.partitions.get(&id).is_some_and(looks)
+            && self.periodic.shown_reports(id, now) == before.reports
     }
 }
 
@@ -46,6 +41,7 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
+    use crate::simulator::estate::health::Said;
     use crate::simulator::record::Outcome;
     use crate::simulator::{Scheme, ServiceKind};
 
@@ -60,10 +56,11 @@ mod tests {
         estate.conclude(id, Outcome::Success, start);
         assert!(!estate.still_looks(id, &never, start));
         let backed_up = estate.appearance(id, start).unwrap();
-        estate.periodic.report_restore(id, start);
-        assert!(!estate.still_looks(id, &backed_up, start));
+        estate.periodic.report(id, Said::Restored, start);
+        let sent = start + TimeDelta::seconds(30);
+        assert!(!estate.still_looks(id, &backed_up, sent));
         // The report of a restore expires by itself.
-        let later = start + TimeDelta::hours(2);
+        let later = sent + TimeDelta::hours(2);
         assert!(estate.still_looks(id, &backed_up, later));
         estate.remove_partition(id);
         assert!(!estate.still_looks(id, &backed_up, later));

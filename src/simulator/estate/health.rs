@@ -1,38 +1,45 @@
 //! Health events of the backup machinery on a partition.
 //!
 //! Responsible for what the health manager remembers: one event for each property, replaced by
-//! the next report, with the moments it changed its state. It may not spell events out. An event
-//! without a time to live stays as it is for ever, whatever became of its author.
+//! the next report, with the times of its transitions. Must not render events. A report is seen
+//! when its node sends it, up to 30 s after it was made (`HealthReportingComponent.cpp`), and a
+//! report with a lower sequence number, which is the clock of its node, is refused
+//! (`HealthEntity.cpp`, `SequenceNumber.cpp`). An event with an infinite time to live outlives
+//! its author.
+
+use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-
-use super::Estate;
 use uuid::Uuid;
 
-/// How long the health manager takes to store a report.
-const STORED_AFTER: TimeDelta = TimeDelta::milliseconds(883);
+use super::periodic::Periodic;
+use super::replica::Replica;
+use super::{Estate, later};
 
 /// What a report of the backup machinery says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::simulator) enum Said {
-    /// `Backup`, Ok: the last periodic backup worked.
+    /// `Backup`, Ok: the last periodic attempt ended without an error that the manager saw.
     BackedUp,
     /// `Backup`, Warning: the last periodic attempt failed.
     Failed,
-    /// `Backup`, Ok for one second: the replica has stopped to back up.
+    /// `Backup`, Ok for one second: the replica no longer backs up.
     Disabled,
-    /// `Restore`, Ok for two hours.
+    /// `Restore`, Ok for two hours: a user restored the partition.
     Restored,
+    /// `Restore`, Ok without end: the partition restored itself after a loss of data.
+    RestoredItself,
 }
 
 /// The last report on one property.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::simulator) struct Report {
     pub(in crate::simulator) said: Said,
-    /// When the author made it: the end of what it tells of.
+    /// When the author made it, on the clock of its node.
     pub(in crate::simulator) at: DateTime<Utc>,
     pub(in crate::simulator) ok_since: Option<DateTime<Utc>>,
     pub(in crate::simulator) warning_since: Option<DateTime<Utc>>,
+    stored: DateTime<Utc>,
 }
 
 /// What `GetHealth` shows of a partition, but for its spelling.
@@ -42,55 +49,112 @@ pub(in crate::simulator) struct Health {
     pub(in crate::simulator) reports: Vec<Report>,
 }
 
+/// The reports on one property: the last one sent, and the one after it that may still wait.
+#[derive(Debug)]
+pub(super) struct Board {
+    /// When in each round of reports the node of the partition sends its own, from 0 to 1.
+    phase: f64,
+    sent: Option<Report>,
+    newest: Option<Report>,
+}
+
 impl Estate {
     /// The health of a partition at `now`; `None` when there is no such partition.
     pub(in crate::simulator) fn health_of(&self, id: Uuid, now: DateTime<Utc>) -> Option<Health> {
-        let partition = self.partitions.get(&id)?;
-        let replica = self.periodic.replicas.get(&id);
-        let reports = replica.into_iter().flat_map(|it| [it.backup, it.restore]);
-        Some(Health {
-            created: partition.created,
-            reports: reports
-                .flatten()
-                .filter(|report| report.is_shown(now))
-                .collect(),
-        })
+        let created = self.partitions.get(&id)?.created;
+        let reports = self.periodic.shown_reports(id, now);
+        let reports = reports.into_iter().flatten().collect();
+        Some(Health { created, reports })
     }
 
-    /// The end of the last periodic attempt that a health event tells of, and whether it worked.
+    /// The end of the last periodic attempt that a health event reports, and whether the event
+    /// is Ok.
     pub fn last_attempt(&self, id: Uuid, now: DateTime<Utc>) -> Option<(DateTime<Utc>, bool)> {
-        let report = self.periodic.replicas.get(&id)?.backup?;
+        let [backup, _] = self.periodic.shown_reports(id, now);
+        let report = backup?;
         match report.said {
             Said::BackedUp => Some((report.at, true)),
             Said::Failed => Some((report.at, false)),
-            Said::Disabled | Said::Restored => None,
+            Said::Disabled | Said::Restored | Said::RestoredItself => None,
         }
-        .filter(|_| report.is_shown(now))
     }
 }
 
-impl Report {
-    /// The report that takes the place of the one before on the same property.
-    pub(super) fn after(before: Option<Self>, said: Said, at: DateTime<Utc>) -> Self {
-        let at = at.trunc_subsecs(3);
-        let before = before.filter(|it| it.is_shown(at));
-        let stored = at + STORED_AFTER;
+impl Periodic {
+    /// The events `Backup` and `Restore` as the health manager shows them.
+    pub(super) fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<Report>; 2] {
+        let Some(replica) = self.replicas.get(&id) else {
+            return [None, None];
+        };
+        [&replica.backup, &replica.restore].map(|board| board.shown(now))
+    }
+
+    /// The replica of a partition reports at `at`, on the clock of the cluster.
+    pub(super) fn report(&mut self, id: Uuid, said: Said, at: DateTime<Utc>) {
+        let every = self.tempo.health_reports;
+        let replica = self.replicas.entry(id);
+        let replica = replica.or_insert_with(|| Replica::new(id));
+        let source = at + replica.clock;
+        let board = match said {
+            Said::BackedUp | Said::Failed | Said::Disabled => &mut replica.backup,
+            Said::Restored | Said::RestoredItself => &mut replica.restore,
+        };
+        board.post(said, source, at, every);
+    }
+}
+
+impl Board {
+    pub(super) fn new(phase: f64) -> Self {
+        Self {
+            phase,
+            sent: None,
+            newest: None,
+        }
+    }
+
+    fn post(&mut self, said: Said, source: DateTime<Utc>, at: DateTime<Utc>, every: Duration) {
+        let source = source.trunc_subsecs(3);
+        if self.newest.is_some_and(|it| it.at > source) {
+            return;
+        }
+        if let Some(newest) = self.newest.filter(|it| it.stored <= at) {
+            self.sent = Some(newest);
+        }
+        let stored = self.sending_after(at, every);
+        let before = self.sent.filter(|it| it.is_shown(stored));
         let unchanged = before.is_some_and(|it| it.is_warning() == (said == Said::Failed));
         let since = |known: Option<DateTime<Utc>>, reached: bool| match (reached, unchanged) {
             (true, false) => Some(stored),
             _ => known,
         };
-        Self {
+        self.newest = Some(Report {
             said,
-            at,
+            at: source,
             ok_since: since(before.and_then(|it| it.ok_since), said != Said::Failed),
             warning_since: since(before.and_then(|it| it.warning_since), said == Said::Failed),
-        }
+            stored,
+        });
     }
 
+    /// When the node sends its reports next.
+    fn sending_after(&self, at: DateTime<Utc>, every: Duration) -> DateTime<Utc> {
+        let millis = i64::try_from(every.as_millis()).unwrap_or_default().max(1);
+        let phase = i64::try_from(every.mul_f64(self.phase).as_millis()).unwrap_or_default();
+        let into_round = (at.timestamp_millis() - phase).rem_euclid(millis);
+        let wait = (millis - into_round) % millis;
+        later(at, Duration::from_millis(wait.unsigned_abs())).trunc_subsecs(3)
+    }
+
+    fn shown(&self, now: DateTime<Utc>) -> Option<Report> {
+        let newest = self.newest.filter(|it| it.stored <= now);
+        newest.or(self.sent).filter(|it| it.is_shown(now))
+    }
+}
+
+impl Report {
     /// When the health manager stored it.
     pub(in crate::simulator) fn stored(&self) -> DateTime<Utc> {
-        self.at + STORED_AFTER
+        self.stored
     }
 
     pub(in crate::simulator) fn is_warning(&self) -> bool {
@@ -100,14 +164,14 @@ impl Report {
     /// How long it is shown; `None` is for ever.
     pub(in crate::simulator) fn time_to_live(&self) -> Option<TimeDelta> {
         match self.said {
-            Said::BackedUp | Said::Failed => None,
+            Said::BackedUp | Said::Failed | Said::RestoredItself => None,
             Said::Disabled => Some(TimeDelta::seconds(1)),
             Said::Restored => Some(TimeDelta::hours(2)),
         }
     }
 
-    pub(super) fn is_shown(&self, now: DateTime<Utc>) -> bool {
-        let until = self.time_to_live().map(|it| self.at + it);
-        until.is_none_or(|until| now < until)
+    fn is_shown(&self, now: DateTime<Utc>) -> bool {
+        let until = self.time_to_live().map(|it| self.stored + it);
+        self.stored <= now && until.is_none_or(|until| now < until)
     }
 }

@@ -1,18 +1,29 @@
 //! The life of a requested backup: Accepted, `BackupInProgress`, then an end.
 //!
-//! Responsible for the one record each partition has: a new request overwrites it, and only a
-//! Success fills it with numbers. It may not answer requests. A request that runs is refused a
-//! second one, and it takes turns with the periodic backups of its replica; what is due is kept
-//! in order, so a tick never looks at what is not.
+//! Responsible for the one record each partition has, which belongs to the backup service, and
+//! for the work that its primary does for it: both go on by themselves, so a result that comes
+//! after the Timeout is dropped although the backup is stored (`BackupRestoreServiceImpl.cs`).
+//! Must not answer requests. A requested backup is always full, moves neither the timer nor the
+//! last recovery point, and takes turns with the periodic ones (`BackupRestoreManager.cs`,
+//! `BackupNowAsync`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Backup, Estate, Happening, ServiceKind, later};
-use crate::simulator::record::{Outcome, Plan, Record, RecoveryPoint};
+use super::agenda::{Event, RequestStep};
+use super::policy::InForce;
+use super::replica::StateProvider;
+use super::store::{Backup, Validation};
+use super::{Estate, Happening, ServiceKind, later};
+use crate::simulator::record::{Code, Epoch, Outcome, Plan, Record, RecoveryPoint};
+
+/// How often the backup service sends a request again (`BackupPartitionWorkItem.cs`).
+pub(super) const RESEND: Duration = Duration::from_secs(30);
 
 /// Why the cluster did not do what it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,20 +40,45 @@ pub enum Refusal {
     NoSuchApplication,
     /// No such policy.
     NoSuchPolicy,
-    /// No such backup in the storage that applies.
+    /// No such backup in the storage that applies, or its chain is incomplete.
     NoSuchBackup,
     /// No policy applies.
     NotEnabled,
     /// The partition has no state to back up.
     Stateless,
+    /// A storage could not be listed: "Unable to get recovery point details.".
+    StorageUnreachable,
+    /// A list failed before it had an item because a container or folder does not exist: "Index
+    /// was out of range" (`GetRestorePointsOperation.cs`).
+    NothingToIndex,
+    /// A list failed after it had items of another storage: code 2148734208.
+    StorageFailed,
 }
 
-/// A request that has not ended.
+/// Requested backups that have not ended.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    jobs: HashMap<Uuid, Job>,
+    errands: HashMap<Uuid, Errand>,
+}
+
+/// What the backup service waits for.
 #[derive(Debug)]
-pub(super) struct Job {
+struct Job {
+    serial: u64,
     plan: Plan,
-    accepted: DateTime<Utc>,
-    running: bool,
+}
+
+/// What a primary does about a request.
+#[derive(Debug)]
+struct Errand {
+    serial: u64,
+    plan: Plan,
+    policy: Option<Arc<InForce>>,
+    /// When the primary cancels it: its own `BackupTimeout`.
+    deadline: Option<DateTime<Utc>>,
+    /// When it had its turn.
+    began: Option<DateTime<Utc>>,
 }
 
 impl Estate {
@@ -53,26 +89,31 @@ impl Estate {
         plan: Plan,
         now: DateTime<Utc>,
     ) -> Result<(), Refusal> {
+        self.tick(now);
         let restoring = self.restore_runs(id);
         let partition = self.partitions.get_mut(&id).ok_or(Refusal::NotFound)?;
         let kind = self.services.get(&partition.service).map(|it| it.kind);
         if !matches!(kind, Some(ServiceKind::Persisted | ServiceKind::Volatile)) {
             return Err(Refusal::Stateless);
         }
-        if self.jobs.contains_key(&id) {
+        if self.requests.jobs.contains_key(&id) {
             return Err(Refusal::InProgress);
         }
         if restoring {
             return Err(Refusal::RestoreInProgress);
         }
         partition.record = Record::Accepted;
-        let job = Job {
-            plan,
-            accepted: now,
-            running: false,
-        };
-        self.due.extend(job.next_step().map(|at| (at, id)));
-        self.jobs.insert(id, job);
+        let serial = self.periodic.next_serial();
+        let agenda = &mut self.periodic.agenda;
+        if plan.outcome != Outcome::Never {
+            let at = later(now, plan.accepted_for);
+            agenda.insert(at, Event::Request(id, serial, RequestStep::Deliver));
+        }
+        if let Some(timeout) = plan.timeout {
+            let at = later(now, timeout);
+            agenda.insert(at, Event::Request(id, serial, RequestStep::Expire));
+        }
+        self.requests.jobs.insert(id, Job { serial, plan });
         self.periodic.note(now, id, Happening::Requested);
         Ok(())
     }
@@ -80,151 +121,259 @@ impl Estate {
     /// Ends whatever runs for a partition, or ran never, with this outcome at this moment:
     /// how a history is written. [`Outcome::Never`] is a request of that moment, still Accepted.
     pub fn conclude(&mut self, id: Uuid, outcome: Outcome, at: DateTime<Utc>) {
-        self.forget_job(id);
+        self.requests.forget(id);
         let record = match outcome {
-            Outcome::Success => self.succeed(id, at),
+            Outcome::Success => {
+                let policy = self.applied_policy(id);
+                let point = self.store_requested(id, policy.as_deref(), at, at);
+                point.map_or(Record::Never, |it| Record::Success(Box::new(it)))
+            }
             Outcome::Failure(code, message) => Record::Failure(Arc::new((code, message))),
             Outcome::Timeout => Record::Timeout,
             Outcome::Never => {
-                self.jobs.insert(id, Job::stuck(at));
+                let serial = self.periodic.next_serial();
+                let plan = Plan {
+                    outcome: Outcome::Never,
+                    ..Plan::default()
+                };
+                self.requests.jobs.insert(id, Job { serial, plan });
                 Record::Accepted
             }
         };
-        if let Some(partition) = self.partitions.get_mut(&id) {
-            partition.record = record;
-        }
+        self.set_state(id, record);
     }
 
     /// Puts any body in the place of a record, and ends whatever runs for the partition; JSON
     /// null is a partition no backup was ever requested for.
     pub fn set_record(&mut self, id: Uuid, body: Value) {
-        self.forget_job(id);
+        self.requests.forget(id);
+        let record = match body {
+            Value::Null => Record::Never,
+            body => Record::Raw(Arc::new(body)),
+        };
+        self.set_state(id, record);
+    }
+
+    fn set_state(&mut self, id: Uuid, record: Record) {
         if let Some(partition) = self.partitions.get_mut(&id) {
-            partition.record = match body {
-                Value::Null => Record::Never,
-                body => Record::Raw(Arc::new(body)),
-            };
+            partition.record = record;
         }
     }
 
-    /// The next step of any request.
-    pub(super) fn next_request(&self) -> Option<(DateTime<Utc>, Uuid)> {
-        self.due.first().copied()
+    pub(super) fn advance_request(
+        &mut self,
+        id: Uuid,
+        serial: u64,
+        step: RequestStep,
+        at: DateTime<Utc>,
+    ) {
+        match step {
+            RequestStep::Expire if self.requests.serial_of(id) == Some(serial) => {
+                self.requests.jobs.remove(&id);
+                self.set_state(id, Record::Timeout);
+                self.periodic.note(at, id, Happening::RequestFailed);
+            }
+            RequestStep::Deliver if self.requests.serial_of(id) == Some(serial) => {
+                self.deliver_request(id, at);
+            }
+            RequestStep::Finish => {
+                let errand = self.requests.errands.get(&id);
+                if errand.is_some_and(|it| it.serial == serial) {
+                    self.finish_request(id, at);
+                }
+            }
+            RequestStep::Expire | RequestStep::Deliver => {}
+        }
     }
 
-    pub(super) fn request_runs(&self, id: Uuid) -> bool {
-        self.jobs.contains_key(&id)
-    }
-
-    /// When the backup that a replica makes on request will have ended.
-    pub(super) fn request_runs_until(&self, id: Uuid) -> Option<DateTime<Utc>> {
-        let job = self.jobs.get(&id)?;
-        job.next_step().filter(|_| job.running)
-    }
-
-    pub(super) fn advance_request(&mut self, id: Uuid, at: DateTime<Utc>) {
-        self.due.remove(&(at, id));
-        let free = self.busy_until(id).filter(|free| *free > at);
-        let Some(job) = self.jobs.get_mut(&id) else {
+    /// The primary takes the request on, unless it is busy with an older one or unreachable.
+    fn deliver_request(&mut self, id: Uuid, at: DateTime<Utc>) {
+        let isolated = self.periodic.unreachable.get(&id);
+        let isolated = isolated.is_some_and(|it| it.contains(&at));
+        let policy = self.applied_policy(id);
+        let Some(job) = self.requests.jobs.get(&id) else {
             return;
         };
-        if job.deadline().is_some_and(|deadline| deadline <= at) {
-            self.conclude(id, Outcome::Timeout, at);
-            self.periodic.note(at, id, Happening::RequestFailed);
-        } else if job.running {
-            let (outcome, taken) = (job.plan.outcome.clone(), job.snapshot());
-            let ended = match outcome {
-                Outcome::Success => Happening::BackedUpOnRequest { taken },
-                _ => Happening::RequestFailed,
-            };
-            self.conclude(id, outcome, taken);
-            self.periodic.note(at, id, ended);
-        } else if let Some(free) = free {
-            let waited = (free - job.accepted).to_std().unwrap_or_default();
-            job.plan.accepted_for = waited;
-            self.due.extend(job.next_step().map(|at| (at, id)));
-        } else {
-            job.running = true;
-            self.due.extend(job.next_step().map(|at| (at, id)));
-            if let Some(partition) = self.partitions.get_mut(&id) {
-                partition.record = Record::InProgress;
-            }
+        if isolated || self.requests.errands.contains_key(&id) {
+            let event = Event::Request(id, job.serial, RequestStep::Deliver);
+            return self.periodic.agenda.insert(later(at, RESEND), event);
         }
-    }
-
-    fn succeed(&mut self, id: Uuid, at: DateTime<Utc>) -> Record {
-        let backup = self.new_id();
-        let written = self.rng.u64(1..500);
-        let Some(partition) = self.partitions.get_mut(&id) else {
-            return Record::Never;
+        let errand = Errand {
+            serial: job.serial,
+            plan: job.plan.clone(),
+            policy,
+            deadline: job.plan.timeout.map(|timeout| later(at, timeout)),
+            began: None,
         };
-        partition.lsn += written;
-        let (epoch, lsn) = (partition.epoch, partition.lsn);
-        let taken = at.trunc_subsecs(0);
-        self.list_requested(
-            id,
-            Backup {
-                id: backup,
-                chain: backup,
-                full: true,
-                taken,
-                lsn: Some(lsn),
-                epoch,
-            },
-        );
-        Record::Success(Box::new(RecoveryPoint {
-            taken,
-            backup,
-            epoch,
-            lsn,
-        }))
+        if let Some(deadline) = errand.deadline {
+            let event = Event::Request(id, job.serial, RequestStep::Finish);
+            self.periodic.agenda.insert(deadline, event);
+        }
+        self.requests.errands.insert(id, errand);
+        self.set_state(id, Record::InProgress);
+        let replica = self.periodic.replicas.get(&id);
+        if replica.is_none_or(|it| it.running.is_none()) {
+            self.begin_waiting_request(id, at);
+        }
     }
 
-    pub(super) fn forget_job(&mut self, id: Uuid) {
-        let job = self.jobs.remove(&id);
-        if let Some(at) = job.and_then(|job| job.next_step()) {
-            self.due.remove(&(at, id));
+    /// Nothing else is being backed up: a request that waited for it has its turn.
+    pub(super) fn begin_waiting_request(&mut self, id: Uuid, at: DateTime<Utc>) {
+        let errand = self.requests.errands.get_mut(&id);
+        if let Some(errand) = errand.filter(|it| it.began.is_none()) {
+            errand.began = Some(at);
+            let event = Event::Request(id, errand.serial, RequestStep::Finish);
+            let ends = later(at, errand.plan.running_for);
+            self.periodic.agenda.insert(ends, event);
         }
+    }
+
+    /// The primary has finished a request, or its deadline has passed.
+    fn finish_request(&mut self, id: Uuid, at: DateTime<Utc>) {
+        let Some(errand) = self.requests.errands.remove(&id) else {
+            return;
+        };
+        let Some(began) = errand.began.filter(|it| errand.ends(*it) <= at) else {
+            return;
+        };
+        let taken = later(began, errand.plan.running_for / 2);
+        let record = match errand.plan.outcome.clone() {
+            Outcome::Success => self.try_to_store(id, errand.policy.as_ref(), taken, at),
+            Outcome::Failure(code, message) => Some(self.failure(id, code, message)),
+            Outcome::Timeout => Some(Record::Timeout),
+            Outcome::Never => None,
+        };
+        let is_late = self.requests.serial_of(id) != Some(errand.serial);
+        let Some(record) = record.filter(|_| !is_late) else {
+            return;
+        };
+        self.requests.jobs.remove(&id);
+        let worked = matches!(&record, Record::Success(it) if it.taken == self.shown(id, taken));
+        self.set_state(id, record);
+        let what = if worked {
+            Happening::BackedUpOnRequest { taken }
+        } else {
+            Happening::RequestFailed
+        };
+        self.periodic.note(at, id, what);
+    }
+
+    fn try_to_store(
+        &mut self,
+        id: Uuid,
+        policy: Option<&Arc<InForce>>,
+        taken: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) -> Option<Record> {
+        if policy.is_some_and(|it| self.periodic.policies.storage_fails(it, at)) {
+            let code = Code::Name(format!("{COPIER}UNEXPECTED_ERROR"));
+            let message = "An error occurred during this operation.  Please check the trace logs \
+                           for more details.";
+            return Some(self.failure(id, code, message.to_owned()));
+        }
+        let point = self.store_requested(id, policy.map(Arc::as_ref), taken, at)?;
+        Some(Record::Success(Box::new(point)))
+    }
+
+    /// The record of a failed attempt. For the store of an actor service a failed upload is no
+    /// error: the record shows the former request of this primary, or the null pointer that the
+    /// lack of one is (`BackupRestoreManager.cs`, `backupPropertiesForBackupNow`).
+    fn failure(&mut self, id: Uuid, code: Code, message: String) -> Record {
+        let in_upload = matches!(&code, Code::Name(name) if name.starts_with(COPIER));
+        let provider = self.provider_of(id);
+        if !(in_upload && self.periodic.drops_upload_errors(provider)) {
+            return Record::Failure(Arc::new((code, message)));
+        }
+        match self.periodic.replica_mut(id).requested.clone() {
+            Some(former) => Record::Success(Box::new(former)),
+            None => Record::Failure(Arc::new((
+                Code::Name("E_POINTER".to_owned()),
+                "Object reference not set to an instance of an object.".to_owned(),
+            ))),
+        }
+    }
+
+    /// Puts a full backup into the storage of a policy, or into one of the requester's own, and
+    /// ends the chain of the periodic ones.
+    fn store_requested(
+        &mut self,
+        id: Uuid,
+        policy: Option<&InForce>,
+        taken: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) -> Option<RecoveryPoint> {
+        let shown = self.shown(id, taken);
+        let is_actor = self.provider_of(id) == StateProvider::KeyValueStore;
+        let partition = self.partitions.get_mut(&id)?;
+        let replica = self.periodic.replica_mut(id);
+        partition.lsn += replica.rng.u64(1..500);
+        let epoch = if is_actor {
+            Epoch::default()
+        } else {
+            partition.epoch
+        };
+        let point = RecoveryPoint {
+            taken: shown,
+            backup: replica.new_id(),
+            epoch,
+            lsn: (!is_actor).then_some(partition.lsn),
+        };
+        replica.chain = None;
+        replica.requested = Some(point.clone());
+        let backup = Backup {
+            id: point.backup,
+            chain: point.backup,
+            full: true,
+            taken: shown,
+            lsn: point.lsn,
+            epoch,
+            validation: Validation::None,
+            metadata: replica.metadata.clone(),
+        };
+        match policy {
+            Some(policy) => self.store(id, policy.place, backup, taken, at),
+            None => self.periodic.note_stored(id, None, &backup, taken, at),
+        }
+        Some(point)
+    }
+
+    /// A moment as the node of the primary prints it.
+    fn shown(&self, id: Uuid, at: DateTime<Utc>) -> DateTime<Utc> {
+        let clock = self.periodic.replicas.get(&id).map(|it| it.clock);
+        (at + clock.unwrap_or_default()).trunc_subsecs(0)
     }
 }
 
-impl Job {
-    /// A request that no primary ever takes on.
-    fn stuck(accepted: DateTime<Utc>) -> Self {
-        let plan = Plan {
-            outcome: Outcome::Never,
-            ..Plan::default()
-        };
-        Self {
-            plan,
-            accepted,
-            running: false,
-        }
+/// Codes of a failed upload begin with it (`BackupCopier.cs`).
+const COPIER: &str = "FABRIC_E_BACKUPCOPIER_";
+
+impl Errand {
+    fn ends(&self, began: DateTime<Utc>) -> DateTime<Utc> {
+        later(began, self.plan.running_for)
+    }
+}
+
+impl Requests {
+    /// The number of the request that the backup service waits for.
+    pub(super) fn serial_of(&self, id: Uuid) -> Option<u64> {
+        Some(self.jobs.get(&id)?.serial)
     }
 
-    /// When the record changes next; `None` when it is stuck.
-    fn next_step(&self) -> Option<DateTime<Utc>> {
-        let planned = match (&self.plan.outcome, self.running) {
-            (Outcome::Never, _) => None,
-            (_, false) => Some(later(self.accepted, self.plan.accepted_for)),
-            (_, true) => Some(later(
-                later(self.accepted, self.plan.accepted_for),
-                self.plan.running_for,
-            )),
-        };
-        [planned, self.deadline()].into_iter().flatten().min()
+    /// When the requested backup that a primary is taking will have ended.
+    pub(super) fn busy_until(&self, id: Uuid) -> Option<DateTime<Utc>> {
+        let errand = self.errands.get(&id)?;
+        let ends = errand.ends(errand.began?);
+        Some(errand.deadline.map_or(ends, |it| it.min(ends)))
     }
 
-    fn deadline(&self) -> Option<DateTime<Utc>> {
-        Some(later(self.accepted, self.plan.timeout?))
+    /// Forgets what a primary does about a request.
+    pub(super) fn drop_errand(&mut self, id: Uuid) {
+        self.errands.remove(&id);
     }
 
-    /// The snapshot is taken half-way; the rest is upload.
-    fn snapshot(&self) -> DateTime<Utc> {
-        later(
-            self.accepted,
-            self.plan.accepted_for + self.plan.running_for / 2,
-        )
+    pub(super) fn forget(&mut self, id: Uuid) {
+        self.jobs.remove(&id);
+        self.errands.remove(&id);
     }
 }
 
@@ -403,7 +552,7 @@ mod tests {
             estate.request_backup(id, plan(Outcome::Success), start()),
             Err(Refusal::NotFound)
         );
-        assert!(estate.jobs.is_empty() && estate.due.is_empty());
+        assert_eq!(estate.requests.serial_of(id), None);
     }
 
     #[test]

@@ -1,18 +1,20 @@
 //! Backup policies: when, where to, how many increments, how long kept.
 //!
-//! Responsible for the policies of a cluster and for the arithmetic of their schedules, all in
-//! UTC. It may not know which partitions a policy applies to, and it holds no secrets: those are
-//! made up where a policy is printed. A changed policy is a new version of it, so a replica can
-//! tell that it acts on an old one.
+//! Responsible for the policies of a cluster and for the state of their storages. It holds no
+//! secrets: those are made up where a policy is printed. A changed policy is a new version of it,
+//! so a replica can tell that it acts on an old one.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, Utc, Weekday};
+use chrono::{DateTime, NaiveTime, Utc, Weekday};
 
-use super::{Estate, later};
+use super::Estate;
+use super::agenda::Item;
+use super::retention::SetRetention;
+use super::store::Place;
 
 /// A backup policy as an operator creates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub struct Policy {
 /// When periodic backups are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
-    /// `FrequencyBased`: this long after the end of the backup before. Real clusters allow whole
+    /// `FrequencyBased`: this long after the last recovery point. Real clusters allow whole
     /// minutes from 1 on; here seconds are fine.
     Every(Duration),
     /// `TimeBased`, every day at these times.
@@ -95,31 +97,53 @@ pub struct Retention {
 #[derive(Debug)]
 pub(in crate::simulator) struct InForce {
     pub(in crate::simulator) policy: Policy,
+    /// Its internal id: another one after each update (`UpdateBackupPolicyOperation.cs`).
     pub(super) version: u64,
+    pub(super) place: Place,
 }
 
 /// All policies of a cluster.
 #[derive(Debug, Default)]
 pub(in crate::simulator) struct Policies {
     pub(in crate::simulator) by_name: BTreeMap<Arc<str>, Arc<InForce>>,
-    /// When the storage of a policy refuses everything.
+    pub(super) retentions: BTreeMap<Arc<str>, SetRetention>,
+    /// When the storage of a policy refuses uploads.
     outages: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
-    versions: u64,
+    /// When it refuses to be listed.
+    unlisted: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
+    accounts: BTreeMap<String, Account>,
+}
+
+/// The storage account of a policy.
+#[derive(Debug)]
+struct Account {
+    name: String,
+    encrypted: bool,
 }
 
 impl Estate {
-    /// Adds a policy, or replaces the one of this name: every partition it applies to starts
-    /// anew, one whole interval from now, with a full backup.
+    /// Adds a policy, or replaces the one of this name: every partition it applies to restarts
+    /// its schedule, one whole interval from now, with a full backup.
     pub fn add_policy(&mut self, policy: Policy, now: DateTime<Utc>) {
         self.tick(now);
-        let policies = &mut self.periodic.policies;
-        policies.versions += 1;
+        self.put_in_force(policy, now);
+    }
+
+    fn put_in_force(&mut self, policy: Policy, now: DateTime<Utc>) {
         let name: Arc<str> = policy.name.as_str().into();
-        let version = policies.versions;
-        let in_force = Arc::new(InForce { policy, version });
+        let version = self.periodic.next_serial();
+        let description = self.periodic.policies.describe(&policy);
+        let place = self.periodic.stores.place(description);
+        let in_force = Arc::new(InForce {
+            policy,
+            version,
+            place,
+        });
+        self.periodic.arm_retention(&in_force, now);
+        let policies = &mut self.periodic.policies;
         policies.by_name.insert(Arc::clone(&name), in_force);
         for entity in self.periodic.enabled_with(&name) {
-            self.inform(&entity, now);
+            self.send(&entity, Item::Enable, now);
         }
     }
 
@@ -139,14 +163,28 @@ impl Estate {
         true
     }
 
-    /// Removes a policy and protection by it; false when there is none of this name.
+    /// Changes the certificate that secrets are encrypted with: every policy gets another internal
+    /// id and is sent to every partition, which no API shows (`BackupRestoreService.cs`,
+    /// `UpdateSecretsAsync`).
+    pub fn change_certificate(&mut self, now: DateTime<Utc>) {
+        self.tick(now);
+        let policies: Vec<_> = self.periodic.policies.by_name.values().cloned().collect();
+        for policy in policies {
+            self.put_in_force(policy.policy.clone(), now);
+        }
+    }
+
+    /// Removes a policy and protection by it, also of what is gone; false when there is none of
+    /// this name.
     pub fn remove_policy(&mut self, name: &str, now: DateTime<Utc>) -> bool {
         self.tick(now);
         for entity in self.periodic.enabled_with(name) {
             self.periodic.mappings.remove(&entity);
-            self.inform(&entity, now);
+            self.send(&entity, Item::Disable, now);
         }
-        self.periodic.policies.by_name.remove(name).is_some()
+        let policies = &mut self.periodic.policies;
+        policies.retentions.remove(name);
+        policies.by_name.remove(name).is_some()
     }
 
     /// A policy by its name.
@@ -154,90 +192,81 @@ impl Estate {
         Some(&self.periodic.policies.by_name.get(name)?.policy)
     }
 
-    /// Makes the storage of a policy refuse every periodic backup that ends in this window.
-    /// Requested backups and lists are not touched by it.
+    /// Puts the Azure storage of a policy into an account: call it before the policy is added.
+    /// Policies that share an account by its connection string in plain text count as one
+    /// storage, whatever their containers; with encrypted secrets each counts for itself. Without
+    /// this call every container has an account of its own.
+    pub fn set_account(&mut self, policy: &str, account: &str, encrypted: bool) {
+        let account = Account {
+            name: account.to_owned(),
+            encrypted,
+        };
+        let accounts = &mut self.periodic.policies.accounts;
+        accounts.insert(policy.to_owned(), account);
+    }
+
+    /// Makes the storage of a policy refuse every upload that ends in this window.
     pub fn fail_storage(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
         let outages = &mut self.periodic.policies.outages;
         outages.entry(policy.to_owned()).or_default().push(window);
     }
+
+    /// Makes the storage of a policy refuse to be listed in this window.
+    pub fn fail_listing(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
+        let unlisted = &mut self.periodic.policies.unlisted;
+        unlisted.entry(policy.to_owned()).or_default().push(window);
+    }
 }
 
 impl Policies {
-    pub(super) fn storage_fails(&self, policy: &str, at: DateTime<Utc>) -> bool {
-        let mut windows = self.outages.get(policy).into_iter().flatten();
-        windows.any(|window| window.contains(&at))
+    pub(super) fn storage_fails(&self, policy: &InForce, at: DateTime<Utc>) -> bool {
+        contain(&self.outages, &policy.policy.name, at)
     }
-}
 
-impl Schedule {
-    /// When the next backup starts, counted from the end of one, or from the moment protection
-    /// begins. Only an interval drifts by `jitter`; run times are kept to the second.
-    pub(super) fn next(&self, from: DateTime<Utc>, jitter: TimeDelta) -> DateTime<Utc> {
-        const WEEK: [Weekday; 7] = [
-            Weekday::Mon,
-            Weekday::Tue,
-            Weekday::Wed,
-            Weekday::Thu,
-            Weekday::Fri,
-            Weekday::Sat,
-            Weekday::Sun,
-        ];
-        match self {
-            Self::Every(interval) => {
-                let next = later(from, *interval).max(from + jitter.abs());
-                next.checked_add_signed(jitter).unwrap_or(next)
+    pub(super) fn listing_fails(&self, policy: &str, at: DateTime<Utc>) -> bool {
+        contain(&self.unlisted, policy, at)
+    }
+
+    /// What makes two storages the same one.
+    fn describe(&self, policy: &Policy) -> String {
+        match &policy.storage {
+            Storage::AzureBlob { container, .. } => {
+                let account = self.accounts.get(&policy.name);
+                let account = account.map_or("", |it| it.name.as_str());
+                format!("blob/{account}/{container}")
             }
-            Self::Daily(times) => next_instant(from, &WEEK, times),
-            Self::Weekly(days, times) => next_instant(from, days, times),
+            Storage::FileShare { path, .. } => format!("share/{path}"),
+            Storage::ManagedIdentity {
+                blob_service_uri,
+                container,
+                ..
+            } => format!("{blob_service_uri}/{container}"),
+            Storage::Dsms {
+                credentials_location,
+                container,
+                ..
+            } => format!("dsms/{credentials_location}/{container}"),
+        }
+    }
+
+    /// What the backup service of 6.4 takes for one storage: it compares connection strings and
+    /// share paths only (`AzureBlobBackupStorageInfo.cs`, `FileShareBackupStorageInfo.cs`).
+    pub(super) fn counts_as(&self, policy: &InForce) -> String {
+        match self.accounts.get(&policy.policy.name) {
+            Some(Account {
+                encrypted: true, ..
+            }) => format!("policy/{}", policy.policy.name),
+            Some(Account { name, .. }) => format!("account/{name}"),
+            None => self.describe(&policy.policy),
         }
     }
 }
 
-/// The first listed instant after `from`; the end of time when nothing is listed.
-fn next_instant(from: DateTime<Utc>, days: &[Weekday], times: &[NaiveTime]) -> DateTime<Utc> {
-    let dates = (0..8).filter_map(|ahead| from.date_naive().checked_add_days(Days::new(ahead)));
-    let dates = dates.filter(|date| days.contains(&date.weekday()));
-    let instants = dates.flat_map(|date| times.iter().map(move |time| date.and_time(*time)));
-    let instants = instants.map(|it| it.and_utc()).filter(|it| *it > from);
-    instants.min().unwrap_or(DateTime::<Utc>::MAX_UTC)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> DateTime<Utc> {
-        text.parse().unwrap()
-    }
-
-    fn time(hour: u32) -> NaiveTime {
-        NaiveTime::from_hms_opt(hour, 0, 0).unwrap()
-    }
-
-    #[test]
-    fn run_times_are_found_in_any_order_and_never_twice() {
-        let daily = Schedule::Daily(vec![time(17), time(9)]);
-        for (from, next) in [
-            ("2025-06-13T08:59:59Z", "2025-06-13T09:00:00Z"),
-            ("2025-06-13T09:00:00Z", "2025-06-13T17:00:00Z"),
-            ("2025-06-13T17:00:01Z", "2025-06-14T09:00:00Z"),
-        ] {
-            assert_eq!(daily.next(at(from), TimeDelta::seconds(9)), at(next));
-        }
-    }
-
-    #[test]
-    fn a_single_weekly_run_comes_back_after_seven_days() {
-        let weekly = Schedule::Weekly(vec![Weekday::Fri], vec![time(9)]);
-        let friday = at("2025-06-13T09:00:00Z");
-        assert_eq!(
-            weekly.next(friday, TimeDelta::zero()),
-            friday + TimeDelta::days(7)
-        );
-        let never = Schedule::Daily(Vec::new());
-        assert_eq!(
-            never.next(friday, TimeDelta::zero()),
-            DateTime::<Utc>::MAX_UTC
-        );
-    }
+fn contain(
+    windows: &BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
+    policy: &str,
+    at: DateTime<Utc>,
+) -> bool {
+    let mut windows = windows.get(policy).into_iter().flatten();
+    windows.any(|window| window.contains(&at))
 }

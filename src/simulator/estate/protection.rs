@@ -1,17 +1,20 @@
 //! Which policy applies to what, and where it is suspended.
 //!
 //! Responsible for the mappings an operator makes at applications, services and partitions, and
-//! for what they come to: the nearest level decides on the policy, any level suspends. It may
-//! not back anything up: replicas hear of a change a moment later and act for themselves.
+//! for what they come to: the nearest level decides on the policy, any level suspends. Must not
+//! back anything up: replicas receive a change a moment later and act for themselves. Mappings
+//! and suspensions outlive their entity, suspensions also the policy that they suspend
+//! (`DeleteBackupPolicyOperation.cs`, `DisableBackupMappingOperation.cs`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::periodic::{Periodic, Step};
-use super::{Estate, InForce, Refusal, ServiceKind, later};
+use super::agenda::Item;
+use super::periodic::Periodic;
+use super::{Estate, InForce, Refusal, ServiceKind};
 
 /// Something that can be protected.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,52 +71,73 @@ impl Estate {
         let known = self.periodic.policies.by_name.get_key_value(policy);
         let policy = Arc::clone(known.ok_or(Refusal::NoSuchPolicy)?.0);
         self.periodic.mappings.insert(entity.clone(), policy);
-        self.inform(entity, now);
+        self.send(entity, Item::Enable, now);
         Ok(())
     }
 
-    /// Takes the policy away that an entity has of its own; what it inherits stays.
+    /// Takes the policy away that an entity has of its own; what it inherits stays, and so does
+    /// its suspension.
     pub fn disable(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Refusal> {
         self.tick(now);
         self.check(entity)?;
         let had = self.periodic.mappings.remove(entity);
         had.ok_or(Refusal::NotEnabled)?;
-        self.periodic.suspensions.remove(entity);
-        self.inform(entity, now);
+        self.send(entity, Item::Disable, now);
         Ok(())
     }
 
-    /// Suspends an entity and everything below it: replicas stop, and their events vanish.
+    /// Suspends an entity and everything below it, protected or not: replicas stop, and their
+    /// events vanish (`SuspendBackupOperation.cs`).
     pub fn suspend(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Refusal> {
         self.tick(now);
         self.check(entity)?;
         self.periodic.suspensions.insert(entity.clone());
-        self.inform(entity, now);
+        self.send(entity, Item::Suspend, now);
         Ok(())
     }
 
     /// Ends the suspension of this level; replicas start as if they had just been protected.
+    /// Refused while nothing in the application is enabled (`ResumeBackupOperation.cs`).
     pub fn resume(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Refusal> {
         self.tick(now);
         self.check(entity)?;
+        let line = self.line(entity);
+        let application = line
+            .last()
+            .filter(|it| matches!(it, Entity::Application(_)));
+        let is_enabled = application.is_some_and(|scope| {
+            let mut mapped = self.periodic.mapped();
+            mapped.any(|it| self.is_within(it, scope))
+        });
+        if !is_enabled {
+            return Err(Refusal::NotEnabled);
+        }
         self.periodic.suspensions.remove(entity);
-        self.inform(entity, now);
+        self.send(entity, Item::Enable, now);
         Ok(())
     }
 
-    /// What applies to an entity; `None` when nothing does.
+    /// What the cluster says applies to an entity; `None` when nothing does.
     pub(in crate::simulator) fn protection(&self, entity: &Entity) -> Option<Protection> {
         let line = self.line(entity);
-        let (from, policy) = line
-            .iter()
-            .find_map(|it| Some((it.level(), self.periodic.mappings.get(it)?)))?;
-        let mut line = line.iter();
-        let suspended = line.find(|it| self.periodic.suspensions.contains(*it));
+        let mut found = line.iter();
+        if self.is_mangled(entity) {
+            found = line.get(..1)?.iter();
+        }
+        let (from, policy) =
+            found.find_map(|it| Some((it.level(), self.periodic.mappings.get(it)?)))?;
         Some(Protection {
             policy: Arc::clone(policy),
             from,
-            suspended_from: suspended.map(Entity::level),
+            suspended_from: self.suspension_of(entity),
         })
+    }
+
+    /// The nearest suspended level of an entity and what it is part of.
+    pub(super) fn suspension_of(&self, entity: &Entity) -> Option<&'static str> {
+        let line = self.line(entity);
+        let suspended = line.iter().find(|it| self.periodic.is_suspended(it));
+        suspended.map(Entity::level)
     }
 
     /// The policy that applies to an entity, suspended or not.
@@ -123,17 +147,72 @@ impl Estate {
         self.periodic.policies.by_name.get(policy)
     }
 
+    /// The policy that the backup service sends to a partition: that of the application does not
+    /// get through where a name needs percent-encoding (`SendToServiceNodeWorkItem.cs`).
+    pub(super) fn applied_policy(&self, id: Uuid) -> Option<Arc<InForce>> {
+        let entity = Entity::Partition(id);
+        let line = self.line(&entity);
+        let reach = if self.is_mangled(&entity) { 2 } else { 3 };
+        let mut line = line.iter().take(reach);
+        let policy = line.find_map(|it| self.periodic.mappings.get(it))?;
+        self.periodic.policies.by_name.get(policy).cloned()
+    }
+
+    /// Whether the name of an entity needs percent-encoding, which 6.4 applies to the keys it asks
+    /// for and not to those it stores (`UtilityHelper.cs`).
+    pub(super) fn is_mangled(&self, entity: &Entity) -> bool {
+        let needs_encoding = |name: &str| name.contains(' ') || !name.is_ascii();
+        self.periodic.behaviour.mangles_encoded_names
+            && match entity {
+                Entity::Application(name) | Entity::Service(name) => needs_encoding(name),
+                Entity::Partition(id) => self.home_of(*id).is_some_and(|it| needs_encoding(&it)),
+            }
+    }
+
     /// An entity and what it is part of, nearest first.
-    fn line(&self, entity: &Entity) -> Vec<Entity> {
-        let mut line = vec![entity.clone()];
+    pub(in crate::simulator) fn line(&self, entity: &Entity) -> Vec<Entity> {
+        let mut line = Vec::with_capacity(3);
+        line.push(entity.clone());
         if let Entity::Partition(id) = entity {
-            line.extend(self.service_of(*id).map(Entity::Service));
+            line.extend(self.home_of(*id).map(Entity::Service));
         }
         if let Some(Entity::Service(name)) = line.last() {
-            let service = self.services.get(name);
-            line.extend(service.map(|it| Entity::Application(Arc::clone(&it.application))));
+            line.extend(self.application_of_service(name).map(Entity::Application));
         }
         line
+    }
+
+    /// The service of a partition that exists or once did.
+    pub(in crate::simulator) fn home_of(&self, id: Uuid) -> Option<Arc<str>> {
+        let vanished = || self.vanished.partitions.get(&id).cloned();
+        self.service_of(id).or_else(vanished)
+    }
+
+    /// The application of a service that exists or once did.
+    pub(in crate::simulator) fn application_of_service(&self, name: &str) -> Option<Arc<str>> {
+        let existing = self.services.get(name).map(|it| &it.application);
+        existing
+            .or_else(|| self.vanished.services.get(name))
+            .cloned()
+    }
+
+    /// Whether an entity is part of another, or is it.
+    pub(in crate::simulator) fn is_within(&self, entity: &Entity, scope: &Entity) -> bool {
+        entity == scope
+            || match (entity, scope) {
+                (Entity::Service(service), Entity::Application(application)) => {
+                    self.application_of_service(service).as_ref() == Some(application)
+                }
+                (Entity::Partition(id), Entity::Service(service)) => {
+                    self.home_of(*id).as_ref() == Some(service)
+                }
+                (Entity::Partition(id), Entity::Application(application)) => {
+                    let service = self.home_of(*id);
+                    let found = service.and_then(|it| self.application_of_service(&it));
+                    found.as_ref() == Some(application)
+                }
+                _ => false,
+            }
     }
 
     /// Whether there is such an entity, and whether it has a state.
@@ -174,40 +253,34 @@ impl Estate {
             .flat_map(|service| service.partitions.iter().copied())
             .collect()
     }
-
-    /// Tells the replicas below an entity that their configuration may have changed.
-    pub(super) fn inform(&mut self, entity: &Entity, now: DateTime<Utc>) {
-        let at = later(now, self.periodic.tempo.propagation);
-        for id in self.partitions_of(entity) {
-            self.periodic.agenda.insert((at, id, Step::Configure));
-        }
-    }
-
-    /// A partition that was just created asks for its policy.
-    pub(super) fn inform_newcomer(&mut self, id: Uuid, now: DateTime<Utc>) {
-        if !self.periodic.mappings.is_empty() {
-            self.inform(&Entity::Partition(id), now);
-        }
-    }
 }
 
 impl Periodic {
-    /// What a policy was explicitly enabled for.
+    /// What a policy was explicitly enabled for, also what is gone since.
     pub(in crate::simulator) fn enabled_with(&self, policy: &str) -> Vec<Entity> {
         let mappings = self.mappings.iter();
         let mapped = mappings.filter(|(_, name)| ***name == *policy);
         mapped.map(|(entity, _)| entity.clone()).collect()
     }
 
-    /// Everything with a policy or a suspension of its own.
-    pub(in crate::simulator) fn configured(&self) -> BTreeSet<&Entity> {
-        self.mappings.keys().chain(&self.suspensions).collect()
+    /// Everything with a policy of its own.
+    pub(in crate::simulator) fn mapped(&self) -> impl Iterator<Item = &Entity> {
+        self.mappings.keys()
     }
 
-    /// Forgets what was configured for something that is gone.
-    pub(super) fn forget(&mut self, entity: &Entity) {
-        self.mappings.remove(entity);
-        self.suspensions.remove(entity);
+    /// Everything with a suspension of its own.
+    pub(in crate::simulator) fn suspended(&self) -> impl Iterator<Item = &Entity> {
+        self.suspensions.iter()
+    }
+
+    /// The policy that an entity has of its own.
+    pub(in crate::simulator) fn own_policy(&self, entity: &Entity) -> Option<&str> {
+        self.mappings.get(entity).map(|name| &**name)
+    }
+
+    /// Whether an entity has a suspension of its own.
+    pub(in crate::simulator) fn is_suspended(&self, entity: &Entity) -> bool {
+        self.suspensions.contains(entity)
     }
 }
 

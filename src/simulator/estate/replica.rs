@@ -1,8 +1,9 @@
 //! What the primary replica of one partition knows: its policy, its timer, its chain.
 //!
-//! Responsible for when its next backup starts and for which chain a backup belongs to. It may
-//! not start one: the agenda of the estate does that. Each draws its own chance, so that nothing
-//! that happens to one partition changes another.
+//! Responsible for the state of one partition's periodic backups. Part of it is replicated and
+//! survives a change of primary (policy, last recovery point), the rest belongs to one primary
+//! (timer, retries, chain). It must not decide what happens next: the agenda does. Each replica
+//! draws from its own seed, so nothing that happens to one partition changes another.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,135 +12,224 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::health::Report;
+use super::agenda::Step;
+use super::behaviour::Behaviour;
+use super::health::Board;
 use super::later;
-use super::periodic::Step;
 use super::policy::InForce;
+use super::timer::{Reason, Timer};
+use crate::simulator::record::RecoveryPoint;
 
-/// How often a failed backup is tried again before its turn is lost.
+/// How often a failed backup is tried again before its turn is lost (`RescheduleTimer.cs`).
 const RETRIES: u32 = 5;
+
+/// The state provider of a service (`KeyValueStoreReplica.cs`, `ReliableStateManagerImpl.cs`).
+/// No API shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateProvider {
+    /// Reliable collections.
+    #[default]
+    ReliableCollections,
+    /// The key-value store of Reliable Actors: its backups are always full, carry -1 as epoch and
+    /// LSN, and report success although the upload failed.
+    KeyValueStore,
+}
 
 /// How long things take that no policy says; the defaults are those of the real service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tempo {
-    /// From a change of configuration to the replicas that act on it.
+    /// Between two rounds of the queue that sends changes of the configuration to replicas
+    /// (`BaseWorkItemQueue.cs`).
     pub propagation: Duration,
-    /// A backup after an interval comes at most so much earlier or later.
+    /// `JitterInBackupsInSeconds`: how much earlier or later than due a run may start.
     pub jitter: Duration,
-    /// About how long after a failure the next try comes.
+    /// About how long after a failed attempt the next one starts.
     pub retry: Duration,
     /// From the start of a backup to its snapshot.
     pub snapshot: RangeInclusive<Duration>,
     /// From the snapshot to the end of the upload.
     pub upload: RangeInclusive<Duration>,
+    /// `HealthReportSendInterval`: how long a node may hold a health report back.
+    pub health_reports: Duration,
+    /// An hour, for retention runs: they come every hour, or every 24 where backups are kept for
+    /// so long or longer.
+    pub hour: Duration,
 }
 
 impl Default for Tempo {
     fn default() -> Self {
         Self {
-            propagation: Duration::from_secs(2),
+            propagation: Duration::from_secs(5),
             jitter: Duration::from_secs(10),
             retry: Duration::from_secs(60),
             snapshot: Duration::from_secs(1)..=Duration::from_secs(5),
             upload: Duration::from_secs(5)..=Duration::from_secs(60),
+            health_reports: Duration::from_secs(30),
+            hour: Duration::from_secs(3600),
         }
     }
+}
+
+/// The part of a schedule that lies in the partition, and therefore in its backups.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metadata {
+    /// The policy it acts on; `None` while none applies or protection is suspended.
+    pub(super) active: Option<Arc<InForce>>,
+    /// When that policy arrived (`PolicyUpdateTime`).
+    pub(super) updated: DateTime<Utc>,
+    pub(super) recovery_point: Option<DateTime<Utc>>,
 }
 
 /// What a primary replica knows.
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) rng: fastrand::Rng,
-    /// The policy it acts on; `None` while nothing applies or protection is suspended.
-    pub(super) active: Option<Arc<InForce>>,
+    pub(super) metadata: Metadata,
     /// Its next Start or End.
     pub(super) timer: Option<(DateTime<Utc>, Step)>,
+    /// Jitter of the run that the timer is armed for.
+    pub(super) jitter: TimeDelta,
     pub(super) running: Option<Running>,
     pub(super) chain: Option<Chain>,
     pub(super) failures: u32,
-    /// Whether it has made a backup since it was configured.
-    pub(super) has_recovery_point: bool,
-    pub(super) backup: Option<Report>,
-    pub(super) restore: Option<Report>,
+    /// How much the clock of its node is ahead.
+    pub(super) clock: TimeDelta,
+    /// Whether its timers are dead until the schedule restarts.
+    pub(super) silenced: bool,
+    /// Whether it waits for a restore without write status.
+    pub(super) awaits_restore: bool,
+    /// The last backup that this primary took on request.
+    pub(super) requested: Option<RecoveryPoint>,
+    pub(super) backup: Board,
+    pub(super) restore: Board,
 }
 
-/// A backup under way.
+/// A periodic backup under way.
 #[derive(Debug)]
 pub(super) struct Running {
+    pub(super) policy: Arc<InForce>,
+    /// The schedule as it was when the backup began.
+    pub(super) metadata: Metadata,
+    pub(super) backup: Uuid,
+    /// The chain with this backup in it.
+    pub(super) chain: Chain,
     pub(super) taken: DateTime<Utc>,
-    pub(super) full: bool,
     pub(super) lsn: u64,
+    /// Whether it is uploaded; not where protection ended before the snapshot was complete.
+    pub(super) uploads: bool,
+    /// The clock of the node that becomes primary as soon as this backup has ended.
+    pub(super) successor: Option<TimeDelta>,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// The chain of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
-    id: Uuid,
-    pub(super) increments: u32,
+    pub(super) id: Uuid,
+    /// Backups in it (`NumberOfBackupsInChain`).
+    pub(super) length: u32,
 }
 
 impl Replica {
     pub(super) fn new(id: Uuid) -> Self {
+        let mut rng = fastrand::Rng::with_seed(id.as_u64_pair().1);
+        let phase = rng.f64();
         Self {
-            rng: fastrand::Rng::with_seed(id.as_u64_pair().1),
-            active: None,
+            rng,
+            metadata: Metadata::default(),
             timer: None,
+            jitter: TimeDelta::zero(),
             running: None,
             chain: None,
             failures: 0,
-            has_recovery_point: false,
-            backup: None,
-            restore: None,
+            clock: TimeDelta::zero(),
+            silenced: false,
+            awaits_restore: false,
+            requested: None,
+            backup: Board::new(phase),
+            restore: Board::new(phase),
         }
     }
 
-    /// Begins from nothing with another policy, or with none.
-    pub(super) fn restart(&mut self, active: Option<Arc<InForce>>) {
-        self.active = active;
-        self.running = None;
+    /// Begins from nothing with another policy, or with none. A backup under way goes on.
+    pub(super) fn restart(&mut self, active: Option<Arc<InForce>>, at: DateTime<Utc>) {
+        self.metadata = Metadata {
+            active,
+            updated: at + self.clock,
+            recovery_point: None,
+        };
         self.chain = None;
         self.failures = 0;
-        self.has_recovery_point = false;
+        self.silenced = false;
     }
 
-    /// The next start by the schedule, counted from `from`.
-    pub(super) fn next_turn(
+    /// Forgets what the primary before it knew.
+    pub(super) fn take_over(&mut self, clock: TimeDelta) {
+        self.chain = None;
+        self.failures = 0;
+        self.requested = None;
+        self.clock = clock;
+    }
+
+    /// When the next run starts; `None` where no timer could be armed.
+    pub(super) fn arm(
         &mut self,
-        from: DateTime<Utc>,
+        reason: Reason,
+        at: DateTime<Utc>,
         tempo: &Tempo,
+        behaviour: Behaviour,
     ) -> Option<DateTime<Utc>> {
-        let schedule = &self.active.as_ref()?.policy.schedule;
-        let bound = i64::try_from(tempo.jitter.as_millis()).unwrap_or_default();
-        let jitter = TimeDelta::milliseconds(self.rng.i64(-bound..=bound));
-        Some(schedule.next(from, jitter))
+        let active = self.metadata.active.as_ref()?;
+        self.failures = 0;
+        self.jitter = TimeDelta::zero();
+        let timer = Timer {
+            schedule: &active.policy.schedule,
+            recovery_point: self.metadata.recovery_point,
+            restarted: self.metadata.updated,
+            jitter: tempo.jitter,
+            midnight_stop: behaviour.midnight_stop,
+        };
+        let armed = timer.arm(reason, at + self.clock, &mut self.rng)?;
+        self.jitter = armed.jitter;
+        let due = at.checked_add_signed(armed.delay);
+        // An interval of zero must not fire twice in one moment.
+        let next = at + TimeDelta::milliseconds(1);
+        Some(due.unwrap_or(DateTime::<Utc>::MAX_UTC).max(next))
     }
 
-    /// The next start after a failure: soon, or at the next turn when all retries are used up.
-    pub(super) fn next_try(&mut self, at: DateTime<Utc>, tempo: &Tempo) -> Option<DateTime<Utc>> {
+    /// When a failed run is tried again; `None` when all retries are used up.
+    pub(super) fn retry(&mut self, at: DateTime<Utc>, tempo: &Tempo) -> Option<DateTime<Utc>> {
         if self.failures == RETRIES {
-            self.failures = 0;
-            return self.next_turn(at, tempo);
+            return None;
         }
         self.failures += 1;
+        self.jitter = TimeDelta::zero();
         let stretch = 0.95 + 0.1 * self.rng.f64();
         Some(later(at, tempo.retry.mul_f64(stretch)))
     }
 
-    /// The id of the backup that was just made and of the chain it belongs to.
-    pub(super) fn lengthen_chain(&mut self, full: bool) -> (Uuid, Uuid) {
+    /// A random GUID of version 4.
+    pub(super) fn new_id(&mut self) -> Uuid {
         let bytes = self.rng.u128(..).to_be_bytes();
-        let backup = uuid::Builder::from_random_bytes(bytes).into_uuid();
-        let chain = match self.chain {
-            Some(chain) if !full => Chain {
-                increments: chain.increments + 1,
-                ..chain
-            },
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// The chain that the next backup belongs to: a new one unless the policy allows one more
+    /// increment (`BackupRestoreManager.cs`, `TimerCallback`).
+    pub(super) fn next_chain(&self, backup: Uuid, provider: StateProvider, most: u32) -> Chain {
+        match self.chain {
+            Some(chain)
+                if provider == StateProvider::ReliableCollections && chain.length <= most =>
+            {
+                Chain {
+                    length: chain.length + 1,
+                    ..chain
+                }
+            }
             _ => Chain {
                 id: backup,
-                increments: 0,
+                length: 1,
             },
-        };
-        self.chain = Some(chain);
-        (backup, chain.id)
+        }
     }
 }
 

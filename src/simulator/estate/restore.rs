@@ -1,16 +1,21 @@
 //! The life of a restore: Accepted, `RestoreInProgress`, `SecondariesInProgress`, then an end.
 //!
-//! Responsible for the one record of restores each partition has, and for what a restore does to
-//! its partition: the state of an old backup, a new data loss version, a broken chain. It may
-//! not answer requests. While it runs, neither backups nor other restores are accepted.
+//! Responsible for the one record of restores each partition has, and for what a restore and a
+//! loss of data do to a partition: the state of an old backup with the schedule in it, a new data
+//! loss version, a broken chain. Must not answer requests. While a restore runs, neither backups
+//! nor other restores are accepted.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::periodic::Step;
-use super::{Entity, Estate, Refusal, later};
+use super::agenda::{Event, Item, Step};
+use super::health::Said;
+use super::log::Happening;
+use super::store::{Backup, Validation};
+use super::timer::Reason;
+use super::{Entity, Estate, Refusal, filetime, later};
 use crate::simulator::record::Epoch;
 
 /// How a restore will go.
@@ -66,9 +71,18 @@ pub(in crate::simulator) struct Restore {
     pub(in crate::simulator) state: RestoreState,
     /// When it succeeded.
     pub(in crate::simulator) ended: Option<DateTime<Utc>>,
-    /// Epoch and LSN of the backup, for as long as it has not failed.
-    pub(in crate::simulator) target: Option<(Epoch, u64)>,
+    /// Epoch and LSN of the backup, for as long as the restore has not failed; -1 on the wire
+    /// where there are none, but only until it has succeeded (`RestoreStatus.cs`).
+    pub(in crate::simulator) target: Option<(Epoch, Option<u64>)>,
     plan: RestorePlan,
+    source: Source,
+}
+
+/// The backup that a partition is restored from.
+#[derive(Clone, Debug)]
+struct Source {
+    partition: Uuid,
+    backup: Backup,
 }
 
 impl RestoreState {
@@ -89,7 +103,9 @@ impl RestoreState {
 }
 
 impl Estate {
-    /// Requests a restore of a listed backup: the one of this id, or the newest.
+    /// Requests a restore of a listed backup: the one of this id, which may belong to another
+    /// partition of the application, or the newest that can be restored. It is checked by id, and
+    /// its chain down to the full backup (`RestorePartitionRequestOperation.cs`).
     pub fn request_restore(
         &mut self,
         id: Uuid,
@@ -98,28 +114,60 @@ impl Estate {
         now: DateTime<Utc>,
     ) -> Result<(), Refusal> {
         self.tick(now);
-        let listed = self.listed(&Entity::Partition(id), now)?;
+        let own = self.sources(&Entity::Partition(id), now)?;
         if self.restore_runs(id) {
             return Err(Refusal::RestoreInProgress);
         }
-        if self.request_runs(id) {
+        if self.requests.serial_of(id).is_some() {
             return Err(Refusal::InProgress);
         }
-        let wanted = |it: Uuid| backup.is_none_or(|wanted| wanted == it);
-        let mut newest_first = listed.iter().rev().map(|it| &it.backup);
-        let target = newest_first
-            .find_map(|it| Some((it.epoch, it.lsn?)).filter(|_| wanted(it.id)))
-            .ok_or(Refusal::NoSuchBackup)?;
-        let next = later(now, plan.accepted_for);
-        self.periodic.agenda.insert((next, id, Step::Restore));
-        let restore = Restore {
-            state: RestoreState::Accepted,
-            ended: None,
-            target: Some(target),
-            plan,
+        let source = match backup {
+            None => own.into_iter().next_back(),
+            Some(wanted) => {
+                let application = self.application_of(id).map(Entity::Application);
+                let foreign = application.map(|it| self.sources(&it, now));
+                let foreign = foreign.unwrap_or(Ok(Vec::new())).unwrap_or_default();
+                let mut all = own.into_iter().chain(foreign);
+                all.find(|it| it.backup.id == wanted)
+            }
         };
-        self.periodic.restores.insert(id, restore);
+        let source = source.ok_or(Refusal::NoSuchBackup)?;
+        self.begin_restore(id, source, plan, now);
         Ok(())
+    }
+
+    /// The partition loses its data. It is restored from its newest backup if its policy says so
+    /// (without a record); from the backup of an old restore, if it has a record of one and the
+    /// runtime is 6.4; otherwise it waits without write status, if it is protected.
+    pub fn lose_data(&mut self, id: Uuid, now: DateTime<Utc>) {
+        self.tick(now);
+        if !self.partitions.contains_key(&id) {
+            return;
+        }
+        self.raise_data_loss(id, now);
+        let policy = self.applied_policy(id);
+        let repeats = self.periodic.behaviour.repeats_old_restores;
+        let old = self.periodic.restores.get(&id).filter(|_| repeats);
+        let source = match old.map(|it| it.source.clone()) {
+            Some(old) => Some(old),
+            None if policy.is_some_and(|it| it.policy.auto_restore_on_data_loss) => {
+                let sources = self.sources(&Entity::Partition(id), now);
+                sources.unwrap_or_default().pop()
+            }
+            None => None,
+        };
+        self.periodic.stop_for_restore(id);
+        match source {
+            Some(source) => {
+                self.apply(id, &source, now);
+                self.periodic.report(id, Said::RestoredItself, now);
+            }
+            None if self.periodic.active_policy(id).is_some() => {
+                self.periodic.replica_mut(id).awaits_restore = true;
+                self.periodic.note(now, id, Happening::AwaitsRestore);
+            }
+            None => {}
+        }
     }
 
     /// The last restore of a partition.
@@ -131,20 +179,50 @@ impl Estate {
         self.restore_of(id).is_some_and(|it| !it.state.is_end())
     }
 
+    /// Listed backups of a scope whose chain is complete, oldest first.
+    fn sources(&self, scope: &Entity, now: DateTime<Utc>) -> Result<Vec<Source>, Refusal> {
+        let listed = self.listed(scope, now)?;
+        let has_full = |chain: Uuid| listed.iter().any(|it| it.backup.id == chain);
+        let complete = listed.iter().filter(|it| has_full(it.backup.chain));
+        Ok(complete
+            .map(|it| Source {
+                partition: it.folder.partition,
+                backup: it.backup.clone(),
+            })
+            .collect())
+    }
+
+    fn begin_restore(&mut self, id: Uuid, source: Source, plan: RestorePlan, at: DateTime<Utc>) {
+        let next = later(at, plan.accepted_for);
+        let event = Event::Replica(id, Step::Restore);
+        self.periodic.agenda.insert(next, event);
+        let restore = Restore {
+            state: RestoreState::Accepted,
+            ended: None,
+            target: Some((source.backup.epoch, source.backup.lsn)),
+            plan,
+            source,
+        };
+        self.periodic.restores.insert(id, restore);
+    }
+
     pub(super) fn advance_restore(&mut self, id: Uuid, at: DateTime<Utc>) {
         let Some(restore) = self.periodic.restores.get_mut(&id) else {
             return;
         };
+        let is_valid = restore.source.backup.validation == Validation::None;
         let next = match (restore.state, restore.plan.outcome) {
             (RestoreState::Accepted, _) => {
                 restore.state = RestoreState::RestoreInProgress;
                 Some(restore.plan.running_for)
             }
-            (RestoreState::RestoreInProgress, RestoreOutcome::Success) => {
+            (RestoreState::RestoreInProgress, RestoreOutcome::Success) if is_valid => {
                 restore.state = RestoreState::SecondariesInProgress;
-                let target = restore.target;
+                let source = restore.source.clone();
                 let secondaries = restore.plan.secondaries_for;
-                self.lose_data(id, target, at);
+                self.raise_data_loss(id, at);
+                self.periodic.stop_for_restore(id);
+                self.apply(id, &source, at);
                 if secondaries.is_zero() {
                     return self.advance_restore(id, at);
                 }
@@ -161,22 +239,56 @@ impl Estate {
             (RestoreState::SecondariesInProgress, _) => {
                 restore.state = RestoreState::Success;
                 restore.ended = Some(at);
-                self.periodic.report_restore(id, at);
+                self.periodic.report(id, Said::Restored, at);
                 None
             }
             _ => None,
         };
-        let next = next.map(|delay| (later(at, delay), id, Step::Restore));
-        self.periodic.agenda.extend(next);
+        if let Some(delay) = next {
+            let event = Event::Replica(id, Step::Restore);
+            self.periodic.agenda.insert(later(at, delay), event);
+        }
     }
 
-    /// A restore makes a data loss on purpose; the log goes on from where the backup ends.
-    fn lose_data(&mut self, id: Uuid, target: Option<(Epoch, u64)>, at: DateTime<Utc>) {
-        let (Some(partition), Some((_, lsn))) = (self.partitions.get_mut(&id), target) else {
-            return;
-        };
-        partition.lsn = lsn;
-        partition.epoch.data_loss = super::filetime(at).max(partition.epoch.data_loss + 1);
-        self.periodic.lose_chain(id, at);
+    /// A restore is a data loss on purpose (`FailoverUnit.cpp`, `UpdateEpochForDataLoss`).
+    fn raise_data_loss(&mut self, id: Uuid, at: DateTime<Utc>) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.epoch.data_loss = filetime(at).max(partition.epoch.data_loss + 1);
+        }
+    }
+
+    /// The partition has the state of a backup, and the schedule that was in it
+    /// (`BackupRestoreManager.cs`, `InitializeAsync`): armed as after a change of primary if it
+    /// is that of this partition, asked for anew otherwise. Then the backup service pushes the
+    /// policy of now.
+    fn apply(&mut self, id: Uuid, source: &Source, at: DateTime<Utc>) {
+        if let (Some(partition), Some(lsn)) = (self.partitions.get_mut(&id), source.backup.lsn) {
+            partition.lsn = lsn;
+        }
+        let is_own = source.partition == id;
+        let replica = self.periodic.replica_mut(id);
+        replica.awaits_restore = false;
+        replica.take_over(TimeDelta::zero());
+        replica.restart(None, at);
+        if is_own {
+            replica.metadata = source.backup.metadata.clone();
+        }
+        self.periodic.note(at, id, Happening::Restored);
+        if is_own {
+            self.periodic.arm(id, Reason::Takeover, at);
+        } else {
+            self.ask_for_policy(id, at);
+        }
+        self.send(&Entity::Partition(id), Item::Enable, at);
+    }
+}
+
+impl super::periodic::Periodic {
+    /// Replicas are opened anew: what runs is lost without a report.
+    fn stop_for_restore(&mut self, id: Uuid) {
+        self.set_timer(id, None);
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.running = None;
+        }
     }
 }

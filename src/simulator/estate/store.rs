@@ -1,21 +1,51 @@
-//! What lies in the storage of the policies: the backups a list can show.
+//! What lies in the storages of the policies: the only truth about what can be restored.
 //!
-//! Responsible for the folders of partitions, which outlive their partitions, and for retention.
-//! It may not take backups. A folder is always read through the policy that applies now: when
-//! a policy moves to another storage, what was written before is out of sight.
+//! Responsible for the folders of partitions, which outlive their partitions. Must not take or
+//! delete backups by itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
-use super::policy::{Retention, Storage};
-use super::{Entity, Estate, Keys, Refusal, later};
+use super::log::Happening;
+use super::periodic::Periodic;
+use super::policy::Retention;
+use super::replica::Metadata;
+use super::{Entity, Estate, Keys, later};
 use crate::simulator::record::Epoch;
 
+/// A storage; two policies that write to the same container or share have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(usize);
+
+/// What a check of the storage has found (`ValidationResult`, clients of 2026).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Validation {
+    /// Not checked.
+    #[default]
+    None,
+    /// The archive is damaged.
+    ChecksumMismatchFailure,
+    /// A backup that it depends on is missing.
+    BackupChainMissingFailure,
+}
+
+impl Validation {
+    /// The word of the wire.
+    pub(in crate::simulator) fn word(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::ChecksumMismatchFailure => "ChecksumMismatchFailure",
+            Self::BackupChainMissingFailure => "BackupChainMissingFailure",
+        }
+    }
+}
+
 /// One backup as its storage describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Backup {
     /// Its id.
     pub id: Uuid,
@@ -23,19 +53,21 @@ pub struct Backup {
     pub chain: Uuid,
     /// Whether it is that full backup.
     pub full: bool,
-    /// The moment of its snapshot, in whole seconds.
+    /// The moment of its snapshot on the clock of its node, in whole seconds.
     pub taken: DateTime<Utc>,
-    /// Last log record in it; `None` where the storage has lost count and prints -1.
+    /// Last log record in it; `None` of actor services, which print -1 for it and for the epoch.
     pub lsn: Option<u64>,
+    /// What a check has found; anything but `None` cannot be restored.
+    pub validation: Validation,
     pub(in crate::simulator) epoch: Epoch,
+    /// The schedule that lies in it.
+    pub(super) metadata: Metadata,
 }
 
-/// A backup and where it lies.
-#[derive(Clone, Debug)]
-pub(in crate::simulator) struct Listed {
-    pub(in crate::simulator) folder: Folder,
-    pub(in crate::simulator) keys: Keys,
-    pub(in crate::simulator) backup: Backup,
+impl PartialEq for Backup {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
 }
 
 /// Where the backups of one partition lie.
@@ -49,155 +81,108 @@ pub(in crate::simulator) struct Folder {
 /// What lies in a folder, oldest first.
 #[derive(Debug)]
 pub(super) struct Shelf {
-    keys: Keys,
-    backups: VecDeque<Backup>,
+    pub(super) keys: Keys,
+    pub(super) backups: VecDeque<Backup>,
 }
 
-/// All storages, by their place.
-pub(super) type Stores = BTreeMap<String, BTreeMap<Folder, Shelf>>;
+/// All storages.
+#[derive(Debug, Default)]
+pub(super) struct Stores {
+    places: HashMap<String, Place>,
+    storages: Vec<Files>,
+}
+
+/// Everything in one storage.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// Whether the container exists: the first upload creates it.
+    pub(super) exists: bool,
+    pub(super) folders: BTreeMap<Folder, Shelf>,
+}
 
 impl Estate {
-    /// The backups of a partition that its list shows at `now`, oldest first.
-    pub fn backups(&self, id: Uuid, now: DateTime<Utc>) -> Vec<Backup> {
-        let listed = self.listed(&Entity::Partition(id), now).unwrap_or_default();
-        listed.into_iter().map(|it| it.backup).collect()
-    }
-
-    /// Puts a backup into the list of a partition that cannot be restored: epoch and LSN are -1.
+    /// Puts a backup into the list of a partition that a check has found damaged. It lies in the
+    /// storage of the policy that applies; without one nothing happens.
     pub fn list_unrestorable(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let backup = self.new_id();
-        self.keep(
-            id,
-            Backup {
-                id: backup,
-                chain: backup,
-                full: true,
-                taken: at,
-                lsn: None,
-                epoch: Epoch::default(),
-            },
-        );
-    }
-
-    /// What lies in the storages that apply now, folder by folder, oldest first.
-    pub(in crate::simulator) fn listed(
-        &self,
-        scope: &Entity,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Listed>, Refusal> {
-        self.listed_from(scope, now, |gone, _| gone)
-    }
-
-    /// The newest of what lies there, of each folder.
-    pub(in crate::simulator) fn newest_listed(
-        &self,
-        scope: &Entity,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Listed>, Refusal> {
-        self.listed_from(scope, now, |gone, count| gone.max(count.saturating_sub(1)))
-    }
-
-    /// What lies there, of each folder from the place on that `first` tells by the numbers of
-    /// backups that are gone and of all.
-    fn listed_from(
-        &self,
-        scope: &Entity,
-        now: DateTime<Utc>,
-        first: impl Fn(usize, usize) -> usize,
-    ) -> Result<Vec<Listed>, Refusal> {
-        self.policies_within(scope)?;
-        let mut listed = Vec::new();
-        for (place, folders) in &self.periodic.stores {
-            for (folder, shelf) in self.folders_of(scope, folders) {
-                let Some(policy) = self.policy_of_folder(folder) else {
-                    continue;
-                };
-                if policy.storage.place() != *place {
-                    continue;
-                }
-                let gone = policy.retention.map_or(0, |it| shelf.expired(it, now));
-                let first = first(gone, shelf.backups.len());
-                listed.extend(shelf.backups.iter().skip(first).map(|backup| Listed {
-                    folder: folder.clone(),
-                    keys: shelf.keys.clone(),
-                    backup: backup.clone(),
-                }));
-            }
-        }
-        Ok(listed)
-    }
-
-    /// Puts a backup into the storage that applies to a partition, if one does.
-    pub(super) fn keep(&mut self, id: Uuid, backup: Backup) {
-        let policy = self.policy_of(&Entity::Partition(id)).cloned();
-        let (Some(policy), Some(application), Some(partition)) =
-            (policy, self.application_of(id), self.partitions.get(&id))
-        else {
+        let Some(policy) = self.applied_policy(id) else {
             return;
         };
-        let folder = Folder {
-            application,
-            service: Arc::clone(&partition.service),
-            partition: id,
+        let Some(partition) = self.partitions.get(&id) else {
+            return;
         };
-        let place = policy.policy.storage.place();
-        let store = self.periodic.stores.entry(place).or_default();
-        let kept = store.entry(folder).or_insert_with(|| Shelf {
+        let replica = self.periodic.replica_mut(id);
+        let backup = replica.new_id();
+        let damaged = Backup {
+            id: backup,
+            chain: backup,
+            full: true,
+            taken: at,
+            lsn: Some(partition.lsn),
+            validation: Validation::ChecksumMismatchFailure,
+            epoch: partition.epoch,
+            metadata: Metadata::default(),
+        };
+        self.store(id, policy.place, damaged, at, at);
+    }
+
+    /// Creates the container or share of a policy, as operators do; otherwise the first upload
+    /// does, and lists fail until then.
+    pub fn create_container(&mut self, policy: &str) {
+        if let Some(policy) = self.periodic.policies.by_name.get(policy) {
+            self.periodic.stores.files_mut(policy.place).exists = true;
+        }
+    }
+
+    /// The storage of a policy.
+    pub fn place_of(&self, policy: &str) -> Option<Place> {
+        Some(self.periodic.policies.by_name.get(policy)?.place)
+    }
+
+    /// What lies in a storage for a partition now, oldest first, whether or not a list shows it.
+    pub fn stored(&self, id: Uuid, place: Place) -> Vec<Backup> {
+        let folder = self.folder_of(id);
+        let shelf = folder.and_then(|it| self.periodic.stores.files(place)?.folders.get(&it));
+        shelf.map_or(Vec::new(), |it| it.backups.iter().cloned().collect())
+    }
+
+    /// An upload has finished, snapshot and end on the clock of the cluster.
+    pub(super) fn store(
+        &mut self,
+        id: Uuid,
+        place: Place,
+        backup: Backup,
+        taken: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) {
+        let (Some(folder), Some(partition)) = (self.folder_of(id), self.partitions.get(&id)) else {
+            return;
+        };
+        self.periodic
+            .note_stored(id, Some(place), &backup, taken, at);
+        let files = self.periodic.stores.files_mut(place);
+        files.exists = true;
+        let shelf = files.folders.entry(folder);
+        let shelf = shelf.or_insert_with(|| Shelf {
             keys: partition.keys.clone(),
             backups: VecDeque::new(),
         });
-        let now = backup.taken;
-        kept.add(backup);
-        if let Some(retention) = policy.policy.retention {
-            let gone = kept.expired(retention, now);
-            kept.backups.drain(..gone);
-        }
+        shelf.add(backup);
     }
 
-    /// Refuses scopes that do not exist or that nothing protects.
-    fn policies_within(&self, scope: &Entity) -> Result<(), Refusal> {
-        let exists = match scope {
-            Entity::Application(name) => self.applications.contains_key(name),
-            Entity::Service(name) => self.services.contains_key(name),
-            Entity::Partition(id) => self.partitions.contains_key(id),
-        };
-        if !exists {
-            return Err(match scope {
-                Entity::Application(_) => Refusal::NoSuchApplication,
-                Entity::Service(_) => Refusal::NoSuchService,
-                Entity::Partition(_) => Refusal::NotFound,
-            });
-        }
-        let mut mapped = self.periodic.mappings.keys();
-        if self.protection(scope).is_some() || mapped.any(|it| self.is_within(it, scope)) {
-            Ok(())
-        } else {
-            Err(Refusal::NotEnabled)
-        }
+    /// Where the backups of an existing partition lie.
+    pub(super) fn folder_of(&self, id: Uuid) -> Option<Folder> {
+        Some(Folder {
+            application: self.application_of(id)?,
+            service: self.service_of(id)?,
+            partition: id,
+        })
     }
 
-    /// Whether an entity is part of another, or is it.
-    pub(in crate::simulator) fn is_within(&self, entity: &Entity, scope: &Entity) -> bool {
-        entity == scope
-            || match (entity, scope) {
-                (Entity::Service(service), Entity::Application(application)) => self
-                    .services
-                    .get(service)
-                    .is_some_and(|it| it.application == *application),
-                (Entity::Partition(id), Entity::Service(service)) => {
-                    self.service_of(*id).is_some_and(|it| it == *service)
-                }
-                (Entity::Partition(id), Entity::Application(application)) => self
-                    .application_of(*id)
-                    .is_some_and(|it| it == *application),
-                _ => false,
-            }
-    }
-
-    fn folders_of<'a>(
+    /// The folders of an entity in a storage, those of vanished partitions too.
+    pub(super) fn folders_of<'a>(
         &self,
         scope: &Entity,
-        folders: &'a BTreeMap<Folder, Shelf>,
+        files: &'a Files,
     ) -> Vec<(&'a Folder, &'a Shelf)> {
         let (application, service, partition) = match scope {
             Entity::Application(name) => (Some(Arc::clone(name)), None, None),
@@ -216,7 +201,8 @@ impl Estate {
             service: service.clone().unwrap_or_default(),
             partition: partition.unwrap_or_default(),
         };
-        folders
+        files
+            .folders
             .range(first..)
             .take_while(|(folder, _)| {
                 folder.application == application
@@ -225,17 +211,51 @@ impl Estate {
             })
             .collect()
     }
+}
 
-    /// The policy that applies to a folder; that of its service where its partition is gone.
-    fn policy_of_folder(&self, folder: &Folder) -> Option<&super::Policy> {
-        let entity = if self.partitions.contains_key(&folder.partition) {
-            Entity::Partition(folder.partition)
-        } else if self.services.contains_key(&folder.service) {
-            Entity::Service(Arc::clone(&folder.service))
-        } else {
-            Entity::Application(Arc::clone(&folder.application))
+impl Periodic {
+    pub(super) fn note_stored(
+        &mut self,
+        id: Uuid,
+        place: Option<Place>,
+        backup: &Backup,
+        taken: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) {
+        let stored = Happening::Stored {
+            place,
+            backup: backup.id,
+            chain: backup.chain,
+            taken,
+            restorable: backup.validation == Validation::None,
         };
-        Some(&self.policy_of(&entity)?.policy)
+        self.note(at, id, stored);
+    }
+}
+
+impl Stores {
+    /// The storage of this description.
+    pub(super) fn place(&mut self, description: String) -> Place {
+        let next = Place(self.storages.len());
+        let place = *self.places.entry(description).or_insert(next);
+        if place == next {
+            self.storages.push(Files::default());
+        }
+        place
+    }
+
+    pub(super) fn files(&self, place: Place) -> Option<&Files> {
+        self.storages.get(place.0)
+    }
+
+    fn files_mut(&mut self, place: Place) -> &mut Files {
+        self.storages
+            .get_mut(place.0)
+            .expect("a place is made together with its files")
+    }
+
+    pub(super) fn shelf_mut(&mut self, place: Place, folder: &Folder) -> Option<&mut Shelf> {
+        self.files_mut(place).folders.get_mut(folder)
     }
 }
 
@@ -247,40 +267,25 @@ impl Shelf {
         self.backups.insert(self.backups.len() - later, backup);
     }
 
-    /// How many of the oldest backups retention has deleted: whole chains, down to the minimum.
-    fn expired(&self, retention: Retention, now: DateTime<Utc>) -> usize {
-        let (mut gone, mut seen) = (0, 0);
-        let mut backups = self.backups.iter().peekable();
-        while let Some(backup) = backups.next() {
-            seen += 1;
-            let young = later(backup.taken, retention.duration) >= now;
-            if young || self.backups.len() - seen < retention.minimum {
-                break;
-            }
-            if backups.peek().is_none_or(|next| next.chain != backup.chain) {
-                gone = seen;
-            }
-        }
-        gone
+    /// Backups taken before a moment.
+    pub(super) fn taken_before(&self, moment: DateTime<Utc>) -> Range<usize> {
+        0..self.backups.partition_point(|it| it.taken < moment)
     }
-}
 
-impl Storage {
-    /// What makes two storages the same one.
-    fn place(&self) -> String {
-        match self {
-            Self::AzureBlob { container, .. } => format!("blob/{container}"),
-            Self::FileShare { path, .. } => format!("share/{path}"),
-            Self::ManagedIdentity {
-                blob_service_uri,
-                container,
-                ..
-            } => format!("{blob_service_uri}/{container}"),
-            Self::Dsms {
-                credentials_location,
-                container,
-                ..
-            } => format!("dsms/{credentials_location}/{container}"),
-        }
+    /// Backups that retention deletes (`RetentionManager.cs`, `DeleteFilesForPartition`): of those
+    /// older than the duration, the ones before the newest full one, newest first, as long as more
+    /// than the minimum remain. So whole chains stay, and of a chain that the minimum protects in
+    /// part its beginning.
+    pub(super) fn expired(&self, retention: Retention, now: DateTime<Utc>) -> Range<usize> {
+        let old = |it: &Backup| later(it.taken, retention.duration) < now;
+        let old = self.backups.partition_point(old);
+        let full = self.backups.range(..old).rposition(|it| it.full);
+        let end = full.unwrap_or_default();
+        let spare = self.backups.len().saturating_sub(retention.minimum);
+        end - end.min(spare)..end
+    }
+
+    pub(super) fn take(&mut self, which: Range<usize>) -> Vec<Backup> {
+        self.backups.drain(which).collect()
     }
 }

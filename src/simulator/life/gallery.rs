@@ -36,7 +36,7 @@ const GALLERY: &str = "fabric:/Gallery";
 const OPAQUE: &str = "fabric:/Opaque";
 
 /// The way in which it cannot.
-pub(super) const OPACITY: (Fault, Filter) = (Fault::InternalError, Filter::Application(OPAQUE));
+pub(super) const OPACITY: (Fault, Filter) = (Fault::Masked400, Filter::Application(OPAQUE));
 
 const FLAKY: &str = "EveryHalfMinuteToFlakyStorage";
 const LOST: &str = "EveryHalfMinuteToLostStorage";
@@ -229,11 +229,13 @@ fn blob(container: &str) -> Storage {
 fn tempo(pace: f64) -> Tempo {
     let millis = |millis| Duration::from_millis(millis).mul_f64(pace);
     Tempo {
-        propagation: millis(1000),
+        propagation: millis(500),
         jitter: millis(2000),
         retry: millis(7000),
         snapshot: millis(200)..=millis(1000),
         upload: millis(500)..=millis(3000),
+        health_reports: millis(1000),
+        hour: millis(30_000),
     }
 }
 
@@ -251,7 +253,7 @@ fn stretched(seconds: u64, pace: f64) -> TimeDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::Shape;
+    use crate::simulator::{Shape, Validation};
 
     fn start() -> DateTime<Utc> {
         DateTime::from_timestamp(1_750_000_000, 0).unwrap()
@@ -278,7 +280,11 @@ mod tests {
     fn age(estate: &Estate, id: Uuid, now: DateTime<Utc>) -> Option<TimeDelta> {
         let backups = estate.backups(id, now);
         let mut newest_first = backups.iter().rev();
-        Some(now - newest_first.find(|it| it.lsn.is_some())?.taken)
+        Some(
+            now - newest_first
+                .find(|it| it.validation == Validation::None)?
+                .taken,
+        )
     }
 
     #[test]
@@ -356,7 +362,12 @@ mod tests {
         assert_eq!(restored(&estate), 1);
         let stopped = on_show(&estate, "StoppedSilently").into_iter();
         let newest = stopped.filter_map(|id| estate.backups(id, start()).pop());
-        assert_eq!(newest.filter(|it| it.lsn.is_none()).count(), 1);
+        assert_eq!(
+            newest
+                .filter(|it| it.validation != Validation::None)
+                .count(),
+            1
+        );
     }
 
     #[test]

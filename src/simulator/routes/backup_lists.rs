@@ -14,7 +14,7 @@ use super::policies::page;
 use super::{Terms, brs_invalid_argument, refusal};
 use crate::simulator::answer::Answer;
 use crate::simulator::estate::{Entity, Estate, Listed};
-use crate::simulator::record::location;
+use crate::simulator::record::{Epoch, location};
 use crate::simulator::request::Request;
 
 pub(super) fn list(
@@ -106,7 +106,7 @@ fn item(listed: &Listed, terms: &Terms<'_>) -> Value {
         .map_or_else(|| "-1".to_owned(), |lsn| lsn.to_string());
     let epoch = match backup.lsn {
         Some(_) => backup.epoch.to_json(terms.switches.epoch_spelling),
-        None => json!({"DataLossVersion": "-1", "ConfigurationVersion": "-1"}),
+        None => Epoch::unknown(terms.switches.epoch_spelling),
     };
     let names = (&*folder.application, &*folder.service);
     let mut item = json!({
@@ -125,7 +125,7 @@ fn item(listed: &Listed, terms: &Terms<'_>) -> Value {
     });
     if terms.switches.newer_fields {
         item["ValidationTimeUtc"] = Value::Null;
-        item["ValidationResult"] = json!("None");
+        item["ValidationResult"] = json!(backup.validation.word());
     }
     item
 }

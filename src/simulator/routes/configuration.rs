@@ -4,6 +4,8 @@
 //! only what has a policy or a suspension of its own), and for what "nothing applies" looks like:
 //! `null` for a partition, 404 for everything else. It may not know how backups are taken.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
@@ -49,7 +51,11 @@ pub(super) fn change(
             estate.enable(entity, &policy, now)
         }
         Op::DisableApplicationBackup | Op::DisableServiceBackup | Op::DisablePartitionBackup => {
-            estate.disable(entity, now)
+            if request.is_set("CleanBackup") {
+                estate.disable_and_clean(entity, now)
+            } else {
+                estate.disable(entity, now)
+            }
         }
         Op::SuspendApplicationBackup | Op::SuspendServiceBackup | Op::SuspendPartitionBackup => {
             estate.suspend(entity, now)
@@ -70,8 +76,11 @@ fn list(estate: &Estate, request: &Request, entity: &Entity, terms: &Terms<'_>) 
     let hidden = own.is_none()
         && terms.switches.unconfigured_application == UnconfiguredApplication::NotFound
         && matches!(entity, Entity::Application(_));
-    let configured = estate.periodic.configured().into_iter();
-    let below = configured.filter(|it| *it != entity && is_listed(estate, it, entity, terms));
+    let mapped = estate.periodic.mapped();
+    let configured: BTreeSet<_> = mapped.chain(estate.periodic.suspended()).collect();
+    let below = configured
+        .into_iter()
+        .filter(|it| *it != entity && is_listed(estate, it, entity, terms));
     let items: Vec<_> = own
         .map(|own| (key(entity), own))
         .into_iter()

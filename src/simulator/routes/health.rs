@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::Terms;
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Estate, Health, Report, Restore, Said, filetime};
+use crate::simulator::record::Epoch;
 
 /// How .NET writes the longest time there is.
 const FOR_EVER: &str = "P10675199DT2H48M5.4775807S";
@@ -35,9 +36,11 @@ pub(super) fn restore(restore: Option<&Restore>, terms: &Terms<'_>) -> Answer {
         return Answer::json(Value::Null);
     };
     let ended = restore.ended;
-    let epoch = restore
-        .target
-        .map(|(epoch, _)| epoch.to_json(terms.switches.epoch_spelling));
+    let spelling = terms.switches.epoch_spelling;
+    let epoch = restore.target.map(|(epoch, lsn)| match lsn {
+        Some(_) => epoch.to_json(spelling),
+        None => Epoch::unknown(spelling),
+    });
     Answer::json(json!({
         "RestoreState": restore.state.word(),
         "TimeStampUtc": ended.map_or_else(
@@ -45,7 +48,7 @@ pub(super) fn restore(restore: Option<&Restore>, terms: &Terms<'_>) -> Answer {
             |it| it.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         ),
         "RestoredEpoch": epoch,
-        "RestoredLsn": restore.target.map_or(0, |(_, lsn)| lsn),
+        "RestoredLsn": restore.target.map_or(json!(0), |(_, lsn)| lsn.map_or(json!(-1), |it| json!(it))),
     }))
 }
 
@@ -101,7 +104,7 @@ fn event(report: &Report) -> Value {
                 .to_owned(),
         ),
         Said::Disabled => ("Backup", "Periodic backup successfully disabled".to_owned()),
-        Said::Restored => (
+        Said::Restored | Said::RestoredItself => (
             "Restore",
             format!("Partition was successfully restored at {at} GMT."),
         ),
@@ -116,7 +119,7 @@ fn event(report: &Report) -> Value {
         ),
         "Description": description,
         "SequenceNumber": filetime(report.at).to_string(),
-        "RemoveWhenExpired": report.time_to_live().is_some(),
+        "RemoveWhenExpired": !matches!(report.said, Said::BackedUp | Said::Failed),
         "SourceUtcTimestamp": millis(Some(report.at)),
         "LastModifiedUtcTimestamp": millis(Some(report.stored())),
         "IsExpired": false,

@@ -7,9 +7,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::is_zero;
+use super::success::{ClaimEntry, SuccessEntry};
 use crate::model::{BackupState, FailureCode, Level, Partition, PartitionId, PartitionKind};
 use crate::protection::applied::Applied;
-use crate::snapshot::{PartitionSnapshot, RecordIdentity, RecoveryPoint, Seen};
+use crate::snapshot::{PartitionSnapshot, RecordIdentity, Seen, Source, Successes};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct PartitionEntry<'a> {
@@ -22,8 +24,16 @@ pub(super) struct PartitionEntry<'a> {
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
     seen: Option<SeenEntry<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// Of versions 1 and 2; never written.
+    #[serde(skip_serializing, default)]
     last_success: Option<SuccessEntry>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    listed: Option<SuccessEntry>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    periodic: Option<ClaimEntry>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    requested: Option<ClaimEntry>,
+    /// Left out where it is the listed one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     numbered: Option<SuccessEntry>,
     #[serde(skip_serializing_if = "is_zero", default)]
@@ -43,14 +53,6 @@ struct AppliedEntry<'a> {
     policy: Option<(Cow<'a, str>, Cow<'a, str>)>,
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
     suspended: Option<Cow<'a, str>>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,27 +80,23 @@ struct RecordEntry<'a> {
     code: Option<Cow<'a, str>>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct SuccessEntry {
-    at: DateTime<Utc>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    backup_id: Option<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    lsn: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    data_loss_version: Option<u64>,
-}
-
 impl<'a> PartitionEntry<'a> {
     pub(super) fn of(known: &'a PartitionSnapshot) -> Self {
+        let successes = &known.successes;
+        let listed = successes.listed.as_deref();
+        let numbered = known.numbered.as_deref();
+        let numbered = numbered.filter(|point| Some(*point) != listed);
         Self {
             id: known.partition.id.0,
             application: known.partition.application.as_deref().map(Cow::from),
             service: known.partition.service.as_deref().map(Cow::from),
             kind: known.partition.kind.map(|kind| kind.as_str().into()),
             seen: known.seen.as_deref().map(SeenEntry::of),
-            last_success: known.last_success.as_deref().map(SuccessEntry::of),
-            numbered: known.numbered.as_deref().map(SuccessEntry::of),
+            last_success: None,
+            listed: successes.listed.as_deref().map(SuccessEntry::of),
+            periodic: successes.periodic.as_deref().map(ClaimEntry::of),
+            requested: successes.requested.as_deref().map(ClaimEntry::of),
+            numbered: numbered.map(SuccessEntry::of),
             lsn_advance: known.lsn_advance,
             known_since: known.known_since,
             applied: known.applied.as_deref().map(AppliedEntry::of),
@@ -115,15 +113,31 @@ impl<'a> PartitionEntry<'a> {
             kind: self.kind.map(|word| PartitionKind::from_word(&word)),
             data_loss: None,
         };
+        let successes = match self.last_success {
+            Some(entry) => entry.restore_unconfirmed(self.known_since),
+            None => Successes {
+                listed: self.listed.map(|it| Arc::new(it.restore(Source::Listed))),
+                periodic: self
+                    .periodic
+                    .map(|it| Arc::new(it.restore(Source::Periodic))),
+                requested: self
+                    .requested
+                    .map(|it| Arc::new(it.restore(Source::Requested))),
+            },
+        };
+        let numbered = self
+            .numbered
+            .map(|it| Arc::new(it.restore(Source::Requested)));
+        let listed = successes.listed.clone();
+        let numbered = numbered.or(listed.filter(|point| point.lsn.is_some()));
         PartitionSnapshot {
             seen: self.seen.map(|entry| Arc::new(entry.restore())),
-            last_success: self.last_success.map(|entry| Arc::new(entry.restore())),
-            numbered: self.numbered.map(|entry| Arc::new(entry.restore())),
+            numbered,
             lsn_advance: self.lsn_advance,
             applied: self.applied.map(|entry| Arc::new(entry.restore())),
             protected_since: self.protected_since,
             changed_at: self.changed_at,
-            ..PartitionSnapshot::new(partition, self.known_since)
+            ..PartitionSnapshot::remembered(partition, self.known_since, successes)
         }
     }
 }
@@ -160,26 +174,6 @@ impl<'a> SeenEntry<'a> {
             newest_success: self.newest_success,
             running_since: self.running_since,
             is_baseline: self.is_baseline,
-        }
-    }
-}
-
-impl SuccessEntry {
-    fn of(point: &RecoveryPoint) -> Self {
-        Self {
-            at: point.at,
-            backup_id: point.backup_id,
-            lsn: point.lsn,
-            data_loss_version: point.data_loss_version,
-        }
-    }
-
-    fn restore(self) -> RecoveryPoint {
-        RecoveryPoint {
-            at: self.at,
-            backup_id: self.backup_id,
-            lsn: self.lsn,
-            data_loss_version: self.data_loss_version,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::is_zero;
 use crate::model::FailureCode;
 use crate::snapshot::{ServiceKey, Totals};
 
@@ -19,6 +20,10 @@ pub(super) struct ServiceEntry<'a> {
     timed_out: u64,
     #[serde(borrow, skip_serializing_if = "BTreeMap::is_empty", default)]
     failures: BTreeMap<Cow<'a, str>, u64>,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    refuted_health: u64,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    refuted_progress: u64,
 }
 
 impl<'a> ServiceEntry<'a> {
@@ -33,6 +38,8 @@ impl<'a> ServiceEntry<'a> {
             failures: failures
                 .map(|(code, count)| (code.as_str().into(), *count))
                 .collect(),
+            refuted_health: totals.refuted_health,
+            refuted_progress: totals.refuted_progress,
         }
     }
 
@@ -49,6 +56,8 @@ impl<'a> ServiceEntry<'a> {
             failures: failures
                 .map(|(code, count)| (FailureCode::from_text(&code), count))
                 .collect(),
+            refuted_health: self.refuted_health,
+            refuted_progress: self.refuted_progress,
         };
         (key, totals)
     }

@@ -29,8 +29,6 @@ struct Cluster<'a> {
     partitions: Vec<PartitionEntry<'a>>,
     #[serde(borrow)]
     services: Vec<ServiceEntry<'a>>,
-    #[serde(borrow, default)]
-    policy_checksums: BTreeMap<Cow<'a, str>, u32>,
 }
 
 /// The version of a document.
@@ -53,12 +51,12 @@ impl Cluster<'_> {
     fn into_snapshot(self, cluster: Arc<str>) -> Snapshot {
         let partitions = self.partitions.into_iter().map(PartitionEntry::restore);
         let totals = self.services.into_iter().map(ServiceEntry::restore);
-        let marks = self.policy_checksums.into_iter();
         Snapshot::remembered(
             cluster,
             partitions.collect(),
             totals.collect(),
-            marks.map(|(name, mark)| (name.into(), mark)).collect(),
+            // Its checksums of policies were computed from other parts of them.
+            BTreeMap::new(),
         )
     }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use chrono::TimeDelta;
 
 use super::*;
-use crate::simulator::estate::{Policy, Refusal, RestorePlan, Retention, Schedule, Storage};
+use crate::simulator::estate::health::Said;
+use crate::simulator::estate::{
+    Backup, Policy, Refusal, RestorePlan, Retention, Schedule, Storage,
+};
 use crate::simulator::{Outcome, Plan, Scheme, ServiceKind, Shape};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -356,10 +359,7 @@ fn a_restore_makes_a_new_epoch_and_a_new_chain() {
         let now = now + Duration::from_secs(second);
         estate.tick(now);
         let restore = estate.restore_of(id).unwrap();
-        assert_eq!(
-            restore.target,
-            Some((before[0].epoch, before[0].lsn.unwrap()))
-        );
+        assert_eq!(restore.target, Some((before[0].epoch, before[0].lsn)));
         seen.push(restore.state.word());
         if restore.ended.is_none() {
             let refused = estate.request_backup(id, Plan::default(), now);
@@ -442,8 +442,8 @@ fn a_tick_of_one_hundred_thousand_partitions_looks_at_what_is_due_only() {
     }
     estate.tick(start() + 50 * MINUTE);
     assert_eq!(estate.attempts(), 0);
-    assert_eq!(estate.periodic.agenda.len(), 100_000);
+    assert_eq!(estate.periodic.replicas.len(), 100_000);
     estate.tick(start() + HOUR + 2 * MINUTE);
     assert_eq!(estate.attempts(), 100_000);
-    assert_eq!(estate.periodic.agenda.len(), 100_000);
+    assert_eq!(estate.periodic.replicas.len(), 100_000);
 }

@@ -1,0 +1,236 @@
+//! The seam between the poller and a cluster: every question that a cycle asks.
+//!
+//! [`Gateway`] answers over the network; the accuracy bench answers from a simulated cluster, in
+//! simulated time. Each method means what the method of the same name of [`Gateway`] means.
+
+use std::future::Future;
+
+use chrono::TimeDelta;
+
+use crate::gateway::{Error, Gateway, Rotation};
+use crate::model::{
+    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
+    Name, PartitionId, Policy, RestoreProgress,
+};
+use crate::snapshot::SecurityReading;
+
+/// The result of a request.
+type Answer<T> = Result<T, Error>;
+
+/// A cluster that a [`Poller`](super::Poller) reads.
+pub trait Source: Send + Sync + 'static {
+    /// See [`Gateway::refresh`].
+    fn refresh(&self) -> impl Future<Output = Option<Rotation>> + Send;
+
+    /// See [`Gateway::begin_cycle`].
+    fn begin_cycle(&self);
+
+    /// See [`Gateway::begin_lists`].
+    fn begin_lists(&self);
+
+    /// See [`Gateway::native_access`].
+    fn native_access(&self) -> bool;
+
+    /// See [`Gateway::backup_service`].
+    fn backup_service(&self) -> Option<bool>;
+
+    /// See [`Gateway::clock_skew`].
+    fn clock_skew(&self) -> Option<TimeDelta>;
+
+    /// The state of certificates and tokens.
+    fn security(&self) -> impl Future<Output = SecurityReading> + Send;
+
+    /// See [`Gateway::cluster_version`].
+    fn cluster_version(&self) -> impl Future<Output = Answer<String>> + Send;
+
+    /// See [`Gateway::applications`].
+    fn applications(&self) -> impl Future<Output = Answer<Listed<Name>>> + Send;
+
+    /// See [`Gateway::persisted_services`].
+    fn persisted_services(
+        &self,
+        application: &str,
+    ) -> impl Future<Output = Answer<Listed<Name>>> + Send;
+
+    /// See [`Gateway::partitions`].
+    fn partitions(
+        &self,
+        service: &str,
+    ) -> impl Future<Output = Answer<Listed<ListedPartition>>> + Send;
+
+    /// See [`Gateway::service_name`].
+    fn service_name(&self, partition: PartitionId) -> impl Future<Output = Answer<Name>> + Send;
+
+    /// See [`Gateway::application_name`].
+    fn application_name(&self, service: &str) -> impl Future<Output = Answer<Name>> + Send;
+
+    /// See [`Gateway::backup_progress`].
+    fn backup_progress(
+        &self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Answer<Option<BackupProgress>>> + Send;
+
+    /// See [`Gateway::restore_progress`].
+    fn restore_progress(
+        &self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Answer<Option<RestoreProgress>>> + Send;
+
+    /// See [`Gateway::backup_health`].
+    fn backup_health(
+        &self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Answer<BackupHealth>> + Send;
+
+    /// See [`Gateway::backup_configuration`].
+    fn backup_configuration(
+        &self,
+        application: &str,
+    ) -> impl Future<Output = Answer<Listed<Configuration>>> + Send;
+
+    /// See [`Gateway::service_backup_configuration`].
+    fn service_backup_configuration(
+        &self,
+        service: &str,
+    ) -> impl Future<Output = Answer<Listed<Configuration>>> + Send;
+
+    /// See [`Gateway::partition_backup_configuration`].
+    fn partition_backup_configuration(
+        &self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Answer<Option<Configuration>>> + Send;
+
+    /// See [`Gateway::policies`].
+    fn policies(&self) -> impl Future<Output = Answer<Listed<Policy>>> + Send;
+
+    /// See [`Gateway::entities_of_policy`].
+    fn entities_of_policy(
+        &self,
+        policy: &str,
+    ) -> impl Future<Output = Answer<Listed<Entity>>> + Send;
+
+    /// See [`Gateway::latest_backups`].
+    fn latest_backups(
+        &self,
+        application: &str,
+    ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
+
+    /// See [`Gateway::latest_backups_of`].
+    fn latest_backups_of(
+        &self,
+        partition: PartitionId,
+    ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
+
+    /// See [`Gateway::all_backups`].
+    fn all_backups(
+        &self,
+        application: &str,
+    ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
+}
+
+impl Source for Gateway {
+    async fn refresh(&self) -> Option<Rotation> {
+        Self::refresh(self).await
+    }
+
+    fn begin_cycle(&self) {
+        Self::begin_cycle(self);
+    }
+
+    fn begin_lists(&self) {
+        Self::begin_lists(self);
+    }
+
+    fn native_access(&self) -> bool {
+        Self::native_access(self)
+    }
+
+    fn backup_service(&self) -> Option<bool> {
+        Self::backup_service(self)
+    }
+
+    fn clock_skew(&self) -> Option<TimeDelta> {
+        Self::clock_skew(self)
+    }
+
+    async fn security(&self) -> SecurityReading {
+        SecurityReading {
+            insecure: self.is_insecure(),
+            client_certificate_expiry: self.client_certificate_expiry(),
+            gateway_certificate_expiry: self.gateway_certificate_expiry(),
+            token_expiry: self.token_expiry(),
+            good_credentials: self.has_good_credentials().await,
+        }
+    }
+
+    async fn cluster_version(&self) -> Answer<String> {
+        Self::cluster_version(self).await
+    }
+
+    async fn applications(&self) -> Answer<Listed<Name>> {
+        Self::applications(self).await
+    }
+
+    async fn persisted_services(&self, application: &str) -> Answer<Listed<Name>> {
+        Self::persisted_services(self, application).await
+    }
+
+    async fn partitions(&self, service: &str) -> Answer<Listed<ListedPartition>> {
+        Self::partitions(self, service).await
+    }
+
+    async fn service_name(&self, partition: PartitionId) -> Answer<Name> {
+        Self::service_name(self, partition).await
+    }
+
+    async fn application_name(&self, service: &str) -> Answer<Name> {
+        Self::application_name(self, service).await
+    }
+
+    async fn backup_progress(&self, partition: PartitionId) -> Answer<Option<BackupProgress>> {
+        Self::backup_progress(self, partition).await
+    }
+
+    async fn restore_progress(&self, partition: PartitionId) -> Answer<Option<RestoreProgress>> {
+        Self::restore_progress(self, partition).await
+    }
+
+    async fn backup_health(&self, partition: PartitionId) -> Answer<BackupHealth> {
+        Self::backup_health(self, partition).await
+    }
+
+    async fn backup_configuration(&self, application: &str) -> Answer<Listed<Configuration>> {
+        Self::backup_configuration(self, application).await
+    }
+
+    async fn service_backup_configuration(&self, service: &str) -> Answer<Listed<Configuration>> {
+        Self::service_backup_configuration(self, service).await
+    }
+
+    async fn partition_backup_configuration(
+        &self,
+        partition: PartitionId,
+    ) -> Answer<Option<Configuration>> {
+        Self::partition_backup_configuration(self, partition).await
+    }
+
+    async fn policies(&self) -> Answer<Listed<Policy>> {
+        Self::policies(self).await
+    }
+
+    async fn entities_of_policy(&self, policy: &str) -> Answer<Listed<Entity>> {
+        Self::entities_of_policy(self, policy).await
+    }
+
+    async fn latest_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
+        Self::latest_backups(self, application).await
+    }
+
+    async fn latest_backups_of(&self, partition: PartitionId) -> Answer<Listed<ListedBackup>> {
+        Self::latest_backups_of(self, partition).await
+    }
+
+    async fn all_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
+        Self::all_backups(self, application).await
+    }
+}

@@ -1,0 +1,149 @@
+//! What a list of backups shows: what lies in the storages that apply now.
+//!
+//! Responsible for which storages are read for a scope, and for the ways in which reading them
+//! fails (`GetRestorePointsOperation.cs`, `RestorePointOperation.cs`). When a policy moves to
+//! another storage, what was written before is out of sight.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::policy::{InForce, Storage};
+use super::store::{Backup, Folder};
+use super::{Entity, Estate, Keys, Refusal};
+
+/// A backup and where it lies.
+#[derive(Clone, Debug)]
+pub(in crate::simulator) struct Listed {
+    pub(in crate::simulator) folder: Folder,
+    pub(in crate::simulator) keys: Keys,
+    pub(in crate::simulator) backup: Backup,
+}
+
+impl Estate {
+    /// The backups of a partition that its list shows at `now`, oldest first; none where the list
+    /// fails.
+    pub fn backups(&self, id: Uuid, now: DateTime<Utc>) -> Vec<Backup> {
+        let listed = self.listed(&Entity::Partition(id), now).unwrap_or_default();
+        listed.into_iter().map(|it| it.backup).collect()
+    }
+
+    /// What lies in the storages of a scope, storage by storage and folder by folder, oldest
+    /// first. A storage that is read twice shows its items twice.
+    pub(in crate::simulator) fn listed(
+        &self,
+        scope: &Entity,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Listed>, Refusal> {
+        self.listed_from(scope, now, |_| 0)
+    }
+
+    /// The newest of what lies there, of each folder.
+    pub(in crate::simulator) fn newest_listed(
+        &self,
+        scope: &Entity,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Listed>, Refusal> {
+        self.listed_from(scope, now, |count| count.saturating_sub(1))
+    }
+
+    fn listed_from(
+        &self,
+        scope: &Entity,
+        now: DateTime<Utc>,
+        first: impl Fn(usize) -> usize,
+    ) -> Result<Vec<Listed>, Refusal> {
+        self.check_scope(scope)?;
+        let policies = self.policies_within(scope);
+        if policies.is_empty() || self.is_mangled(scope) {
+            return Err(Refusal::NotEnabled);
+        }
+        let mut listed = Vec::new();
+        for policy in policies {
+            let fails = |empty| match (empty, listed.is_empty()) {
+                (true, true) => Refusal::NothingToIndex,
+                (false, true) => Refusal::StorageUnreachable,
+                (_, false) => Refusal::StorageFailed,
+            };
+            if self
+                .periodic
+                .policies
+                .listing_fails(&policy.policy.name, now)
+            {
+                return Err(fails(false));
+            }
+            let files = self.periodic.stores.files(policy.place);
+            let folders = files.map_or(Vec::new(), |it| self.folders_of(scope, it));
+            let is_missing = match policy.policy.storage {
+                Storage::FileShare { .. } => folders.is_empty(),
+                _ => files.is_none_or(|it| !it.exists),
+            };
+            if is_missing && self.periodic.behaviour.missing_container_fails_lists {
+                return Err(fails(true));
+            }
+            for (folder, shelf) in folders {
+                let first = first(shelf.backups.len());
+                listed.extend(shelf.backups.iter().skip(first).map(|backup| Listed {
+                    folder: folder.clone(),
+                    keys: shelf.keys.clone(),
+                    backup: backup.clone(),
+                }));
+            }
+        }
+        Ok(listed)
+    }
+
+    /// The policies whose storages are read: of a partition the one that applies, otherwise all
+    /// that are set at the scope, above and below, those that count as one storage once.
+    fn policies_within(&self, scope: &Entity) -> Vec<&InForce> {
+        let periodic = &self.periodic;
+        if let Entity::Partition(_) = scope {
+            return self
+                .policy_of(scope)
+                .map(AsRef::as_ref)
+                .into_iter()
+                .collect();
+        }
+        let above = self.line(scope);
+        let above = above
+            .iter()
+            .skip(1)
+            .filter_map(|it| periodic.own_policy(it));
+        let own = periodic.own_policy(scope);
+        let below = periodic
+            .mapped()
+            .filter(|it| *it != scope && self.is_within(it, scope));
+        let below = below.filter_map(|it| periodic.own_policy(it));
+        let mut found: Vec<&InForce> = Vec::new();
+        for name in own.into_iter().chain(above).chain(below) {
+            let Some(policy) = periodic.policies.by_name.get(name) else {
+                continue;
+            };
+            let is_read = found.iter().any(|it| self.counts_as_one(it, policy));
+            if !is_read {
+                found.push(policy);
+            }
+        }
+        found
+    }
+
+    fn counts_as_one(&self, one: &InForce, other: &InForce) -> bool {
+        if !self.periodic.behaviour.compares_storages_by_account {
+            return one.place == other.place;
+        }
+        let policies = &self.periodic.policies;
+        policies.counts_as(one) == policies.counts_as(other)
+    }
+
+    /// Refuses scopes that do not exist.
+    fn check_scope(&self, scope: &Entity) -> Result<(), Refusal> {
+        let (exists, refusal) = match scope {
+            Entity::Application(name) => (
+                self.applications.contains_key(name),
+                Refusal::NoSuchApplication,
+            ),
+            Entity::Service(name) => (self.services.contains_key(name), Refusal::NoSuchService),
+            Entity::Partition(id) => (self.partitions.contains_key(id), Refusal::NotFound),
+        };
+        exists.then_some(()).ok_or(refusal)
+    }
+}

@@ -1,0 +1,92 @@
+//! Changes of primary: balancing, upgrades, and nodes that die.
+//!
+//! Responsible for what becomes of a backup under way and for the timer of the next primary,
+//! which finds schedule and last recovery point in the partition.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::Estate;
+use super::agenda::Event;
+use super::agenda::RequestStep;
+use super::health::Said;
+use super::later;
+use super::log::Happening;
+use super::on_demand::RESEND;
+use super::replica::StateProvider;
+use super::timer::Reason;
+
+impl Estate {
+    /// Moves the primary of a partition to a node whose clock is right.
+    pub fn move_primary(&mut self, id: Uuid, now: DateTime<Utc>) {
+        self.move_primary_to(id, TimeDelta::zero(), now);
+    }
+
+    /// Moves the primary of a partition to a node whose clock is so much ahead. The change of
+    /// role waits for a periodic backup under way (`LoggingReplicator.cs`), which is then listed
+    /// but not counted.
+    pub fn move_primary_to(&mut self, id: Uuid, clock: TimeDelta, now: DateTime<Utc>) {
+        self.tick(now);
+        if !self.partitions.contains_key(&id) {
+            return;
+        }
+        self.cancel_request(id, now);
+        let replica = self.periodic.replica_mut(id);
+        match replica.running.as_mut() {
+            Some(running) => running.successor = Some(clock),
+            None => self.install_primary(id, clock, now),
+        }
+    }
+
+    /// Closes or aborts the primary replica of a partition, as a restart of its node does, and
+    /// lets another take over. A backup under way is cancelled: during its snapshot it reports Ok
+    /// without a backup, because only faulted tasks count as failures; during the upload it ends
+    /// in a transient error, a Warning (`BackupRestoreManager.cs`, `InteropExceptionMap.cs`).
+    pub fn close_primary(&mut self, id: Uuid, now: DateTime<Utc>) {
+        self.tick(now);
+        if !self.partitions.contains_key(&id) {
+            return;
+        }
+        self.cancel_request(id, now);
+        let provider = self.provider_of(id);
+        let running = self.periodic.replica_mut(id).running.take();
+        self.periodic.set_timer(id, None);
+        if let Some(running) = running {
+            let periodic = &mut self.periodic;
+            let reports_ok = if running.taken > now {
+                periodic.behaviour.cancelled_reports_ok
+            } else {
+                provider == StateProvider::KeyValueStore && periodic.drops_upload_errors(provider)
+            };
+            let said = if reports_ok {
+                Said::BackedUp
+            } else {
+                Said::Failed
+            };
+            periodic.report(id, said, now);
+            periodic.note(now, id, Happening::Failed);
+        }
+        self.install_primary(id, TimeDelta::zero(), now);
+    }
+
+    /// Another replica is primary now (`BackupRestoreManager.cs`, `InitializeAsync`).
+    pub(super) fn install_primary(&mut self, id: Uuid, clock: TimeDelta, at: DateTime<Utc>) {
+        let Some(partition) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        partition.epoch.configuration += 1 << 32;
+        self.periodic.replica_mut(id).take_over(clock);
+        self.periodic.note(at, id, Happening::PrimaryMoved);
+        self.periodic.arm(id, Reason::Takeover, at);
+    }
+
+    /// A requested backup is lost with its primary; the backup service sends it again to the
+    /// next one.
+    fn cancel_request(&mut self, id: Uuid, now: DateTime<Utc>) {
+        self.requests.drop_errand(id);
+        if let Some(serial) = self.requests.serial_of(id) {
+            let event = Event::Request(id, serial, RequestStep::Deliver);
+            self.periodic.agenda.insert(later(now, RESEND), event);
+        }
+    }
+}

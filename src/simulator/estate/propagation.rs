@@ -1,0 +1,150 @@
+//! How changes of the configuration reach the replicas.
+//!
+//! Responsible for the queue of the backup service and for what each replica does with what it
+//! receives. The queue is looked at every five seconds and worked off in batches of five, and an
+//! item that cannot be delivered comes again after 1, 2, 4 and then every 8 minutes
+//! (`BaseWorkItemQueue.cs`). An item is checked against the configuration of the moment when it
+//! is delivered, so a change that is undone in time never happened
+//! (`SendToServiceNodeWorkItem.cs`).
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::agenda::{Event, Item, Step};
+use super::health::Said;
+use super::log::Happening;
+use super::policy::InForce;
+use super::{Entity, Estate, later};
+
+/// Items that are taken from the queue at once; a full batch is followed by the next.
+const BATCH: usize = 5;
+
+/// About how long a batch takes (inferred).
+const BATCH_TAKES: Duration = Duration::from_millis(50);
+
+/// Minutes until an item that could not be delivered comes again.
+const REDELIVERIES: [u64; 4] = [1, 2, 4, 8];
+
+impl Estate {
+    /// Lets the backup service fail to reach the primaries of these partitions for a while.
+    pub fn isolate(&mut self, ids: impl IntoIterator<Item = Uuid>, window: &Range<DateTime<Utc>>) {
+        let windows = ids.into_iter().map(|id| (id, window.clone()));
+        self.periodic.unreachable.extend(windows);
+    }
+
+    /// Sends a change to the replicas below an entity: an application or service is first
+    /// resolved to its partitions, which takes a round more (`ResolveToPartitionWorkItem.cs`).
+    pub(super) fn send(&mut self, entity: &Entity, item: Item, now: DateTime<Utc>) {
+        let every = self.periodic.tempo.propagation;
+        let mut at = next_round(now, every);
+        if !matches!(entity, Entity::Partition(_)) {
+            at = later(at, every);
+        }
+        for (index, id) in self.partitions_of(entity).into_iter().enumerate() {
+            let batch = u32::try_from(index / BATCH).unwrap_or(u32::MAX);
+            let pause = if every.is_zero() {
+                Duration::ZERO
+            } else {
+                BATCH_TAKES * batch
+            };
+            let event = Event::Replica(id, Step::Deliver(item, 0));
+            self.periodic.agenda.insert(later(at, pause), event);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, id: Uuid, item: Item, failures: u8, at: DateTime<Utc>) {
+        if !self.partitions.contains_key(&id) {
+            return;
+        }
+        let isolated = self.periodic.unreachable.get(&id);
+        if isolated.is_some_and(|it| it.contains(&at)) {
+            let known = REDELIVERIES.get(usize::from(failures));
+            let minutes = known.copied().unwrap_or(REDELIVERIES[3]);
+            let again = later(at, Duration::from_secs(60 * minutes));
+            let step = Step::Deliver(item, failures.saturating_add(1));
+            return self.periodic.agenda.insert(again, Event::Replica(id, step));
+        }
+        let applied = self.applied_policy(id);
+        let suspended = self.suspension_of(&Entity::Partition(id)).is_some();
+        match (item, applied) {
+            (Item::Disable, None) => self.disable_replica(id, at),
+            (Item::Suspend, _) if suspended => self.disable_replica(id, at),
+            (Item::Enable | Item::Disable, Some(policy)) if !suspended => {
+                self.enable_replica(id, policy, at);
+            }
+            _ => {}
+        }
+    }
+
+    /// A new partition asks the backup service for its policy.
+    pub(super) fn ask_for_policy(&mut self, id: Uuid, at: DateTime<Utc>) {
+        let entity = Entity::Partition(id);
+        let suspended = if self.periodic.behaviour.newcomers_ignore_suspension {
+            self.periodic.is_suspended(&entity)
+        } else {
+            self.suspension_of(&entity).is_some()
+        };
+        if let Some(policy) = self.applied_policy(id).filter(|_| !suspended) {
+            self.enable_replica(id, policy, at);
+        }
+    }
+
+    /// A partition that was just created starts to ask at once.
+    pub(super) fn inform_newcomer(&mut self, id: Uuid, now: DateTime<Utc>) {
+        if !self.periodic.mappings.is_empty() {
+            self.periodic
+                .agenda
+                .insert(now, Event::Replica(id, Step::Ask));
+        }
+    }
+
+    /// Protection begins, or has another policy (`UpdateBackupSchedulingPolicyAsync`); the same
+    /// version of the same policy changes nothing.
+    fn enable_replica(&mut self, id: Uuid, policy: Arc<InForce>, at: DateTime<Utc>) {
+        let periodic = &mut self.periodic;
+        let replica = periodic.replica_mut(id);
+        let active = replica.metadata.active.as_ref();
+        if active.is_some_and(|it| it.version == policy.version) {
+            return;
+        }
+        replica.restart(Some(policy), at);
+        let is_running = replica.running.is_some();
+        periodic.note(at, id, Happening::Configured { active: true });
+        // A backup under way is discarded; the end of it arms the timer.
+        if !is_running {
+            periodic.arm_first(id, at);
+        }
+    }
+
+    /// Protection ends or is suspended: timer and schedule go, the health event is cleared.
+    fn disable_replica(&mut self, id: Uuid, at: DateTime<Utc>) {
+        let periodic = &mut self.periodic;
+        let replica = periodic.replica_mut(id);
+        let was_active = replica.metadata.active.is_some();
+        replica.restart(None, at);
+        replica.awaits_restore = false;
+        if replica.running.is_none() {
+            periodic.set_timer(id, None);
+        } else {
+            periodic.discard_running(id, at);
+        }
+        periodic.report(id, Said::Disabled, at);
+        if was_active {
+            periodic.note(at, id, Happening::Configured { active: false });
+        }
+    }
+}
+
+/// The next look at the queue after `now`.
+fn next_round(now: DateTime<Utc>, every: Duration) -> DateTime<Utc> {
+    let millis = i64::try_from(every.as_millis()).unwrap_or_default();
+    if millis == 0 {
+        return now;
+    }
+    let wait = millis - now.timestamp_millis().rem_euclid(millis);
+    later(now, Duration::from_millis(wait.unsigned_abs()))
+}

@@ -1,0 +1,207 @@
+//! Deletion of backups: retention of policies, and `CleanBackup` (`RetentionManager.cs`).
+//!
+//! Responsible for when either runs and for what it deletes. Both visit partitions that exist
+//! and the storage that a policy names now: folders of vanished partitions stay for ever, and so
+//! does what lies in a storage that the policy has left.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::agenda::Event;
+use super::log::Happening;
+use super::periodic::Periodic;
+use super::policy::{InForce, Retention};
+use super::store::{Place, Shelf};
+use super::{Entity, Estate, Refusal, later};
+
+/// A failed run of retention is tried again so often, a minute apart.
+const TRIES: u8 = 5;
+
+/// About how long after the call `CleanBackup` has deleted everything (inferred).
+const CLEANS_UP_AFTER: Duration = Duration::from_secs(20);
+
+/// What a `CleanBackup` will delete.
+#[derive(Debug)]
+pub(super) struct CleanUp {
+    place: Place,
+    scope: Entity,
+}
+
+impl Estate {
+    /// Takes the policy away that an entity has of its own, and deletes the backups of its
+    /// partitions in the storage of that policy (`DisableBackupMappingOperation.cs`), in the
+    /// background: on-demand ones too, and of an application those of services that have a
+    /// policy of their own.
+    pub fn disable_and_clean(
+        &mut self,
+        entity: &Entity,
+        now: DateTime<Utc>,
+    ) -> Result<(), Refusal> {
+        self.tick(now);
+        let before = self.periodic.own_policy(entity);
+        let before = before
+            .and_then(|it| self.periodic.policies.by_name.get(it))
+            .cloned();
+        self.disable(entity, now)?;
+        let Some(policy) = before else {
+            return Ok(());
+        };
+        if !self.cleans(entity, &policy) {
+            return Ok(());
+        }
+        let serial = self.periodic.next_serial();
+        let clean_up = CleanUp {
+            place: policy.place,
+            scope: entity.clone(),
+        };
+        self.periodic.clean_ups.insert(serial, clean_up);
+        let at = later(now, CLEANS_UP_AFTER);
+        self.periodic.agenda.insert(at, Event::CleanUp(serial));
+        Ok(())
+    }
+
+    /// Whether `CleanBackup` deletes anything where another policy is inherited from then on: it
+    /// should keep what that policy still shows, and does the contrary.
+    fn cleans(&self, entity: &Entity, policy: &InForce) -> bool {
+        let Some(inherited) = self.policy_of(entity) else {
+            return true;
+        };
+        let policies = &self.periodic.policies;
+        let is_same = policies.counts_as(policy) == policies.counts_as(inherited);
+        is_same == self.periodic.behaviour.inverted_clean_up
+    }
+
+    pub(super) fn clean_up(&mut self, serial: u64, at: DateTime<Utc>) {
+        let Some(clean_up) = self.periodic.clean_ups.remove(&serial) else {
+            return;
+        };
+        for id in self.partitions_of(&clean_up.scope) {
+            let own = Entity::Partition(id);
+            // The filter looks at mappings of partitions only.
+            if own != clean_up.scope && self.periodic.own_policy(&own).is_some() {
+                continue;
+            }
+            self.delete(id, clean_up.place, at, |shelf| shelf.taken_before(at));
+        }
+    }
+
+    /// The primary of the backup service moves: in 6.4 the timers of retention are created anew
+    /// but not armed. Everything else goes on, from what is replicated.
+    pub fn fail_over_backup_service(&mut self, now: DateTime<Utc>) {
+        self.tick(now);
+        if self.periodic.behaviour.retention_stops_after_failover {
+            for set in self.periodic.policies.retentions.values_mut() {
+                set.serial = 0;
+            }
+        }
+    }
+
+    pub(super) fn run_retention(
+        &mut self,
+        name: &Arc<str>,
+        serial: u64,
+        tries: u8,
+        at: DateTime<Utc>,
+    ) {
+        let policies = &self.periodic.policies;
+        let set = policies.retentions.get(name);
+        let set = set.filter(|it| it.serial == serial).map(|it| it.retention);
+        let (Some(retention), Some(policy)) = (set, policies.by_name.get(name).cloned()) else {
+            return;
+        };
+        if policies.listing_fails(name, at) && tries < TRIES {
+            let again = later(at, Duration::from_secs(60));
+            let event = Event::Retention(Arc::clone(name), serial, tries + 1);
+            return self.periodic.agenda.insert(again, event);
+        }
+        if !policies.listing_fails(name, at) {
+            for id in self.partitions_under(&policy) {
+                self.delete(id, policy.place, at, |shelf| shelf.expired(retention, at));
+            }
+        }
+        self.periodic.plan_retention(name, serial, retention, at);
+    }
+
+    /// Existing partitions for which a policy is the effective one.
+    fn partitions_under(&self, policy: &InForce) -> Vec<Uuid> {
+        let entities = self.periodic.enabled_with(&policy.policy.name);
+        let ids = entities.iter().flat_map(|it| self.partitions_of(it));
+        ids.filter(|id| {
+            let applied = self.applied_policy(*id);
+            applied.is_some_and(|it| it.version == policy.version)
+        })
+        .collect()
+    }
+
+    /// Deletes backups of a partition in a storage.
+    fn delete(
+        &mut self,
+        id: Uuid,
+        place: Place,
+        at: DateTime<Utc>,
+        which: impl Fn(&Shelf) -> Range<usize>,
+    ) {
+        let Some(folder) = self.folder_of(id) else {
+            return;
+        };
+        let Some(shelf) = self.periodic.stores.shelf_mut(place, &folder) else {
+            return;
+        };
+        let which = which(shelf);
+        for backup in shelf.take(which) {
+            let what = Happening::Deleted {
+                place,
+                backup: backup.id,
+            };
+            self.periodic.note(at, id, what);
+        }
+    }
+}
+
+impl Periodic {
+    /// Retention is armed where it is set or changed, and only there.
+    pub(super) fn arm_retention(&mut self, policy: &InForce, now: DateTime<Utc>) {
+        let name: Arc<str> = policy.policy.name.as_str().into();
+        let Some(retention) = policy.policy.retention else {
+            self.policies.retentions.remove(&name);
+            return;
+        };
+        let known = self.policies.retentions.get(&name);
+        if known.is_some_and(|it| it.retention == retention) {
+            return;
+        }
+        let serial = self.next_serial();
+        let set = SetRetention { retention, serial };
+        self.policies.retentions.insert(Arc::clone(&name), set);
+        self.plan_retention(&name, serial, retention, now);
+    }
+
+    fn plan_retention(
+        &mut self,
+        name: &Arc<str>,
+        serial: u64,
+        retention: Retention,
+        at: DateTime<Utc>,
+    ) {
+        let day = self.tempo.hour * 24;
+        let every = if retention.duration < day {
+            self.tempo.hour
+        } else {
+            day
+        };
+        let event = Event::Retention(Arc::clone(name), serial, 0);
+        self.agenda.insert(later(at, every), event);
+    }
+}
+
+/// A retention that is armed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SetRetention {
+    retention: Retention,
+    /// The number of its events; 0 where it is not armed.
+    serial: u64,
+}

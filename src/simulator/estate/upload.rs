@@ -1,0 +1,186 @@
+//! The life of one periodic backup: snapshot, upload, and what the replica makes of it.
+//!
+//! Responsible for when a backup starts and ends and what it leaves behind: a file in a storage,
+//! a health report, a recovery point, an armed timer. Must not touch the record of requested
+//! backups. The rules are those of `BackupRestoreManager.cs` (`TimerCallback`, `BackupCallback`,
+//! `PostBackupContinuationTask`).
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::agenda::Step;
+use super::health::Said;
+use super::log::Happening;
+use super::periodic::Periodic;
+use super::replica::{Replica, Running, StateProvider, draw};
+use super::store::{Backup, Validation};
+use super::timer::Reason;
+use super::{Estate, later};
+use crate::simulator::record::Epoch;
+
+impl Estate {
+    /// The timer fired: the backup starts, or waits for the requested one that runs.
+    pub(super) fn start_backup(&mut self, id: Uuid, at: DateTime<Utc>) {
+        if let Some(free) = self.requests.busy_until(id).filter(|free| *free > at) {
+            return self.periodic.set_timer(id, Some((free, Step::Start)));
+        }
+        let provider = self.provider_of(id);
+        let periodic = &mut self.periodic;
+        let (Some(partition), Some(replica)) =
+            (self.partitions.get_mut(&id), periodic.replicas.get_mut(&id))
+        else {
+            return;
+        };
+        let Some(policy) = replica.metadata.active.clone() else {
+            return;
+        };
+        // The schedule lies in the partition itself, so even an idle one writes a little.
+        partition.lsn += replica.rng.u64(1..500);
+        let taken = later(at, draw(&mut replica.rng, &periodic.tempo.snapshot));
+        let ended = later(taken, draw(&mut replica.rng, &periodic.tempo.upload));
+        let backup = replica.new_id();
+        let most = policy.policy.max_incremental_backups;
+        replica.running = Some(Running {
+            policy,
+            metadata: replica.metadata.clone(),
+            backup,
+            chain: replica.next_chain(backup, provider, most),
+            taken,
+            lsn: partition.lsn,
+            uploads: true,
+            successor: None,
+        });
+        periodic.attempts += 1;
+        periodic.set_timer(id, Some((ended, Step::End)));
+    }
+
+    /// The upload has ended, well or not.
+    pub(super) fn end_backup(&mut self, id: Uuid, at: DateTime<Utc>) {
+        let periodic = &mut self.periodic;
+        periodic.set_timer(id, None);
+        let Some(replica) = periodic.replicas.get_mut(&id) else {
+            return;
+        };
+        let Some(running) = replica.running.take() else {
+            return;
+        };
+        let uploaded = running.uploads && !periodic.policies.storage_fails(&running.policy, at);
+        // The policy, or its absence, is another one than when the backup began: the callback
+        // returns false.
+        let discarded = replica.metadata.active.is_none()
+            || replica.metadata.updated != running.metadata.updated;
+        if uploaded {
+            self.store_periodic(id, &running, at);
+        }
+        if let Some(clock) = running.successor {
+            // "Not primary" ends the old replica's work without a report.
+            self.periodic.note(at, id, Happening::Failed);
+            self.install_primary(id, clock, at);
+        } else if uploaded && !discarded {
+            self.periodic.count(id, &running, at);
+        } else {
+            let provider = self.provider_of(id);
+            self.periodic.fail(id, provider, at);
+        }
+        self.begin_waiting_request(id, at);
+    }
+
+    fn store_periodic(&mut self, id: Uuid, running: &Running, at: DateTime<Utc>) {
+        let is_actor = self.provider_of(id) == StateProvider::KeyValueStore;
+        let Some(partition) = self.partitions.get(&id) else {
+            return;
+        };
+        let clock = self.periodic.replicas.get(&id).map(|it| it.clock);
+        let backup = Backup {
+            id: running.backup,
+            chain: running.chain.id,
+            full: running.chain.id == running.backup,
+            taken: running.taken + clock.unwrap_or_default(),
+            lsn: (!is_actor).then_some(running.lsn),
+            epoch: if is_actor {
+                Epoch::default()
+            } else {
+                partition.epoch
+            },
+            validation: Validation::None,
+            metadata: running.metadata.clone(),
+        };
+        let place = running.policy.place;
+        self.store(id, place, backup, running.taken, at);
+    }
+
+    /// The state provider of the service of a partition.
+    pub(super) fn provider_of(&self, id: Uuid) -> StateProvider {
+        let partition = self.partitions.get(&id);
+        let service = partition.and_then(|it| self.services.get(&it.service));
+        service.map(|it| it.provider).unwrap_or_default()
+    }
+}
+
+impl Periodic {
+    /// A backup that was uploaded under the policy that still applies.
+    fn count(&mut self, id: Uuid, running: &Running, at: DateTime<Utc>) {
+        let Some(replica) = self.replicas.get_mut(&id) else {
+            return;
+        };
+        // A run that started early must not be taken twice.
+        let shift = if replica.jitter < TimeDelta::zero() {
+            replica.jitter.abs() + TimeDelta::seconds(1)
+        } else {
+            TimeDelta::zero()
+        };
+        replica.metadata.recovery_point = Some(at + replica.clock + shift);
+        replica.chain = Some(running.chain);
+        let taken = running.taken;
+        self.note(at, id, Happening::BackedUp { taken });
+        self.report(id, Said::BackedUp, at);
+        self.arm(id, Reason::Scheduled, at);
+    }
+
+    /// A backup that failed or was discarded. The store of an actor service takes either for a
+    /// success (`ReplicatedStore.BackupAsyncOperation.cpp`, `OnUserPostBackupCompleted`).
+    fn fail(&mut self, id: Uuid, provider: StateProvider, at: DateTime<Utc>) {
+        self.note(at, id, Happening::Failed);
+        if self.drops_upload_errors(provider) {
+            self.report(id, Said::BackedUp, at);
+            self.arm(id, Reason::Scheduled, at);
+        } else {
+            self.report(id, Said::Failed, at);
+            self.arm_after_failure(id, at);
+        }
+    }
+
+    pub(super) fn drops_upload_errors(&self, provider: StateProvider) -> bool {
+        provider == StateProvider::KeyValueStore && self.behaviour.actors_drop_upload_errors
+    }
+
+    /// Another policy, or none, has arrived while a backup runs. Where protection ended before
+    /// the snapshot was complete, nothing is uploaded.
+    pub(super) fn discard_running(&mut self, id: Uuid, at: DateTime<Utc>) {
+        let Some(replica) = self.replicas.get_mut(&id) else {
+            return;
+        };
+        let is_active = replica.metadata.active.is_some();
+        let Some(running) = replica.running.as_mut() else {
+            return;
+        };
+        if !is_active && running.taken > at {
+            running.uploads = false;
+            let taken = running.taken;
+            self.set_timer(id, Some((taken, Step::End)));
+        }
+    }
+
+    /// The replica of a partition; it exists from the first time on that it has something to do.
+    pub(super) fn replica_mut(&mut self, id: Uuid) -> &mut Replica {
+        let replica = self.replicas.entry(id);
+        replica.or_insert_with(|| Replica::new(id))
+    }
+
+    /// The policy on which a replica acts.
+    pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<super::policy::InForce>> {
+        self.replicas.get(&id)?.metadata.active.as_ref()
+    }
+}

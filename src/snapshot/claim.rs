@@ -1,0 +1,259 @@
+//! A success that health or progress reports, and how a list of the store judges it.
+//!
+//! Pure. Backups of a partition never overlap, and each run of its schedule takes one: that is
+//! enough to tell whether the newest listed backup is the claimed one, though a health report has no
+//! id.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Policies, RecoveryPoint, Source};
+use crate::model::Schedule;
+use crate::protection::Read;
+use crate::protection::applied::Applied;
+
+/// A list requested this long after a claim was first read shows its backup.
+const SETTLED_AFTER_SEEN: TimeDelta = TimeDelta::minutes(1);
+
+/// The same after the end of an upload, for the difference between the clocks of the nodes.
+const SETTLED_AFTER_UPLOAD: TimeDelta = TimeDelta::minutes(5);
+
+/// A replica moves each run of a schedule by up to 10 s (`BackupTimer.cs`); and some.
+const JITTER: TimeDelta = TimeDelta::minutes(1);
+
+/// Times in lists are cut down to whole seconds.
+const RESOLUTION: TimeDelta = TimeDelta::seconds(1);
+
+/// A success that health or progress reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The claimed recovery point.
+    pub point: Arc<RecoveryPoint>,
+    /// When this exporter first read it, on its own clock.
+    pub seen_at: DateTime<Utc>,
+    /// The end of a periodic attempt or the time of a requested backup before it. Backups of a
+    /// partition never overlap, so the claimed one was created later.
+    pub after: Option<DateTime<Utc>>,
+    /// Whether readings were so frequent that no attempt was missed since then.
+    pub is_next: bool,
+    /// Whether it counts.
+    pub standing: Standing,
+    /// The oldest claim of the same source that no list could judge yet: where reports follow each
+    /// other quickly, the newest one is never old enough.
+    pub earlier: Option<Arc<Self>>,
+}
+
+/// What the lists say of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No list could judge it yet.
+    Open,
+    /// A list shows its backup or a newer one.
+    Confirmed,
+    /// No list could judge it yet, and a claim before it was refuted.
+    Doubted,
+    /// The list requested at this moment shows neither its backup nor a newer one.
+    Refuted(DateTime<Utc>),
+    /// The same, after an earlier list had confirmed it: its backup was deleted.
+    Deleted(DateTime<Utc>),
+}
+
+impl Standing {
+    /// When a list ended the claim.
+    pub const fn ended_at(self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Refuted(at) | Self::Deleted(at) => Some(at),
+            Self::Open | Self::Confirmed | Self::Doubted => None,
+        }
+    }
+}
+
+/// The policy that applies to a partition, as far as claims are judged by it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Terms<'a> {
+    pub(super) storage: Option<u32>,
+    pub(super) schedule: Option<&'a Schedule>,
+}
+
+impl<'a> Terms<'a> {
+    /// The terms of the policy in `applied`, as far as that policy is known.
+    pub(super) fn of(policies: Option<&'a Read<Policies>>, applied: Option<&Applied>) -> Self {
+        let name = applied.and_then(|applied| applied.policy.as_ref());
+        let policy = name.and_then(|(name, _)| policies?.value.get(name));
+        Self {
+            storage: policy.map(|policy| policy.storage_place),
+            schedule: policy.and_then(|policy| policy.schedule.as_ref()),
+        }
+    }
+}
+
+/// What a list shows of one partition.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    /// The newest backup that can be restored.
+    pub(super) newest: Option<RecoveryPoint>,
+    /// The newest backup that cannot be restored.
+    pub(super) unrestorable: Option<RecoveryPoint>,
+    /// Whether older backups than those shown may exist, as in lists of the newest ones.
+    pub(super) newest_only: bool,
+}
+
+impl Shown {
+    /// Whether a backup newer than `at` is shown that cannot be restored and hides older ones.
+    pub(super) fn hides_before(&self, at: DateTime<Utc>) -> bool {
+        let unrestorable = self.unrestorable.as_ref();
+        self.newest_only && unrestorable.is_some_and(|point| point.at > at)
+    }
+}
+
+/// A list of the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListRead {
+    /// When it was requested, on the clock of the exporter.
+    pub(super) at: DateTime<Utc>,
+    /// The same on the clock of the cluster, where the clocks agree.
+    pub(super) by_cluster_clock: Option<DateTime<Utc>>,
+    /// Whether a backup that it does not show is not in the storage of the policy.
+    pub(super) is_complete: bool,
+}
+
+impl Claim {
+    /// A claim first read at `seen_at`.
+    pub(crate) fn new(point: RecoveryPoint, seen_at: DateTime<Utc>) -> Self {
+        Self {
+            point: Arc::new(point),
+            seen_at,
+            after: None,
+            is_next: false,
+            standing: Standing::Open,
+            earlier: None,
+        }
+    }
+
+    /// Whether it counts as a success.
+    pub fn counts(&self) -> bool {
+        matches!(self.standing, Standing::Open | Standing::Confirmed)
+    }
+
+    /// Whether `newest`, the newest backup of a list, is the claimed one or newer; `None` where that
+    /// cannot be determined. `requested` is the newest requested backup that is known.
+    pub(super) fn is_held_by(
+        &self,
+        newest: &RecoveryPoint,
+        requested: Option<&Self>,
+        schedule: Option<&Schedule>,
+    ) -> Option<bool> {
+        let at = self.point.at;
+        if newest.at + RESOLUTION > at {
+            return Some(true);
+        }
+        if self.point.source != Source::Periodic {
+            let id = self.point.backup_id;
+            return Some(id.is_some() && newest.backup_id == id);
+        }
+        let after = self
+            .after
+            .max(requested.and_then(|it| it.latest_before(at)));
+        if after.is_some_and(|after| newest.at <= after) {
+            return Some(false);
+        }
+        if self.is_next {
+            return Some(true);
+        }
+        Some(is_of_one_run(schedule?, newest.at, at))
+    }
+
+    /// The latest moment before `at` at which this claim shows that another backup was taken.
+    pub(super) fn latest_before(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let known = [Some(self.point.at), self.after].into_iter().flatten();
+        known.filter(|known| *known < at).max()
+    }
+
+    /// Whether the newest shown backup is the claimed one or newer; `None` where the list cannot
+    /// tell.
+    pub(super) fn is_shown(
+        &self,
+        shown: &Shown,
+        requested: Option<&Self>,
+        schedule: Option<&Schedule>,
+    ) -> Option<bool> {
+        let newest = shown.newest.as_ref();
+        let held = newest.map_or(Some(false), |newest| {
+            self.is_held_by(newest, requested, schedule)
+        });
+        held.filter(|held| *held || !shown.hides_before(self.point.at))
+    }
+
+    /// Whether a list would show the claimed backup.
+    pub(super) fn is_settled(&self, list: ListRead, storage: Option<u32>) -> bool {
+        let by_upload = list.by_cluster_clock.is_some_and(|at| {
+            self.point.source == Source::Periodic && at - self.point.at >= SETTLED_AFTER_UPLOAD
+        });
+        let is_late = by_upload || list.at - self.seen_at >= SETTLED_AFTER_SEEN;
+        list.is_complete && is_late && !self.point.is_elsewhere(storage)
+    }
+
+    /// Takes over what is known of the claim before it, of the same source and storage.
+    pub(super) fn follow(&mut self, before: &Arc<Self>) {
+        match before.standing {
+            Standing::Refuted(_) | Standing::Doubted if self.standing == Standing::Open => {
+                self.standing = Standing::Doubted;
+            }
+            Standing::Open if self.standing == Standing::Open => {
+                let earlier = before.earlier.as_ref().unwrap_or(before);
+                self.earlier = Some(Arc::clone(earlier));
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in what a list requested at `at` says of this claim and of the earlier one: whether it
+    /// shows their backups or newer ones, the newest of which was created at `shown`. Returns how many
+    /// claims it refuted.
+    pub(super) fn settle(
+        claim: &mut Arc<Self>,
+        [earlier, newest]: [Option<bool>; 2],
+        shown: Option<DateTime<Utc>>,
+        at: DateTime<Utc>,
+    ) -> u64 {
+        let mut refuted = u64::from(earlier == Some(false));
+        let standing = match (newest, claim.standing) {
+            (Some(true), _) => Standing::Confirmed,
+            (Some(false), Standing::Confirmed) => Standing::Deleted(at),
+            (Some(false), Standing::Open | Standing::Doubted) => {
+                refuted += 1;
+                Standing::Refuted(at)
+            }
+            (None, Standing::Open) if earlier == Some(false) => Standing::Doubted,
+            (_, before) => before,
+        };
+        let is_judged = earlier.is_some() || newest.is_some();
+        if standing != claim.standing || (is_judged && claim.earlier.is_some()) {
+            let claim = Arc::make_mut(claim);
+            claim.standing = standing;
+            claim.earlier.take_if(|_| is_judged);
+            if standing == Standing::Confirmed {
+                // Now it is known which one it is: no older one stands in for it when it is gone.
+                let before = shown.and_then(|created| created.checked_sub_signed(RESOLUTION));
+                claim.after = claim.after.max(before.filter(|it| *it < claim.point.at));
+            }
+        }
+        refuted
+    }
+}
+
+/// Whether a backup created at `created` can be the one whose upload ended at `ended`: no other run of
+/// the schedule lies between.
+fn is_of_one_run(schedule: &Schedule, created: DateTime<Utc>, ended: DateTime<Utc>) -> bool {
+    match schedule {
+        Schedule::Frequency(interval) => {
+            let interval = TimeDelta::from_std(*interval).unwrap_or(TimeDelta::MAX);
+            ended - created < interval - JITTER.min(interval / 2)
+        }
+        Schedule::Daily(_) | Schedule::Weekly(..) => {
+            let next = schedule.next(created + JITTER);
+            next.is_none_or(|run| run > ended + JITTER)
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The successes of one partition in the state file, and their way to and from a snapshot.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::snapshot::{Claim, RecoveryPoint, Source, Standing, Successes};
+
+/// A recovery point. Its source is that of the field it stands in.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SuccessEntry {
+    at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    backup_id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    lsn: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    data_loss_version: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    storage: Option<u32>,
+}
+
+/// A claim. Of the one before it that no list could judge yet, nothing is written: a restart comes
+/// seldom, and the next claim follows this one.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ClaimEntry {
+    #[serde(flatten)]
+    point: SuccessEntry,
+    seen_at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    after: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    is_next: bool,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    standing: Option<StandingEntry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StandingEntry {
+    Confirmed,
+    Doubted,
+    Refuted(DateTime<Utc>),
+    Deleted(DateTime<Utc>),
+}
+
+impl SuccessEntry {
+    pub(super) fn of(point: &RecoveryPoint) -> Self {
+        Self {
+            at: point.at,
+            backup_id: point.backup_id,
+            lsn: point.lsn,
+            data_loss_version: point.data_loss_version,
+            storage: point.storage,
+        }
+    }
+
+    pub(super) fn restore(self, source: Source) -> RecoveryPoint {
+        RecoveryPoint {
+            source,
+            at: self.at,
+            backup_id: self.backup_id,
+            lsn: self.lsn,
+            data_loss_version: self.data_loss_version,
+            storage: self.storage,
+        }
+    }
+
+    /// The successes of a file of version 1 or 2, which did not tell where a success was read: one
+    /// that no list has confirmed, known since `seen_at`. Only records and lists had ids.
+    pub(super) fn restore_unconfirmed(self, seen_at: DateTime<Utc>) -> Successes {
+        let source = match self.backup_id {
+            Some(_) => Source::Requested,
+            None => Source::Periodic,
+        };
+        let claim = Some(Arc::new(Claim::new(self.restore(source), seen_at)));
+        match source {
+            Source::Requested | Source::Listed => Successes {
+                requested: claim,
+                ..Successes::default()
+            },
+            Source::Periodic => Successes {
+                periodic: claim,
+                ..Successes::default()
+            },
+        }
+    }
+}
+
+impl ClaimEntry {
+    pub(super) fn of(claim: &Claim) -> Self {
+        let standing = match claim.standing {
+            Standing::Open => None,
+            Standing::Confirmed => Some(StandingEntry::Confirmed),
+            Standing::Doubted => Some(StandingEntry::Doubted),
+            Standing::Refuted(at) => Some(StandingEntry::Refuted(at)),
+            Standing::Deleted(at) => Some(StandingEntry::Deleted(at)),
+        };
+        Self {
+            point: SuccessEntry::of(&claim.point),
+            seen_at: claim.seen_at,
+            after: claim.after,
+            is_next: claim.is_next,
+            standing,
+        }
+    }
+
+    pub(super) fn restore(self, source: Source) -> Claim {
+        let standing = match self.standing {
+            None => Standing::Open,
+            Some(StandingEntry::Confirmed) => Standing::Confirmed,
+            Some(StandingEntry::Doubted) => Standing::Doubted,
+            Some(StandingEntry::Refuted(at)) => Standing::Refuted(at),
+            Some(StandingEntry::Deleted(at)) => Standing::Deleted(at),
+        };
+        Claim {
+            after: self.after,
+            is_next: self.is_next,
+            standing,
+            ..Claim::new(self.point.restore(source), self.seen_at)
+        }
+    }
+}
