@@ -41,6 +41,7 @@ mod evidence;
 mod file;
 mod http;
 mod look;
+mod misread;
 mod peer;
 mod query;
 mod quota;

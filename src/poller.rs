@@ -157,8 +157,8 @@ impl<S: Source> Poller<S> {
         observations.policies = policies.policies;
         observations.runs.extend(policies.runs);
         self.publish(observations);
-        let questions = self.configuration(&tally).await;
-        let mut observations = self.readings(spread, questions, &tally).await;
+        let requests = self.configuration(&tally).await;
+        let mut observations = self.readings(spread, requests, &tally).await;
         observations.cluster = Some(ClusterReading {
             up: self.gateway.native_access(),
             service_up: self.gateway.backup_service(),

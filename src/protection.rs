@@ -6,7 +6,7 @@
 
 pub mod applied;
 mod clocks;
-mod confirmation;
+pub mod confirmation;
 pub mod evidence;
 mod expected;
 mod facts;
@@ -17,7 +17,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use self::applied::Applied;
 pub use self::clocks::Clocks;
-pub use self::confirmation::Confirmation;
 use self::expected::Expected;
 pub use self::facts::{Facts, Read, Rules};
 use self::sight::SET_BACK;

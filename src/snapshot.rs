@@ -9,7 +9,6 @@ mod lists;
 mod observations;
 mod partition;
 mod record;
-mod restarts;
 mod status;
 mod successes;
 mod totals;
@@ -32,7 +31,6 @@ pub use observations::{
 };
 pub use partition::PartitionSnapshot;
 pub use record::{RecordIdentity, RecoveryPoint, Seen, Source};
-pub use restarts::Restarts;
 pub use status::ClusterStatus;
 pub use successes::Successes;
 pub use totals::{NewCodes, Outcome, ServiceKey, Totals};

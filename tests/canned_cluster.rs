@@ -1,5 +1,5 @@
-//! Whole cycles of the poller against canned answers: what applies to partitions whose application
-//! cannot tell, and what is deleted while it is read.
+//! Whole cycles of the poller against canned answers: configurations that fail or mislead, and
+//! entities that are deleted while they are read.
 //!
 //! The answers are those of Service Fabric 6.4, as its published source builds them.
 
@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::model::Level;
+use servicefabric_backup_exporter::protection::applied::Applied as Known;
 use servicefabric_backup_exporter::protection::{Protection, judge};
 use servicefabric_backup_exporter::snapshot::{Collector, Snapshot};
 use support::canned::{Canned, page, refusal};
@@ -26,18 +27,17 @@ type Applied = (Option<(&'static str, &'static str)>, Option<&'static str>);
 
 const NOTHING: Applied = (None, None);
 
-/// What is known to apply to a partition; `None` before the first reading.
-fn applied(snapshot: &Snapshot, id: Uuid) -> Option<(Option<(String, Level)>, Option<Level>)> {
-    let applied = partition(snapshot, id).applied.as_deref()?;
-    let policy = applied.policy.as_ref();
-    let policy = policy.map(|(name, level)| (name.to_string(), *level));
-    Some((policy, applied.suspended))
+/// What is known to apply to a partition.
+fn applied(snapshot: &Snapshot, id: Uuid) -> Known {
+    let applied = partition(snapshot, id).applied.as_deref();
+    applied.unwrap().clone()
 }
 
-fn expected(applied: Applied) -> Option<(Option<(String, Level)>, Option<Level>)> {
+fn expected(applied: Applied) -> Known {
     let level = |word| Level::from_word(word).unwrap();
-    let policy = applied.0.map(|(name, from)| (name.to_owned(), level(from)));
-    Some((policy, applied.1.map(level)))
+    let policy = applied.0.map(|(name, from)| (name.into(), level(from)));
+    let suspended = applied.1.map(level);
+    Known { policy, suspended }
 }
 
 fn state(snapshot: &Snapshot, id: Uuid) -> Protection {
@@ -127,7 +127,7 @@ const WAYS: [(Applied, Protection); 6] = [
 ];
 
 #[tokio::test]
-async fn an_application_that_cannot_tell_its_configuration_is_read_partition_by_partition() {
+async fn an_application_that_answers_500_is_read_partition_by_partition() {
     for (count, offset) in [(1, 0), (1, 1), (1, 2), (2, 3), (30, 0)] {
         let context = format!("{count} partitions from {offset}");
         let canned = Canned::start().await;
@@ -321,7 +321,7 @@ async fn the_lines_of_an_application_whose_name_begins_alike_do_not_leak() {
 }
 
 #[tokio::test]
-async fn an_application_that_denies_what_the_policies_list_is_read_partition_by_partition() {
+async fn an_application_that_contradicts_the_policies_is_read_partition_by_partition() {
     let canned = Canned::start().await;
     let denied = canned.add("fabric:/Denied", "Orders", 3);
     let bare = canned.add("fabric:/Bare", "Orders", 3);
@@ -346,7 +346,7 @@ async fn an_application_that_denies_what_the_policies_list_is_read_partition_by_
     canned.set(entities, 500, refusal("FABRIC_E_KEY_NOT_FOUND", ""));
     let unchecked = Setup::default().watch_at(std::slice::from_ref(&canned.url));
     let snapshot = unchecked.cycle().await;
-    assert_eq!(applied(&snapshot, bare[0]), None);
+    assert_eq!(partition(&snapshot, bare[0]).applied, None);
     assert!(!succeeded(&snapshot, Collector::Configuration));
 }
 

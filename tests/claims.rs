@@ -28,16 +28,12 @@ const OUT_OF_RANGE: &str = include_str!("samples/error.400.list-index-out-of-ran
 const HOUR: i64 = 3_600;
 
 thread_local! {
-    /// How far the clock of the poller is ahead of that of the machine. Each test has a thread.
+    /// How far the clock of the poller is ahead of that of the machine. Each test runs on one thread.
     static AHEAD: Cell<i64> = const { Cell::new(0) };
 }
 
 fn now() -> DateTime<Utc> {
     clock::now() + TimeDelta::seconds(AHEAD.get())
-}
-
-fn wait(seconds: i64) {
-    AHEAD.set(AHEAD.get() + seconds);
 }
 
 fn rfc3339(time: DateTime<Utc>) -> String {
@@ -53,6 +49,7 @@ struct Case {
 
 impl Case {
     async fn start(cluster: &'static str) -> Self {
+        AHEAD.set(0);
         let canned = Canned::start().await;
         let id = canned.add("fabric:/A", "ActorService", 1)[0];
         let watch = watch(cluster, &canned, Snapshot::empty("test".into()));
@@ -61,6 +58,12 @@ impl Case {
         case.set_health(None);
         case.set_list(200, &page([]));
         case
+    }
+
+    /// Sets the clocks of the poller and of the cluster ahead.
+    fn wait(&self, seconds: i64) {
+        AHEAD.set(AHEAD.get() + seconds);
+        self.canned.set_skew(TimeDelta::seconds(AHEAD.get()));
     }
 
     /// The policies that are set, each with the kind and the name of its entity.
@@ -185,7 +188,7 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
     let unconfirmed = "servicefabric_backup_unconfirmed_successes";
     assert_eq!(case.metric(unconfirmed, &[]), Some(1.0));
     assert_eq!(case.refuted("health"), 0.0);
-    wait(120);
+    case.wait(120);
     case.watch.cycle().await;
     case.watch.list().await;
     assert_eq!(case.success(), None);
@@ -194,7 +197,7 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
     assert_eq!(case.refuted("progress"), 0.0);
     for _ in 0..30 {
         // It tries again and again, and calls each attempt a success.
-        wait(300);
+        case.wait(300);
         case.set_health(Some(now() - TimeDelta::seconds(5)));
         case.watch.cycle().await;
         assert_ne!(case.state(&RULES), Protection::Protected);
@@ -205,7 +208,7 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
     let ended = case.confirmation(&RULES);
     assert!(ended.starts_with("no: "), "{ended}");
     // Its storage takes backups again.
-    wait(HOUR);
+    case.wait(HOUR);
     case.set_health(Some(now() - TimeDelta::seconds(5)));
     case.hold(vec![
         case.backup(BACKUP, seconds(now() - TimeDelta::seconds(20))),
@@ -227,7 +230,7 @@ async fn a_store_that_is_emptied_ends_the_success() {
         assert_eq!(case.success(), Some(created + TimeDelta::seconds(20)));
         let confirmed = case.confirmation(&RULES);
         assert!(confirmed.starts_with("yes: "), "{confirmed}");
-        wait(600);
+        case.wait(600);
         case.hold(Vec::new());
         case.watch.cycle().await;
         case.watch.list().await;
@@ -257,7 +260,7 @@ async fn a_requested_backup_in_another_storage_ends_at_the_list() {
     assert_eq!(case.success(), Some(taken));
     case.watch.list().await;
     assert_eq!(case.success(), Some(taken), "too early to say");
-    wait(120);
+    case.wait(120);
     case.watch.list().await;
     assert_eq!(case.success(), Some(created));
     assert_eq!(case.refuted("progress"), 1.0);
@@ -306,7 +309,7 @@ async fn an_index_out_of_range_is_a_failure_only_where_a_success_is_known() {
     assert!(succeeded(&snapshot, Collector::Backups));
     assert_eq!(partition(&snapshot, case.id).listed_at, None, "no list");
     case.set_health(Some(now() - TimeDelta::minutes(10)));
-    wait(300);
+    case.wait(300);
     case.watch.cycle().await;
     let snapshot = case.watch.list().await;
     assert!(!succeeded(&snapshot, Collector::Backups));
@@ -319,7 +322,7 @@ async fn an_application_that_is_not_protected_any_more_ends_nothing() {
     let case = Case::start("").await;
     case.set_health(Some(now() - TimeDelta::minutes(10)));
     case.watch.cycle().await;
-    wait(300);
+    case.wait(300);
     let refusal = support::canned::refusal("FABRIC_E_BACKUP_NOT_ENABLED", "Not existing.");
     case.set_list(404, &refusal);
     let snapshot = case.watch.list().await;
@@ -352,13 +355,13 @@ async fn partitions_are_asked_one_by_one_where_two_policies_have_blob_storages()
     let held = page([case.backup(BACKUP, created)]);
     case.canned.set(own.clone(), 200, held);
     case.watch.cycle().await;
-    wait(300);
+    case.wait(300);
     case.watch.list().await;
     assert_eq!(case.canned.take_requests(&own).len(), 1);
     assert_eq!(case.success(), Some(created + TimeDelta::seconds(20)));
     assert!(case.confirmation(&RULES).starts_with("yes: "));
     case.canned.set(own, 200, page([]));
-    wait(300);
+    case.wait(300);
     case.watch.list().await;
     assert_eq!(case.success(), None);
 }
@@ -385,7 +388,7 @@ async fn a_restart_between_report_and_list_keeps_the_claim_and_its_age() {
         let mut case = Case::start("").await;
         case.set_health(Some(now() - TimeDelta::minutes(1)));
         let before = case.watch.cycle().await;
-        wait(90);
+        case.wait(90);
         let mut remembered = Snapshot::empty("test".into());
         if with_file {
             let folder = tempfile::tempdir().unwrap();
@@ -400,7 +403,7 @@ async fn a_restart_between_report_and_list_keeps_the_claim_and_its_age() {
         case.watch.cycle().await;
         case.watch.list().await;
         assert_eq!(case.success().is_none(), with_file);
-        wait(90);
+        case.wait(90);
         case.watch.list().await;
         assert_eq!(case.success(), None);
     }

@@ -27,6 +27,11 @@ const MASKED_TIMEOUT: &str = include_str!("samples/error.400.masked-timeout.brs.
 const NOT_FOUND: &str = include_str!("samples/error.404.partition-not-found.json");
 const NOT_ENABLED: &str = include_str!("samples/error.404.backup-not-enabled.json");
 const STORAGE_FAILED: &str = include_str!("samples/error.500.recovery-point-details.brs.json");
+const NUMERIC_TIMEOUT: &str =
+    include_str!("samples/error.500.masked-timeout.numeric-code.brs.json");
+const WEB_API: &str = include_str!("samples/error.500.web-api-message.brs.json");
+const NULL_REFERENCE: &str = include_str!("samples/error.500.null-reference.brs.json");
+const INDEX: &str = include_str!("samples/error.400.list-index-out-of-range.brs.json");
 const SUCCESS: &str = include_str!("samples/GetPartitionBackupProgress.success.wire.json");
 
 /// What the server does with one request.
@@ -605,6 +610,106 @@ async fn nothing_is_an_empty_configuration_and_no_restore() {
         assert_eq!(gateway.restore_progress(PARTITION).await.unwrap(), None);
     }
     assert_eq!(gateway.backup_service(), Some(true));
+}
+
+#[tokio::test]
+async fn failures_that_the_backup_service_disguises_are_retried() {
+    for body in [NUMERIC_TIMEOUT, WEB_API] {
+        let server = Server::start(move |number| match number {
+            0 => answer(500, body),
+            _ => answer(200, "{\"ContinuationToken\":null,\"Items\":[]}"),
+        })
+        .await;
+        let listed = server.gateway().backup_configuration("fabric:/A").await;
+        assert_eq!(listed.unwrap().items, [], "{body}");
+        assert_eq!(server.requests(), 2, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_told_apart_and_show_their_message() {
+    let gone = |code: &str| format!("{{\"Error\":{{\"Code\":{code},\"Message\":\"Not found.\"}}}}");
+    for (status, body, meaning, text) in [
+        (
+            500,
+            NULL_REFERENCE.to_owned(),
+            "null",
+            "E_UNEXPECTED (\"Object reference not set",
+        ),
+        (
+            400,
+            INDEX.to_owned(),
+            "index",
+            "E_INVALIDARG (\"Index was out of range",
+        ),
+        (
+            404,
+            gone("\"FABRIC_E_SERVICE_DOES_NOT_EXIST\""),
+            "gone",
+            "(\"Not found.\")",
+        ),
+        (
+            404,
+            gone("\"FABRIC_E_APPLICATION_NOT_FOUND\""),
+            "gone",
+            "(\"Not found.\")",
+        ),
+        (
+            404,
+            gone("2147949533"),
+            "gone",
+            "0x80071BDD (\"Not found.\")",
+        ),
+        (
+            500,
+            STORAGE_FAILED.to_owned(),
+            "null",
+            "(\"Unable to get recovery point details.\")",
+        ),
+        (
+            409,
+            gone("\"FABRIC_E_BACKUP_IN_PROGRESS\""),
+            "",
+            "FABRIC_E_BACKUP_IN_PROGRESS",
+        ),
+    ] {
+        let server = Server::start(move |_| answer(status, &body)).await;
+        let error = server.gateway().persisted_services("fabric:/A").await;
+        let error = error.unwrap_err();
+        assert_eq!(error.is_null_reference(), meaning == "null", "{text}");
+        assert_eq!(error.is_index_out_of_range(), meaning == "index", "{text}");
+        assert_eq!(error.is_gone(), meaning == "gone", "{text}");
+        let shown = format!("{:#}", anyhow::Error::new(error));
+        assert!(shown.contains(text), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn partitions_have_routes_of_their_own_for_configuration_and_newest_backup() {
+    let bodies = [
+        include_str!("samples/GetPartitionBackupConfigurationInfo.suspended.json"),
+        "null",
+        include_str!("samples/GetPartitionBackupList.latest.json"),
+    ];
+    let server = Server::start(move |number| answer(200, bodies[number])).await;
+    let gateway = server.gateway();
+    let configuration = gateway.partition_backup_configuration(PARTITION).await;
+    let policy = configuration.unwrap().unwrap().policy;
+    assert_eq!(policy.as_deref(), Some("BackupPolicy2"));
+    let nothing = gateway.partition_backup_configuration(PARTITION).await;
+    assert_eq!(nothing.unwrap(), None);
+    let newest = gateway.latest_backups_of(PARTITION).await.unwrap();
+    assert_eq!((newest.items.len(), newest.skipped), (1, 0));
+    let heads = server.heads.lock().unwrap();
+    let path = "GET /Partitions/00000000-0000-0000-0000-0000000000ab/$/";
+    for (head, operation) in heads.iter().zip([
+        "GetBackupConfigurationInfo?",
+        "GetBackupConfigurationInfo?",
+        "GetBackups?",
+    ]) {
+        assert!(head.starts_with(&format!("{path}{operation}")), "{head}");
+    }
+    assert!(heads[2].contains("&Latest=true") && !heads[2].contains("MaxResults"));
 }
 
 #[tokio::test]

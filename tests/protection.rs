@@ -513,6 +513,7 @@ async fn an_unrestorable_backup_proves_nothing_and_deleted_partitions_concern_no
         let ended = world.with_estate(|estate, now| estate.last_attempt(world.carts, now));
         let known = partition(&snapshot, world.carts);
         assert_eq!(known.last_success.as_ref().unwrap().at, ended.unwrap().0);
+        assert_eq!(known.unrestorable, 1);
         assert_eq!(watch.errors(), BTreeMap::new());
     }
 }

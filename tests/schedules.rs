@@ -287,17 +287,16 @@ async fn a_cluster_whose_clock_is_ahead_is_judged_right_in_the_first_cycle() {
 #[tokio::test]
 async fn a_success_of_the_future_in_the_state_file_does_not_count() {
     let shop = Shop::start().await;
-    // Read while both clocks were 50 minutes ahead.
-    shop.report(Some(("Ok", shop.ago(0))));
-    let mut before = (*shop.watch().cycle().await).clone();
-    for known in before.partitions.values_mut() {
-        let point = Arc::make_mut(known.last_success.as_mut().unwrap());
-        point.at += TimeDelta::minutes(50);
-    }
+    // Read while the clock of the cluster was 50 minutes ahead.
+    shop.0.set_skew(TimeDelta::minutes(50));
+    shop.report(Some(("Ok", shop.ago(1))));
+    let before = shop.watch().cycle().await;
+    assert_eq!(state(&before), Protection::Protected);
+    shop.0.set_skew(TimeDelta::zero());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     let mut file = StateFile::new(path.clone());
-    file.save(&[Arc::new(before)]).unwrap();
+    file.save(&[before]).unwrap();
     let mut loaded = state_file::load(&path, clock::now()).unwrap();
     let loaded = loaded.clusters.remove("test").unwrap();
     shop.report(Some(("Ok", shop.ago(80))));

@@ -11,8 +11,8 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::simulator::{
     CANARY, Entity, Estate, Fault, Filter, Operation, Options, Policy, Prefixes, RestoreOutcome,
-    RestorePlan, Retention, Schedule, Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
-    UnconfiguredApplication,
+    RestorePlan, Retention, Schedule, Scheme, Secrets, ServiceKind, Simulator, StateProvider,
+    Storage, Switches, UnconfiguredApplication,
 };
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -312,15 +312,15 @@ async fn configuration_of_a_partition_is_one_item_or_null() {
         .get("/Partitions/00000000-0000-0000-0000-00000000dead/$/GetBackupConfigurationInfo")
         .await;
     assert_error(&unknown, 404, "error.404.partition-not-found.json");
-    let malformed = gateway
-        .get("/Partitions/dead/$/GetBackupConfigurationInfo")
-        .await;
-    assert_error(&malformed, 400, "error.400.masked-timeout.brs.json");
 }
 
 #[tokio::test]
 async fn configuration_lists_show_the_entity_and_only_what_differs_below_it() {
-    let gateway = Gateway::start().await;
+    let gateway = Gateway::with(Switches {
+        prefixes: Prefixes::Apart,
+        ..Switches::default()
+    })
+    .await;
     let application = "/Applications/App1/$/GetBackupConfigurationInfo";
     let alone = gateway.json(application).await;
     assert_eq!(alone["ContinuationToken"], Value::Null);
@@ -544,8 +544,11 @@ async fn odd_items_and_empty_lists_look_like_their_samples() {
     with_validation["Items"][0]["ValidationTimeUtc"] = Value::Null;
     assert_like(&gateway.json(&path).await, &with_validation);
     let gateway = Gateway::start().await;
-    let (path, later) = (gateway.of("GetBackups?Latest=true"), gateway.now);
-    gateway.with_estate(|estate| estate.list_unrestorable(gateway.id, later));
+    let path = gateway.of("GetBackups?Latest=true");
+    gateway.with_estate(|estate| {
+        estate.set_state_provider("fabric:/App1/Orders", StateProvider::KeyValueStore);
+    });
+    gateway.pass(2 * 3600);
     let odd = gateway.json(&path).await;
     let expected = sample("GetPartitionBackupList.item-minus-one.json");
     assert_like(&odd, &expected);
@@ -560,6 +563,14 @@ async fn odd_items_and_empty_lists_look_like_their_samples() {
         };
     };
     gateway.with_estate(|estate| estate.update_policy("Hourly", gateway.now, elsewhere));
+    let missing = gateway.get(&gateway.of("GetBackups")).await;
+    assert_eq!(missing.status, 500, "{}", missing.body);
+    assert!(
+        missing.body.contains("Index was out of range"),
+        "{}",
+        missing.body
+    );
+    gateway.with_estate(|estate| estate.create_container("Hourly"));
     let empty = gateway.json(&gateway.of("GetBackups")).await;
     assert_eq!(empty, sample("GetPartitionBackupList.empty.json"));
 }

@@ -20,7 +20,15 @@ type Row = (
 );
 
 /// The families of partitions whose samples have no label of their own, in any order.
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 22] = [
+    (
+        "servicefabric_backup_last_listed_timestamp_seconds",
+        |p, _| Some(p.successes.listed.as_ref()?.at.timestamp()),
+    ),
+    ("servicefabric_backup_unrestorable_backups", |p, _| {
+        p.listed_at?;
+        Some(p.unrestorable.into())
+    }),
     (
         "servicefabric_backup_progress_state_since_timestamp_seconds",
         |p, _| {

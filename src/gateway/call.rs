@@ -10,7 +10,7 @@ use std::collections::HashSet;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use url::Url;
 
 use crate::clock;
@@ -77,11 +77,9 @@ impl Gateway {
                 return Err(Misread::Token.into());
             }
             locked(quota).charge(&page.items)?;
+            page.log_skipped(&self.cluster, Q::ROUTE.name, subject);
             items.extend(page.items);
-            if page.skipped > 0 {
-                self.note_skipped::<Q>(subject, page.skipped, page.fault);
-                skipped += page.skipped;
-            }
+            skipped += page.skipped;
             let Some(next) = page.next else {
                 return Ok(Listed { items, skipped });
             };
@@ -91,20 +89,6 @@ impl Gateway {
             token = Some(next);
         }
         Err(Cause::TooManyPages { limit: MAX_PAGES })
-    }
-
-    fn note_skipped<Q: Query>(
-        &self,
-        subject: &Subject<'_>,
-        skipped: usize,
-        fault: Option<Misread>,
-    ) {
-        let (cluster, route) = (&self.cluster, Q::ROUTE.name);
-        let fault = fault.unwrap_or(Misread::Item);
-        debug!(
-            %cluster, route, skipped,
-            "Cluster {cluster}: {route} about {subject} has {skipped} items that cannot be decoded: {fault}."
-        );
     }
 
     async fn call<Q: Query>(

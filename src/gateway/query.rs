@@ -9,6 +9,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tracing::debug;
 use url::Url;
 
 use crate::gateway::classify::classify;
@@ -315,6 +316,19 @@ impl<T> Page<T> {
             }
         }
         Ok(page)
+    }
+
+    /// Logs the items that could not be decoded, for those who look for the reason.
+    pub(super) fn log_skipped(&self, cluster: &str, route: &str, subject: &Subject<'_>) {
+        if self.skipped > 0 {
+            let (skipped, fault) = (self.skipped, self.fault.unwrap_or(Misread::Item));
+            debug!(
+                cluster,
+                route,
+                skipped,
+                "Cluster {cluster}: {route} about {subject} skipped {skipped} items: {fault}."
+            );
+        }
     }
 }
 

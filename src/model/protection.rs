@@ -194,8 +194,9 @@ pub struct BackupHealth {
     /// The last periodic attempt; `None` without protection, while suspended, and before the
     /// first attempt.
     pub attempt: Option<PeriodicAttempt>,
-    /// Whether somebody else reports on backups, or what the replica reports is not understood: a
-    /// runtime that this version does not know.
+    /// Whether somebody else reports on backups, or the report of the replica is not understood: a
+    /// runtime that this version does not know. Also when there is no attempt, but an event that
+    /// could not be decoded and may be one.
     pub unknown_reporter: bool,
     /// When the replica last reported a restore (`SourceUtcTimestamp`), successful or not.
     pub restored_at: Option<DateTime<Utc>>,

@@ -23,9 +23,9 @@ use crate::snapshot::{Collector, Observations, PartitionSnapshot, Policies, Snap
 /// Requests that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
 
-/// Partitions whose own answer determines what applies to them.
+/// The partitions to ask for their configuration.
 #[derive(Debug)]
-pub(super) struct PartitionQuestions {
+pub(super) struct PartitionRequests {
     /// When the collector began its run.
     pub(super) started: Instant,
     /// Whether all requests of the collector have succeeded so far.
@@ -35,7 +35,7 @@ pub(super) struct PartitionQuestions {
     pub(super) partitions: BTreeMap<PartitionId, Arc<Applied>>,
 }
 
-/// The answers for applications.
+/// The configurations of applications.
 #[derive(Debug)]
 struct Answers {
     success: bool,
@@ -45,9 +45,9 @@ struct Answers {
 }
 
 impl<S: Source> Poller<S> {
-    /// Reads what is set in every application with a known partition. Returns which partitions
-    /// remain to be asked; `None` if there are none, or if the collector is off.
-    pub(super) async fn configuration(&self, tally: &Tally) -> Option<PartitionQuestions> {
+    /// Reads what is set in every application with a known partition. Returns the partitions that
+    /// must be asked themselves; `None` if there are none, or if the collector is off.
+    pub(super) async fn configuration(&self, tally: &Tally) -> Option<PartitionRequests> {
         if !self.cluster.collectors.configuration {
             return None;
         }
@@ -62,12 +62,12 @@ impl<S: Source> Poller<S> {
         });
         answers.contradict(explicit.as_ref(), &snapshot);
         self.report_unusable(&answers);
-        let questions = PartitionQuestions {
+        let requests = PartitionRequests {
             started,
             success: answers.success,
             partitions: self.partitions_to_ask(&snapshot, &answers, explicit.as_ref()),
         };
-        let remain = !questions.partitions.is_empty();
+        let remain = !requests.partitions.is_empty();
         let run = (!remain).then(|| run(Collector::Configuration, answers.success, started));
         let settings = answers.usable.into_iter();
         self.publish(Observations {
@@ -77,7 +77,7 @@ impl<S: Source> Poller<S> {
             runs: run.into_iter().collect(),
             ..Observations::default()
         });
-        remain.then_some(questions)
+        remain.then_some(requests)
     }
 
     /// Applications with a known partition.
@@ -88,8 +88,8 @@ impl<S: Source> Poller<S> {
         names.collect()
     }
 
-    /// Asks each application whose name the backup service does not alter: the answer for another
-    /// one has its own line only, or none.
+    /// Asks for each application whose name the backup service does not alter. The answer for any
+    /// other name holds at most the line of the application itself.
     async fn ask_applications(&self, tally: &Tally) -> Answers {
         let mut answers = Answers {
             success: true,
@@ -133,8 +133,8 @@ impl<S: Source> Poller<S> {
         answers
     }
 
-    /// What was set explicitly anywhere, as the policies list it; `None` while the policies are not
-    /// known. Asked only where it makes a difference.
+    /// The entities that each policy is enabled for; `None` while the policies are not known, and
+    /// where no answer depends on it.
     async fn explicit_settings(
         &self,
         snapshot: &Snapshot,
@@ -194,21 +194,17 @@ impl<S: Source> Poller<S> {
         let turns = self.poll.staleness.as_millis() / 2 / self.poll.interval.as_millis().max(1);
         let turns = usize::try_from(turns).unwrap_or(usize::MAX).max(1);
         let turn = self.configuration_turn.fetch_add(1, Ordering::Relaxed) % turns;
-        let nothing = Arc::default();
         let known = snapshot.partitions.values();
         let open = known.filter_map(|known| {
             let otherwise = answers.if_unprotected(known, explicit)?;
-            Some((
-                known,
-                otherwise.map_or_else(|| Arc::clone(&nothing), Arc::new),
-            ))
+            Some((known, otherwise))
         });
         open.enumerate()
             .filter(|(number, (known, _))| {
                 let is_known = known.applied_at.is_some_and(|at| self.is_fresh(at));
                 number % turns == turn || !is_known
             })
-            .map(|(_, (known, otherwise))| (known.partition.id, otherwise))
+            .map(|(_, (known, otherwise))| (known.partition.id, Arc::new(otherwise)))
             .collect()
     }
 
@@ -221,10 +217,10 @@ impl<S: Source> Poller<S> {
 }
 
 impl Answers {
-    /// Compares what applications deny with what the policies list. Service Fabric 6.4 denies that
-    /// an application is protected only if nothing below it is, either; should another runtime deny
-    /// it for the application alone, its partitions are asked. While the policies are not known,
-    /// such an answer is not believed.
+    /// Checks every application that is "not protected" against the entities of the policies.
+    /// Service Fabric 6.4 answers so only if nothing below is protected, either; should another
+    /// runtime mean the application alone, its partitions are asked. While the policies are not
+    /// known, such an answer is not used.
     fn contradict(&mut self, explicit: Option<&Settings>, snapshot: &Snapshot) {
         let Some(explicit) = explicit else {
             self.usable.retain(|_, settings| !settings.is_empty());
@@ -254,18 +250,19 @@ impl Answers {
         }
     }
 
-    /// Whether a partition is to be asked, and what applies to it if its answer is that nothing
-    /// does: `Some(None)` for nothing.
+    /// What applies to a partition if its own answer is that nothing does; `None` if it need not be
+    /// asked.
     fn if_unprotected(
         &self,
         known: &PartitionSnapshot,
         explicit: Option<&Settings>,
-    ) -> Option<Option<Applied>> {
+    ) -> Option<Applied> {
         let (partition, application) = (&known.partition, known.partition.application.as_ref()?);
         if inherits_by_name(partition) {
-            return self.unusable.contains(application).then_some(None);
+            let is_open = self.unusable.contains(application);
+            return is_open.then(Applied::default);
         }
         let settings = self.usable.get(application).or(explicit)?;
-        Some(Some(settings.set_at_service(partition)))
+        Some(settings.set_at_service(partition))
     }
 }

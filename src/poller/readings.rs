@@ -1,5 +1,5 @@
-//! Every partition, once a cycle: its progress, its health, its last restore; what applies to it,
-//! where its application does not tell.
+//! Every partition, once a cycle: its progress, its health, its last restore; and its configuration,
+//! where the answer for its application cannot be used.
 //!
 //! Spreads the requests over the cycle and publishes what they found. Each kind of reading is a
 //! collector of its own: one that fails leaves the others alone.
@@ -15,7 +15,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::warn;
 
-use super::configuration::PartitionQuestions;
+use super::configuration::PartitionRequests;
 use super::{Poller, Source, run};
 use crate::gateway::Error;
 use crate::model::PartitionId;
@@ -36,7 +36,7 @@ impl<S: Source> Poller<S> {
     pub(super) async fn readings(
         &self,
         spread: Duration,
-        questions: Option<PartitionQuestions>,
+        requests: Option<PartitionRequests>,
         tally: &Tally,
     ) -> Observations {
         let started = Instant::now();
@@ -47,14 +47,14 @@ impl<S: Source> Poller<S> {
             runs.insert(collector, run(collector, true, started));
         }
         let mut configuration_began = started;
-        if let Some(questions) = questions {
+        if let Some(requests) = requests {
             let collector = Collector::Configuration;
-            configuration_began = questions.started;
+            configuration_began = requests.started;
             runs.insert(
                 collector,
-                run(collector, questions.success, configuration_began),
+                run(collector, requests.success, configuration_began),
             );
-            answers.push(self.configurations(questions, spread));
+            answers.push(self.configurations(requests, spread));
         }
         let mut overdue = interval_at(started + self.poll.interval, self.poll.interval);
         let mut read: Vec<(PartitionId, Read<Reading>)> = Vec::new();
@@ -115,11 +115,11 @@ impl<S: Source> Poller<S> {
         })
     }
 
-    /// Asks what applies to these partitions, in the same manner.
-    fn configurations(&self, questions: PartitionQuestions, spread: Duration) -> Answers {
+    /// Reads the configuration of these partitions, spread in the same way.
+    fn configurations(&self, requests: PartitionRequests, spread: Duration) -> Answers {
         let gateway = Arc::clone(&self.gateway);
-        let questions = questions.partitions.into_iter().collect();
-        self.spaced(questions, spread, move |(id, otherwise)| {
+        let requests = requests.partitions.into_iter().collect();
+        self.spaced(requests, spread, move |(id, otherwise)| {
             let gateway = Arc::clone(&gateway);
             async move {
                 let answer = gateway.partition_backup_configuration(id).await;
@@ -131,22 +131,22 @@ impl<S: Source> Poller<S> {
         })
     }
 
-    /// Asks these questions in order, the starts spread evenly over `spread`.
+    /// Sends these requests in order, the starts spread evenly over `spread`.
     fn spaced<Q, F>(
         &self,
-        questions: Vec<Q>,
+        requests: Vec<Q>,
         spread: Duration,
-        ask: impl Fn(Q) -> F + Send + 'static,
+        send: impl Fn(Q) -> F + Send + 'static,
     ) -> Answers
     where
         Q: Send + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         let started = Instant::now();
-        let step = spread.checked_div(u32::try_from(questions.len()).unwrap_or(u32::MAX));
+        let step = spread.checked_div(u32::try_from(requests.len()).unwrap_or(u32::MAX));
         let step = step.unwrap_or_default();
-        let answers = stream::iter((0..).zip(questions)).map(move |(number, question)| {
-            let answer = ask(question);
+        let answers = stream::iter((0..).zip(requests)).map(move |(number, request)| {
+            let answer = send(request);
             async move {
                 if !step.is_zero() {
                     sleep_until(started + step * number).await;

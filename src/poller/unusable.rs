@@ -1,4 +1,4 @@
-//! Reports applications whose configuration the backup service cannot tell.
+//! Logs applications without a usable answer for their configuration.
 //!
 //! Remembers them over the cycles, so that each is logged when it begins and when it ends.
 
@@ -8,12 +8,12 @@ use tracing::{info, warn};
 
 use crate::model::Name;
 
-/// How an application has answered for its configuration.
+/// The answer for the configuration of an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Usability {
-    /// The answer determines what applies to the partitions.
+    /// It determines what applies to the partitions.
     Usable,
-    /// It does not, and nothing else is wrong.
+    /// The request was answered, but the partitions must be asked.
     Unusable,
     /// The request failed.
     Unknown,
@@ -77,9 +77,9 @@ impl Unusable {
 fn listed(names: &[Name]) -> String {
     const MAX_NAMED: usize = 10;
     let more = names.len().saturating_sub(MAX_NAMED);
-    let named = names.iter().take(MAX_NAMED).map(ToString::to_string);
+    let shown = names.iter().take(MAX_NAMED).map(ToString::to_string);
     let more = (more > 0).then(|| format!("{more} more"));
-    named.chain(more).collect::<Vec<_>>().join(", ")
+    shown.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

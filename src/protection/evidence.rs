@@ -41,9 +41,9 @@ pub fn evidence(
         Some(at) => rfc3339(at),
         None => format!("ignored, dated in the future: {}", rfc3339(at)),
     });
+    let confirmed = Some(confirmation::describe(facts, rules));
     let reset = facts.reset_at.map(rfc3339);
     let cause = possible_cause(&case, verdict);
-    let confirmed = Some(confirmation::describe(facts, rules));
     let [policy, suspended] = configuration(facts);
     let applied = age(facts.applied, now);
     let rows = [

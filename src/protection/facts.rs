@@ -5,9 +5,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::Confirmation;
 use super::applied::Applied;
 use super::clocks::Clocks;
+use super::confirmation::Confirmation;
 use crate::model::{BackupProgress, PeriodicAttempt, Schedule};
 
 /// A fact and the moment at which it was read.

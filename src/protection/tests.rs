@@ -1000,7 +1000,7 @@ proptest! {
             }),
             listed_at,
             last_success,
-            confirmation: Confirmation::default(),
+            confirmation: confirmation::Confirmation::default(),
             expected_since: Some(since),
             changed_at,
             watched_since,

@@ -75,6 +75,8 @@ pub struct Estate {
     requests: Requests,
     /// What no longer exists and may still be named.
     vanished: Vanished,
+    /// Applications and services that are listed while they are being deleted.
+    deleting: BTreeSet<Arc<str>>,
     /// What happens without being asked for; nothing until there is a policy.
     pub(super) periodic: Periodic,
 }
@@ -127,6 +129,7 @@ impl Estate {
             partitions: HashMap::new(),
             requests: Requests::default(),
             vanished: Vanished::default(),
+            deleting: BTreeSet::new(),
             periodic: Periodic::default(),
         };
         for service in [
@@ -274,6 +277,19 @@ impl Estate {
         self.vanished.partitions.insert(id, partition.service);
     }
 
+    /// Begins to delete an application or a service: lists still show it, requests for what is
+    /// below it are answered as if it were gone.
+    pub fn begin_deletion(&mut self, name: &str) {
+        self.deleting.insert(name.into());
+    }
+
+    /// Whether an application or service, or the application of a service, is being deleted.
+    pub(super) fn is_being_deleted(&self, name: &str) -> bool {
+        let is_deleting = |name: &str| self.deleting.contains(name);
+        let service = self.services.get(name);
+        is_deleting(name) || service.is_some_and(|it| is_deleting(&it.application))
+    }
+
     /// Removes a service with its partitions.
     pub fn remove_service(&mut self, name: &str) {
         let Some(service) = self.services.remove(name) else {
@@ -282,6 +298,7 @@ impl Estate {
         for id in service.partitions {
             self.remove_partition(id);
         }
+        self.deleting.remove(name);
         if let Some(services) = self.applications.get_mut(&service.application) {
             services.remove(name);
         }
@@ -295,6 +312,7 @@ impl Estate {
             self.remove_service(&service);
         }
         self.applications.remove(name);
+        self.deleting.remove(name);
     }
 
     fn insert_partition(

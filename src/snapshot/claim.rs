@@ -13,6 +13,10 @@ use crate::model::Schedule;
 use crate::protection::Read;
 use crate::protection::applied::Applied;
 
+/// Readings of health that are closer together than this miss no attempt but one that the next one
+/// followed at once.
+pub(super) const FREQUENT: TimeDelta = TimeDelta::minutes(5);
+
 /// A list requested this long after a claim was first read shows its backup.
 const SETTLED_AFTER_SEEN: TimeDelta = TimeDelta::minutes(1);
 

@@ -138,10 +138,10 @@ impl Snapshot {
 
     fn list_read(&self, list: &List, may_lack_a_storage: bool) -> ListRead {
         let clocks = self.status.clocks();
-        let are_compared = self.status.clock_skew.is_some() && clocks.apart_by().is_none();
+        let can_compare = self.status.clock_skew.is_some() && clocks.apart_by().is_none();
         ListRead {
             at: list.at,
-            by_cluster_clock: are_compared.then(|| clocks.of_cluster(list.at)),
+            by_cluster_clock: can_compare.then(|| clocks.of_cluster(list.at)),
             is_complete: list.value.skipped == 0 && !may_lack_a_storage,
         }
     }

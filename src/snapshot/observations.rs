@@ -52,7 +52,7 @@ pub enum Reading {
     Health(BackupHealth),
     /// The record of its last restore, or that it has none.
     Restore(Option<RestoreProgress>),
-    /// What applies to it, where its application does not tell.
+    /// What applies to it, by its own answer.
     Applied(Arc<Applied>),
     /// There is no such partition.
     NotFound,

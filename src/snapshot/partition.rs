@@ -6,20 +6,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
-use super::claim::Terms;
-use super::restarts::Restarts;
-use super::{MAX_FAILURE_CODES, Outcome, RecoveryPoint, Seen, Snapshot, Source, Successes};
+use super::claim::{FREQUENT, Terms};
+use super::{Outcome, RecoveryPoint, Seen, Snapshot, Source, Successes, record};
 use crate::model::{
     BackupHealth, BackupProgress, FailureCode, Partition, PeriodicAttempt, RestoreProgress,
+    RestoreState,
 };
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
 use crate::protection::{Facts, Read};
-
-/// Between readings that are further apart, attempts may have been missed: several polls, by default.
-const UNSEEN: TimeDelta = TimeDelta::minutes(5);
 
 /// What is known of one partition.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +32,7 @@ pub struct PartitionSnapshot {
     pub progress: Option<Read<Option<Arc<BackupProgress>>>>,
     /// What was seen of its records so far; `None` before the first reading.
     pub seen: Option<Arc<Seen>>,
-    /// The newest of [`Self::successes`] that counts. Sticky: no request, failure or restart takes it
-    /// away, only a list that shows neither it nor a newer one.
+    /// The newest of [`Self::successes`] that counts. Only a list takes it away.
     pub last_success: Option<Arc<RecoveryPoint>>,
     /// What is claimed and what is proved.
     pub successes: Successes,
@@ -56,12 +52,15 @@ pub struct PartitionSnapshot {
     pub changed_at: Option<DateTime<Utc>>,
     /// The last periodic attempt, as it was last read.
     pub health: Option<Read<Option<PeriodicAttempt>>>,
-    /// What its health reports have shown of restarts of the schedule.
-    pub restarts: Restarts,
+    /// When the attempt had ended whose report was last seen to vanish.
+    pub vanished_attempt: Option<DateTime<Utc>>,
     /// When the list was requested that last showed what the store holds for it.
     pub listed_at: Option<DateTime<Utc>>,
     /// How many backups in that list cannot be restored.
     pub unrestorable: u32,
+    /// When the replica first reported on a restore after the last data loss, also on one that left
+    /// no record. The report itself expires.
+    pub restore_reported: Option<DateTime<Utc>>,
     /// The record of the last restore, as it was last read.
     pub restore: Option<Read<Option<RestoreProgress>>>,
     /// What the store holds for it, as it was last listed.
@@ -86,9 +85,10 @@ impl PartitionSnapshot {
             protected_since: None,
             changed_at: None,
             health: None,
-            restarts: Restarts::default(),
+            vanished_attempt: None,
             listed_at: None,
             unrestorable: 0,
+            restore_reported: None,
             restore: None,
             history: None,
         }
@@ -162,13 +162,20 @@ impl PartitionSnapshot {
                 None => Some(self.known_since),
             },
             changed_at: self.changed_at,
-            reset_at: {
-                let record = self.restore.and_then(|read| read.value);
-                self.restarts.reset_at(self.partition.data_loss, record)
-            },
+            reset_at: self.reset_at(),
             watched_since: snapshot.status.since.max(Some(self.known_since)),
             clocks: snapshot.status.clocks(),
         }
+    }
+
+    /// When it was created, last lost data or was last restored, as far as the cluster shows.
+    fn reset_at(&self) -> Option<DateTime<Utc>> {
+        let record = self.restore.and_then(|read| read.value);
+        let restored = record
+            .filter(|record| record.state == RestoreState::Success)
+            .and_then(|record| record.timestamp);
+        let reset = self.partition.data_loss.max(restored);
+        reset.max(self.restore_reported)
     }
 
     /// The last success, unless it is dated in the future at `now`.
@@ -256,20 +263,27 @@ impl PartitionSnapshot {
         latest: DateTime<Utc>,
     ) {
         let attempt = health.attempt;
-        let restored = health.restored_at.filter(|at| *at <= latest);
-        self.restarts.restore(restored, self.partition.data_loss);
+        // Every restore begins with a data loss. One that fails is tried and reported again and
+        // again, and each report would put the next backup off.
+        if self.restore_reported <= self.partition.data_loss {
+            self.restore_reported = health.restored_at.filter(|at| *at <= latest);
+        }
         if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, latest))
         {
-            let before = self.health.filter(|read| at - read.at < UNSEEN);
+            let before = self.health.filter(|read| at - read.at < FREQUENT);
             let before = before.and_then(|read| read.value).map(|it| it.ended);
             let before = before.filter(|ended| *ended < point.at);
             self.claim(point, before, at, terms, latest);
         }
         // Where somebody unknown reports, the silence of those who are known proves nothing.
         if attempt.is_some() || !health.unknown_reporter {
-            let before = self.health.and_then(|read| read.value);
-            let vanished = before.filter(|_| attempt.is_none());
-            if vanished.is_some_and(|reported| self.restarts.vanish(reported)) {
+            // A report stays for ever, unless protection is suspended or disabled
+            // (`BackupRestoreManager.cs`): where that was undone between two polls, the schedule has
+            // restarted. A report that comes back and vanishes again is no second restart.
+            let reported = self.health.and_then(|read| read.value);
+            let vanished = reported.map(|reported| reported.ended);
+            if attempt.is_none() && vanished > self.vanished_attempt {
+                self.vanished_attempt = vanished;
                 self.changed_at = Some(at);
             }
             self.health = Some(Read { value: attempt, at });
@@ -298,17 +312,8 @@ impl PartitionSnapshot {
     /// the record keeps the real one, so that different failures stay different.
     pub(super) fn bound_code(&mut self, codes: &mut BTreeSet<FailureCode>) {
         let record = self.progress.as_mut().and_then(|read| read.value.as_mut());
-        let Some(record) = record else { return };
-        let Some(failure) = &record.failure else {
-            return;
-        };
-        if codes.contains(&failure.code) || failure.code == FailureCode::other() {
-            return;
-        }
-        if codes.len() < MAX_FAILURE_CODES {
-            codes.insert(failure.code.clone());
-        } else if let Some(failure) = &mut Arc::make_mut(record).failure {
-            failure.code = FailureCode::other();
+        if let Some(record) = record {
+            record::bound_code(record, codes);
         }
     }
 

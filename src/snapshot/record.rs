@@ -4,12 +4,13 @@
 //! Two records are the same when they say the same of themselves: state, id, time and failure
 //! code. The wire carries no time of a failure, so nothing else can tell two of them apart.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Outcome;
+use super::{MAX_FAILURE_CODES, Outcome};
 use crate::model::{BackupProgress, BackupState, FailureCode, ListedBackup, PeriodicAttempt};
 
 /// Where a recovery point was read.
@@ -216,5 +217,20 @@ impl Seen {
             }
             _ => true,
         }
+    }
+}
+
+/// Replaces a failure code that would be one label value too many by `other`.
+pub(super) fn bound_code(record: &mut Arc<BackupProgress>, codes: &mut BTreeSet<FailureCode>) {
+    let Some(failure) = &record.failure else {
+        return;
+    };
+    if codes.contains(&failure.code) || failure.code == FailureCode::other() {
+        return;
+    }
+    if codes.len() < MAX_FAILURE_CODES {
+        codes.insert(failure.code.clone());
+    } else if let Some(failure) = &mut Arc::make_mut(record).failure {
+        failure.code = FailureCode::other();
     }
 }

@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 
 use super::claim::{ListRead, Shown, Terms};
 use super::{Claim, RecoveryPoint, Source, Standing};
-use crate::protection::Confirmation;
+use crate::protection::confirmation::Confirmation;
 
 /// What is known of the successes of one partition.
 #[derive(Clone, Debug, Default, PartialEq)]

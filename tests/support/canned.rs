@@ -3,6 +3,7 @@
 //! It holds a topology and lists it as a cluster does; every other answer is the one of a cluster
 //! in which nothing is set, unless a test sets another one for a path.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -57,7 +58,7 @@ impl Canned {
         let ids = (known..known + partitions).map(|number| {
             // The order of ids is not that of the services.
             let mixed = (number as u128 + 1) * 0x9e37_79b9_7f4a_7c15;
-            Uuid::from_u128(mixed % (1 << 64) << 64 | number as u128)
+            Uuid::from_u128(((mixed % (1 << 64)) << 64) | number as u128)
         });
         let ids: Vec<Uuid> = ids.collect();
         let services = state.topology.entry(application.to_owned()).or_default();
@@ -66,8 +67,8 @@ impl Canned {
     }
 
     /// Answers for a path, such as `Applications/App/$/GetServices`, until [`Self::reset`].
-    pub(crate) fn set(&self, path: impl Into<String>, status: u16, body: impl ToString) {
-        let answer = (status, body.to_string());
+    pub(crate) fn set(&self, path: impl Into<String>, status: u16, body: impl Borrow<Value>) {
+        let answer = (status, body.borrow().to_string());
         let mut state = self.state.lock().unwrap();
         state.answers.insert(path.into(), answer);
     }

@@ -406,12 +406,7 @@ mod tests {
             let expected = Entity::Application(name.into());
             assert_eq!(answer::<Entities<'_>>(body).unwrap().items, [expected]);
         }
-        for unfit in [
-            "fabric:/A%FF",
-            "fabric:/A%0A",
-            "fabric:/%2E%2E",
-            "fabric%3A/A",
-        ] {
+        for unfit in ["fabric:/A%FF", "fabric:/A%0A", "fabric:/%2E%2E"] {
             let page = configurations(item(&json!({"ServiceName": unfit}))).unwrap();
             assert_eq!((page.items.len(), page.skipped), (0, 1), "{unfit}");
         }

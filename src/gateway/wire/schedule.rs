@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn schedule(json: Value) -> Option<Schedule> {
-        let reply: ScheduleReply = serde_json::from_value(json).unwrap();
+        let reply: ScheduleReply = serde_json::from_str(&json.to_string()).unwrap();
         reply.schedule()
     }
 

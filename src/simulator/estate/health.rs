@@ -86,6 +86,7 @@ impl Periodic {
         let Some(replica) = self.replicas.get(&id) else {
             return [None, None];
         };
+        let now = self.present(now);
         [&replica.backup, &replica.restore].map(|board| board.shown(now))
     }
 

@@ -44,6 +44,8 @@ pub(in crate::simulator) struct Periodic {
     /// What happened since it was last taken out; `None` while nobody wants to know.
     pub(super) log: Option<Vec<Happened>>,
     serial: u64,
+    /// Until when everything has happened.
+    time: DateTime<Utc>,
 }
 
 impl Estate {
@@ -59,6 +61,7 @@ impl Estate {
 
     /// Does everything that was due until `now`, in order of time.
     pub fn tick(&mut self, now: DateTime<Utc>) {
+        self.periodic.time = self.periodic.time.max(now);
         while let Some((at, event)) = self.periodic.agenda.next(now) {
             match event {
                 Event::Request(id, serial, step) => self.advance_request(id, serial, step, at),
@@ -105,6 +108,11 @@ impl Estate {
 }
 
 impl Periodic {
+    /// The present of a question: no earlier than what has happened already.
+    pub(super) fn present(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.time.max(now)
+    }
+
     /// A number that nothing had before.
     pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;

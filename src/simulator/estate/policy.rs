@@ -111,6 +111,8 @@ pub(in crate::simulator) struct Policies {
     outages: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
     /// When it refuses to be listed.
     unlisted: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
+    /// When reading it for a list is cancelled.
+    cancelled: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
     accounts: BTreeMap<String, Account>,
 }
 
@@ -216,11 +218,23 @@ impl Estate {
         let unlisted = &mut self.periodic.policies.unlisted;
         unlisted.entry(policy.to_owned()).or_default().push(window);
     }
+
+    /// Cancels the reading of the storage of a policy in this window: lists leave it out without a
+    /// word, because only faulted tasks fail them (`GetRestorePointsOperation.cs`).
+    pub fn cancel_listing(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
+        let cancelled = &mut self.periodic.policies.cancelled;
+        let windows = cancelled.entry(policy.to_owned()).or_default();
+        windows.push(window);
+    }
 }
 
 impl Policies {
     pub(super) fn storage_fails(&self, policy: &InForce, at: DateTime<Utc>) -> bool {
         contain(&self.outages, &policy.policy.name, at)
+    }
+
+    pub(super) fn listing_is_cancelled(&self, policy: &str, at: DateTime<Utc>) -> bool {
+        contain(&self.cancelled, policy, at)
     }
 
     pub(super) fn listing_fails(&self, policy: &str, at: DateTime<Utc>) -> bool {

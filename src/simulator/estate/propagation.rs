@@ -95,7 +95,8 @@ impl Estate {
 
     /// A partition that was just created starts to ask at once.
     pub(super) fn inform_newcomer(&mut self, id: Uuid, now: DateTime<Utc>) {
-        if !self.periodic.mappings.is_empty() {
+        let is_persisted = !self.partitions_of(&Entity::Partition(id)).is_empty();
+        if is_persisted && !self.periodic.mappings.is_empty() {
             self.periodic
                 .agenda
                 .insert(now, Event::Replica(id, Step::Ask));

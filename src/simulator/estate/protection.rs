@@ -117,19 +117,19 @@ impl Estate {
         Ok(())
     }
 
-    /// What the cluster says applies to an entity; `None` when nothing does.
-    pub(in crate::simulator) fn protection(&self, entity: &Entity) -> Option<Protection> {
-        let line = self.line(entity);
-        let mut found = line.iter();
-        if self.is_mangled(entity) {
-            found = line.get(..1)?.iter();
-        }
+    /// What the cluster says applies to a partition; `None` when nothing does. Services and
+    /// applications are looked up by what comes out of the parsing of their names.
+    pub(in crate::simulator) fn protection(&self, partition: &Entity) -> Option<Protection> {
+        let line = self.line(partition);
+        let is_found = |it: &&Entity| *it == partition || !self.is_mangled(it);
+        let mut found = line.iter().filter(is_found);
+        let suspended = found.clone().find(|it| self.periodic.is_suspended(it));
         let (from, policy) =
             found.find_map(|it| Some((it.level(), self.periodic.mappings.get(it)?)))?;
         Some(Protection {
             policy: Arc::clone(policy),
             from,
-            suspended_from: self.suspension_of(entity),
+            suspended_from: suspended.map(Entity::level),
         })
     }
 
@@ -160,7 +160,7 @@ impl Estate {
 
     /// Whether the name of an entity needs percent-encoding, which 6.4 applies to the keys it asks
     /// for and not to those it stores (`UtilityHelper.cs`).
-    pub(super) fn is_mangled(&self, entity: &Entity) -> bool {
+    pub(in crate::simulator) fn is_mangled(&self, entity: &Entity) -> bool {
         let needs_encoding = |name: &str| name.contains(' ') || !name.is_ascii();
         self.periodic.behaviour.mangles_encoded_names
             && match entity {
