@@ -237,8 +237,6 @@ NOT_IN_THE_DEMO = {
     "partition:servicefabric_backup_last_success_lsn:frozen{}",
     "partition:servicefabric_backup_chain_length:exceeded{}",
     "partition:servicefabric_backup_oldest_recovery_point_age_seconds:exceeded{}",
-    "partition:servicefabric_backup_unrestorable_backups:recent{}",
-    "service:servicefabric_backup_claims_refuted_total:increase6h{}",
     "servicefabric_backup_exporter_state_file_last_write_successful{}",
     "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds{}",
 }
