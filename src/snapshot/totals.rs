@@ -124,14 +124,16 @@ impl Totals {
 /// The failure codes that a service had for the first time a short while ago.
 ///
 /// Prometheus computes an increase between two samples of a series. A counter whose first sample
-/// is 1 has none, so that the exposition shows a new code at 0 first. No set of codes that exists
-/// from the start can replace this: the code of an arbitrary exception is a number (`FabricError.cs`).
+/// is 1 has none, so the exposition shows a new code at 0 first. A fixed set of codes at 0 would not
+/// cover all: the code of an arbitrary exception is a number (`FabricError.cs`). And the 19 known
+/// ones would add 34 MB to the page of 10,000 services with one partition each, which has 76 MB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewCodes(BTreeMap<ServiceKey, BTreeMap<FailureCode, DateTime<Utc>>>);
 
 impl NewCodes {
-    /// How long a code is new: the longest interval between scrapes that Prometheus recommends,
-    /// so that at least one scrape finds the counter at 0.
+    /// How long a code is new. With scrape intervals of up to two minutes, at least one scrape finds
+    /// the counter at 0. Longer ones are not practical: after five minutes without a sample,
+    /// Prometheus takes a series for gone.
     const NEW_FOR: TimeDelta = TimeDelta::minutes(2);
 
     /// Until when the counter of `code` stays at 0.
