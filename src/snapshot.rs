@@ -33,7 +33,7 @@ pub use partition::PartitionSnapshot;
 pub use record::{RecordIdentity, RecoveryPoint, Seen, Source};
 pub use status::ClusterStatus;
 pub use successes::Successes;
-pub use totals::{Outcome, ServiceKey, Totals};
+pub use totals::{NewCodes, Outcome, ServiceKey, Totals};
 
 /// At most this many distinct failure codes become label values; the rest is `other`.
 const MAX_FAILURE_CODES: usize = 64;
@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub partitions: BTreeMap<PartitionId, PartitionSnapshot>,
     /// Counters of the requested backups seen to end, for every service with a known partition.
     pub totals: BTreeMap<ServiceKey, Totals>,
+    /// Failure codes in these counters that are new.
+    pub new_codes: NewCodes,
     /// All policies, as they were last read.
     pub policies: Option<Read<Policies>>,
     /// Checksum of each policy as it was last seen, remembered over restarts: a policy that was
@@ -87,6 +89,7 @@ impl Snapshot {
             cluster,
             partitions,
             totals,
+            new_codes: NewCodes::default(),
             policies: None,
             policy_marks,
             status: ClusterStatus::default(),
@@ -113,6 +116,7 @@ impl Snapshot {
                 totals.add(remembered);
             }
         }
+        next.new_codes.forget_counted(&remembered.totals);
         next
     }
 
@@ -142,6 +146,7 @@ impl Snapshot {
         for (id, reading) in observations.partitions {
             next.read(id, reading, latest);
         }
+        next.new_codes.note(&self.totals, &next.totals, now);
         next.note_lists(&observations.newest, Extent::Newest, latest);
         next.note_lists(&observations.histories, Extent::All, latest);
         next.note_partition_lists(&observations.partition_lists, latest);

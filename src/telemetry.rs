@@ -24,6 +24,14 @@ const DURATION_BUCKETS: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
 ];
 
+/// Statuses with which gateways, their proxy and the backup restore service answer a GET.
+const STATUSES: [&str; 11] = [
+    "200", "204", "400", "401", "403", "404", "500", "502", "503", "504", NO_ANSWER,
+];
+
+/// The label value of a request without an answer.
+const NO_ANSWER: &str = "none";
+
 /// What the exposition shows of this process, taken at the moment of a scrape.
 #[derive(Debug)]
 pub struct Process {
@@ -109,6 +117,10 @@ impl<S: Clone + Eq + Hash, M: Clone> PerCluster<S, M> {
         let metric = self.family.get_or_create_owned(&labels);
         self.known().insert(labels);
         metric
+    }
+
+    fn contains(&self, labels: &S) -> bool {
+        self.family.get(labels).is_some()
     }
 
     fn remove(&self, is_gone: impl Fn(&S) -> bool) {
@@ -211,7 +223,8 @@ impl Telemetry {
         self.undecodable(cluster_name, collector).inc_by(items);
     }
 
-    /// Counts one attempt of a request: its HTTP status, or `None` when no answer came.
+    /// Counts one attempt of a request: its HTTP status, or `None` when no answer came. With the first
+    /// request of a route, the counters of the usual statuses start at 0, so that the first error is an increase.
     pub fn record_request(
         &self,
         cluster_name: &Arc<str>,
@@ -219,20 +232,29 @@ impl Telemetry {
         status: Option<u16>,
         took: Duration,
     ) {
-        let requests = self.gateway_requests.get(RequestLabels {
+        let of_route = RouteLabels {
             cluster_name: Arc::clone(cluster_name),
             route,
-            status: match status {
-                None => "none".to_owned(),
-                Some(status @ 100..=599) => status.to_string(),
-                Some(_) => "other".to_owned(),
-            },
-        });
-        requests.inc();
-        let durations = self.gateway_request_duration.get(RouteLabels {
-            cluster_name: Arc::clone(cluster_name),
-            route,
-        });
+        };
+        let requests = |status: String| {
+            self.gateway_requests.get(RequestLabels {
+                cluster_name: Arc::clone(cluster_name),
+                route,
+                status,
+            })
+        };
+        if !self.gateway_request_duration.contains(&of_route) {
+            for status in STATUSES {
+                requests(status.to_owned());
+            }
+        }
+        requests(match status {
+            None => NO_ANSWER.to_owned(),
+            Some(status @ 100..=599) => status.to_string(),
+            Some(_) => "other".to_owned(),
+        })
+        .inc();
+        let durations = self.gateway_request_duration.get(of_route);
         durations.observe(took.as_secs_f64());
     }
 
@@ -274,6 +296,21 @@ mod tests {
         registry.register("u", "u", telemetry.undecodable_items.family.clone());
         encode(&mut text, &registry).unwrap();
         text
+    }
+
+    #[test]
+    fn with_the_first_request_of_a_route_its_error_counters_start_at_0() {
+        let telemetry = Telemetry::default();
+        telemetry.record_request(&"prod".into(), "Route", Some(200), Duration::ZERO);
+        let before = text(&telemetry);
+        for status in ["400", "403", "404", "500", "502", "503", "504", "none"] {
+            let series =
+                format!("r_total{{cluster_name=\"prod\",route=\"Route\",status=\"{status}\"}}");
+            let count = |text: &str, count: u64| text.contains(&format!("{series} {count}\n"));
+            assert!(count(&before, 0), "{status}");
+            telemetry.record_request(&"prod".into(), "Route", status.parse().ok(), Duration::ZERO);
+            assert!(count(&text(&telemetry), 1), "{status}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ const ALERTS: &str = "deploy/prometheus/servicefabric-backup.alerts.yml";
 const RECORDINGS: &str = "deploy/prometheus/servicefabric-backup.rules.yml";
 
 /// The recorded series with their labels.
-const RECORDED: [(&str, &[&str]); 45] = [
+const RECORDED: [(&str, &[&str]); 49] = [
     (
         "service:servicefabric_backup_requested_backups:worst",
         &[
@@ -103,6 +103,22 @@ const RECORDED: [(&str, &[&str]); 45] = [
     ),
     (
         "service:servicefabric_backup_oldest_recovery_point_age_seconds:exceeded",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "service:servicefabric_backup_claims_refuted_total:increase6h",
+        &[CLUSTER, APPLICATION, SERVICE],
+    ),
+    (
+        "service:servicefabric_backup_claims_refuted:worst",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
+    ),
+    (
+        "partition:servicefabric_backup_unrestorable_backups:recent",
+        &[CLUSTER, APPLICATION, SERVICE, PARTITION],
+    ),
+    (
+        "service:servicefabric_backup_unrestorable_backups:worst",
         &[CLUSTER, APPLICATION, SERVICE, PARTITION, POLICY],
     ),
     (

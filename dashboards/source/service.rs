@@ -175,7 +175,7 @@ fn failures() -> Panel {
     let ended = r#"servicefabric_backup_observed_completions_total{@services, outcome!="success"}"#;
     Panel::lines(
         "Failed requests seen",
-        "Requested backups that an exporter saw fail or time out, in all and by failure code; never periodic backups. The first failure of a new code is in the sums only, and one at the edge of a bar may stand in the next one too. Look the code up among the failure codes.",
+        "Requested backups that an exporter saw fail or time out, in all and by failure code; never periodic backups. The first failure of a new code shows by code two minutes later than in the sums, and one at the edge of a bar may stand in the next one too. Look the code up among the failure codes.",
         &Next::Runbook("ServiceFabricBackupRequestFailed"),
     )
     .over_time(&seen(ended, "outcome"), "every {{outcome}}")

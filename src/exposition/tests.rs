@@ -492,7 +492,10 @@ fn what_is_stale_is_left_out_and_facts_of_the_past_stay() {
 #[test]
 fn kept_pieces_hold_until_the_next_reading_grows_stale() {
     let view = view(States::All);
-    let kept = KeptPieces::encode(view.clone(), at(60), None);
+    let early = KeptPieces::encode(view.clone(), at(149), None);
+    assert!(early.still_hold(&view, at(149)));
+    assert!(!early.still_hold(&view, at(150)), "the code is not new");
+    let kept = KeptPieces::encode(view.clone(), at(150), Some(&early));
     assert!(kept.still_hold(&view, at(299)));
     assert!(!kept.still_hold(&view, at(300)), "the inventory is stale");
     let renewed = KeptPieces::encode(view.clone(), at(300), Some(&kept));
@@ -644,5 +647,108 @@ fn every_sample_carries_only_labels_of_its_row() {
                 assert!(known, "{}: {key}", family.name);
             }
         }
+    }
+}
+
+/// The increase that Prometheus computes from the samples of a counter, without extrapolation.
+fn increase(samples: &[u64]) -> u64 {
+    let steps = samples.windows(2).map(|pair| match *pair {
+        [before, after] if after >= before => after - before,
+        [_, after] => after,
+        _ => 0,
+    });
+    steps.sum()
+}
+
+/// The snapshots after the polls that found `failures`, each with the second of its poll.
+fn polled(failures: &[(i64, FailureCode)]) -> Vec<(i64, Arc<Snapshot>)> {
+    let mut snapshot = Arc::unwrap_or_clone(snapshot());
+    let mut polls = vec![(30, Arc::new(snapshot.clone()))];
+    for (second, code) in failures {
+        for record in [success(), with_code(code)] {
+            let read = Read {
+                value: Reading::Progress(Some(Arc::new(record))),
+                at: at(*second),
+            };
+            let observations = Observations {
+                partitions: vec![(id(3), read)],
+                ..Observations::default()
+            };
+            snapshot = snapshot.advance(observations, at(*second));
+        }
+        polls.push((*second, Arc::new(snapshot.clone())));
+    }
+    polls
+}
+
+fn with_code(code: &FailureCode) -> BackupProgress {
+    let mut record = failure();
+    if let Some(failure) = &mut record.failure {
+        failure.code = code.clone();
+    }
+    record
+}
+
+/// The samples of the counter of `code`, scraped every `interval` seconds until `end`.
+fn scraped(
+    polls: &[(i64, Arc<Snapshot>)],
+    code: &FailureCode,
+    (first, interval, end): (i64, i64, i64),
+) -> Vec<u64> {
+    let mut kept: Option<Arc<KeptPieces>> = None;
+    let mut values = Vec::new();
+    let mut second = first;
+    while second <= end {
+        let poll = polls.iter().rev().find(|(polled, _)| *polled <= second);
+        let (_, snapshot) = poll.unwrap();
+        let view = ClusterView {
+            snapshot: Arc::clone(snapshot),
+            ..view(States::Current)
+        };
+        let pieces = Arc::new(KeptPieces::encode(view, at(second), kept.as_deref()));
+        let page = Page::assemble(&[Arc::clone(&pieces)], &process(), at(second));
+        kept = Some(pieces);
+        let page = plain(&page.in_format(Format::Text));
+        let found = samples(&page, "servicefabric_backup_observed_failures_total");
+        let label = format!("code=\"{}\"", code.as_str());
+        let value = found.iter().find(|sample| sample.contains(&label));
+        values.extend(value.map(|it| it.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()));
+        second += interval;
+    }
+    values
+}
+
+#[test]
+fn first_failure_of_any_code_is_an_increase_at_every_scrape_interval_up_to_two_minutes() {
+    let codes = [
+        FailureCode::from_text("FABRIC_E_TIMEOUT"),
+        FailureCode::from_text("E_POINTER"),
+        FailureCode::from_number(0x8013_1509),
+        FailureCode::other(),
+    ];
+    for (index, code) in codes.iter().enumerate() {
+        for interval in [15, 60, 61, 119, 120] {
+            for first in [30, 31 + i64::try_from(index).unwrap() * 17] {
+                let polls = polled(&[(100, code.clone())]);
+                let samples = scraped(&polls, code, (first, interval, 100 + 3 * 120));
+                assert_eq!(
+                    increase(&samples),
+                    1,
+                    "{code:?} each {interval} s: {samples:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn failures_that_follow_a_new_code_at_once_are_all_counted() {
+    let code = FailureCode::from_text("E_ABORT");
+    let failures = [100, 110, 130, 219, 220, 400].map(|second| (second, code.clone()));
+    let polls = polled(&failures);
+    for interval in [5, 60, 120] {
+        let samples = scraped(&polls, &code, (40, interval, 640));
+        assert_eq!(increase(&samples), 6, "each {interval} s: {samples:?}");
+        assert!(samples.is_sorted(), "{samples:?}");
     }
 }

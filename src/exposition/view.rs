@@ -10,11 +10,11 @@ use chrono::{DateTime, Utc};
 
 use super::ClusterView;
 use crate::inventory::Selection;
-use crate::model::{BackupProgress, PeriodicAttempt, Policy, RestoreProgress};
+use crate::model::{BackupProgress, FailureCode, PeriodicAttempt, Policy, RestoreProgress};
 use crate::protection::applied::Applied;
 use crate::protection::history::History;
 use crate::protection::{Verdict, judge};
-use crate::snapshot::{PartitionSnapshot, RecoveryPoint};
+use crate::snapshot::{PartitionSnapshot, RecoveryPoint, ServiceKey};
 
 /// A cluster at one moment.
 pub(super) struct ClusterAt<'a> {
@@ -49,6 +49,16 @@ impl<'a> ClusterAt<'a> {
         let read = self.view.snapshot.status.selection.as_ref()?;
         self.believes(read.at + self.view.rules.staleness)
             .then_some(&*read.value)
+    }
+
+    /// A counter of failures as it is shown: 0 while the code is new.
+    pub(super) fn failures(&self, service: &ServiceKey, code: &FailureCode, count: u64) -> u64 {
+        let new_until = self.view.snapshot.new_codes.until(service, code);
+        if new_until.is_some_and(|until| self.believes(until)) {
+            0
+        } else {
+            count
+        }
     }
 
     fn believes(&self, until: DateTime<Utc>) -> bool {

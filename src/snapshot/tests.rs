@@ -375,6 +375,30 @@ fn what_an_earlier_process_remembered_is_added_to_what_is_known() {
 }
 
 #[test]
+fn code_is_new_for_two_minutes_unless_an_earlier_process_counted_it() {
+    let service = ServiceKey::of(&known().partitions[&ID].partition);
+    let [old, new] = ["E_ABORT", "E_POINTER"].map(FailureCode::from_text);
+    let fails = |code: &FailureCode| Some(failed(BackupState::Failure, code.as_str()));
+    let accepted = Some(bare(BackupState::Accepted));
+    let earlier = replay(&[None, fails(&old)]);
+    let live = read(&read(&known(), 50, None), 60, fails(&old));
+    let live = read(&read(&live, 65, accepted), 70, fails(&new));
+    let until = |snapshot: &Snapshot, code| snapshot.new_codes.until(&service, code);
+    assert_eq!(until(&live, &old), Some(at(180)));
+    assert_eq!(until(&live, &new), Some(at(190)));
+    let both = live.recalling(&earlier, at(80));
+    assert_eq!(until(&both, &old), None, "its counter existed");
+    assert_eq!(until(&both, &new), Some(at(190)));
+    assert_eq!(until(&read(&both, 189, None), &new), Some(at(190)));
+    assert_eq!(until(&read(&both, 190, None), &new), None);
+    assert_eq!(
+        until(&read(&both, 69, None), &new),
+        None,
+        "the clock was set back"
+    );
+}
+
+#[test]
 fn a_request_runs_since_it_was_accepted() {
     let accepted = Some(bare(BackupState::Accepted));
     let running = Some(bare(BackupState::BackupInProgress));

@@ -51,7 +51,8 @@ GUESSES = [
     *LATE, *REQUESTS, *(name + TICKET for name in REQUESTS), "PeriodicFailing",
     *"ProtectionUnknown CoverageDropped Unprotected SuspendedTooLong".split(),
     *"NoPartitions PartitionsDropped SelectorUnmatched".split(),
-    *"LsnFrozen ChainTooLong RetentionExceeded RestoreRunningLong CollectorFailing".split(),
+    *"LsnFrozen ChainTooLong RetentionExceeded ClaimsRefuted Unrestorable".split(),
+    *"RestoreRunningLong CollectorFailing".split(),
 ]  # fmt: skip
 
 # Pages that are no guesses where only some of the partitions cannot be judged.

@@ -1,20 +1,27 @@
-"""The rules of deploy/prometheus: what promtool says of them, and whether their tests would notice a mistake.
+"""Checks the rules of deploy/prometheus with promtool, and that the tests of the rules notice changes of the rules.
 
-Every comparison and set operator of an expression is turned into its opposite, every `for` and `keep_firing_for` is
-removed or made a hundred times as long, and the tests of tests/rules must fail. A change that they do not notice is one
-that nobody has shown to matter. Ranges, offsets, numbers and aggregations are not changed: of those the tests show what
-they were written to show.
+Every comparison and set operator of an expression is replaced by its opposite, every `for` and `keep_firing_for` is
+removed or made a hundred times as long, and a test in tests/rules must fail. If none does, the tests do not cover what
+was changed. Ranges, offsets, numbers and aggregations are not changed.
+
+Two things keep the number and the duration of the runs small. A file of tests runs with only the rules that it needs,
+after a run without changes has shown that it passes with these. And one run tests one change of each alert of a group:
+no rule depends on an alert, and a test that fails names its alert.
 """
 
 import concurrent.futures
+import itertools
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections import namedtuple
 from pathlib import Path
 
+import yaml
 from harness import parts_with
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,115 +32,165 @@ OPPOSITES = {
     "==": "!=", "!=": "==", ">": "<=", "<=": ">", "<": ">=", ">=": "<", "and": "unless", "unless": "and",
 }  # fmt: skip
 OPERATOR = re.compile(r"==|!=|>=|<=|>|<|\band\b|\bunless\b")
-# What stands in braces, brackets and quotes is no operator.
-ASIDE = re.compile(r'\{[^{}]*\}|\[[^\]]*\]|"(?:[^"\\]|\\.)*"')
-EXPRESSION = re.compile(r"^( +)expr: (?:\|\n(?:\1  .*\n|\n)+|.*\n)", re.MULTILINE)
-DURATION = re.compile(r"^ +((?:keep_firing_)?for): (\d+)[smhd]\n", re.MULTILINE)
-RULE = re.compile(r"^ +- (?:alert|record): (.*)$", re.MULTILINE)
-GROUP = re.compile(r"^  - name: servicefabric-backup\.(.*)$", re.MULTILINE)
-SILENCE = "expr: vector(0) > 1\n"
-# Groups whose tests stand in the file of another group.
+# Text in braces, brackets and quotes contains no operators of the expression.
+NOT_OPERATORS = re.compile(r'\{[^{}]*\}|\[[^\]]*\]|"(?:[^"\\]|\\.)*"')
+# How promtool introduces the failure of an alert_rule_test, and of a promql_expr_test.
+ALERT_TEST = re.compile(r"^ +alertname: (\w+), time: ", re.MULTILINE)
+EXPRESSION_TEST = re.compile(r'^ +expr: "(.*)", time: ', re.MULTILINE)
+# Groups whose tests are in the file of another group.
 TESTED_WITH = {"events": "restore"}
-# promtool spends a third of its time on collecting garbage otherwise.
-QUICK = dict(os.environ, GOGC="400")
+# A selector of alerts that does not begin with the name of one alert.
+ANY_ALERT = re.compile(r'ALERTS(?!\{alertname="\w+")')
 
-# What is put in place of what, in which file, group and rule. Changes of one kind may be made together.
-Change = namedtuple("Change", "file start end replacement line group rule kind")
-
-
-def last_before(pattern, text, position):
-    """What `pattern` last found before a position."""
-    return [found.group(1) for found in pattern.finditer(text, 0, position)][-1]
+# A changed rule with its name and group.
+Change = namedtuple("Change", "group name rule description")
 
 
-def changes_of(file):
-    """Every change of one file of rules that its tests should notice."""
-    text = file.read_text()
+def run_promtool(promtool, *words):
+    """Runs promtool and returns its exit code and output."""
+    # The lowest priority, because a test with deadlines runs at the same time. One thread, because several runs share
+    # the processors. With the default of GOGC, promtool spends a third of its time on garbage collection.
+    environment = dict(os.environ, GOGC="400", GOMAXPROCS="1")
+    run = subprocess.run(["nice", promtool, *words], env=environment, capture_output=True, text=True, timeout=900)
+    return run.returncode, run.stdout + run.stderr
 
-    def change(start, end, replacement, kind):
-        line = text.count("\n", 0, start) + 1
-        group, rule = last_before(GROUP, text, start), last_before(RULE, text, start)
-        return Change(file.name, start, end, replacement, line, group, rule, kind)
 
-    for expression in EXPRESSION.finditer(text):
-        plain = ASIDE.sub(lambda aside: " " * len(aside.group()), expression.group())
-        for operator in OPERATOR.finditer(plain):
-            start, end = (expression.start() + place for place in operator.span())
-            opposite = OPPOSITES[operator.group()]
-            yield change(start, end, opposite, f"{operator.group()} becomes {opposite}")
-    for duration in DURATION.finditer(text):
-        yield change(*duration.span(), "", f"no {duration.group(1)}")
-        yield change(*duration.span(2), f"{duration.group(2)}00", f"{duration.group(1)} times 100")
+def name_of(rule):
+    return rule.get("alert") or rule["record"]
+
+
+def changes_of(group, rule):
+    """Every change of one rule that the tests should notice."""
+
+    def change(description, **fields):
+        changed = {key: value for key, value in {**rule, **fields}.items() if value is not None}
+        return Change(group, name_of(rule), changed, description)
+
+    expression = rule["expr"]
+    operators = OPERATOR.finditer(NOT_OPERATORS.sub(lambda found: " " * len(found.group()), expression))
+    for number, operator in enumerate(operators, 1):
+        opposite = OPPOSITES[operator.group()]
+        changed = expression[: operator.start()] + opposite + expression[operator.end() :]
+        yield change(f"operator {number} of expr, {operator.group()}, becomes {opposite}", expr=changed)
+    for field in ("for", "keep_firing_for"):
+        if field in rule:
+            number, unit = re.fullmatch(r"(\d+)([smhd])", rule[field]).groups()
+            yield change(f"no {field}", **{field: None})
+            yield change(f"{field} times 100", **{field: f"{number}00{unit}"})
 
 
 def batches(changes):
-    """Durations of one kind in one group are changed together: no alert hears of the duration of another."""
-    together = {}
+    """Groups changes so that one run can test each batch: one change of each alert of a group, or one recording rule."""
+    of_group, alone = {}, []
     for change in changes:
-        alone = change.start if "becomes" in change.kind else None
-        together.setdefault((change.file, change.group, change.kind, alone), []).append(change)
-    return list(together.values())
+        if "alert" in change.rule:
+            of_group.setdefault(change.group, {}).setdefault(change.name, []).append(change)
+        else:
+            alone.append([change])
+    together = (itertools.zip_longest(*of_alert.values()) for of_alert in of_group.values())
+    return [[change for change in batch if change] for batch in itertools.chain(*together)] + alone
 
 
-def silenced(text, groups):
-    """The rules with those of all other groups kept from ever telling anything: the tests of one are quicker then."""
-
-    def keep(expression):
-        own = last_before(GROUP, text, expression.start()) in groups
-        return expression.group() if own else expression.group(1) + SILENCE
-
-    return EXPRESSION.sub(keep, text)
-
-
-def told(promtool, changes, test, group=None):
-    """What promtool says of one file of tests after these changes, all of one file; nothing when all is well."""
-    with tempfile.TemporaryDirectory(prefix="sfbe-rules-") as folder:
-        shutil.copytree(ROOT / TESTS, Path(folder, TESTS))
-        shutil.copytree(ROOT / RULES, Path(folder, RULES))
-        file = Path(folder, RULES, changes[0].file)
-        text = file.read_text()
-        for change in sorted(changes, key=lambda change: change.start, reverse=True):
-            text = text[: change.start] + change.replacement + text[change.end :]
-        file.write_text(silenced(text, {group}) if group else text)
-        if group in TESTED_WITH:
-            for other in Path(folder, RULES).iterdir():
-                if other != file:
-                    other.write_text(silenced(other.read_text(), {test}))
-        # Hundreds of these run beside tests that mostly wait, and are not to be late.
-        command = ["nice", promtool, "test", "rules", Path(folder, TESTS, f"{test}.test.yml")]
-        run = subprocess.run(command, env=dict(QUICK, GOMAXPROCS="1"), capture_output=True, text=True, timeout=300)
-        said = run.stdout + run.stderr
-        assert (run.returncode != 0) == ("FAILED:" in said), f"promtool did not get as far as the tests: {said}"
-        return said if run.returncode else ""
+def needed(sources, text):
+    """Names of the rules that a text mentions, and of all the rules that these depend on."""
+    found, unread = set(), [text]
+    while unread:
+        text = unread.pop()
+        new = {name for name in sources if name in text} - found
+        found |= new
+        unread += [sources[name] for name in new]
+    return found
 
 
-def unnoticed(promtool, changes, tests):
-    """Those of a batch that no test notices. First the tests of their own group are asked about all of them at once:
-    what fails there has the name of the alert. What is left is tried change by change, with all tests."""
-    group = changes[0].group
-    own = TESTED_WITH.get(group, group)
-    if own in tests:
-        said = told(promtool, changes, own, group)
-        if said and len(changes) == 1:
-            return []
-        changes = [change for change in changes if f"alertname: {change.rule}," not in said]
-    likely_first = sorted(tests, key=lambda name: (name != own, name not in ("recorded", "replicas")))
-    return [change for change in changes if not any(told(promtool, [change], test) for test in likely_first)]
+def blamed(output):
+    """Names of the alerts whose tests failed. A test of an expression counts if it is about one alert only."""
+    names = set(ALERT_TEST.findall(output))
+    for expression in EXPRESSION_TEST.findall(output):
+        if expression.count("ALERTS") == expression.count("alertname") == 1:
+            names.update(re.findall(r'alertname=\\"(\w+)\\"', expression))
+    return names
+
+
+class Mutation:
+    """The rules and their tests, for runs of promtool with some of the rules changed or left out."""
+
+    def __init__(self, promtool, files, tests):
+        self.promtool = promtool
+        self.files = {file.name: yaml.safe_load(file.read_text())["groups"] for file in files}
+        groups = [group for groups in self.files.values() for group in groups]
+        rules = [(group["name"], rule) for group in groups for rule in group["rules"]]
+        self.changes = [change for group, rule in rules for change in changes_of(group, rule)]
+        self.sources = {name_of(rule): json.dumps(rule) for _, rule in rules}
+        assert len(self.sources) == len(rules), "two rules have the same name"
+        assert not any("ALERTS" in source for source in self.sources.values()), "a rule depends on an alert"
+        self.needed = {test: needed(self.sources, test.read_text()) for test in tests}
+
+    def failures(self, test, names, changes=()):
+        """Runs a file of tests with the rules of these names. Returns the output if a test fails, else nothing."""
+        changed = {change.name: change.rule for change in changes}
+        with tempfile.TemporaryDirectory(prefix="sfbe-rules-") as folder:
+            for part in (RULES, TESTS):
+                Path(folder, part).mkdir(parents=True)
+            for file, groups in self.files.items():
+                kept = [
+                    {**group, "rules": [changed.get(name_of(r), r) for r in group["rules"] if name_of(r) in names]}
+                    for group in groups
+                ]
+                # JSON is YAML.
+                Path(folder, RULES, file).write_text(json.dumps({"groups": kept}))
+            code, output = run_promtool(self.promtool, "test", "rules", shutil.copy(test, Path(folder, TESTS)))
+        assert (code != 0) == ("FAILED:" in output), f"promtool did not run the tests: {output}"
+        return output if code else ""
+
+    def rank(self, pool):
+        """Checks that each file of tests passes with the rules that it needs, and sorts the files, quickest first."""
+
+        def seconds(test):
+            started = time.monotonic()
+            output = self.failures(test, self.needed[test])
+            assert not output, f"{test.name} fails without the rules that it does not mention:\n{output}"
+            return time.monotonic() - started
+
+        durations = dict(zip(self.needed, pool.map(seconds, self.needed), strict=True))
+        self.needed = {test: self.needed[test] for test in sorted(durations, key=durations.get)}
+
+    def unnoticed(self, batch):
+        """The changes of a batch that no test notices."""
+        group = batch[0].group.removeprefix("servicefabric-backup.")
+        own = ROOT / TESTS / f"{TESTED_WITH.get(group, group)}.test.yml"
+        if len(batch) > 1 and own in self.needed:
+            names = blamed(self.failures(own, self.needed[own], batch))
+            batch = [change for change in batch if change.name not in names]
+
+        def noticed(change):
+            likely = [test for test, names in self.needed.items() if change.name in names]
+            likely.sort(key=lambda test: test != own)
+            # The tests that remain do not depend on this rule, except for those about any alert.
+            others = [test for test in self.needed if ANY_ALERT.search(test.read_text())]
+            return any(self.failures(test, self.needed[test], [change]) for test in likely) or any(
+                self.failures(test, self.sources, [change]) for test in others
+            )
+
+        return [change for change in batch if not noticed(change)]
 
 
 def rules(tally, exporter, parts):
-    """The rules, read, tested and changed with promtool"""
+    """The rules, checked and tested with promtool, and their tests with changed rules"""
     files, tests = sorted((ROOT / RULES).glob("*.yml")), sorted((ROOT / TESTS).glob("*.test.yml"))
-    for suite, version, promtool in parts_with(parts, "promtool"):
-        for words in (["check", "rules", "--lint=all", "--lint-fatal", *files], ["test", "rules", *tests]):
-            with tally.check(f"promtool {version} ({suite}) {words[0]}s the rules"):
-                run = subprocess.run([promtool, *words], env=QUICK, capture_output=True, text=True, timeout=300)
-                assert run.returncode == 0, run.stdout + run.stderr
+    found = parts_with(parts, "promtool")
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        checked = pool.map(
+            lambda part: run_promtool(part[2], "check", "rules", "--lint=all", "--lint-fatal", *files), found
+        )
+        tested = pool.map(lambda part: run_promtool(part[2], "test", "rules", *tests), found)
+        for (suite, version, _), *results in zip(found, checked, tested, strict=True):
+            for verb, (code, output) in zip(("checks", "tests"), results, strict=True):
+                with tally.check(f"promtool {version} ({suite}) {verb} the rules"):
+                    assert code == 0, output
 
-    names = [test.name.removesuffix(".test.yml") for test in tests]
-    changes = [change for file in files for change in changes_of(file)]
-    with tally.check(f"the tests notice each of {len(changes)} changes of the rules"):
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            left = pool.map(lambda batch: unnoticed(promtool, batch, names), batches(changes))
-            alive = [f"{c.file}:{c.line} {c.rule}: {c.kind}" for batch in left for c in batch]
-        assert changes and not alive, "\n".join(["nothing notices:", *alive])
+        mutation = Mutation(found[-1][2], files, tests)
+        with tally.check(f"the tests notice each of {len(mutation.changes)} changes of the rules"):
+            mutation.rank(pool)
+            left = pool.map(mutation.unnoticed, batches(mutation.changes))
+            alive = [f"{c.group} {c.name}: {c.description}" for batch in left for c in batch]
+            assert mutation.changes and not alive, "\n".join(["nothing notices:", *alive])

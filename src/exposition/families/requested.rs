@@ -91,7 +91,7 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "servicefabric_backup_observed_failures_total",
         kind: Kind::Counter,
         labels: &["cluster_name", "application_name", "service_name", "code"],
-        help: "Distinct requested backups that this exporter saw fail or time out, by failure code",
+        help: "Distinct requested backups that this exporter saw fail or time out, by failure code; a new code stays at 0 for two minutes, so that increase() includes its first failure",
         source: Source::Cluster(failures),
     },
 ];
@@ -135,7 +135,7 @@ fn failures(
     for (key, Totals { failures, .. }) in &cluster.view.snapshot.totals {
         for (code, count) in failures {
             let labels = of_service(labels, key).with("code", Some(code.as_str()));
-            samples.write(&labels, (*count).into())?;
+            samples.write(&labels, cluster.failures(key, code, *count).into())?;
         }
     }
     Ok(())
