@@ -244,7 +244,7 @@ impl PartitionSnapshot {
         let completion = Seen::observe(&mut self.seen, progress.as_deref(), at, latest);
         let record = progress.as_deref();
         if let Some(point) = record.and_then(|record| RecoveryPoint::of_record(record, latest)) {
-            self.claim(point, None, at, terms, latest);
+            self.claim(&point, None, at, terms, latest);
         }
         let value = match self.progress.take().map(|read| read.value) {
             Some(known) if known == progress => known,
@@ -273,7 +273,7 @@ impl PartitionSnapshot {
             let before = self.health.filter(|read| at - read.at < FREQUENT);
             let before = before.and_then(|read| read.value).map(|it| it.ended);
             let before = before.filter(|ended| *ended < point.at);
-            self.claim(point, before, at, terms, latest);
+            self.claim(&point, before, at, terms, latest);
         }
         // Where somebody unknown reports, the silence of those who are known proves nothing.
         if attempt.is_some() || !health.unknown_reporter {
@@ -321,7 +321,7 @@ impl PartitionSnapshot {
     /// readings were frequent.
     fn claim(
         &mut self,
-        point: RecoveryPoint,
+        point: &RecoveryPoint,
         attempt_before: Option<DateTime<Utc>>,
         at: DateTime<Utc>,
         terms: &Terms<'_>,

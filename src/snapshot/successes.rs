@@ -62,7 +62,7 @@ impl Successes {
     pub(super) fn lsn_of(&self, success: &RecoveryPoint) -> Option<u64> {
         let is_listed = success.source == Source::Periodic && self.is_confirmed(success);
         let listed = self.listed.as_deref().filter(|_| is_listed);
-        success.lsn.or(listed.and_then(|listed| listed.lsn))
+        success.lsn.or_else(|| listed?.lsn)
     }
 
     fn claims(&self) -> impl Iterator<Item = &Arc<Claim>> {
@@ -73,7 +73,7 @@ impl Successes {
     /// before it where readings were frequent. Returns whether it is new and counts.
     pub(super) fn claim(
         &mut self,
-        point: RecoveryPoint,
+        point: &RecoveryPoint,
         attempt_before: Option<DateTime<Utc>>,
         seen_at: DateTime<Utc>,
         terms: &Terms<'_>,
@@ -96,7 +96,7 @@ impl Successes {
         let mut claim = Claim::new(
             RecoveryPoint {
                 storage: terms.storage,
-                ..point
+                ..point.clone()
             },
             seen_at,
         );

@@ -129,7 +129,7 @@ impl<'a> PartitionEntry<'a> {
             .numbered
             .map(|it| Arc::new(it.restore(Source::Requested)));
         let listed = successes.listed.clone();
-        let numbered = numbered.or(listed.filter(|point| point.lsn.is_some()));
+        let numbered = numbered.or_else(|| listed.filter(|point| point.lsn.is_some()));
         PartitionSnapshot {
             seen: self.seen.map(|entry| Arc::new(entry.restore())),
             numbered,
