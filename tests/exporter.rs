@@ -621,7 +621,11 @@ async fn counters_and_successes_survive_a_reload_that_removes_another_cluster() 
         .await;
     assert_eq!(page.label_values("cluster_name"), ["kept"].into());
     assert!(counted(&page, "kept"));
-    let versions = [("route", "GetClusterVersion"), ("cluster_name", "kept")];
+    let versions = [
+        ("route", "GetClusterVersion"),
+        ("cluster_name", "kept"),
+        ("status", "200"),
+    ];
     let asked = |page: &support::page::Page| page.value(REQUESTS, &versions);
     assert!(asked(&page) >= asked(&before), "no counter starts again");
     let last: BTreeSet<_> = page

@@ -80,7 +80,8 @@ impl Canned {
     }
 
     /// Two applications of one service and one partition each, all protected by the policy `Good`
-    /// and backed up a moment ago. The second one has a name that is percent-encoded.
+    /// and backed up a moment ago. The second one has a name that is percent-encoded, so its policy is
+    /// set at the service: from the application, nothing would be inherited.
     async fn with_two_partitions() -> Self {
         let canned = Self::start().await;
         canned.set(
@@ -92,6 +93,14 @@ impl Canned {
         );
         canned.add("A", "fabric:/A", GOOD);
         canned.add("B%20%C3%BC", "fabric:/B \u{fc}", OTHER);
+        let entities = [
+            json!({"EntityKind": "Application", "ApplicationName": "fabric:/A"}),
+            json!({"EntityKind": "Service", "ServiceName": "fabric:/B%20%C3%BC/S"}),
+        ];
+        canned.set(
+            "/BackupRestore/BackupPolicies/Good/$/GetBackupEnabledEntities",
+            &list(&entities),
+        );
         canned.set("/BackupRestore/BackupPolicies", &list(&[policy("Good")]));
         canned
     }
@@ -115,6 +124,10 @@ impl Canned {
             &list(&[backup(partition)]),
         );
         let partition_path = format!("/Partitions/{partition}/$");
+        self.set(
+            &format!("{partition_path}/GetBackupConfigurationInfo"),
+            &Value::Null,
+        );
         self.set(&format!("{partition_path}/GetBackupProgress"), &Value::Null);
         self.set(
             &format!("{partition_path}/GetRestoreProgress"),
@@ -239,6 +252,14 @@ async fn malformed() -> Canned {
     canned.set(
         "/Applications/A/$/GetBackupConfigurationInfo",
         &configurations,
+    );
+    let mut of_partition = configuration("fabric:/A");
+    of_partition["Kind"] = json!("Partition");
+    of_partition["ServiceName"] = json!("fabric:/A/S");
+    of_partition["PartitionId"] = json!(GOOD.to_string());
+    canned.set(
+        &format!("/Partitions/{GOOD}/$/GetBackupConfigurationInfo"),
+        &of_partition,
     );
     let mut of_nobody = backup(GOOD);
     of_nobody["PartitionInformation"]["Id"] = json!("");
