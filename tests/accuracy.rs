@@ -1,5 +1,5 @@
-//! Ten days of two small clusters against the ground truth of `docs/accuracy.md`: the promises
-//! of that document hold, and no figure is worse than it was.
+//! Four days of two small clusters against the ground truth of `docs/accuracy.md`: the promises of
+//! that document hold. Takes about half a minute in the debug profile on two cores.
 
 #[path = "../benches/accuracy/simulation/mod.rs"]
 mod simulation;
@@ -30,21 +30,21 @@ const LEAST: [(Protection, f64, f64); 9] = [
 ];
 
 #[test]
-fn the_verdict_keeps_its_promises_through_ten_days_of_trouble() {
+fn the_verdict_keeps_its_promises_through_four_days_of_trouble() {
     let tally = run(&Plan {
         seed: 6,
         first: 11,
         clusters: 2,
         partitions: 24,
-        days: 10,
+        days: 4,
         threads: 2,
-        unrest: 1.5,
+        unrest: 4.0,
         explains: true,
     });
     let notes = tally.notes.join("\n\n");
     assert_eq!(broken(&tally, LIMITS), Vec::<String>::new(), "{notes}");
     let breaches = tally.breaches.len();
-    assert!(breaches >= 10, "only {breaches} breaches to tell of");
+    assert!(breaches >= 10, "only {breaches} breaches to report");
     for (state, precision, recall) in LEAST {
         let is_true = tally.sum(|truth, _| truth == state);
         let said = tally.sum(|_, said| said == state);
@@ -61,7 +61,7 @@ fn the_verdict_keeps_its_promises_through_ten_days_of_trouble() {
 }
 
 #[test]
-fn the_document_tells_every_disturbance_with_its_rate() {
+fn the_document_lists_every_disturbance_with_its_rate() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/accuracy.md");
     let document = std::fs::read_to_string(path).unwrap_or_default();
     for rate in &RATES {

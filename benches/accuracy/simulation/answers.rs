@@ -127,7 +127,6 @@ impl Wire {
     }
 }
 
-
 /// An item that violates the schema of a list, if the backup service answers it.
 fn malformed_item(path: &str) -> Option<&'static str> {
     if path.ends_with("/BackupPolicies") {
@@ -338,6 +337,14 @@ impl Answers {
         self.listed(it, &|client| client.latest_backups_of(id))
     }
 
+    /// Whether the newest backup of a partition could be listed now.
+    pub(crate) fn can_list(&self, it: &mut Question<'_>, id: PartitionId) -> bool {
+        let is_reached =
+            !(it.weather.gateway.strikes(it.now) || it.weather.service.strikes(it.now));
+        let listed = self.wire.ask(it, |client| client.latest_backups_of(id));
+        is_reached && listed.is_ok_and(|listed| listed.skipped == 0)
+    }
+
     fn listed(
         &mut self,
         it: &mut Question<'_>,
@@ -386,11 +393,7 @@ impl Answers {
     }
 
     /// Decodes how partitions look, for a health store that shows it later.
-    pub(crate) fn watch(
-        &mut self,
-        it: &mut Question<'_>,
-        ids: impl Iterator<Item = PartitionId>,
-    ) {
+    pub(crate) fn watch(&mut self, it: &mut Question<'_>, ids: impl Iterator<Item = PartitionId>) {
         for id in ids {
             drop(self.renew(it, id));
         }
@@ -402,7 +405,12 @@ impl Answers {
         let estate = &it.world.estate;
         let looks_the_same =
             |before: &&mut Readings| estate.still_looks(id.0, &before.appearance, at);
-        if self.readings.get_mut(&id).as_ref().is_none_or(|it| !looks_the_same(it)) {
+        if self
+            .readings
+            .get_mut(&id)
+            .as_ref()
+            .is_none_or(|it| !looks_the_same(it))
+        {
             let appearance = estate.appearance(id.0, at);
             let record = self.wire.ask(it, |client| client.backup_progress(id))?;
             let health = self.wire.ask(it, |client| client.backup_health(id))?;

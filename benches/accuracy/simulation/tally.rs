@@ -25,7 +25,7 @@ pub(crate) struct Look {
     pub(crate) verdict: Protection,
     /// Whether the two baselines alert.
     pub(crate) naive: [bool; 2],
-    /// Whether no list could be read for more than an interval.
+    /// Whether only a list could show the breach, and none can be read.
     pub(crate) lists_fail: bool,
     /// Why a false alarm may begin now.
     pub(crate) excuse: &'static str,
@@ -36,7 +36,7 @@ pub(crate) struct Look {
 pub(crate) struct ProtectedInBreach {
     /// Only a list could refute the success that was reported, and none was due yet.
     pub(crate) before_the_list: u64,
-    /// Only a list could refute it, and no list could be read for more than one interval.
+    /// Only a list could refute it, and none can be read, not even that of the partition alone.
     pub(crate) without_lists: u64,
     /// The newest backup depends on one that is gone, which only a list of all backups shows.
     pub(crate) without_history: u64,

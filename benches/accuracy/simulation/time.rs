@@ -50,5 +50,7 @@ pub(crate) fn moment(at: i64) -> DateTime<Utc> {
 }
 
 fn epoch() -> (Instant, i64) {
-    EPOCH.get().expect("a simulation begins before it reads a clock")
+    EPOCH
+        .get()
+        .expect("a simulation begins before it reads a clock")
 }

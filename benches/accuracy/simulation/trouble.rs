@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::Setting;
 use super::calendar::{CALENDARS, DAY, HOUR, MINUTE, SECOND};
 use super::rates::{Kind, RATES};
-use super::weather::Weather;
 use super::time::moment;
+use super::weather::Weather;
 use super::world::World;
 
 /// What comes next in a cluster.

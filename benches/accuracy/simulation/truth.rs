@@ -91,8 +91,8 @@ impl Sight {
 /// What is true of a partition, whoever sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Truth {
-    /// Whether its backups come from a key-value store: its failures show nowhere.
-    is_actor: bool,
+    /// Whether its failed uploads are reported as successes.
+    hides_failures: bool,
     terms: Terms,
     /// When a policy began to apply: before, there was no reason to read its health.
     agreed: i64,
@@ -107,10 +107,14 @@ pub(crate) struct Truth {
     changed_unseen: Option<i64>,
     /// What lies in a storage undamaged, also in one that its policy has left.
     stored: BTreeMap<Uuid, Backup>,
+    /// The newest of it that can be restored.
+    newest: Option<Backup>,
     /// When the newest backup was last deleted.
     deleted: Option<i64>,
     /// The kind of attempt that ended last, if it failed.
     failed: Option<Attempt>,
+    /// When the last failed attempt had been uploaded nevertheless.
+    uploaded_at: Option<i64>,
     requested: Option<i64>,
 }
 
@@ -141,9 +145,9 @@ pub(crate) struct Breach {
 }
 
 impl Truth {
-    pub(crate) fn new(created: i64, is_actor: bool) -> Self {
+    pub(crate) fn new(created: i64, hides_failures: bool) -> Self {
         Self {
-            is_actor,
+            hides_failures,
             terms: Terms::default(),
             agreed: created,
             alone_since: created,
@@ -152,8 +156,10 @@ impl Truth {
             changed: created,
             changed_unseen: None,
             stored: BTreeMap::new(),
+            newest: None,
             deleted: None,
             failed: None,
+            uploaded_at: None,
             requested: None,
         }
     }
@@ -200,27 +206,40 @@ impl Truth {
                 restorable: true,
                 ..
             } => {
-                let taken = taken.timestamp_millis();
-                let ended = at;
-                self.stored.insert(
-                    backup,
-                    Backup {
-                        chain,
-                        taken,
-                        ended,
-                    },
-                );
+                let stored = Backup {
+                    chain,
+                    taken: taken.timestamp_millis(),
+                    ended: at,
+                };
+                self.stored.insert(backup, stored);
+                let is_newest = self.newest.is_none_or(|it| it.taken <= stored.taken);
+                if is_newest && self.stored.contains_key(&chain) {
+                    self.newest = Some(stored);
+                }
                 (self.failed, self.deleted) = (None, None);
             }
             Happening::Deleted { backup, .. } => {
-                let was_newest = self.newest(i64::MAX).map(|it| it.taken);
-                self.stored.remove(&backup);
-                if self.newest(i64::MAX).map(|it| it.taken) != was_newest {
+                let deleted = self.stored.remove(&backup);
+                let is_lost = |it: Backup| {
+                    it.chain == backup || deleted.is_some_and(|deleted| deleted.taken == it.taken)
+                };
+                if self.newest.is_some_and(is_lost) {
+                    self.newest = self.newest_until(at);
                     self.deleted = Some(at);
                 }
             }
             Happening::BackedUp { .. } => self.failed = None,
-            Happening::Failed => self.failed = Some(Attempt::Periodic),
+            Happening::Failed => {
+                // A change of role ends an attempt without a report, but only after its upload.
+                let was_uploaded = self.newest.is_some_and(|it| it.ended == at);
+                (self.failed, self.uploaded_at) =
+                    (Some(Attempt::Periodic), was_uploaded.then_some(at));
+            }
+            Happening::PrimaryMoved => {
+                if self.uploaded_at == Some(at) {
+                    self.failed = None;
+                }
+            }
             Happening::Requested => self.requested = Some(at),
             Happening::BackedUpOnRequest { .. } => (self.requested, self.failed) = (None, None),
             Happening::RequestFailed => {
@@ -232,21 +251,20 @@ impl Truth {
             | Happening::Stored {
                 restorable: false, ..
             }
-            | Happening::PrimaryMoved
             | Happening::AwaitsRestore => {}
         }
     }
 
     /// The newest backup that can be restored, of those that had been uploaded at `until`.
-    fn newest(&self, until: i64) -> Option<&Backup> {
+    fn newest_until(&self, until: i64) -> Option<Backup> {
         let stored = self.stored.values().filter(|it| it.ended <= until);
         let restorable = stored.filter(|it| self.stored.contains_key(&it.chain));
-        restorable.max_by_key(|it| it.taken)
+        restorable.max_by_key(|it| it.taken).copied()
     }
 
     /// When the newest backup in a storage had been uploaded.
     pub(crate) fn last_success(&self) -> Option<i64> {
-        Some(self.newest(i64::MAX)?.ended)
+        Some(self.newest?.ended)
     }
 
     /// What is true at `now`, and what of it an exporter with this sight can know.
@@ -260,8 +278,10 @@ impl Truth {
         };
         let fresh = Fresh::of(sight, now);
         // The record of requests is not needed for a verdict; without it, they are not seen.
-        let shown = self.failed.filter(|_| !self.is_actor);
-        let shown = shown.filter(|kind| fresh.progress || *kind == Attempt::Periodic);
+        let shown = self.failed.filter(|kind| match kind {
+            Attempt::Periodic => !self.hides_failures,
+            Attempt::Requested => fresh.progress,
+        });
         let seen = self.state(now, breach.is_some(), shown, fresh.progress);
         let expected = if self.is_in_sight(now, sight, fresh, seen) {
             seen
@@ -283,7 +303,7 @@ impl Truth {
     }
 
     fn breach(&self, now: i64, sight: &Sight) -> Option<Breach> {
-        let late_from = self.late_from(now)?;
+        let late_from = self.late_from(self.newest)?;
         // What was deleted had kept the schedule until then.
         let began = late_from.max(self.deleted.unwrap_or(late_from));
         if now <= began {
@@ -295,9 +315,8 @@ impl Truth {
             would_be_due.is_some_and(|due| now <= due + ALLOWANCE)
         };
         let claimed = sight.claimed.filter(|claimed| keeps(*claimed, *claimed));
-        let claimed = claimed.is_some_and(|claimed| {
-            !listed(claimed + SETTLED) && !listed(began + SETTLED)
-        });
+        let claimed =
+            claimed.is_some_and(|claimed| !listed(claimed + SETTLED) && !listed(began + SETTLED));
         let deleted = self.deleted == Some(began) && !listed(began);
         let due_after = |restart: i64| Some(self.due(None)?.max(self.next(restart)?));
         let after_unseen_restart = self
@@ -312,9 +331,9 @@ impl Truth {
         })
     }
 
-    /// From when on the schedule is broken beyond the allowance, if nothing was stored after `until`.
-    fn late_from(&self, until: i64) -> Option<i64> {
-        let newest = self.newest(until).map(|it| (it.taken, it.ended));
+    /// From when on the schedule is broken beyond the allowance, if this backup is the newest.
+    fn late_from(&self, newest: Option<Backup>) -> Option<i64> {
+        let newest = newest.map(|it| (it.taken, it.ended));
         Some(self.due(newest)? + ALLOWANCE)
     }
 
@@ -359,7 +378,7 @@ impl Truth {
         if self.terms.suspended {
             return Protection::Suspended;
         }
-        match (is_late, self.newest(now).is_none()) {
+        match (is_late, self.newest.is_none()) {
             (true, true) => Protection::NeverBackedUp,
             (true, false) => Protection::Overdue,
             (false, _) if failed.is_some() => Protection::Failing,
@@ -383,7 +402,7 @@ impl Truth {
             // have come.
             _ if fresh.list => {
                 let until = sight.list.max(sight.health).unwrap_or(now);
-                let late_from = self.late_from(until);
+                let late_from = self.late_from(self.newest_until(until));
                 late_from.is_none_or(|from| now <= from || until > from)
             }
             _ => false,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servicefabric_backup_exporter::simulator::{
-    Behaviour, Entity, Estate, Policy, Retention, Scheme, ServiceKind, StateProvider, Storage, Tempo,
+    Behaviour, Entity, Estate, Policy, Retention, Scheme, ServiceKind, StateProvider, Storage,
+    Tempo,
 };
 use uuid::Uuid;
 
@@ -198,14 +199,17 @@ impl World {
         let ids = self.estate.partitions_of(&Entity::application(application));
         let policies = ids.into_iter().filter_map(|id| self.terms(id).policy);
         let policies: BTreeSet<String> = policies.map(|(name, ..)| name).collect();
-        let shared = ACCOUNT_SHARED_BY.iter().filter(|name| policies.contains(**name));
+        let shared = ACCOUNT_SHARED_BY
+            .iter()
+            .filter(|name| policies.contains(**name));
         self.is_old && self.shares_account && shared.count() > 1
     }
 
-    /// Whether the backups of a partition come from a key-value store.
-    pub(crate) fn is_actor(&self, id: Uuid) -> bool {
+    /// Whether failed uploads of a partition are reported as successes: those of a key-value store
+    /// of 6.4.
+    pub(crate) fn hides_failures(&self, id: Uuid) -> bool {
         let service = self.estate.service_of(id);
-        service.is_some_and(|service| self.actors.contains(&service))
+        self.is_old && service.is_some_and(|service| self.actors.contains(&service))
     }
 
     /// Partitions to which a policy applies now.
