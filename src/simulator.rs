@@ -15,6 +15,7 @@ mod estate;
 mod faults;
 mod generation;
 mod life;
+mod malformed;
 mod record;
 mod request;
 mod routes;
@@ -30,6 +31,7 @@ pub use estate::{
 pub use faults::{Fault, Filter};
 pub use generation::Shape;
 pub use life::{Life, live};
+pub use malformed::Malformation;
 pub use record::{Code, Outcome, Plan};
 pub use request::Operation;
 pub use server::Simulator;
@@ -96,6 +98,8 @@ pub struct Switches {
     pub unconfigured_application: UnconfiguredApplication,
     /// How applications are told apart in the list of what applies to them.
     pub prefixes: Prefixes,
+    /// What `MaxResults` does to lists of backups and of what applies.
+    pub pages: Pages,
 }
 
 /// How every secret begins that a policy prints.
@@ -125,21 +129,35 @@ pub enum Secrets {
 /// of it have one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnconfiguredApplication {
-    /// The list of those services.
+    /// The list of those services, as 6.4 answers (`GetBackupMappingInfoOperation.cs`).
     #[default]
     Overrides,
-    /// 404, as 6.4 may answer.
+    /// 404. No source shows it.
     NotFound,
 }
 
 /// How the names of applications are compared when what applies below them is listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prefixes {
-    /// As a whole.
+    /// By how they begin: the answer for `App1` also shows what was configured in `App10`, as 6.4
+    /// does (`BackupMappingStore.cs`, `SuspendStore.cs`).
     #[default]
-    Apart,
-    /// By how they begin: the answer for `App1` also shows what was configured in `App10`.
     Clash,
+    /// As a whole.
+    Apart,
+}
+
+/// Pages of lists of backups and of what applies, where the client asks for some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pages {
+    /// Those of 6.4. What applies (`GetBackupMappingInfoOperation.cs`): the page after a token
+    /// that ends in `S` has lost the suspended entities and is 404. Backups
+    /// (`GetRestorePointsOperation.cs`): a storage with nothing to list fails the page, and the
+    /// latest backup of a partition is that of each page.
+    #[default]
+    AsIn64,
+    /// Every item once.
+    Complete,
 }
 
 /// `ContinuationToken` of the last page.

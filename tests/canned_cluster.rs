@@ -111,9 +111,18 @@ fn assert_read(watch: &Watch, context: &str) {
 const WAYS: [(Applied, Protection); 6] = [
     (NOTHING, Protection::Unprotected),
     ((Some(("Hourly", "Application")), None), Protection::Overdue),
-    ((Some(("Daily", "Service")), Some("Partition")), Protection::Suspended),
-    ((Some(("Daily", "Partition")), Some("Service")), Protection::Suspended),
-    ((Some(("Hourly", "Service")), Some("Application")), Protection::Suspended),
+    (
+        (Some(("Daily", "Service")), Some("Partition")),
+        Protection::Suspended,
+    ),
+    (
+        (Some(("Daily", "Partition")), Some("Service")),
+        Protection::Suspended,
+    ),
+    (
+        (Some(("Hourly", "Service")), Some("Application")),
+        Protection::Suspended,
+    ),
     ((Some(("Daily", "Service")), None), Protection::Overdue),
 ];
 
@@ -146,7 +155,11 @@ async fn an_application_that_cannot_tell_its_configuration_is_read_partition_by_
         let asked = canned.take_requests(CONFIGURATION);
         let once = broken.iter().map(|id| (of_partition(*id), 1));
         let once = once.chain(["Broken", "Fine"].map(|name| (of_application(name), 1)));
-        assert_eq!(asked, once.collect(), "each once, and nothing else: {context}");
+        assert_eq!(
+            asked,
+            once.collect(),
+            "each once, and nothing else: {context}"
+        );
     }
 }
 
@@ -188,7 +201,9 @@ async fn what_applies_is_followed_while_applications_break_and_recover() {
         }
         assert_read(&watch, &format!("cycle {cycle}"));
         let asked = canned.take_requests(CONFIGURATION);
-        let counts = asked.iter().filter(|(path, _)| path.starts_with("Partitions"));
+        let counts = asked
+            .iter()
+            .filter(|(path, _)| path.starts_with("Partitions"));
         let of_broken = ids.iter().enumerate();
         let of_broken = of_broken.filter(|(number, _)| broken >> number & 1 == 1);
         let of_broken: usize = of_broken.map(|(_, ids)| ids.len()).sum();
@@ -210,7 +225,9 @@ async fn partitions_are_asked_in_turns_so_that_each_is_asked_twice_before_it_is_
             watch.cycle().await;
             let asked = canned.take_requests(CONFIGURATION);
             assert!(asked.values().all(|count| *count == 1), "{asked:?}");
-            let paths = asked.into_keys().filter(|path| path.starts_with("Partitions"));
+            let paths = asked
+                .into_keys()
+                .filter(|path| path.starts_with("Partitions"));
             turns.push(paths.collect());
         }
         let all: BTreeSet<String> = ids.iter().map(|id| of_partition(*id)).collect();
@@ -345,7 +362,11 @@ async fn partitions_below_an_encoded_name_do_not_inherit_the_policy_of_their_app
         let name = format!("fabric:/{application}");
         let ids = canned.add(&name, service, 3);
         let service = format!("{name}/{service}");
-        let inherited = item("Application", &encoded(&name), (Some(("Hourly", "Application")), None));
+        let inherited = item(
+            "Application",
+            &encoded(&name),
+            (Some(("Hourly", "Application")), None),
+        );
         let answer = page([inherited]);
         canned.set(of_application(application), 200, answer);
         let own = (Some(("Daily", "Partition")), Some("Partition"));
@@ -362,7 +383,11 @@ async fn partitions_below_an_encoded_name_do_not_inherit_the_policy_of_their_app
         let entity = json!({"EntityKind": "Service", "ServiceName": encoded(&service)});
         let entities = "BackupRestore/BackupPolicies/Daily/$/GetBackupEnabledEntities";
         canned.set(entities, 200, page([entity]));
-        let line = item("Service", &encoded(&service), (Some(("Daily", "Service")), None));
+        let line = item(
+            "Service",
+            &encoded(&service),
+            (Some(("Daily", "Service")), None),
+        );
         canned.set(of_application(application), 200, page([line]));
         let snapshot = watch.cycle().await;
         let found: Vec<_> = ids.iter().map(|id| applied(&snapshot, *id)).collect();
@@ -373,7 +398,10 @@ async fn partitions_below_an_encoded_name_do_not_inherit_the_policy_of_their_app
 
 /// Codes of what does not exist, as a name and as a number.
 fn gone() -> [Value; 4] {
-    let service = refusal("FABRIC_E_SERVICE_DOES_NOT_EXIST", "The service does not exist.");
+    let service = refusal(
+        "FABRIC_E_SERVICE_DOES_NOT_EXIST",
+        "The service does not exist.",
+    );
     let application = refusal("FABRIC_E_APPLICATION_NOT_FOUND", "Not found.");
     let partition = refusal("FABRIC_E_PARTITION_NOT_FOUND", "Not found.");
     let number = refusal(0x8007_1BCD_u32, "The service does not exist.");
@@ -408,7 +436,9 @@ async fn a_service_that_is_listed_while_it_is_being_deleted_is_gone() {
         for service in deleted {
             canned.set(format!("Services/{service}/$/GetPartitions"), 404, code);
         }
-        let rest = ids.iter().filter(|(name, _)| !deleted.contains(&name.as_str()));
+        let rest = ids
+            .iter()
+            .filter(|(name, _)| !deleted.contains(&name.as_str()));
         let rest: BTreeSet<Uuid> = rest.flat_map(|(_, ids)| ids).copied().collect();
         for _ in 0..3 {
             let snapshot = watch.cycle().await;
@@ -496,7 +526,11 @@ async fn what_is_deleted_after_it_was_listed_fails_no_collector() {
         canned.set("Applications/A/$/GetBackups", 404, &code);
         canned.set(of_application("C"), 500, null_reference());
         let deleted = ids["C/Y"][0];
-        for route in ["GetBackupProgress", "GetRestoreProgress", "GetBackupConfigurationInfo"] {
+        for route in [
+            "GetBackupProgress",
+            "GetRestoreProgress",
+            "GetBackupConfigurationInfo",
+        ] {
             canned.set(format!("Partitions/{deleted}/$/{route}"), 404, &code);
         }
         watch.cycle().await;

@@ -9,7 +9,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Certificate, Client, StatusCode};
 use servicefabric_backup_exporter::model::BackupState;
@@ -66,6 +66,51 @@ async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict_with
         })
         .await;
     assert_eq!(exporter.log(), log, "the log reports changes only");
+    exporter.stop().await;
+}
+
+/// Services of the gallery, and the verdict that all partitions of each come to.
+const GALLERY: [(&str, &str); 10] = [
+    ("BackedUp", "Protected"),
+    ("StorageLost", "Overdue"),
+    ("StoppedSilently", "Overdue"),
+    ("JustEnabled", "Pending"),
+    ("OnHold", "Suspended"),
+    ("Forgotten", "Unprotected"),
+    ("ActorsBackedUp", "Protected"),
+    // Health says Ok of both: only the list tells that there is nothing in the store.
+    ("ActorsStorageLost", "Overdue"),
+    ("CleanedUp", "Pending"),
+    ("RanEarly", "Protected"),
+];
+
+#[tokio::test]
+async fn each_service_of_the_gallery_comes_to_the_verdict_that_its_name_promises() {
+    let exporter = Setup::new("").flag("demo").start().await;
+    exporter.ready().await;
+    let mut others = Vec::new();
+    let deadline = Instant::now() + ROUND;
+    while Instant::now() < deadline {
+        let page = exporter.scrape().await;
+        others.clear();
+        for (name, verdict) in GALLERY {
+            let service = format!("fabric:/Gallery/{name}");
+            let of = [("service_name", &*service), ("state", verdict)];
+            let samples = page.all(VERDICT, &of);
+            let missed = samples.iter().filter(|it| it.value != 1.0).count();
+            if samples.is_empty() || missed > 0 {
+                others.push(format!(
+                    "{missed} of {} {name} not {verdict}",
+                    samples.len()
+                ));
+            }
+        }
+        if others.is_empty() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    assert!(others.is_empty(), "{others:#?}");
     exporter.stop().await;
 }
 

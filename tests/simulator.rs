@@ -11,8 +11,9 @@ use chrono::{DateTime, Utc};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::simulator::{
-    Code, EpochSpelling, Estate, Fault, Filter, Latency, Never, Operation, Options, Outcome,
-    PartitionEpoch, Plan, Scheme, Sentinel, ServiceKind, Shape, Simulator, Switches, TokenEnd,
+    Code, Entity, EpochSpelling, Estate, Fault, Filter, Latency, Malformation, Never, Operation,
+    Options, Outcome, PartitionEpoch, Plan, Policy, Schedule, Scheme, Sentinel, ServiceKind, Shape,
+    Simulator, Storage, Switches, TokenEnd,
 };
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -129,6 +130,21 @@ fn shape() -> Shape {
 
 fn born() -> DateTime<Utc> {
     DateTime::from_timestamp(1_740_000_000, 0).expect("a time")
+}
+
+fn rare() -> Policy {
+    Policy {
+        name: "Rare".to_owned(),
+        auto_restore_on_data_loss: false,
+        max_incremental_backups: 4,
+        schedule: Schedule::Every(Duration::from_secs(15 * 86_400)),
+        storage: Storage::FileShare {
+            friendly_name: String::new(),
+            path: r"\\storage\backups".to_owned(),
+            user: None,
+        },
+        retention: None,
+    }
 }
 
 fn progress_of(id: Uuid) -> String {
@@ -322,13 +338,17 @@ async fn the_backup_service_has_version_rules_and_errors_of_its_own() {
         .get("/Partitions/not-a-guid/$/GetBackupProgress?api-version=6.4")
         .await;
     assert_error(&malformed, 400, TEXT, "error.400.masked-timeout.brs.json");
+    for action in ["GetBackups", "GetBackupConfigurationInfo"] {
+        let malformed = format!("/Partitions/not-a-guid/$/{action}?api-version=6.4");
+        let malformed = gateway.get(&malformed).await;
+        assert_eq!(malformed.status, 500, "{action}");
+        // FormatException, 0x80131537.
+        assert_eq!(malformed.json()["Error"]["Code"], 2_148_734_263_u32);
+    }
     let late = gateway
         .get(&format!("{path}?api-version=6.4&timeout=0"))
         .await;
-    assert_eq!(
-        (late.status.as_u16(), late.content_type()),
-        (400, Some(TEXT))
-    );
+    assert_error(&late, 500, JSON, "error.500.web-api-message.brs.json");
     let unknown = gateway.get(&progress_of(Uuid::nil())).await;
     assert_error(&unknown, 404, TEXT, "error.404.partition-not-found.json");
     assert_eq!(unknown.header("x-servicefabric"), Some("ResourceNotFound"));
@@ -336,26 +356,30 @@ async fn the_backup_service_has_version_rules_and_errors_of_its_own() {
 
 #[tokio::test]
 async fn the_backup_service_reads_slashes_and_tildes_only_where_it_is_newer() {
-    let path = "$/GetBackupConfigurationInfo?api-version=6.4";
-    let code = |reply: &Reply| reply.json()["Error"]["Code"].clone();
-    let gateway = Gateway::start(Options::default()).await;
-    let slash = gateway
-        .get(&format!("/Applications/Retail%2FShop/{path}"))
+    for (brs_accepts_tilde, read_by_tilde) in [(false, 404), (true, 200)] {
+        let gateway = Gateway::with(Switches {
+            brs_accepts_tilde,
+            ..Switches::default()
+        })
         .await;
-    assert_error(&slash, 404, TEXT, "error.404.backup-not-enabled.json");
-    let tilde = gateway
-        .get(&format!("/Applications/Retail~Shop/{path}"))
-        .await;
-    assert_eq!(code(&tilde), "FABRIC_E_APPLICATION_NOT_FOUND");
-    let gateway = Gateway::with(Switches {
-        brs_accepts_tilde: true,
-        ..Switches::default()
-    })
-    .await;
-    let tilde = gateway
-        .get(&format!("/Applications/Retail~Shop/{path}"))
-        .await;
-    assert_eq!(code(&tilde), "FABRIC_E_BACKUP_NOT_ENABLED");
+        gateway.simulator.with_estate(|estate| {
+            estate.add_policy(rare(), born());
+            let entity = Entity::application("fabric:/Retail/Shop");
+            estate.enable(&entity, "Rare", born()).unwrap();
+        });
+        for (id, expected) in [
+            ("Retail%2FShop", 200),
+            ("Retail/Shop", 200),
+            ("Retail~Shop", read_by_tilde),
+        ] {
+            let path = format!("/Applications/{id}/$/GetBackupConfigurationInfo?api-version=6.4");
+            let reply = gateway.get(&path).await;
+            assert_eq!(reply.status.as_u16(), expected, "{id}: {}", reply.body);
+            if expected == 404 {
+                assert_error(&reply, 404, TEXT, "error.404.backup-not-enabled.json");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -663,6 +687,19 @@ async fn faults_that_are_answers_look_like_their_samples() {
     assert!(began.elapsed() >= pause);
     let masked = strike(Fault::Masked400).await;
     assert_error(&masked, 400, TEXT, "error.400.masked-timeout.brs.json");
+    let failed = strike(Fault::WebApi500).await;
+    assert_error(&failed, 500, JSON, "error.500.web-api-message.brs.json");
+    gateway.simulator.heal();
+    gateway.simulator.inject(Fault::Masked500, Filter::All);
+    for action in ["GetBackups", "GetBackupConfigurationInfo"] {
+        let path = format!("/Partitions/{}/$/{action}?api-version=6.4", gateway.id);
+        let masked = gateway.get(&path).await;
+        let name = "error.500.masked-timeout.numeric-code.brs.json";
+        assert_error(&masked, 500, TEXT, name);
+    }
+    assert_eq!(gateway.progress().await.body, "null");
+    let policies = "/BackupRestore/BackupPolicies?api-version=6.4";
+    assert_eq!(gateway.get(policies).await.status, 200);
     let internal = strike(Fault::InternalError).await;
     assert_error(
         &internal,
@@ -730,6 +767,10 @@ async fn faults_of_the_wire_are_seen_on_the_wire() {
     let error = ended.expect_err("a reset");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 
+    only(Fault::Closed);
+    let (text, ended) = raw(&gateway, path).await;
+    assert_eq!((text.as_str(), ended.expect("a close")), ("", 0));
+
     only(Fault::TruncatedBody);
     let (text, ended) = raw(&gateway, path).await;
     ended.expect("a close");
@@ -748,6 +789,29 @@ async fn faults_of_the_wire_are_seen_on_the_wire() {
     let answer = gateway.get(path);
     let waited = tokio::time::timeout(Duration::from_millis(200), answer).await;
     assert!(waited.is_err());
+}
+
+#[tokio::test]
+async fn malformed_text_reaches_the_wire_as_bytes_that_no_string_holds() {
+    let gateway = Gateway::start(Options::default()).await;
+    let outcome = Outcome::Failure(Code::Number(5), "no".to_owned());
+    let id = gateway.id;
+    gateway
+        .simulator
+        .with_estate(|estate| estate.conclude(id, outcome, born()));
+    let spoilt = async |how| {
+        gateway.simulator.heal();
+        gateway.simulator.inject(Fault::Malformed(how), Filter::All);
+        let url = format!("{}{}", gateway.simulator.url(), progress_of(id));
+        let response = gateway.client.get(url).send().await.expect("an answer");
+        response.bytes().await.expect("a body").to_vec()
+    };
+    let contains = |text: &[u8], part: &[u8]| text.windows(part.len()).any(|it| it == part);
+    let lone = spoilt(Malformation::LoneSurrogate).await;
+    assert!(contains(&lone, br#""Message":"no\ud800""#));
+    assert!(serde_json::from_slice::<Value>(&lone).is_err());
+    let invalid = spoilt(Malformation::InvalidUtf8).await;
+    assert!(contains(&invalid, b"\"Message\":\"no\xff\""));
 }
 
 #[tokio::test]

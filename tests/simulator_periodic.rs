@@ -11,8 +11,8 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::simulator::{
     CANARY, Entity, Estate, Fault, Filter, Operation, Options, Policy, Prefixes, RestoreOutcome,
-    RestorePlan, Retention, Schedule, Scheme, Secrets, ServiceKind, Simulator, Storage, Switches,
-    UnconfiguredApplication,
+    RestorePlan, Retention, Schedule, Scheme, Secrets, ServiceKind, Simulator, StateProvider,
+    Storage, Switches, UnconfiguredApplication,
 };
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -312,15 +312,15 @@ async fn configuration_of_a_partition_is_one_item_or_null() {
         .get("/Partitions/00000000-0000-0000-0000-00000000dead/$/GetBackupConfigurationInfo")
         .await;
     assert_error(&unknown, 404, "error.404.partition-not-found.json");
-    let malformed = gateway
-        .get("/Partitions/dead/$/GetBackupConfigurationInfo")
-        .await;
-    assert_error(&malformed, 400, "error.400.masked-timeout.brs.json");
 }
 
 #[tokio::test]
 async fn configuration_lists_show_the_entity_and_only_what_differs_below_it() {
-    let gateway = Gateway::start().await;
+    let gateway = Gateway::with(Switches {
+        prefixes: Prefixes::Apart,
+        ..Switches::default()
+    })
+    .await;
     let application = "/Applications/App1/$/GetBackupConfigurationInfo";
     let alone = gateway.json(application).await;
     assert_eq!(alone["ContinuationToken"], Value::Null);
@@ -544,8 +544,11 @@ async fn odd_items_and_empty_lists_look_like_their_samples() {
     with_validation["Items"][0]["ValidationTimeUtc"] = Value::Null;
     assert_like(&gateway.json(&path).await, &with_validation);
     let gateway = Gateway::start().await;
-    let (path, later) = (gateway.of("GetBackups?Latest=true"), gateway.now);
-    gateway.with_estate(|estate| estate.list_unrestorable(gateway.id, later));
+    let path = gateway.of("GetBackups?Latest=true");
+    gateway.with_estate(|estate| {
+        estate.set_state_provider("fabric:/App1/Orders", StateProvider::KeyValueStore);
+    });
+    gateway.pass(2 * 3600);
     let odd = gateway.json(&path).await;
     let expected = sample("GetPartitionBackupList.item-minus-one.json");
     assert_like(&odd, &expected);
@@ -560,6 +563,14 @@ async fn odd_items_and_empty_lists_look_like_their_samples() {
         };
     };
     gateway.with_estate(|estate| estate.update_policy("Hourly", gateway.now, elsewhere));
+    let missing = gateway.get(&gateway.of("GetBackups")).await;
+    assert_eq!(missing.status, 500, "{}", missing.body);
+    assert!(
+        missing.body.contains("Index was out of range"),
+        "{}",
+        missing.body
+    );
+    gateway.with_estate(|estate| estate.create_container("Hourly"));
     let empty = gateway.json(&gateway.of("GetBackups")).await;
     assert_eq!(empty, sample("GetPartitionBackupList.empty.json"));
 }
@@ -689,4 +700,88 @@ async fn every_new_operation_is_counted_by_its_name() {
     }
     assert_eq!(requests.get("EnableApplicationBackup"), Some(&2));
     assert_eq!(requests.get("Unknown"), None);
+}
+
+/// Time of the newest listed backup of the partition.
+async fn newest(gateway: &Gateway) -> DateTime<Utc> {
+    let listed = gateway.items(&gateway.of("GetBackups?Latest=true")).await;
+    let text = listed[0]["CreationTimeUtc"].as_str().expect("a time");
+    text.parse().expect("a time")
+}
+
+#[tokio::test]
+async fn an_actor_service_stays_ok_while_its_storage_refuses_every_upload() {
+    let gateway = Gateway::start().await;
+    let now = gateway.now;
+    gateway.with_estate(|estate| {
+        estate.set_state_provider("fabric:/App1/Orders", StateProvider::KeyValueStore);
+        estate.fail_storage("Hourly", now..now + TimeDelta::days(1));
+    });
+    let before = newest(&gateway).await;
+    gateway.pass(5 * 3600);
+    let health = gateway.json(&gateway.of("GetHealth")).await;
+    let event = &health["HealthEvents"][1];
+    assert_eq!(event["HealthState"], "Ok");
+    let text = event["SourceUtcTimestamp"].as_str().expect("a time");
+    let reported: DateTime<Utc> = text.parse().expect("a time");
+    assert!(reported > now + TimeDelta::hours(4), "{reported}");
+    assert_eq!(newest(&gateway).await, before);
+    let of_collections = gateway.with_estate(|estate| {
+        let carts = estate.partitions_of(&Entity::service("fabric:/App1/Carts"));
+        estate.last_attempt(carts[0], now + TimeDelta::hours(5))
+    });
+    assert!(of_collections.is_some_and(|(_, worked)| !worked));
+}
+
+#[tokio::test]
+async fn clean_backup_empties_the_storage_of_partitions_that_are_protected_again() {
+    let gateway = Gateway::start().await;
+    let path = gateway.of("GetBackups");
+    assert!(gateway.items(&path).await.len() > 20);
+    let application = "/Applications/App1/$";
+    let disable = format!("{application}/DisableBackup");
+    let kept = gateway.post(&disable, &json!({"CleanBackup": false})).await;
+    assert_eq!(kept.status, 202);
+    let enable = format!("{application}/EnableBackup");
+    let hourly = json!({"BackupPolicyName": "Hourly"});
+    assert_eq!(gateway.post(&enable, &hourly).await.status, 202);
+    gateway.pass(60);
+    assert!(gateway.items(&path).await.len() > 20);
+    let cleaned = gateway.post(&disable, &json!({"CleanBackup": true})).await;
+    assert_eq!(cleaned.status, 202);
+    assert_eq!(gateway.post(&enable, &hourly).await.status, 202);
+    gateway.pass(180);
+    assert!(gateway.items(&path).await.is_empty());
+    let protection = gateway
+        .json(&gateway.of("GetBackupConfigurationInfo"))
+        .await;
+    assert_eq!(protection["PolicyName"], "Hourly");
+}
+
+#[tokio::test]
+async fn half_of_all_nightly_backups_begin_before_their_run_time() {
+    let gateway = Gateway::start().await;
+    let names = (0..100).map(|it| format!("part-{it}")).collect();
+    let born = gateway.now - TimeDelta::days(1);
+    gateway.with_estate(|estate| {
+        let (application, service) = ("fabric:/Night", "fabric:/Night/Ledger");
+        let (kind, scheme) = (ServiceKind::Persisted, Scheme::Named(names));
+        estate.add_service(application, service, kind, scheme, born);
+        let entity = Entity::application(application);
+        estate.enable(&entity, "Nightly", born).expect("it exists");
+    });
+    gateway.pass(86_400);
+    let path = "/Applications/Night/$/GetBackups?Latest=true";
+    let listed = gateway.items(path).await;
+    assert_eq!(listed.len(), 100);
+    let mut early = 0;
+    for item in listed {
+        let text = item["CreationTimeUtc"].as_str().expect("a time");
+        let taken: DateTime<Utc> = text.parse().expect("a time");
+        let since_hour = taken.timestamp().rem_euclid(3600);
+        // Ten seconds of jitter, up to five until the snapshot.
+        assert!(since_hour <= 15 || since_hour >= 3590, "{taken}");
+        early += usize::from(since_hour >= 3590);
+    }
+    assert!((15..60).contains(&early), "{early} are dated early");
 }

@@ -85,7 +85,10 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
     }
 
     /// See [`Gateway::backup_configuration`](super::Gateway::backup_configuration).
-    pub fn backup_configuration(&mut self, application: &str) -> Result<Listed<Configuration>, Error> {
+    pub fn backup_configuration(
+        &mut self,
+        application: &str,
+    ) -> Result<Listed<Configuration>, Error> {
         self.get_all(&wire::Configurations { application })
     }
 

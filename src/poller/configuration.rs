@@ -71,7 +71,9 @@ impl<S: Source> Poller<S> {
         let run = (!remain).then(|| run(Collector::Configuration, answers.success, started));
         let settings = answers.usable.into_iter();
         self.publish(Observations {
-            settings: settings.map(|(name, read)| (name, self.now(read))).collect(),
+            settings: settings
+                .map(|(name, read)| (name, self.now(read)))
+                .collect(),
             runs: run.into_iter().collect(),
             ..Observations::default()
         });
@@ -188,7 +190,10 @@ impl<S: Source> Poller<S> {
         let known = snapshot.partitions.values();
         let open = known.filter_map(|known| {
             let otherwise = answers.if_unprotected(known, explicit)?;
-            Some((known, otherwise.map_or_else(|| Arc::clone(&nothing), Arc::new)))
+            Some((
+                known,
+                otherwise.map_or_else(|| Arc::clone(&nothing), Arc::new),
+            ))
         });
         open.enumerate()
             .filter(|(number, (known, _))| {

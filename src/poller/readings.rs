@@ -50,7 +50,10 @@ impl<S: Source> Poller<S> {
         if let Some(questions) = questions {
             let collector = Collector::Configuration;
             configuration_began = questions.started;
-            runs.insert(collector, run(collector, questions.success, configuration_began));
+            runs.insert(
+                collector,
+                run(collector, questions.success, configuration_began),
+            );
             answers.push(self.configurations(questions, spread));
         }
         let mut overdue = interval_at(started + self.poll.interval, self.poll.interval);
@@ -120,7 +123,8 @@ impl<S: Source> Poller<S> {
             let gateway = Arc::clone(&gateway);
             async move {
                 let answer = gateway.partition_backup_configuration(id).await;
-                let answer = answer.map(|line| line.map_or(otherwise, |line| Arc::new(line.into())));
+                let answer =
+                    answer.map(|line| line.map_or(otherwise, |line| Arc::new(line.into())));
                 let reading = if_it_exists(answer.map(Reading::Applied));
                 (Collector::Configuration, id, reading)
             }

@@ -104,7 +104,10 @@ pub trait Source: Send + Sync + 'static {
     fn policies(&self) -> impl Future<Output = Answer<Listed<Policy>>> + Send;
 
     /// See [`Gateway::entities_of_policy`].
-    fn entities_of_policy(&self, policy: &str) -> impl Future<Output = Answer<Listed<Entity>>> + Send;
+    fn entities_of_policy(
+        &self,
+        policy: &str,
+    ) -> impl Future<Output = Answer<Listed<Entity>>> + Send;
 
     /// See [`Gateway::latest_backups`].
     fn latest_backups(

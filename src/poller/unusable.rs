@@ -109,7 +109,10 @@ mod tests {
             (&[Usable, Usable, Unknown][..], "..."),
             (&[Broken, Broken, Broken, Usable, Usable, Usable], "+...-."),
             (&[Usable, Broken, Usable, Broken, Usable, Broken], ".+...."),
-            (&[Broken, Unknown, Unknown, Usable, Unknown, Usable], "+....-"),
+            (
+                &[Broken, Unknown, Unknown, Usable, Unknown, Usable],
+                "+....-",
+            ),
             (&[Broken, Usable, Usable, Broken], "+.-+"),
         ] {
             assert_eq!(reported(cycles), expected, "{cycles:?}");

@@ -88,6 +88,27 @@ impl Answer {
         Self::error(Kind::Backup, status, "E_INVALIDARG", "Invalid Arguments.")
     }
 
+    /// The same on the routes of lists and configuration: the code is the bare HRESULT of the
+    /// exception (BRS `UtilityHelper.cs`, `GetFabricUriFromRequstHeader`).
+    pub(super) fn masked_by_number(code: u32, message: &str) -> Self {
+        let body = json!({"Error": {"Code": code, "Message": message}});
+        Self::with_body(StatusCode::INTERNAL_SERVER_ERROR, TEXT, Body::Json(body))
+    }
+
+    /// 500 of Web API for an exception outside the mapping of errors, without an Error object
+    /// (BRS `BaseController.cs`: a timeout below 1, local retries used up).
+    pub(super) fn web_api_error() -> Self {
+        let body = json!({"Message": "An error has occurred."});
+        Self::with_body(StatusCode::INTERNAL_SERVER_ERROR, JSON, Body::Json(body))
+    }
+
+    /// The page at the root of a gateway. `sfctl cluster select` only wants a success here
+    /// (sfctl `custom_cluster.py`).
+    pub(super) fn explorer() -> Self {
+        const PAGE: &str = "<!doctype html><title>Service Fabric Explorer</title>\n";
+        Self::with_body(StatusCode::OK, "text/html; charset=utf-8", Body::Text(PAGE))
+    }
+
     /// 403 of a gateway that wants a client certificate and got none it knows.
     pub(super) fn no_certificate() -> Self {
         Self {

@@ -15,20 +15,25 @@ use uuid::Uuid;
 
 use super::Switches;
 use super::record::{Epoch, Progress, Record};
-use on_demand::Requests;
+use execution::Requests;
 use periodic::Periodic;
 use policy::InForce;
+use population::Vanished;
 
 mod agenda;
 mod appearance;
 mod behaviour;
+mod damage;
+mod execution;
 mod health;
 mod keys;
 mod lists;
 mod log;
 mod on_demand;
 mod periodic;
+mod place;
 mod policy;
+mod population;
 mod primary;
 mod propagation;
 mod protection;
@@ -44,11 +49,12 @@ pub use behaviour::Behaviour;
 pub use keys::Scheme;
 pub use log::{Happened, Happening};
 pub use on_demand::Refusal;
+pub use place::Place;
 pub use policy::{Policy, Retention, Schedule, Storage};
 pub use protection::Entity;
 pub use replica::{StateProvider, Tempo};
 pub use restore::{RestoreOutcome, RestorePlan};
-pub use store::{Backup, Place, Validation};
+pub use store::{Backup, Validation};
 
 pub(super) use health::{Health, Report, Said};
 pub(super) use keys::Keys;
@@ -75,15 +81,10 @@ pub struct Estate {
     requests: Requests,
     /// What no longer exists and may still be named.
     vanished: Vanished,
+    /// Applications and services that are listed while they are being deleted.
+    deleting: BTreeSet<Arc<str>>,
     /// What happens without being asked for; nothing until there is a policy.
     pub(super) periodic: Periodic,
-}
-
-/// To what vanished partitions and services belonged.
-#[derive(Debug, Default)]
-struct Vanished {
-    partitions: HashMap<Uuid, Arc<str>>,
-    services: HashMap<Arc<str>, Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -127,6 +128,7 @@ impl Estate {
             partitions: HashMap::new(),
             requests: Requests::default(),
             vanished: Vanished::default(),
+            deleting: BTreeSet::new(),
             periodic: Periodic::default(),
         };
         for service in [
@@ -218,122 +220,6 @@ impl Estate {
     }
 }
 
-/// Things appear and vanish.
-impl Estate {
-    /// Adds a service, its application too when it is new; returns its partitions.
-    pub fn add_service(
-        &mut self,
-        application: &str,
-        service: &str,
-        kind: ServiceKind,
-        scheme: Scheme,
-        now: DateTime<Utc>,
-    ) -> Vec<Uuid> {
-        let (application, service): (Arc<str>, Arc<str>) = (application.into(), service.into());
-        self.services.insert(
-            Arc::clone(&service),
-            Service {
-                application: Arc::clone(&application),
-                kind,
-                provider: StateProvider::default(),
-                partitions: BTreeSet::new(),
-            },
-        );
-        let services = self.applications.entry(application).or_default();
-        services.insert(Arc::clone(&service));
-        let keys = scheme.into_keys();
-        keys.into_iter()
-            .filter_map(|keys| self.insert_partition(&service, keys, now))
-            .collect()
-    }
-
-    /// Sets the state provider of a service; without it, reliable collections.
-    pub fn set_state_provider(&mut self, service: &str, provider: StateProvider) {
-        if let Some(service) = self.services.get_mut(service) {
-            service.provider = provider;
-        }
-    }
-
-    /// Adds a named partition to a service; `None` when there is no such service.
-    pub fn add_partition(&mut self, service: &str, name: &str, now: DateTime<Utc>) -> Option<Uuid> {
-        let (service, _) = self.services.get_key_value(service)?;
-        self.insert_partition(&Arc::clone(service), Keys::Named(name.into()), now)
-    }
-
-    /// Removes a partition, its record and whatever runs for it; its backups stay in their list,
-    /// and its mapping and suspension stay too.
-    pub fn remove_partition(&mut self, id: Uuid) {
-        self.requests.forget(id);
-        self.periodic.forget_partition(id);
-        let Some(partition) = self.partitions.remove(&id) else {
-            return;
-        };
-        if let Some(service) = self.services.get_mut(&partition.service) {
-            service.partitions.remove(&id);
-        }
-        self.vanished.partitions.insert(id, partition.service);
-    }
-
-    /// Removes a service with its partitions.
-    pub fn remove_service(&mut self, name: &str) {
-        let Some(service) = self.services.remove(name) else {
-            return;
-        };
-        for id in service.partitions {
-            self.remove_partition(id);
-        }
-        if let Some(services) = self.applications.get_mut(&service.application) {
-            services.remove(name);
-        }
-        let vanished = &mut self.vanished.services;
-        vanished.insert(name.into(), service.application);
-    }
-
-    /// Removes an application with its services.
-    pub fn remove_application(&mut self, name: &str) {
-        for service in self.applications.get(name).cloned().unwrap_or_default() {
-            self.remove_service(&service);
-        }
-        self.applications.remove(name);
-    }
-
-    fn insert_partition(
-        &mut self,
-        service: &Arc<str>,
-        keys: Keys,
-        now: DateTime<Utc>,
-    ) -> Option<Uuid> {
-        let id = self.new_id();
-        let partition = Partition {
-            service: Arc::clone(service),
-            keys,
-            epoch: self.new_epoch(now),
-            created: now,
-            lsn: self.rng.u64(1..100_000),
-            record: Record::Never,
-        };
-        self.services.get_mut(service)?.partitions.insert(id);
-        self.partitions.insert(id, partition);
-        self.inform_newcomer(id, now);
-        Some(id)
-    }
-
-    /// A random GUID of version 4, as the cluster makes them.
-    fn new_id(&mut self) -> Uuid {
-        let bytes = self.rng.u128(..).to_be_bytes();
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
-    }
-
-    /// A partition's epoch names its birth and counts its changes of primary.
-    fn new_epoch(&mut self, now: DateTime<Utc>) -> Epoch {
-        let seconds = filetime(now) / 10_000_000;
-        Epoch {
-            data_loss: seconds * 10_000_000 + self.rng.u64(..10_000_000),
-            configuration: self.rng.u64(1..6) << 32,
-        }
-    }
-}
-
 /// A moment in units of 100 ns since 1601.
 pub(super) fn filetime(at: DateTime<Utc>) -> u64 {
     let seconds = u64::try_from(at.timestamp() + FILETIME_TO_UNIX).unwrap_or_default();
@@ -347,3 +233,6 @@ fn later(start: DateTime<Utc>, delay: Duration) -> DateTime<Utc> {
         .and_then(|delay| start.checked_add_signed(delay))
         .unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,11 @@ use hyper::StatusCode;
 use uuid::Uuid;
 
 use super::answer::{Answer, Kind};
+use super::malformed::Malformation;
 use super::request::{Operation, Request};
+
+/// HRESULT of .NET's `TimeoutException`, 0x80131505.
+const TIMEOUT_EXCEPTION: u32 = 2_148_734_213;
 
 /// Something that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +26,20 @@ pub enum Fault {
     HangThen504(Duration),
     /// Silence for as long as the client waits.
     Hang,
-    /// 400 `E_INVALIDARG` of the backup service, for a timeout inside the cluster.
+    /// 400 `E_INVALIDARG` of the backup service, for a timeout inside the cluster: what the routes
+    /// of requested backups and restores answer.
     Masked400,
+    /// The same timeout on the other backup routes that name an entity, the only ones it strikes:
+    /// 500 whose code is the number 2148734213.
+    Masked500,
     /// 403 without a body, reason "Client certificate required".
     Forbidden,
     /// 503 of http.sys, an HTML page.
     Html503,
     /// 500 `E_UNEXPECTED` with the Error object.
     InternalError,
+    /// 500 with a `Message` and without the Error object, from Web API inside the backup service.
+    WebApi500,
     /// Lists of backups only: their storage cannot be read, 500 `E_UNEXPECTED`.
     StorageError500,
     /// Lists of backups only: their storage cannot be read, told as an index out of range, 400
@@ -39,6 +49,11 @@ pub enum Fault {
     NotJson,
     /// The connection is reset (TCP RST) once the request has been read.
     Reset,
+    /// The connection is closed (TCP FIN) once the request has been read: the backup service went
+    /// away in the middle of the request.
+    Closed,
+    /// The right answer with one malformed item.
+    Malformed(Malformation),
     /// The right answer, its body spread over this time.
     SlowBody(Duration),
     /// The right head, half of the body, then the connection closes.
@@ -115,6 +130,7 @@ impl Active {
         let strikes = match self.fault {
             Fault::ServiceAbsent => kind == Kind::Backup,
             Fault::StorageError500 | Fault::IndexOutOfRange400 => request.lists_backups(),
+            Fault::Masked500 => request.names_an_entity() && !request.is_on_demand(),
             _ => true,
         };
         if !strikes {
@@ -137,10 +153,15 @@ impl Fault {
     pub(super) fn answer(self, kind: Kind) -> Option<Answer> {
         match self {
             Self::ServiceAbsent => Some(Answer::empty(StatusCode::NOT_FOUND)),
-            Self::HangThen504(_) | Self::Hang | Self::Reset => {
+            Self::HangThen504(_) | Self::Hang | Self::Reset | Self::Closed => {
                 Some(Answer::empty(StatusCode::GATEWAY_TIMEOUT))
             }
             Self::Masked400 => Some(Answer::masked()),
+            Self::Masked500 => Some(Answer::masked_by_number(
+                TIMEOUT_EXCEPTION,
+                "Operation timed out.",
+            )),
+            Self::WebApi500 => Some(Answer::web_api_error()),
             Self::Forbidden => Some(Answer::no_certificate()),
             Self::Html503 => Some(Answer::service_unavailable()),
             Self::InternalError | Self::StorageError500 => Some(Answer::error(
@@ -158,9 +179,11 @@ impl Fault {
             )),
             Self::NotJson => Some(Answer::not_json()),
             Self::TooLarge(_) => Some(Answer::json(serde_json::Value::Null)),
-            Self::SlowBody(_) | Self::TruncatedBody | Self::EndlessPaging | Self::RepeatedToken => {
-                None
-            }
+            Self::SlowBody(_)
+            | Self::TruncatedBody
+            | Self::EndlessPaging
+            | Self::RepeatedToken
+            | Self::Malformed(_) => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! know what exists or what the answer is. A path that is no route is an operation too: Unknown.
 
 use std::collections::HashMap;
+use std::num::ParseIntError;
 
 use bytes::Bytes;
 use hyper::{Method, Uri};
@@ -17,6 +18,7 @@ use super::estate::Entity;
 const APPLICATIONS: &str = "Applications";
 const SERVICES: &str = "Services";
 const PARTITIONS: &str = "Partitions";
+const NODES: &str = "Nodes";
 const POLICIES: &str = "BackupRestore/BackupPolicies";
 const NOTHING: &str = "";
 
@@ -63,6 +65,16 @@ macro_rules! operations {
 }
 
 operations! {
+    /// `GET /`, the page of Service Fabric Explorer.
+    GetExplorer: Native, GET, NOTHING, ALL, "";
+    /// `GET /Nodes`
+    GetNodeInfoList: Native, GET, NODES, ALL, "";
+    /// `GET /$/GetClusterHealth`
+    GetClusterHealth: Native, GET, NOTHING, ALL, "GetClusterHealth";
+    /// `GET /Applications/{id}/$/GetHealth`
+    GetApplicationHealth: Native, GET, APPLICATIONS, ONE, "GetHealth";
+    /// `GET /Services/{id}/$/GetHealth`
+    GetServiceHealth: Native, GET, SERVICES, ONE, "GetHealth";
     /// `GET /Applications`
     GetApplicationInfoList: Native, GET, APPLICATIONS, ALL, "";
     /// `GET /Applications/{id}`
@@ -133,6 +145,12 @@ operations! {
     GetBackupPolicyByName: Backup, GET, POLICIES, ONE, "";
     /// `GET /BackupRestore/BackupPolicies/{id}/$/GetBackupEnabledEntities`
     GetAllEntitiesBackedUpByPolicy: Backup, GET, POLICIES, ONE, "GetBackupEnabledEntities";
+    /// `POST /BackupRestore/BackupPolicies/$/Create`
+    CreateBackupPolicy: Backup, POST, POLICIES, ALL, "Create";
+    /// `POST /BackupRestore/BackupPolicies/{id}/$/Update`
+    UpdateBackupPolicy: Backup, POST, POLICIES, ONE, "Update";
+    /// `POST /BackupRestore/BackupPolicies/{id}/$/Delete`
+    DeleteBackupPolicy: Backup, POST, POLICIES, ONE, "Delete";
 }
 
 impl Operation {
@@ -231,16 +249,38 @@ impl Request {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// A property of the JSON object in the body.
+    /// Whether it is a backup route below an application, a service or a partition.
+    pub(super) fn names_an_entity(&self) -> bool {
+        let collection = self.operation.collection();
+        self.operation.kind() == Kind::Backup && collection != POLICIES
+    }
+
+    /// Whether it is about one request for a backup or a restore: the routes on which a failed
+    /// lookup of the partition is an invalid argument (BRS `UtilityHelper.cs`,
+    /// `GetFabricUriFromRequstHeaderForPartitions`).
+    pub(super) fn is_on_demand(&self) -> bool {
+        matches!(
+            self.operation,
+            Operation::GetPartitionBackupProgress
+                | Operation::GetPartitionRestoreProgress
+                | Operation::BackupPartition
+                | Operation::RestorePartition
+        )
+    }
+
+    /// The JSON in the body; null when there is none.
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// A text property of the JSON object in the body.
     pub(super) fn property(&self, key: &str) -> Option<String> {
-        let body: Value = serde_json::from_slice(&self.body).ok()?;
-        Some(body.get(key)?.as_str()?.to_owned())
+        Some(self.json().get(key)?.as_str()?.to_owned())
     }
 
     /// Whether a property of the body is true.
     pub(super) fn is_set(&self, key: &str) -> bool {
-        let body: Option<Value> = serde_json::from_slice(&self.body).ok();
-        body.is_some_and(|body| body.get(key) == Some(&Value::Bool(true)))
+        self.json().get(key) == Some(&Value::Bool(true))
     }
 
     /// The full name of the application or service in the path of a native route.
@@ -252,10 +292,9 @@ impl Request {
         parse_version(self.query.get("api-version")?)
     }
 
-    /// `timeout` is in seconds, from 1 on.
-    pub(super) fn has_valid_timeout(&self) -> bool {
-        let timeout = self.query.get("timeout");
-        timeout.is_none_or(|text| text.parse::<u32>().is_ok_and(|seconds| seconds >= 1))
+    /// `timeout` in seconds.
+    pub(super) fn timeout(&self) -> Option<Result<i64, ParseIntError>> {
+        self.query.get("timeout").map(|text| text.parse())
     }
 }
 
@@ -334,7 +373,7 @@ mod tests {
             (Method::GET, "/applications"),
             (Method::GET, "/Partitions"),
             (Method::GET, "/Partitions/x/$/Backup"),
-            (Method::GET, "/"),
+            (Method::POST, "/"),
             (Method::GET, "/Applications/x/$/getservices"),
         ] {
             let request = Request::parse(&method, &path.parse().unwrap());

@@ -11,19 +11,22 @@ use hyper::StatusCode;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Switches;
 use super::access::{Access, Role};
 use super::answer::{Answer, Kind};
 use super::estate::{Entity, Estate, Refusal, RestorePlan};
 use super::record::Plan;
 use super::request::{Operation, Request, parse_version};
+use super::{Pages, Switches};
 
 mod backup_lists;
+mod cluster;
 mod configuration;
 mod health;
 mod lists;
+mod names;
 mod page;
 mod policies;
+mod policy_body;
 
 pub(super) use page::Paging;
 
@@ -40,6 +43,15 @@ pub(super) struct Terms<'a> {
     pub(super) access: &'a Access,
     /// As what the sender of the request is let in.
     pub(super) role: Role,
+}
+
+impl Terms<'_> {
+    /// Whether `MaxResults` makes the pages of 6.4, faults included.
+    fn pages_as_in_64(&self) -> bool {
+        self.switches.pages == Pages::AsIn64
+            && self.switches.page_size.is_none()
+            && self.paging == Paging::Normal
+    }
 }
 
 /// Answers a request and, where it asks for that, changes the estate.
@@ -62,15 +74,25 @@ pub(super) fn answer(
 }
 
 fn native(estate: &Estate, request: &Request, terms: &Terms<'_>, now: DateTime<Utc>) -> Answer {
+    if request.operation == Operation::GetExplorer {
+        return Answer::explorer();
+    }
     let newest = parse_version(terms.cluster_version).unwrap_or((6, 4));
     let allowed = request.operation.minimum_version()..=newest;
     let Some(version) = request.api_version().filter(|it| allowed.contains(it)) else {
         return invalid_argument();
     };
-    if !request.has_valid_timeout() {
+    let timeout = request.timeout().map(Result::unwrap_or_default);
+    if timeout.is_some_and(|seconds| seconds < 1 || u32::try_from(seconds).is_err()) {
         return invalid_argument();
     }
     match request.operation {
+        Operation::GetNodeInfoList => cluster::nodes(&request.query, terms),
+        Operation::GetClusterHealth => cluster::health(estate, now),
+        Operation::GetApplicationHealth => {
+            cluster::application_health(estate, &request.name(), now)
+        }
+        Operation::GetServiceHealth => cluster::service_health(estate, &request.name(), now),
         Operation::GetClusterVersion => Answer::json(json!({"Version": terms.cluster_version})),
         Operation::GetAadMetadata => Answer::json(terms.access.metadata()),
         Operation::GetApplicationInfoList => lists::applications(estate, &request.query, terms),
@@ -107,7 +129,8 @@ fn native_partition(
 }
 
 fn application_name(estate: &Estate, service: &str) -> Answer {
-    match estate.services.get(service) {
+    let found = estate.services.get(service);
+    match found.filter(|_| !estate.is_being_deleted(service)) {
         Some(service) => name_info(&service.application),
         None => not_found(Kind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST"),
     }
@@ -118,23 +141,29 @@ fn name_info(name: &str) -> Answer {
 }
 
 fn backup(estate: &mut Estate, request: &Request, terms: &Terms<'_>, now: DateTime<Utc>) -> Answer {
+    // A timeout below 1 is refused before the operation begins (BRS `BaseController.cs`).
+    match request.timeout() {
+        Some(Err(_)) => return Answer::masked(),
+        Some(Ok(seconds)) if seconds < 1 => return Answer::web_api_error(),
+        _ => {}
+    }
     // The service reads the version as one number, so here 6.10 is older than 6.4.
     let version = request.query.get("api-version");
     let version: f64 = version.and_then(|it| it.parse().ok()).unwrap_or_default();
     if version < 6.4 {
         return brs_invalid_argument("Invalid API Version");
     }
-    if !request.has_valid_timeout() {
-        return Answer::masked();
-    }
     match request.operation {
+        Operation::CreateBackupPolicy => policies::create(estate, request, now),
+        Operation::UpdateBackupPolicy => policies::update(estate, request, now),
+        Operation::DeleteBackupPolicy => policies::delete(estate, &request.id, now),
         Operation::GetBackupPolicyList => policies::list(estate, &request.query, terms),
         Operation::GetBackupPolicyByName => policies::by_name(estate, &request.id, terms),
         Operation::GetAllEntitiesBackedUpByPolicy => {
             policies::enabled(estate, &request.id, &request.query, terms)
         }
         _ => match request.entity(terms.switches.brs_accepts_tilde) {
-            None => Answer::masked(),
+            None => not_a_guid(request),
             Some(entity) => backup_entity(estate, request, &entity, terms, now),
         },
     }
@@ -239,15 +268,16 @@ fn refusal(why: Refusal) -> Answer {
             "FABRIC_E_INVALID_FOR_STATELESS_SERVICES",
             "The operation is not valid for stateless services.",
         ),
-        Refusal::StorageUnreachable | Refusal::StorageFailed => brs_error(
+        Refusal::StorageUnreachable => brs_error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "E_UNEXPECTED",
             "Unable to get recovery point details.",
         ),
-        Refusal::NothingToIndex => brs_invalid_argument(
-            "Index was out of range. Must be non-negative and less than the size of the \
-             collection.\r\nParameter name: index",
-        ),
+        // COR_E_EXCEPTION, 0x80131500, of the exception that gathers others.
+        Refusal::StorageFailed => {
+            Answer::masked_by_number(2_148_734_208, "One or more errors occurred.")
+        }
+        Refusal::NothingToIndex => backup_lists::index_out_of_range(false),
     }
 }
 
@@ -259,6 +289,18 @@ fn not_found(kind: Kind, code: &str) -> Answer {
         _ => "The specified service was not found.",
     };
     Answer::error(kind, StatusCode::NOT_FOUND, code, message)
+}
+
+/// What the backup service makes of a partition id that is not a GUID: the `FormatException` of
+/// the lookup (0x80131537) is masked like any other that is no error of Service Fabric.
+fn not_a_guid(request: &Request) -> Answer {
+    const MESSAGE: &str = "Guid should contain 32 digits with 4 dashes \
+                           (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx).";
+    if request.is_on_demand() {
+        Answer::masked()
+    } else {
+        Answer::masked_by_number(2_148_734_263, MESSAGE)
+    }
 }
 
 /// The gateway's one answer to whatever it does not understand.

@@ -275,6 +275,7 @@ async fn respond(
         Some(Fault::Hang) => std::future::pending::<()>().await,
         Some(Fault::HangThen504(time)) => tokio::time::sleep(time).await,
         Some(Fault::Reset) => return Err(fuse.blow()),
+        Some(Fault::Closed) => return Err(io::Error::other("closed without an answer")),
         _ => {}
     }
     let (head, body) = answer.render(&shared.options.switches);
@@ -282,6 +283,7 @@ async fn respond(
         Some(Fault::TooLarge(bytes)) => wire::unbounded(head, bytes),
         Some(Fault::SlowBody(time)) => wire::slow(head, &body, time, seat),
         Some(Fault::TruncatedBody) => wire::truncated(head, &body),
+        Some(Fault::Malformed(how)) => wire::whole(head, how.spoil(&body)),
         _ => wire::whole(head, body),
     })
 }

@@ -16,6 +16,7 @@ from paging import paging, paging_configuration
 from rule_cost import rule_cost
 from rules import rules
 from secured_cluster import secured_cluster
+from sfctl_client import sfctl_client
 from slow_readers import slow_readers
 from web_config import same_verdicts, secured_scrapes
 
@@ -23,7 +24,7 @@ if __name__ == "__main__":
     sys.exit(
         main(
             __doc__.splitlines()[0],
-            microsoft_client, page_checks, demo_scrape, sizes_scrape, slow_readers, same_verdicts, secured_scrapes,
+            microsoft_client, sfctl_client, page_checks, demo_scrape, sizes_scrape, slow_readers, same_verdicts, secured_scrapes,
             secured_cluster, rules, rule_cost, dashboard_schema, dashboards, paging_configuration,
             # For the most part it waits.
             beside=[paging],

@@ -130,7 +130,9 @@ impl State {
             return answer.clone();
         }
         let (entity, operation) = path.rsplit_once("/$/").unwrap_or(("", path));
-        let name = entity.split_once('/').map(|(_, id)| format!("fabric:/{id}"));
+        let name = entity
+            .split_once('/')
+            .map(|(_, id)| format!("fabric:/{id}"));
         let name = name.unwrap_or_default();
         let body = match operation {
             "$/GetClusterVersion" => json!({"Version": "6.4.514.9494"}),
@@ -155,9 +157,9 @@ impl State {
 
     fn services(&self, application: &str) -> Value {
         let services = self.topology.get(application).into_iter().flatten();
-        page(services.map(|(name, _)| {
-            json!({"Name": name, "ServiceKind": "Stateful", "HasPersistedState": true})
-        }))
+        page(services.map(
+            |(name, _)| json!({"Name": name, "ServiceKind": "Stateful", "HasPersistedState": true}),
+        ))
     }
 
     fn partitions(&self, service: &str) -> Value {

@@ -110,7 +110,12 @@ impl Setup {
         self.watch_endpoints(endpoints, &[], Snapshot::empty("test".into()))
     }
 
-    pub(crate) fn watch_endpoints(self, endpoints: &[String], ids: &[Uuid], before: Snapshot) -> Watch {
+    pub(crate) fn watch_endpoints(
+        self,
+        endpoints: &[String],
+        ids: &[Uuid],
+        before: Snapshot,
+    ) -> Watch {
         let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
         let text = format!(
             "clusters: [{{name: test, endpoints: ['{}'], partitions: [{}], {}}}]",

@@ -64,7 +64,10 @@ impl Stores {
     /// A key with its service and application, nearest first.
     fn line_of(key: &str) -> Vec<String> {
         let levels = key.split('/').count() - 1;
-        (1..=levels).rev().map(|levels| prefix(key, levels)).collect()
+        (1..=levels)
+            .rev()
+            .map(|levels| prefix(key, levels))
+            .collect()
     }
 
     fn suspended_at(&self, key: &str) -> Option<Level> {
@@ -98,7 +101,9 @@ impl Stores {
         let of_asked = self.suspended_at(asked);
         let own = Self::line_of(asked).into_iter();
         let mut own = own.filter_map(|key| Some((self.mappings.get(&key)?, level_of(&key))));
-        let own = own.next().map(|(name, from)| line(asked, name, from, of_asked));
+        let own = own
+            .next()
+            .map(|(name, from)| line(asked, name, from, of_asked));
         let mut lines: Vec<Configuration> = own.into_iter().collect();
         let below = |key: &String| key.starts_with(asked) && key != asked;
         let mut suspended: BTreeSet<&String> =
@@ -159,7 +164,9 @@ fn stores() -> impl Strategy<Value = Stores> {
         let mut stores = Stores::default();
         for (key, (policy, suspended)) in keys.iter().zip(settings) {
             if let Some(number) = policy {
-                stores.mappings.insert(key.clone(), format!("Policy{number}"));
+                stores
+                    .mappings
+                    .insert(key.clone(), format!("Policy{number}"));
             }
             if suspended {
                 stores.suspensions.insert(key.clone());
@@ -236,12 +243,17 @@ fn the_suspension_of_one_application_does_not_reach_another_whose_name_begins_al
     let other = "fabric:/App10/Orders/00000000-0000-0004-0000-000000000000";
     let stores = stores_with(&[(APP, "P"), ("fabric:/App10", "Q")], &[APP]);
     let lines = stores.list(APP).unwrap();
-    let leaked = lines.iter().find(|line| line.entity == entity_of("fabric:/App10"));
+    let leaked = lines
+        .iter()
+        .find(|line| line.entity == entity_of("fabric:/App10"));
     assert_eq!(leaked.unwrap().suspended_at, Some(Level::Application));
     let of_app1: Settings = lines.into_iter().collect();
     let of_app10: Settings = stores.list("fabric:/App10").unwrap().into_iter().collect();
     let applied = |settings: &Settings, key| settings.applied_to(&partition_of(key)).unwrap();
-    assert_eq!(applied(&of_app1, PARTITION).suspended, Some(Level::Application));
+    assert_eq!(
+        applied(&of_app1, PARTITION).suspended,
+        Some(Level::Application)
+    );
     assert_eq!(applied(&of_app10, other).suspended, None);
 }
 

@@ -16,7 +16,8 @@ pub(super) struct Agenda(BTreeSet<(DateTime<Utc>, Event)>);
 /// Something that happens without being asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
-    /// A step of an on-demand backup, of the request with this number.
+    /// A step of an on-demand backup: of the request with this number or, where the primary
+    /// finishes, of its work with this number.
     Request(Uuid, u64, RequestStep),
     /// Something happens to the replica of a partition.
     Replica(Uuid, Step),
@@ -41,7 +42,7 @@ pub(super) enum RequestStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
     /// The queue delivers a change of the configuration, after so many failed deliveries.
-    Deliver(Item, u8),
+    Deliver(WorkItem, u8),
     /// A new partition asks for its policy.
     Ask,
     /// Its timer dies, and nobody notices.
@@ -57,7 +58,7 @@ pub(super) enum Step {
 /// Work items of the queue (`SendToServiceNodeWorkItem.cs`): each is checked against the
 /// configuration of the moment when it is delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Item {
+pub(super) enum WorkItem {
     /// Enable, update, resume, and the push after a restore.
     Enable,
     Disable,

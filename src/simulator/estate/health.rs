@@ -12,8 +12,6 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::periodic::Periodic;
-use super::replica::Replica;
 use super::{Estate, later};
 
 /// What a report of the backup machinery says.
@@ -51,7 +49,7 @@ pub(in crate::simulator) struct Health {
 
 /// The reports on one property: the last one sent, and the one after it that may still wait.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct Property {
     /// When in each round of reports the node of the partition sends its own, from 0 to 1.
     phase: f64,
     sent: Option<Report>,
@@ -80,30 +78,7 @@ impl Estate {
     }
 }
 
-impl Periodic {
-    /// The events `Backup` and `Restore` as the health manager shows them.
-    pub(super) fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<Report>; 2] {
-        let Some(replica) = self.replicas.get(&id) else {
-            return [None, None];
-        };
-        [&replica.backup, &replica.restore].map(|board| board.shown(now))
-    }
-
-    /// The replica of a partition reports at `at`, on the clock of the cluster.
-    pub(super) fn report(&mut self, id: Uuid, said: Said, at: DateTime<Utc>) {
-        let every = self.tempo.health_reports;
-        let replica = self.replicas.entry(id);
-        let replica = replica.or_insert_with(|| Replica::new(id));
-        let source = at + replica.clock;
-        let board = match said {
-            Said::BackedUp | Said::Failed | Said::Disabled => &mut replica.backup,
-            Said::Restored | Said::RestoredItself => &mut replica.restore,
-        };
-        board.post(said, source, at, every);
-    }
-}
-
-impl Board {
+impl Property {
     pub(super) fn new(phase: f64) -> Self {
         Self {
             phase,
@@ -112,7 +87,13 @@ impl Board {
         }
     }
 
-    fn post(&mut self, said: Said, source: DateTime<Utc>, at: DateTime<Utc>, every: Duration) {
+    pub(super) fn post(
+        &mut self,
+        said: Said,
+        source: DateTime<Utc>,
+        at: DateTime<Utc>,
+        every: Duration,
+    ) {
         let source = source.trunc_subsecs(3);
         if self.newest.is_some_and(|it| it.at > source) {
             return;
@@ -145,7 +126,7 @@ impl Board {
         later(at, Duration::from_millis(wait.unsigned_abs())).trunc_subsecs(3)
     }
 
-    fn shown(&self, now: DateTime<Utc>) -> Option<Report> {
+    pub(super) fn shown(&self, now: DateTime<Utc>) -> Option<Report> {
         let newest = self.newest.filter(|it| it.stored <= now);
         newest.or(self.sent).filter(|it| it.is_shown(now))
     }

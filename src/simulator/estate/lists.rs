@@ -27,69 +27,68 @@ impl Estate {
         listed.into_iter().map(|it| it.backup).collect()
     }
 
-    /// What lies in the storages of a scope, storage by storage and folder by folder, oldest
-    /// first. A storage that is read twice shows its items twice.
+    /// What lies in the storages of a scope, folder by folder, oldest first.
     pub(in crate::simulator) fn listed(
         &self,
         scope: &Entity,
         now: DateTime<Utc>,
     ) -> Result<Vec<Listed>, Refusal> {
-        self.listed_from(scope, now, |_| 0)
+        let storages = self.listed_by_storage(scope, now, false)?;
+        Ok(storages.into_iter().flatten().collect())
     }
 
-    /// The newest of what lies there, of each folder.
-    pub(in crate::simulator) fn newest_listed(
+    /// What lies in each storage of a scope, folder by folder, oldest first, or the newest of each
+    /// folder only. A storage that is read twice shows its items twice.
+    pub(in crate::simulator) fn listed_by_storage(
         &self,
         scope: &Entity,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Listed>, Refusal> {
-        self.listed_from(scope, now, |count| count.saturating_sub(1))
-    }
-
-    fn listed_from(
-        &self,
-        scope: &Entity,
-        now: DateTime<Utc>,
-        first: impl Fn(usize) -> usize,
-    ) -> Result<Vec<Listed>, Refusal> {
+        newest: bool,
+    ) -> Result<Vec<Vec<Listed>>, Refusal> {
         self.check_scope(scope)?;
         let policies = self.policies_within(scope);
         if policies.is_empty() || self.is_mangled(scope) {
             return Err(Refusal::NotEnabled);
         }
-        let mut listed = Vec::new();
+        let mut storages = Vec::new();
         for policy in policies {
-            let fails = |empty| match (empty, listed.is_empty()) {
-                (true, true) => Refusal::NothingToIndex,
-                (false, true) => Refusal::StorageUnreachable,
-                (_, false) => Refusal::StorageFailed,
-            };
-            if self
-                .periodic
-                .policies
-                .listing_fails(&policy.policy.name, now)
-            {
-                return Err(fails(false));
+            let name = &policy.policy.name;
+            if self.periodic.policies.listing_is_cancelled(name, now) {
+                continue;
+            }
+            let is_first = storages.iter().all(Vec::is_empty);
+            if self.periodic.policies.listing_fails(name, now) {
+                return Err(if is_first {
+                    Refusal::StorageUnreachable
+                } else {
+                    Refusal::StorageFailed
+                });
             }
             let files = self.periodic.stores.files(policy.place);
-            let folders = files.map_or(Vec::new(), |it| self.folders_of(scope, it));
+            let folders = files.map_or_else(Vec::new, |it| self.folders_of(scope, it));
             let is_missing = match policy.policy.storage {
                 Storage::FileShare { .. } => folders.is_empty(),
                 _ => files.is_none_or(|it| !it.exists),
             };
             if is_missing && self.periodic.behaviour.missing_container_fails_lists {
-                return Err(fails(true));
+                return Err(if is_first {
+                    Refusal::NothingToIndex
+                } else {
+                    Refusal::StorageFailed
+                });
             }
-            for (folder, shelf) in folders {
-                let first = first(shelf.backups.len());
-                listed.extend(shelf.backups.iter().skip(first).map(|backup| Listed {
+            let listed = folders.into_iter().flat_map(|(folder, shelf)| {
+                let count = shelf.backups.len();
+                let first = if newest { count.saturating_sub(1) } else { 0 };
+                shelf.backups.iter().skip(first).map(move |backup| Listed {
                     folder: folder.clone(),
                     keys: shelf.keys.clone(),
                     backup: backup.clone(),
-                }));
-            }
+                })
+            });
+            storages.push(listed.collect());
         }
-        Ok(listed)
+        Ok(storages)
     }
 
     /// The policies whose storages are read: of a partition the one that applies, otherwise all
@@ -138,11 +137,17 @@ impl Estate {
     fn check_scope(&self, scope: &Entity) -> Result<(), Refusal> {
         let (exists, refusal) = match scope {
             Entity::Application(name) => (
-                self.applications.contains_key(name),
+                self.applications.contains_key(name) && !self.is_being_deleted(name),
                 Refusal::NoSuchApplication,
             ),
-            Entity::Service(name) => (self.services.contains_key(name), Refusal::NoSuchService),
-            Entity::Partition(id) => (self.partitions.contains_key(id), Refusal::NotFound),
+            Entity::Service(name) => (
+                self.services.contains_key(name) && !self.is_being_deleted(name),
+                Refusal::NoSuchService,
+            ),
+            Entity::Partition(id) => match self.service_of(*id) {
+                Some(name) => (!self.is_being_deleted(&name), Refusal::NoSuchService),
+                None => (false, Refusal::NotFound),
+            },
         };
         exists.then_some(()).ok_or(refusal)
     }

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::Estate;
 use super::periodic::Periodic;
-use super::store::Place;
+use super::place::Place;
+use super::store::{Backup, Validation};
 
 /// Something that happened to a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,24 @@ impl Periodic {
         if let Some(log) = &mut self.log {
             log.push(happened);
         }
+    }
+
+    pub(super) fn note_stored(
+        &mut self,
+        id: Uuid,
+        place: Option<Place>,
+        backup: &Backup,
+        taken: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) {
+        let stored = Happening::Stored {
+            place,
+            backup: backup.id,
+            chain: backup.chain,
+            taken,
+            restorable: backup.validation == Validation::None,
+        };
+        self.note(at, id, stored);
     }
 }
 

@@ -1,29 +1,19 @@
 //! The life of a requested backup: Accepted, `BackupInProgress`, then an end.
 //!
-//! Responsible for the one record each partition has, which belongs to the backup service, and
-//! for the work that its primary does for it: both go on by themselves, so a result that comes
-//! after the Timeout is dropped although the backup is stored (`BackupRestoreServiceImpl.cs`).
-//! Must not answer requests. A requested backup is always full, moves neither the timer nor the
-//! last recovery point, and takes turns with the periodic ones (`BackupRestoreManager.cs`,
-//! `BackupNowAsync`).
+//! Responsible for the one record each partition has, which belongs to the backup service
+//! (`BackupPartitionWorkItem.cs`): a new request overwrites it, and a Timeout ends it whatever
+//! its primary does (`execution`). Must not answer requests.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::agenda::{Event, RequestStep};
-use super::policy::InForce;
-use super::replica::StateProvider;
-use super::store::{Backup, Validation};
+use super::execution::Job;
 use super::{Estate, Happening, ServiceKind, later};
-use crate::simulator::record::{Code, Epoch, Outcome, Plan, Record, RecoveryPoint};
-
-/// How often the backup service sends a request again (`BackupPartitionWorkItem.cs`).
-pub(super) const RESEND: Duration = Duration::from_secs(30);
+use crate::simulator::record::{Outcome, Plan, Record};
 
 /// Why the cluster did not do what it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,32 +43,6 @@ pub enum Refusal {
     NothingToIndex,
     /// A list failed after it had items of another storage: code 2148734208.
     StorageFailed,
-}
-
-/// Requested backups that have not ended.
-#[derive(Debug, Default)]
-pub(super) struct Requests {
-    jobs: HashMap<Uuid, Job>,
-    errands: HashMap<Uuid, Errand>,
-}
-
-/// What the backup service waits for.
-#[derive(Debug)]
-struct Job {
-    serial: u64,
-    plan: Plan,
-}
-
-/// What a primary does about a request.
-#[derive(Debug)]
-struct Errand {
-    serial: u64,
-    plan: Plan,
-    policy: Option<Arc<InForce>>,
-    /// When the primary cancels it: its own `BackupTimeout`.
-    deadline: Option<DateTime<Utc>>,
-    /// When it had its turn.
-    began: Option<DateTime<Utc>>,
 }
 
 impl Estate {
@@ -154,7 +118,7 @@ impl Estate {
         self.set_state(id, record);
     }
 
-    fn set_state(&mut self, id: Uuid, record: Record) {
+    pub(super) fn set_state(&mut self, id: Uuid, record: Record) {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.record = record;
         }
@@ -177,203 +141,13 @@ impl Estate {
                 self.deliver_request(id, at);
             }
             RequestStep::Finish => {
-                let errand = self.requests.errands.get(&id);
-                if errand.is_some_and(|it| it.serial == serial) {
+                let execution = self.requests.executions.get(&id);
+                if execution.is_some_and(|it| it.number == serial) {
                     self.finish_request(id, at);
                 }
             }
             RequestStep::Expire | RequestStep::Deliver => {}
         }
-    }
-
-    /// The primary takes the request on, unless it is busy with an older one or unreachable.
-    fn deliver_request(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let isolated = self.periodic.unreachable.get(&id);
-        let isolated = isolated.is_some_and(|it| it.contains(&at));
-        let policy = self.applied_policy(id);
-        let Some(job) = self.requests.jobs.get(&id) else {
-            return;
-        };
-        if isolated || self.requests.errands.contains_key(&id) {
-            let event = Event::Request(id, job.serial, RequestStep::Deliver);
-            return self.periodic.agenda.insert(later(at, RESEND), event);
-        }
-        let errand = Errand {
-            serial: job.serial,
-            plan: job.plan.clone(),
-            policy,
-            deadline: job.plan.timeout.map(|timeout| later(at, timeout)),
-            began: None,
-        };
-        if let Some(deadline) = errand.deadline {
-            let event = Event::Request(id, job.serial, RequestStep::Finish);
-            self.periodic.agenda.insert(deadline, event);
-        }
-        self.requests.errands.insert(id, errand);
-        self.set_state(id, Record::InProgress);
-        let replica = self.periodic.replicas.get(&id);
-        if replica.is_none_or(|it| it.running.is_none()) {
-            self.begin_waiting_request(id, at);
-        }
-    }
-
-    /// Nothing else is being backed up: a request that waited for it has its turn.
-    pub(super) fn begin_waiting_request(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let errand = self.requests.errands.get_mut(&id);
-        if let Some(errand) = errand.filter(|it| it.began.is_none()) {
-            errand.began = Some(at);
-            let event = Event::Request(id, errand.serial, RequestStep::Finish);
-            let ends = later(at, errand.plan.running_for);
-            self.periodic.agenda.insert(ends, event);
-        }
-    }
-
-    /// The primary has finished a request, or its deadline has passed.
-    fn finish_request(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let Some(errand) = self.requests.errands.remove(&id) else {
-            return;
-        };
-        let Some(began) = errand.began.filter(|it| errand.ends(*it) <= at) else {
-            return;
-        };
-        let taken = later(began, errand.plan.running_for / 2);
-        let record = match errand.plan.outcome.clone() {
-            Outcome::Success => self.try_to_store(id, errand.policy.as_ref(), taken, at),
-            Outcome::Failure(code, message) => Some(self.failure(id, code, message)),
-            Outcome::Timeout => Some(Record::Timeout),
-            Outcome::Never => None,
-        };
-        let is_late = self.requests.serial_of(id) != Some(errand.serial);
-        let Some(record) = record.filter(|_| !is_late) else {
-            return;
-        };
-        self.requests.jobs.remove(&id);
-        let worked = matches!(&record, Record::Success(it) if it.taken == self.shown(id, taken));
-        self.set_state(id, record);
-        let what = if worked {
-            Happening::BackedUpOnRequest { taken }
-        } else {
-            Happening::RequestFailed
-        };
-        self.periodic.note(at, id, what);
-    }
-
-    fn try_to_store(
-        &mut self,
-        id: Uuid,
-        policy: Option<&Arc<InForce>>,
-        taken: DateTime<Utc>,
-        at: DateTime<Utc>,
-    ) -> Option<Record> {
-        if policy.is_some_and(|it| self.periodic.policies.storage_fails(it, at)) {
-            let code = Code::Name(format!("{COPIER}UNEXPECTED_ERROR"));
-            let message = "An error occurred during this operation.  Please check the trace logs \
-                           for more details.";
-            return Some(self.failure(id, code, message.to_owned()));
-        }
-        let point = self.store_requested(id, policy.map(Arc::as_ref), taken, at)?;
-        Some(Record::Success(Box::new(point)))
-    }
-
-    /// The record of a failed attempt. For the store of an actor service a failed upload is no
-    /// error: the record shows the former request of this primary, or the null pointer that the
-    /// lack of one is (`BackupRestoreManager.cs`, `backupPropertiesForBackupNow`).
-    fn failure(&mut self, id: Uuid, code: Code, message: String) -> Record {
-        let in_upload = matches!(&code, Code::Name(name) if name.starts_with(COPIER));
-        let provider = self.provider_of(id);
-        if !(in_upload && self.periodic.drops_upload_errors(provider)) {
-            return Record::Failure(Arc::new((code, message)));
-        }
-        match self.periodic.replica_mut(id).requested.clone() {
-            Some(former) => Record::Success(Box::new(former)),
-            None => Record::Failure(Arc::new((
-                Code::Name("E_POINTER".to_owned()),
-                "Object reference not set to an instance of an object.".to_owned(),
-            ))),
-        }
-    }
-
-    /// Puts a full backup into the storage of a policy, or into one of the requester's own, and
-    /// ends the chain of the periodic ones.
-    fn store_requested(
-        &mut self,
-        id: Uuid,
-        policy: Option<&InForce>,
-        taken: DateTime<Utc>,
-        at: DateTime<Utc>,
-    ) -> Option<RecoveryPoint> {
-        let shown = self.shown(id, taken);
-        let is_actor = self.provider_of(id) == StateProvider::KeyValueStore;
-        let partition = self.partitions.get_mut(&id)?;
-        let replica = self.periodic.replica_mut(id);
-        partition.lsn += replica.rng.u64(1..500);
-        let epoch = if is_actor {
-            Epoch::default()
-        } else {
-            partition.epoch
-        };
-        let point = RecoveryPoint {
-            taken: shown,
-            backup: replica.new_id(),
-            epoch,
-            lsn: (!is_actor).then_some(partition.lsn),
-        };
-        replica.chain = None;
-        replica.requested = Some(point.clone());
-        let backup = Backup {
-            id: point.backup,
-            chain: point.backup,
-            full: true,
-            taken: shown,
-            lsn: point.lsn,
-            epoch,
-            validation: Validation::None,
-            metadata: replica.metadata.clone(),
-        };
-        match policy {
-            Some(policy) => self.store(id, policy.place, backup, taken, at),
-            None => self.periodic.note_stored(id, None, &backup, taken, at),
-        }
-        Some(point)
-    }
-
-    /// A moment as the node of the primary prints it.
-    fn shown(&self, id: Uuid, at: DateTime<Utc>) -> DateTime<Utc> {
-        let clock = self.periodic.replicas.get(&id).map(|it| it.clock);
-        (at + clock.unwrap_or_default()).trunc_subsecs(0)
-    }
-}
-
-/// Codes of a failed upload begin with it (`BackupCopier.cs`).
-const COPIER: &str = "FABRIC_E_BACKUPCOPIER_";
-
-impl Errand {
-    fn ends(&self, began: DateTime<Utc>) -> DateTime<Utc> {
-        later(began, self.plan.running_for)
-    }
-}
-
-impl Requests {
-    /// The number of the request that the backup service waits for.
-    pub(super) fn serial_of(&self, id: Uuid) -> Option<u64> {
-        Some(self.jobs.get(&id)?.serial)
-    }
-
-    /// When the requested backup that a primary is taking will have ended.
-    pub(super) fn busy_until(&self, id: Uuid) -> Option<DateTime<Utc>> {
-        let errand = self.errands.get(&id)?;
-        let ends = errand.ends(errand.began?);
-        Some(errand.deadline.map_or(ends, |it| it.min(ends)))
-    }
-
-    /// Forgets what a primary does about a request.
-    pub(super) fn drop_errand(&mut self, id: Uuid) {
-        self.errands.remove(&id);
-    }
-
-    pub(super) fn forget(&mut self, id: Uuid) {
-        self.jobs.remove(&id);
-        self.errands.remove(&id);
     }
 }
 

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -15,13 +16,13 @@ use uuid::Uuid;
 use super::Estate;
 use super::agenda::{Agenda, Event, Step};
 use super::behaviour::Behaviour;
+use super::health::{Report, Said};
 use super::log::{Happened, Happening};
-use super::policy::Policies;
+use super::policy::{InForce, Policies};
 use super::protection::Mappings;
 use super::replica::{Replica, Tempo};
 use super::restore::Restore;
-use super::retention::CleanUp;
-use super::store::Stores;
+use super::store::{CleanUp, Stores};
 use super::timer::Reason;
 use super::{Entity, later};
 
@@ -44,6 +45,8 @@ pub(in crate::simulator) struct Periodic {
     /// What happened since it was last taken out; `None` while nobody wants to know.
     pub(super) log: Option<Vec<Happened>>,
     serial: u64,
+    /// Until when everything has happened.
+    time: DateTime<Utc>,
 }
 
 impl Estate {
@@ -59,6 +62,7 @@ impl Estate {
 
     /// Does everything that was due until `now`, in order of time.
     pub fn tick(&mut self, now: DateTime<Utc>) {
+        self.periodic.time = self.periodic.time.max(now);
         while let Some((at, event)) = self.periodic.agenda.next(now) {
             match event {
                 Event::Request(id, serial, step) => self.advance_request(id, serial, step, at),
@@ -105,6 +109,11 @@ impl Estate {
 }
 
 impl Periodic {
+    /// The present of a question: no earlier than what has happened already.
+    pub(super) fn present(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.time.max(now)
+    }
+
     /// A number that nothing had before.
     pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
@@ -188,7 +197,44 @@ impl Periodic {
         self.restores.remove(&id);
         self.unreachable.remove(&id);
     }
-}
 
-#[cfg(test)]
-mod tests;
+    /// Replicas are opened anew: what runs is lost without a report.
+    pub(super) fn stop_for_restore(&mut self, id: Uuid) {
+        self.set_timer(id, None);
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.running = None;
+        }
+    }
+
+    /// The events `Backup` and `Restore` as the health manager shows them.
+    pub(super) fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<Report>; 2] {
+        let Some(replica) = self.replicas.get(&id) else {
+            return [None, None];
+        };
+        let now = self.present(now);
+        [&replica.backup, &replica.restore].map(|property| property.shown(now))
+    }
+
+    /// The replica of a partition reports at `at`, on the clock of the cluster.
+    pub(super) fn report(&mut self, id: Uuid, said: Said, at: DateTime<Utc>) {
+        let every = self.tempo.health_reports;
+        let replica = self.replica_mut(id);
+        let source = at + replica.clock;
+        let property = match said {
+            Said::BackedUp | Said::Failed | Said::Disabled => &mut replica.backup,
+            Said::Restored | Said::RestoredItself => &mut replica.restore,
+        };
+        property.post(said, source, at, every);
+    }
+
+    /// The replica of a partition; it exists from the first time on that it has something to do.
+    pub(super) fn replica_mut(&mut self, id: Uuid) -> &mut Replica {
+        let replica = self.replicas.entry(id);
+        replica.or_insert_with(|| Replica::new(id))
+    }
+
+    /// The policy on which a replica acts.
+    pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<InForce>> {
+        self.replicas.get(&id)?.metadata.active.as_ref()
+    }
+}

@@ -12,9 +12,8 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveTime, Utc, Weekday};
 
 use super::Estate;
-use super::agenda::Item;
-use super::retention::SetRetention;
-use super::store::Place;
+use super::agenda::WorkItem;
+use super::place::Place;
 
 /// A backup policy as an operator creates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,7 +110,17 @@ pub(in crate::simulator) struct Policies {
     outages: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
     /// When it refuses to be listed.
     unlisted: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
+    /// When reading it for a list is cancelled.
+    cancelled: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
     accounts: BTreeMap<String, Account>,
+}
+
+/// A retention that was set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SetRetention {
+    pub(super) retention: Retention,
+    /// The number of its events; 0 where it is not armed.
+    pub(super) serial: u64,
 }
 
 /// The storage account of a policy.
@@ -143,7 +152,7 @@ impl Estate {
         let policies = &mut self.periodic.policies;
         policies.by_name.insert(Arc::clone(&name), in_force);
         for entity in self.periodic.enabled_with(&name) {
-            self.send(&entity, Item::Enable, now);
+            self.send(&entity, WorkItem::Enable, now);
         }
     }
 
@@ -180,7 +189,7 @@ impl Estate {
         self.tick(now);
         for entity in self.periodic.enabled_with(name) {
             self.periodic.mappings.remove(&entity);
-            self.send(&entity, Item::Disable, now);
+            self.send(&entity, WorkItem::Disable, now);
         }
         let policies = &mut self.periodic.policies;
         policies.retentions.remove(name);
@@ -216,11 +225,23 @@ impl Estate {
         let unlisted = &mut self.periodic.policies.unlisted;
         unlisted.entry(policy.to_owned()).or_default().push(window);
     }
+
+    /// Cancels the reading of the storage of a policy in this window: lists leave it out without a
+    /// word, because only faulted tasks fail them (`GetRestorePointsOperation.cs`).
+    pub fn cancel_listing(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
+        let cancelled = &mut self.periodic.policies.cancelled;
+        let windows = cancelled.entry(policy.to_owned()).or_default();
+        windows.push(window);
+    }
 }
 
 impl Policies {
     pub(super) fn storage_fails(&self, policy: &InForce, at: DateTime<Utc>) -> bool {
         contain(&self.outages, &policy.policy.name, at)
+    }
+
+    pub(super) fn listing_is_cancelled(&self, policy: &str, at: DateTime<Utc>) -> bool {
+        contain(&self.cancelled, policy, at)
     }
 
     pub(super) fn listing_fails(&self, policy: &str, at: DateTime<Utc>) -> bool {

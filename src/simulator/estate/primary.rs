@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::Estate;
 use super::agenda::Event;
 use super::agenda::RequestStep;
+use super::execution::RESEND;
 use super::health::Said;
 use super::later;
 use super::log::Happening;
-use super::on_demand::RESEND;
 use super::replica::StateProvider;
 use super::timer::Reason;
 
@@ -83,7 +83,7 @@ impl Estate {
     /// A requested backup is lost with its primary; the backup service sends it again to the
     /// next one.
     fn cancel_request(&mut self, id: Uuid, now: DateTime<Utc>) {
-        self.requests.drop_errand(id);
+        self.requests.drop_execution(id);
         if let Some(serial) = self.requests.serial_of(id) {
             let event = Event::Request(id, serial, RequestStep::Deliver);
             self.periodic.agenda.insert(later(now, RESEND), event);

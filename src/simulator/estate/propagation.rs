@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::agenda::{Event, Item, Step};
+use super::agenda::{Event, Step, WorkItem};
 use super::health::Said;
 use super::log::Happening;
 use super::policy::InForce;
@@ -38,7 +38,7 @@ impl Estate {
 
     /// Sends a change to the replicas below an entity: an application or service is first
     /// resolved to its partitions, which takes a round more (`ResolveToPartitionWorkItem.cs`).
-    pub(super) fn send(&mut self, entity: &Entity, item: Item, now: DateTime<Utc>) {
+    pub(super) fn send(&mut self, entity: &Entity, item: WorkItem, now: DateTime<Utc>) {
         let every = self.periodic.tempo.propagation;
         let mut at = next_round(now, every);
         if !matches!(entity, Entity::Partition(_)) {
@@ -56,7 +56,7 @@ impl Estate {
         }
     }
 
-    pub(super) fn deliver(&mut self, id: Uuid, item: Item, failures: u8, at: DateTime<Utc>) {
+    pub(super) fn deliver(&mut self, id: Uuid, item: WorkItem, failures: u8, at: DateTime<Utc>) {
         if !self.partitions.contains_key(&id) {
             return;
         }
@@ -71,9 +71,9 @@ impl Estate {
         let applied = self.applied_policy(id);
         let suspended = self.suspension_of(&Entity::Partition(id)).is_some();
         match (item, applied) {
-            (Item::Disable, None) => self.disable_replica(id, at),
-            (Item::Suspend, _) if suspended => self.disable_replica(id, at),
-            (Item::Enable | Item::Disable, Some(policy)) if !suspended => {
+            (WorkItem::Disable, None) => self.disable_replica(id, at),
+            (WorkItem::Suspend, _) if suspended => self.disable_replica(id, at),
+            (WorkItem::Enable | WorkItem::Disable, Some(policy)) if !suspended => {
                 self.enable_replica(id, policy, at);
             }
             _ => {}
@@ -95,7 +95,8 @@ impl Estate {
 
     /// A partition that was just created starts to ask at once.
     pub(super) fn inform_newcomer(&mut self, id: Uuid, now: DateTime<Utc>) {
-        if !self.periodic.mappings.is_empty() {
+        let is_persisted = !self.partitions_of(&Entity::Partition(id)).is_empty();
+        if is_persisted && !self.periodic.mappings.is_empty() {
             self.periodic
                 .agenda
                 .insert(now, Event::Replica(id, Step::Ask));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::agenda::Item;
+use super::agenda::WorkItem;
 use super::periodic::Periodic;
 use super::{Estate, InForce, Refusal, ServiceKind};
 
@@ -71,7 +71,7 @@ impl Estate {
         let known = self.periodic.policies.by_name.get_key_value(policy);
         let policy = Arc::clone(known.ok_or(Refusal::NoSuchPolicy)?.0);
         self.periodic.mappings.insert(entity.clone(), policy);
-        self.send(entity, Item::Enable, now);
+        self.send(entity, WorkItem::Enable, now);
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl Estate {
         self.check(entity)?;
         let had = self.periodic.mappings.remove(entity);
         had.ok_or(Refusal::NotEnabled)?;
-        self.send(entity, Item::Disable, now);
+        self.send(entity, WorkItem::Disable, now);
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Estate {
         self.tick(now);
         self.check(entity)?;
         self.periodic.suspensions.insert(entity.clone());
-        self.send(entity, Item::Suspend, now);
+        self.send(entity, WorkItem::Suspend, now);
         Ok(())
     }
 
@@ -113,23 +113,23 @@ impl Estate {
             return Err(Refusal::NotEnabled);
         }
         self.periodic.suspensions.remove(entity);
-        self.send(entity, Item::Enable, now);
+        self.send(entity, WorkItem::Enable, now);
         Ok(())
     }
 
-    /// What the cluster says applies to an entity; `None` when nothing does.
-    pub(in crate::simulator) fn protection(&self, entity: &Entity) -> Option<Protection> {
-        let line = self.line(entity);
-        let mut found = line.iter();
-        if self.is_mangled(entity) {
-            found = line.get(..1)?.iter();
-        }
+    /// What the cluster says applies to a partition; `None` when nothing does. Services and
+    /// applications are looked up by what comes out of the parsing of their names.
+    pub(in crate::simulator) fn protection(&self, partition: &Entity) -> Option<Protection> {
+        let line = self.line(partition);
+        let is_found = |it: &&Entity| *it == partition || !self.is_mangled(it);
+        let mut found = line.iter().filter(is_found);
+        let suspended = found.clone().find(|it| self.periodic.is_suspended(it));
         let (from, policy) =
             found.find_map(|it| Some((it.level(), self.periodic.mappings.get(it)?)))?;
         Some(Protection {
             policy: Arc::clone(policy),
             from,
-            suspended_from: self.suspension_of(entity),
+            suspended_from: suspended.map(Entity::level),
         })
     }
 
@@ -160,7 +160,7 @@ impl Estate {
 
     /// Whether the name of an entity needs percent-encoding, which 6.4 applies to the keys it asks
     /// for and not to those it stores (`UtilityHelper.cs`).
-    pub(super) fn is_mangled(&self, entity: &Entity) -> bool {
+    pub(in crate::simulator) fn is_mangled(&self, entity: &Entity) -> bool {
         let needs_encoding = |name: &str| name.contains(' ') || !name.is_ascii();
         self.periodic.behaviour.mangles_encoded_names
             && match entity {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::agenda::Step;
 use super::behaviour::Behaviour;
-use super::health::Board;
+use super::health::Property;
 use super::later;
 use super::policy::InForce;
 use super::timer::{Reason, Timer};
@@ -100,8 +100,8 @@ pub(super) struct Replica {
     pub(super) awaits_restore: bool,
     /// The last backup that this primary took on request.
     pub(super) requested: Option<RecoveryPoint>,
-    pub(super) backup: Board,
-    pub(super) restore: Board,
+    pub(super) backup: Property,
+    pub(super) restore: Property,
 }
 
 /// A periodic backup under way.
@@ -145,8 +145,8 @@ impl Replica {
             silenced: false,
             awaits_restore: false,
             requested: None,
-            backup: Board::new(phase),
-            restore: Board::new(phase),
+            backup: Property::new(phase),
+            restore: Property::new(phase),
         }
     }
 

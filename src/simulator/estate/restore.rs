@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::agenda::{Event, Item, Step};
+use super::agenda::{Event, Step, WorkItem};
 use super::health::Said;
 use super::log::Happening;
 use super::store::{Backup, Validation};
@@ -279,16 +279,6 @@ impl Estate {
         } else {
             self.ask_for_policy(id, at);
         }
-        self.send(&Entity::Partition(id), Item::Enable, at);
-    }
-}
-
-impl super::periodic::Periodic {
-    /// Replicas are opened anew: what runs is lost without a report.
-    fn stop_for_restore(&mut self, id: Uuid) {
-        self.set_timer(id, None);
-        if let Some(replica) = self.replicas.get_mut(&id) {
-            replica.running = None;
-        }
+        self.send(&Entity::Partition(id), WorkItem::Enable, at);
     }
 }

@@ -14,8 +14,9 @@ use uuid::Uuid;
 use super::agenda::Event;
 use super::log::Happening;
 use super::periodic::Periodic;
-use super::policy::{InForce, Retention};
-use super::store::{Place, Shelf};
+use super::place::Place;
+use super::policy::{InForce, Retention, SetRetention};
+use super::store::{Backup, CleanUp, Shelf};
 use super::{Entity, Estate, Refusal, later};
 
 /// A failed run of retention is tried again so often, a minute apart.
@@ -23,13 +24,6 @@ const TRIES: u8 = 5;
 
 /// About how long after the call `CleanBackup` has deleted everything (inferred).
 const CLEANS_UP_AFTER: Duration = Duration::from_secs(20);
-
-/// What a `CleanBackup` will delete.
-#[derive(Debug)]
-pub(super) struct CleanUp {
-    place: Place,
-    scope: Entity,
-}
 
 impl Estate {
     /// Takes the policy away that an entity has of its own, and deletes the backups of its
@@ -148,11 +142,11 @@ impl Estate {
         let Some(folder) = self.folder_of(id) else {
             return;
         };
-        let Some(shelf) = self.periodic.stores.shelf_mut(place, &folder) else {
+        let Some(backups) = self.periodic.stores.shelf_mut(place, &folder) else {
             return;
         };
-        let which = which(shelf);
-        for backup in shelf.take(which) {
+        let which = which(backups);
+        for backup in backups.take(which) {
             let what = Happening::Deleted {
                 place,
                 backup: backup.id,
@@ -198,10 +192,22 @@ impl Periodic {
     }
 }
 
-/// A retention that is armed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SetRetention {
-    retention: Retention,
-    /// The number of its events; 0 where it is not armed.
-    serial: u64,
+impl Shelf {
+    /// Backups taken before a moment.
+    fn taken_before(&self, moment: DateTime<Utc>) -> Range<usize> {
+        0..self.backups.partition_point(|it| it.taken < moment)
+    }
+
+    /// Backups that retention deletes (`RetentionManager.cs`, `DeleteFilesForPartition`): of those
+    /// older than the duration, the ones before the newest full one, newest first, as long as more
+    /// than the minimum remain. So whole chains stay, and of a chain that the minimum protects in
+    /// part its beginning.
+    fn expired(&self, retention: Retention, now: DateTime<Utc>) -> Range<usize> {
+        let old = |it: &Backup| later(it.taken, retention.duration) < now;
+        let old = self.backups.partition_point(old);
+        let full = self.backups.range(..old).rposition(|it| it.full);
+        let end = full.unwrap_or_default();
+        let spare = self.backups.len().saturating_sub(retention.minimum);
+        end - end.min(spare)..end
+    }
 }

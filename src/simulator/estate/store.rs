@@ -10,16 +10,10 @@ use std::sync::Arc;
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
-use super::log::Happening;
-use super::periodic::Periodic;
-use super::policy::Retention;
+use super::place::Place;
 use super::replica::Metadata;
-use super::{Entity, Estate, Keys, later};
+use super::{Entity, Estate, Keys};
 use crate::simulator::record::Epoch;
-
-/// A storage; two policies that write to the same container or share have the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(usize);
 
 /// What a check of the storage has found (`ValidationResult`, clients of 2026).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +79,13 @@ pub(super) struct Shelf {
     pub(super) backups: VecDeque<Backup>,
 }
 
+/// What a `CleanBackup` will delete.
+#[derive(Debug)]
+pub(super) struct CleanUp {
+    pub(super) place: Place,
+    pub(super) scope: Entity,
+}
+
 /// All storages.
 #[derive(Debug, Default)]
 pub(super) struct Stores {
@@ -141,8 +142,8 @@ impl Estate {
     /// What lies in a storage for a partition now, oldest first, whether or not a list shows it.
     pub fn stored(&self, id: Uuid, place: Place) -> Vec<Backup> {
         let folder = self.folder_of(id);
-        let shelf = folder.and_then(|it| self.periodic.stores.files(place)?.folders.get(&it));
-        shelf.map_or(Vec::new(), |it| it.backups.iter().cloned().collect())
+        let kept = folder.and_then(|it| self.periodic.stores.files(place)?.folders.get(&it));
+        kept.map_or_else(Vec::new, |it| it.backups.iter().cloned().collect())
     }
 
     /// An upload has finished, snapshot and end on the clock of the cluster.
@@ -161,12 +162,12 @@ impl Estate {
             .note_stored(id, Some(place), &backup, taken, at);
         let files = self.periodic.stores.files_mut(place);
         files.exists = true;
-        let shelf = files.folders.entry(folder);
-        let shelf = shelf.or_insert_with(|| Shelf {
+        let kept = files.folders.entry(folder);
+        let kept = kept.or_insert_with(|| Shelf {
             keys: partition.keys.clone(),
             backups: VecDeque::new(),
         });
-        shelf.add(backup);
+        kept.add(backup);
     }
 
     /// Where the backups of an existing partition lie.
@@ -213,26 +214,6 @@ impl Estate {
     }
 }
 
-impl Periodic {
-    pub(super) fn note_stored(
-        &mut self,
-        id: Uuid,
-        place: Option<Place>,
-        backup: &Backup,
-        taken: DateTime<Utc>,
-        at: DateTime<Utc>,
-    ) {
-        let stored = Happening::Stored {
-            place,
-            backup: backup.id,
-            chain: backup.chain,
-            taken,
-            restorable: backup.validation == Validation::None,
-        };
-        self.note(at, id, stored);
-    }
-}
-
 impl Stores {
     /// The storage of this description.
     pub(super) fn place(&mut self, description: String) -> Place {
@@ -265,24 +246,6 @@ impl Shelf {
         let later = self.backups.iter().rev();
         let later = later.take_while(|it| it.taken > backup.taken).count();
         self.backups.insert(self.backups.len() - later, backup);
-    }
-
-    /// Backups taken before a moment.
-    pub(super) fn taken_before(&self, moment: DateTime<Utc>) -> Range<usize> {
-        0..self.backups.partition_point(|it| it.taken < moment)
-    }
-
-    /// Backups that retention deletes (`RetentionManager.cs`, `DeleteFilesForPartition`): of those
-    /// older than the duration, the ones before the newest full one, newest first, as long as more
-    /// than the minimum remain. So whole chains stay, and of a chain that the minimum protects in
-    /// part its beginning.
-    pub(super) fn expired(&self, retention: Retention, now: DateTime<Utc>) -> Range<usize> {
-        let old = |it: &Backup| later(it.taken, retention.duration) < now;
-        let old = self.backups.partition_point(old);
-        let full = self.backups.range(..old).rposition(|it| it.full);
-        let end = full.unwrap_or_default();
-        let spare = self.backups.len().saturating_sub(retention.minimum);
-        end - end.min(spare)..end
     }
 
     pub(super) fn take(&mut self, which: Range<usize>) -> Vec<Backup> {

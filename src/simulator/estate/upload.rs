@@ -5,8 +5,6 @@
 //! backups. The rules are those of `BackupRestoreManager.cs` (`TimerCallback`, `BackupCallback`,
 //! `PostBackupContinuationTask`).
 
-use std::sync::Arc;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -14,7 +12,7 @@ use super::agenda::Step;
 use super::health::Said;
 use super::log::Happening;
 use super::periodic::Periodic;
-use super::replica::{Replica, Running, StateProvider, draw};
+use super::replica::{Running, StateProvider, draw};
 use super::store::{Backup, Validation};
 use super::timer::Reason;
 use super::{Estate, later};
@@ -171,16 +169,5 @@ impl Periodic {
             let taken = running.taken;
             self.set_timer(id, Some((taken, Step::End)));
         }
-    }
-
-    /// The replica of a partition; it exists from the first time on that it has something to do.
-    pub(super) fn replica_mut(&mut self, id: Uuid) -> &mut Replica {
-        let replica = self.replicas.entry(id);
-        replica.or_insert_with(|| Replica::new(id))
-    }
-
-    /// The policy on which a replica acts.
-    pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<super::policy::InForce>> {
-        self.replicas.get(&id)?.metadata.active.as_ref()
     }
 }

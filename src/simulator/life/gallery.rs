@@ -7,11 +7,12 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
+use chrono::{DateTime, NaiveTime, SubsecRound, TimeDelta, Utc, Weekday};
 use uuid::Uuid;
 
 use crate::simulator::estate::{
-    Entity, Estate, Policy, RestorePlan, Retention, Schedule, Scheme, ServiceKind, Storage, Tempo,
+    Entity, Estate, Policy, RestorePlan, Retention, Schedule, Scheme, ServiceKind, StateProvider,
+    Storage, Tempo,
 };
 use crate::simulator::faults::{Fault, Filter};
 
@@ -27,9 +28,13 @@ use crate::simulator::faults::{Fault, Filter};
 /// | `JustEnabled` | Pending | protected at the start, its first backup is 15 days away |
 /// | `OnHold` | Suspended | suspended at the service |
 /// | `Forgotten` | Unprotected | no policy applies |
+/// | `ActorsBackedUp` | Protected | an actor service: its backups have -1 for epoch and LSN |
+/// | `ActorsStorageLost` | Overdue | an actor service on that storage: health says Ok all the same |
+/// | `CleanedUp` | Pending | its backups were deleted a minute ago; health says Ok of the last one |
+/// | `RanEarly` | Protected | a daily run ten minutes ago, which jitter let start seconds early |
 ///
 /// One partition of `BackedUp` is being restored when the demo starts, and one of
-/// `StoppedSilently` lists a young backup that nobody can restore (-1), which proves nothing.
+/// `StoppedSilently` lists a young backup that a check has found damaged, which proves nothing.
 const GALLERY: &str = "fabric:/Gallery";
 
 /// The application whose configuration cannot be read: Unknown. It is protected all the same.
@@ -45,6 +50,12 @@ const STEADY: &str = "EveryTwoMinutes";
 const NIGHTLY: &str = "NightlyAtTwo";
 const WEEKLY: &str = "WorkdaysTwice";
 const FAR: &str = "EveryFifteenDays";
+const CLEANED: &str = "EveryHalfMinuteUntilCleanedUp";
+const EARLY: &str = "DailyTenMinutesAgo";
+
+/// The container of both policies of `CleanedUp`: without the second one its clean-up deletes
+/// nothing (`RetentionManager.cs`).
+const RARE: &str = "rare";
 
 /// The parts of each service on show.
 const PARTS: [&str; 3] = ["eu", "us", "apac"];
@@ -67,7 +78,7 @@ impl Gallery {
     /// Protects what the estate has and opens the gallery, all with a past.
     pub(super) fn open(&self, estate: &mut Estate, now: DateTime<Utc>) {
         estate.set_tempo(tempo(self.pace));
-        self.add_policies(estate, now - TimeDelta::days(8));
+        self.add_policies(estate, now - TimeDelta::days(8), now);
         protect_the_rest(estate, stretched(600, self.pace), now);
         self.hang(estate, now);
     }
@@ -80,7 +91,7 @@ impl Gallery {
         }
     }
 
-    fn add_policies(&self, estate: &mut Estate, at: DateTime<Utc>) {
+    fn add_policies(&self, estate: &mut Estate, at: DateTime<Utc>, now: DateTime<Utc>) {
         let every = |seconds| Schedule::Every(compressed(seconds, self.pace));
         let two = NaiveTime::from_hms_opt(2, 0, 0).unwrap_or_default();
         let noon = NaiveTime::from_hms_opt(12, 0, 0).unwrap_or_default();
@@ -115,7 +126,13 @@ impl Gallery {
             (
                 FAR,
                 Schedule::Every(Duration::from_secs(15 * 86_400)),
-                blob("rare"),
+                blob(RARE),
+            ),
+            (CLEANED, every(30), blob(RARE)),
+            (
+                EARLY,
+                Schedule::Daily(vec![self.early_run(now).time()]),
+                blob("early"),
             ),
         ];
         for (name, schedule, storage) in policies {
@@ -132,7 +149,54 @@ impl Gallery {
                 retention,
             };
             estate.add_policy(policy, at);
+            estate.create_container(name);
         }
+    }
+
+    /// A run time ten minutes ago, in whole seconds.
+    fn early_run(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        (now - stretched(600, self.pace)).trunc_subsecs(0)
+    }
+
+    /// Actor services, with numbers that are unknown in every backup.
+    fn hang_actors(&self, estate: &mut Estate, now: DateTime<Utc>) {
+        let hour_ago = now - stretched(3600, self.pace);
+        let history = stretched(900, self.pace);
+        for (name, policy, since) in [
+            ("ActorsBackedUp", BRISK, now - history),
+            ("ActorsStorageLost", LOST, hour_ago - history),
+        ] {
+            show(estate, name, None, since);
+            let service = format!("{GALLERY}/{name}");
+            estate.set_state_provider(&service, StateProvider::KeyValueStore);
+            attempt(estate.enable(&Entity::service(&service), policy, since));
+        }
+    }
+
+    /// A store emptied while a policy applies: each partition had a policy of its own, which was
+    /// disabled with `CleanBackup`, and now inherits one that has nothing to do for days.
+    fn hang_cleaned_up(&self, estate: &mut Estate, now: DateTime<Utc>) {
+        let history = now - stretched(900, self.pace);
+        let partitions = show(estate, "CleanedUp", Some(FAR), history);
+        let partitions = partitions.into_iter().map(Entity::Partition);
+        let partitions: Vec<_> = partitions.collect();
+        for partition in &partitions {
+            attempt(estate.enable(partition, CLEANED, history));
+        }
+        let minute_ago = now - stretched(60, self.pace);
+        for partition in &partitions {
+            attempt(estate.disable_and_clean(partition, minute_ago));
+        }
+    }
+
+    /// As many partitions as it takes for some to have run early.
+    fn hang_early(&self, estate: &mut Estate, now: DateTime<Utc>) {
+        let born = now - TimeDelta::days(3);
+        let service = format!("{GALLERY}/RanEarly");
+        let kind = ServiceKind::Persisted;
+        estate.add_service(GALLERY, &service, kind, Scheme::Ranges(12), born);
+        let since = self.early_run(now) - TimeDelta::hours(36);
+        attempt(estate.enable(&Entity::service(&service), EARLY, since));
     }
 
     /// Hangs the pictures.
@@ -167,6 +231,9 @@ impl Gallery {
         let ledger = format!("{OPAQUE}/Ledger");
         add(estate, OPAQUE, &ledger, born);
         attempt(estate.enable(&Entity::application(OPAQUE), BRISK, history));
+        self.hang_early(estate, now);
+        self.hang_actors(estate, now);
+        self.hang_cleaned_up(estate, now);
         estate.tick(now);
         for id in stopped.into_iter().take(1) {
             estate.list_unrestorable(id, now - stretched(60, self.pace));
@@ -280,11 +347,8 @@ mod tests {
     fn age(estate: &Estate, id: Uuid, now: DateTime<Utc>) -> Option<TimeDelta> {
         let backups = estate.backups(id, now);
         let mut newest_first = backups.iter().rev();
-        Some(
-            now - newest_first
-                .find(|it| it.validation == Validation::None)?
-                .taken,
-        )
+        let newest = newest_first.find(|it| it.validation == Validation::None)?;
+        Some(now - newest.taken)
     }
 
     #[test]
@@ -300,7 +364,12 @@ mod tests {
             ("NeverStarted", None, None),
             ("JustEnabled", None, None),
             ("Forgotten", None, None),
+            ("ActorsBackedUp", Some(true), Some(true)),
+            ("ActorsStorageLost", Some(false), Some(true)),
+            ("CleanedUp", None, Some(true)),
+            ("RanEarly", Some(true), Some(true)),
         ] {
+            assert!(!on_show(&estate, name).is_empty(), "{name}");
             for id in on_show(&estate, name) {
                 let age = age(&estate, id, start());
                 assert_eq!(age.map(|age| age < hour), young, "{name}: {age:?}");
@@ -310,8 +379,27 @@ mod tests {
         for id in on_show(&estate, "OnHold") {
             let protection = estate.protection(&Entity::Partition(id)).unwrap();
             assert_eq!(protection.suspended_from, Some("Service"));
-            assert_eq!((attempt(id), estate.next_backup(id)), (None, None));
+            assert_eq!(estate.next_backup(id), None);
+            // A backup that was under way when its partition was suspended leaves a Warning.
+            assert!(attempt(id).is_none_or(|(_, worked)| !worked));
         }
+    }
+
+    #[test]
+    fn backups_of_actors_have_no_numbers_and_some_daily_runs_are_early() {
+        let (estate, gallery) = opened();
+        let newest = |name: &str| {
+            let ids = on_show(&estate, name).into_iter();
+            let newest = ids.filter_map(|id| estate.backups(id, start()).pop());
+            newest.collect::<Vec<_>>()
+        };
+        let actors = newest("ActorsBackedUp");
+        assert!(actors.iter().all(|it| it.lsn.is_none() && it.full));
+        let run = gallery.early_run(start());
+        let early = newest("RanEarly").into_iter().filter(|it| it.taken < run);
+        let ahead: Vec<_> = early.map(|it| (run - it.taken).num_seconds()).collect();
+        assert!((1..12).contains(&ahead.len()), "{ahead:?}");
+        assert!(ahead.iter().all(|it| (1..=2).contains(it)), "{ahead:?}");
     }
 
     #[test]
@@ -342,7 +430,7 @@ mod tests {
         let (mut estate, _) = opened();
         let now = start() + TimeDelta::seconds(120);
         estate.tick(now);
-        for name in ["NeverStarted", "JustEnabled", "Forgotten"] {
+        for name in ["NeverStarted", "JustEnabled", "Forgotten", "CleanedUp"] {
             for id in on_show(&estate, name) {
                 assert!(estate.backups(id, now).is_empty(), "{name}");
             }

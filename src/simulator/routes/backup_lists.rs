@@ -5,17 +5,25 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::lists::partition_information;
-use super::page::Query;
+use super::names::Names;
+use super::page::{Page, Query, whole};
 use super::policies::page;
-use super::{Terms, brs_invalid_argument, refusal};
-use crate::simulator::answer::Answer;
-use crate::simulator::estate::{Entity, Estate, Listed};
+use super::{Terms, brs_error, brs_invalid_argument, refusal};
+use crate::simulator::answer::{Answer, Kind};
+use crate::simulator::estate::{Entity, Estate, Listed, Refusal, Validation};
 use crate::simulator::record::{Epoch, location};
 use crate::simulator::request::Request;
+
+/// How long after its snapshot a backup is checked.
+const CHECKED_AFTER: TimeDelta = TimeDelta::minutes(5);
+
+/// Between the place of a storage in a list, a folder of it and a backup in that, in keys.
+const MARK: char = '!';
 
 pub(super) fn list(
     estate: &Estate,
@@ -24,22 +32,94 @@ pub(super) fn list(
     terms: &Terms<'_>,
     now: DateTime<Utc>,
 ) -> Answer {
-    let wish = Wish::of(&request.query);
-    let listed = match &wish {
-        Some(wish) if wish.is_only_for_latest() => estate.newest_listed(entity, now),
-        _ => estate.listed(entity, now),
-    };
-    let listed = match listed {
-        Ok(listed) => listed,
-        Err(why) => return refusal(why),
-    };
-    let (Some(wish), Some(page)) = (wish, page(&request.id, &request.query, terms)) else {
+    let query = &request.query;
+    let (Some(wish), Some(page)) = (Wish::of(query), page(&request.id, query, terms)) else {
         return brs_invalid_argument("Invalid Arguments.");
     };
-    let wished = wish.select(listed).into_iter();
+    let most = query.get("MaxResults").and_then(|it| it.parse().ok());
+    let most = most.filter(|most: &usize| *most > 0);
+    let as_in_64 = most.filter(|_| terms.pages_as_in_64());
+    let only_newest = wish.is_only_for_latest() && as_in_64.is_none();
+    let storages = match estate.listed_by_storage(entity, now, only_newest) {
+        Ok(storages) => storages,
+        Err(Refusal::NothingToIndex | Refusal::StorageUnreachable)
+            if estate.behaviour().missing_container_fails_lists =>
+        {
+            return index_out_of_range(as_in_64.is_some());
+        }
+        Err(why) => return refusal(why),
+    };
+    let names = Names::of(estate);
+    if let Some(most) = as_in_64 {
+        return page_of_64(&storages, &wish, &page, most, &names, terms);
+    }
+    let wished = wish.select(&storages).into_iter();
     page.answer(page.rest(wished).into_iter(), |(key, listed)| {
-        (key.clone(), item(listed, terms))
+        (key.clone(), item(listed, &names, terms))
     })
+}
+
+/// A storage could not be read while nothing was listed yet, or there is nothing in it to read:
+/// the error is written into the first element of an empty list, which is an error of its own
+/// (BRS `GetRestorePointsOperation.cs`). Outside of pages a task throws it, and the texts of what
+/// tasks throw are joined by commas (BRS `BaseController.cs`).
+pub(super) fn index_out_of_range(is_page: bool) -> Answer {
+    const MESSAGE: &str = "Index was out of range. Must be non-negative and less than the size of \
+                           the collection.\r\nParameter name: index";
+    if is_page {
+        return brs_invalid_argument(MESSAGE);
+    }
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    brs_error(status, "E_UNEXPECTED", &format!("{MESSAGE} ,\r\n"))
+}
+
+/// A page that was asked for with `MaxResults`: a storage without anything to list fails it, and
+/// `Latest` is looked for on each page alone (BRS `GetRestorePointsOperation.cs`).
+fn page_of_64(
+    storages: &[Vec<Listed>],
+    wish: &Wish,
+    page: &Page<'_>,
+    most: usize,
+    names: &Names<'_>,
+    terms: &Terms<'_>,
+) -> Answer {
+    let every = Wish {
+        latest: false,
+        ..*wish
+    };
+    let wished = every.select(storages);
+    let is_empty = |index: usize| {
+        let prefix = storage_key(index);
+        !wished.keys().any(|key| key.starts_with(&prefix))
+    };
+    match (0..storages.len()).find(|index| is_empty(*index)) {
+        Some(0) => return index_out_of_range(true),
+        Some(_) => {
+            let message = "Value cannot be null.\r\nParameter name: collection";
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return brs_error(status, "E_POINTER", message);
+        }
+        None => {}
+    }
+    let rest = page.rest(wished.into_iter());
+    let more = rest.len() > most;
+    let mut shown: Vec<_> = rest.into_iter().take(most).collect();
+    let last = shown.last().filter(|_| more);
+    let token = last.map(|(key, _)| page.token_after(key));
+    if wish.latest {
+        let folder = |key: &str| key.rsplitn(3, MARK).nth(2).map(str::to_owned);
+        let next = shown.iter().skip(1).map(|(key, _)| folder(key));
+        let next: Vec<_> = next.chain([None]).collect();
+        let newest = shown.into_iter().zip(next);
+        let newest = newest.filter(|((key, _), next)| folder(key) != *next);
+        shown = newest.map(|(shown, _)| shown).collect();
+    }
+    let items = shown.iter().map(|(_, it)| item(it, names, terms));
+    whole(items.collect(), token, Kind::Backup, terms)
+}
+
+fn storage_key(index: usize) -> String {
+    format!("{index:03}{MARK}")
 }
 
 /// What a client wants to see of a list.
@@ -71,21 +151,29 @@ impl Wish {
         self.latest && self.from.is_none() && self.until.is_none()
     }
 
-    /// What is wished for, under keys that order it: partition by partition, oldest first.
-    fn select(&self, listed: Vec<Listed>) -> BTreeMap<String, Listed> {
+    /// What is wished for, under keys that order it: storage by storage, partition by partition,
+    /// oldest first.
+    fn select<'a>(&self, storages: &'a [Vec<Listed>]) -> BTreeMap<String, &'a Listed> {
         let mut selected = BTreeMap::new();
-        for it in listed {
+        let numbered = storages.iter().enumerate();
+        let listed = numbered.flat_map(|(index, it)| it.iter().map(move |it| (index, it)));
+        for (index, it) in listed {
             let taken = it.backup.taken;
             if self.from.is_some_and(|from| taken < from) || self.until.is_some_and(|it| taken > it)
             {
                 continue;
             }
-            let folder = format!("{}!{}", it.folder.service, it.folder.partition);
+            let storage = storage_key(index);
+            let folder = format!(
+                "{storage}{}{MARK}{}",
+                it.folder.service, it.folder.partition
+            );
             // Backups of a folder come oldest first, so the newest one stays.
             let key = if self.latest {
                 folder
             } else {
-                format!("{folder}!{:020}!{}", taken.timestamp(), it.backup.id)
+                let taken = taken.timestamp();
+                format!("{folder}{MARK}{taken:020}{MARK}{}", it.backup.id)
             };
             selected.insert(key, it);
         }
@@ -99,7 +187,7 @@ fn moment(text: &str) -> Option<DateTime<Utc>> {
     exact.or_else(|| Some(text.parse::<NaiveDateTime>().ok()?.and_utc()))
 }
 
-fn item(listed: &Listed, terms: &Terms<'_>) -> Value {
+fn item(listed: &Listed, names: &Names<'_>, terms: &Terms<'_>) -> Value {
     let (folder, backup) = (&listed.folder, &listed.backup);
     let lsn = backup
         .lsn
@@ -108,7 +196,10 @@ fn item(listed: &Listed, terms: &Terms<'_>) -> Value {
         Some(_) => backup.epoch.to_json(terms.switches.epoch_spelling),
         None => Epoch::unknown(terms.switches.epoch_spelling),
     };
-    let names = (&*folder.application, &*folder.service);
+    let names = (
+        &*names.spelled(&folder.application),
+        &*names.spelled(&folder.service),
+    );
     let mut item = json!({
         "BackupId": backup.id,
         "BackupChainId": backup.chain,
@@ -120,12 +211,19 @@ fn item(listed: &Listed, terms: &Terms<'_>) -> Value {
         "BackupType": if backup.full { "Full" } else { "Incremental" },
         "EpochOfLastBackupRecord": epoch,
         "LsnOfLastBackupRecord": lsn,
-        "CreationTimeUtc": backup.taken.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "CreationTimeUtc": second(backup.taken),
         "FailureError": null,
     });
-    if terms.switches.newer_fields {
-        item["ValidationTimeUtc"] = Value::Null;
+    // Only a runtime that checks backups finds one damaged.
+    let checked = backup.validation != Validation::None;
+    if terms.switches.newer_fields || checked {
+        let at = backup.taken + CHECKED_AFTER;
+        item["ValidationTimeUtc"] = json!(checked.then(|| second(at)));
         item["ValidationResult"] = json!(backup.validation.word());
     }
     item
+}
+
+fn second(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

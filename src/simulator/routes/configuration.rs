@@ -1,39 +1,27 @@
 //! What applies to an entity: `GetBackupConfigurationInfo`, and the verbs that change it.
 //!
-//! Responsible for the shape of one item, for what a list shows (the entity itself, and below it
-//! only what has a policy or a suspension of its own), and for what "nothing applies" looks like:
-//! `null` for a partition, 404 for everything else. It may not know how backups are taken.
+//! Responsible for the answers of `GetBackupMappingInfoOperation.cs` of 6.4, faults included: the
+//! entity itself, and below it only what has a policy or a suspension of its own. `null` is a
+//! partition to which nothing applies, 404 everything else. It must not know how backups are
+//! taken. Mappings and suspensions are found by text, the way the service keys them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use hyper::StatusCode;
+use serde_json::Value;
 
-use super::policies::{key, names, page};
-use super::{Terms, brs_invalid_argument, refusal};
-use crate::simulator::answer::Answer;
+use super::names::{Names, NullReference};
+use super::page::whole;
+use super::policies::{key, page};
+use super::{Terms, brs_error, brs_invalid_argument, refusal};
+use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Entity, Estate, Refusal};
 use crate::simulator::request::{Operation, Request};
 use crate::simulator::{Prefixes, UnconfiguredApplication};
 
-pub(super) fn read(
-    estate: &Estate,
-    request: &Request,
-    entity: &Entity,
-    terms: &Terms<'_>,
-) -> Answer {
-    match entity {
-        Entity::Partition(id) if !estate.partitions.contains_key(id) => refusal(Refusal::NotFound),
-        Entity::Partition(_) => Answer::json(item(estate, entity).unwrap_or_default()),
-        Entity::Service(name) if !estate.services.contains_key(name) => {
-            refusal(Refusal::NoSuchService)
-        }
-        Entity::Application(name) if !estate.applications.contains_key(name) => {
-            refusal(Refusal::NoSuchApplication)
-        }
-        _ => list(estate, request, entity, terms),
-    }
-}
+/// Between the last URI of a page and the letter of the list that it is in (BRS `Constants.cs`).
+const SEPARATOR: char = '+';
 
 /// Enables, disables, suspends or resumes.
 pub(super) fn change(
@@ -71,60 +59,211 @@ const NO_POLICY_NAMED: &str = concat!(
     r#"{"backupMapping.BackupPolicyName":["The BackupPolicyName field is required."]}}"#,
 );
 
-fn list(estate: &Estate, request: &Request, entity: &Entity, terms: &Terms<'_>) -> Answer {
-    let own = item(estate, entity);
-    let hidden = own.is_none()
-        && terms.switches.unconfigured_application == UnconfiguredApplication::NotFound
-        && matches!(entity, Entity::Application(_));
-    let mapped = estate.periodic.mapped();
-    let configured: BTreeSet<_> = mapped.chain(estate.periodic.suspended()).collect();
-    let below = configured
-        .into_iter()
-        .filter(|it| *it != entity && is_listed(estate, it, entity, terms));
-    let items: Vec<_> = own
-        .map(|own| (key(entity), own))
-        .into_iter()
-        .chain(below.filter_map(|it| Some((key(it), item(estate, it)?))))
-        .collect();
-    if items.is_empty() || hidden {
-        return refusal(Refusal::NotEnabled);
+pub(super) fn read(
+    estate: &Estate,
+    request: &Request,
+    entity: &Entity,
+    terms: &Terms<'_>,
+) -> Answer {
+    let names = Names::of(estate);
+    match entity {
+        Entity::Partition(id) if !estate.partitions.contains_key(id) => refusal(Refusal::NotFound),
+        Entity::Partition(_) => Answer::json(of_partition(&names, entity).unwrap_or_default()),
+        // Applications, and services whose name has two levels, are not looked up.
+        Entity::Service(name)
+            if !estate.services.contains_key(name) && name.matches('/').count() != 2 =>
+        {
+            refusal(Refusal::NoSuchService)
+        }
+        _ => list(&names, request, entity, terms),
     }
-    let Some(page) = page(&request.id, &request.query, terms) else {
+}
+
+/// The nearest policy and the nearest suspension; null where no policy applies.
+fn of_partition(names: &Names<'_>, entity: &Entity) -> Option<Value> {
+    let found = names.estate.protection(entity)?;
+    Some(names.line(entity, &found.policy, found.from, found.suspended_from))
+}
+
+fn list(names: &Names<'_>, request: &Request, entity: &Entity, terms: &Terms<'_>) -> Answer {
+    let query = &request.query;
+    let wish: Option<usize> = match query.get("MaxResults").map(|it| it.parse()) {
+        None => Some(0),
+        Some(wish) => wish.ok(),
+    };
+    let token = query.get("ContinuationToken").filter(|it| !it.is_empty());
+    let as_in_64 = terms.pages_as_in_64();
+    let mut listing = Listing::of(names, entity, terms);
+    let Some(wish) = wish else {
         return brs_invalid_argument("Invalid Arguments.");
     };
-    page.answer(page.rest(items.into_iter()).into_iter(), |(key, item)| {
-        (key.clone(), item.clone())
+    let gathered = if as_in_64 {
+        listing.gather(wish, token.map(String::as_str))
+    } else {
+        listing.gather(0, None)
+    };
+    if gathered.is_err() {
+        return brs_error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "E_UNEXPECTED",
+            "Object reference not set to an instance of an object.",
+        );
+    }
+    let hidden = !listing.has_own_line
+        && terms.switches.unconfigured_application == UnconfiguredApplication::NotFound
+        && matches!(entity, Entity::Application(_));
+    if listing.lines.is_empty() || hidden {
+        return refusal(Refusal::NotEnabled);
+    }
+    let lines = listing.lines.into_iter();
+    if as_in_64 {
+        let items = lines.map(|(_, line)| line).collect();
+        return whole(items, listing.token, Kind::Backup, terms);
+    }
+    let Some(page) = page(&request.id, query, terms) else {
+        return brs_invalid_argument("Invalid Arguments.");
+    };
+    page.answer(page.rest(lines).into_iter(), |(key, line)| {
+        (key.clone(), line.clone())
     })
 }
 
-/// Whether something belongs into the list of an application or service; a service that compares
-/// only how names begin lists what belongs to another application as well.
-fn is_listed(estate: &Estate, it: &Entity, of: &Entity, terms: &Terms<'_>) -> bool {
-    let service = match it {
-        Entity::Application(_) => None,
-        Entity::Service(name) => Some(name.to_string()),
-        Entity::Partition(id) => estate.service_of(*id).map(|it| it.to_string()),
-    };
-    match (of, service) {
-        (Entity::Application(name), Some(service))
-            if terms.switches.prefixes == Prefixes::Clash =>
-        {
-            service.starts_with(&**name)
-        }
-        _ => estate.is_within(it, of),
-    }
+/// A list as the service puts it together.
+struct Listing<'a> {
+    names: &'a Names<'a>,
+    entity: &'a Entity,
+    /// The URI that is asked for, as it comes out of the parsing.
+    asked: String,
+    /// Level of the suspension of what is asked for.
+    suspended: Option<&'static str>,
+    own_line: Option<Value>,
+    has_own_line: bool,
+    mappings: BTreeMap<String, &'a Entity>,
+    suspensions: BTreeMap<String, &'a Entity>,
+    /// Items under the keys that order them on pages of one's choice.
+    lines: Vec<(String, Value)>,
+    /// Lines on this page besides that of the entity itself.
+    shown: usize,
+    token: Option<String>,
 }
 
-/// As in the samples `Get*BackupConfigurationInfo.*.json`; `None` where nothing applies.
-fn item(estate: &Estate, entity: &Entity) -> Option<Value> {
-    let protection = estate.protection(entity)?;
-    let mut item = names(estate, entity);
-    item["Kind"] = json!(entity.level());
-    item["PolicyName"] = json!(&*protection.policy);
-    item["PolicyInheritedFrom"] = json!(protection.from);
-    item["SuspensionInfo"] = json!({
-        "IsSuspended": protection.suspended_from.is_some(),
-        "SuspensionInheritedFrom": protection.suspended_from.unwrap_or("Invalid"),
-    });
-    Some(item)
+impl<'a> Listing<'a> {
+    fn of(names: &'a Names<'a>, entity: &'a Entity, terms: &Terms<'_>) -> Self {
+        let periodic = &names.estate.periodic;
+        let asked = names.uri(entity);
+        let clash = terms.switches.prefixes == Prefixes::Clash;
+        let is_listed = |key: &str| {
+            let rest = key.strip_prefix(&*asked);
+            rest.is_some_and(|rest| clash || rest.is_empty() || rest.starts_with('/'))
+        };
+        let keyed = |it: &'a Entity| (names.key(it), it);
+        let within = |keyed: (String, &'a Entity)| is_listed(&keyed.0).then_some(keyed);
+        let line: Vec<Entity> = names.estate.line(entity);
+        let mut suspending = line.iter().filter(|it| names.is_found(it));
+        let suspended = suspending.find(|it| periodic.is_suspended(it));
+        // The entity itself is looked up as it was asked for.
+        let mut protecting = line.iter().filter(|it| *it == entity || names.is_found(it));
+        let policy = protecting.find_map(|it| Some((it.level(), periodic.own_policy(it)?)));
+        let suspended = suspended.map(Entity::level);
+        let own_line = policy.map(|(from, policy)| names.line(entity, policy, from, suspended));
+        Self {
+            names,
+            entity,
+            suspended,
+            has_own_line: own_line.is_some(),
+            own_line,
+            mappings: periodic.mapped().map(keyed).filter_map(within).collect(),
+            suspensions: periodic.suspended().map(keyed).filter_map(within).collect(),
+            asked,
+            lines: Vec::new(),
+            shown: 0,
+            token: None,
+        }
+    }
+
+    /// Collects the lines of one page: at most so many, 0 being all.
+    fn gather(&mut self, wish: usize, token: Option<&str>) -> Result<(), NullReference> {
+        let is_first = token.is_none();
+        if is_first && let Some(line) = self.own_line.take() {
+            self.lines.push((key(self.entity), line));
+            if wish == 1 {
+                let itself = usize::from(self.suspended == Some(self.entity.level()));
+                if self.mappings.len() > 1 || self.suspensions.len() > itself {
+                    self.token = Some(format!("{}{SEPARATOR}O", self.asked));
+                }
+                return Ok(());
+            }
+        }
+        let (after, list) = match token.and_then(|it| it.split_once(SEPARATOR)) {
+            Some((after, list)) => (after.to_owned(), list),
+            None => (token.unwrap_or_default().to_owned(), "O"),
+        };
+        self.mappings.retain(|key, _| **key > *after);
+        if list == "S" && *self.asked <= *after {
+            // The URI that is asked for is compared with the token, not the suspended one: the
+            // page after this token has lost the suspended ones (BRS `SuspendStore.cs`).
+            self.suspensions.clear();
+        }
+        // One place is kept for the line of the entity itself, on every page.
+        let most = match wish.saturating_sub(1) {
+            0 => usize::MAX,
+            most => most,
+        };
+        if self.overrides(list == "S", most) {
+            return Ok(());
+        }
+        self.suspended_ones(most)
+    }
+
+    /// Lines of what has a policy of its own; true when the page is full.
+    fn overrides(&mut self, only_suspended: bool, most: usize) -> bool {
+        let mappings = std::mem::take(&mut self.mappings);
+        let count = mappings.len();
+        for (uri, entity) in mappings {
+            if uri == self.asked {
+                continue;
+            }
+            let own = self.suspensions.remove(&uri).map(Entity::level);
+            let Some(policy) = self.names.estate.periodic.own_policy(entity) else {
+                continue;
+            };
+            if only_suspended {
+                continue;
+            }
+            let suspended = own.or(self.suspended);
+            let line = self.names.line(entity, policy, entity.level(), suspended);
+            self.lines.push((key(entity), line));
+            self.shown += 1;
+            if self.shown == most {
+                if self.shown < count || !self.suspensions.is_empty() {
+                    self.token = Some(format!("{uri}{SEPARATOR}O"));
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lines of what is suspended and has no policy of its own: the policy named is that of the
+    /// application, which has overwritten the one of the service.
+    fn suspended_ones(&mut self, most: usize) -> Result<(), NullReference> {
+        let mut left = std::mem::take(&mut self.suspensions);
+        left.remove(&self.asked);
+        let count = left.len();
+        for (uri, entity) in left {
+            let Some((from, policy)) = self.names.policy_of_suspended(entity)? else {
+                continue;
+            };
+            let line = self.names.line(entity, policy, from, Some(entity.level()));
+            self.lines.push((key(entity), line));
+            self.shown += 1;
+            if self.shown == most {
+                if self.shown < count {
+                    self.token = Some(format!("{uri}{SEPARATOR}S"));
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
 }

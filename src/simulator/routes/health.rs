@@ -41,6 +41,11 @@ pub(super) fn restore(restore: Option<&Restore>, terms: &Terms<'_>) -> Answer {
         Some(_) => epoch.to_json(spelling),
         None => Epoch::unknown(spelling),
     });
+    let lsn = match restore.target {
+        None => json!(0),
+        Some((_, None)) => json!(-1),
+        Some((_, Some(lsn))) => json!(lsn),
+    };
     Answer::json(json!({
         "RestoreState": restore.state.word(),
         "TimeStampUtc": ended.map_or_else(
@@ -48,7 +53,7 @@ pub(super) fn restore(restore: Option<&Restore>, terms: &Terms<'_>) -> Answer {
             |it| it.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
         ),
         "RestoredEpoch": epoch,
-        "RestoredLsn": restore.target.map_or(json!(0), |(_, lsn)| lsn.map_or(json!(-1), |it| json!(it))),
+        "RestoredLsn": lsn,
     }))
 }
 

@@ -32,14 +32,14 @@ pub(super) fn applications(estate: &Estate, query: &Query, terms: &Terms<'_>) ->
         .map(|(name, _)| &**name)
         .filter(|name| *name != SYSTEM);
     page.answer(names, |name| {
-        (name.to_string(), application_item(name, terms))
+        (name.to_string(), application_item(estate, name, terms))
     })
 }
 
 /// One application; one that does not exist is 204.
 pub(super) fn application(estate: &Estate, name: &str, terms: &Terms<'_>) -> Answer {
     if estate.applications.contains_key(name) && name != SYSTEM {
-        Answer::json(application_item(name, terms))
+        Answer::json(application_item(estate, name, terms))
     } else {
         Answer::empty(StatusCode::NO_CONTENT)
     }
@@ -51,7 +51,8 @@ pub(super) fn services(
     query: &Query,
     terms: &Terms<'_>,
 ) -> Answer {
-    let Some(names) = estate.applications.get(application) else {
+    let names = estate.applications.get(application);
+    let Some(names) = names.filter(|_| !estate.is_being_deleted(application)) else {
         return not_found(Kind::Native, "FABRIC_E_APPLICATION_NOT_FOUND");
     };
     let Some(page) = Page::requested(Kind::Native, application, query, terms) else {
@@ -63,7 +64,11 @@ pub(super) fn services(
         .filter(|name| terms.backup_service || ***name != *BACKUP_RESTORE_SERVICE)
         .filter_map(|name| Some((&**name, estate.services.get(name)?)));
     page.answer(services, |(name, service)| {
-        ((*name).to_owned(), service_item(name, service, terms))
+        let mut item = service_item(name, service, terms);
+        if estate.is_being_deleted(name) {
+            item["ServiceStatus"] = json!("Deleting");
+        }
+        ((*name).to_owned(), item)
     })
 }
 
@@ -74,7 +79,8 @@ pub(super) fn partitions(
     query: &Query,
     terms: &Terms<'_>,
 ) -> Answer {
-    let Some(found) = estate.services.get(service) else {
+    let found = estate.services.get(service);
+    let Some(found) = found.filter(|_| !estate.is_being_deleted(service)) else {
         return not_found(Kind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST");
     };
     let Some(page) = Page::requested(Kind::Native, service, query, terms) else {
@@ -109,14 +115,14 @@ pub(super) fn partition(estate: &Estate, id: Uuid, terms: &Terms<'_>) -> Answer 
 }
 
 /// As in the samples `GetApplicationInfoList.*.json`.
-fn application_item(name: &str, terms: &Terms<'_>) -> Value {
+fn application_item(estate: &Estate, name: &str, terms: &Terms<'_>) -> Value {
     let type_name = name.rsplit('/').next().unwrap_or(name);
     let mut item = json!({
         "Id": id_of(name),
         "Name": name,
         "TypeName": format!("{type_name}Type"),
         "TypeVersion": "1.0.0",
-        "Status": "Ready",
+        "Status": if estate.is_being_deleted(name) { "Deleting" } else { "Ready" },
         "Parameters": [],
         "HealthState": "Ok",
         "ApplicationDefinitionKind": "ServiceFabricApplicationDescription",

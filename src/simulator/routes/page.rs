@@ -98,15 +98,10 @@ impl<'a> Page<'a> {
             last = Some(key);
         }
         let more = last.filter(|_| items.peek().is_some());
-        let mut body = Map::new();
-        if let Some(token) = self.next_token(more.as_deref()) {
-            body.insert("ContinuationToken".to_owned(), token);
-        }
-        body.insert("Items".to_owned(), Value::Array(shown));
-        Answer::json(Value::Object(body))
+        whole(shown, self.next_token(more), self.kind, self.terms)
     }
 
-    fn next_token(&self, more: Option<&str>) -> Option<Value> {
+    fn next_token(&self, more: Option<String>) -> Option<String> {
         let turn = || {
             let turn = self
                 .token
@@ -114,20 +109,39 @@ impl<'a> Page<'a> {
             turn.unwrap_or(0_u64) + 1
         };
         let last = match self.terms.paging {
-            Paging::Normal => more.map(str::to_owned),
+            Paging::Normal => more,
             Paging::Endless => Some(turn().to_string()),
             Paging::Repeated => Some("1".to_owned()),
         };
-        let end = match (self.terms.switches.token_end, self.kind) {
-            (TokenEnd::ByRoute, Kind::Native) => TokenEnd::Empty,
-            (TokenEnd::ByRoute, Kind::Backup) => TokenEnd::Null,
-            (end, _) => end,
-        };
-        match (last, end) {
-            (Some(last), _) => Some(json!(format!("{}{MARK}{last}", self.context))),
-            (None, TokenEnd::Empty | TokenEnd::ByRoute) => Some(json!("")),
-            (None, TokenEnd::Null) => Some(Value::Null),
-            (None, TokenEnd::Absent) => None,
-        }
+        last.map(|last| self.token_after(&last))
     }
+
+    /// The token of a page that ends with the item of this key.
+    pub(super) fn token_after(&self, last: &str) -> String {
+        format!("{}{MARK}{last}", self.context)
+    }
+}
+
+/// A page of these items; without a token it is the last one.
+pub(super) fn whole(
+    items: Vec<Value>,
+    token: Option<String>,
+    kind: Kind,
+    terms: &Terms<'_>,
+) -> Answer {
+    let end = match (terms.switches.token_end, kind) {
+        (TokenEnd::ByRoute, Kind::Native) => TokenEnd::Empty,
+        (TokenEnd::ByRoute, Kind::Backup) => TokenEnd::Null,
+        (end, _) => end,
+    };
+    let token = match (token, end) {
+        (Some(token), _) => Some(json!(token)),
+        (None, TokenEnd::Empty | TokenEnd::ByRoute) => Some(json!("")),
+        (None, TokenEnd::Null) => Some(Value::Null),
+        (None, TokenEnd::Absent) => None,
+    };
+    let mut body = Map::new();
+    body.extend(token.map(|token| ("ContinuationToken".to_owned(), token)));
+    body.insert("Items".to_owned(), Value::Array(items));
+    Answer::json(Value::Object(body))
 }

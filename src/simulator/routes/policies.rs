@@ -6,13 +6,16 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::names::Names;
 use super::page::{Page, Query};
-use super::{Terms, brs_error, brs_invalid_argument, refusal};
+use super::{Terms, brs_error, brs_invalid_argument, policy_body, refusal};
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Entity, Estate, Policy, Refusal, Schedule, Storage};
+use crate::simulator::request::Request;
 use crate::simulator::{CANARY, Secrets, Switches};
 
 pub(super) fn list(estate: &Estate, query: &Query, terms: &Terms<'_>) -> Answer {
@@ -41,13 +44,68 @@ pub(super) fn enabled(estate: &Estate, name: &str, query: &Query, terms: &Terms<
     let Some(page) = page(name, query, terms) else {
         return brs_invalid_argument("Invalid Arguments.");
     };
+    let names = Names::of(estate);
     let entities = estate.periodic.enabled_with(name).into_iter();
     let rest = page.rest(entities.map(|it| (key(&it), it)));
     page.answer(rest.into_iter(), |(key, entity)| {
-        let mut item = names(estate, entity);
+        let mut item = names.of_entity(entity);
         item["EntityKind"] = json!(entity.level());
         (key.clone(), item)
     })
+}
+
+/// Creates a policy: 201.
+pub(super) fn create(estate: &mut Estate, request: &Request, now: DateTime<Utc>) -> Answer {
+    let policy = match policy_body::read(&request.json()) {
+        Ok(policy) => policy,
+        Err(property) => return invalid_property(property),
+    };
+    if estate.policy(&policy.name).is_some() {
+        return brs_error(
+            StatusCode::CONFLICT,
+            "FABRIC_E_BACKUP_POLICY_ALREADY_EXISTS",
+            "Fabric Backup Policy already exists.",
+        );
+    }
+    estate.add_policy(policy, now);
+    Answer::empty(StatusCode::CREATED)
+}
+
+/// Replaces a policy: 200. Every update restarts the schedules of what it applies to, whatever
+/// has changed (BRS `UpdateBackupPolicyOperation.cs`).
+pub(super) fn update(estate: &mut Estate, request: &Request, now: DateTime<Utc>) -> Answer {
+    let policy = match policy_body::read(&request.json()) {
+        Ok(policy) => policy,
+        Err(property) => return invalid_property(property),
+    };
+    if estate.update_policy(&request.id, now, |it| *it = policy) {
+        Answer::empty(StatusCode::OK)
+    } else {
+        refusal(Refusal::NoSuchPolicy)
+    }
+}
+
+/// Deletes a policy that applies to nothing: 200.
+pub(super) fn delete(estate: &mut Estate, name: &str, now: DateTime<Utc>) -> Answer {
+    if !estate.periodic.enabled_with(name).is_empty() {
+        return brs_error(
+            StatusCode::BAD_REQUEST,
+            "FABRIC_E_BACKUP_IS_ENABLED",
+            "Fabric Backup Policy is in use.",
+        );
+    }
+    if estate.remove_policy(name, now) {
+        Answer::empty(StatusCode::OK)
+    } else {
+        refusal(Refusal::NoSuchPolicy)
+    }
+}
+
+fn invalid_property(property: &str) -> Answer {
+    brs_invalid_argument(&format!(
+        "{{Message:The request is invalid.,ModelState:{{backupPolicy.{property}:[The {property} \
+         field is invalid.]}}}}"
+    ))
 }
 
 /// The page of a list of the backup service.
@@ -66,17 +124,6 @@ pub(super) fn key(entity: &Entity) -> String {
         Entity::Application(name) => format!("1!{name}"),
         Entity::Service(name) => format!("2!{name}"),
         Entity::Partition(id) => format!("3!{id}"),
-    }
-}
-
-/// The properties that name an entity.
-pub(super) fn names(estate: &Estate, entity: &Entity) -> Value {
-    match entity {
-        Entity::Application(name) => json!({"ApplicationName": &**name}),
-        Entity::Service(name) => json!({"ServiceName": &**name}),
-        Entity::Partition(id) => {
-            json!({"ServiceName": estate.service_of(*id).as_deref(), "PartitionId": id})
-        }
     }
 }
 

@@ -1,0 +1,151 @@
+//! Services and partitions appear and vanish.
+//!
+//! Responsible for what that changes besides: a new partition asks for its policy, and a vanished
+//! one is still named by its mapping, its suspension and its backups.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::replica::StateProvider;
+use super::{Estate, Keys, Partition, Scheme, Service, ServiceKind, filetime};
+use crate::simulator::record::{Epoch, Record};
+
+/// To what vanished partitions and services belonged.
+#[derive(Debug, Default)]
+pub(super) struct Vanished {
+    pub(super) partitions: HashMap<Uuid, Arc<str>>,
+    pub(super) services: HashMap<Arc<str>, Arc<str>>,
+}
+
+impl Estate {
+    /// Adds a service, its application too when it is new; returns its partitions.
+    pub fn add_service(
+        &mut self,
+        application: &str,
+        service: &str,
+        kind: ServiceKind,
+        scheme: Scheme,
+        now: DateTime<Utc>,
+    ) -> Vec<Uuid> {
+        let (application, service): (Arc<str>, Arc<str>) = (application.into(), service.into());
+        self.services.insert(
+            Arc::clone(&service),
+            Service {
+                application: Arc::clone(&application),
+                kind,
+                provider: StateProvider::default(),
+                partitions: BTreeSet::new(),
+            },
+        );
+        let services = self.applications.entry(application).or_default();
+        services.insert(Arc::clone(&service));
+        let keys = scheme.into_keys();
+        keys.into_iter()
+            .filter_map(|keys| self.insert_partition(&service, keys, now))
+            .collect()
+    }
+
+    /// Sets the state provider of a service; without it, reliable collections.
+    pub fn set_state_provider(&mut self, service: &str, provider: StateProvider) {
+        if let Some(service) = self.services.get_mut(service) {
+            service.provider = provider;
+        }
+    }
+
+    /// Adds a named partition to a service; `None` when there is no such service.
+    pub fn add_partition(&mut self, service: &str, name: &str, now: DateTime<Utc>) -> Option<Uuid> {
+        let (service, _) = self.services.get_key_value(service)?;
+        self.insert_partition(&Arc::clone(service), Keys::Named(name.into()), now)
+    }
+
+    /// Removes a partition, its record and whatever runs for it; its backups stay in their list,
+    /// and its mapping and suspension stay too.
+    pub fn remove_partition(&mut self, id: Uuid) {
+        self.requests.forget(id);
+        self.periodic.forget_partition(id);
+        let Some(partition) = self.partitions.remove(&id) else {
+            return;
+        };
+        if let Some(service) = self.services.get_mut(&partition.service) {
+            service.partitions.remove(&id);
+        }
+        self.vanished.partitions.insert(id, partition.service);
+    }
+
+    /// Begins to delete an application or a service: lists still show it, requests for what is
+    /// below it are answered as if it were gone.
+    pub fn begin_deletion(&mut self, name: &str) {
+        self.deleting.insert(name.into());
+    }
+
+    /// Whether an application or service, or the application of a service, is being deleted.
+    pub(in crate::simulator) fn is_being_deleted(&self, name: &str) -> bool {
+        let is_deleting = |name: &str| self.deleting.contains(name);
+        let service = self.services.get(name);
+        is_deleting(name) || service.is_some_and(|it| is_deleting(&it.application))
+    }
+
+    /// Removes a service with its partitions.
+    pub fn remove_service(&mut self, name: &str) {
+        let Some(service) = self.services.remove(name) else {
+            return;
+        };
+        for id in service.partitions {
+            self.remove_partition(id);
+        }
+        self.deleting.remove(name);
+        if let Some(services) = self.applications.get_mut(&service.application) {
+            services.remove(name);
+        }
+        let vanished = &mut self.vanished.services;
+        vanished.insert(name.into(), service.application);
+    }
+
+    /// Removes an application with its services.
+    pub fn remove_application(&mut self, name: &str) {
+        for service in self.applications.get(name).cloned().unwrap_or_default() {
+            self.remove_service(&service);
+        }
+        self.applications.remove(name);
+        self.deleting.remove(name);
+    }
+
+    fn insert_partition(
+        &mut self,
+        service: &Arc<str>,
+        keys: Keys,
+        now: DateTime<Utc>,
+    ) -> Option<Uuid> {
+        let id = self.new_id();
+        let partition = Partition {
+            service: Arc::clone(service),
+            keys,
+            epoch: self.new_epoch(now),
+            created: now,
+            lsn: self.rng.u64(1..100_000),
+            record: Record::Never,
+        };
+        self.services.get_mut(service)?.partitions.insert(id);
+        self.partitions.insert(id, partition);
+        self.inform_newcomer(id, now);
+        Some(id)
+    }
+
+    /// A random GUID of version 4, as the cluster makes them.
+    fn new_id(&mut self) -> Uuid {
+        let bytes = self.rng.u128(..).to_be_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// A partition's epoch names its birth and counts its changes of primary.
+    fn new_epoch(&mut self, now: DateTime<Utc>) -> Epoch {
+        let seconds = filetime(now) / 10_000_000;
+        Epoch {
+            data_loss: seconds * 10_000_000 + self.rng.u64(..10_000_000),
+            configuration: self.rng.u64(1..6) << 32,
+        }
+    }
+}
