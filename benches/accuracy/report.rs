@@ -59,6 +59,7 @@ pub(crate) fn figures(plan: &Plan, tally: &Tally) -> String {
         thousands(tally.down),
     );
     breaches(&mut text, tally);
+    errors(&mut text, tally);
     verdicts(&mut text, tally);
     confusion(&mut text, tally);
     reasons(&mut text, tally);
@@ -111,7 +112,9 @@ fn breaches(text: &mut String, tally: &Tally) {
         ("false alarms in 1,000 partition-days", "0.731"),
         |observer| format!("{:.3}", tally.false_rate(observer)),
     );
-    let blind = tally.sum(|truth, said| truth == Protection::Unknown && said != truth);
+}
+
+fn errors(text: &mut String, tally: &Tally) {
     let lies = tally.protected_in_breach;
     line(
         text,
@@ -121,12 +124,12 @@ fn breaches(text: &mut String, tally: &Tally) {
              | `Protected` in a breach that only the next list could show | {} |\n\
              | `Protected` in a breach that only a list could show, while no list could be read | {} |\n\
              | `Protected` in a breach that only a list of all backups could show | {} |\n\
-             | a verdict other than `Unknown` without sight | {} |\n",
+             | a verdict other than `Unknown` after more than one poll without sight | {} |\n",
             thousands(lies.against_answers),
             thousands(lies.before_the_list),
             thousands(lies.without_lists),
             thousands(lies.without_history),
-            thousands(blind)
+            thousands(tally.without_sight)
         ),
     );
     let listed = thousands(tally.listed().count() as u64);

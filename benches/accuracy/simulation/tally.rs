@@ -66,6 +66,8 @@ pub(crate) struct Tally {
     /// Partition-minutes in which the exporter did not run.
     pub(crate) down: u64,
     pub(crate) protected_in_breach: ProtectedInBreach,
+    /// Partition-minutes of a verdict other than `Unknown` after more than one poll without sight.
+    pub(crate) without_sight: u64,
     /// Breaches that could be seen for longer than two polls.
     pub(crate) breaches: Vec<Ended>,
     /// Breaches that ended, or could be seen, for less.
@@ -87,6 +89,7 @@ impl Tally {
             *self.reasons.entry(key).or_default() += count;
         }
         self.down += other.down;
+        self.without_sight += other.without_sight;
         let (sum, its) = (&mut self.protected_in_breach, other.protected_in_breach);
         sum.before_the_list += its.before_the_list;
         sum.without_lists += its.without_lists;
@@ -219,7 +222,8 @@ impl Follower {
         let is_wrong = u64::from(verdict != truth.expected);
         self.wrong = (self.wrong + 1) * is_wrong;
         let stays_wrong = self.wrong == 4;
-        let blind_word = !seen && verdict != Protection::Unknown;
+        let blind_word = truth.is_blind && verdict != Protection::Unknown;
+        tally.without_sight += u64::from(blind_word);
         let unreported = self.breach.filter(|it| seen && it.is_unreported());
         let errors = [
             (wrong.is_some(), wrong.unwrap_or_default()),

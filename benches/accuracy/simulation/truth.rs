@@ -124,6 +124,8 @@ pub(crate) struct Instant {
     /// The state that the exporter should report: `Unknown` where it cannot see, and without
     /// failures that show nowhere.
     pub(crate) expected: Protection,
+    /// Whether the exporter could not see for more than one poll.
+    pub(crate) is_blind: bool,
     /// The state as it is.
     pub(crate) real: Protection,
     /// Since when the schedule and the allowance are broken, if they are.
@@ -197,8 +199,9 @@ impl Truth {
             Happening::Configured { active: true } if self.changed_unseen > Some(self.changed) => {
                 self.restarted_unseen = Some(at);
             }
-            Happening::Configured { active: true } => self.restarted = self.restarted.max(at),
-            Happening::Restored => self.restarted = self.restarted.max(at),
+            Happening::Configured { active: true } | Happening::Restored => {
+                self.restarted = self.restarted.max(at);
+            }
             Happening::Stored {
                 backup,
                 chain,
@@ -288,7 +291,10 @@ impl Truth {
         } else {
             Protection::Unknown
         };
+        // Answers of a slow gateway are dated when the last one of their kind has arrived.
+        let lately = Fresh::of(sight, now - MINUTE);
         Instant {
+            is_blind: !self.is_in_sight(now - MINUTE, sight, lately, seen),
             expected,
             real,
             breach: breach.filter(|_| self.is_expected()),
