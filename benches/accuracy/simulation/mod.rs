@@ -7,8 +7,10 @@
 mod answers;
 pub(crate) mod calendar;
 mod exporter;
+mod follower;
 pub(crate) mod promises;
 pub(crate) mod rates;
+mod sight;
 mod site;
 mod source;
 pub(crate) mod tally;
@@ -16,6 +18,7 @@ mod time;
 mod trouble;
 pub(crate) mod truth;
 mod weather;
+mod wire;
 mod world;
 
 use std::collections::BTreeMap;

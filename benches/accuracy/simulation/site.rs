@@ -15,9 +15,11 @@ use uuid::Uuid;
 
 use super::answers::{Answers, Question};
 use super::calendar::SECOND;
-use super::tally::{Follower, Tally};
+use super::follower::Follower;
+use super::sight::Sight;
+use super::tally::Tally;
 use super::trouble::Trouble;
-use super::truth::{COMPARABLE, Sight, Truth};
+use super::truth::{COMPARABLE, Truth};
 use super::weather::{Side, Weather};
 use super::world::World;
 use super::{Setting, time};

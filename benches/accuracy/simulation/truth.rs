@@ -12,6 +12,7 @@ use servicefabric_backup_exporter::simulator::Happening;
 use uuid::Uuid;
 
 use super::calendar::{Calendar, HOUR, MINUTE, SECOND};
+use super::sight::{Fresh, Sight};
 
 /// Grace after a due moment, `protection.overdue_allowance`.
 pub(crate) const ALLOWANCE: i64 = 15 * MINUTE;
@@ -19,14 +20,8 @@ pub(crate) const ALLOWANCE: i64 = 15 * MINUTE;
 /// The longest that a requested backup may take, `protection.stuck_after`.
 pub(crate) const STUCK_AFTER: i64 = 15 * MINUTE;
 
-/// `poll.staleness`.
-pub(crate) const STALENESS: i64 = 5 * MINUTE;
-
 /// `poll.backups_interval`.
 pub(crate) const LISTS_EVERY: i64 = 15 * MINUTE;
-
-/// Twice `poll.backups_interval`.
-pub(crate) const LIST_STALENESS: i64 = 2 * LISTS_EVERY;
 
 /// The longest difference of clocks by which moments can be compared.
 pub(crate) const COMPARABLE: i64 = HOUR;
@@ -60,32 +55,6 @@ struct Backup {
 enum Attempt {
     Periodic,
     Requested,
-}
-
-/// When each question about a partition was last answered.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sight {
-    pub(crate) configuration: Option<i64>,
-    pub(crate) policies: Option<i64>,
-    pub(crate) progress: Option<i64>,
-    pub(crate) health: Option<i64>,
-    /// When the last list was asked for, and the last that was complete.
-    pub(crate) list: Option<i64>,
-    pub(crate) complete_list: Option<i64>,
-    /// The newest success that an answer other than a list has reported.
-    pub(crate) claimed: Option<i64>,
-    /// Whether the clocks are too far apart to compare moments.
-    pub(crate) clocks_disagree: bool,
-}
-
-impl Sight {
-    /// A list that was asked for at `at` was answered.
-    pub(crate) fn note_list(&mut self, at: i64, is_complete: bool) {
-        self.list = Some(at);
-        if is_complete {
-            self.complete_list = Some(at);
-        }
-    }
 }
 
 /// What is true of a partition, whoever sees it.
@@ -412,33 +381,6 @@ impl Truth {
                 late_from.is_none_or(|from| now <= from || until > from)
             }
             _ => false,
-        }
-    }
-}
-
-/// Which questions were answered within their staleness.
-#[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each source is fresh or stale, whatever the others are"
-)]
-struct Fresh {
-    configuration: bool,
-    policies: bool,
-    progress: bool,
-    health: bool,
-    list: bool,
-}
-
-impl Fresh {
-    fn of(sight: &Sight, now: i64) -> Self {
-        let within = |at: Option<i64>, limit: i64| at.is_some_and(|at| now - at < limit);
-        Self {
-            configuration: within(sight.configuration, STALENESS),
-            policies: within(sight.policies, STALENESS),
-            progress: within(sight.progress, STALENESS),
-            health: within(sight.health, STALENESS),
-            list: within(sight.list, LIST_STALENESS),
         }
     }
 }
