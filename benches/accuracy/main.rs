@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         first: number("--first", 0),
         clusters: number("--clusters", 16),
         partitions: number("--partitions", 125),
-        days: number("--days", 45),
+        days: number("--days", 35),
         threads: number("--threads", 2),
         unrest: number("--unrest", 1.0),
         explains: has("--explain"),
