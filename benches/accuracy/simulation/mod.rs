@@ -7,8 +7,10 @@
 mod answers;
 pub(crate) mod calendar;
 mod exporter;
+mod follower;
 pub(crate) mod promises;
 pub(crate) mod rates;
+mod sight;
 mod site;
 mod source;
 pub(crate) mod tally;
@@ -16,6 +18,7 @@ mod time;
 mod trouble;
 pub(crate) mod truth;
 mod weather;
+mod wire;
 mod world;
 
 use std::collections::BTreeMap;
@@ -36,8 +39,8 @@ use truth::Truth;
 /// Errors of one kind that are explained for each cluster.
 const NOTES: u64 = 6;
 
-/// 2026-01-05, a Monday.
-const BEGIN: i64 = 1_767_571_200_000;
+/// 2026-01-05 at 01:07 UTC, a Monday: no run time of a policy.
+const BEGIN: i64 = 1_767_571_200_000 + 67 * MINUTE;
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
@@ -223,14 +226,15 @@ impl Cluster {
             } else {
                 excuse(&state, &self.exporter, truth, *id, now)
             };
+            let needs_list = instant.breach.is_some_and(|breach| breach.needs_list);
+            let lists_fail =
+                verdict == Protection::Protected && needs_list && !state.can_list(*id, now);
             let look = Look {
                 now,
                 truth: instant,
                 verdict,
                 naive: baselines(known, state.listed(*id)),
-                lists_fail: sight
-                    .complete_list
-                    .is_none_or(|at| now - at > truth::LISTS_EVERY + MINUTE),
+                lists_fail,
                 excuse,
             };
             if let Some(wrong) = follower.look(&look, &mut self.tally) {

@@ -2,8 +2,6 @@
 //!
 //! Responsible for the limits; the bench and the test suite hold every run against the same ones.
 
-use servicefabric_backup_exporter::protection::Protection;
-
 use super::tally::Tally;
 
 /// Limits of the figures that are no zero.
@@ -52,11 +50,10 @@ pub(crate) fn broken(tally: &Tally, limits: Limits) -> Vec<String> {
         other <= 1 + false_alarms / 10,
         format!("{other} of {false_alarms} false alarms are not explained"),
     );
-    let blind =
-        tally.sum(|truth, said| truth == Protection::Unknown && said != Protection::Unknown);
+    let blind = tally.without_sight;
     expect(
         blind == 0,
-        format!("{blind} partition-minutes of another verdict than Unknown while blind"),
+        format!("{blind} partition-minutes of a verdict other than Unknown without sight"),
     );
     broken
 }

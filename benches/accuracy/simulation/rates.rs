@@ -3,6 +3,20 @@
 //! Responsible for the rates: `trouble` lets them strike. The document on accuracy prints this
 //! table.
 
+use std::time::Duration;
+
+/// A duration in milliseconds, drawn so that each order of magnitude is as likely as the next.
+pub(crate) fn lasting(rng: &mut fastrand::Rng, low: i64, high: i64) -> i64 {
+    let seconds = |time: i64| Duration::from_millis(time.unsigned_abs()).as_secs_f64();
+    let (low, high) = (seconds(low), seconds(high));
+    millis(low * (high / low).powf(rng.f64()))
+}
+
+/// Seconds in milliseconds.
+pub(crate) fn millis(seconds: f64) -> i64 {
+    i64::try_from(Duration::from_secs_f64(seconds).as_millis()).unwrap_or(i64::MAX)
+}
+
 /// A kind of disturbance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {

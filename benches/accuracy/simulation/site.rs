@@ -15,9 +15,11 @@ use uuid::Uuid;
 
 use super::answers::{Answers, Question};
 use super::calendar::SECOND;
-use super::tally::{Follower, Tally};
+use super::follower::Follower;
+use super::sight::Sight;
+use super::tally::Tally;
 use super::trouble::Trouble;
-use super::truth::{COMPARABLE, Sight, Truth};
+use super::truth::{COMPARABLE, Truth};
 use super::weather::{Side, Weather};
 use super::world::World;
 use super::{Setting, time};
@@ -110,8 +112,8 @@ impl State {
         for id in self.world.partitions() {
             let known = before.remove(&id);
             let (mut truth, follower) = known.unwrap_or_else(|| {
-                let is_actor = self.world.is_actor(id);
-                (Truth::new(now, is_actor), Follower::default())
+                let hides_failures = self.world.hides_failures(id);
+                (Truth::new(now, hides_failures), Follower::default())
             });
             truth.agree(self.world.terms(id), now);
             self.truths.insert(id, (truth, follower));
@@ -179,6 +181,16 @@ impl State {
         };
         self.answers
             .watch(&mut it, ids.into_iter().map(PartitionId));
+    }
+
+    /// Whether the newest backup of a partition could be listed at `now`.
+    pub(crate) fn can_list(&mut self, id: Uuid, now: i64) -> bool {
+        let mut it = Question {
+            world: &mut self.world,
+            weather: &self.weather,
+            now,
+        };
+        self.answers.can_list(&mut it, PartitionId(id))
     }
 
     pub(crate) fn sight(&mut self, id: PartitionId) -> &mut Sight {

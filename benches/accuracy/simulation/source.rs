@@ -20,15 +20,15 @@ use super::weather::Side;
 type Answer<T> = Result<T, Error>;
 
 impl Site {
-    /// Asks the cluster, after the delay of a slow gateway.
+    /// Asks the cluster, after the delay of a slow gateway. `note` takes down that, and when, the
+    /// question was answered.
     async fn ask<T: Send>(
         &self,
         side: Side,
         question: impl FnOnce(&mut Answers, &mut Question<'_>) -> Answer<T> + Send,
         note: impl FnOnce(&mut State, i64, &T) + Send,
     ) -> Answer<T> {
-        let asked = time::now();
-        let delay = self.lock().delay(asked);
+        let delay = self.lock().delay(time::now());
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
         }
@@ -37,7 +37,7 @@ impl Site {
         state.advance(now);
         let answer = state.ask(side, now, question);
         if let Ok(answer) = &answer {
-            note(&mut state, asked, answer);
+            note(&mut state, now, answer);
         }
         answer
     }
@@ -168,20 +168,23 @@ impl Source for Site {
     async fn latest_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.newest(now, &name);
-        let note = |state: &mut State, at, listed: &_| state.note_list(&name, at, listed);
+        let asked = time::now();
+        let note = |state: &mut State, _, listed: &_| state.note_list(&name, asked, listed);
         self.ask(Side::BackupService, question, note).await
     }
 
     async fn latest_backups_of(&self, partition: PartitionId) -> Answer<Listed<ListedBackup>> {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.newest_of(now, partition);
-        let note = |state: &mut State, at, listed: &_| state.note_list_of(partition, at, listed);
+        let asked = time::now();
+        let note = |state: &mut State, _, listed: &_| state.note_list_of(partition, asked, listed);
         self.ask(Side::BackupService, question, note).await
     }
 
     async fn all_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.all(now, &name);
-        let note = |state: &mut State, at, listed: &_| state.note_list(&name, at, listed);
+        let asked = time::now();
+        let note = |state: &mut State, _, listed: &_| state.note_list(&name, asked, listed);
         self.ask(Side::BackupService, question, note).await
     }
 }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use servicefabric_backup_exporter::protection::Protection;
 
-use super::calendar::MINUTE;
 use super::truth::{IN_TIME, Instant, LISTS_EVERY};
 
 /// Who is measured.
@@ -25,7 +24,7 @@ pub(crate) struct Look {
     pub(crate) verdict: Protection,
     /// Whether the two baselines alert.
     pub(crate) naive: [bool; 2],
-    /// Whether no list could be read for more than an interval.
+    /// Whether only a list could show the breach, and none can be read.
     pub(crate) lists_fail: bool,
     /// Why a false alarm may begin now.
     pub(crate) excuse: &'static str,
@@ -36,7 +35,7 @@ pub(crate) struct Look {
 pub(crate) struct ProtectedInBreach {
     /// Only a list could refute the success that was reported, and none was due yet.
     pub(crate) before_the_list: u64,
-    /// Only a list could refute it, and no list could be read for more than one interval.
+    /// Only a list could refute it, and none can be read, not even that of the partition alone.
     pub(crate) without_lists: u64,
     /// The newest backup depends on one that is gone, which only a list of all backups shows.
     pub(crate) without_history: u64,
@@ -66,6 +65,8 @@ pub(crate) struct Tally {
     /// Partition-minutes in which the exporter did not run.
     pub(crate) down: u64,
     pub(crate) protected_in_breach: ProtectedInBreach,
+    /// Partition-minutes of a verdict other than `Unknown` after more than one poll without sight.
+    pub(crate) without_sight: u64,
     /// Breaches that could be seen for longer than two polls.
     pub(crate) breaches: Vec<Ended>,
     /// Breaches that ended, or could be seen, for less.
@@ -87,6 +88,7 @@ impl Tally {
             *self.reasons.entry(key).or_default() += count;
         }
         self.down += other.down;
+        self.without_sight += other.without_sight;
         let (sum, its) = (&mut self.protected_in_breach, other.protected_in_breach);
         sum.before_the_list += its.before_the_list;
         sum.without_lists += its.without_lists;
@@ -170,248 +172,4 @@ pub(crate) fn share(part: u64, whole: u64) -> f64 {
         return 0.0;
     }
     part as f64 / whole as f64
-}
-
-/// What is followed of one partition from look to look.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Follower {
-    breach: Option<Lasting>,
-    alarms: [Alarm; 4],
-    /// Looks in a row at which another state was reported than should be.
-    wrong: u64,
-}
-
-/// A breach that lasts.
-#[derive(Clone, Copy, Debug)]
-struct Lasting {
-    began: i64,
-    looked: i64,
-    /// How long it could not be seen at all.
-    unseen: i64,
-    /// How long only a list that had not been read could show it.
-    unlisted: i64,
-    ended: Ended,
-}
-
-/// An alarm of one kind, ringing or not.
-#[derive(Clone, Copy, Debug, Default)]
-struct Alarm {
-    rings: bool,
-    /// Whether what it could mean was true at the last looks, newest in the lowest bit.
-    meant: u8,
-    /// Looks after which a new alarm is false, if nothing comes true.
-    doubted: Option<u8>,
-    excuse: &'static str,
-}
-
-impl Follower {
-    /// Takes a look in; returns the kind of an error that it shows.
-    pub(crate) fn look(&mut self, look: &Look, tally: &mut Tally) -> Option<&'static str> {
-        let Look { truth, verdict, .. } = *look;
-        *tally.minutes.entry((truth.expected, verdict)).or_default() += 1;
-        let lies = protected_in_breach(look, tally);
-        let late = matches!(verdict, Protection::Overdue | Protection::NeverBackedUp);
-        let reported = late || verdict == Protection::Stuck;
-        let seen = truth.expected != Protection::Unknown;
-        let reported = [reported, look.naive[0], look.naive[1]];
-        self.breach(look.now, truth, seen, reported, tally);
-        let wrong = self.follow_alarms(look, late, tally);
-        let is_wrong = u64::from(verdict != truth.expected);
-        self.wrong = (self.wrong + 1) * is_wrong;
-        let stays_wrong = self.wrong == 4;
-        let blind_word = !seen && verdict != Protection::Unknown;
-        let unreported = self.breach.filter(|it| seen && it.is_unreported());
-        let errors = [
-            (wrong.is_some(), wrong.unwrap_or_default()),
-            (lies.is_some(), lies.unwrap_or_default()),
-            (unreported.is_some(), "breach not reported"),
-            (blind_word, "reported without sight"),
-            (stays_wrong, "stays wrong"),
-        ];
-        errors
-            .into_iter()
-            .find(|(is, _)| *is)
-            .map(|(_, error)| error)
-    }
-
-    /// The exporter does not run, or does not know the partition.
-    pub(crate) fn look_away(&mut self, now: i64, truth: Instant, tally: &mut Tally) {
-        tally.down += 1;
-        self.breach(now, truth, false, [false; 3], tally);
-        // Alarms that ring afterwards have begun anew, and must be true by then.
-        for (alarm, means) in self.alarms.iter_mut().zip(meanings(truth)) {
-            alarm.fall_silent(means);
-        }
-    }
-
-    /// There is no such partition any more, or no time left.
-    pub(crate) fn end(self, tally: &mut Tally) {
-        if let Some(breach) = self.breach {
-            breach.end(tally);
-        }
-    }
-
-    fn breach(
-        &mut self,
-        now: i64,
-        truth: Instant,
-        seen: bool,
-        reported: [bool; 3],
-        tally: &mut Tally,
-    ) {
-        let known = self.breach.take();
-        let Some(breach) = truth.breach else {
-            if let Some(known) = known {
-                known.end(tally);
-            }
-            return;
-        };
-        let mut lasting = known.unwrap_or_else(|| Lasting::new(breach.began));
-        let passed = now - lasting.looked;
-        if !seen || breach.needs_history {
-            lasting.unseen += passed;
-        } else if breach.needs_list {
-            lasting.unlisted += passed;
-        }
-        lasting.looked = now;
-        lasting.ended.needed_list |= breach.needs_list;
-        lasting.ended.after_unseen_restart |= breach.after_unseen_restart;
-        let delay = lasting.seen();
-        for (first, reported) in lasting.ended.reported.iter_mut().zip(reported) {
-            if reported && first.is_none() {
-                *first = Some(delay);
-            }
-        }
-        if reported[0] && lasting.ended.reported_after.is_none() {
-            lasting.ended.reported_after = Some(delay + lasting.unlisted);
-        }
-        self.breach = Some(lasting);
-    }
-
-    /// Follows the alarms of all observers; returns the alarm of the exporter that turned out false.
-    fn follow_alarms(
-        &mut self,
-        look: &Look,
-        late: bool,
-        tally: &mut Tally,
-    ) -> Option<&'static str> {
-        let failing = look.verdict == Protection::Failing;
-        let rings = [late, failing, look.naive[0], look.naive[1]];
-        let means = meanings(look.truth);
-        let mut wrong = None;
-        for (index, alarm) in self.alarms.iter_mut().enumerate() {
-            let observer = index.saturating_sub(1);
-            let began = rings[index] && !alarm.rings;
-            tally.alarms[observer] += u64::from(began);
-            if alarm.look(rings[index], means[index], look.excuse) {
-                tally.false_alarms[observer] += 1;
-                let name = ["Overdue, NeverBackedUp", "Failing"].get(index).copied();
-                if let Some(name) = name {
-                    *tally.reasons.entry((name, alarm.excuse)).or_default() += 1;
-                    wrong = Some(name);
-                }
-            }
-        }
-        wrong
-    }
-}
-
-/// Counts `Protected` of a breach that is older than one poll; returns the kind of error it is.
-fn protected_in_breach(look: &Look, tally: &mut Tally) -> Option<&'static str> {
-    let breach = look.truth.breach?;
-    let age = look.now - breach.began;
-    if look.verdict != Protection::Protected || age <= MINUTE {
-        return None;
-    }
-    let count = &mut tally.protected_in_breach;
-    if breach.needs_history {
-        count.without_history += 1;
-        return None;
-    }
-    if !breach.needs_list {
-        count.against_answers += 1;
-        return Some("Protected in a breach against answers");
-    }
-    if age <= LISTS_EVERY + IN_TIME {
-        count.before_the_list += 1;
-        return None;
-    }
-    if look.lists_fail {
-        count.without_lists += 1;
-        return Some("Protected in a breach without lists");
-    }
-    count.against_answers += 1;
-    Some("Protected in a breach for longer than one list interval")
-}
-
-/// What each kind of alarm could mean, and whether it is so.
-fn meanings(truth: Instant) -> [bool; 4] {
-    let breached = truth.breach.is_some();
-    let bad = breached || matches!(truth.real, Protection::Failing | Protection::Stuck);
-    [breached, bad, bad, breached]
-}
-
-impl Lasting {
-    fn new(began: i64) -> Self {
-        Self {
-            began,
-            looked: began,
-            unseen: 0,
-            unlisted: 0,
-            ended: Ended {
-                reported: [None; 3],
-                reported_after: None,
-                needed_list: false,
-                after_unseen_restart: false,
-            },
-        }
-    }
-
-    /// Whether the exporter has not reported it for just too long.
-    fn is_unreported(&self) -> bool {
-        let seen = self.seen();
-        self.ended.reported_after.is_none() && seen > IN_TIME && seen <= IN_TIME + MINUTE
-    }
-
-    /// How long it could be seen, up to the last look.
-    fn seen(&self) -> i64 {
-        self.looked - self.began - self.unseen - self.unlisted
-    }
-
-    fn end(self, tally: &mut Tally) {
-        if self.seen() > IN_TIME {
-            tally.breaches.push(self.ended);
-        } else {
-            tally.short_breaches += 1;
-        }
-    }
-}
-
-impl Alarm {
-    fn fall_silent(&mut self, means: bool) {
-        self.meant = self.meant << 1 & 0b111 | u8::from(means);
-        self.rings = false;
-    }
-
-    /// Whether the alarm that began lately is false for sure now.
-    fn look(&mut self, rings: bool, means: bool, excuse: &'static str) -> bool {
-        self.meant = self.meant << 1 & 0b111 | u8::from(means);
-        let began = rings && !self.rings;
-        self.rings = rings;
-        if began && self.doubted.is_none() && self.meant == 0 {
-            self.doubted = Some(2);
-            self.excuse = excuse;
-            return false;
-        }
-        match self.doubted {
-            Some(_) if means => self.doubted = None,
-            Some(0) => {
-                self.doubted = None;
-                return true;
-            }
-            Some(left) => self.doubted = Some(left - 1),
-            None => {}
-        }
-        false
-    }
 }

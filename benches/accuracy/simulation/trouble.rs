@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::Setting;
 use super::calendar::{CALENDARS, DAY, HOUR, MINUTE, SECOND};
-use super::rates::{Kind, RATES};
+use super::rates::{Kind, RATES, lasting, millis};
 use super::time::moment;
 use super::weather::Weather;
 use super::world::World;
@@ -94,11 +94,8 @@ impl Trouble {
         self.plan(now + millis(minutes * 60.0), Turn::Strike(kind));
     }
 
-    /// Between two durations, each order of magnitude as likely as the next.
     fn last(&mut self, low: i64, high: i64) -> i64 {
-        let seconds = |time: i64| Duration::from_millis(time.unsigned_abs()).as_secs_f64();
-        let (low, high) = (seconds(low), seconds(high));
-        millis(low * (high / low).powf(self.rng.f64()))
+        lasting(&mut self.rng, low, high)
     }
 
     fn take(&mut self, turn: Turn, world: &mut World, weather: &mut Weather, at: i64) {
@@ -124,14 +121,24 @@ impl Trouble {
             Turn::Disable(entity) => world.disable(&entity, false, at),
             Turn::Move(id) => world.move_primary(id, at),
             Turn::Close(id) => world.close_primary(id, at),
-            Turn::SetClock(skew) => set_clock(weather, skew, at),
+            Turn::SetClock(skew) => weather.set_clock(skew, at),
             Turn::Mark(id) => world.mark(id),
             Turn::Routine(id) => self.request_routinely(id, world, weather, at),
         }
     }
 
     fn strike(&mut self, kind: Kind, world: &mut World, weather: &mut Weather, at: i64) {
+        if weather.disturb(kind, &mut self.rng, at) {
+            return;
+        }
         match kind {
+            Kind::ClockOffByHours => {
+                let corrected = at + self.last(10 * MINUTE, 4 * HOUR);
+                self.plan(corrected, Turn::SetClock(weather.skew));
+                let hours = self.rng.i64(2..=11) * HOUR;
+                let skew = if self.rng.bool() { hours } else { -hours };
+                weather.set_clock(weather.skew + skew, at);
+            }
             Kind::StorageFails => {
                 let until = at + self.last(3 * MINUTE, 3 * DAY);
                 let policy = world.any_policy();
@@ -146,6 +153,23 @@ impl Trouble {
                 world.estate.fail_storage(&policy, window);
             }
             Kind::TimersDie => self.kill_timers(world, at),
+            Kind::Suspension | Kind::SuspensionLeft | Kind::CleanBackup | Kind::OwnPolicy => {
+                self.strike_protection(kind, world, at);
+            }
+            Kind::PolicyChange | Kind::StorageMove | Kind::KeyRotation => {
+                self.update_policy(kind, world, weather, at);
+            }
+            Kind::CertificateChange => {
+                let ids = world.change_certificate(at).into_iter();
+                weather.restarted_unseen.extend(ids.map(|id| (id, at)));
+            }
+            Kind::ServiceFailsOver => world.estate.fail_over_backup_service(moment(at)),
+            _ => self.strike_partition(kind, world, at),
+        }
+    }
+
+    fn strike_protection(&mut self, kind: Kind, world: &mut World, at: i64) {
+        match kind {
             Kind::Suspension => {
                 if let Some(entity) = world.any_entity() {
                     world.suspend(&entity, at);
@@ -179,42 +203,7 @@ impl Trouble {
                     self.plan(until, Turn::Disable(entity));
                 }
             }
-            Kind::PolicyChange | Kind::StorageMove | Kind::KeyRotation => {
-                self.update_policy(kind, world, weather, at);
-            }
-            Kind::Restart => {
-                let until = at + self.last(MINUTE, 15 * MINUTE);
-                weather.down.strike(until);
-            }
-            Kind::CertificateChange => {
-                let ids = world.change_certificate(at).into_iter();
-                weather.restarted_unseen.extend(ids.map(|id| (id, at)));
-            }
-            Kind::ServiceFailsOver => world.estate.fail_over_backup_service(moment(at)),
-            Kind::Malformed => weather.malformed.strike(at + self.last(10 * MINUTE, DAY)),
-            Kind::ServiceAway => weather.service.strike(at + self.last(MINUTE, 4 * HOUR)),
-            Kind::GatewayAway => weather.gateway.strike(at + self.last(MINUTE, 2 * HOUR)),
-            Kind::GatewaySlow => weather.slow.strike(at + self.last(10 * MINUTE, 6 * HOUR)),
-            Kind::HealthAway => weather.health.strike(at + self.last(2 * MINUTE, 3 * HOUR)),
-            Kind::HealthLate => {
-                weather.late.strike(at + self.last(10 * MINUTE, 12 * HOUR));
-                weather.lag = self.last(MINUTE, 10 * MINUTE);
-            }
-            Kind::ClockJump => {
-                let skew = self.rng.i64(-20 * MINUTE..=20 * MINUTE);
-                set_clock(weather, skew, at);
-            }
-            Kind::ClockOffByHours => {
-                let corrected = at + self.last(10 * MINUTE, 4 * HOUR);
-                self.plan(corrected, Turn::SetClock(weather.skew));
-                let hours = self.rng.i64(2..=11) * HOUR;
-                let skew = if self.rng.bool() { hours } else { -hours };
-                set_clock(weather, weather.skew + skew, at);
-            }
-            _ => self.strike_partition(kind, world, at),
-        }
-        if kind == Kind::RequesterStops {
-            weather.requester.strike(at + self.last(HOUR, 5 * DAY));
+            _ => {}
         }
     }
 
@@ -318,6 +307,12 @@ impl Trouble {
                 }
             }
             Kind::Unrestorable => world.estate.list_unrestorable(id, moment(at)),
+            _ => self.strike_request(kind, id, world, at),
+        }
+    }
+
+    fn strike_request(&mut self, kind: Kind, id: Uuid, world: &mut World, at: i64) {
+        match kind {
             Kind::Request => self.request(world, id, Outcome::Success, None, at),
             Kind::RequestFails => {
                 let code = Code::Name("FABRIC_E_BACKUPCOPIER_ACCESS_DENIED".to_owned());
@@ -377,13 +372,4 @@ impl Trouble {
         let next = at + self.rng.i64(21 * HOUR..23 * HOUR);
         self.plan(next, Turn::Routine(id));
     }
-}
-
-fn set_clock(weather: &mut Weather, skew: i64, at: i64) {
-    weather.skew = skew;
-    weather.clock_set = Some(at);
-}
-
-fn millis(seconds: f64) -> i64 {
-    i64::try_from(Duration::from_secs_f64(seconds).as_millis()).unwrap_or(i64::MAX)
 }

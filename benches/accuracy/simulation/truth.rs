@@ -12,6 +12,7 @@ use servicefabric_backup_exporter::simulator::Happening;
 use uuid::Uuid;
 
 use super::calendar::{Calendar, HOUR, MINUTE, SECOND};
+use super::sight::{Fresh, Sight};
 
 /// Grace after a due moment, `protection.overdue_allowance`.
 pub(crate) const ALLOWANCE: i64 = 15 * MINUTE;
@@ -19,14 +20,8 @@ pub(crate) const ALLOWANCE: i64 = 15 * MINUTE;
 /// The longest that a requested backup may take, `protection.stuck_after`.
 pub(crate) const STUCK_AFTER: i64 = 15 * MINUTE;
 
-/// `poll.staleness`.
-pub(crate) const STALENESS: i64 = 5 * MINUTE;
-
 /// `poll.backups_interval`.
 pub(crate) const LISTS_EVERY: i64 = 15 * MINUTE;
-
-/// Twice `poll.backups_interval`.
-pub(crate) const LIST_STALENESS: i64 = 2 * LISTS_EVERY;
 
 /// The longest difference of clocks by which moments can be compared.
 pub(crate) const COMPARABLE: i64 = HOUR;
@@ -62,37 +57,11 @@ enum Attempt {
     Requested,
 }
 
-/// When each question about a partition was last answered.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Sight {
-    pub(crate) configuration: Option<i64>,
-    pub(crate) policies: Option<i64>,
-    pub(crate) progress: Option<i64>,
-    pub(crate) health: Option<i64>,
-    /// When the last list was asked for, and the last that was complete.
-    pub(crate) list: Option<i64>,
-    pub(crate) complete_list: Option<i64>,
-    /// The newest success that an answer other than a list has reported.
-    pub(crate) claimed: Option<i64>,
-    /// Whether the clocks are too far apart to compare moments.
-    pub(crate) clocks_disagree: bool,
-}
-
-impl Sight {
-    /// A list that was asked for at `at` was answered.
-    pub(crate) fn note_list(&mut self, at: i64, is_complete: bool) {
-        self.list = Some(at);
-        if is_complete {
-            self.complete_list = Some(at);
-        }
-    }
-}
-
 /// What is true of a partition, whoever sees it.
 #[derive(Clone, Debug)]
 pub(crate) struct Truth {
-    /// Whether its backups come from a key-value store: its failures show nowhere.
-    is_actor: bool,
+    /// Whether its failed uploads are reported as successes.
+    hides_failures: bool,
     terms: Terms,
     /// When a policy began to apply: before, there was no reason to read its health.
     agreed: i64,
@@ -107,10 +76,14 @@ pub(crate) struct Truth {
     changed_unseen: Option<i64>,
     /// What lies in a storage undamaged, also in one that its policy has left.
     stored: BTreeMap<Uuid, Backup>,
+    /// The newest of it that can be restored.
+    newest: Option<Backup>,
     /// When the newest backup was last deleted.
     deleted: Option<i64>,
     /// The kind of attempt that ended last, if it failed.
     failed: Option<Attempt>,
+    /// When the last failed attempt had been uploaded nevertheless.
+    uploaded_at: Option<i64>,
     requested: Option<i64>,
 }
 
@@ -120,6 +93,8 @@ pub(crate) struct Instant {
     /// The state that the exporter should report: `Unknown` where it cannot see, and without
     /// failures that show nowhere.
     pub(crate) expected: Protection,
+    /// Whether the exporter could not see for more than one poll.
+    pub(crate) is_blind: bool,
     /// The state as it is.
     pub(crate) real: Protection,
     /// Since when the schedule and the allowance are broken, if they are.
@@ -141,9 +116,9 @@ pub(crate) struct Breach {
 }
 
 impl Truth {
-    pub(crate) fn new(created: i64, is_actor: bool) -> Self {
+    pub(crate) fn new(created: i64, hides_failures: bool) -> Self {
         Self {
-            is_actor,
+            hides_failures,
             terms: Terms::default(),
             agreed: created,
             alone_since: created,
@@ -152,8 +127,10 @@ impl Truth {
             changed: created,
             changed_unseen: None,
             stored: BTreeMap::new(),
+            newest: None,
             deleted: None,
             failed: None,
+            uploaded_at: None,
             requested: None,
         }
     }
@@ -191,8 +168,9 @@ impl Truth {
             Happening::Configured { active: true } if self.changed_unseen > Some(self.changed) => {
                 self.restarted_unseen = Some(at);
             }
-            Happening::Configured { active: true } => self.restarted = self.restarted.max(at),
-            Happening::Restored => self.restarted = self.restarted.max(at),
+            Happening::Configured { active: true } | Happening::Restored => {
+                self.restarted = self.restarted.max(at);
+            }
             Happening::Stored {
                 backup,
                 chain,
@@ -200,27 +178,40 @@ impl Truth {
                 restorable: true,
                 ..
             } => {
-                let taken = taken.timestamp_millis();
-                let ended = at;
-                self.stored.insert(
-                    backup,
-                    Backup {
-                        chain,
-                        taken,
-                        ended,
-                    },
-                );
+                let stored = Backup {
+                    chain,
+                    taken: taken.timestamp_millis(),
+                    ended: at,
+                };
+                self.stored.insert(backup, stored);
+                let is_newest = self.newest.is_none_or(|it| it.taken <= stored.taken);
+                if is_newest && self.stored.contains_key(&chain) {
+                    self.newest = Some(stored);
+                }
                 (self.failed, self.deleted) = (None, None);
             }
             Happening::Deleted { backup, .. } => {
-                let was_newest = self.newest(i64::MAX).map(|it| it.taken);
-                self.stored.remove(&backup);
-                if self.newest(i64::MAX).map(|it| it.taken) != was_newest {
+                let deleted = self.stored.remove(&backup);
+                let is_lost = |it: Backup| {
+                    it.chain == backup || deleted.is_some_and(|deleted| deleted.taken == it.taken)
+                };
+                if self.newest.is_some_and(is_lost) {
+                    self.newest = self.newest_until(at);
                     self.deleted = Some(at);
                 }
             }
             Happening::BackedUp { .. } => self.failed = None,
-            Happening::Failed => self.failed = Some(Attempt::Periodic),
+            Happening::Failed => {
+                // A change of role ends an attempt without a report, but only after its upload.
+                let was_uploaded = self.newest.is_some_and(|it| it.ended == at);
+                (self.failed, self.uploaded_at) =
+                    (Some(Attempt::Periodic), was_uploaded.then_some(at));
+            }
+            Happening::PrimaryMoved => {
+                if self.uploaded_at == Some(at) {
+                    self.failed = None;
+                }
+            }
             Happening::Requested => self.requested = Some(at),
             Happening::BackedUpOnRequest { .. } => (self.requested, self.failed) = (None, None),
             Happening::RequestFailed => {
@@ -232,21 +223,20 @@ impl Truth {
             | Happening::Stored {
                 restorable: false, ..
             }
-            | Happening::PrimaryMoved
             | Happening::AwaitsRestore => {}
         }
     }
 
     /// The newest backup that can be restored, of those that had been uploaded at `until`.
-    fn newest(&self, until: i64) -> Option<&Backup> {
+    fn newest_until(&self, until: i64) -> Option<Backup> {
         let stored = self.stored.values().filter(|it| it.ended <= until);
         let restorable = stored.filter(|it| self.stored.contains_key(&it.chain));
-        restorable.max_by_key(|it| it.taken)
+        restorable.max_by_key(|it| it.taken).copied()
     }
 
     /// When the newest backup in a storage had been uploaded.
     pub(crate) fn last_success(&self) -> Option<i64> {
-        Some(self.newest(i64::MAX)?.ended)
+        Some(self.newest?.ended)
     }
 
     /// What is true at `now`, and what of it an exporter with this sight can know.
@@ -260,15 +250,20 @@ impl Truth {
         };
         let fresh = Fresh::of(sight, now);
         // The record of requests is not needed for a verdict; without it, they are not seen.
-        let shown = self.failed.filter(|_| !self.is_actor);
-        let shown = shown.filter(|kind| fresh.progress || *kind == Attempt::Periodic);
+        let shown = self.failed.filter(|kind| match kind {
+            Attempt::Periodic => !self.hides_failures,
+            Attempt::Requested => fresh.progress,
+        });
         let seen = self.state(now, breach.is_some(), shown, fresh.progress);
         let expected = if self.is_in_sight(now, sight, fresh, seen) {
             seen
         } else {
             Protection::Unknown
         };
+        // Answers of a slow gateway are dated when the last one of their kind has arrived.
+        let lately = Fresh::of(sight, now - MINUTE);
         Instant {
+            is_blind: !self.is_in_sight(now - MINUTE, sight, lately, seen),
             expected,
             real,
             breach: breach.filter(|_| self.is_expected()),
@@ -283,7 +278,7 @@ impl Truth {
     }
 
     fn breach(&self, now: i64, sight: &Sight) -> Option<Breach> {
-        let late_from = self.late_from(now)?;
+        let late_from = self.late_from(self.newest)?;
         // What was deleted had kept the schedule until then.
         let began = late_from.max(self.deleted.unwrap_or(late_from));
         if now <= began {
@@ -311,9 +306,9 @@ impl Truth {
         })
     }
 
-    /// From when on the schedule is broken beyond the allowance, if nothing was stored after `until`.
-    fn late_from(&self, until: i64) -> Option<i64> {
-        let newest = self.newest(until).map(|it| (it.taken, it.ended));
+    /// From when on the schedule is broken beyond the allowance, if this backup is the newest.
+    fn late_from(&self, newest: Option<Backup>) -> Option<i64> {
+        let newest = newest.map(|it| (it.taken, it.ended));
         Some(self.due(newest)? + ALLOWANCE)
     }
 
@@ -358,7 +353,7 @@ impl Truth {
         if self.terms.suspended {
             return Protection::Suspended;
         }
-        match (is_late, self.newest(now).is_none()) {
+        match (is_late, self.newest.is_none()) {
             (true, true) => Protection::NeverBackedUp,
             (true, false) => Protection::Overdue,
             (false, _) if failed.is_some() => Protection::Failing,
@@ -382,37 +377,10 @@ impl Truth {
             // have come.
             _ if fresh.list => {
                 let until = sight.list.max(sight.health).unwrap_or(now);
-                let late_from = self.late_from(until);
+                let late_from = self.late_from(self.newest_until(until));
                 late_from.is_none_or(|from| now <= from || until > from)
             }
             _ => false,
-        }
-    }
-}
-
-/// Which questions were answered within their staleness.
-#[derive(Clone, Copy, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each source is fresh or stale, whatever the others are"
-)]
-struct Fresh {
-    configuration: bool,
-    policies: bool,
-    progress: bool,
-    health: bool,
-    list: bool,
-}
-
-impl Fresh {
-    fn of(sight: &Sight, now: i64) -> Self {
-        let within = |at: Option<i64>, limit: i64| at.is_some_and(|at| now - at < limit);
-        Self {
-            configuration: within(sight.configuration, STALENESS),
-            policies: within(sight.policies, STALENESS),
-            progress: within(sight.progress, STALENESS),
-            health: within(sight.health, STALENESS),
-            list: within(sight.list, LIST_STALENESS),
         }
     }
 }

@@ -7,6 +7,9 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+use super::calendar::{DAY, HOUR, MINUTE};
+use super::rates::{Kind, lasting};
+
 /// A time of bad weather; overlapping ones last until the last of them is over.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spell {
@@ -63,6 +66,36 @@ impl Weather {
             skew,
             ..Self::default()
         }
+    }
+
+    /// Lets a disturbance begin at `at`; returns whether `kind` is one of the sight.
+    pub(crate) fn disturb(&mut self, kind: Kind, rng: &mut fastrand::Rng, at: i64) -> bool {
+        let (spell, low, high) = match kind {
+            Kind::Restart => (&mut self.down, MINUTE, 15 * MINUTE),
+            Kind::Malformed => (&mut self.malformed, 10 * MINUTE, DAY),
+            Kind::ServiceAway => (&mut self.service, MINUTE, 4 * HOUR),
+            Kind::GatewayAway => (&mut self.gateway, MINUTE, 2 * HOUR),
+            Kind::GatewaySlow => (&mut self.slow, 10 * MINUTE, 6 * HOUR),
+            Kind::HealthAway => (&mut self.health, 2 * MINUTE, 3 * HOUR),
+            Kind::HealthLate => {
+                self.lag = lasting(rng, MINUTE, 10 * MINUTE);
+                (&mut self.late, 10 * MINUTE, 12 * HOUR)
+            }
+            Kind::RequesterStops => (&mut self.requester, HOUR, 5 * DAY),
+            Kind::ClockJump => {
+                self.set_clock(rng.i64(-20 * MINUTE..=20 * MINUTE), at);
+                return true;
+            }
+            _ => return false,
+        };
+        spell.strike(at + lasting(rng, low, high));
+        true
+    }
+
+    /// Sets the exporter's clock.
+    pub(crate) fn set_clock(&mut self, skew: i64, at: i64) {
+        self.skew = skew;
+        self.clock_set = Some(at);
     }
 
     /// What a request gets instead of an answer, if it goes wrong.

@@ -205,10 +205,11 @@ impl World {
         self.is_old && self.shares_account && shared.count() > 1
     }
 
-    /// Whether the backups of a partition come from a key-value store.
-    pub(crate) fn is_actor(&self, id: Uuid) -> bool {
+    /// Whether failed uploads of a partition are reported as successes: those of a key-value store
+    /// of 6.4.
+    pub(crate) fn hides_failures(&self, id: Uuid) -> bool {
         let service = self.estate.service_of(id);
-        service.is_some_and(|service| self.actors.contains(&service))
+        self.is_old && service.is_some_and(|service| self.actors.contains(&service))
     }
 
     /// Partitions to which a policy applies now.
