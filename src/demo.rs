@@ -59,7 +59,7 @@ pub async fn demo(arguments: &Arguments, demo: &Demo) -> anyhow::Result<()> {
     let endpoint = endpoint.parse();
     let endpoint = endpoint.context("the simulator has no valid address")?;
     let source = Source::Fixed {
-        config: config(endpoint, security),
+        config: Box::new(config(endpoint, security)),
         web_config: secured.as_ref().map(Secured::web_config),
         notice: NOTICE,
     };

@@ -53,7 +53,7 @@ pub enum Source {
     /// The program itself.
     Fixed {
         /// The configuration.
-        config: Config,
+        config: Box<Config>,
         /// The web configuration, in place of the one of the command line.
         web_config: Option<PathBuf>,
         /// What those are told who look at the landing page.
@@ -70,7 +70,7 @@ impl Source {
                 let config = Config::load(&arguments.config_file)?;
                 config.with_own_state_file(&arguments.config_file, &inputs)
             }
-            Self::Fixed { config, .. } => Ok(config.clone()),
+            Self::Fixed { config, .. } => Ok(Config::clone(config)),
         }
     }
 

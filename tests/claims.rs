@@ -64,6 +64,26 @@ impl Case {
         case
     }
 
+    /// Two policies of the application whose backups go to two containers.
+    fn protect_in_two_containers(&self) {
+        let policies = ["Hourly", "Other"].map(|name| {
+            json!({
+                "Name": name, "AutoRestoreOnDataLoss": false, "MaxIncrementalBackups": 0,
+                "Schedule": {"ScheduleKind": "FrequencyBased", "Interval": "PT1H"},
+                "Storage": {
+                    "StorageKind": "AzureBlobStore", "FriendlyName": "", "ConnectionString": "****",
+                    "ContainerName": name.to_lowercase(),
+                },
+            })
+        });
+        self.canned
+            .set("BackupRestore/BackupPolicies", 200, page(policies));
+        self.protect(&[
+            ("Application", "fabric:/A", "Hourly"),
+            ("Service", "fabric:/A/Other", "Other"),
+        ]);
+    }
+
     /// The policies that are set, each with the kind and the name of its entity.
     fn protect(&self, set: &[(&str, &str, &str)]) {
         let items = set.iter().map(|(kind, entity, policy)| {
@@ -331,22 +351,7 @@ async fn an_application_that_is_not_protected_any_more_ends_nothing() {
 #[tokio::test]
 async fn partitions_are_asked_one_by_one_where_two_policies_have_blob_storages() {
     let case = Case::start("").await;
-    let policies = ["Hourly", "Other"].map(|name| {
-        json!({
-            "Name": name, "AutoRestoreOnDataLoss": false, "MaxIncrementalBackups": 0,
-            "Schedule": {"ScheduleKind": "FrequencyBased", "Interval": "PT1H"},
-            "Storage": {
-                "StorageKind": "AzureBlobStore", "FriendlyName": "", "ConnectionString": "****",
-                "ContainerName": name.to_lowercase(),
-            },
-        })
-    });
-    case.canned
-        .set("BackupRestore/BackupPolicies", 200, page(policies));
-    case.protect(&[
-        ("Application", "fabric:/A", "Hourly"),
-        ("Service", "fabric:/A/Other", "Other"),
-    ]);
+    case.protect_in_two_containers();
     let created = seconds(now() - TimeDelta::minutes(10));
     case.set_health(Some(created + TimeDelta::seconds(20)));
     let own = format!("Partitions/{}/$/GetBackups", case.id);
@@ -362,6 +367,39 @@ async fn partitions_are_asked_one_by_one_where_two_policies_have_blob_storages()
     wait(300);
     case.watch.list().await;
     assert_eq!(case.success(), None);
+}
+
+#[tokio::test]
+async fn one_storage_that_fails_does_not_hide_the_other_one() {
+    let case = Case::start("").await;
+    case.protect_in_two_containers();
+    case.set_health(Some(now() - TimeDelta::minutes(10)));
+    let failure = "Unable to get recovery point details.";
+    case.set_list(500, &support::canned::refusal("E_UNEXPECTED", failure));
+    let own = format!("Partitions/{}/$/GetBackups", case.id);
+    case.canned.set(own.clone(), 200, page([]));
+    case.watch.cycle().await;
+    wait(300);
+    let snapshot = case.watch.list().await;
+    assert!(!succeeded(&snapshot, Collector::Backups));
+    assert_eq!(case.canned.take_requests(&own).len(), 1);
+    assert_eq!(case.success(), None, "its own storage holds nothing");
+}
+
+#[tokio::test]
+async fn a_partition_that_a_list_shows_is_listed_though_the_list_may_lack_a_storage() {
+    let case = Case::start("").await;
+    case.protect_in_two_containers();
+    let created = seconds(now() - TimeDelta::minutes(10));
+    case.set_health(Some(created + TimeDelta::seconds(20)));
+    case.set_list(200, &page([case.backup(BACKUP, created)]));
+    case.watch.cycle().await;
+    wait(300);
+    let snapshot = case.watch.list().await;
+    let own = format!("Partitions/{}/$/GetBackups", case.id);
+    assert_eq!(case.canned.take_requests(&own).len(), 0);
+    assert!(partition(&snapshot, case.id).listed_at.is_some());
+    assert!(case.confirmation(&RULES).starts_with("yes: "));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! each, so these lists are never read more often than they must be.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
@@ -116,6 +116,10 @@ impl<S: Source> Poller<S> {
                             && known.last_success.is_some()
                     };
                     self.note_list_error(&error, knows_success, &mut round, &tally);
+                    if !error.is_gone() {
+                        let unsettled = self.snapshot().unsettled_without(&application);
+                        round.unsettled.extend(unsettled);
+                    }
                 }
             }
             self.publish_in_time(&mut round);
@@ -134,19 +138,32 @@ impl<S: Source> Poller<S> {
     }
 
     /// Asks for the newest backup of single partitions of which the lists of their applications do
-    /// not show enough, first for those that were listed longest ago.
+    /// not show enough, first for those that were listed longest ago. A storage that cannot be listed
+    /// is not asked for more of its partitions in this round: each answer may take until the deadline.
     async fn list_partitions(&self, round: &mut Round, tally: &Tally) {
         let mut unsettled = std::mem::take(&mut round.unsettled);
         unsettled.sort_unstable();
         unsettled.truncate(MOST_PARTITIONS);
-        let questions = unsettled.into_iter().map(|(_, id)| async move {
-            let requested_at = (self.clock)();
-            let listed = self.gateway.latest_backups_of(id).await;
-            (id, listed.map(|listed| read(listed, requested_at)))
+        let snapshot = self.snapshot();
+        let failed: Mutex<BTreeSet<u32>> = Mutex::default();
+        let has_failed = |storage: &u32| failed.lock().is_ok_and(|failed| failed.contains(storage));
+        let questions = unsettled.into_iter().map(|(_, id)| {
+            let storage = snapshot.storage_of(id);
+            async move {
+                if storage.is_some_and(|storage| has_failed(&storage)) {
+                    return None;
+                }
+                let requested_at = (self.clock)();
+                let listed = self.gateway.latest_backups_of(id).await;
+                Some((id, storage, listed.map(|listed| read(listed, requested_at))))
+            }
         });
         let questions: Vec<_> = questions.collect();
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
-        while let Some((id, listed)) = answers.next().await {
+        while let Some(answer) = answers.next().await {
+            let Some((id, storage, listed)) = answer else {
+                continue;
+            };
             match listed {
                 Ok(listed) => {
                     tally.succeed();
@@ -157,7 +174,10 @@ impl<S: Source> Poller<S> {
                     let knows_success = |known: &PartitionSnapshot| {
                         known.partition.id == id && known.last_success.is_some()
                     };
-                    self.note_list_error(&error, knows_success, round, tally);
+                    let is_failure = self.note_list_error(&error, knows_success, round, tally);
+                    if let (true, Ok(mut failed)) = (is_failure, failed.lock()) {
+                        failed.extend(storage);
+                    }
                 }
             }
             self.publish_in_time(round);
@@ -167,21 +187,23 @@ impl<S: Source> Poller<S> {
     /// Counts a list that failed, unless there was nothing to list. Runtime 6.4 answers with an index
     /// that is out of range before the first backup, when the container or folder does not exist yet,
     /// and when the storage cannot be read (`GetRestorePointsOperation.cs`): a success that is known
-    /// tells which.
+    /// tells which. Returns whether it was a failure.
     fn note_list_error(
         &self,
         error: &Error,
         knows_success: impl FnMut(&PartitionSnapshot) -> bool,
         round: &mut Round,
         tally: &Tally,
-    ) {
+    ) -> bool {
         let nothing_yet = error.is_index_out_of_range()
             && !self.snapshot().partitions.values().any(knows_success);
         if nothing_yet || error.is_backup_not_enabled() || error.is_gone() {
             tally.succeed();
+            false
         } else {
             round.failed = true;
             self.record(self.listing_collector(), error, tally);
+            true
         }
     }
 

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 
 use super::claim::{ListRead, Shown, Terms};
 use super::{PartitionSnapshot, RecoveryPoint, ServiceKey, Snapshot};
-use crate::model::{Listed, ListedBackup, Name, PartitionId};
+use crate::model::{Listed, ListedBackup, Name, PartitionId, Policy};
 use crate::protection::Read;
 use crate::protection::history::{History, Stored};
 
@@ -105,6 +105,33 @@ impl Snapshot {
             .collect()
     }
 
+    /// The same where an application cannot be listed. Its list fails as a whole when one of its
+    /// storages does (`GetRestorePointsOperation.cs`), and the others can still be read.
+    pub fn unsettled_without(
+        &self,
+        application: &Name,
+    ) -> Vec<(Option<DateTime<Utc>>, PartitionId)> {
+        let places: BTreeSet<u32> = self
+            .policies_in(application)
+            .map(|policy| policy.storage_place)
+            .collect();
+        let has_several = places.len() > 1;
+        let unsettled = self.partitions.iter().filter(|(_, known)| {
+            has_several
+                && known.partition.application.as_ref() == Some(application)
+                && known.has_policy()
+        });
+        unsettled
+            .map(|(id, known)| (known.listed_at, *id))
+            .collect()
+    }
+
+    /// The storage of the policy that applies to a partition, as [`Policy::storage_place`].
+    pub fn storage_of(&self, id: PartitionId) -> Option<u32> {
+        let known = self.partitions.get(&id)?;
+        Terms::of(self.policies.as_ref(), known.applied.as_deref()).storage
+    }
+
     /// How many partitions have a last success that no list has confirmed.
     pub fn unconfirmed_successes(&self) -> usize {
         let known = self.partitions.values();
@@ -127,13 +154,19 @@ impl Snapshot {
     /// connection string for one and reads one container of them (`AzureBlobBackupStorageInfo.cs`).
     /// The cluster does not show connection strings.
     fn may_lack_a_storage(&self, application: &Name) -> bool {
+        let blobs = self
+            .policies_in(application)
+            .filter(|policy| policy.storage.as_str().ends_with("AzureBlobStore"));
+        let places: BTreeSet<u32> = blobs.map(|policy| policy.storage_place).collect();
+        places.len() > 1
+    }
+
+    /// The policies that are set somewhere in an application.
+    fn policies_in(&self, application: &Name) -> impl Iterator<Item = &Policy> {
         let policies = self.policies.as_ref().map(|read| &read.value);
         let named = self.policies_of.get(application);
         let named = named.into_iter().flat_map(|names| names.iter());
-        let set = named.filter_map(|name| policies?.get(name));
-        let blobs = set.filter(|policy| policy.storage.as_str().ends_with("AzureBlobStore"));
-        let places: BTreeSet<u32> = blobs.map(|policy| policy.storage_place).collect();
-        places.len() > 1
+        named.filter_map(move |name| policies?.get(name))
     }
 
     fn list_read(&self, list: &List, may_lack_a_storage: bool) -> ListRead {
@@ -182,7 +215,10 @@ impl PartitionSnapshot {
             self.history = Some(Arc::new(Read { value, at: list.at }));
         }
         self.unrestorable = u32::try_from(stored.unrestorable.len()).unwrap_or(u32::MAX);
-        if list.is_complete {
+        // A list that shows a backup which nothing known is newer than has read its storage.
+        let newest = shown.newest.as_ref();
+        let is_held = newest.is_some_and(|newest| self.successes.are_held_by(newest, terms));
+        if list.is_complete || is_held {
             self.listed_at = Some(list.at);
         }
         let list = ListRead {
