@@ -224,15 +224,6 @@ impl Gateway {
         self.get_all(&wire::Configurations { application }).await
     }
 
-    /// The same for `service` alone: needed where its application says that it is not protected,
-    /// as it does when only its services are.
-    pub async fn service_backup_configuration(
-        &self,
-        service: &str,
-    ) -> Result<Listed<Configuration>, Error> {
-        self.get_all(&wire::ServiceConfigurations { service }).await
-    }
-
     /// What applies to `partition`, wherever it was set; `None` when nothing does. This route works
     /// where those of the application and the service fail with [`Error::is_null_reference`].
     pub async fn partition_backup_configuration(

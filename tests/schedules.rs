@@ -152,7 +152,7 @@ impl Shop {
 
     /// A process that has just started, without memory.
     fn watch(&self) -> Watch {
-        Setup::default().watch_at(&[self.0.url.clone()])
+        Setup::default().watch_at(std::slice::from_ref(&self.0.url))
     }
 
     /// A process that has seen the partition protected for a day.
@@ -164,7 +164,7 @@ impl Shop {
             known.known_since = yesterday;
             known.protected_since = Some(yesterday);
         }
-        Setup::default().watch_endpoints(&[self.0.url.clone()], &[], before)
+        Setup::default().watch_endpoints(std::slice::from_ref(&self.0.url), &[], before)
     }
 }
 
@@ -300,7 +300,7 @@ async fn a_success_of_the_future_in_the_state_file_does_not_count() {
     let mut loaded = state_file::load(&path, clock::now()).unwrap();
     let loaded = loaded.clusters.remove("test").unwrap();
     shop.report(Some(("Ok", shop.ago(80))));
-    let watch = Setup::default().watch_endpoints(&[shop.0.url.clone()], &[], loaded);
+    let watch = Setup::default().watch_endpoints(std::slice::from_ref(&shop.0.url), &[], loaded);
     let snapshot = watch.cycle().await;
     assert_eq!(state(&snapshot), Protection::Overdue);
     let kept = partition(&snapshot, ID).last_success.as_ref().unwrap();

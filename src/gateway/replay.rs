@@ -92,14 +92,6 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         self.get_all(&wire::Configurations { application })
     }
 
-    /// See [`Gateway::service_backup_configuration`](super::Gateway::service_backup_configuration).
-    pub fn service_backup_configuration(
-        &mut self,
-        service: &str,
-    ) -> Result<Listed<Configuration>, Error> {
-        self.get_all(&wire::ServiceConfigurations { service })
-    }
-
     /// See [`Gateway::partition_backup_configuration`](super::Gateway::partition_backup_configuration).
     pub fn partition_backup_configuration(
         &mut self,

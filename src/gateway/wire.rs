@@ -14,9 +14,7 @@ mod progress;
 mod schedule;
 
 pub(super) use backups::{Backups, PartitionBackups};
-pub(super) use configuration::{
-    Configurations, Entities, PartitionConfiguration, ServiceConfigurations,
-};
+pub(super) use configuration::{Configurations, Entities, PartitionConfiguration};
 pub(super) use directory::{AadMetadata, NamedDirectory};
 pub(super) use health::Health;
 pub(super) use native::{

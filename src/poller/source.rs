@@ -88,12 +88,6 @@ pub trait Source: Send + Sync + 'static {
         application: &str,
     ) -> impl Future<Output = Answer<Listed<Configuration>>> + Send;
 
-    /// See [`Gateway::service_backup_configuration`].
-    fn service_backup_configuration(
-        &self,
-        service: &str,
-    ) -> impl Future<Output = Answer<Listed<Configuration>>> + Send;
-
     /// See [`Gateway::partition_backup_configuration`].
     fn partition_backup_configuration(
         &self,
@@ -201,10 +195,6 @@ impl Source for Gateway {
 
     async fn backup_configuration(&self, application: &str) -> Answer<Listed<Configuration>> {
         Self::backup_configuration(self, application).await
-    }
-
-    async fn service_backup_configuration(&self, service: &str) -> Answer<Listed<Configuration>> {
-        Self::service_backup_configuration(self, service).await
     }
 
     async fn partition_backup_configuration(

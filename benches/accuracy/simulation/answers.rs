@@ -44,7 +44,6 @@ pub(crate) struct Answers {
     policies: Cache<(), Listed<Policy>>,
     configurations: Cache<Name, Listed<Configuration>>,
     settings: Cache<PartitionId, Option<Configuration>>,
-    below: Cache<Name, Listed<Configuration>>,
     entities: Cache<Name, Listed<Entity>>,
     restores: Cache<PartitionId, Option<RestoreProgress>>,
     readings: BTreeMap<PartitionId, Readings>,
@@ -104,7 +103,6 @@ impl Answers {
             policies: Cache::default(),
             configurations: Cache::default(),
             settings: Cache::default(),
-            below: Cache::default(),
             entities: Cache::default(),
             restores: Cache::default(),
             readings: BTreeMap::new(),
@@ -207,16 +205,6 @@ impl Answers {
         let call: Call<'_, _> = &|client| client.partition_backup_configuration(id);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.settings;
         self.cached(it, Side::BackupService, cache, (&id, 0), call)
-    }
-
-    pub(crate) fn below(
-        &mut self,
-        it: &mut Question<'_>,
-        service: &Name,
-    ) -> Result<Listed<Configuration>, Error> {
-        let call: Call<'_, _> = &|client| client.service_backup_configuration(service);
-        let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.below;
-        self.cached(it, Side::BackupService, cache, (service, 0), call)
     }
 
     pub(crate) fn entities(

@@ -135,12 +135,6 @@ impl Source for Site {
         self.ask(Side::BackupService, question, note).await
     }
 
-    async fn service_backup_configuration(&self, service: &str) -> Answer<Listed<Configuration>> {
-        let name = Name::from(service);
-        let question = |it: &mut Answers, now: &mut Question<'_>| it.below(now, &name);
-        self.ask(Side::BackupService, question, |_, _, _| ()).await
-    }
-
     async fn partition_backup_configuration(
         &self,
         partition: PartitionId,

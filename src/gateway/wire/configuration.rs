@@ -70,34 +70,6 @@ impl Query for Configurations<'_> {
     }
 }
 
-// GET /Services/{id}/$/GetBackupConfigurationInfo,
-// samples GetServiceBackupConfigurationInfo.*
-
-pub(in crate::gateway) struct ServiceConfigurations<'a> {
-    pub(in crate::gateway) service: &'a str,
-}
-
-impl Query for ServiceConfigurations<'_> {
-    const ROUTE: Route = Route {
-        name: "GetServiceBackupConfigurationInfo",
-        ..Configurations::ROUTE
-    };
-    type Reply = PageReply<Object<ConfigurationReply>>;
-    type Answer = Page<Configuration>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Service(self.service)
-    }
-
-    fn answer(reply: Option<Self::Reply>) -> Result<Page<Configuration>, Cause> {
-        page(reply)
-    }
-
-    fn unprotected() -> Option<Page<Configuration>> {
-        Some(Page::empty())
-    }
-}
-
 // GET /Partitions/{id}/$/GetBackupConfigurationInfo,
 // samples GetPartitionBackupConfigurationInfo.*
 

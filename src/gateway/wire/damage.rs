@@ -114,7 +114,7 @@ fn a_damaged_item_of_a_list_costs_no_other() {
     neighbours_survive::<Services<'_>, _>("GetServiceInfoList.");
     neighbours_survive::<Partitions<'_>, _>("GetPartitionInfoList.");
     neighbours_survive::<Configurations<'_>, _>("GetApplicationBackupConfigurationInfo.");
-    neighbours_survive::<ServiceConfigurations<'_>, _>("GetServiceBackupConfigurationInfo.");
+    neighbours_survive::<Configurations<'_>, _>("GetServiceBackupConfigurationInfo.");
     neighbours_survive::<Entities<'_>, _>("GetAllEntitiesBackedUpByPolicy.");
     neighbours_survive::<Policies, _>("GetBackupPolicyList.");
     neighbours_survive::<Backups<'_, true>, _>("GetApplicationBackupList.");
