@@ -156,11 +156,11 @@ impl Snapshot {
             .is_some_and(|reading| reading.up);
         next.status
             .note(observations.runs, observations.cluster, now);
-        // Only by clocks that were just compared and agree is a date in the future wrong for certain:
-        // by a clock that is behind for a moment, every success is in the future.
-        if answered && observations.clock_skew.is_some() && clocks.apart_by().is_none() {
+        // Only by clocks that were just compared and agree is a date in the future wrong for certain.
+        if answered && observations.clock_skew.is_some() {
+            let future = clocks.future_of_both(now);
             for known in next.partitions.values_mut() {
-                known.forget_later(latest);
+                known.forget_later(future, latest);
             }
         }
         next

@@ -160,8 +160,11 @@ impl<S: Source> Poller<S> {
             .collect();
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
         let mut lines = Vec::new();
+        let mut is_complete = true;
         while let Some((policy, answer)) = answers.next().await {
-            let entities = self.items(Collector::Configuration, answer?, tally);
+            let answer = answer?;
+            is_complete &= answer.skipped == 0;
+            let entities = self.items(Collector::Configuration, answer, tally);
             lines.extend(entities.into_iter().map(|entity| Configuration {
                 policy: Some(Arc::clone(&policy)),
                 policy_from: None,
@@ -169,7 +172,8 @@ impl<S: Source> Poller<S> {
                 entity,
             }));
         }
-        Ok(Some(lines.into_iter().collect()))
+        // An entity that could not be decoded may be the one that an answer depends on.
+        Ok(is_complete.then(|| lines.into_iter().collect()))
     }
 
     /// The policies, if they were read so lately that they are believed.

@@ -60,6 +60,19 @@ impl Clocks {
         plus(now, self.ahead())
     }
 
+    /// The date beyond which a success is in the future of both clocks, when the exporter's time is
+    /// `now`: the end of the calendar where they are too far apart to tell. A cluster that is behind
+    /// for a moment does not move it.
+    pub fn future_of_both(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        if self.apart_by().is_some() {
+            return DateTime::<Utc>::MAX_UTC;
+        }
+        plus(
+            now,
+            self.correction().max(TimeDelta::zero()) + FUTURE_TOLERANCE,
+        )
+    }
+
     /// When a success dated `at` stops being in the future, on the exporter's clock.
     pub fn plausible_from(self, at: DateTime<Utc>) -> DateTime<Utc> {
         plus(at, -self.ahead())

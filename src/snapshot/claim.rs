@@ -118,6 +118,8 @@ pub(super) struct ListRead {
     pub(super) at: DateTime<Utc>,
     /// The same on the clock of the cluster, where the clocks agree.
     pub(super) by_cluster_clock: Option<DateTime<Utc>>,
+    /// The date beyond which a success is in the future of both clocks.
+    pub(super) future: DateTime<Utc>,
     /// Whether a backup that it does not show is not in the storage of the policy.
     pub(super) is_complete: bool,
 }
@@ -149,7 +151,7 @@ impl Claim {
         schedule: Option<&Schedule>,
     ) -> Option<bool> {
         let at = self.point.at;
-        if newest.at + RESOLUTION > at {
+        if at - newest.at < RESOLUTION {
             return Some(true);
         }
         if self.point.source != Source::Periodic {
@@ -256,8 +258,10 @@ fn is_of_one_run(schedule: &Schedule, created: DateTime<Utc>, ended: DateTime<Ut
             ended - created < interval - JITTER.min(interval / 2)
         }
         Schedule::Daily(_) | Schedule::Weekly(..) => {
-            let next = schedule.next(created + JITTER);
-            next.is_none_or(|run| run > ended + JITTER)
+            let next = created.checked_add_signed(JITTER);
+            let next = next.and_then(|after| schedule.next(after));
+            next.and_then(|run| run.checked_sub_signed(JITTER))
+                .is_none_or(|run| run > ended)
         }
     }
 }

@@ -14,6 +14,7 @@ use super::claim::{ListRead, Shown, Terms};
 use super::{PartitionSnapshot, RecoveryPoint, ServiceKey, Snapshot};
 use crate::model::{Listed, ListedBackup, Name, PartitionId, Policy};
 use crate::protection::Read;
+use crate::protection::applied::inherits_by_name;
 use crate::protection::history::{History, Stored};
 
 /// A list with the moment of its request.
@@ -93,12 +94,13 @@ impl Snapshot {
         let latest = self.status.clocks().latest_success(now);
         let stored = Stored::by_partition(&list.items, false);
         let unsettled = self.partitions.iter().filter(|(id, known)| {
-            let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
-            let newest = stored.get(id).and_then(|it| newest(&it.restorable, latest));
-            let is_settled = newest.is_some_and(|it| known.successes.are_held_by(&it, &terms));
-            known.partition.application.as_ref() == Some(application)
-                && known.has_policy()
-                && !is_settled
+            let is_protected =
+                known.partition.application.as_ref() == Some(application) && known.has_policy();
+            is_protected && {
+                let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
+                let newest = stored.get(id).and_then(|it| newest(&it.restorable, latest));
+                !newest.is_some_and(|it| known.successes.are_held_by(&it, &terms))
+            }
         });
         unsettled
             .map(|(id, known)| (known.listed_at, *id))
@@ -154,18 +156,37 @@ impl Snapshot {
     /// connection string for one and reads one container of them (`AzureBlobBackupStorageInfo.cs`).
     /// The cluster does not show connection strings.
     fn may_lack_a_storage(&self, application: &Name) -> bool {
-        let blobs = self
-            .policies_in(application)
+        let named = self.policy_names(application);
+        if named.len() < 2 {
+            return false;
+        }
+        let policies = named
+            .iter()
+            .map(|name| self.policies.as_ref()?.value.get(*name));
+        let Some(policies) = policies.collect::<Option<Vec<_>>>() else {
+            return true;
+        };
+        let blobs = policies
+            .into_iter()
             .filter(|policy| policy.storage.as_str().ends_with("AzureBlobStore"));
         let places: BTreeSet<u32> = blobs.map(|policy| policy.storage_place).collect();
         places.len() > 1
     }
 
+    fn policy_names(&self, application: &Name) -> BTreeSet<&Name> {
+        let set = self.policies_of.get(application);
+        let set = set.into_iter().flat_map(|names| names.iter());
+        let partitions = self.partitions.values();
+        let of_application =
+            partitions.filter(|known| known.partition.application.as_ref() == Some(application));
+        let applied = of_application.filter_map(|known| known.applied.as_ref()?.policy.as_ref());
+        set.chain(applied.map(|(name, _)| name)).collect()
+    }
+
     /// The policies that are set somewhere in an application.
     fn policies_in(&self, application: &Name) -> impl Iterator<Item = &Policy> {
         let policies = self.policies.as_ref().map(|read| &read.value);
-        let named = self.policies_of.get(application);
-        let named = named.into_iter().flat_map(|names| names.iter());
+        let named = self.policy_names(application).into_iter();
         named.filter_map(move |name| policies?.get(name))
     }
 
@@ -174,6 +195,7 @@ impl Snapshot {
         let can_compare = self.status.clock_skew.is_some() && clocks.apart_by().is_none();
         ListRead {
             at: list.at,
+            future: clocks.future_of_both(list.at),
             by_cluster_clock: can_compare.then(|| clocks.of_cluster(list.at)),
             is_complete: list.value.skipped == 0 && !may_lack_a_storage,
         }
@@ -205,6 +227,12 @@ impl PartitionSnapshot {
         }
         let nothing = Stored::default();
         let stored = stored.unwrap_or(&nothing);
+        // A backup without a credible date may be the one of a claim or a proof.
+        let is_dated = |backup: &&ListedBackup| backup.created.is_some_and(|at| at <= latest);
+        let list = ListRead {
+            is_complete: list.is_complete && stored.restorable.iter().all(is_dated),
+            ..list
+        };
         let shown = Shown {
             newest: newest(&stored.restorable, latest),
             unrestorable: newest(&stored.unrestorable, latest),
@@ -222,10 +250,10 @@ impl PartitionSnapshot {
             self.listed_at = Some(list.at);
         }
         let list = ListRead {
-            is_complete: list.is_complete && self.has_policy(),
+            is_complete: list.is_complete && self.has_policy() && inherits_by_name(&self.partition),
             ..list
         };
-        let refuted = self.successes.read_list(&shown, list, terms, latest);
+        let refuted = self.successes.read_list(&shown, list, terms);
         if let Some(listed) = self.successes.listed.clone() {
             self.count_advance(&listed, latest);
         }

@@ -194,14 +194,14 @@ impl PartitionSnapshot {
         }
     }
 
-    /// Forgets successes that are dated later than `latest`.
-    pub(super) fn forget_later(&mut self, latest: DateTime<Utc>) {
-        self.successes.forget_later(latest);
+    /// Forgets successes dated later than `future`; the last one is then dated no later than `latest`.
+    pub(super) fn forget_later(&mut self, future: DateTime<Utc>, latest: DateTime<Utc>) {
+        self.successes.forget_later(future);
         self.update_last_success(latest);
-        self.numbered.take_if(|point| point.at > latest);
+        self.numbered.take_if(|point| point.at > future);
         let counted = self.seen.as_ref().and_then(|seen| seen.newest_success);
         if let (Some((at, _)), Some(seen)) = (counted, &mut self.seen)
-            && at > latest
+            && at > future
         {
             Arc::make_mut(seen).newest_success = None;
         }

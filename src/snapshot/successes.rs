@@ -79,14 +79,14 @@ impl Successes {
         terms: &Terms<'_>,
         latest: DateTime<Utc>,
     ) -> bool {
-        self.forget_later(latest);
         let requested = self.requested.clone();
         let slot = match point.source {
             Source::Periodic => &mut self.periodic,
             Source::Requested => &mut self.requested,
             Source::Listed => return false,
         };
-        if let Some(known) = slot {
+        // A claim that is dated in the future does not hide the next real one.
+        if let Some(known) = slot.as_mut().filter(|known| known.point.at <= latest) {
             let is_same = point.is_same_backup(&known.point);
             if is_same || point.at < known.point.at {
                 read_again(known, is_same.then_some(terms.storage).flatten(), seen_at);
@@ -101,11 +101,12 @@ impl Successes {
             seen_at,
         );
         claim.is_next = attempt_before.is_some();
+        let known = slot.as_ref().filter(|known| known.point.at <= latest);
         let before = |known: &Arc<Claim>| known.latest_before(claim.point.at);
         claim.after = attempt_before
-            .max(slot.as_ref().and_then(before))
+            .max(known.and_then(before))
             .max(requested.as_ref().and_then(before));
-        if let Some(known) = slot.as_ref()
+        if let Some(known) = known
             && !known.point.is_elsewhere(terms.storage)
         {
             claim.follow(known);
@@ -131,10 +132,9 @@ impl Successes {
         shown: &Shown,
         list: ListRead,
         terms: &Terms<'_>,
-        latest: DateTime<Utc>,
     ) -> [u64; 2] {
         if shown.newest.is_some() {
-            self.forget_later(latest);
+            self.forget_later(list.future);
         }
         self.read_proof(shown, list, terms.storage);
         let requested = self.requested.clone();
@@ -182,11 +182,11 @@ impl Successes {
             && claims.all(|claim| claim.is_held_by(newest, requested, terms.schedule) == Some(true))
     }
 
-    /// Forgets successes that are dated later than `latest`.
-    pub(super) fn forget_later(&mut self, latest: DateTime<Utc>) {
-        self.listed.take_if(|point| point.at > latest);
+    /// Forgets successes that are dated later than `future`.
+    pub(super) fn forget_later(&mut self, future: DateTime<Utc>) {
+        self.listed.take_if(|point| point.at > future);
         for slot in [&mut self.periodic, &mut self.requested] {
-            slot.take_if(|claim| claim.point.at > latest);
+            slot.take_if(|claim| claim.point.at > future);
         }
     }
 

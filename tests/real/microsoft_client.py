@@ -390,21 +390,24 @@ def check_protection(tally, gateway):
         said = refused(lambda: client.get_partition_backup_configuration_info(NOWHERE), 404)
         assert said["Code"] == "FABRIC_E_PARTITION_NOT_FOUND", said
 
-    with tally.check("where the service fails with 500, the client gives up without a word of what the service said"):
-        path = "/Applications/Opaque/$/GetBackupConfigurationInfo"
-        answer = gateway.answer(path, "6.4")
-        assert (answer.status_code, answer.json()["Error"]["Code"]) == (500, "E_UNEXPECTED"), answer.text
-        # It asks again by itself, which takes long: not in this test.
+    with tally.check("a masked time-out is refused with 400"):
+        said = refused(lambda: client.get_application_backup_configuration_info("Opaque"), 400)
+        assert said["Code"] == "E_INVALIDARG", said
+
+    with tally.check("where the service fails with 500, the client drops what the service answered"):
+        said = refused_in_vain(gateway, "/Services/Gallery/NeverStarted/$/GetBackups")
+        assert said["Code"] == "E_UNEXPECTED", said
+        # The client repeats the request, which takes long: not in this test.
         policy = client.config.retry_policy
-        patience, policy.retries = policy.retries, 0
+        retries, policy.retries = policy.retries, 0
         try:
-            client.get_application_backup_configuration_info("Opaque")
+            client.get_service_backup_list("Gallery/NeverStarted")
         except ClientRequestError as fault:
             assert "too many 500" in str(fault) and "E_UNEXPECTED" not in str(fault), fault
         else:
             raise AssertionError("it was not refused")
         finally:
-            policy.retries = patience
+            policy.retries = retries
 
     return ids
 

@@ -1,11 +1,12 @@
 use super::*;
 use crate::inventory::Inventory;
 use crate::model::{
-    BackupHealth, BackupKind, BackupProgress, BackupState, Configuration, Entity, Listed,
+    BackupHealth, BackupKind, BackupProgress, BackupState, Configuration, Entity, Level, Listed,
     ListedBackup, Name, Partition, PartitionId, PeriodicAttempt, Policy, Schedule, Word,
 };
 use crate::protection::Read;
-use crate::snapshot::{Observations, Reading, Snapshot, Totals};
+use crate::protection::applied::Applied;
+use crate::snapshot::{ClusterReading, Observations, Reading, Snapshot, Totals};
 use chrono::{NaiveTime, TimeDelta, TimeZone};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -928,4 +929,137 @@ proptest! {
             }
         }
     }
+}
+
+/// What [`Known::with`] knows of two blob policies, read from the answers of single partitions: the
+/// application cannot answer.
+fn read_partition_by_partition() -> Known {
+    let names = ["Hourly", "Other"];
+    let policies = [1, 2].map(|place| {
+        let name = names[usize::from(place == 2)];
+        policy(name, "AzureBlobStore", place, hourly())
+    });
+    let partition = |id, service: &str| Partition {
+        id,
+        application: Some(SHOP.into()),
+        service: Some(service.into()),
+        kind: None,
+        data_loss: None,
+    };
+    let second = PartitionId(Uuid::from_u128(2));
+    let applied = |id, name: &str| {
+        let policy = Some((name.into(), Level::Service));
+        let value = Reading::Applied(Arc::new(Applied {
+            policy,
+            suspended: None,
+        }));
+        (id, Read { value, at: at(0) })
+    };
+    let listed = vec![
+        partition(ID, "fabric:/Shop/Orders"),
+        partition(second, "fabric:/Shop/Other"),
+    ];
+    let unread = Vec::new();
+    let observations = Observations {
+        inventory: Some(Read {
+            value: Inventory { listed, unread },
+            at: at(0),
+        }),
+        partitions: vec![applied(ID, names[0]), applied(second, names[1])],
+        ..Observations::default()
+    };
+    let empty = Known(Snapshot::empty("prod".into()));
+    empty
+        .take(0, observations)
+        .policies(0, policies.into_iter().collect())
+}
+
+#[test]
+fn a_list_read_while_one_node_is_behind_ends_nothing() {
+    let open = Known::new().skewed(50, 0).ok(60, 30);
+    let confirmed = open.list(300, vec![backup(10)]);
+    for known in [open, confirmed] {
+        let behind = known.skewed(600, -1_200).list(600, vec![backup(10)]);
+        let agreed = behind.skewed(660, 0).ok(660, 30);
+        assert_eq!(agreed.last(), Some(30));
+        assert_eq!(agreed.refuted(), [0, 0]);
+    }
+}
+
+#[test]
+fn a_listed_backup_without_a_time_ends_nothing() {
+    let undated = ListedBackup {
+        created: None,
+        ..backup(10)
+    };
+    let known = Known::new().ok(60, 30).list(300, vec![undated]);
+    assert_eq!(known.last(), Some(30));
+    assert_eq!(known.refuted(), [0, 0]);
+}
+
+#[test]
+fn two_blob_policies_that_only_partitions_show_may_lack_a_storage() {
+    let known = read_partition_by_partition().ok(60, 30);
+    assert_eq!(known.list(300, Vec::new()).last(), Some(30));
+    assert_eq!(known.0.unsettled_without(&SHOP.into()).len(), 2);
+}
+
+#[test]
+fn a_policy_that_cannot_be_decoded_may_have_another_storage() {
+    let own = policy("Hourly", "AzureBlobStore", 1, hourly());
+    let other = policy("Other", "AzureBlobStore", 2, hourly());
+    let known = Known::with(vec![own.clone(), other]).policies(10, vec![own]);
+    assert_eq!(known.ok(60, 30).list(300, Vec::new()).last(), Some(30));
+}
+
+#[test]
+fn one_answer_of_a_node_that_is_behind_forgets_nothing() {
+    let known = Known::new()
+        .skewed(50, 0)
+        .list(300, vec![backup(10)])
+        .record(400, 20);
+    let cycle = |known: &Known, second: i64, skew: i64| {
+        let cluster = ClusterReading {
+            up: true,
+            ..ClusterReading::default()
+        };
+        let observations = Observations {
+            clock_skew: Some(TimeDelta::seconds(skew)),
+            cluster: Some(cluster),
+            ..Observations::default()
+        };
+        known.take(second, observations)
+    };
+    let agreed = cycle(&cycle(&known, 600, -1_200), 660, 0);
+    assert_eq!(agreed.last(), known.last());
+}
+
+#[test]
+fn a_refuted_record_does_not_count_again_after_a_wrong_clock() {
+    let known = Known::new()
+        .ok(60, 30)
+        .list(300, vec![backup(10)])
+        .record(7_200, 7_190)
+        .list(7_300, vec![backup(10)]);
+    assert_eq!(known.last(), Some(30));
+    let behind = known.skewed(7_400, -7_200).ok(7_400, 30);
+    let agreed = behind.skewed(7_460, 0).record(7_460, 7_190);
+    assert_eq!(agreed.last(), Some(30));
+}
+
+#[test]
+fn a_claim_at_the_end_of_the_calendar_is_judged() {
+    let daily = Schedule::Daily(vec!["02:00:00".parse().unwrap()]);
+    let mut known = Known::with(vec![policy("Hourly", "FileShare", 1, daily)]);
+    let point = RecoveryPoint {
+        source: Source::Periodic,
+        at: DateTime::<Utc>::MAX_UTC,
+        backup_id: None,
+        lsn: None,
+        data_loss_version: None,
+        storage: None,
+    };
+    let partition = known.0.partitions.get_mut(&ID).unwrap();
+    partition.successes.periodic = Some(Arc::new(Claim::new(point, at(0))));
+    assert_eq!(known.list(300, vec![backup(10)]).last(), Some(10));
 }
