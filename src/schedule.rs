@@ -9,6 +9,9 @@ use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, Utc, Weekday};
 
 use crate::model::Schedule;
 
+/// More than a replica moves the start of a run: up to 10 s in either direction (`BackupTimer.cs`).
+pub(crate) const JITTER: TimeDelta = TimeDelta::minutes(1);
+
 /// Days in a week.
 const WEEK: u64 = 7;
 

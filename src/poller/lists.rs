@@ -83,7 +83,8 @@ impl<S: Source> Poller<S> {
         Instant::now() + wait.unwrap_or_default()
     }
 
-    /// Lists the backups of every application in which something is protected. Publishes at the end, and once an interval.
+    /// Lists the backups of every application in which something is protected. Publishes the lists at
+    /// the end, and once an interval before that.
     pub async fn list(&self) {
         let started = Instant::now();
         self.gateway.begin_lists();
@@ -93,9 +94,8 @@ impl<S: Source> Poller<S> {
             .protected_applications()
             .into_iter()
             .map(|application| async {
-                let requested_at = (self.clock)();
-                let listed = self.backups_of(&application).await;
-                (application, listed.map(|listed| read(listed, requested_at)))
+                let listed = self.requested_now(self.backups_of(&application)).await;
+                (application, listed)
             });
         let questions: Vec<_> = questions.collect();
         let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
@@ -153,9 +153,8 @@ impl<S: Source> Poller<S> {
                 if storage.is_some_and(|storage| has_failed(&storage)) {
                     return None;
                 }
-                let requested_at = (self.clock)();
-                let listed = self.gateway.latest_backups_of(id).await;
-                Some((id, storage, listed.map(|listed| read(listed, requested_at))))
+                let listed = self.gateway.latest_backups_of(id);
+                Some((id, storage, self.requested_now(listed).await))
             }
         });
         let questions: Vec<_> = questions.collect();
@@ -182,6 +181,17 @@ impl<S: Source> Poller<S> {
             }
             self.publish_in_time(round);
         }
+    }
+
+    /// The answer to `request`, dated by the moment of the request: the store may have changed before
+    /// the answer came.
+    async fn requested_now<T>(
+        &self,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Read<T>, Error> {
+        let at = (self.clock)();
+        let value = request.await?;
+        Ok(Read { value, at })
     }
 
     /// Counts a list that failed, unless there was nothing to list. Runtime 6.4 answers with an index
@@ -255,13 +265,5 @@ impl<S: Source> Poller<S> {
         let protected = partitions.filter(|known| known.has_policy());
         let names = protected.filter_map(|known| known.partition.application.clone());
         names.collect()
-    }
-}
-
-/// What was requested at that moment: the store may have changed before the answer came.
-fn read<T>(value: T, requested_at: DateTime<Utc>) -> Read<T> {
-    Read {
-        value,
-        at: requested_at,
     }
 }

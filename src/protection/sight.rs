@@ -8,12 +8,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::applied::Applied;
 use super::{Case, plus};
 use crate::model::PeriodicAttempt;
+use crate::schedule::JITTER;
 
 /// A clock that is set back by less than this makes no reading a stranger.
 pub(super) const SET_BACK: TimeDelta = TimeDelta::seconds(5);
-
-/// How much earlier than its schedule says a replica may start two backups in a row, and some.
-const JITTER: TimeDelta = TimeDelta::minutes(1);
 
 impl Case<'_> {
     /// Where only lists tell of successes: whether the next one is late by now, but was not yet

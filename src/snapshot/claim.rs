@@ -12,6 +12,7 @@ use super::{Policies, RecoveryPoint, Source};
 use crate::model::Schedule;
 use crate::protection::Read;
 use crate::protection::applied::Applied;
+use crate::schedule::JITTER;
 
 /// Readings of health that are closer together than this miss no attempt but one that the next one
 /// followed at once.
@@ -22,9 +23,6 @@ const SETTLED_AFTER_SEEN: TimeDelta = TimeDelta::minutes(1);
 
 /// The same after the end of an upload, for the difference between the clocks of the nodes.
 const SETTLED_AFTER_UPLOAD: TimeDelta = TimeDelta::minutes(5);
-
-/// A replica moves each run of a schedule by up to 10 s (`BackupTimer.cs`); and some.
-const JITTER: TimeDelta = TimeDelta::minutes(1);
 
 /// Times in lists are cut down to whole seconds.
 const RESOLUTION: TimeDelta = TimeDelta::seconds(1);

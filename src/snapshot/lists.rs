@@ -11,8 +11,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::claim::{ListRead, Shown, Terms};
-use super::{PartitionSnapshot, RecoveryPoint, ServiceKey, Snapshot};
-use crate::model::{Listed, ListedBackup, Name, PartitionId, Policy};
+use super::{PartitionSnapshot, RecoveryPoint, ServiceKey, Snapshot, Totals};
+use crate::model::{Listed, ListedBackup, Name, PartitionId};
 use crate::protection::Read;
 use crate::protection::applied::inherits_by_name;
 use crate::protection::history::{History, Stored};
@@ -40,25 +40,22 @@ impl Snapshot {
         if lists.is_empty() {
             return;
         }
+        let named = self.policy_names(&lists.iter().map(|(name, _)| name).collect());
         let by_application = lists.iter().map(|(application, list)| {
-            let may_lack = self.may_lack_a_storage(application);
+            let may_lack = self.may_lack_a_storage(named.get(application));
             let read = self.list_read(list, may_lack);
             let stored = Stored::by_partition(&list.value.items, extent == Extent::All);
             (application, (read, stored))
         });
         let by_application: BTreeMap<&Name, _> = by_application.collect();
-        let mut refuted = Vec::new();
         for (id, known) in &mut self.partitions {
             let application = known.partition.application.as_ref();
             if let Some((read, stored)) = application.and_then(|name| by_application.get(name)) {
                 let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
-                let counts = known.take_list(stored.get(id), extent, *read, &terms, latest);
-                if counts != [0, 0] {
-                    refuted.push((ServiceKey::of(&known.partition), counts));
-                }
+                let refuted = known.take_list(stored.get(id), extent, *read, &terms, latest);
+                count_refuted(&mut self.totals, known, refuted);
             }
         }
-        self.count_refuted(refuted);
     }
 
     /// Takes lists of the newest backups of single partitions in.
@@ -74,9 +71,8 @@ impl Snapshot {
             };
             let stored = Stored::by_partition(&list.value.items, false);
             let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
-            let counts = known.take_list(stored.get(id), Extent::Newest, read, &terms, latest);
-            let key = ServiceKey::of(&known.partition);
-            self.count_refuted(vec![(key, counts)]);
+            let refuted = known.take_list(stored.get(id), Extent::Newest, read, &terms, latest);
+            count_refuted(&mut self.totals, known, refuted);
         }
     }
 
@@ -88,23 +84,19 @@ impl Snapshot {
         list: &Listed<ListedBackup>,
         now: DateTime<Utc>,
     ) -> Vec<(Option<DateTime<Utc>>, PartitionId)> {
-        if list.skipped == 0 && !self.may_lack_a_storage(application) {
+        let named = self.policy_names(&BTreeSet::from([application]));
+        if list.skipped == 0 && !self.may_lack_a_storage(named.get(application)) {
             return Vec::new();
         }
         let latest = self.status.clocks().latest_success(now);
         let stored = Stored::by_partition(&list.items, false);
-        let unsettled = self.partitions.iter().filter(|(id, known)| {
-            let is_protected =
-                known.partition.application.as_ref() == Some(application) && known.has_policy();
-            is_protected && {
-                let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
-                let newest = stored.get(id).and_then(|it| newest(&it.restorable, latest));
-                !newest.is_some_and(|it| known.successes.are_held_by(&it, &terms))
-            }
-        });
-        unsettled
-            .map(|(id, known)| (known.listed_at, *id))
-            .collect()
+        self.protected_in(application, |id, known| {
+            let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
+            let newest = stored
+                .get(&id)
+                .and_then(|it| newest(&it.restorable, latest));
+            !newest.is_some_and(|it| known.successes.are_held_by(&it, &terms))
+        })
     }
 
     /// The same where an application cannot be listed. Its list fails as a whole when one of its
@@ -113,22 +105,33 @@ impl Snapshot {
         &self,
         application: &Name,
     ) -> Vec<(Option<DateTime<Utc>>, PartitionId)> {
-        let places: BTreeSet<u32> = self
-            .policies_in(application)
-            .map(|policy| policy.storage_place)
-            .collect();
-        let has_several = places.len() > 1;
-        let unsettled = self.partitions.iter().filter(|(_, known)| {
-            has_several
-                && known.partition.application.as_ref() == Some(application)
-                && known.has_policy()
-        });
-        unsettled
-            .map(|(id, known)| (known.listed_at, *id))
-            .collect()
+        let named = self.policy_names(&BTreeSet::from([application]));
+        let named = named.into_values().flatten();
+        let policies = named.filter_map(|name| self.policies.as_ref()?.value.get(name));
+        let places: BTreeSet<u32> = policies.map(|policy| policy.storage_place).collect();
+        if places.len() < 2 {
+            return Vec::new();
+        }
+        self.protected_in(application, |_, _| true)
     }
 
-    /// The storage of the policy that applies to a partition, as [`Policy::storage_place`].
+    /// The partitions of an application that have a policy and pass `is_wanted`, each with the moment
+    /// at which it was last listed.
+    fn protected_in(
+        &self,
+        application: &Name,
+        is_wanted: impl Fn(PartitionId, &PartitionSnapshot) -> bool,
+    ) -> Vec<(Option<DateTime<Utc>>, PartitionId)> {
+        let known = self.partitions.iter();
+        let wanted = known.filter(|(id, known)| {
+            known.partition.application.as_ref() == Some(application)
+                && known.has_policy()
+                && is_wanted(**id, known)
+        });
+        wanted.map(|(id, known)| (known.listed_at, *id)).collect()
+    }
+
+    /// The storage of the policy that applies to a partition, as its `storage_place`.
     pub fn storage_of(&self, id: PartitionId) -> Option<u32> {
         let known = self.partitions.get(&id)?;
         Terms::of(self.policies.as_ref(), known.applied.as_deref()).storage
@@ -152,14 +155,13 @@ impl Snapshot {
         }
     }
 
-    /// Whether a list of the application may lack a storage: runtime 6.4 takes storages of the same
-    /// connection string for one and reads one container of them (`AzureBlobBackupStorageInfo.cs`).
-    /// The cluster does not show connection strings.
-    fn may_lack_a_storage(&self, application: &Name) -> bool {
-        let named = self.policy_names(application);
-        if named.len() < 2 {
+    /// Whether a list of an application with policies of these names may lack a storage: runtime 6.4
+    /// takes storages of the same connection string for one and reads one container of them
+    /// (`AzureBlobBackupStorageInfo.cs`). The cluster does not show connection strings.
+    fn may_lack_a_storage(&self, named: Option<&BTreeSet<&Name>>) -> bool {
+        let Some(named) = named.filter(|named| named.len() > 1) else {
             return false;
-        }
+        };
         let policies = named
             .iter()
             .map(|name| self.policies.as_ref()?.value.get(*name));
@@ -173,21 +175,27 @@ impl Snapshot {
         places.len() > 1
     }
 
-    fn policy_names(&self, application: &Name) -> BTreeSet<&Name> {
-        let set = self.policies_of.get(application);
-        let set = set.into_iter().flat_map(|names| names.iter());
-        let partitions = self.partitions.values();
-        let of_application =
-            partitions.filter(|known| known.partition.application.as_ref() == Some(application));
-        let applied = of_application.filter_map(|known| known.applied.as_ref()?.policy.as_ref());
-        set.chain(applied.map(|(name, _)| name)).collect()
-    }
-
-    /// The policies that are set somewhere in an application.
-    fn policies_in(&self, application: &Name) -> impl Iterator<Item = &Policy> {
-        let policies = self.policies.as_ref().map(|read| &read.value);
-        let named = self.policy_names(application).into_iter();
-        named.filter_map(move |name| policies?.get(name))
+    /// The names of the policies that are set somewhere in each of these applications, or were last
+    /// seen to apply to one of its partitions.
+    fn policy_names<'a>(
+        &'a self,
+        applications: &BTreeSet<&'a Name>,
+    ) -> BTreeMap<&'a Name, BTreeSet<&'a Name>> {
+        let set = applications.iter().filter_map(|application| {
+            let names = self.policies_of.get(*application)?;
+            Some((*application, names.iter().collect()))
+        });
+        let mut names: BTreeMap<&Name, BTreeSet<&Name>> = set.collect();
+        for known in self.partitions.values() {
+            let application = known.partition.application.as_ref();
+            let applied = known.applied.as_ref().and_then(|it| it.policy.as_ref());
+            if let Some((application, (policy, _))) = application.zip(applied)
+                && applications.contains(application)
+            {
+                names.entry(application).or_default().insert(policy);
+            }
+        }
+        names
     }
 
     fn list_read(&self, list: &List, may_lack_a_storage: bool) -> ListRead {
@@ -198,14 +206,6 @@ impl Snapshot {
             future: clocks.future_of_both(list.at),
             by_cluster_clock: can_compare.then(|| clocks.of_cluster(list.at)),
             is_complete: list.value.skipped == 0 && !may_lack_a_storage,
-        }
-    }
-
-    fn count_refuted(&mut self, refuted: Vec<(ServiceKey, [u64; 2])>) {
-        for (key, [of_health, of_progress]) in refuted {
-            let totals = self.totals.entry(key).or_default();
-            totals.refuted_health = totals.refuted_health.saturating_add(of_health);
-            totals.refuted_progress = totals.refuted_progress.saturating_add(of_progress);
         }
     }
 }
@@ -260,6 +260,20 @@ impl PartitionSnapshot {
         self.update_last_success(latest);
         refuted
     }
+}
+
+/// Counts the claims of a partition that a list refuted: of health, of progress.
+fn count_refuted(
+    totals: &mut BTreeMap<ServiceKey, Totals>,
+    known: &PartitionSnapshot,
+    [of_health, of_progress]: [u64; 2],
+) {
+    if of_health == 0 && of_progress == 0 {
+        return;
+    }
+    let totals = totals.entry(ServiceKey::of(&known.partition)).or_default();
+    totals.refuted_health = totals.refuted_health.saturating_add(of_health);
+    totals.refuted_progress = totals.refuted_progress.saturating_add(of_progress);
 }
 
 /// The newest of these backups that is dated no later than `latest`.

@@ -111,16 +111,20 @@ impl RecoveryPoint {
         }
     }
 
+    /// Orders points from the oldest to the newest, after those dated later than `latest`.
+    pub(super) fn rank(&self, latest: DateTime<Utc>) -> (bool, DateTime<Utc>) {
+        (self.at <= latest, self.at)
+    }
+
     /// Replaces an older point, or one dated later than `latest`, by `point`.
     pub(super) fn keep_newest(
         kept: &mut Option<Arc<Self>>,
         point: &Arc<Self>,
         latest: DateTime<Utc>,
     ) {
-        let rank = |point: &Self| (point.at <= latest, point.at);
         if kept
             .as_deref()
-            .is_none_or(|kept| rank(kept) <= rank(point) && kept != &**point)
+            .is_none_or(|kept| kept.rank(latest) <= point.rank(latest) && kept != &**point)
         {
             *kept = Some(Arc::clone(point));
         }

@@ -32,7 +32,7 @@ impl Successes {
     pub(super) fn last(&self, latest: DateTime<Utc>) -> Option<&Arc<RecoveryPoint>> {
         let claims = self.claims().filter(|claim| claim.counts());
         let points = claims.map(|claim| &claim.point).chain(&self.listed);
-        points.max_by_key(|point| (point.at <= latest, point.at))
+        points.max_by_key(|point| point.rank(latest))
     }
 
     /// Whether a list has shown the backup of `success`, which is the last one, or a newer one.
@@ -223,10 +223,9 @@ fn read_again(known: &mut Arc<Claim>, storage: Option<u32>, at: DateTime<Utc>) {
 /// Joins the newest claim of a source with what an earlier process remembered of that source.
 fn recall(known: &mut Option<Arc<Claim>>, remembered: Option<&Arc<Claim>>, latest: DateTime<Utc>) {
     let Some(remembered) = remembered else { return };
-    let rank = |claim: &Claim| (claim.point.at <= latest, claim.point.at);
     let Some(claim) = known
         .as_mut()
-        .filter(|known| rank(known) >= rank(remembered))
+        .filter(|known| known.point.rank(latest) >= remembered.point.rank(latest))
     else {
         *known = Some(Arc::clone(remembered));
         return;
