@@ -45,6 +45,15 @@ impl Gateway {
         }
     }
 
+    /// The same with this way to page, and else as the default.
+    async fn with_pages(pages: Pages, build: impl FnOnce(&mut Estate)) -> Self {
+        let switches = Switches {
+            pages,
+            ..Switches::default()
+        };
+        Self::with(switches, build).await
+    }
+
     async fn send(&self, method: Method, path: &str, body: &Value) -> Reply {
         let mark = if path.contains('?') { '&' } else { '?' };
         let url = format!("{}{path}{mark}api-version=6.4", self.simulator.url());
@@ -330,11 +339,7 @@ async fn names_that_begin_alike_are_listed_together() {
 async fn the_page_after_a_suspended_item_is_404() {
     let names = ["Audit", "Carts", "Inventory", "Orders"];
     for (pages, seen) in [(Pages::AsIn64, 3), (Pages::Complete, 6)] {
-        let switches = Switches {
-            pages,
-            ..Switches::default()
-        };
-        let gateway = Gateway::with(switches, |estate| {
+        let gateway = Gateway::with_pages(pages, |estate| {
             for name in names {
                 add(estate, "fabric:/Shop", name);
             }
@@ -743,11 +748,7 @@ async fn one_storage_account_behind_two_policies_is_read_once_or_twice() {
 #[tokio::test]
 async fn pages_fail_on_a_storage_with_nothing_to_list() {
     for (pages, expected) in [(Pages::AsIn64, 500), (Pages::Complete, 200)] {
-        let switches = Switches {
-            pages,
-            ..Switches::default()
-        };
-        let gateway = Gateway::with(switches, |estate| {
+        let gateway = Gateway::with_pages(pages, |estate| {
             add(estate, "fabric:/Shop", "Carts");
             add(estate, "fabric:/Shop", "Orders");
             let far = Schedule::Every(Duration::from_secs(15 * 86_400));
@@ -774,11 +775,7 @@ async fn pages_fail_on_a_storage_with_nothing_to_list() {
 #[tokio::test]
 async fn a_partition_on_two_pages_has_two_latest_backups_older_first() {
     for (pages, expected) in [(Pages::AsIn64, 2), (Pages::Complete, 1)] {
-        let switches = Switches {
-            pages,
-            ..Switches::default()
-        };
-        let gateway = Gateway::with(switches, |estate| {
+        let gateway = Gateway::with_pages(pages, |estate| {
             add(estate, "fabric:/Shop", "Orders");
             enable(estate, &application(), "Hourly");
         })

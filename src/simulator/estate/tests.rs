@@ -78,6 +78,10 @@ fn orders() -> Entity {
     Entity::service("fabric:/App/Orders")
 }
 
+fn carts_service() -> Entity {
+    Entity::service("fabric:/App/Carts")
+}
+
 /// `fabric:/App/Orders`, protected since the start by a policy at the application.
 struct World {
     estate: Estate,
@@ -123,6 +127,35 @@ impl World {
             .estate
             .set_state_provider("fabric:/App/Orders", provider);
         world
+    }
+
+    /// Actors whose uploads take a minute.
+    fn of_slow_actors() -> Self {
+        let mut world = Self::of_actors(hourly());
+        world.estate.set_tempo(Tempo {
+            upload: MINUTE..=MINUTE,
+            ..Tempo::default()
+        });
+        world
+    }
+
+    /// Requests a backup of the first partition.
+    fn request(&mut self, plan: Plan, now: DateTime<Utc>) {
+        self.estate.request_backup(self.id, plan, now).unwrap();
+    }
+
+    /// Adds `fabric:/App/Carts` at the start, with a policy of its own that has another container.
+    fn add_carts_to_container_two(&mut self) -> Uuid {
+        let other = Policy {
+            storage: blob("two"),
+            ..named("Other")
+        };
+        self.estate.add_policy(other, start());
+        let carts = self.add("fabric:/App/Carts", start());
+        self.estate
+            .enable(&carts_service(), "Other", start())
+            .unwrap();
+        carts
     }
 
     fn add(&mut self, service: &str, now: DateTime<Utc>) -> Uuid {

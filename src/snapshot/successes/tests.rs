@@ -66,6 +66,14 @@ fn configuration(entity: Entity, policy: &str) -> Configuration {
     }
 }
 
+/// A list that was requested at that second.
+fn requested(second: i64, items: Vec<ListedBackup>, skipped: usize) -> Read<Listed<ListedBackup>> {
+    Read {
+        value: Listed { items, skipped },
+        at: at(second),
+    }
+}
+
 /// One partition that is backed up every hour, and what an exporter knows of it. Seconds are of the
 /// exporter's clock in readings, of the cluster's in backups.
 #[derive(Clone)]
@@ -195,42 +203,33 @@ impl Known {
     }
 
     fn skipping_list(&self, second: i64, items: Vec<ListedBackup>, skipped: usize) -> Self {
-        let list = Read {
-            value: Listed { items, skipped },
-            at: at(second),
-        };
+        let newest = vec![(SHOP.into(), requested(second, items, skipped))];
         self.take(
             second,
             Observations {
-                newest: vec![(SHOP.into(), list)],
+                newest,
                 ..Observations::default()
             },
         )
     }
 
     fn history(&self, second: i64, items: Vec<ListedBackup>) -> Self {
-        let list = Read {
-            value: Listed { items, skipped: 0 },
-            at: at(second),
-        };
+        let histories = vec![(SHOP.into(), requested(second, items, 0))];
         self.take(
             second,
             Observations {
-                histories: vec![(SHOP.into(), list)],
+                histories,
                 ..Observations::default()
             },
         )
     }
 
     fn partition_list(&self, second: i64, items: Vec<ListedBackup>) -> Self {
-        let list = Read {
-            value: Listed { items, skipped: 0 },
-            at: at(second),
-        };
+        let partition_lists = vec![(ID, requested(second, items, 0))];
         self.take(
             second,
             Observations {
-                partition_lists: vec![(ID, list)],
+                partition_lists,
                 ..Observations::default()
             },
         )

@@ -57,11 +57,7 @@ fn a_daily_schedule_waits_for_the_next_run_after_a_failed_upload() {
 
 #[test]
 fn a_discarded_backup_reports_ok_through_the_suspension() {
-    let mut world = World::of_actors(hourly());
-    world.estate.set_tempo(Tempo {
-        upload: MINUTE..=MINUTE,
-        ..Tempo::default()
-    });
+    let mut world = World::of_slow_actors();
     world.until_backup();
     let now = world.in_flight(true);
     world.estate.suspend(&app(), now).unwrap();
@@ -73,11 +69,7 @@ fn a_discarded_backup_reports_ok_through_the_suspension() {
 
 #[test]
 fn an_update_discards_the_backup_under_way_and_an_interval_counts_from_its_end() {
-    let mut world = World::of_actors(hourly());
-    world.estate.set_tempo(Tempo {
-        upload: MINUTE..=MINUTE,
-        ..Tempo::default()
-    });
+    let mut world = World::of_slow_actors();
     world.until_backup();
     let now = world.in_flight(true);
     world.estate.update_policy("Hourly", now, |_| {});
@@ -109,7 +101,7 @@ fn the_record_of_a_failed_upload_shows_the_former_request_of_the_same_primary() 
     };
     let mut world = World::of_actors(hourly());
     let request = |world: &mut World, plan, now: DateTime<Utc>| {
-        world.estate.request_backup(world.id, plan, now).unwrap();
+        world.request(plan, now);
         world.tick(now + MINUTE);
         world.estate.record(world.id).unwrap()
     };

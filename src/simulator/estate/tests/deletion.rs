@@ -144,10 +144,7 @@ fn retention_leaves_vanished_partitions_and_storages_that_the_policy_has_left() 
 fn clean_backup_deletes_everything_in_the_storage_of_the_policy_in_the_background() {
     let mut world = World::hourly();
     let ended = world.until_backup();
-    world
-        .estate
-        .request_backup(world.id, Plan::default(), ended)
-        .unwrap();
+    world.request(Plan::default(), ended);
     world.tick(ended + MINUTE);
     let place = world.estate.place_of("Hourly").unwrap();
     assert_eq!(world.estate.stored(world.id, place).len(), 2);

@@ -25,10 +25,7 @@ fn a_requested_backup_moves_neither_timer_nor_recovery_point_and_makes_the_next_
         .metadata
         .recovery_point;
     let now = due + 10 * MINUTE;
-    world
-        .estate
-        .request_backup(world.id, plan(20 * SECOND, None), now)
-        .unwrap();
+    world.request(plan(20 * SECOND, None), now);
     world.tick(now + MINUTE);
     assert_eq!(world.state(), "Success");
     assert_eq!(world.next(), next);
@@ -55,10 +52,7 @@ fn a_periodic_backup_waits_for_a_requested_one() {
     world.tick(start() + MINUTE);
     let due = world.next().unwrap();
     let now = due - TimeDelta::minutes(5);
-    world
-        .estate
-        .request_backup(world.id, plan(10 * MINUTE, None), now)
-        .unwrap();
+    world.request(plan(10 * MINUTE, None), now);
     world.tick(due + TimeDelta::seconds(1));
     let ends = now + 5 * SECOND + 10 * MINUTE;
     assert_eq!(world.next(), Some(ends));
@@ -71,10 +65,7 @@ fn a_requested_backup_waits_for_a_periodic_one_and_is_in_progress_meanwhile() {
     let mut world = World::hourly();
     world.tick(start() + MINUTE);
     let now = world.in_flight(false);
-    world
-        .estate
-        .request_backup(world.id, plan(10 * SECOND, None), now)
-        .unwrap();
+    world.request(plan(10 * SECOND, None), now);
     world.tick(now + 6 * SECOND);
     assert_eq!(world.state(), "BackupInProgress");
     let ended = world.until_backup();
@@ -89,10 +80,7 @@ fn a_result_after_the_timeout_is_dropped_although_the_backup_is_stored() {
     let mut world = World::hourly();
     // The primary counts its own timeout from when it was asked, five seconds later.
     let late = plan(62 * SECOND, Some(MINUTE));
-    world
-        .estate
-        .request_backup(world.id, late, start())
-        .unwrap();
+    world.request(late, start());
     world.tick(start() + MINUTE);
     assert_eq!(world.state(), "Timeout");
     world.tick(start() + 2 * MINUTE);
@@ -104,10 +92,7 @@ fn a_result_after_the_timeout_is_dropped_although_the_backup_is_stored() {
 
     let mut world = World::hourly();
     let late = plan(58 * SECOND, Some(MINUTE));
-    world
-        .estate
-        .request_backup(world.id, late, start())
-        .unwrap();
+    world.request(late, start());
     world.tick(start() + 2 * MINUTE);
     assert_eq!(world.state(), "Timeout");
     assert_eq!(world.stored(world.id).len(), 1);
@@ -123,16 +108,13 @@ fn a_result_after_the_timeout_is_dropped_although_the_backup_is_stored() {
 fn a_request_stays_accepted_while_the_primary_is_busy_with_an_older_one() {
     let mut world = World::hourly();
     let late = plan(58 * SECOND, Some(MINUTE));
-    world
-        .estate
-        .request_backup(world.id, late, start())
-        .unwrap();
+    world.request(late, start());
     let again = start() + MINUTE;
     let next = Plan {
         accepted_for: 2 * SECOND,
         ..plan(10 * SECOND, None)
     };
-    world.estate.request_backup(world.id, next, again).unwrap();
+    world.request(next, again);
     world.tick(again + 10 * SECOND);
     assert_eq!(world.state(), "Accepted");
     // Sent again every 30 s.
@@ -148,10 +130,7 @@ fn a_request_to_an_unreachable_primary_stays_accepted_until_its_timeout() {
     let window = start()..start() + HOUR;
     world.estate.isolate([world.id], &window);
     let request = plan(10 * SECOND, Some(10 * MINUTE));
-    world
-        .estate
-        .request_backup(world.id, request, start())
-        .unwrap();
+    world.request(request, start());
     world.tick(start() + 599 * SECOND);
     assert_eq!(world.state(), "Accepted");
     world.tick(start() + 600 * SECOND);
@@ -161,10 +140,7 @@ fn a_request_to_an_unreachable_primary_stays_accepted_until_its_timeout() {
 #[test]
 fn a_move_loses_the_work_and_the_next_primary_begins_it_again() {
     let mut world = World::hourly();
-    world
-        .estate
-        .request_backup(world.id, plan(2 * MINUTE, None), start())
-        .unwrap();
+    world.request(plan(2 * MINUTE, None), start());
     let moved = start() + MINUTE;
     world.estate.move_primary(world.id, moved);
     world.tick(moved + MINUTE);
@@ -180,10 +156,7 @@ fn a_move_loses_the_work_and_the_next_primary_begins_it_again() {
 fn a_storage_that_refuses_fails_requested_backups_too() {
     let mut world = World::hourly();
     world.estate.fail_storage("Hourly", start()..start() + HOUR);
-    world
-        .estate
-        .request_backup(world.id, Plan::default(), start())
-        .unwrap();
+    world.request(Plan::default(), start());
     world.tick(start() + MINUTE);
     let record = world.estate.record(world.id).unwrap();
     assert_eq!(

@@ -53,20 +53,16 @@ fn a_share_has_no_folder_for_a_partition_before_its_first_backup() {
 #[test]
 fn a_storage_that_cannot_be_listed_fails_the_whole_answer() {
     let mut world = World::hourly();
-    let other = Policy {
-        storage: blob("two"),
-        ..named("Other")
-    };
-    world.estate.add_policy(other, start());
-    let carts = world.add("fabric:/App/Carts", start());
-    let service = Entity::service("fabric:/App/Carts");
-    world.estate.enable(&service, "Other", start()).unwrap();
+    let carts = world.add_carts_to_container_two();
     let now = start() + 2 * HOUR;
     world.tick(now);
     assert_eq!(count(&world, &app()), Ok(2));
     world.estate.fail_listing("Other", now..now + HOUR);
     assert_eq!(count(&world, &app()), Err(Refusal::StorageFailed));
-    assert_eq!(count(&world, &service), Err(Refusal::StorageUnreachable));
+    assert_eq!(
+        count(&world, &carts_service()),
+        Err(Refusal::StorageUnreachable)
+    );
     assert_eq!(count(&world, &orders()), Ok(1));
     assert!(world.estate.backups(carts, now).is_empty());
     // Uploads still work.
@@ -84,14 +80,7 @@ fn policies_of_one_account_count_as_one_storage_and_one_container_is_not_read() 
             world.estate.set_account(policy, "account", encrypted);
         }
         world.estate.update_policy("Hourly", start(), |_| {});
-        let other = Policy {
-            storage: blob("two"),
-            ..named("Other")
-        };
-        world.estate.add_policy(other, start());
-        let carts = world.add("fabric:/App/Carts", start());
-        let service = Entity::service("fabric:/App/Carts");
-        world.estate.enable(&service, "Other", start()).unwrap();
+        let carts = world.add_carts_to_container_two();
         world.tick(start() + 2 * HOUR);
         assert_eq!(
             count(&world, &Entity::Partition(carts)),
