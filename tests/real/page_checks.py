@@ -325,6 +325,7 @@ def check_verdicts(tally, port):
     }
     due = by_partition(page, "servicefabric_backup_due_timestamp_seconds")
     last = by_partition(page, "servicefabric_backup_last_success_timestamp_seconds")
+    restored = by_partition(page, "servicefabric_backup_restore_timestamp_seconds")
 
     with tally.check("every partition has its info and exactly one verdict that is 1, under the same labels"):
         infos = [identity(sample) for sample in page.named(INFO)]
@@ -337,11 +338,12 @@ def check_verdicts(tally, port):
         odd = {key: state for key, state in states.items() if state != "Stuck" and (key in due) == (state in free)}
         assert not odd, list(odd.items())[:3]
 
-    with tally.check("where backups are due by frequency, that is the last success and the interval of the policy"):
+    with tally.check("where backups are due by frequency, that is an interval after the last success, or after a later restore"):
         services = set()
         for key, at in due.items():
             if key in last and kinds.get(policies[key]) == "FrequencyBased":
-                assert at == last[key] + intervals[policies[key]], f"{key}: {at}, {last[key]}, {policies[key]}"
+                began = max(last[key], restored.get(key, last[key]))
+                assert at == began + intervals[policies[key]], f"{key}: {at}, {last[key]}, {policies[key]}"
                 services.add(key[2])
         expected = {f"fabric:/Gallery/{name}" for name in ("BackedUp", "StorageLost", "StoppedSilently")}
         assert expected <= services, services
