@@ -89,6 +89,9 @@ impl<S: Source> Poller<S> {
             if !(on.backups || on.history) {
                 snapshot.forget_lists();
             }
+            if !on.history {
+                snapshot.forget_history();
+            }
             let status = &mut snapshot.status;
             status.collectors.retain(|collector, _| on.runs(*collector));
             status.selection = None;

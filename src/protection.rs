@@ -160,7 +160,9 @@ impl<'a> Case<'a> {
         let clocks = self.facts.clocks;
         let seen_until = self.seen_until(applied).map(|at| clocks.of_cluster(at));
         let overdue = seen_until > Some(self.late_from(due));
-        let unseen = self.may_be_overdue_unseen(applied, due) || self.may_be_overdue_forgotten();
+        let unseen = self.may_be_overdue_unseen(applied, due)
+            || self.may_be_overdue_forgotten()
+            || self.may_lack_the_success(applied);
         if !overdue && unseen {
             return Protection::Unknown;
         }
@@ -298,7 +300,9 @@ impl<'a> Case<'a> {
         // "Later than" turns just behind its moment.
         let behind = |moment| plus(moment, TimeDelta::nanoseconds(1));
         let attempted = facts.health.and_then(|read| read.value);
-        let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
+        let needs_first_list = facts.confirmation.needs_list && facts.listed_at.is_none();
+        let awaits = self.awaits_first_list() || needs_first_list;
+        let awaited = facts.watched_since.filter(|_| awaits);
         let attempt = self.failed_attempt().filter(|_| awaited.is_some());
         let late_from = |due| behind(facts.clocks.of_exporter(self.late_from(due)));
         let stale = rules.staleness;

@@ -54,8 +54,8 @@ pub struct Snapshot {
     pub new_codes: NewCodes,
     /// All policies, as they were last read.
     pub policies: Option<Read<Policies>>,
-    /// Checksum of each policy as it was last seen, remembered over restarts: a policy that was
-    /// changed starts the timers of its partitions anew.
+    /// Checksum of each policy that two readings in a row showed, remembered over restarts: a policy
+    /// that was changed starts the timers of its partitions anew.
     pub policy_marks: BTreeMap<Name, u32>,
     /// The cluster itself, as the last cycle left it.
     pub status: ClusterStatus,
@@ -284,21 +284,27 @@ impl Snapshot {
         }
     }
 
-    /// Takes all policies in. One that is not as it was starts the timers of its partitions anew.
+    /// Takes all policies in. One that is not as it was starts the timers of its partitions anew. One
+    /// that is different in every reading does not: its partitions would never be due.
     fn renew_policies(&mut self, policies: Read<Vec<Policy>>) {
         let Read {
             value: policies,
             at,
         } = policies;
-        let marks: BTreeMap<Name, u32> = policies
-            .iter()
-            .map(|policy| (Arc::clone(&policy.name), policy.mark()))
-            .collect();
-        let changed = |name: &Name| {
-            let before = self.policy_marks.get(name);
-            before.is_some() && before != marks.get(name)
-        };
-        let changed: BTreeSet<Name> = marks.keys().filter(|name| changed(name)).cloned().collect();
+        let before = self.policies.as_ref().map(|read| &read.value);
+        let mut changed: BTreeSet<Name> = BTreeSet::new();
+        let mut marks = BTreeMap::new();
+        for policy in &policies {
+            let (name, mark) = (&policy.name, policy.mark());
+            let settled = self.policy_marks.get(name);
+            let was_read = before.and_then(|before| before.get(name));
+            if settled == Some(&mark) || was_read.is_some_and(|read| read.mark() == mark) {
+                marks.insert(Arc::clone(name), mark);
+            }
+            if settled.is_some_and(|settled| *settled != mark) {
+                changed.insert(Arc::clone(name));
+            }
+        }
         if !changed.is_empty() {
             for known in self.partitions.values_mut() {
                 let policy = known

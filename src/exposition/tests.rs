@@ -506,7 +506,8 @@ fn kept_pieces_hold_until_the_next_reading_grows_stale() {
         ..view.clone()
     };
     assert!(!kept.still_hold(&other, at(60)));
-    let all_stale = KeptPieces::encode(view.clone(), at(1_000), None);
+    // The first list is awaited for half an hour.
+    let all_stale = KeptPieces::encode(view.clone(), at(2_000), None);
     assert!(all_stale.still_hold(&view, at(1_000_000)));
 }
 

@@ -53,6 +53,16 @@ impl Case<'_> {
         self.forgotten_due().is_some_and(|due| self.is_late(due))
     }
 
+    /// Whether the last success may be false, and lists, which alone could tell, are stale.
+    pub(super) fn may_lack_the_success(&self, applied: &Applied) -> bool {
+        let is_judged_by_lists = self.rules.reads_lists && applied.policy.is_some();
+        let awaits_first = self.facts.listed_at.is_none() && self.is_new();
+        is_judged_by_lists
+            && self.facts.confirmation.needs_list
+            && !self.sees_list()
+            && !awaits_first
+    }
+
     fn is_late(&self, due: DateTime<Utc>) -> bool {
         self.facts.clocks.of_cluster(self.now) > self.late_from(due)
     }
@@ -121,13 +131,17 @@ impl Case<'_> {
         self.facts.listed_at
     }
 
+    /// Whether this process has watched the partition for less time than a list is believed.
+    fn is_new(&self) -> bool {
+        let since = self.facts.watched_since;
+        since.is_some_and(|since| self.now - since < self.rules.list_staleness)
+    }
+
     /// A failed attempt hides the success before it, which only a list can tell to a process that
     /// has just begun to watch. It waits for the first one, but not for ever.
     pub(super) fn awaits_first_list(&self) -> bool {
-        let since = self.facts.watched_since;
-        let is_new = since.is_some_and(|since| self.now - since < self.rules.list_staleness);
         let may_hide = |attempt: PeriodicAttempt| self.may_hide_a_success(attempt);
-        is_new
+        self.is_new()
             && self.rules.reads_lists
             && self.facts.listed_at.is_none()
             && self.failed_attempt().is_some_and(may_hide)

@@ -510,6 +510,65 @@ fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_w
 }
 
 #[test]
+fn a_success_that_only_a_list_can_tell_is_unknown_while_lists_are_stale() {
+    let schedule = hourly();
+    let claimed = |second| Facts {
+        confirmation: confirmation::Confirmation {
+            needs_list: true,
+            ..confirmation::Confirmation::default()
+        },
+        listed_at: Some(at(-100)),
+        ..facts(&schedule, second)
+    };
+    let stale = LIST_STALE - 100;
+    begins(&claimed(stale), &RULES, Protection::Unknown, stale);
+    let turn = judge(&claimed(stale - 1), &RULES, at(stale - 1)).holds_until;
+    assert_eq!(turn, Some(at(stale)));
+    // Late is late, whether the success is real or not.
+    let late = INTERVAL + ALLOWANCE + 1;
+    begins(&claimed(late), &RULES, Protection::Overdue, late);
+    let attempted = Facts {
+        health: read(stale, Some(ended(false, 10))),
+        ..claimed(stale)
+    };
+    assert_eq!(state(&attempted, &RULES, stale), Protection::Unknown);
+    let confirmed = Facts {
+        confirmation: confirmation::Confirmation::default(),
+        ..claimed(stale)
+    };
+    assert_eq!(state(&confirmed, &RULES, stale), Protection::Protected);
+    let without_lists = Rules {
+        reads_lists: false,
+        ..RULES
+    };
+    let state_of = |facts: &Facts<'_>, rules: &Rules| state(facts, rules, stale);
+    assert_eq!(
+        state_of(&claimed(stale), &without_lists),
+        Protection::Protected
+    );
+    // The first list of a process may take as long as a list is believed.
+    let new = Facts {
+        listed_at: None,
+        watched_since: Some(at(stale + 1 - LIST_STALE)),
+        ..claimed(stale)
+    };
+    assert_eq!(state_of(&new, &RULES), Protection::Protected);
+    begins(&new, &RULES, Protection::Unknown, stale + 1);
+    let turn = judge(&new, &RULES, at(stale)).holds_until;
+    assert_eq!(turn, Some(at(stale + 1)));
+    // No list shows what is requested where no policy applies.
+    let bare = Applied {
+        policy: None,
+        suspended: None,
+    };
+    let requested = Facts {
+        applied: read(stale, &bare),
+        ..claimed(stale)
+    };
+    assert_eq!(state_of(&requested, &REQUESTS), Protection::Protected);
+}
+
+#[test]
 fn a_requested_failure_stands_from_when_it_was_first_seen() {
     let schedule = hourly();
     for failed in [BackupState::Failure, BackupState::Timeout] {
@@ -973,6 +1032,7 @@ proptest! {
         health in prop::option::of((any_second(), any::<bool>(), any_second())),
         listed_at in prop::option::of(any_second()),
         last_success in prop::option::of(any_second()),
+        needs_list in any::<bool>(),
         changed_at in prop::option::of(any_second()),
         watched_since in prop::option::of(any_second()),
         reset_at in prop::option::of(any_second()),
@@ -1000,7 +1060,10 @@ proptest! {
             }),
             listed_at,
             last_success,
-            confirmation: confirmation::Confirmation::default(),
+            confirmation: confirmation::Confirmation {
+                needs_list,
+                ..confirmation::Confirmation::default()
+            },
             expected_since: Some(since),
             changed_at,
             watched_since,

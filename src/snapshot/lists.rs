@@ -155,6 +155,13 @@ impl Snapshot {
         }
     }
 
+    /// Forgets what lists of all backups told: lists of the newest ones do not replace it.
+    pub fn forget_history(&mut self) {
+        for known in self.partitions.values_mut() {
+            known.history = None;
+        }
+    }
+
     /// Whether a list of an application with policies of these names may lack a storage: runtime 6.4
     /// takes storages of the same connection string for one and reads one container of them
     /// (`AzureBlobBackupStorageInfo.cs`). The cluster does not show connection strings.
@@ -242,7 +249,10 @@ impl PartitionSnapshot {
             let value = History::of(&stored.restorable);
             self.history = Some(Arc::new(Read { value, at: list.at }));
         }
-        self.unrestorable = u32::try_from(stored.unrestorable.len()).unwrap_or(u32::MAX);
+        // The newest backup alone does not tell which older ones lack a part of their chain.
+        if extent == Extent::All || self.history.is_none() {
+            self.unrestorable = u32::try_from(stored.unrestorable.len()).unwrap_or(u32::MAX);
+        }
         // A list that shows a backup which nothing known is newer than has read its storage.
         let newest = shown.newest.as_ref();
         let is_held = newest.is_some_and(|newest| self.successes.are_held_by(newest, terms));

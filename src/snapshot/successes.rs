@@ -50,9 +50,13 @@ impl Successes {
     pub(super) fn confirmation(&self, last: Option<&RecoveryPoint>) -> Confirmation {
         let ended = self.claims().filter(|claim| !claim.counts());
         let ended = ended.max_by_key(|claim| claim.point.at);
+        let listed = self.listed.as_deref();
+        let is_numbered = listed.is_some_and(|point| point.lsn.is_some());
+        let is_confirmed = last.is_some_and(|last| self.is_confirmed(last));
         Confirmation {
-            newest_listed: self.listed.as_ref().map(|point| point.at),
-            is_confirmed: last.is_some_and(|last| self.is_confirmed(last)),
+            newest_listed: listed.map(|point| point.at),
+            is_confirmed,
+            needs_list: last.is_some() && !is_confirmed && !is_numbered,
             ended_claim: ended.map(|claim| (claim.point.at, claim.standing.ended_at())),
         }
     }

@@ -669,10 +669,28 @@ fn a_policy_that_is_defined_anew_is_a_change_for_what_it_applies_to() {
     let read = anew.policies.as_ref().unwrap();
     assert_eq!(read.at, at(14));
     assert_eq!(read.value[HOURLY], policy(HOURLY, 30));
-    let over_a_restart = with_policies(&restarted(&first), vec![policy(HOURLY, 5)], 100);
+    let over_a_restart = with_policies(&restarted(&same), vec![policy(HOURLY, 5)], 100);
     assert_eq!(changed(&over_a_restart), Some(at(100)));
-    let unchanged = with_policies(&restarted(&first), vec![policy(HOURLY, 60)], 100);
+    let unchanged = with_policies(&restarted(&same), vec![policy(HOURLY, 60)], 100);
     assert_eq!(changed(&unchanged), None);
+}
+
+#[test]
+fn a_policy_that_changes_with_every_reading_does_not_restart_its_schedule_each_time() {
+    let odd = |checksum| Policy {
+        checksum,
+        ..policy(HOURLY, 60)
+    };
+    let mut snapshot = protect(&known(), Some(HOURLY), 10);
+    for second in 11..20_u32 {
+        snapshot = with_policies(&snapshot, vec![odd(second)], second.into());
+    }
+    assert_eq!(changed(&snapshot), None);
+    // It settles, changes once more, and changes with every reading again.
+    for (second, checksum) in (20..).zip([7, 7, 8, 9, 10, 11]) {
+        snapshot = with_policies(&snapshot, vec![odd(checksum)], second);
+    }
+    assert_eq!(changed(&snapshot), Some(at(22)));
 }
 
 fn attempt(succeeded: bool, second: i64) -> BackupHealth {

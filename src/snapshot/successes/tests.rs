@@ -613,6 +613,47 @@ fn a_newest_backup_that_cannot_be_restored_ends_its_claim_and_keeps_older_proofs
 }
 
 #[test]
+fn a_claim_needs_a_list_until_a_backup_with_a_number_is_listed() {
+    let needs_list = |known: &Known| {
+        let partition = &known.0.partitions[&ID];
+        partition.facts(&known.0).confirmation.needs_list
+    };
+    let numbered = |created| ListedBackup {
+        lsn: Some(7),
+        ..backup(created)
+    };
+    assert!(!needs_list(&Known::new()), "nothing is claimed");
+    let claimed = Known::new().ok(60, 30);
+    assert!(needs_list(&claimed));
+    let confirmed = claimed.list(300, vec![backup(10)]);
+    assert!(!needs_list(&confirmed));
+    let next = confirmed.ok(HOUR + 60, HOUR + 30);
+    assert!(needs_list(&next));
+    assert!(needs_list(&next.restarted(HOUR + 100)));
+    assert!(needs_list(&confirmed.record(HOUR + 60, HOUR + 10)));
+    let reliable = claimed.list(300, vec![numbered(10)]);
+    let next = reliable.ok(HOUR + 60, HOUR + 30);
+    assert!(!needs_list(&next));
+    assert!(!needs_list(&next.restarted(HOUR + 100)));
+}
+
+#[test]
+fn a_list_of_the_newest_backup_does_not_hide_broken_chains() {
+    let orphan = ListedBackup {
+        kind: BackupKind::Incremental,
+        chain_id: Some(Uuid::from_u128(99)),
+        ..backup(20)
+    };
+    let all = Known::new().history(300, vec![backup(10), orphan]);
+    let unrestorable = |known: &Known| known.0.partitions[&ID].unrestorable;
+    assert_eq!(unrestorable(&all), 1);
+    let mut after = all.partition_list(400, vec![backup(10)]);
+    assert_eq!(unrestorable(&after), 1);
+    after.0.forget_history();
+    assert_eq!(unrestorable(&after.list(500, vec![backup(10)])), 0);
+}
+
+#[test]
 fn a_list_of_all_backups_judges_claims_alike() {
     let claimed = Known::new().ok(60, 30);
     let confirmed = claimed.history(300, vec![backup(10)]);
