@@ -279,6 +279,9 @@ impl<'a> Case<'a> {
         let request = request.map(|since| clocks.of_cluster(since));
         let reported = self.facts.health.filter(|_| self.sees_health());
         let later_attempt = reported.and_then(|read| read.value).map(|last| last.ended);
+        // Also one whose backup is gone, and its report with it.
+        let ended = self.facts.confirmation.ended_claim.map(|(at, _)| at);
+        let later_attempt = later_attempt.max(ended);
         let later_attempt = later_attempt.filter(|ended| clocks.plausible_from(*ended) <= self.now);
         let request = request.filter(|since| later_attempt.is_none_or(|ended| ended < *since));
         let last_failure = failed_at.max(request);

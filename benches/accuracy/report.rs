@@ -120,7 +120,7 @@ fn errors(text: &mut String, tally: &Tally) {
         text,
         format_args!(
             "\n| Partition-minutes | |\n|---|---:|\n\
-             | `Protected` in a breach that answers had shown for more than one poll | {} |\n\
+             | `Protected` in a breach that answers had shown for more than two polls | {} |\n\
              | `Protected` in a breach that only the next list could show | {} |\n\
              | `Protected` in a breach that only a list could show, while no list could be read | {} |\n\
              | `Protected` in a breach that only a list of all backups could show | {} |\n\

@@ -510,6 +510,27 @@ fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_w
 }
 
 #[test]
+fn a_failed_request_from_before_a_success_that_is_gone_does_not_count() {
+    let schedule = hourly();
+    let record = record(BackupState::Failure);
+    for (claimed, expected) in [(600, Protection::Pending), (400, Protection::Failing)] {
+        let cleaned = Facts {
+            progress: read(1_000, Some(&record)),
+            record_since: Some(at(500)),
+            health: read(1_000, None),
+            last_success: None,
+            confirmation: confirmation::Confirmation {
+                ended_claim: Some((at(claimed), Some(at(900)))),
+                ..confirmation::Confirmation::default()
+            },
+            expected_since: Some(at(950)),
+            ..facts(&schedule, 1_000)
+        };
+        assert_eq!(state(&cleaned, &RULES, 1_000), expected, "{claimed}");
+    }
+}
+
+#[test]
 fn a_success_that_only_a_list_can_tell_is_unknown_while_lists_are_stale() {
     let schedule = hourly();
     let claimed = |second| Facts {

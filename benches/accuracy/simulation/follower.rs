@@ -49,7 +49,7 @@ impl Follower {
         let lies = protected_in_breach(look, tally);
         let late = matches!(verdict, Protection::Overdue | Protection::NeverBackedUp);
         let reported = late || verdict == Protection::Stuck;
-        let seen = truth.expected != Protection::Unknown;
+        let seen = truth.expected != Protection::Unknown && !look.lists_fail;
         let reported = [reported, look.naive[0], look.naive[1]];
         self.breach(look.now, truth, seen, reported, tally);
         let wrong = self.follow_alarms(look, late, tally);
@@ -108,11 +108,11 @@ impl Follower {
         let passed = now - lasting.looked;
         if !seen || breach.needs_history {
             lasting.unseen += passed;
-        } else if breach.needs_list {
+        } else if breach.needs_list.is_some() {
             lasting.unlisted += passed;
         }
         lasting.looked = now;
-        lasting.ended.needed_list |= breach.needs_list;
+        lasting.ended.needed_list |= breach.needs_list.is_some();
         lasting.ended.after_unseen_restart |= breach.after_unseen_restart;
         let delay = lasting.seen();
         for (first, reported) in lasting.ended.reported.iter_mut().zip(reported) {
@@ -126,7 +126,8 @@ impl Follower {
         self.breach = Some(lasting);
     }
 
-    /// Follows the alarms of all observers; returns the alarm of the exporter that turned out false.
+    /// Follows the alarms of all observers; returns the alarm of the exporter that turned out false,
+    /// or that may.
     fn follow_alarms(
         &mut self,
         look: &Look,
@@ -141,6 +142,7 @@ impl Follower {
             let observer = index.saturating_sub(1);
             let began = rings[index] && !alarm.rings;
             tally.alarms[observer] += u64::from(began);
+            let was_doubted = alarm.doubted.is_some();
             if alarm.look(rings[index], means[index], look.excuse) {
                 tally.false_alarms[observer] += 1;
                 let name = ["Overdue, NeverBackedUp", "Failing"].get(index).copied();
@@ -148,17 +150,19 @@ impl Follower {
                     *tally.reasons.entry((name, alarm.excuse)).or_default() += 1;
                     wrong = Some(name);
                 }
+            } else if index < 2 && alarm.doubted.is_some() && !was_doubted {
+                wrong = wrong.or(Some("alarm that may be false"));
             }
         }
         wrong
     }
 }
 
-/// Counts `Protected` of a breach that is older than one poll; returns the kind of error it is.
+/// Counts `Protected` of a breach that is older than two polls; returns the kind of error it is.
 fn protected_in_breach(look: &Look, tally: &mut Tally) -> Option<&'static str> {
     let breach = look.truth.breach?;
     let age = look.now - breach.began;
-    if look.verdict != Protection::Protected || age <= MINUTE {
+    if look.verdict != Protection::Protected || age <= IN_TIME {
         return None;
     }
     let count = &mut tally.protected_in_breach;
@@ -166,11 +170,11 @@ fn protected_in_breach(look: &Look, tally: &mut Tally) -> Option<&'static str> {
         count.without_history += 1;
         return None;
     }
-    if !breach.needs_list {
+    let Some(since) = breach.needs_list else {
         count.against_answers += 1;
         return Some("Protected in a breach against answers");
-    }
-    if age <= LISTS_EVERY + IN_TIME {
+    };
+    if look.now - since <= LISTS_EVERY + IN_TIME {
         count.before_the_list += 1;
         return None;
     }

@@ -226,9 +226,10 @@ impl Cluster {
             } else {
                 excuse(&state, &self.exporter, truth, *id, now)
             };
-            let needs_list = instant.breach.is_some_and(|breach| breach.needs_list);
-            let lists_fail =
-                verdict == Protection::Protected && needs_list && !state.can_list(*id, now);
+            let needs_list = instant
+                .breach
+                .is_some_and(|breach| breach.needs_list.is_some());
+            let lists_fail = needs_list && !state.can_list(*id, now);
             let look = Look {
                 now,
                 truth: instant,
@@ -260,10 +261,11 @@ impl Cluster {
         let known = snapshot.partitions.get(&PartitionId(id));
         let evidence = known.map(|known| self.exporter.evidence(snapshot, known));
         self.tally.notes.push(format!(
-            "{wrong}: cluster {}, {id}, {}, {look:?}\n    {truth:?}\n    {}",
+            "{wrong}: cluster {}, {id}, {}, {look:?}\n    {truth:?}\n    {}\n    {:?}",
             self.index,
             time::moment(look.now),
             evidence.unwrap_or_default(),
+            known.map(|known| &known.successes),
         ));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Responsible for what can be known at a moment, and for nothing that is known.
 
-use super::calendar::MINUTE;
-use super::truth::LISTS_EVERY;
+use super::calendar::{MINUTE, SECOND};
+use super::truth::{LISTS_EVERY, SETTLED};
 
 /// `poll.staleness`.
 pub(crate) const STALENESS: i64 = 5 * MINUTE;
@@ -21,18 +21,43 @@ pub(crate) struct Sight {
     /// When the last list was asked for, and the last that was complete.
     pub(crate) list: Option<i64>,
     pub(crate) complete_list: Option<i64>,
+    /// When the last list was asked for that was complete, or showed the newest backup.
+    pub(crate) useful_list: Option<i64>,
     /// The newest success that an answer other than a list has reported.
     pub(crate) claimed: Option<i64>,
+    /// When the process began.
+    pub(crate) began: i64,
+    /// When a process began without memory of the processes before it.
+    pub(crate) forgot: Option<i64>,
+    /// Whether a list has refuted such a success, and none since has confirmed one.
+    pub(crate) is_refuted: bool,
     /// Whether the clocks are too far apart to compare moments.
     pub(crate) clocks_disagree: bool,
 }
 
 impl Sight {
-    /// A list that was asked for at `at` was answered.
-    pub(crate) fn note_list(&mut self, at: i64, is_complete: bool) {
+    /// A list that was asked for at `at` was answered: when the newest listed backup was taken, and
+    /// when the newest that exists was taken and uploaded.
+    pub(crate) fn note_list(
+        &mut self,
+        at: i64,
+        is_complete: bool,
+        listed: Option<i64>,
+        newest: Option<(i64, i64)>,
+    ) {
         self.list = Some(at);
+        // Lists have whole seconds.
+        let shown = listed.zip(newest);
+        if is_complete || shown.is_some_and(|(listed, (taken, _))| taken - listed < SECOND) {
+            self.useful_list = Some(at);
+        }
         if is_complete {
+            let uploaded = newest.map(|(_, uploaded)| uploaded);
             self.complete_list = Some(at);
+            let claimed = self.claimed.filter(|claimed| at - claimed >= SETTLED);
+            // Records have whole seconds, and the time of the snapshot.
+            let is_false = |claimed| uploaded.is_none_or(|uploaded| uploaded < claimed);
+            self.is_refuted = claimed.map_or(self.is_refuted, is_false);
         }
     }
 }
@@ -49,6 +74,7 @@ pub(super) struct Fresh {
     pub(super) progress: bool,
     pub(super) health: bool,
     pub(super) list: bool,
+    pub(super) useful_list: bool,
 }
 
 impl Fresh {
@@ -60,6 +86,7 @@ impl Fresh {
             progress: within(sight.progress, STALENESS),
             health: within(sight.health, STALENESS),
             list: within(sight.list, LIST_STALENESS),
+            useful_list: within(sight.useful_list, LIST_STALENESS),
         }
     }
 }

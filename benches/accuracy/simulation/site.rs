@@ -43,6 +43,8 @@ pub(crate) struct State {
     known: Option<u64>,
     sights: BTreeMap<Uuid, Sight>,
     pub(crate) policies_read: Option<i64>,
+    began: i64,
+    forgot: Option<i64>,
     pub(crate) heard: Heard,
     /// When the newest listed backup of a partition was taken, whatever it is worth.
     listed: BTreeMap<Uuid, i64>,
@@ -74,6 +76,8 @@ impl Site {
             known: None,
             sights: BTreeMap::new(),
             policies_read: None,
+            began: 0,
+            forgot: None,
             heard: Heard::default(),
             listed: BTreeMap::new(),
             tally: Tally::default(),
@@ -164,8 +168,9 @@ impl State {
         self.heard.service = None;
     }
 
-    /// A process begins that has seen nothing yet.
-    pub(crate) fn begin_process(&mut self) {
+    /// A process begins that has seen nothing yet, and that remembers nothing since `forgot`.
+    pub(crate) fn begin_process(&mut self, now: i64, forgot: Option<i64>) {
+        (self.began, self.forgot) = (now, forgot);
         self.sights.clear();
         self.policies_read = None;
         self.heard = Heard::default();
@@ -207,9 +212,15 @@ impl State {
     pub(crate) fn sight_of(&self, id: Uuid) -> Sight {
         Sight {
             policies: self.policies_read,
-            clocks_disagree: self.weather.skew.abs() > COMPARABLE,
+            began: self.began,
+            forgot: self.forgot,
+            clocks_disagree: self.clocks_disagree(),
             ..self.sights.get(&id).copied().unwrap_or_default()
         }
+    }
+
+    fn clocks_disagree(&self) -> bool {
+        self.weather.skew.abs() > COMPARABLE
     }
 
     /// When the newest listed backup of a partition was taken.
@@ -225,17 +236,34 @@ impl State {
 
     pub(crate) fn note_list(&mut self, application: &Name, at: i64, listed: &Listed<ListedBackup>) {
         let is_complete = listed.skipped == 0 && !self.world.hides_containers(application);
-        for id in self.partitions_of(application) {
-            self.sight(PartitionId(id)).note_list(at, is_complete);
-            self.listed.remove(&id);
-        }
-        self.note_listed(listed);
+        self.note_list_about(self.partitions_of(application), at, is_complete, listed);
     }
 
     pub(crate) fn note_list_of(&mut self, id: PartitionId, at: i64, listed: &Listed<ListedBackup>) {
-        self.sight(id).note_list(at, listed.skipped == 0);
-        self.listed.remove(&id.0);
+        self.note_list_about(vec![id.0], at, listed.skipped == 0, listed);
+    }
+
+    fn note_list_about(
+        &mut self,
+        ids: Vec<Uuid>,
+        at: i64,
+        is_complete: bool,
+        listed: &Listed<ListedBackup>,
+    ) {
+        // What was listed by a clock that is hours off is of no use once that clock is set.
+        if self.clocks_disagree() {
+            return;
+        }
+        for id in &ids {
+            self.listed.remove(id);
+        }
         self.note_listed(listed);
+        for id in ids {
+            let newest = self.truths.get(&id).and_then(|(truth, _)| truth.newest());
+            let listed = self.listed(id);
+            let sight = self.sight(PartitionId(id));
+            sight.note_list(at, is_complete, listed, newest);
+        }
     }
 
     fn note_listed(&mut self, listed: &Listed<ListedBackup>) {

@@ -30,7 +30,7 @@ pub(crate) struct Look {
     pub(crate) excuse: &'static str,
 }
 
-/// Partition-minutes of `Protected` in a breach that is older than one poll.
+/// Partition-minutes of `Protected` in a breach that is older than two polls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ProtectedInBreach {
     /// Only a list could refute the success that was reported, and none was due yet.

@@ -12,7 +12,7 @@ use servicefabric_backup_exporter::simulator::Happening;
 use uuid::Uuid;
 
 use super::calendar::{Calendar, HOUR, MINUTE, SECOND};
-use super::sight::{Fresh, Sight};
+use super::sight::{Fresh, LIST_STALENESS, Sight};
 
 /// Grace after a due moment, `protection.overdue_allowance`.
 pub(crate) const ALLOWANCE: i64 = 15 * MINUTE;
@@ -76,12 +76,16 @@ pub(crate) struct Truth {
     changed_unseen: Option<i64>,
     /// What lies in a storage undamaged, also in one that its policy has left.
     stored: BTreeMap<Uuid, Backup>,
+    /// When those were taken that lie there and cannot be restored.
+    damaged: BTreeMap<Uuid, i64>,
     /// The newest of it that can be restored.
     newest: Option<Backup>,
     /// When the newest backup was last deleted.
     deleted: Option<i64>,
     /// The kind of attempt that ended last, if it failed.
     failed: Option<Attempt>,
+    /// When the last periodic attempt ended that was reported.
+    reported: Option<i64>,
     /// When the last failed attempt had been uploaded nevertheless.
     uploaded_at: Option<i64>,
     requested: Option<i64>,
@@ -105,11 +109,11 @@ pub(crate) struct Instant {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Breach {
     pub(crate) began: i64,
-    /// Whether the answers read so far report a success that would keep the schedule, and only a
+    /// Since when the answers read so far report a success that would keep the schedule, if only a
     /// list that has not been read yet can refute it.
-    pub(crate) needs_list: bool,
-    /// Whether the newest backup would keep the schedule, but depends on one that is gone: only all
-    /// backups of its chain show that.
+    pub(crate) needs_list: Option<i64>,
+    /// Whether only a list of all backups shows it: the newest backup would keep the schedule, but
+    /// depends on one that is gone, or a damaged one is newer than all that can be restored.
     pub(crate) needs_history: bool,
     /// Whether its schedule would be kept if it counted from a restart that shows nowhere.
     pub(crate) after_unseen_restart: bool,
@@ -127,9 +131,11 @@ impl Truth {
             changed: created,
             changed_unseen: None,
             stored: BTreeMap::new(),
+            damaged: BTreeMap::new(),
             newest: None,
             deleted: None,
             failed: None,
+            reported: None,
             uploaded_at: None,
             requested: None,
         }
@@ -190,7 +196,11 @@ impl Truth {
                 }
                 (self.failed, self.deleted) = (None, None);
             }
+            Happening::Stored { backup, taken, .. } => {
+                self.damaged.insert(backup, taken.timestamp_millis());
+            }
             Happening::Deleted { backup, .. } => {
+                self.damaged.remove(&backup);
                 let deleted = self.stored.remove(&backup);
                 let is_lost = |it: Backup| {
                     it.chain == backup || deleted.is_some_and(|deleted| deleted.taken == it.taken)
@@ -200,8 +210,9 @@ impl Truth {
                     self.deleted = Some(at);
                 }
             }
-            Happening::BackedUp { .. } => self.failed = None,
+            Happening::BackedUp { .. } => (self.failed, self.reported) = (None, Some(at)),
             Happening::Failed => {
+                self.reported = Some(at);
                 // A change of role ends an attempt without a report, but only after its upload.
                 let was_uploaded = self.newest.is_some_and(|it| it.ended == at);
                 (self.failed, self.uploaded_at) =
@@ -220,9 +231,6 @@ impl Truth {
             Happening::Configured { active: false }
             | Happening::Armed { .. }
             | Happening::TimerStopped
-            | Happening::Stored {
-                restorable: false, ..
-            }
             | Happening::AwaitsRestore => {}
         }
     }
@@ -232,6 +240,11 @@ impl Truth {
         let stored = self.stored.values().filter(|it| it.ended <= until);
         let restorable = stored.filter(|it| self.stored.contains_key(&it.chain));
         restorable.max_by_key(|it| it.taken).copied()
+    }
+
+    /// When the newest backup in a storage was taken and uploaded.
+    pub(crate) fn newest(&self) -> Option<(i64, i64)> {
+        self.newest.map(|it| (it.taken, it.ended))
     }
 
     /// When the newest backup in a storage had been uploaded.
@@ -262,8 +275,9 @@ impl Truth {
         };
         // Answers of a slow gateway are dated when the last one of their kind has arrived.
         let lately = Fresh::of(sight, now - MINUTE);
+        let was_in_sight = self.is_in_sight(now - MINUTE, sight, lately, seen);
         Instant {
-            is_blind: !self.is_in_sight(now - MINUTE, sight, lately, seen),
+            is_blind: expected == Protection::Unknown && !was_in_sight,
             expected,
             real,
             breach: breach.filter(|_| self.is_expected()),
@@ -289,10 +303,17 @@ impl Truth {
             let would_be_due = self.due(Some((taken, ended)));
             would_be_due.is_some_and(|due| now <= due + ALLOWANCE)
         };
-        let claimed = sight.claimed.filter(|claimed| keeps(*claimed, *claimed));
-        let claimed =
-            claimed.is_some_and(|claimed| !listed(claimed + SETTLED) && !listed(began + SETTLED));
-        let deleted = self.deleted == Some(began) && !listed(began);
+        // After a list has refuted a report, a further one is not believed before it is listed.
+        let claimed = sight.claimed.filter(|claimed| {
+            keeps(*claimed, *claimed) && !listed(*claimed + SETTLED) && !sight.is_refuted
+        });
+        let deleted = self
+            .deleted
+            .filter(|deleted| *deleted == began && !listed(began));
+        let damaged = self.damaged.values().max().copied();
+        let is_hidden = self.deleted.is_some()
+            && damaged > self.newest.map(|it| it.taken)
+            && damaged > sight.claimed;
         let due_after = |restart: i64| Some(self.due(None)?.max(self.next(restart)?));
         let after_unseen_restart = self
             .restarted_unseen
@@ -300,8 +321,8 @@ impl Truth {
             .is_some_and(|due| now <= due + ALLOWANCE);
         Some(Breach {
             began,
-            needs_list: claimed || deleted,
-            needs_history: self.stored.values().any(|it| keeps(it.taken, it.ended)),
+            needs_list: claimed.max(deleted).map(|since| since.max(began)),
+            needs_history: is_hidden || self.stored.values().any(|it| keeps(it.taken, it.ended)),
             after_unseen_restart,
         })
     }
@@ -372,6 +393,11 @@ impl Truth {
             _ if sight.clocks_disagree => false,
             _ if self.terms.policy.is_none() => fresh.progress,
             _ if !fresh.policies => false,
+            _ if self.is_claimed_only(now, sight, fresh)
+                || self.is_forgotten(now, sight, state) =>
+            {
+                false
+            }
             _ if fresh.health => true,
             // A list shows the past up to its moment: a backup that is late only since then may
             // have come.
@@ -382,6 +408,30 @@ impl Truth {
             }
             _ => false,
         }
+    }
+
+    /// Whether nothing but a report that can be false tells of the newest success, because no list
+    /// has been complete, or shown the newest backup, lately.
+    fn is_claimed_only(&self, now: i64, sight: &Sight, fresh: Fresh) -> bool {
+        // The first list of a process, and the first under a policy, may take as long as a list is
+        // believed; a report of the last two polls may not have been read yet.
+        let is_new = now - self.agreed.max(sight.began) < LIST_STALENESS;
+        let claimed = sight.claimed.filter(|claimed| now - claimed > IN_TIME);
+        let is_newer = |claimed| sight.useful_list.is_none_or(|asked| asked < claimed);
+        self.hides_failures
+            && !fresh.useful_list
+            && !(sight.useful_list.is_none() && is_new)
+            && claimed.is_some_and(is_newer)
+    }
+
+    /// Whether the schedule may have restarted just before a process began that remembers nothing:
+    /// no attempt has been reported since it restarted.
+    fn is_forgotten(&self, now: i64, sight: &Sight, state: Protection) -> bool {
+        let is_late = matches!(state, Protection::Overdue | Protection::NeverBackedUp);
+        let is_untried = self.reported.is_none_or(|at| at < self.restarted);
+        let forgot = sight.forgot.filter(|forgot| *forgot > self.restarted);
+        let late_from = forgot.and_then(|forgot| Some(self.next(forgot)? + ALLOWANCE));
+        is_late && is_untried && late_from.is_some_and(|from| now <= from)
     }
 }
 

@@ -103,7 +103,8 @@ pub(super) struct Files {
 
 impl Estate {
     /// Puts a backup into the list of a partition that a check has found damaged. It lies in the
-    /// storage of the policy that applies; without one nothing happens.
+    /// storage of the policy that applies; without one, or while another backup is under way, nothing
+    /// happens: backups of a partition never overlap.
     pub fn list_unrestorable(&mut self, id: Uuid, at: DateTime<Utc>) {
         let Some(policy) = self.applied_policy(id) else {
             return;
@@ -112,6 +113,9 @@ impl Estate {
             return;
         };
         let replica = self.periodic.replica_mut(id);
+        if replica.running.is_some() {
+            return;
+        }
         let backup = replica.new_id();
         let damaged = Backup {
             id: backup,
