@@ -23,6 +23,7 @@ use support::watch::{RULES, Setup, Watch, partition, succeeded};
 use uuid::Uuid;
 
 const BACKUP: &str = include_str!("samples/GetPartitionBackupList.item-minus-one.json");
+const NUMBERED: &str = include_str!("samples/GetPartitionBackupList.latest.json");
 const MISMATCH: &str = include_str!("samples/GetPartitionBackupList.checksum-mismatch.json");
 const OUT_OF_RANGE: &str = include_str!("samples/error.400.list-index-out-of-range.brs.json");
 const HOUR: i64 = 3_600;
@@ -234,6 +235,47 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
     case.watch.cycle().await;
     case.watch.list().await;
     assert_eq!(case.state(&RULES), Protection::Protected);
+}
+
+#[tokio::test]
+async fn a_claim_is_unknown_once_lists_are_stale_unless_the_service_is_known_to_tell_the_truth() {
+    let refused =
+        json!({"Error": {"Code": "E_UNEXPECTED", "Message": "Unable to get recovery points."}});
+    let cases = [
+        (Some(BACKUP), Protection::Unknown),
+        (Some(NUMBERED), Protection::Protected),
+        (None, Protection::Unknown),
+    ];
+    for (sample, expected) in cases {
+        let case = Case::start("").await;
+        if let Some(sample) = sample {
+            let created = seconds(now() - TimeDelta::minutes(50));
+            case.hold(vec![case.backup(sample, created)]);
+            case.watch.cycle().await;
+            case.watch.list().await;
+            assert_eq!(case.state(&RULES), Protection::Protected);
+        }
+        // From now on the storage refuses both uploads and lists.
+        case.set_list(500, &refused);
+        wait(600);
+        case.set_health(Some(now() - TimeDelta::seconds(5)));
+        let mut states = Vec::new();
+        for _ in 0..8 {
+            case.watch.cycle().await;
+            case.watch.list().await;
+            states.push(case.state(&RULES));
+            wait(290);
+        }
+        assert_eq!(states[0], Protection::Protected, "{sample:?}");
+        assert_eq!(states[7], expected, "{sample:?}: {states:?}");
+        let unconfirmed = case.metric("servicefabric_backup_unconfirmed_successes", &[]);
+        assert_eq!(unconfirmed, Some(1.0));
+        // It can be listed again, and lacks the backup.
+        case.hold(Vec::new());
+        case.watch.cycle().await;
+        case.watch.list().await;
+        assert_ne!(case.state(&RULES), Protection::Protected, "{sample:?}");
+    }
 }
 
 #[tokio::test]
