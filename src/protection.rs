@@ -107,14 +107,14 @@ pub fn judge(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
     let case = Case { facts, rules, now };
     let expected = case.expected();
     let due = expected.as_ref().and_then(|expected| case.due(expected));
-    let state = case.state(expected.is_some(), due);
+    let state = case.state(expected.as_ref(), due);
     let is_suspended = case
         .applied()
         .is_some_and(|applied| applied.suspended.is_some());
     Verdict {
         state,
         due: due.filter(|_| state != Protection::Unknown && !is_suspended),
-        holds_until: case.holds_until(due),
+        holds_until: case.holds_until(expected.as_ref(), due),
     }
 }
 
@@ -132,7 +132,7 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     /// The first line of the table that holds.
-    fn state(&self, is_expected: bool, due: Option<DateTime<Utc>>) -> Protection {
+    fn state(&self, expected: Option<&Expected<'_>>, due: Option<DateTime<Utc>>) -> Protection {
         let Some(applied) = self.applied() else {
             return Protection::Unknown;
         };
@@ -148,7 +148,7 @@ impl<'a> Case<'a> {
         if applied.suspended.is_some() {
             return Protection::Suspended;
         }
-        if !is_expected || !self.sees_expected_successes(applied) {
+        if expected.is_none() || !self.sees_expected_successes(applied) {
             return Protection::Unknown;
         }
         if self.facts.clocks.apart_by().is_some() {
@@ -162,7 +162,7 @@ impl<'a> Case<'a> {
         let overdue = seen_until > Some(self.late_from(due));
         let unseen = self.may_be_overdue_unseen(applied, due)
             || self.may_be_overdue_forgotten()
-            || self.may_lack_the_success(applied);
+            || self.may_lack_the_success(applied, expected);
         if !overdue && unseen {
             return Protection::Unknown;
         }
@@ -279,10 +279,10 @@ impl<'a> Case<'a> {
         let request = request.map(|since| clocks.of_cluster(since));
         let reported = self.facts.health.filter(|_| self.sees_health());
         let later_attempt = reported.and_then(|read| read.value).map(|last| last.ended);
-        // Also one whose backup is gone, and its report with it.
-        let ended = self.facts.confirmation.ended_claim.map(|(at, _)| at);
-        let later_attempt = later_attempt.max(ended);
-        let later_attempt = later_attempt.filter(|ended| clocks.plausible_from(*ended) <= self.now);
+        // Also one whose backup was deleted, and its report with it.
+        let later_attempts = [later_attempt, self.facts.confirmation.deleted];
+        let has_ended = |ended: &DateTime<Utc>| clocks.plausible_from(*ended) <= self.now;
+        let later_attempt = later_attempts.into_iter().flatten().filter(has_ended).max();
         let request = request.filter(|since| later_attempt.is_none_or(|ended| ended < *since));
         let last_failure = failed_at.max(request);
         last_failure > self.last_success()
@@ -298,14 +298,16 @@ impl<'a> Case<'a> {
     }
 
     /// The first of all moments to come at which a comparison above turns.
-    fn holds_until(&self, due: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    fn holds_until(
+        &self,
+        expected: Option<&Expected<'_>>,
+        due: Option<DateTime<Utc>>,
+    ) -> Option<DateTime<Utc>> {
         let (facts, rules) = (self.facts, self.rules);
         // "Later than" turns just behind its moment.
         let behind = |moment| plus(moment, TimeDelta::nanoseconds(1));
         let attempted = facts.health.and_then(|read| read.value);
-        let needs_first_list = facts.confirmation.needs_list && facts.listed_at.is_none();
-        let awaits = self.awaits_first_list() || needs_first_list;
-        let awaited = facts.watched_since.filter(|_| awaits);
+        let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
         let attempt = self.failed_attempt().filter(|_| awaited.is_some());
         let late_from = |due| behind(facts.clocks.of_exporter(self.late_from(due)));
         let stale = rules.staleness;
@@ -325,6 +327,16 @@ impl<'a> Case<'a> {
             attempt.map(|attempt| late_from(attempt.ended)),
             due.map(late_from),
             self.forgotten_due().map(late_from),
+            self.first_list_until(),
+            self.proved_due(expected).map(late_from),
+            facts
+                .confirmation
+                .deleted
+                .map(|at| facts.clocks.plausible_from(at)),
+            facts
+                .confirmation
+                .newest_listed
+                .map(|at| facts.clocks.plausible_from(at)),
             facts.last_success.map(|at| facts.clocks.plausible_from(at)),
             facts.reset_at.map(|at| facts.clocks.plausible_from(at)),
             attempted.map(|attempt| facts.clocks.plausible_from(attempt.ended)),

@@ -238,7 +238,7 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
 }
 
 #[tokio::test]
-async fn a_claim_is_unknown_once_lists_are_stale_unless_the_service_is_known_to_tell_the_truth() {
+async fn a_claim_is_unknown_once_lists_are_stale_unless_a_listed_backup_has_a_number() {
     let refused =
         json!({"Error": {"Code": "E_UNEXPECTED", "Message": "Unable to get recovery points."}});
     let cases = [

@@ -12,10 +12,13 @@ pub struct Confirmation {
     pub newest_listed: Option<DateTime<Utc>>,
     /// Whether a list has shown the backup of the last success.
     pub is_confirmed: bool,
-    /// Whether only a list can tell if the last success is real: it is a claim that no list has
-    /// confirmed, and no listed backup shows that the partition is not one of an actor service, whose
-    /// claims can be false.
-    pub needs_list: bool,
+    /// Since when only a list can tell if the last success is real, on the exporter's clock: it is a
+    /// claim that no list has confirmed, and no listed backup has a log sequence number. `None` with
+    /// such a number: then the service is not an actor service, which reports failed uploads as
+    /// successes.
+    pub needs_list_since: Option<DateTime<Utc>>,
+    /// The newest success that a list had confirmed before another one showed that it is gone.
+    pub deleted: Option<DateTime<Utc>>,
     /// The newest claimed success that does not count, and when the list was requested that ended
     /// it; `None` inside while no list could judge it.
     pub ended_claim: Option<(DateTime<Utc>, Option<DateTime<Utc>>)>,

@@ -6,6 +6,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::applied::Applied;
+use super::expected::Expected;
 use super::{Case, plus};
 use crate::model::PeriodicAttempt;
 use crate::schedule::JITTER;
@@ -54,13 +55,42 @@ impl Case<'_> {
     }
 
     /// Whether the last success may be false, and lists, which alone could tell, are stale.
-    pub(super) fn may_lack_the_success(&self, applied: &Applied) -> bool {
+    pub(super) fn may_lack_the_success(
+        &self,
+        applied: &Applied,
+        expected: Option<&Expected<'_>>,
+    ) -> bool {
+        let is_in_doubt =
+            self.facts.confirmation.needs_list_since.is_some() && self.last_success().is_some();
         let is_judged_by_lists = self.rules.reads_lists && applied.policy.is_some();
-        let awaits_first = self.facts.listed_at.is_none() && self.is_new();
-        is_judged_by_lists
-            && self.facts.confirmation.needs_list
-            && !self.sees_list()
-            && !awaits_first
+        let awaits_first = self
+            .first_list_until()
+            .is_some_and(|until| self.now < until);
+        let is_proved = self
+            .proved_due(expected)
+            .is_some_and(|due| !self.is_late(due));
+        is_in_doubt && is_judged_by_lists && !self.sees_list() && !awaits_first && !is_proved
+    }
+
+    /// Until when a list is awaited that judges the last success, where this process has read none:
+    /// as long as a list would be fresh, from the claim and from the policy on.
+    pub(super) fn first_list_until(&self) -> Option<DateTime<Utc>> {
+        let claimed = self.facts.confirmation.needs_list_since?;
+        let since = Some(claimed).max(self.facts.expected_since)?;
+        let is_first = self.facts.listed_at.is_none();
+        is_first.then(|| plus(since, self.rules.list_staleness))
+    }
+
+    /// When the next success is due after the newest listed backup alone.
+    pub(super) fn proved_due(&self, expected: Option<&Expected<'_>>) -> Option<DateTime<Utc>> {
+        self.facts.confirmation.needs_list_since?;
+        let (listed, expected) = self.facts.confirmation.newest_listed.zip(expected)?;
+        if self.facts.clocks.plausible_from(listed) > self.now {
+            return None;
+        }
+        let next = expected.after_success(listed, self.rules)?;
+        let restarted = self.restarted_at(expected);
+        Some(next).max(restarted.and_then(|at| expected.first(at, self.rules)))
     }
 
     fn is_late(&self, due: DateTime<Utc>) -> bool {
@@ -131,17 +161,13 @@ impl Case<'_> {
         self.facts.listed_at
     }
 
-    /// Whether this process has watched the partition for less time than a list is believed.
-    fn is_new(&self) -> bool {
-        let since = self.facts.watched_since;
-        since.is_some_and(|since| self.now - since < self.rules.list_staleness)
-    }
-
     /// A failed attempt hides the success before it, which only a list can tell to a process that
     /// has just begun to watch. It waits for the first one, but not for ever.
     pub(super) fn awaits_first_list(&self) -> bool {
+        let since = self.facts.watched_since;
+        let is_new = since.is_some_and(|since| self.now - since < self.rules.list_staleness);
         let may_hide = |attempt: PeriodicAttempt| self.may_hide_a_success(attempt);
-        self.is_new()
+        is_new
             && self.rules.reads_lists
             && self.facts.listed_at.is_none()
             && self.failed_attempt().is_some_and(may_hide)

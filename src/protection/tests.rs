@@ -1,4 +1,5 @@
 use super::applied::Applied;
+use super::confirmation::Confirmation;
 use super::evidence::evidence;
 use super::*;
 use crate::model::{Failure, FailureCode, Level, PeriodicAttempt, Schedule};
@@ -510,38 +511,67 @@ fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_w
 }
 
 #[test]
-fn a_failed_request_from_before_a_success_that_is_gone_does_not_count() {
+fn a_failed_request_from_before_a_success_that_was_deleted_does_not_count() {
     let schedule = hourly();
     let record = record(BackupState::Failure);
-    for (claimed, expected) in [(600, Protection::Pending), (400, Protection::Failing)] {
-        let cleaned = Facts {
-            progress: read(1_000, Some(&record)),
-            record_since: Some(at(500)),
-            health: read(1_000, None),
-            last_success: None,
-            confirmation: confirmation::Confirmation {
-                ended_claim: Some((at(claimed), Some(at(900)))),
-                ..confirmation::Confirmation::default()
-            },
-            expected_since: Some(at(950)),
-            ..facts(&schedule, 1_000)
+    let of = |confirmation| Facts {
+        progress: read(1_000, Some(&record)),
+        record_since: Some(at(500)),
+        health: read(1_000, None),
+        last_success: None,
+        confirmation,
+        expected_since: Some(at(950)),
+        ..facts(&schedule, 1_000)
+    };
+    let state_after = |confirmation| state(&of(confirmation), &RULES, 1_000);
+    for (deleted, expected) in [
+        (600, Protection::Pending),
+        (400, Protection::Failing),
+        (2_000, Protection::Failing),
+    ] {
+        let confirmation = Confirmation {
+            deleted: Some(at(deleted)),
+            ended_claim: Some((at(deleted), Some(at(900)))),
+            ..Confirmation::default()
         };
-        assert_eq!(state(&cleaned, &RULES, 1_000), expected, "{claimed}");
+        assert_eq!(state_after(confirmation), expected, "{deleted}");
+    }
+    // A report that a list refuted is no attempt that succeeded.
+    let refuted = Confirmation {
+        ended_claim: Some((at(600), Some(at(900)))),
+        ..Confirmation::default()
+    };
+    assert_eq!(state_after(refuted), Protection::Failing);
+    // A time in the future hides no attempt of the past.
+    let future = Confirmation {
+        deleted: Some(at(2_000)),
+        ..Confirmation::default()
+    };
+    let attempted = Facts {
+        health: read(1_000, Some(ended(true, 900))),
+        changed_at: Some(at(950)),
+        ..of(future)
+    };
+    assert_eq!(state(&attempted, &RULES, 1_000), Protection::Pending);
+}
+
+/// A success at 0 that is only claimed, since that second; lists are stale from this one on.
+fn claimed(schedule: &Schedule, since: i64, stale: i64, second: i64) -> Facts<'_> {
+    Facts {
+        confirmation: Confirmation {
+            needs_list_since: Some(at(since)),
+            ..Confirmation::default()
+        },
+        listed_at: Some(at(stale - LIST_STALE)),
+        ..facts(schedule, second)
     }
 }
 
 #[test]
-fn a_success_that_only_a_list_can_tell_is_unknown_while_lists_are_stale() {
+fn a_success_that_only_a_list_can_confirm_is_unknown_while_lists_are_stale() {
     let schedule = hourly();
-    let claimed = |second| Facts {
-        confirmation: confirmation::Confirmation {
-            needs_list: true,
-            ..confirmation::Confirmation::default()
-        },
-        listed_at: Some(at(-100)),
-        ..facts(&schedule, second)
-    };
     let stale = LIST_STALE - 100;
+    let claimed = |second| claimed(&schedule, 0, stale, second);
     begins(&claimed(stale), &RULES, Protection::Unknown, stale);
     let turn = judge(&claimed(stale - 1), &RULES, at(stale - 1)).holds_until;
     assert_eq!(turn, Some(at(stale)));
@@ -554,7 +584,7 @@ fn a_success_that_only_a_list_can_tell_is_unknown_while_lists_are_stale() {
     };
     assert_eq!(state(&attempted, &RULES, stale), Protection::Unknown);
     let confirmed = Facts {
-        confirmation: confirmation::Confirmation::default(),
+        confirmation: Confirmation::default(),
         ..claimed(stale)
     };
     assert_eq!(state(&confirmed, &RULES, stale), Protection::Protected);
@@ -562,21 +592,8 @@ fn a_success_that_only_a_list_can_tell_is_unknown_while_lists_are_stale() {
         reads_lists: false,
         ..RULES
     };
-    let state_of = |facts: &Facts<'_>, rules: &Rules| state(facts, rules, stale);
-    assert_eq!(
-        state_of(&claimed(stale), &without_lists),
-        Protection::Protected
-    );
-    // The first list of a process may take as long as a list is believed.
-    let new = Facts {
-        listed_at: None,
-        watched_since: Some(at(stale + 1 - LIST_STALE)),
-        ..claimed(stale)
-    };
-    assert_eq!(state_of(&new, &RULES), Protection::Protected);
-    begins(&new, &RULES, Protection::Unknown, stale + 1);
-    let turn = judge(&new, &RULES, at(stale)).holds_until;
-    assert_eq!(turn, Some(at(stale + 1)));
+    let facts = claimed(stale);
+    assert_eq!(state(&facts, &without_lists, stale), Protection::Protected);
     // No list shows what is requested where no policy applies.
     let bare = Applied {
         policy: None,
@@ -586,7 +603,54 @@ fn a_success_that_only_a_list_can_tell_is_unknown_while_lists_are_stale() {
         applied: read(stale, &bare),
         ..claimed(stale)
     };
-    assert_eq!(state_of(&requested, &REQUESTS), Protection::Protected);
+    assert_eq!(state(&requested, &REQUESTS, stale), Protection::Protected);
+}
+
+#[test]
+fn a_restart_does_not_make_a_claim_credible_again() {
+    let schedule = hourly();
+    let until = LIST_STALE + 50;
+    let started = |second| Facts {
+        listed_at: None,
+        watched_since: Some(at(second - 10)),
+        ..claimed(&schedule, 50, 0, second)
+    };
+    assert_eq!(
+        state(&started(until - 1), &RULES, until - 1),
+        Protection::Protected
+    );
+    assert_eq!(state(&started(until), &RULES, until), Protection::Unknown);
+    let turn = judge(&started(until - 1), &RULES, at(until - 1)).holds_until;
+    assert_eq!(turn, Some(at(until)));
+    // A policy that began later gets its first list later.
+    let begun = Facts {
+        expected_since: Some(at(until - 100)),
+        health: read(until, Some(ended(true, 0))),
+        ..started(until)
+    };
+    assert_eq!(state(&begun, &RULES, until), Protection::Protected);
+}
+
+#[test]
+fn a_listed_backup_that_keeps_the_schedule_needs_no_claim() {
+    let schedule = hourly();
+    let proved_until = INTERVAL + ALLOWANCE - 1_200;
+    let facts = |second| {
+        let claimed = claimed(&schedule, 0, 0, second);
+        Facts {
+            confirmation: Confirmation {
+                newest_listed: Some(at(-1_200)),
+                ..claimed.confirmation
+            },
+            ..claimed
+        }
+    };
+    let state_at = |second| state(&facts(second), &RULES, second);
+    assert_eq!(state_at(proved_until), Protection::Protected);
+    assert_eq!(state_at(proved_until + 1), Protection::Unknown);
+    let turn = judge(&facts(proved_until), &RULES, at(proved_until)).holds_until;
+    let behind = at(proved_until) + TimeDelta::nanoseconds(1);
+    assert_eq!(turn, Some(behind));
 }
 
 #[test]
@@ -1020,6 +1084,10 @@ proptest! {
             running_since: Some(since),
             health: read(now, Some(PeriodicAttempt { succeeded, ended: attempt })),
             last_success: Some(success),
+            confirmation: Confirmation {
+                needs_list_since: Some(since),
+                ..Confirmation::default()
+            },
             expected_since: Some(since),
             changed_at,
             watched_since: Some(since),
@@ -1053,7 +1121,9 @@ proptest! {
         health in prop::option::of((any_second(), any::<bool>(), any_second())),
         listed_at in prop::option::of(any_second()),
         last_success in prop::option::of(any_second()),
-        needs_list in any::<bool>(),
+        needs_list_since in prop::option::of(any_second()),
+        newest_listed in prop::option::of(any_second()),
+        deleted in prop::option::of(any_second()),
         changed_at in prop::option::of(any_second()),
         watched_since in prop::option::of(any_second()),
         reset_at in prop::option::of(any_second()),
@@ -1081,9 +1151,11 @@ proptest! {
             }),
             listed_at,
             last_success,
-            confirmation: confirmation::Confirmation {
-                needs_list,
-                ..confirmation::Confirmation::default()
+            confirmation: Confirmation {
+                needs_list_since,
+                newest_listed,
+                deleted,
+                ..Confirmation::default()
             },
             expected_since: Some(since),
             changed_at,

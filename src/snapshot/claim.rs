@@ -34,6 +34,9 @@ pub struct Claim {
     pub point: Arc<RecoveryPoint>,
     /// When this exporter first read it, on its own clock.
     pub seen_at: DateTime<Utc>,
+    /// When the first of the claims was read that lists have not judged since, this one included; on
+    /// the same clock.
+    pub open_since: DateTime<Utc>,
     /// The end of a periodic attempt or the time of a requested backup before it. Backups of a
     /// partition never overlap, so the claimed one was created later.
     pub after: Option<DateTime<Utc>>,
@@ -128,6 +131,7 @@ impl Claim {
         Self {
             point: Arc::new(point),
             seen_at,
+            open_since: seen_at,
             after: None,
             is_next: false,
             standing: Standing::Open,
@@ -207,6 +211,7 @@ impl Claim {
             Standing::Open if self.standing == Standing::Open => {
                 let earlier = before.earlier.as_ref().unwrap_or(before);
                 self.earlier = Some(Arc::clone(earlier));
+                self.open_since = before.open_since.min(self.open_since);
             }
             _ => {}
         }
@@ -237,6 +242,7 @@ impl Claim {
             let claim = Arc::make_mut(claim);
             claim.standing = standing;
             claim.earlier.take_if(|_| is_judged);
+            claim.open_since = claim.seen_at;
             if standing == Standing::Confirmed {
                 // Now it is known which one it is: no older one stands in for it when it is gone.
                 let before = shown.and_then(|created| created.checked_sub_signed(RESOLUTION));

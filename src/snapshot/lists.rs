@@ -155,7 +155,7 @@ impl Snapshot {
         }
     }
 
-    /// Forgets what lists of all backups told: lists of the newest ones do not replace it.
+    /// Forgets what lists of all backups showed: lists of the newest ones do not replace it.
     pub fn forget_history(&mut self) {
         for known in self.partitions.values_mut() {
             known.history = None;
@@ -249,10 +249,13 @@ impl PartitionSnapshot {
             let value = History::of(&stored.restorable);
             self.history = Some(Arc::new(Read { value, at: list.at }));
         }
-        // The newest backup alone does not tell which older ones lack a part of their chain.
-        if extent == Extent::All || self.history.is_none() {
-            self.unrestorable = u32::try_from(stored.unrestorable.len()).unwrap_or(u32::MAX);
-        }
+        let unrestorable = u32::try_from(stored.unrestorable.len()).unwrap_or(u32::MAX);
+        // The newest backup alone does not show which older ones lack a part of their chain.
+        let hides_others = extent == Extent::Newest && self.history.is_some();
+        self.unrestorable = match hides_others {
+            true => self.unrestorable.max(unrestorable),
+            false => unrestorable,
+        };
         // A list that shows a backup which nothing known is newer than has read its storage.
         let newest = shown.newest.as_ref();
         let is_held = newest.is_some_and(|newest| self.successes.are_held_by(newest, terms));

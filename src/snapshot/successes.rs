@@ -37,26 +37,37 @@ impl Successes {
 
     /// Whether a list has shown the backup of `success`, which is the last one, or a newer one.
     pub fn is_confirmed(&self, success: &RecoveryPoint) -> bool {
-        let claim = match success.source {
-            Source::Listed => return true,
-            Source::Periodic => &self.periodic,
-            Source::Requested => &self.requested,
-        };
-        let claim = claim.as_ref();
-        claim.is_some_and(|claim| claim.standing == Standing::Confirmed)
+        let claim = self.claim_of(success);
+        success.source == Source::Listed
+            || claim.is_some_and(|claim| claim.standing == Standing::Confirmed)
+    }
+
+    /// The claim that `success`, which is the last one, was made by.
+    fn claim_of(&self, success: &RecoveryPoint) -> Option<&Claim> {
+        match success.source {
+            Source::Listed => None,
+            Source::Periodic => self.periodic.as_deref(),
+            Source::Requested => self.requested.as_deref(),
+        }
     }
 
     /// What lists say of the last success.
     pub(super) fn confirmation(&self, last: Option<&RecoveryPoint>) -> Confirmation {
-        let ended = self.claims().filter(|claim| !claim.counts());
-        let ended = ended.max_by_key(|claim| claim.point.at);
+        let newest = |claims: &mut dyn Iterator<Item = &Arc<Claim>>| {
+            claims.max_by_key(|claim| claim.point.at).cloned()
+        };
+        let ended = newest(&mut self.claims().filter(|claim| !claim.counts()));
+        let is_deleted = |claim: &&Arc<Claim>| matches!(claim.standing, Standing::Deleted(_));
+        let deleted = newest(&mut self.claims().filter(is_deleted));
         let listed = self.listed.as_deref();
         let is_numbered = listed.is_some_and(|point| point.lsn.is_some());
-        let is_confirmed = last.is_some_and(|last| self.is_confirmed(last));
+        let claim = last.and_then(|last| self.claim_of(last));
+        let claim = claim.filter(|claim| !is_numbered && claim.standing != Standing::Confirmed);
         Confirmation {
             newest_listed: listed.map(|point| point.at),
-            is_confirmed,
-            needs_list: last.is_some() && !is_confirmed && !is_numbered,
+            is_confirmed: last.is_some_and(|last| self.is_confirmed(last)),
+            needs_list_since: claim.map(|claim| claim.open_since),
+            deleted: deleted.map(|claim| claim.point.at),
             ended_claim: ended.map(|claim| (claim.point.at, claim.standing.ended_at())),
         }
     }
@@ -220,7 +231,9 @@ fn read_again(known: &mut Arc<Claim>, storage: Option<u32>, at: DateTime<Utc>) {
     }
     // The clock of the exporter was set back.
     if at < known.seen_at {
-        Arc::make_mut(known).seen_at = at;
+        let known = Arc::make_mut(known);
+        known.seen_at = at;
+        known.open_since = known.open_since.min(at);
     }
 }
 
@@ -240,6 +253,7 @@ fn recall(known: &mut Option<Arc<Claim>>, remembered: Option<&Arc<Claim>>, lates
     let claim = Arc::make_mut(claim);
     if claim.point.is_same_backup(&remembered.point) {
         claim.seen_at = claim.seen_at.min(remembered.seen_at);
+        claim.open_since = claim.open_since.min(remembered.open_since);
         if claim.standing == Standing::Open {
             claim.standing = remembered.standing;
         }

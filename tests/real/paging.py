@@ -244,7 +244,8 @@ NOT_IN_THE_DEMO = {
     "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds{}",
 }
 
-# A restore of the demo is over within seconds, so an exporter may or may not see it run.
+# A restore of the demo is over within seconds, so an exporter may or may not see it run. Recovery points are older than the
+# policy keeps them only until its next run of retention.
 AT_TIMES_IN_THE_DEMO = {
     "partition:servicefabric_backup_restore_state:running{}",
     "partition:servicefabric_backup_oldest_recovery_point_age_seconds:exceeded{}",

@@ -94,7 +94,7 @@ impl Exporter {
     }
 
     fn spawn(&mut self, before: Snapshot) {
-        self.site.lock().begin_process(time::now(), self.forgot);
+        self.site.lock().begin_process(self.forgot);
         let (published, snapshots) = watch::channel(Arc::new(before));
         let poller = Poller::new(
             Arc::clone(&self.cluster),

@@ -108,11 +108,11 @@ impl Follower {
         let passed = now - lasting.looked;
         if !seen || breach.needs_history {
             lasting.unseen += passed;
-        } else if breach.needs_list.is_some() {
+        } else if breach.needs_list_since.is_some() {
             lasting.unlisted += passed;
         }
         lasting.looked = now;
-        lasting.ended.needed_list |= breach.needs_list.is_some();
+        lasting.ended.needed_list |= breach.needs_list_since.is_some();
         lasting.ended.after_unseen_restart |= breach.after_unseen_restart;
         let delay = lasting.seen();
         for (first, reported) in lasting.ended.reported.iter_mut().zip(reported) {
@@ -170,7 +170,7 @@ fn protected_in_breach(look: &Look, tally: &mut Tally) -> Option<&'static str> {
         count.without_history += 1;
         return None;
     }
-    let Some(since) = breach.needs_list else {
+    let Some(since) = breach.needs_list_since else {
         count.against_answers += 1;
         return Some("Protected in a breach against answers");
     };

@@ -228,8 +228,9 @@ impl Cluster {
             };
             let needs_list = instant
                 .breach
-                .is_some_and(|breach| breach.needs_list.is_some());
-            let lists_fail = needs_list && !state.can_list(*id, now);
+                .is_some_and(|breach| breach.needs_list_since.is_some());
+            let is_unanswered = sight.list_asked > sight.complete_list;
+            let lists_fail = needs_list && (is_unanswered || !state.can_list(*id, now));
             let look = Look {
                 now,
                 truth: instant,

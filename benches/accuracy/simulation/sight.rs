@@ -18,17 +18,22 @@ pub(crate) struct Sight {
     pub(crate) policies: Option<i64>,
     pub(crate) progress: Option<i64>,
     pub(crate) health: Option<i64>,
-    /// When the last list was asked for, and the last that was complete.
+    /// When a list was last asked for, answered or not.
+    pub(crate) list_asked: Option<i64>,
+    /// When the last list was asked for that was answered.
     pub(crate) list: Option<i64>,
+    /// The same of the last one that was complete.
     pub(crate) complete_list: Option<i64>,
-    /// When the last list was asked for that was complete, or showed the newest backup.
-    pub(crate) useful_list: Option<i64>,
-    /// The newest success that an answer other than a list has reported.
-    pub(crate) claimed: Option<i64>,
-    /// When the process began.
-    pub(crate) began: i64,
+    /// The same of the last one that was complete or showed the newest backup.
+    pub(crate) proving_list: Option<i64>,
+    /// Whether the process that runs has read such a list.
+    pub(crate) has_listed: bool,
     /// When a process began without memory of the processes before it.
     pub(crate) forgot: Option<i64>,
+    /// The newest success that an answer other than a list has reported, and the first of those that
+    /// no complete list has judged.
+    pub(crate) claimed: Option<i64>,
+    pub(crate) first_claimed: Option<i64>,
     /// Whether a list has refuted such a success, and none since has confirmed one.
     pub(crate) is_refuted: bool,
     /// Whether the clocks are too far apart to compare moments.
@@ -36,6 +41,26 @@ pub(crate) struct Sight {
 }
 
 impl Sight {
+    /// What a new process knows that remembers what this one knew.
+    pub(crate) fn remembered(self) -> Self {
+        Self {
+            complete_list: self.complete_list,
+            proving_list: self.proving_list,
+            claimed: self.claimed,
+            first_claimed: self.first_claimed,
+            is_refuted: self.is_refuted,
+            ..Self::default()
+        }
+    }
+
+    /// An answer other than a list reported this success.
+    pub(crate) fn note_claim(&mut self, success: i64) {
+        if self.claimed < Some(success) {
+            self.claimed = Some(success);
+            self.first_claimed = self.first_claimed.or(self.claimed);
+        }
+    }
+
     /// A list that was asked for at `at` was answered: when the newest listed backup was taken, and
     /// when the newest that exists was taken and uploaded.
     pub(crate) fn note_list(
@@ -49,15 +74,19 @@ impl Sight {
         // Lists have whole seconds.
         let shown = listed.zip(newest);
         if is_complete || shown.is_some_and(|(listed, (taken, _))| taken - listed < SECOND) {
-            self.useful_list = Some(at);
+            self.proving_list = Some(at);
+            self.has_listed = true;
         }
+        let is_judged = |claimed: &i64| is_complete && at - claimed >= SETTLED;
         if is_complete {
-            let uploaded = newest.map(|(_, uploaded)| uploaded);
             self.complete_list = Some(at);
-            let claimed = self.claimed.filter(|claimed| at - claimed >= SETTLED);
+        }
+        if self.first_claimed.is_some_and(|first| is_judged(&first)) {
+            self.first_claimed = self.claimed.filter(|claimed| !is_judged(claimed));
+        }
+        if let Some(claimed) = self.claimed.filter(is_judged) {
             // Records have whole seconds, and the time of the snapshot.
-            let is_false = |claimed| uploaded.is_none_or(|uploaded| uploaded < claimed);
-            self.is_refuted = claimed.map_or(self.is_refuted, is_false);
+            self.is_refuted = newest.is_none_or(|(_, uploaded)| uploaded < claimed);
         }
     }
 }
@@ -74,7 +103,7 @@ pub(super) struct Fresh {
     pub(super) progress: bool,
     pub(super) health: bool,
     pub(super) list: bool,
-    pub(super) useful_list: bool,
+    pub(super) proving_list: bool,
 }
 
 impl Fresh {
@@ -86,7 +115,7 @@ impl Fresh {
             progress: within(sight.progress, STALENESS),
             health: within(sight.health, STALENESS),
             list: within(sight.list, LIST_STALENESS),
-            useful_list: within(sight.useful_list, LIST_STALENESS),
+            proving_list: within(sight.proving_list, LIST_STALENESS),
         }
     }
 }

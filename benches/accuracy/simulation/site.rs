@@ -43,7 +43,6 @@ pub(crate) struct State {
     known: Option<u64>,
     sights: BTreeMap<Uuid, Sight>,
     pub(crate) policies_read: Option<i64>,
-    began: i64,
     forgot: Option<i64>,
     pub(crate) heard: Heard,
     /// When the newest listed backup of a partition was taken, whatever it is worth.
@@ -76,7 +75,6 @@ impl Site {
             known: None,
             sights: BTreeMap::new(),
             policies_read: None,
-            began: 0,
             forgot: None,
             heard: Heard::default(),
             listed: BTreeMap::new(),
@@ -169,9 +167,16 @@ impl State {
     }
 
     /// A process begins that has seen nothing yet, and that remembers nothing since `forgot`.
-    pub(crate) fn begin_process(&mut self, now: i64, forgot: Option<i64>) {
-        (self.began, self.forgot) = (now, forgot);
-        self.sights.clear();
+    pub(crate) fn begin_process(&mut self, forgot: Option<i64>) {
+        let remembers = self.forgot == forgot;
+        self.forgot = forgot;
+        for sight in self.sights.values_mut() {
+            *sight = if remembers {
+                sight.remembered()
+            } else {
+                Sight::default()
+            };
+        }
         self.policies_read = None;
         self.heard = Heard::default();
     }
@@ -204,15 +209,15 @@ impl State {
 
     /// An answer other than a list has reported a success.
     pub(crate) fn note_claim(&mut self, id: PartitionId, success: Option<DateTime<Utc>>) {
-        let claimed = &mut self.sight(id).claimed;
-        *claimed = (*claimed).max(success.map(|at| at.timestamp_millis()));
+        if let Some(success) = success {
+            self.sight(id).note_claim(success.timestamp_millis());
+        }
     }
 
     /// When each question that matters for a partition was last answered.
     pub(crate) fn sight_of(&self, id: Uuid) -> Sight {
         Sight {
             policies: self.policies_read,
-            began: self.began,
             forgot: self.forgot,
             clocks_disagree: self.clocks_disagree(),
             ..self.sights.get(&id).copied().unwrap_or_default()
@@ -250,19 +255,26 @@ impl State {
         is_complete: bool,
         listed: &Listed<ListedBackup>,
     ) {
-        // What was listed by a clock that is hours off is of no use once that clock is set.
-        if self.clocks_disagree() {
-            return;
-        }
         for id in &ids {
             self.listed.remove(id);
         }
         self.note_listed(listed);
+        // What was listed by a clock that is hours off is of no use once that clock is set.
+        if self.clocks_disagree() {
+            return;
+        }
         for id in ids {
             let newest = self.truths.get(&id).and_then(|(truth, _)| truth.newest());
             let listed = self.listed(id);
             let sight = self.sight(PartitionId(id));
             sight.note_list(at, is_complete, listed, newest);
+        }
+    }
+
+    /// A list of an application is asked for.
+    pub(crate) fn note_list_asked(&mut self, application: &Name, at: i64) {
+        for id in self.partitions_of(application) {
+            self.sight(PartitionId(id)).list_asked = Some(at);
         }
     }
 

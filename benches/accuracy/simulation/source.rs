@@ -163,6 +163,7 @@ impl Source for Site {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.newest(now, &name);
         let asked = time::now();
+        self.lock().note_list_asked(&name, asked);
         let note = |state: &mut State, _, listed: &_| state.note_list(&name, asked, listed);
         self.ask(Side::BackupService, question, note).await
     }
@@ -170,6 +171,7 @@ impl Source for Site {
     async fn latest_backups_of(&self, partition: PartitionId) -> Answer<Listed<ListedBackup>> {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.newest_of(now, partition);
         let asked = time::now();
+        self.lock().sight(partition).list_asked = Some(asked);
         let note = |state: &mut State, _, listed: &_| state.note_list_of(partition, asked, listed);
         self.ask(Side::BackupService, question, note).await
     }
@@ -178,6 +180,7 @@ impl Source for Site {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.all(now, &name);
         let asked = time::now();
+        self.lock().note_list_asked(&name, asked);
         let note = |state: &mut State, _, listed: &_| state.note_list(&name, asked, listed);
         self.ask(Side::BackupService, question, note).await
     }

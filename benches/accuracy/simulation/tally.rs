@@ -24,7 +24,8 @@ pub(crate) struct Look {
     pub(crate) verdict: Protection,
     /// Whether the two baselines alert.
     pub(crate) naive: [bool; 2],
-    /// Whether only a list could show the breach, and none can be read.
+    /// Whether only a list could show the breach, and none can be read, or the last one that was asked
+    /// for was not complete.
     pub(crate) lists_fail: bool,
     /// Why a false alarm may begin now.
     pub(crate) excuse: &'static str,
@@ -35,7 +36,7 @@ pub(crate) struct Look {
 pub(crate) struct ProtectedInBreach {
     /// Only a list could refute the success that was reported, and none was due yet.
     pub(crate) before_the_list: u64,
-    /// Only a list could refute it, and none can be read, not even that of the partition alone.
+    /// Only a list could refute it, and lists fail, also that of the partition alone.
     pub(crate) without_lists: u64,
     /// The newest backup depends on one that is gone, which only a list of all backups shows.
     pub(crate) without_history: u64,

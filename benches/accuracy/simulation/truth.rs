@@ -111,7 +111,7 @@ pub(crate) struct Breach {
     pub(crate) began: i64,
     /// Since when the answers read so far report a success that would keep the schedule, if only a
     /// list that has not been read yet can refute it.
-    pub(crate) needs_list: Option<i64>,
+    pub(crate) needs_list_since: Option<i64>,
     /// Whether only a list of all backups shows it: the newest backup would keep the schedule, but
     /// depends on one that is gone, or a damaged one is newer than all that can be restored.
     pub(crate) needs_history: bool,
@@ -307,13 +307,17 @@ impl Truth {
         let claimed = sight.claimed.filter(|claimed| {
             keeps(*claimed, *claimed) && !listed(*claimed + SETTLED) && !sight.is_refuted
         });
+        let claimed_since = claimed.and(sight.first_claimed);
         let deleted = self
             .deleted
             .filter(|deleted| *deleted == began && !listed(began));
+        // A damaged one hides that the good one before it was deleted.
         let damaged = self.damaged.values().max().copied();
-        let is_hidden = self.deleted.is_some()
-            && damaged > self.newest.map(|it| it.taken)
-            && damaged > sight.claimed;
+        let is_hidden = damaged.is_some_and(|damaged| {
+            self.deleted.is_some_and(|deleted| damaged <= deleted)
+                && self.newest.is_none_or(|it| it.taken < damaged)
+                && sight.claimed.is_none_or(|claimed| claimed < damaged)
+        });
         let due_after = |restart: i64| Some(self.due(None)?.max(self.next(restart)?));
         let after_unseen_restart = self
             .restarted_unseen
@@ -321,7 +325,7 @@ impl Truth {
             .is_some_and(|due| now <= due + ALLOWANCE);
         Some(Breach {
             began,
-            needs_list: claimed.max(deleted).map(|since| since.max(began)),
+            needs_list_since: claimed_since.max(deleted).map(|since| since.max(began)),
             needs_history: is_hidden || self.stored.values().any(|it| keeps(it.taken, it.ended)),
             after_unseen_restart,
         })
@@ -410,18 +414,25 @@ impl Truth {
         }
     }
 
-    /// Whether nothing but a report that can be false tells of the newest success, because no list
-    /// has been complete, or shown the newest backup, lately.
+    /// Whether nothing but a report that can be false tells of the newest success, and the last list
+    /// that could confirm one is stale.
     fn is_claimed_only(&self, now: i64, sight: &Sight, fresh: Fresh) -> bool {
-        // The first list of a process, and the first under a policy, may take as long as a list is
-        // believed; a report of the last two polls may not have been read yet.
-        let is_new = now - self.agreed.max(sight.began) < LIST_STALENESS;
+        // A report of the last two polls may not have been read yet.
         let claimed = sight.claimed.filter(|claimed| now - claimed > IN_TIME);
-        let is_newer = |claimed| sight.useful_list.is_none_or(|asked| asked < claimed);
+        let is_newer = |claimed| sight.proving_list.is_none_or(|asked| asked < claimed);
+        // The first list of a process may come as late as that.
+        let awaited_since = sight.first_claimed.max(Some(self.agreed));
+        let awaits_first =
+            !sight.has_listed && awaited_since.is_some_and(|since| now - since < LIST_STALENESS);
+        let listed = sight
+            .proving_list
+            .and_then(|asked| self.newest_until(asked));
+        let is_proved = listed.is_some_and(|it| self.late_from(Some(it)) >= Some(now));
         self.hides_failures
-            && !fresh.useful_list
-            && !(sight.useful_list.is_none() && is_new)
+            && !fresh.proving_list
             && claimed.is_some_and(is_newer)
+            && !awaits_first
+            && !is_proved
     }
 
     /// Whether the schedule may have restarted just before a process began that remembers nothing:

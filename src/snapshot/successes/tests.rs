@@ -616,7 +616,11 @@ fn a_newest_backup_that_cannot_be_restored_ends_its_claim_and_keeps_older_proofs
 fn a_claim_needs_a_list_until_a_backup_with_a_number_is_listed() {
     let needs_list = |known: &Known| {
         let partition = &known.0.partitions[&ID];
-        partition.facts(&known.0).confirmation.needs_list
+        partition
+            .facts(&known.0)
+            .confirmation
+            .needs_list_since
+            .is_some()
     };
     let numbered = |created| ListedBackup {
         lsn: Some(7),
@@ -638,6 +642,27 @@ fn a_claim_needs_a_list_until_a_backup_with_a_number_is_listed() {
 }
 
 #[test]
+fn a_claim_needs_a_list_since_the_first_one_that_none_has_judged() {
+    let since = |known: &Known| {
+        let partition = &known.0.partitions[&ID];
+        let since = partition.facts(&known.0).confirmation.needs_list_since;
+        since.map(|since| (since - at(0)).num_seconds())
+    };
+    let mut known = Known::new();
+    for run in 0..10 {
+        known = known.ok(run * 600 + 60, run * 600 + 30);
+        if run == 5 {
+            known = known.restarted(run * 600 + 100);
+        }
+        assert_eq!(since(&known), Some(60), "{run}");
+    }
+    // The list judges the older ones, and comes too early for the newest one.
+    let listed = known.list(5_480, vec![backup(4_810)]);
+    assert_eq!(since(&listed), Some(5_460));
+    assert_eq!(since(&listed.list(5_700, vec![backup(5_410)])), None);
+}
+
+#[test]
 fn a_list_of_the_newest_backup_does_not_hide_broken_chains() {
     let orphan = ListedBackup {
         kind: BackupKind::Incremental,
@@ -649,6 +674,9 @@ fn a_list_of_the_newest_backup_does_not_hide_broken_chains() {
     assert_eq!(unrestorable(&all), 1);
     let mut after = all.partition_list(400, vec![backup(10)]);
     assert_eq!(unrestorable(&after), 1);
+    let whole = Known::new().history(300, vec![backup(10)]);
+    let damaged = whole.partition_list(400, vec![broken(350)]);
+    assert_eq!((unrestorable(&whole), unrestorable(&damaged)), (0, 1));
     after.0.forget_history();
     assert_eq!(unrestorable(&after.list(500, vec![backup(10)])), 0);
 }

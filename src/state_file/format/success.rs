@@ -22,13 +22,16 @@ pub(super) struct SuccessEntry {
     storage: Option<u32>,
 }
 
-/// A claim. Of the one before it that no list could judge yet, nothing is written: a restart comes
-/// seldom, and the next claim follows this one.
+/// A claim. Of an earlier one that no list could judge yet, only the time is written: a restart is
+/// rare, and the next claim follows this one.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ClaimEntry {
     #[serde(flatten)]
     point: SuccessEntry,
     seen_at: DateTime<Utc>,
+    /// If that is not `seen_at`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    open_since: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     after: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
@@ -101,6 +104,7 @@ impl ClaimEntry {
         Self {
             point: SuccessEntry::of(&claim.point),
             seen_at: claim.seen_at,
+            open_since: Some(claim.open_since).filter(|since| *since != claim.seen_at),
             after: claim.after,
             is_next: claim.is_next,
             standing,
@@ -116,6 +120,7 @@ impl ClaimEntry {
             Some(StandingEntry::Deleted(at)) => Standing::Deleted(at),
         };
         Claim {
+            open_since: self.open_since.unwrap_or(self.seen_at),
             after: self.after,
             is_next: self.is_next,
             standing,
