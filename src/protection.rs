@@ -5,6 +5,7 @@
 //! long ago, is no fact. What led to a verdict is told by [`evidence`].
 
 pub mod applied;
+mod attempts;
 mod clocks;
 pub mod confirmation;
 pub mod evidence;
@@ -266,35 +267,6 @@ impl<'a> Case<'a> {
         let record = self.record()?;
         let since = self.facts.running_since.or(self.facts.record_since);
         since.filter(|_| running.contains(&record.state))
-    }
-
-    /// Whether the last attempt, of whichever kind, did not succeed.
-    fn is_failing(&self) -> bool {
-        let clocks = self.facts.clocks;
-        let periodic = self.attempt().filter(|_| self.sees_health());
-        let failed_at = periodic
-            .filter(|attempt| !attempt.succeeded)
-            .map(|attempt| attempt.ended);
-        let request = self.request_failed_since();
-        let request = request.map(|since| clocks.of_cluster(since));
-        let reported = self.facts.health.filter(|_| self.sees_health());
-        let later_attempt = reported.and_then(|read| read.value).map(|last| last.ended);
-        // Also one whose backup was deleted, and its report with it.
-        let later_attempts = [later_attempt, self.facts.confirmation.deleted];
-        let has_ended = |ended: &DateTime<Utc>| clocks.plausible_from(*ended) <= self.now;
-        let later_attempt = later_attempts.into_iter().flatten().filter(has_ended).max();
-        let request = request.filter(|since| later_attempt.is_none_or(|ended| ended < *since));
-        let last_failure = failed_at.max(request);
-        last_failure > self.last_success()
-    }
-
-    /// Since when the last request counts as failed. What had failed before this exporter first
-    /// looked has no known time: it counts only where no success is known.
-    fn request_failed_since(&self) -> Option<DateTime<Utc>> {
-        let record = self.record()?;
-        let counts = !self.facts.record_is_baseline || self.last_success().is_none();
-        let since = self.facts.record_since?;
-        (record.state.is_failure() && counts).then_some(since)
     }
 
     /// The first of all moments to come at which a comparison above turns.

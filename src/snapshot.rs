@@ -298,8 +298,9 @@ impl Snapshot {
             let (name, mark) = (&policy.name, policy.mark());
             let settled = self.policy_marks.get(name);
             let was_read = before.and_then(|before| before.get(name));
-            let is_repeated = was_read.map(|read| read.mark() == mark);
-            if settled == Some(&mark) || is_repeated.unwrap_or(settled.is_none()) {
+            let is_new = settled.is_none() && was_read.is_none();
+            let is_repeated = was_read.is_some_and(|read| read.mark() == mark);
+            if is_new || is_repeated || settled == Some(&mark) {
                 marks.insert(Arc::clone(name), mark);
             }
             if settled.is_some_and(|settled| *settled != mark) {

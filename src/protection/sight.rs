@@ -186,20 +186,6 @@ impl Case<'_> {
         fits_in && !self.is_late(attempt.ended)
     }
 
-    /// The last periodic attempt under the schedule as it runs now. One that ended before the
-    /// schedule restarted is an attempt of the former one, and what it left behind stays until the
-    /// next one: a backup that a suspension discarded reports a failure after its upload
-    /// (`BackupManager.cs`, `BackupRestoreManager.cs`).
-    pub(super) fn attempt(&self) -> Option<PeriodicAttempt> {
-        let restarted = self.observed(self.facts.changed_at).max(self.reset_at());
-        let attempt = self.facts.health?.value;
-        attempt.filter(|attempt| restarted.is_none_or(|at| at < attempt.ended))
-    }
-
-    pub(super) fn failed_attempt(&self) -> Option<PeriodicAttempt> {
-        self.attempt().filter(|attempt| !attempt.succeeded)
-    }
-
     /// When the partition was created or reset, if that is not in the future.
     pub(super) fn reset_at(&self) -> Option<DateTime<Utc>> {
         let latest = self.facts.clocks.latest_success(self.now);

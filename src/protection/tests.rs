@@ -1152,8 +1152,8 @@ proptest! {
             listed_at,
             last_success,
             confirmation: Confirmation {
-                needs_list_since,
                 newest_listed,
+                needs_list_since,
                 deleted,
                 ..Confirmation::default()
             },

@@ -251,10 +251,10 @@ impl PartitionSnapshot {
         }
         let unrestorable = u32::try_from(stored.unrestorable.len()).unwrap_or(u32::MAX);
         // The newest backup alone does not show which older ones lack a part of their chain.
-        let hides_others = extent == Extent::Newest && self.history.is_some();
-        self.unrestorable = match hides_others {
-            true => self.unrestorable.max(unrestorable),
-            false => unrestorable,
+        self.unrestorable = if extent == Extent::Newest && self.history.is_some() {
+            self.unrestorable.max(unrestorable)
+        } else {
+            unrestorable
         };
         // A list that shows a backup which nothing known is newer than has read its storage.
         let newest = shown.newest.as_ref();

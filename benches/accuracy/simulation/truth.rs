@@ -199,17 +199,7 @@ impl Truth {
             Happening::Stored { backup, taken, .. } => {
                 self.damaged.insert(backup, taken.timestamp_millis());
             }
-            Happening::Deleted { backup, .. } => {
-                self.damaged.remove(&backup);
-                let deleted = self.stored.remove(&backup);
-                let is_lost = |it: Backup| {
-                    it.chain == backup || deleted.is_some_and(|deleted| deleted.taken == it.taken)
-                };
-                if self.newest.is_some_and(is_lost) {
-                    self.newest = self.newest_until(at);
-                    self.deleted = Some(at);
-                }
-            }
+            Happening::Deleted { backup, .. } => self.delete(backup, at),
             Happening::BackedUp { .. } => (self.failed, self.reported) = (None, Some(at)),
             Happening::Failed => {
                 self.reported = Some(at);
@@ -232,6 +222,18 @@ impl Truth {
             | Happening::Armed { .. }
             | Happening::TimerStopped
             | Happening::AwaitsRestore => {}
+        }
+    }
+
+    fn delete(&mut self, backup: Uuid, at: i64) {
+        self.damaged.remove(&backup);
+        let deleted = self.stored.remove(&backup);
+        let is_lost = |it: Backup| {
+            it.chain == backup || deleted.is_some_and(|deleted| deleted.taken == it.taken)
+        };
+        if self.newest.is_some_and(is_lost) {
+            self.newest = self.newest_until(at);
+            self.deleted = Some(at);
         }
     }
 
@@ -299,13 +301,9 @@ impl Truth {
             return None;
         }
         let listed = |after: i64| sight.complete_list.is_some_and(|asked| asked >= after);
-        let keeps = |taken: i64, ended: i64| {
-            let would_be_due = self.due(Some((taken, ended)));
-            would_be_due.is_some_and(|due| now <= due + ALLOWANCE)
-        };
         // After a list has refuted a report, a further one is not believed before it is listed.
         let claimed = sight.claimed.filter(|claimed| {
-            keeps(*claimed, *claimed) && !listed(*claimed + SETTLED) && !sight.is_refuted
+            self.keeps(*claimed, *claimed, now) && !listed(*claimed + SETTLED) && !sight.is_refuted
         });
         let claimed_since = claimed.and(sight.first_claimed);
         let deleted = self
@@ -326,7 +324,11 @@ impl Truth {
         Some(Breach {
             began,
             needs_list_since: claimed_since.max(deleted).map(|since| since.max(began)),
-            needs_history: is_hidden || self.stored.values().any(|it| keeps(it.taken, it.ended)),
+            needs_history: is_hidden
+                || self
+                    .stored
+                    .values()
+                    .any(|it| self.keeps(it.taken, it.ended, now)),
             after_unseen_restart,
         })
     }
@@ -335,6 +337,12 @@ impl Truth {
     fn late_from(&self, newest: Option<Backup>) -> Option<i64> {
         let newest = newest.map(|it| (it.taken, it.ended));
         Some(self.due(newest)? + ALLOWANCE)
+    }
+
+    /// Whether a backup that was taken and uploaded at these moments would keep the schedule.
+    fn keeps(&self, taken: i64, ended: i64, now: i64) -> bool {
+        let due = self.due(Some((taken, ended)));
+        due.is_some_and(|due| now <= due + ALLOWANCE)
     }
 
     /// When the next backup is due after one that was taken and uploaded at these moments, or
@@ -419,6 +427,8 @@ impl Truth {
     fn is_claimed_only(&self, now: i64, sight: &Sight, fresh: Fresh) -> bool {
         // A report of the last two polls may not have been read yet.
         let claimed = sight.claimed.filter(|claimed| now - claimed > IN_TIME);
+        // One that does not keep the schedule is late, whether it is true or not.
+        let claimed = claimed.filter(|claimed| self.keeps(*claimed, *claimed, now));
         let is_newer = |claimed| sight.proving_list.is_none_or(|asked| asked < claimed);
         // The first list of a process may come as late as that.
         let awaited_since = sight.first_claimed.max(Some(self.agreed));
