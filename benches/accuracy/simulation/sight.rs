@@ -30,10 +30,14 @@ pub(crate) struct Sight {
     pub(crate) has_listed: bool,
     /// When a process began without memory of the processes before it.
     pub(crate) forgot: Option<i64>,
-    /// The newest success that an answer other than a list has reported, and the first of those that
-    /// no complete list has judged.
+    /// When the newest backup was taken that any list showed.
+    pub(crate) shown: Option<i64>,
+    /// The newest success that an answer other than a list has reported, and when it was first read.
     pub(crate) claimed: Option<i64>,
+    pub(crate) claimed_at: i64,
+    /// The first of those that no complete list has judged, and the first of a periodic backup.
     pub(crate) first_claimed: Option<i64>,
+    pub(crate) first_periodic: Option<i64>,
     /// Whether a list has refuted such a success, and none since has confirmed one.
     pub(crate) is_refuted: bool,
     /// Whether the clocks are too far apart to compare moments.
@@ -46,18 +50,24 @@ impl Sight {
         Self {
             complete_list: self.complete_list,
             proving_list: self.proving_list,
+            shown: self.shown,
             claimed: self.claimed,
+            claimed_at: self.claimed_at,
             first_claimed: self.first_claimed,
+            first_periodic: self.first_periodic,
             is_refuted: self.is_refuted,
             ..Self::default()
         }
     }
 
-    /// An answer other than a list reported this success.
-    pub(crate) fn note_claim(&mut self, success: i64) {
+    /// An answer other than a list, read at `now`, reported this success.
+    pub(crate) fn note_claim(&mut self, success: i64, is_periodic: bool, now: i64) {
         if self.claimed < Some(success) {
-            self.claimed = Some(success);
+            (self.claimed, self.claimed_at) = (Some(success), now);
             self.first_claimed = self.first_claimed.or(self.claimed);
+            if is_periodic {
+                self.first_periodic = self.first_periodic.or(self.claimed);
+            }
         }
     }
 
@@ -81,8 +91,10 @@ impl Sight {
         if is_complete {
             self.complete_list = Some(at);
         }
-        if self.first_claimed.is_some_and(|first| is_judged(&first)) {
-            self.first_claimed = self.claimed.filter(|claimed| !is_judged(claimed));
+        for first in [&mut self.first_claimed, &mut self.first_periodic] {
+            if first.as_ref().is_some_and(is_judged) {
+                *first = self.claimed.filter(|claimed| !is_judged(claimed));
+            }
         }
         if let Some(claimed) = self.claimed.filter(is_judged) {
             // Records have whole seconds, and the time of the snapshot.

@@ -208,9 +208,15 @@ impl State {
     }
 
     /// An answer other than a list has reported a success.
-    pub(crate) fn note_claim(&mut self, id: PartitionId, success: Option<DateTime<Utc>>) {
+    pub(crate) fn note_claim(
+        &mut self,
+        id: PartitionId,
+        success: Option<DateTime<Utc>>,
+        is_periodic: bool,
+    ) {
         if let Some(success) = success {
-            self.sight(id).note_claim(success.timestamp_millis());
+            let success = success.timestamp_millis();
+            self.sight(id).note_claim(success, is_periodic, time::now());
         }
     }
 
@@ -259,6 +265,11 @@ impl State {
             self.listed.remove(id);
         }
         self.note_listed(listed);
+        for id in &ids {
+            let listed = self.listed(*id);
+            let sight = self.sight(PartitionId(*id));
+            sight.shown = sight.shown.max(listed);
+        }
         // What was listed by a clock that is hours off is of no use once that clock is set.
         if self.clocks_disagree() {
             return;

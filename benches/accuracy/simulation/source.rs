@@ -107,7 +107,7 @@ impl Source for Site {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.record(now, partition);
         let note = |state: &mut State, at, record: &Option<BackupProgress>| {
             let success = record.as_ref().and_then(|record| record.timestamp);
-            state.note_claim(partition, success);
+            state.note_claim(partition, success, false);
             state.sight(partition).progress = Some(at);
         };
         self.ask(Side::BackupService, question, note).await
@@ -122,7 +122,7 @@ impl Source for Site {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.health(now, partition);
         let note = |state: &mut State, at, health: &BackupHealth| {
             let attempt = health.attempt.filter(|attempt| attempt.succeeded);
-            state.note_claim(partition, attempt.map(|attempt| attempt.ended));
+            state.note_claim(partition, attempt.map(|attempt| attempt.ended), true);
             state.sight(partition).health = Some(at);
         };
         self.ask(Side::HealthStore, question, note).await

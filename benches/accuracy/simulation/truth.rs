@@ -425,15 +425,25 @@ impl Truth {
     /// Whether nothing but a report that can be false tells of the newest success, and the last list
     /// that could confirm one is stale.
     fn is_claimed_only(&self, now: i64, sight: &Sight, fresh: Fresh) -> bool {
-        // A report of the last two polls may not have been read yet.
-        let claimed = sight.claimed.filter(|claimed| now - claimed > IN_TIME);
-        // One that does not keep the schedule is late, whether it is true or not.
-        let claimed = claimed.filter(|claimed| self.keeps(*claimed, *claimed, now));
-        let is_newer = |claimed| sight.proving_list.is_none_or(|asked| asked < claimed);
+        // What was read, or changed, in the last two polls may not be published yet.
+        let is_settled = now - self.changed.max(self.restarted).max(sight.claimed_at) > IN_TIME;
+        // A report that does not keep the schedule is late, whether it is true or not.
+        let claimed = sight
+            .claimed
+            .filter(|claimed| is_settled && self.keeps(*claimed, *claimed, now));
+        let is_shown = |claimed: i64| {
+            self.newest.is_some_and(|it| {
+                let is_listed = sight.shown.is_some_and(|shown| it.taken - shown < SECOND);
+                is_listed && it.ended >= claimed
+            })
+        };
+        let is_newer =
+            |claimed| sight.proving_list.is_none_or(|asked| asked < claimed) && !is_shown(claimed);
         // The first list of a process may come as late as that.
-        let awaited_since = sight.first_claimed.max(Some(self.agreed));
-        let awaits_first =
-            !sight.has_listed && awaited_since.is_some_and(|since| now - since < LIST_STALENESS);
+        let first_claimed = sight.first_periodic.or(sight.first_claimed);
+        let awaited_since = first_claimed.max(Some(self.agreed));
+        let awaits_first = !sight.has_listed
+            && awaited_since.is_some_and(|since| now - since < LIST_STALENESS + IN_TIME);
         let listed = sight
             .proving_list
             .and_then(|asked| self.newest_until(asked));
