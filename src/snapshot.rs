@@ -54,8 +54,8 @@ pub struct Snapshot {
     pub new_codes: NewCodes,
     /// All policies, as they were last read.
     pub policies: Option<Read<Policies>>,
-    /// Checksum of each policy as the first reading, or two readings in a row, showed it, remembered
-    /// over restarts: a policy that was changed starts the timers of its partitions anew.
+    /// Checksum of each policy as two readings in a row showed it, remembered over restarts: a policy
+    /// that was changed starts the timers of its partitions anew.
     pub policy_marks: BTreeMap<Name, u32>,
     /// The cluster itself, as the last cycle left it.
     pub status: ClusterStatus,
@@ -298,9 +298,8 @@ impl Snapshot {
             let (name, mark) = (&policy.name, policy.mark());
             let settled = self.policy_marks.get(name);
             let was_read = before.and_then(|before| before.get(name));
-            let is_new = settled.is_none() && was_read.is_none();
             let is_repeated = was_read.is_some_and(|read| read.mark() == mark);
-            if is_new || is_repeated || settled == Some(&mark) {
+            if is_repeated || settled == Some(&mark) {
                 marks.insert(Arc::clone(name), mark);
             }
             if settled.is_some_and(|settled| *settled != mark) {

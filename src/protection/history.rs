@@ -21,6 +21,11 @@ pub struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &&'a ListedBackup> {
+        self.restorable.iter().chain(&self.unrestorable)
+    }
+
     /// The backups in a list, by partition. In a list of all backups, chains tell more of what
     /// cannot be restored.
     pub fn by_partition(

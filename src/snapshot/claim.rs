@@ -186,6 +186,9 @@ impl Claim {
         requested: Option<&Self>,
         schedule: Option<&Schedule>,
     ) -> Option<bool> {
+        if self.is_unrestorable(shown) {
+            return Some(false);
+        }
         let newest = shown.newest.as_ref();
         let held = newest.map_or(Some(false), |newest| {
             self.is_held_by(newest, requested, schedule)
@@ -193,12 +196,31 @@ impl Claim {
         held.filter(|held| *held || !shown.hides_before(self.point.at))
     }
 
-    /// Whether a list would show the claimed backup.
-    pub(super) fn is_settled(&self, list: ListRead, storage: Option<u32>) -> bool {
+    /// Whether a backup that cannot be restored is the newest one created before the end of the claimed
+    /// one, and later than all that can: then that is the claimed one, or the claimed one is missing.
+    fn is_unrestorable(&self, shown: &Shown) -> bool {
+        let newest = shown.newest.as_ref().map(|newest| newest.at);
+        let unrestorable = shown.unrestorable.as_ref().map(|point| point.at);
+        self.point.source == Source::Periodic
+            && unrestorable > newest
+            && unrestorable <= Some(self.point.at)
+    }
+
+    /// Whether the list shows that the claimed backup itself cannot be restored: no wait is needed for
+    /// a list to show it.
+    fn is_shown_unrestorable(&self, shown: &Shown) -> bool {
+        let unrestorable = shown.unrestorable.as_ref().map(|point| point.at);
+        self.is_next && unrestorable > self.after && self.is_unrestorable(shown)
+    }
+
+    /// Whether a list shows the claimed backup, or would show it.
+    pub(super) fn is_settled(&self, shown: &Shown, list: ListRead, storage: Option<u32>) -> bool {
         let by_upload = list.by_cluster_clock.is_some_and(|at| {
             self.point.source == Source::Periodic && at - self.point.at >= SETTLED_AFTER_UPLOAD
         });
-        let is_late = by_upload || list.at - self.seen_at >= SETTLED_AFTER_SEEN;
+        let is_late = by_upload
+            || list.at - self.seen_at >= SETTLED_AFTER_SEEN
+            || self.is_shown_unrestorable(shown);
         list.is_complete && is_late && !self.point.is_elsewhere(storage)
     }
 

@@ -237,7 +237,7 @@ impl PartitionSnapshot {
         // A backup without a credible date may be the one of a claim or a proof.
         let is_dated = |backup: &&ListedBackup| backup.created.is_some_and(|at| at <= latest);
         let list = ListRead {
-            is_complete: list.is_complete && stored.restorable.iter().all(is_dated),
+            is_complete: list.is_complete && stored.all().all(is_dated),
             ..list
         };
         let shown = Shown {

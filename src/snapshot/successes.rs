@@ -157,7 +157,8 @@ impl Successes {
             let Some(claim) = slot else { return 0 };
             let judged = |claim: &Claim| {
                 let is_shown = claim.is_shown(shown, requested.as_deref(), terms.schedule);
-                is_shown.filter(|shown| *shown || claim.is_settled(list, terms.storage))
+                is_shown
+                    .filter(|is_shown| *is_shown || claim.is_settled(shown, list, terms.storage))
             };
             let judged = [claim.earlier.as_deref().and_then(judged), judged(claim)];
             let created = shown.newest.as_ref().map(|newest| newest.at);

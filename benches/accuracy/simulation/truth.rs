@@ -239,7 +239,11 @@ impl Truth {
 
     /// The newest backup that can be restored, of those that had been uploaded at `until`.
     fn newest_until(&self, until: i64) -> Option<Backup> {
-        let stored = self.stored.values().filter(|it| it.ended <= until);
+        self.newest_of(|it| it.ended <= until)
+    }
+
+    fn newest_of(&self, counts: impl Fn(&Backup) -> bool) -> Option<Backup> {
+        let stored = self.stored.values().filter(|it| counts(it));
         let restorable = stored.filter(|it| self.stored.contains_key(&it.chain));
         restorable.max_by_key(|it| it.taken).copied()
     }
@@ -431,12 +435,10 @@ impl Truth {
         let claimed = sight
             .claimed
             .filter(|claimed| is_settled && self.keeps(*claimed, *claimed, now));
-        let is_shown = |claimed: i64| {
-            self.newest.is_some_and(|it| {
-                let is_listed = sight.shown.is_some_and(|shown| it.taken - shown < SECOND);
-                is_listed && it.ended >= claimed
-            })
-        };
+        // What a list shows is there, whatever the clock of the exporter was then.
+        let listed =
+            self.newest_of(|it| sight.shown.is_some_and(|shown| it.taken - shown < SECOND));
+        let is_shown = |claimed: i64| listed.is_some_and(|it| it.ended >= claimed);
         let is_newer =
             |claimed| sight.proving_list.is_none_or(|asked| asked < claimed) && !is_shown(claimed);
         // The first list of a process may come as late as that.
@@ -444,9 +446,6 @@ impl Truth {
         let awaited_since = first_claimed.max(Some(self.agreed));
         let awaits_first = !sight.has_listed
             && awaited_since.is_some_and(|since| now - since < LIST_STALENESS + IN_TIME);
-        let listed = sight
-            .proving_list
-            .and_then(|asked| self.newest_until(asked));
         let is_proved = listed.is_some_and(|it| self.late_from(Some(it)) >= Some(now));
         self.hides_failures
             && !fresh.proving_list

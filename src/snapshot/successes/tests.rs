@@ -682,6 +682,64 @@ fn a_list_of_the_newest_backup_does_not_hide_broken_chains() {
 }
 
 #[test]
+fn reports_that_follow_each_other_quickly_do_not_hide_that_no_backup_can_be_restored() {
+    for (spacing, with_proof, with_history) in [
+        (5, true, false),
+        (5, false, false),
+        (30, true, true),
+        (60, false, true),
+        (90, true, false),
+    ] {
+        let mut known = Known::new();
+        if with_proof {
+            known = known.ok(30, 20).list(100, vec![backup(10)]);
+        }
+        let items = |ended: i64| {
+            let good = with_history.then(|| backup(10));
+            good.into_iter().chain([broken(ended - 2)]).collect()
+        };
+        for run in 0..200 {
+            let ended = 200 + run * spacing;
+            known = known.ok(ended + 2, ended);
+            if run % (600 / spacing) == 3 {
+                known = if with_history {
+                    known.history(ended + 3, items(ended))
+                } else {
+                    known.list(ended + 3, items(ended))
+                };
+            }
+        }
+        let proof = (with_proof || with_history).then_some(10);
+        assert_eq!(known.last(), proof, "{spacing} {with_proof} {with_history}");
+    }
+}
+
+#[test]
+fn an_older_backup_does_not_confirm_a_claim_whose_own_backup_cannot_be_restored() {
+    // A start without memory, and a list of all backups.
+    let claimed = Known::new().ok(HOUR, HOUR - 4);
+    let items = vec![backup(HOUR - 80), broken(HOUR - 5)];
+    let judged = claimed.history(HOUR + 70, items);
+    assert_eq!((judged.last(), judged.refuted()), (Some(HOUR - 80), [1, 0]));
+    // One that is newer than the report does not concern it.
+    let items = vec![backup(HOUR - 80), broken(HOUR + 5)];
+    assert!(claimed.history(HOUR + 70, items).is_confirmed());
+}
+
+#[test]
+fn a_list_that_was_read_while_the_clock_of_the_cluster_was_behind_ends_nothing() {
+    let proved = Known::new().ok(60, 30).list(300, vec![backup(10)]);
+    for hours in [1, 2, 48] {
+        let behind = proved.skewed(HOUR, -hours * HOUR);
+        let listed = behind.list(HOUR + 10, vec![broken(HOUR - 100)]);
+        let after = listed.skewed(HOUR + 20, 0);
+        let after = after.list(HOUR + 30, vec![broken(HOUR - 100)]);
+        assert_eq!(after.successes().listed, proved.successes().listed);
+        assert_eq!(after.last(), Some(30), "{hours} h");
+    }
+}
+
+#[test]
 fn a_list_of_all_backups_judges_claims_alike() {
     let claimed = Known::new().ok(60, 30);
     let confirmed = claimed.history(300, vec![backup(10)]);
