@@ -223,8 +223,14 @@ impl<'a> Case<'a> {
             let tried = self.attempt().map(|attempt| attempt.ended);
             tried.map_or(first, |tried| tried.min(first))
         };
+        Some(self.not_before_restart(expected, next))
+    }
+
+    /// `next`, or the first backup after the schedule last restarted, if that is later.
+    fn not_before_restart(&self, expected: &Expected<'_>, next: DateTime<Utc>) -> DateTime<Utc> {
         let restarted = self.restarted_at(expected);
-        Some(next).max(restarted.and_then(|at| expected.first(at, self.rules)))
+        let first = restarted.and_then(|at| expected.first(at, self.rules));
+        first.map_or(next, |first| first.max(next))
     }
 
     /// When the schedule last restarted, on the clock of the cluster. A restored partition restarts
@@ -301,19 +307,17 @@ impl<'a> Case<'a> {
             self.forgotten_due().map(late_from),
             self.first_list_until(),
             self.proved_due(expected).map(late_from),
-            facts
-                .confirmation
-                .deleted
-                .map(|at| facts.clocks.plausible_from(at)),
-            facts
-                .confirmation
-                .newest_listed
-                .map(|at| facts.clocks.plausible_from(at)),
-            facts.last_success.map(|at| facts.clocks.plausible_from(at)),
-            facts.reset_at.map(|at| facts.clocks.plausible_from(at)),
-            attempted.map(|attempt| facts.clocks.plausible_from(attempt.ended)),
         ];
-        let turns = readings.into_iter().flatten().chain(moments).chain(come);
+        let dated = [
+            facts.last_success,
+            facts.reset_at,
+            attempted.map(|attempt| attempt.ended),
+            facts.confirmation.deleted,
+            facts.confirmation.newest_listed,
+        ];
+        let dated = dated.map(|at| at.map(|at| facts.clocks.plausible_from(at)));
+        let readings = readings.into_iter().flatten();
+        let turns = readings.chain(moments).chain(dated).chain(come);
         turns.flatten().filter(|turn| *turn > self.now).min()
     }
 }

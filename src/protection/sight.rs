@@ -89,8 +89,7 @@ impl Case<'_> {
             return None;
         }
         let next = expected.after_success(listed, self.rules)?;
-        let restarted = self.restarted_at(expected);
-        Some(next).max(restarted.and_then(|at| expected.first(at, self.rules)))
+        Some(self.not_before_restart(expected, next))
     }
 
     fn is_late(&self, due: DateTime<Utc>) -> bool {

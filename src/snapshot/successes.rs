@@ -53,12 +53,10 @@ impl Successes {
 
     /// What lists say of the last success.
     pub(super) fn confirmation(&self, last: Option<&RecoveryPoint>) -> Confirmation {
-        let newest = |claims: &mut dyn Iterator<Item = &Arc<Claim>>| {
-            claims.max_by_key(|claim| claim.point.at).cloned()
-        };
-        let ended = newest(&mut self.claims().filter(|claim| !claim.counts()));
+        let ended = self.claims().filter(|claim| !claim.counts());
+        let ended = ended.max_by_key(|claim| claim.point.at);
         let is_deleted = |claim: &&Arc<Claim>| matches!(claim.standing, Standing::Deleted(_));
-        let deleted = newest(&mut self.claims().filter(is_deleted));
+        let deleted = self.claims().filter(is_deleted);
         let listed = self.listed.as_deref();
         let is_numbered = listed.is_some_and(|point| point.lsn.is_some());
         let claim = last.and_then(|last| self.claim_of(last));
@@ -67,7 +65,7 @@ impl Successes {
             newest_listed: listed.map(|point| point.at),
             is_confirmed: last.is_some_and(|last| self.is_confirmed(last)),
             needs_list_since: claim.map(|claim| claim.open_since),
-            deleted: deleted.map(|claim| claim.point.at),
+            deleted: deleted.map(|claim| claim.point.at).max(),
             ended_claim: ended.map(|claim| (claim.point.at, claim.standing.ended_at())),
         }
     }

@@ -446,7 +446,7 @@ impl Truth {
         let awaited_since = first_claimed.max(Some(self.agreed));
         let awaits_first = !sight.has_listed
             && awaited_since.is_some_and(|since| now - since < LIST_STALENESS + IN_TIME);
-        let is_proved = listed.is_some_and(|it| self.late_from(Some(it)) >= Some(now));
+        let is_proved = listed.is_some_and(|it| self.keeps(it.taken, it.ended, now));
         self.hides_failures
             && !fresh.proving_list
             && claimed.is_some_and(is_newer)
