@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_documentation_explains_every_diagnosis() {
-        let documented = include_str!("../../../docs/security.md");
+        let documented = include_str!("../../../docs/security/troubleshooting.md");
         for diagnosis in [
             Diagnosis::NotAdmitted,
             Diagnosis::UnknownAuthority,
