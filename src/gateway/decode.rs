@@ -23,7 +23,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::gateway::error::Misread;
+use crate::gateway::misread::Misread;
 use crate::model::FailureCode;
 
 /// Reads a whole body; `None` when it is empty or `null`.

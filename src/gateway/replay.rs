@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::error::{Cause, Error, Misread};
-use super::query::{self, Page, Query};
-use super::wire;
+use super::error::{Cause, Error};
+use super::failure::Failure;
+use super::misread::Misread;
+use super::wire::{self, Page, Query, Subject};
 use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
     Name, PartitionId, Policy, RestoreProgress,
@@ -35,32 +36,32 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
 
     /// See [`Gateway::cluster_version`](super::Gateway::cluster_version).
     pub fn cluster_version(&mut self) -> Result<String, Error> {
-        self.get(&wire::ClusterVersion)
+        self.get(&wire::CLUSTER_VERSION, Subject::Cluster)
     }
 
     /// See [`Gateway::applications`](super::Gateway::applications).
     pub fn applications(&mut self) -> Result<Listed<Name>, Error> {
-        self.get_all(&wire::Applications)
+        self.get_all(&wire::APPLICATIONS, Subject::Cluster)
     }
 
     /// See [`Gateway::persisted_services`](super::Gateway::persisted_services).
     pub fn persisted_services(&mut self, application: &str) -> Result<Listed<Name>, Error> {
-        self.get_all(&wire::Services { application })
+        self.get_all(&wire::SERVICES, Subject::Application(application))
     }
 
     /// See [`Gateway::partitions`](super::Gateway::partitions).
     pub fn partitions(&mut self, service: &str) -> Result<Listed<ListedPartition>, Error> {
-        self.get_all(&wire::Partitions { service })
+        self.get_all(&wire::PARTITIONS, Subject::Service(service))
     }
 
     /// See [`Gateway::service_name`](super::Gateway::service_name).
     pub fn service_name(&mut self, partition: PartitionId) -> Result<Name, Error> {
-        self.get(&wire::ServiceName { partition })
+        self.get(&wire::SERVICE_NAME, Subject::Partition(partition))
     }
 
     /// See [`Gateway::application_name`](super::Gateway::application_name).
     pub fn application_name(&mut self, service: &str) -> Result<Name, Error> {
-        self.get(&wire::ApplicationName { service })
+        self.get(&wire::APPLICATION_NAME, Subject::Service(service))
     }
 
     /// See [`Gateway::backup_progress`](super::Gateway::backup_progress).
@@ -68,7 +69,7 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         &mut self,
         partition: PartitionId,
     ) -> Result<Option<BackupProgress>, Error> {
-        self.get(&wire::Progress { partition })
+        self.get(&wire::BACKUP_PROGRESS, Subject::Partition(partition))
     }
 
     /// See [`Gateway::restore_progress`](super::Gateway::restore_progress).
@@ -76,12 +77,12 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         &mut self,
         partition: PartitionId,
     ) -> Result<Option<RestoreProgress>, Error> {
-        self.get(&wire::Restore { partition })
+        self.get(&wire::RESTORE_PROGRESS, Subject::Partition(partition))
     }
 
     /// See [`Gateway::backup_health`](super::Gateway::backup_health).
     pub fn backup_health(&mut self, partition: PartitionId) -> Result<BackupHealth, Error> {
-        self.get(&wire::Health { partition })
+        self.get(&wire::PARTITION_HEALTH, Subject::Partition(partition))
     }
 
     /// See [`Gateway::backup_configuration`](super::Gateway::backup_configuration).
@@ -89,7 +90,10 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         &mut self,
         application: &str,
     ) -> Result<Listed<Configuration>, Error> {
-        self.get_all(&wire::Configurations { application })
+        self.get_all(
+            &wire::APPLICATION_CONFIGURATIONS,
+            Subject::Application(application),
+        )
     }
 
     /// See [`Gateway::partition_backup_configuration`](super::Gateway::partition_backup_configuration).
@@ -97,22 +101,25 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         &mut self,
         partition: PartitionId,
     ) -> Result<Option<Configuration>, Error> {
-        self.get(&wire::PartitionConfiguration { partition })
+        self.get(
+            &wire::PARTITION_CONFIGURATION,
+            Subject::Partition(partition),
+        )
     }
 
     /// See [`Gateway::policies`](super::Gateway::policies).
     pub fn policies(&mut self) -> Result<Listed<Policy>, Error> {
-        self.get_all(&wire::Policies)
+        self.get_all(&wire::POLICIES, Subject::Cluster)
     }
 
     /// See [`Gateway::entities_of_policy`](super::Gateway::entities_of_policy).
     pub fn entities_of_policy(&mut self, policy: &str) -> Result<Listed<Entity>, Error> {
-        self.get_all(&wire::Entities { policy })
+        self.get_all(&wire::ENTITIES_OF_POLICY, Subject::Policy(policy))
     }
 
     /// See [`Gateway::latest_backups`](super::Gateway::latest_backups).
     pub fn latest_backups(&mut self, application: &str) -> Result<Listed<ListedBackup>, Error> {
-        self.get_all(&wire::Backups::<true> { application })
+        self.get_all(&wire::LATEST_BACKUPS, Subject::Application(application))
     }
 
     /// See [`Gateway::latest_backups_of`](super::Gateway::latest_backups_of).
@@ -120,53 +127,60 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
         &mut self,
         partition: PartitionId,
     ) -> Result<Listed<ListedBackup>, Error> {
-        self.get_all(&wire::PartitionBackups { partition })
+        self.get_all(&wire::PARTITION_BACKUPS, Subject::Partition(partition))
     }
 
     /// See [`Gateway::all_backups`](super::Gateway::all_backups).
     pub fn all_backups(&mut self, application: &str) -> Result<Listed<ListedBackup>, Error> {
-        self.get_all(&wire::Backups::<false> { application })
+        self.get_all(&wire::ALL_BACKUPS, Subject::Application(application))
     }
 
-    fn get<Q: Query>(&mut self, query: &Q) -> Result<Q::Answer, Error> {
-        self.ask(query, None)
-            .map_err(|cause| Error::new(&Q::ROUTE, &query.subject(), cause))
+    fn get<T>(&mut self, query: &Query<T>, subject: Subject<'_>) -> Result<T, Error> {
+        self.ask(query, &subject, None)
+            .map_err(|cause| Error::new(&query.route, &subject, cause))
     }
 
-    fn get_all<Q, T>(&mut self, query: &Q) -> Result<Listed<T>, Error>
-    where
-        Q: Query<Answer = Page<T>>,
-    {
-        self.pages(query)
-            .map_err(|cause| Error::new(&Q::ROUTE, &query.subject(), cause))
+    fn get_all<T>(
+        &mut self,
+        query: &Query<Page<T>>,
+        subject: Subject<'_>,
+    ) -> Result<Listed<T>, Error> {
+        self.pages(query, &subject)
+            .map_err(|cause| Error::new(&query.route, &subject, cause))
     }
 
-    fn pages<Q, T>(&mut self, query: &Q) -> Result<Listed<T>, Cause>
-    where
-        Q: Query<Answer = Page<T>>,
-    {
+    fn pages<T>(
+        &mut self,
+        query: &Query<Page<T>>,
+        subject: &Subject<'_>,
+    ) -> Result<Listed<T>, Cause> {
         let mut listed = Listed {
             items: Vec::new(),
             skipped: 0,
         };
         let mut token: Option<String> = None;
         loop {
-            let page = self.ask(query, token.as_deref())?;
+            let page = self.ask(query, subject, token.as_deref())?;
             listed.items.extend(page.items);
             listed.skipped += page.skipped;
             match page.next {
                 None => return Ok(listed),
-                next if next == token => return Err(Misread::RepeatedToken.into()),
+                next if next == token => return Err(Cause::Page(Misread::RepeatedToken)),
                 next => token = next,
             }
         }
     }
 
-    fn ask<Q: Query>(&mut self, query: &Q, token: Option<&str>) -> Result<Q::Answer, Cause> {
-        let subject = query.subject();
-        let url = query::url(&self.endpoint, &Q::ROUTE, &subject, token, TIMEOUT);
+    fn ask<T>(
+        &mut self,
+        query: &Query<T>,
+        subject: &Subject<'_>,
+        page: Option<&str>,
+    ) -> Result<T, Cause> {
+        let url = query.route.url(&self.endpoint, subject, page, TIMEOUT);
         let (status, body) = (self.answer)(&url);
-        query::read::<Q>(&subject, status, &body)
+        let answer = query.read(subject, status, &body);
+        answer.map_err(|error| Failure::of_reply(error, &self.endpoint).into())
     }
 }
 

@@ -18,7 +18,7 @@ use tower_service::Service;
 use super::certificate::Validity;
 use super::pins::{Pins, Refused};
 use crate::clock;
-use crate::gateway::locked;
+use crate::sync::lock;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -28,11 +28,11 @@ pub(in crate::gateway) struct LastSeen(Arc<Mutex<Option<DateTime<Utc>>>>);
 
 impl LastSeen {
     pub(in crate::gateway) fn not_after(&self) -> Option<DateTime<Utc>> {
-        *locked(&self.0)
+        *lock(&self.0)
     }
 
     fn note(&self, leaf: &[u8]) {
-        *locked(&self.0) = Validity::of(leaf).map(|validity| validity.not_after);
+        *lock(&self.0) = Validity::of(leaf).map(|validity| validity.not_after);
     }
 }
 

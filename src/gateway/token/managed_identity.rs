@@ -12,8 +12,8 @@ use url::Url;
 use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
-use crate::gateway::error::BuildError;
-use crate::gateway::http::Deadline;
+use crate::gateway::build_error::BuildError;
+use crate::gateway::deadline::Deadline;
 use crate::gateway::security::{
     FabricIdentity, FabricIdentityError, ManagedIdentity, Security, TlsVersion, Trust,
 };
