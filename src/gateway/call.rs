@@ -15,7 +15,8 @@ use url::Url;
 
 use crate::clock;
 use crate::gateway::breaker::Lease;
-use crate::gateway::error::{Cause, Error, Misread, Reason};
+use crate::gateway::decode::DecodeError;
+use crate::gateway::error::{Cause, Error, Reason};
 use crate::gateway::http::{Deadline, Exchange};
 use crate::gateway::query::{self, Pace, Page, Query, Side, Subject};
 use crate::gateway::quota::Footprint;
@@ -74,7 +75,7 @@ impl Gateway {
                 .as_ref()
                 .is_some_and(|token| token.len() > MAX_TOKEN)
             {
-                return Err(Misread::Token.into());
+                return Err(DecodeError::Token.into());
             }
             locked(quota).charge(&page.items)?;
             page.log_skipped(&self.cluster, Q::ROUTE.name, subject);
@@ -84,7 +85,7 @@ impl Gateway {
                 return Ok(Listed { items, skipped });
             };
             if !seen.insert(next.clone()) {
-                return Err(Misread::RepeatedToken.into());
+                return Err(DecodeError::RepeatedToken.into());
             }
             token = Some(next);
         }

@@ -16,12 +16,14 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::gateway::error::BuildError;
-use crate::gateway::file::FileError;
+use crate::gateway::file::{FileError, FileErrorKind};
 use crate::gateway::peer::MAX_HEADERS;
 use crate::gateway::resolver;
 use crate::gateway::reuse::{Clients, NoteOpening};
 use crate::gateway::security::{Auth, Security, Trust};
-use crate::gateway::tls::{self, Credentials, Files, LastSeen, Mark, Shown, Unfit};
+use crate::gateway::tls::{
+    self, ClientCertificateInfo, ContentHash, CredentialFiles, Credentials, LastSeen,
+};
 
 /// How long a connection may be idle and still be used. Shorter than the limits of http.sys (120 s)
 /// and of the load balancers of Azure (4 min), nginx (75 s) and AWS (60 s).
@@ -48,9 +50,9 @@ pub(super) struct Connections {
     lines: Vec<Line>,
     credentials: Credentials,
     /// Of the files that they were made from.
-    pub(super) mark: Mark,
+    pub(super) mark: ContentHash,
     /// What is known of the client certificate.
-    pub(super) shown: Option<Shown>,
+    pub(super) shown: Option<ClientCertificateInfo>,
     /// The earliest time at which one of them can have been established.
     pub(super) since: Instant,
 }
@@ -66,9 +68,9 @@ struct Line {
 }
 
 impl Plan {
-    pub(super) fn open(&self, files: &Files) -> Result<Connections, BuildError> {
-        let credentials = Credentials::understand(files).map_err(BuildError::Files)?;
-        self.connections(credentials, files.mark(), |_| LastSeen::default())
+    pub(super) fn open(&self, files: &CredentialFiles) -> Result<Connections, BuildError> {
+        let credentials = Credentials::parse(files).map_err(BuildError::Files)?;
+        self.connections(credentials, files.hash(), |_| LastSeen::default())
     }
 
     /// Connections to the same endpoints with the same credentials, all of them still to be
@@ -81,7 +83,7 @@ impl Plan {
     fn connections(
         &self,
         credentials: Credentials,
-        mark: Mark,
+        mark: ContentHash,
         seen: impl Fn(&Url) -> LastSeen,
     ) -> Result<Connections, BuildError> {
         let lines = self.endpoints.iter().map(|endpoint| {
@@ -139,7 +141,7 @@ impl Plan {
     fn fault(&self, credentials: &Credentials, error: reqwest::Error) -> BuildError {
         match (tls::client_file(&self.security), &credentials.identity) {
             (Some(file), Some(_)) => BuildError::Identity {
-                file: FileError::unfit(file, Unfit::Refused),
+                file: FileError::new(file, FileErrorKind::RejectedByTls),
                 source: error,
             },
             _ => BuildError::Client(error),

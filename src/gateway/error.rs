@@ -10,9 +10,10 @@ use std::time::Duration;
 use url::Url;
 
 use crate::gateway::classify::Refusal;
+use crate::gateway::decode::DecodeError;
 use crate::gateway::file::FileError;
-pub(super) use crate::gateway::misread::Misread;
-use crate::gateway::peer::{self, HttpFault, PORT_HINT};
+use crate::gateway::peer::{self, HttpFault};
+use crate::gateway::port::PORT_HINT;
 use crate::gateway::query::{Route, Subject};
 pub use crate::gateway::reason::Reason;
 use crate::gateway::security::FabricIdentityError;
@@ -179,11 +180,11 @@ pub(super) enum Cause {
     Deadline { endpoint: String, timeout: Duration },
     #[error("the answer was {0}")]
     Refusal(Refusal),
-    #[error("the answer{} is not understood: {misread}", of(endpoint.as_deref()))]
-    Misread {
+    #[error("the answer{} could not be decoded: {error}", of(endpoint.as_deref()))]
+    Decode {
         /// The endpoint that answered, where that is known.
         endpoint: Option<String>,
-        misread: Misread,
+        error: DecodeError,
     },
     #[error("the answer has more than {limit} bytes")]
     TooManyBytes { limit: usize },
@@ -231,11 +232,11 @@ fn of(endpoint: Option<&str>) -> String {
         .unwrap_or_default()
 }
 
-impl From<Misread> for Cause {
-    fn from(misread: Misread) -> Self {
-        Self::Misread {
+impl From<DecodeError> for Cause {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode {
             endpoint: None,
-            misread,
+            error,
         }
     }
 }
@@ -252,7 +253,7 @@ impl Cause {
             Self::Tls { .. } => Reason::Tls,
             Self::Deadline { .. } => Reason::Timeout,
             Self::Refusal(refusal) => refusal.reason,
-            Self::Misread { .. } => Reason::Decode,
+            Self::Decode { .. } => Reason::Decode,
             Self::TooManyBytes { .. }
             | Self::TooManyPages { .. }
             | Self::TooManyItems { .. }
@@ -284,17 +285,17 @@ impl Cause {
         match self {
             Self::NoHttp { .. } => true,
             Self::Refusal(refusal) => refusal.is_of_the_node(),
-            Self::Misread { misread, .. } => matches!(
-                misread,
-                Misread::Syntax { .. }
-                    | Misread::End
-                    | Misread::Shape { .. }
-                    | Misread::OtherObject { .. }
-                    | Misread::Foreign
-                    | Misread::Coding(_)
-                    | Misread::Compressed
-                    | Misread::Nothing
-                    | Misread::Member
+            Self::Decode { error, .. } => matches!(
+                error,
+                DecodeError::Syntax { .. }
+                    | DecodeError::UnexpectedEnd
+                    | DecodeError::Structure { .. }
+                    | DecodeError::NativeStructure { .. }
+                    | DecodeError::NotGateway
+                    | DecodeError::ContentEncoding(_)
+                    | DecodeError::Compression
+                    | DecodeError::Empty
+                    | DecodeError::Member
             ),
             _ => false,
         }
@@ -310,9 +311,9 @@ impl Cause {
     pub(super) fn answered_by(self, endpoint: &Url) -> Self {
         match self {
             Self::Refusal(refusal) => Self::Refusal(refusal.answered_by(endpoint)),
-            Self::Misread { misread, .. } => Self::Misread {
+            Self::Decode { error, .. } => Self::Decode {
                 endpoint: Some(endpoint.to_string()),
-                misread,
+                error,
             },
             cause => cause,
         }

@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::classify::classify;
-    use crate::gateway::error::Misread;
+    use crate::gateway::decode::DecodeError;
     use crate::gateway::query::Subject;
     use crate::gateway::tls::Diagnosis;
     use crate::model::PartitionId;
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_evidence_of_nothing() {
-        let cause = Cause::from(Misread::End);
+        let cause = Cause::from(DecodeError::UnexpectedEnd);
         assert_eq!(after_backup_call(Some(200), Some(&cause)), None);
         let mut evidence = Evidence::default();
         evidence.note(RouteKind::Native, Some(200), Some(&cause));

@@ -13,8 +13,9 @@ use tracing::debug;
 use url::Url;
 
 use crate::gateway::classify::classify;
+use crate::gateway::decode::DecodeError;
 use crate::gateway::decode::{self, Items};
-use crate::gateway::error::{Cause, Misread, Reason};
+use crate::gateway::error::{Cause, Reason};
 use crate::model::PartitionId;
 
 /// A question to the gateway.
@@ -229,7 +230,7 @@ pub(super) fn read<Q: Query>(
         let reply =
             decode::document(body).map_err(|misread| foreign(Q::ROUTE.kind, body, misread))?;
         if reply.is_none() && status != 204 && Q::NOTHING_IS_204 {
-            return Err(Misread::Nothing.into());
+            return Err(DecodeError::Empty.into());
         }
         return Q::answer(reply);
     }
@@ -238,22 +239,22 @@ pub(super) fn read<Q: Query>(
         && refusal.reason == Reason::Api
         && matches!(status, 300..=399 | 404 | 405 | 501)
     {
-        refusal = refusal.advised(Misread::Foreign.to_string());
+        refusal = refusal.advised(DecodeError::NotGateway.to_string());
     }
     let answer = Q::unprotected().filter(|_| refusal.is_backup_not_enabled());
     answer.ok_or(Cause::Refusal(refusal))
 }
 
 /// `misread`, and what it says about the server: all routes of a gateway answer JSON objects.
-fn foreign(kind: RouteKind, body: &[u8], misread: Misread) -> Misread {
+fn foreign(kind: RouteKind, body: &[u8], misread: DecodeError) -> DecodeError {
     match misread {
-        Misread::Shape { .. } | Misread::Syntax { .. }
+        DecodeError::Structure { .. } | DecodeError::Syntax { .. }
             if !decode::without_padding(body).starts_with(b"{") =>
         {
-            Misread::Foreign
+            DecodeError::NotGateway
         }
-        Misread::Shape { line, column } if kind == RouteKind::Native => {
-            Misread::OtherObject { line, column }
+        DecodeError::Structure { line, column } if kind == RouteKind::Native => {
+            DecodeError::NativeStructure { line, column }
         }
         misread => misread,
     }
@@ -266,7 +267,7 @@ pub(super) struct Page<T> {
     /// Number of items that could not be decoded.
     pub(super) skipped: usize,
     /// Why one of them could not, where more is known than that it is not the object expected.
-    pub(super) fault: Option<Misread>,
+    pub(super) fault: Option<DecodeError>,
     /// The token of the next page; `None` at the end.
     pub(super) next: Option<String>,
 }
@@ -294,9 +295,9 @@ impl<T> Page<T> {
     /// does not understand are skipped.
     pub(super) fn of<R>(
         reply: Option<PageReply<R>>,
-        item: impl Fn(R) -> Result<Option<T>, Misread>,
+        item: impl Fn(R) -> Result<Option<T>, DecodeError>,
     ) -> Result<Self, Cause> {
-        let reply = reply.ok_or(Misread::Nothing)?;
+        let reply = reply.ok_or(DecodeError::Empty)?;
         let limit = Items::<R>::LIMIT;
         let decodable = reply.items.decodable();
         let (replies, skipped) = decodable.ok_or(Cause::TooManyItems { limit })?;
@@ -321,7 +322,7 @@ impl<T> Page<T> {
     /// Logs the items that could not be decoded, for those who look for the reason.
     pub(super) fn log_skipped(&self, cluster: &str, route: &str, subject: &Subject<'_>) {
         if self.skipped > 0 {
-            let (skipped, fault) = (self.skipped, self.fault.unwrap_or(Misread::Item));
+            let (skipped, fault) = (self.skipped, self.fault.unwrap_or(DecodeError::Item));
             debug!(
                 cluster,
                 route,

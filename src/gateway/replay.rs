@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::error::{Cause, Error, Misread};
+use super::decode::DecodeError;
+use super::error::{Cause, Error};
 use super::query::{self, Page, Query};
 use super::wire;
 use crate::model::{
@@ -156,7 +157,7 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
             listed.skipped += page.skipped;
             match page.next {
                 None => return Ok(listed),
-                next if next == token => return Err(Misread::RepeatedToken.into()),
+                next if next == token => return Err(DecodeError::RepeatedToken.into()),
                 next => token = next,
             }
         }

@@ -126,7 +126,7 @@ impl Course {
 /// Whether the cluster may have done the work that was asked for, though the answer is of no use.
 pub(super) fn is_after_the_work(cause: &Cause) -> bool {
     match cause {
-        Cause::Misread { .. } => true,
+        Cause::Decode { .. } => true,
         Cause::Refusal(refusal) => refusal.status >= 500,
         _ => false,
     }

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::gateway::connections::{Connections, Plan};
 use crate::gateway::error::BuildError;
-use crate::gateway::file::FileError;
+use crate::gateway::file::{FileError, FileErrorKind};
 use crate::gateway::locked;
 use crate::gateway::look::Look;
-use crate::gateway::tls::{self, Files, Mark, Unfit};
+use crate::gateway::tls::{self, ContentHash, CredentialFiles};
 
 /// Longest wait for the files.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ struct Watch {
     fault: Option<String>,
     /// Of the files that cannot be understood, so that they are not taken in again while they stay
     /// the same.
-    refused: Option<Mark>,
+    refused: Option<ContentHash>,
 }
 
 /// Files that cannot be used.
@@ -67,13 +67,13 @@ enum Unusable {
     /// The same as at the last look.
     Still,
     /// For this reason; with their mark if time will not mend it.
-    Because(BuildError, Option<Mark>),
+    Because(BuildError, Option<ContentHash>),
 }
 
 impl Rotating {
     /// Reads the files for the first time.
     pub(super) fn start(plan: Plan) -> Result<Self, BuildError> {
-        let files = Files::read(&plan.security).map_err(BuildError::Files)?;
+        let files = CredentialFiles::read(&plan.security).map_err(BuildError::Files)?;
         Ok(Self {
             in_use: Mutex::new(Arc::new(plan.open(&files)?)),
             plan: Arc::new(plan),
@@ -93,7 +93,7 @@ impl Rotating {
     /// Whether the files were good when last looked at; `None` when there are none.
     pub(super) async fn is_good(&self) -> Option<bool> {
         let good = self.watch.lock().await.fault.is_none();
-        tls::are_in_files(&self.plan.security).then_some(good)
+        tls::has_files(&self.plan.security).then_some(good)
     }
 
     /// Takes over the connections of `other`, which has just read the same files, if the files have
@@ -113,7 +113,7 @@ impl Rotating {
 
     /// Looks at the files, and tells what is new.
     pub(super) async fn refresh(&self) -> Option<Rotation> {
-        if !tls::are_in_files(&self.plan.security) {
+        if !tls::has_files(&self.plan.security) {
             return None;
         }
         let mut watch = self.watch.lock().await;
@@ -192,12 +192,12 @@ impl Rotating {
 fn look(
     plan: &Plan,
     in_use: &Connections,
-    refused: Option<Mark>,
+    refused: Option<ContentHash>,
     now: DateTime<Utc>,
 ) -> Result<Option<Connections>, Unusable> {
     let because = |faults| Unusable::Because(BuildError::Files(faults), None);
-    let files = Files::read(&plan.security).map_err(because)?;
-    let mark = files.mark();
+    let files = CredentialFiles::read(&plan.security).map_err(because)?;
+    let mark = files.hash();
     if mark == in_use.mark {
         return Ok(None);
     }
@@ -212,7 +212,10 @@ fn look(
     })?;
     match tls::client_file(&plan.security) {
         Some(file) if in_use.in_time(now) && !renewed.in_time(now) => {
-            Err(because(vec![FileError::unfit(file, Unfit::OutOfTime)]))
+            Err(because(vec![FileError::new(
+                file,
+                FileErrorKind::NotValidNow,
+            )]))
         }
         _ => Ok(Some(renewed)),
     }
@@ -308,7 +311,9 @@ mod tests {
             endpoints: vec!["https://a".parse().unwrap()],
             connect_timeout: PATIENCE,
         };
-        let in_use = plan.open(&Files::read(&plan.security).unwrap()).unwrap();
+        let in_use = plan
+            .open(&CredentialFiles::read(&plan.security).unwrap())
+            .unwrap();
         let look = |refused| look(&plan, &in_use, refused, clock::now());
         let written = |contents: &str| fs::write(&ca_file, contents).unwrap();
         written("bad");

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::gateway::Gateway;
-use crate::gateway::peer;
+use crate::gateway::port;
 use crate::gateway::rotation::Rotation;
 use crate::gateway::security::Trust;
 use crate::gateway::token::Tokens;
@@ -90,7 +90,7 @@ impl Gateway {
                 .to_owned(),
             );
         }
-        warnings.extend(self.endpoints.all().filter_map(peer::port_warning));
+        warnings.extend(self.endpoints.all().filter_map(port::port_warning));
         warnings.extend(self.tokens.as_ref().and_then(Tokens::warning));
         warnings.extend(self.exposures.iter().map(|warning| format!("{warning}.")));
         warnings

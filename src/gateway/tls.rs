@@ -23,9 +23,11 @@ mod pins;
 
 pub(super) use self::certificate::Description;
 pub(super) use self::connector::LastSeen;
-pub(super) use self::credentials::{Credentials, Files, Mark, are_in_files, client_file};
+pub(super) use self::credentials::{
+    ContentHash, CredentialFiles, Credentials, client_file, has_files,
+};
 pub(super) use self::diagnosis::{Diagnosis, described, diagnose, links};
-pub(super) use self::identity::{Shown, Unfit};
+pub(super) use self::identity::ClientCertificateInfo;
 
 /// Makes clients that `builder` builds believe and show what `security` says, on connections to
 /// the host of `endpoint`. What they see of its certificate is noted in `seen`.

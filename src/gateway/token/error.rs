@@ -9,7 +9,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::refusal::Refusal;
-use crate::gateway::error::{Cause, Misread, Reason};
+use crate::gateway::decode::DecodeError;
+use crate::gateway::error::{Cause, Reason};
 use crate::gateway::file::FileError;
 
 /// An attempt to get a token that failed.
@@ -73,7 +74,7 @@ pub(in crate::gateway) enum TokenError {
     )]
     Unexplained { address: String, status: u16 },
     #[error("the answer of {address} is no answer of a token endpoint: {fault}")]
-    Misread { address: String, fault: Misread },
+    Decode { address: String, fault: DecodeError },
     #[error("the answer of {address} has no access_token")]
     NoToken { address: String },
 }

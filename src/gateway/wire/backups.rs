@@ -10,8 +10,8 @@ use serde::de::IgnoredAny;
 use super::LIST_LIMIT;
 use super::native::partition_id;
 use super::progress::EpochReply;
-use crate::gateway::decode::{Field, Guid, Integer, Object, Timestamp};
-use crate::gateway::error::{Cause, Misread};
+use crate::gateway::decode::{DecodeError, Field, Guid, Integer, Object, Timestamp};
+use crate::gateway::error::Cause;
 use crate::gateway::query::{Pace, Page, PageReply, Query, Route, RouteKind, Subject};
 use crate::model::{BackupKind, Epoch, ListedBackup, PartitionId};
 
@@ -94,9 +94,9 @@ impl Query for PartitionBackups {
     }
 }
 
-fn backup(reply: BackupReply) -> Result<ListedBackup, Misread> {
+fn backup(reply: BackupReply) -> Result<ListedBackup, DecodeError> {
     let partition = reply.partition_information.value();
-    let partition = partition.ok_or(Misread::PartitionId)?.0.id;
+    let partition = partition.ok_or(DecodeError::PartitionId)?.0.id;
     let kind = reply.backup_type.value().unwrap_or_default();
     let epoch = reply.epoch_of_last_backup_record.value();
     let lsn = reply.lsn_of_last_backup_record.value();

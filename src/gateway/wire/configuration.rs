@@ -13,8 +13,8 @@ use serde::Deserialize;
 use super::native::{name, partition_id};
 use super::policy::policy_name;
 use super::{LIST_LIMIT, SINGLE_LIMIT};
-use crate::gateway::decode::{Field, Guid, Object};
-use crate::gateway::error::{Cause, Misread};
+use crate::gateway::decode::{DecodeError, Field, Guid, Object};
+use crate::gateway::error::Cause;
 use crate::gateway::query::{Page, PageReply, Query, Route, RouteKind, Subject};
 use crate::model::{Configuration, Entity, Level, PartitionId};
 
@@ -96,7 +96,7 @@ impl Query for PartitionConfiguration {
             return Ok(None);
         };
         let configuration = configuration(reply)?;
-        Ok(Some(configuration.ok_or(Misread::Nothing)?))
+        Ok(Some(configuration.ok_or(DecodeError::Empty)?))
     }
 
     fn unprotected() -> Option<Option<Configuration>> {
@@ -115,7 +115,7 @@ fn page(
     }
 }
 
-fn configuration(reply: ConfigurationReply) -> Result<Option<Configuration>, Misread> {
+fn configuration(reply: ConfigurationReply) -> Result<Option<Configuration>, DecodeError> {
     let Some(level) = Level::from_word(&reply.kind.required()?) else {
         return Ok(None);
     };
@@ -202,11 +202,11 @@ struct EntityNames {
 }
 
 impl EntityNames {
-    fn entity(self, level: Level) -> Result<Entity, Misread> {
+    fn entity(self, level: Level) -> Result<Entity, DecodeError> {
         let named = |text: Field<String>| {
             let text = text.required()?;
             let decoded = percent_decode_str(&text).decode_utf8();
-            name(&decoded.map_err(|_| Misread::Name)?)
+            name(&decoded.map_err(|_| DecodeError::Name)?)
         };
         Ok(match level {
             Level::Application => Entity::Application(named(self.application)?),

@@ -7,8 +7,8 @@
 use serde::Deserialize;
 
 use super::SINGLE_LIMIT;
-use crate::gateway::decode::Object;
-use crate::gateway::error::{Cause, Misread};
+use crate::gateway::decode::{DecodeError, Object};
+use crate::gateway::error::Cause;
 use crate::gateway::query::{Query, Route, RouteKind, Subject};
 
 /// What a cluster says of its directory, unchecked.
@@ -50,7 +50,7 @@ impl Query for AadMetadata {
 
     /// `None` of a cluster that takes no tokens.
     fn answer(reply: Option<MetadataReply>) -> Result<Option<NamedDirectory>, Cause> {
-        let reply = reply.ok_or(Misread::Nothing)?;
+        let reply = reply.ok_or(DecodeError::Empty)?;
         let takes_tokens = reply.r#type.is_some_and(|kind| kind == "aad");
         let metadata = reply.metadata.filter(|_| takes_tokens);
         Ok(metadata.map(|metadata| metadata.0))

@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::SINGLE_LIMIT;
 use super::schedule::day_time_duration;
-use crate::gateway::decode::{Field, Items, Object, Timestamp};
-use crate::gateway::error::{Cause, Misread};
+use crate::gateway::decode::{DecodeError, Field, Items, Object, Timestamp};
+use crate::gateway::error::Cause;
 use crate::gateway::query::{Query, Route, RouteKind, Side, Subject};
 use crate::model::{BackupHealth, PartitionId, PeriodicAttempt};
 
@@ -76,7 +76,7 @@ impl Query for Health {
 
     fn answer(reply: Option<HealthReply>) -> Result<BackupHealth, Cause> {
         let limit = Events::LIMIT;
-        let events = reply.ok_or(Misread::Nothing)?.health_events.decodable();
+        let events = reply.ok_or(DecodeError::Empty)?.health_events.decodable();
         let (events, skipped) = events.ok_or(Cause::TooManyItems { limit })?;
         let mut health = BackupHealth {
             skipped,
@@ -111,7 +111,7 @@ enum Reading {
 }
 
 impl EventReply {
-    fn reading(self) -> Result<Reading, Misread> {
+    fn reading(self) -> Result<Reading, DecodeError> {
         let source = self.source_id.required()?;
         if source != REPORTER {
             let unknown = source.to_ascii_lowercase().contains("backup");
@@ -128,7 +128,7 @@ impl EventReply {
                 Some("Warning" | "Error") => false,
                 _ => return Ok(Reading::Unknown),
             },
-            RESTORE => return reported.map(Reading::Restore).ok_or(Misread::Member),
+            RESTORE => return reported.map(Reading::Restore).ok_or(DecodeError::Member),
             _ => return Ok(Reading::Nothing),
         };
         let Some(lasts) = lasts(self.time_to_live_in_milli_seconds) else {
@@ -138,7 +138,7 @@ impl EventReply {
         let expired = self.is_expired.value().unwrap_or_default();
         match (lasts && !removed && !expired, succeeded) {
             (true, _) => {
-                let ended = reported.ok_or(Misread::Member)?;
+                let ended = reported.ok_or(DecodeError::Member)?;
                 Ok(Reading::Attempt(PeriodicAttempt { succeeded, ended }))
             }
             // "Periodic backup successfully disabled": reported as Ok like a success, for a second.

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use super::progress::EpochReply;
 use super::{LIST_LIMIT, SINGLE_LIMIT};
-use crate::gateway::decode::{Field, Guid, Object};
-use crate::gateway::error::{Cause, Misread};
+use crate::gateway::decode::{DecodeError, Field, Guid, Object};
+use crate::gateway::error::Cause;
 use crate::gateway::query::{Page, PageReply, Query, Route, RouteKind, Subject};
 use crate::model::{Epoch, ListedPartition, Name, PartitionId, PartitionKind};
 
@@ -23,11 +23,11 @@ pub(super) const MAX_NAME: usize = 1_024;
 
 /// A name without the scheme would not lead back to its id, and a dot segment would lead to another
 /// path. U+FFFD stands for characters that the answer did not hold.
-pub(super) fn name(text: &str) -> Result<Name, Misread> {
+pub(super) fn name(text: &str) -> Result<Name, DecodeError> {
     let rest = text.strip_prefix("fabric:/").unwrap_or_default();
     let dots = rest.split('/').any(|level| matches!(level, "." | ".."));
     if rest.is_empty() || dots || text.len() > MAX_NAME || text.contains(is_unfit) {
-        return Err(Misread::Name);
+        return Err(DecodeError::Name);
     }
     Ok(Arc::from(text))
 }
@@ -38,10 +38,10 @@ pub(super) fn is_unfit(c: char) -> bool {
 }
 
 /// A version becomes a label value: numbers and dots, and whatever short word may follow.
-fn version(text: String) -> Result<String, Misread> {
+fn version(text: String) -> Result<String, DecodeError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
-        return Err(Misread::Version);
+        return Err(DecodeError::Version);
     }
     Ok(text)
 }
@@ -73,7 +73,7 @@ impl Query for ClusterVersion {
     }
 
     fn answer(reply: Option<VersionReply>) -> Result<String, Cause> {
-        Ok(version(reply.ok_or(Misread::Nothing)?.version)?)
+        Ok(version(reply.ok_or(DecodeError::Empty)?.version)?)
     }
 }
 
@@ -201,9 +201,9 @@ impl Query for Partitions<'_> {
     }
 }
 
-fn stateful(partition: PartitionReply) -> Result<ListedPartition, Misread> {
+fn stateful(partition: PartitionReply) -> Result<ListedPartition, DecodeError> {
     let information = partition.partition_information.value();
-    let Object(information) = information.ok_or(Misread::PartitionId)?;
+    let Object(information) = information.ok_or(DecodeError::PartitionId)?;
     let epoch = partition.primary_epoch.value();
     let epoch = epoch.or_else(|| partition.current_configuration_epoch.value());
     let kind = information.service_partition_kind.value();
@@ -215,9 +215,9 @@ fn stateful(partition: PartitionReply) -> Result<ListedPartition, Misread> {
 }
 
 /// The zero GUID is nobody's.
-pub(super) fn partition_id(id: Field<Guid>) -> Result<PartitionId, Misread> {
+pub(super) fn partition_id(id: Field<Guid>) -> Result<PartitionId, DecodeError> {
     let id = id.value().and_then(|id| id.0);
-    id.map(PartitionId).ok_or(Misread::PartitionId)
+    id.map(PartitionId).ok_or(DecodeError::PartitionId)
 }
 
 // GET /Partitions/{id}/$/GetServiceName, sample GetServiceNameInfo.json
@@ -273,6 +273,6 @@ impl Query for ApplicationName<'_> {
     }
 
     fn answer(reply: Option<NameReply>) -> Result<Name, Cause> {
-        Ok(name(&reply.ok_or(Misread::Nothing)?.name)?)
+        Ok(name(&reply.ok_or(DecodeError::Empty)?.name)?)
     }
 }

@@ -14,16 +14,16 @@ use serde_json::value::RawValue;
 use super::LIST_LIMIT;
 use super::native::{MAX_NAME, is_unfit};
 use super::schedule::{ScheduleReply, day_time_duration};
-use crate::gateway::decode::{Field, Integer, Object, ScalarText};
-use crate::gateway::error::{Cause, Misread};
+use crate::gateway::decode::{DecodeError, Field, Integer, Object, ScalarText};
+use crate::gateway::error::Cause;
 use crate::gateway::query::{POLICIES, Page, PageReply, Query, Route, RouteKind, Subject};
 use crate::model::{Name, Policy, Retention, Word};
 
 /// The name becomes a label value and a segment of a path, where dots would lead elsewhere.
-pub(super) fn policy_name(text: &str) -> Result<Name, Misread> {
+pub(super) fn policy_name(text: &str) -> Result<Name, DecodeError> {
     let long = text.is_empty() || text.len() > MAX_NAME;
     if long || text.contains(is_unfit) || matches!(text, "." | "..") {
-        return Err(Misread::PolicyName);
+        return Err(DecodeError::PolicyName);
     }
     Ok(Arc::from(text))
 }
@@ -176,7 +176,7 @@ impl Query for Policies {
     }
 }
 
-fn policy(members: Members, checksum: u32) -> Result<Policy, Misread> {
+fn policy(members: Members, checksum: u32) -> Result<Policy, DecodeError> {
     let storage = members.storage.value().map(|Object(storage)| storage);
     let storage_place = storage.as_ref().map_or(0, StorageReply::place);
     let kind = storage.and_then(|storage| storage.storage_kind.value());

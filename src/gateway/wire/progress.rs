@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use super::SINGLE_LIMIT;
-use crate::gateway::decode::{Code, Field, Guid, Integer, Object, Timestamp};
-use crate::gateway::error::{Cause, Misread};
+use crate::gateway::decode::{Code, DecodeError, Field, Guid, Integer, Object, Timestamp};
+use crate::gateway::error::Cause;
 use crate::gateway::query::{Query, Route, RouteKind, Subject};
 use crate::gateway::redact;
 use crate::model::{
@@ -68,7 +68,7 @@ impl Query for Progress {
 }
 
 /// In every state but Success the number is the sentinel 0, which says nothing.
-fn record(reply: ProgressReply) -> Result<BackupProgress, Misread> {
+fn record(reply: ProgressReply) -> Result<BackupProgress, DecodeError> {
     let state = BackupState::from_word(&reply.backup_state.required()?);
     let epoch = reply.epoch_of_last_backup_record.value();
     let lsn = reply.lsn_of_last_backup_record.value();
