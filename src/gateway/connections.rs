@@ -20,9 +20,9 @@ use crate::gateway::file::{FileError, FileErrorKind};
 use crate::gateway::peer::MAX_HEADERS;
 use crate::gateway::resolver;
 use crate::gateway::reuse::{Clients, NoteOpening};
-use crate::gateway::security::{Auth, Security, Trust};
+use crate::gateway::security::{Auth, Security};
 use crate::gateway::tls::{
-    self, ClientCertificateInfo, ContentHash, CredentialFiles, Credentials, LastSeen,
+    self, CertificateExpiry, ClientCertificateInfo, ContentHash, CredentialFiles, Credentials,
 };
 
 /// How long a connection may be idle and still be used. Shorter than the limits of http.sys (120 s)
@@ -62,15 +62,13 @@ pub(super) struct Connections {
 struct Line {
     endpoint: Url,
     clients: Clients,
-    seen: LastSeen,
-    /// Looks at the certificate and sends nothing; where authorities judge, who say not of what.
-    describing: Option<Client>,
+    seen: CertificateExpiry,
 }
 
 impl Plan {
     pub(super) fn open(&self, files: &CredentialFiles) -> Result<Connections, BuildError> {
         let credentials = Credentials::parse(files).map_err(BuildError::Files)?;
-        self.connections(credentials, files.hash(), |_| LastSeen::default())
+        self.connections(credentials, files.hash(), |_| CertificateExpiry::default())
     }
 
     /// Connections to the same endpoints with the same credentials, all of them still to be
@@ -84,7 +82,7 @@ impl Plan {
         &self,
         credentials: Credentials,
         mark: ContentHash,
-        seen: impl Fn(&Url) -> LastSeen,
+        seen: impl Fn(&Url) -> CertificateExpiry,
     ) -> Result<Connections, BuildError> {
         let lines = self.endpoints.iter().map(|endpoint| {
             let line = self.line(endpoint, &credentials, &seen(endpoint));
@@ -106,7 +104,7 @@ impl Plan {
         &self,
         endpoint: &Url,
         credentials: &Credentials,
-        seen: &LastSeen,
+        seen: &CertificateExpiry,
     ) -> Result<Line, reqwest::Error> {
         let builder = || {
             let builder = plain(self.connect_timeout);
@@ -125,15 +123,6 @@ impl Plan {
                 unpooled: unpooled.build()?,
             },
             seen: seen.clone(),
-            describing: self.describing(endpoint).transpose()?,
-        })
-    }
-
-    fn describing(&self, endpoint: &Url) -> Option<Result<Client, reqwest::Error>> {
-        let judged = matches!(self.security.trust, Trust::Authorities { .. });
-        (judged && endpoint.scheme() == "https").then(|| {
-            let builder = plain(self.connect_timeout);
-            tls::describe(builder, &self.security, endpoint).build()
         })
     }
 
@@ -154,11 +143,6 @@ impl Connections {
         &self.line(endpoint).clients
     }
 
-    /// A client that looks at the certificate of an endpoint and sends nothing.
-    pub(super) fn describing(&self, endpoint: &Url) -> Option<Client> {
-        self.line(endpoint).describing.clone()
-    }
-
     fn line(&self, endpoint: &Url) -> &Line {
         let line = self.lines.iter().find(|line| line.endpoint == *endpoint);
         line.expect("every endpoint has a line since the plan was made")
@@ -166,13 +150,13 @@ impl Connections {
 
     /// When the certificate expires that was last seen at `endpoint`.
     pub(super) fn gateway_not_after(&self, endpoint: &Url) -> Option<DateTime<Utc>> {
-        self.line(endpoint).seen.not_after()
+        self.line(endpoint).seen.get()
     }
 
     /// Whether the client certificate is in its time, as far as it is known.
     pub(super) fn in_time(&self, now: DateTime<Utc>) -> bool {
         let validity = self.shown.and_then(|shown| shown.validity);
-        validity.is_none_or(|validity| validity.holds(now))
+        validity.is_none_or(|validity| validity.contains(now))
     }
 
     /// What to do when a gateway answers with `status` that it does not know who asks.

@@ -17,7 +17,7 @@ use crate::gateway::port::PORT_HINT;
 use crate::gateway::query::{Route, Subject};
 pub use crate::gateway::reason::Reason;
 use crate::gateway::security::FabricIdentityError;
-use crate::gateway::tls::{Description, Diagnosis};
+use crate::gateway::tls::Diagnosis;
 use crate::gateway::token::TokenError;
 
 /// A call that failed: which route, about what, and why.
@@ -163,11 +163,10 @@ pub(super) enum Cause {
         endpoint: String,
         source: reqwest::Error,
     },
-    #[error("no secure connection to {endpoint}: {diagnosis}{}", beside(seen.as_deref()))]
+    #[error("no secure connection to {endpoint}: {diagnosis}")]
     Tls {
         endpoint: String,
         diagnosis: Diagnosis,
-        seen: Option<Box<Description>>,
         source: reqwest::Error,
     },
     #[error("{endpoint} {fault}")]
@@ -220,10 +219,6 @@ fn unanswered(endpoint: &str, source: &reqwest::Error) -> String {
         ""
     };
     format!(" before it answered; if that persists, {PORT_HINT}{scheme}")
-}
-
-fn beside(seen: Option<&Description>) -> String {
-    seen.map(|seen| format!(" ({seen})")).unwrap_or_default()
 }
 
 fn of(endpoint: Option<&str>) -> String {

@@ -187,8 +187,7 @@ mod tests {
             },
             Cause::Tls {
                 endpoint: endpoint(),
-                diagnosis: Diagnosis::NotAdmitted,
-                seen: None,
+                diagnosis: Diagnosis::Rejected,
                 source: source(),
             },
         ] {

@@ -140,11 +140,7 @@ impl Transport {
             Ok(Err(error)) => {
                 let cause = self.cause(endpoint, error);
                 // Rare, and large: not every call should carry the room for it.
-                let cause = Box::pin(async {
-                    let cause = self.illustrated(cause, endpoint, deadline).await;
-                    identified(cause, endpoint, deadline).await
-                });
-                let cause = cause.await;
+                let cause = Box::pin(identified(cause, endpoint, deadline)).await;
                 return Exchange::unanswered(cause);
             }
             Err(_) => return Exchange::unanswered(late()),
@@ -204,25 +200,6 @@ impl Transport {
         url
     }
 
-    /// `cause`, and which certificate it is about. The TLS library keeps to itself what it does not
-    /// believe, so it is looked at once more.
-    async fn illustrated(&self, mut cause: Cause, endpoint: &Url, deadline: Deadline) -> Cause {
-        if let Cause::Tls {
-            diagnosis, seen, ..
-        } = &mut cause
-            && diagnosis.is_about_the_certificate()
-            && let Some(client) = self.lines.in_use().describing(endpoint)
-        {
-            let look = client.get(self.named(endpoint.clone())).send();
-            let looked = timeout_at(deadline.end, look).await;
-            *seen = looked
-                .ok()
-                .and_then(|looked| tls::described(&looked.err()?))
-                .map(Box::new);
-        }
-        cause
-    }
-
     /// Why no answer began.
     fn cause(&self, url: &Url, error: reqwest::Error) -> Cause {
         let (endpoint, source) = (url.to_string(), error.without_url());
@@ -231,7 +208,6 @@ impl Transport {
             Some(diagnosis) => Cause::Tls {
                 endpoint,
                 diagnosis,
-                seen: None,
                 source,
             },
             None if source.is_connect() => Cause::Connect { endpoint, source },

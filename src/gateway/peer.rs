@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::gateway::port::PORT_HINT;
 use crate::gateway::resolver;
-use crate::gateway::tls::links;
+use crate::gateway::tls::causes;
 
 /// Most header lines of an answer; the library's default is 100.
 pub(super) const MAX_HEADERS: usize = 1_000;
@@ -49,7 +49,7 @@ pub(super) fn http_fault(error: &(dyn Error + 'static)) -> Option<HttpFault> {
 pub(super) fn closed_without_answer(error: &(dyn Error + 'static)) -> bool {
     let reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
     of_hyper(error).is_some_and(hyper::Error::is_incomplete_message)
-        || links(error)
+        || causes(error)
             .filter_map(|link| link.downcast_ref())
             .any(reset)
 }
@@ -90,7 +90,7 @@ fn judge(bytes: &[u8]) -> Option<HttpFault> {
 }
 
 fn of_hyper<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a hyper::Error> {
-    links(error).find_map(|link| link.downcast_ref())
+    causes(error).find_map(|link| link.downcast_ref())
 }
 
 #[cfg(test)]
