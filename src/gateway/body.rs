@@ -15,7 +15,7 @@ use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::DecodeError;
 
 /// Why there is no body.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) enum BodyError {
     /// It is larger than allowed.
     TooLarge,
     /// Its content coding is not supported, or its compressed data is not valid.
-    Encoding(Misread),
+    Encoding(DecodeError),
 }
 
 /// A body, and the permit that a large one holds for as long as it is in memory.
@@ -98,7 +98,7 @@ enum Coding {
 
 impl Coding {
     /// The coding that an answer names, if it names one.
-    fn of(headers: &HeaderMap) -> Result<Option<Self>, Misread> {
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, DecodeError> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         let mut names = names
@@ -108,13 +108,13 @@ impl Coding {
             None => return Ok(None),
             Some(b"gzip" | b"x-gzip") => Self::Gzip,
             Some(b"deflate") => Self::Deflate,
-            Some(b"br") => return Err(Misread::Coding("Brotli")),
-            Some(b"zstd") => return Err(Misread::Coding("Zstandard")),
-            Some(_) => return Err(Misread::Coding("an unknown content coding")),
+            Some(b"br") => return Err(DecodeError::ContentEncoding("Brotli")),
+            Some(b"zstd") => return Err(DecodeError::ContentEncoding("Zstandard")),
+            Some(_) => return Err(DecodeError::ContentEncoding("an unknown content coding")),
         };
         match names.next() {
             None => Ok(Some(coding)),
-            Some(_) => Err(Misread::Coding("more than one content coding")),
+            Some(_) => Err(DecodeError::ContentEncoding("more than one content coding")),
         }
     }
 
@@ -128,7 +128,7 @@ impl Coding {
                 match read {
                     _ if inflated.len() > limit => Err(BodyError::TooLarge),
                     Ok(_) => Ok(inflated),
-                    Err(_) => Err(BodyError::Encoding(Misread::Compressed)),
+                    Err(_) => Err(BodyError::Encoding(DecodeError::Compression)),
                 }
             }
             // Not with flate2, whose reader takes the end of the input for the end of the data.
@@ -136,7 +136,7 @@ impl Coding {
                 .or_else(|fault| without_wrapper(fault, body, limit))
                 .map_err(|fault| match fault.status {
                     TINFLStatus::HasMoreOutput => BodyError::TooLarge,
-                    _ => BodyError::Encoding(Misread::Compressed),
+                    _ => BodyError::Encoding(DecodeError::Compression),
                 }),
         }
     }
@@ -197,7 +197,7 @@ mod tests {
         (Coding::Deflate, raw),
     ];
 
-    fn named(values: &[&str]) -> Result<Option<Coding>, Misread> {
+    fn named(values: &[&str]) -> Result<Option<Coding>, DecodeError> {
         let values = values.iter().map(|value| {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             (CONTENT_ENCODING, value)

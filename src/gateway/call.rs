@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use crate::gateway::bearer::Bearer;
 use crate::gateway::breaker::{BreakerPermit, CircuitBreaker};
 use crate::gateway::client::{Call, Client};
+use crate::gateway::decode::DecodeError;
 use crate::gateway::error::{Cause, Error};
 use crate::gateway::failure::Failure;
-use crate::gateway::misread::Misread;
 use crate::gateway::quota::{Footprint, Quota};
 use crate::gateway::reason::Reason;
 use crate::gateway::token::Tokens;
@@ -126,7 +126,7 @@ impl Caller {
             let page = self.call(query, subject, token.as_deref()).await?;
             let next = page.next.as_ref();
             if next.is_some_and(|token| token.len() > MAX_CONTINUATION_TOKEN) {
-                return Err(Cause::Page(Misread::Token));
+                return Err(Cause::Page(DecodeError::Token));
             }
             lock(quota).charge(&page.items)?;
             page.log_skipped(&self.client.cluster, query.route.name, subject);
@@ -136,7 +136,7 @@ impl Caller {
                 return Ok(Listed { items, skipped });
             };
             if !seen.insert(next.clone()) {
-                return Err(Cause::Page(Misread::RepeatedToken));
+                return Err(Cause::Page(DecodeError::RepeatedToken));
             }
             token = Some(next);
         }

@@ -16,12 +16,14 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::gateway::build_error::BuildError;
-use crate::gateway::file::FileError;
+use crate::gateway::file::{FileError, FileErrorKind};
 use crate::gateway::peer::MAX_HEADERS;
 use crate::gateway::resolver;
 use crate::gateway::reuse::{Clients, TrackConnect};
-use crate::gateway::security::{Auth, Security, Trust};
-use crate::gateway::tls::{self, Credentials, Files, LastSeen, Mark, Shown, Unfit};
+use crate::gateway::security::{Auth, Security};
+use crate::gateway::tls::{
+    self, CertificateExpiry, ClientCertificateInfo, ContentHash, CredentialFiles, Credentials,
+};
 
 /// How long a connection may be idle before it is closed. Shorter than the limits of http.sys
 /// (120 s) and of the load balancers of Azure (4 min), nginx (75 s) and AWS (60 s).
@@ -48,8 +50,8 @@ pub(super) struct Connections {
     endpoints: Vec<EndpointClient>,
     credentials: Credentials,
     /// Digest of the files that they were made from.
-    pub(super) mark: Mark,
-    pub(super) shown: Option<Shown>,
+    pub(super) hash: ContentHash,
+    pub(super) client_certificate: Option<ClientCertificateInfo>,
     /// The earliest time at which one of them can have been established.
     pub(super) since: Instant,
 }
@@ -58,38 +60,35 @@ pub(super) struct Connections {
 struct EndpointClient {
     endpoint: Url,
     clients: Clients,
-    seen: LastSeen,
-    /// Reads the certificate of the endpoint and sends no request. Only for trust in authorities,
-    /// where the TLS library does not expose a certificate that it rejects.
-    describing: Option<Client>,
+    expiry: CertificateExpiry,
 }
 
 impl ConnectionSettings {
-    pub(super) fn open(&self, files: &Files) -> Result<Connections, BuildError> {
-        let credentials = Credentials::understand(files).map_err(BuildError::Files)?;
-        self.connections(credentials, files.mark(), |_| LastSeen::default())
+    pub(super) fn open(&self, files: &CredentialFiles) -> Result<Connections, BuildError> {
+        let credentials = Credentials::parse(files).map_err(BuildError::Files)?;
+        self.connections(credentials, files.hash(), |_| CertificateExpiry::default())
     }
 
     /// Clients with the same endpoints and credentials and without open connections.
     pub(super) fn reopen(&self, old: &Connections) -> Result<Connections, BuildError> {
-        let seen = |endpoint: &Url| old.endpoint(endpoint).seen.clone();
-        self.connections(old.credentials.clone(), old.mark, seen)
+        let expiry = |endpoint: &Url| old.endpoint(endpoint).expiry.clone();
+        self.connections(old.credentials.clone(), old.hash, expiry)
     }
 
     fn connections(
         &self,
         credentials: Credentials,
-        mark: Mark,
-        seen: impl Fn(&Url) -> LastSeen,
+        hash: ContentHash,
+        expiry: impl Fn(&Url) -> CertificateExpiry,
     ) -> Result<Connections, BuildError> {
         let endpoints = self.endpoints.iter().map(|endpoint| {
-            let client = self.endpoint_client(endpoint, &credentials, &seen(endpoint));
+            let client = self.endpoint_client(endpoint, &credentials, &expiry(endpoint));
             client.map_err(|error| self.build_error(&credentials, error))
         });
         Ok(Connections {
             endpoints: endpoints.collect::<Result<_, _>>()?,
-            mark,
-            shown: credentials
+            hash,
+            client_certificate: credentials
                 .identity
                 .as_ref()
                 .and_then(|identity| identity.certificate),
@@ -102,12 +101,18 @@ impl ConnectionSettings {
         &self,
         endpoint: &Url,
         credentials: &Credentials,
-        seen: &LastSeen,
+        expiry: &CertificateExpiry,
     ) -> Result<EndpointClient, reqwest::Error> {
         let builder = || {
             let builder = client_builder(self.connect_timeout);
             if endpoint.scheme() == "https" {
-                tls::secure(builder, &self.security, credentials, endpoint, seen.clone())
+                tls::secure(
+                    builder,
+                    &self.security,
+                    credentials,
+                    endpoint,
+                    expiry.clone(),
+                )
             } else {
                 builder.tls_backend_preconfigured(UNUSED_TLS.clone())
             }
@@ -120,16 +125,7 @@ impl ConnectionSettings {
                 pooled: pooled.connector_layer(TrackConnect).build()?,
                 unpooled: unpooled.build()?,
             },
-            seen: seen.clone(),
-            describing: self.describing(endpoint).transpose()?,
-        })
-    }
-
-    fn describing(&self, endpoint: &Url) -> Option<Result<Client, reqwest::Error>> {
-        let by_authority = matches!(self.security.trust, Trust::Authorities { .. });
-        (by_authority && endpoint.scheme() == "https").then(|| {
-            let builder = client_builder(self.connect_timeout);
-            tls::describe(builder, &self.security, endpoint).build()
+            expiry: expiry.clone(),
         })
     }
 
@@ -137,7 +133,7 @@ impl ConnectionSettings {
     fn build_error(&self, credentials: &Credentials, error: reqwest::Error) -> BuildError {
         match (tls::client_file(&self.security), &credentials.identity) {
             (Some(file), Some(_)) => BuildError::Identity {
-                file: FileError::unfit(file, Unfit::Refused),
+                file: FileError::new(file, FileErrorKind::RejectedByTls),
                 source: error,
             },
             _ => BuildError::Client(error),
@@ -150,11 +146,6 @@ impl Connections {
         &self.endpoint(endpoint).clients
     }
 
-    /// A client that reads the certificate of an endpoint and sends no request.
-    pub(super) fn describing(&self, endpoint: &Url) -> Option<Client> {
-        self.endpoint(endpoint).describing.clone()
-    }
-
     fn endpoint(&self, url: &Url) -> &EndpointClient {
         let found = self.endpoints.iter().find(|client| client.endpoint == *url);
         found.expect("every endpoint of the settings has a client")
@@ -162,13 +153,15 @@ impl Connections {
 
     /// When the last certificate seen at `endpoint` expires.
     pub(super) fn gateway_not_after(&self, endpoint: &Url) -> Option<DateTime<Utc>> {
-        self.endpoint(endpoint).seen.not_after()
+        self.endpoint(endpoint).expiry.get()
     }
 
     /// Whether the client certificate is valid at `now`, as far as its dates are known.
     pub(super) fn in_time(&self, now: DateTime<Utc>) -> bool {
-        let validity = self.shown.and_then(|shown| shown.validity);
-        validity.is_none_or(|validity| validity.holds(now))
+        let validity = self
+            .client_certificate
+            .and_then(|certificate| certificate.validity);
+        validity.is_none_or(|validity| validity.contains(now))
     }
 
     /// How to fix the credentials after a gateway rejected them with `status`.
@@ -186,7 +179,8 @@ impl Connections {
                                and check that the token is for that application"
                 .to_owned(),
             Auth::ClientCertificate(_) => {
-                let thumbprint = self.shown.map(|shown| format!(" {}", shown.sha1));
+                let thumbprint = self.client_certificate;
+                let thumbprint = thumbprint.map(|certificate| format!(" {}", certificate.sha1));
                 format!(
                     "the gateway does not accept the client certificate{}: register it as a \
                      read-only client",

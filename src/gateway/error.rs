@@ -4,8 +4,8 @@
 //! the texts of the cluster, a message contains only the error code and the beginning of the error
 //! message, bounded and without secrets. Every cause maps to one [`Reason`], which is a label value.
 
+use crate::gateway::decode::DecodeError;
 use crate::gateway::failure::Failure;
-use crate::gateway::misread::Misread;
 use crate::gateway::quota::QuotaError;
 use crate::gateway::reason::Reason;
 use crate::gateway::token::TokenUnavailable;
@@ -102,7 +102,7 @@ pub(super) enum Cause {
     #[error(transparent)]
     Failure(#[from] Failure),
     #[error("the list is not understood: {0}")]
-    Page(Misread),
+    Page(DecodeError),
     #[error("the list has more than {limit} pages")]
     TooManyPages { limit: usize },
     #[error(transparent)]

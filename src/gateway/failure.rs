@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::gateway::misread::Misread;
-use crate::gateway::peer::{self, PORT_HINT, ProtocolError};
+use crate::gateway::decode::DecodeError;
+use crate::gateway::peer::{self, ProtocolError};
+use crate::gateway::port::PORT_HINT;
 use crate::gateway::reason::Reason;
-use crate::gateway::tls::{Description, Diagnosis};
+use crate::gateway::tls::Diagnosis;
 use crate::gateway::wire::ReplyError;
 
 /// The failure of one HTTP exchange.
@@ -26,11 +27,10 @@ pub(super) enum Failure {
         endpoint: String,
         source: reqwest::Error,
     },
-    #[error("TLS connection to {endpoint} failed: {diagnosis}{}", certificate(seen.as_deref()))]
+    #[error("TLS connection to {endpoint} failed: {diagnosis}")]
     Tls {
         endpoint: String,
         diagnosis: Diagnosis,
-        seen: Option<Box<Description>>,
         source: reqwest::Error,
     },
     #[error("{endpoint} {error}")]
@@ -43,8 +43,11 @@ pub(super) enum Failure {
     Timeout { endpoint: String, timeout: Duration },
     #[error("the answer has more than {limit} bytes")]
     BodyTooLarge { limit: usize },
-    #[error("the answer of {endpoint} is not understood: {misread}")]
-    Decode { endpoint: String, misread: Misread },
+    #[error("the answer of {endpoint} is not understood: {error}")]
+    Decode {
+        endpoint: String,
+        error: DecodeError,
+    },
     #[error(transparent)]
     Reply(ReplyError),
 }
@@ -63,15 +66,11 @@ fn closed_hint(endpoint: &str, source: &reqwest::Error) -> String {
     format!(" before it answered; if that persists, {PORT_HINT}{scheme}")
 }
 
-fn certificate(seen: Option<&Description>) -> String {
-    seen.map(|seen| format!(" ({seen})")).unwrap_or_default()
-}
-
 impl Failure {
     /// The failure of a complete response from `endpoint`.
     pub(super) fn of_reply(error: ReplyError, endpoint: &Url) -> Self {
         match error {
-            ReplyError::Decode(misread) => Self::decode(misread, endpoint),
+            ReplyError::Decode(error) => Self::decode(error, endpoint),
             ReplyError::Rejected(reply) => {
                 Self::Reply(ReplyError::Rejected(reply.from_endpoint(endpoint)))
             }
@@ -79,9 +78,9 @@ impl Failure {
         }
     }
 
-    pub(super) fn decode(misread: Misread, endpoint: &Url) -> Self {
+    pub(super) fn decode(error: DecodeError, endpoint: &Url) -> Self {
         let endpoint = endpoint.to_string();
-        Self::Decode { endpoint, misread }
+        Self::Decode { endpoint, error }
     }
 
     pub(super) fn reason(&self) -> Reason {
@@ -122,17 +121,17 @@ impl Failure {
         match self {
             Self::Protocol { .. } => true,
             Self::Reply(ReplyError::Rejected(reply)) => reply.is_from_node(),
-            Self::Decode { misread, .. } => matches!(
-                misread,
-                Misread::Syntax { .. }
-                    | Misread::End
-                    | Misread::Shape { .. }
-                    | Misread::OtherObject { .. }
-                    | Misread::Foreign
-                    | Misread::Coding(_)
-                    | Misread::Compressed
-                    | Misread::Nothing
-                    | Misread::Member
+            Self::Decode { error, .. } => matches!(
+                error,
+                DecodeError::Syntax { .. }
+                    | DecodeError::UnexpectedEnd
+                    | DecodeError::Structure { .. }
+                    | DecodeError::NativeStructure { .. }
+                    | DecodeError::NotGateway
+                    | DecodeError::ContentEncoding(_)
+                    | DecodeError::Compression
+                    | DecodeError::Empty
+                    | DecodeError::Member
             ),
             _ => false,
         }

@@ -118,11 +118,8 @@ impl Transport {
             Ok(Err(error)) => {
                 let failure = self.failure(endpoint, error);
                 // Boxed because it is rare and large.
-                let failure = Box::pin(async {
-                    let failure = self.with_certificate(failure, endpoint, deadline).await;
-                    with_protocol(failure, endpoint, deadline).await
-                });
-                return Exchange::without_response(failure.await);
+                let failure = Box::pin(with_protocol(failure, endpoint, deadline)).await;
+                return Exchange::without_response(failure);
             }
             Err(_) => return Exchange::without_response(timeout()),
         };
@@ -175,30 +172,6 @@ impl Transport {
         url
     }
 
-    /// `failure` with a description of the certificate that it is about. The TLS library does not
-    /// expose a certificate that it rejects, so a second connection reads it.
-    async fn with_certificate(
-        &self,
-        mut failure: Failure,
-        endpoint: &Url,
-        deadline: Deadline,
-    ) -> Failure {
-        if let Failure::Tls {
-            diagnosis, seen, ..
-        } = &mut failure
-            && diagnosis.is_about_the_certificate()
-            && let Some(client) = self.connections.current().describing(endpoint)
-        {
-            let request = client.get(self.with_server_name(endpoint)).send();
-            let outcome = timeout_at(deadline.end, request).await;
-            *seen = outcome
-                .ok()
-                .and_then(|outcome| tls::described(&outcome.err()?))
-                .map(Box::new);
-        }
-        failure
-    }
-
     /// The failure of a request without a response.
     fn failure(&self, endpoint: &Url, error: reqwest::Error) -> Failure {
         let (endpoint, source) = (endpoint.to_string(), error.without_url());
@@ -208,7 +181,6 @@ impl Transport {
             return Failure::Tls {
                 endpoint,
                 diagnosis,
-                seen: None,
                 source,
             };
         }
@@ -269,7 +241,7 @@ async fn read(
             source: error.without_url(),
         },
         BodyError::TooLarge => Failure::BodyTooLarge { limit },
-        BodyError::Encoding(misread) => Failure::decode(misread, endpoint),
+        BodyError::Encoding(error) => Failure::decode(error, endpoint),
     })
 }
 

@@ -12,17 +12,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::gateway::port::PORT_HINT;
 use crate::gateway::resolver;
-use crate::gateway::tls::links;
+use crate::gateway::tls::causes;
 
 /// Most header lines of an answer; the library's default is 100.
 pub(super) const MAX_HEADERS: usize = 1_000;
-
-/// What to change when the port is wrong.
-pub(super) const PORT_HINT: &str = "use the port of the HTTP gateway, 19080 by default";
-
-/// The port of PowerShell and of the client libraries: a binary protocol.
-const CLIENT_PORT: u16 = 19_000;
 
 /// Longest time for [`probe`], within the deadline of the call that it explains.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,16 +35,6 @@ pub(super) enum ProtocolError {
     HeadTooLarge,
 }
 
-/// A warning about an endpoint whose port cannot be that of an HTTP gateway.
-pub(super) fn port_warning(endpoint: &Url) -> Option<String> {
-    (endpoint.port() == Some(CLIENT_PORT)).then(|| {
-        format!(
-            "The port of {endpoint} is that of the cluster's client connections \
-             (Connect-ServiceFabricCluster), which do not use HTTP: {PORT_HINT}."
-        )
-    })
-}
-
 /// Whether `error` means that an answer came back which could not be parsed, and why.
 pub(super) fn protocol_error(error: &(dyn Error + 'static)) -> Option<ProtocolError> {
     let error = of_hyper(error).filter(|error| error.is_parse())?;
@@ -64,7 +49,7 @@ pub(super) fn protocol_error(error: &(dyn Error + 'static)) -> Option<ProtocolEr
 pub(super) fn closed_without_answer(error: &(dyn Error + 'static)) -> bool {
     let reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
     of_hyper(error).is_some_and(hyper::Error::is_incomplete_message)
-        || links(error)
+        || causes(error)
             .filter_map(|link| link.downcast_ref())
             .any(reset)
 }
@@ -105,7 +90,7 @@ fn judge(bytes: &[u8]) -> Option<ProtocolError> {
 }
 
 fn of_hyper<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a hyper::Error> {
-    links(error).find_map(|link| link.downcast_ref())
+    causes(error).find_map(|link| link.downcast_ref())
 }
 
 #[cfg(test)]
@@ -130,17 +115,6 @@ mod tests {
             (b"HTTP/0.9", None),
         ] {
             assert_eq!(judge(bytes), fault, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn only_the_client_port_is_warned_about() {
-        let warned = |url: &str| port_warning(&url.parse().unwrap());
-        let warning = warned("https://node1:19000").unwrap();
-        assert!(warning.contains("https://node1:19000/"), "{warning}");
-        assert!(warning.contains("19080"), "{warning}");
-        for url in ["http://node1:19080", "http://node1", "https://node1:9000"] {
-            assert_eq!(warned(url), None, "{url}");
         }
     }
 }

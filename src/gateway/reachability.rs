@@ -84,7 +84,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::gateway::misread::Misread;
+    use crate::gateway::decode::DecodeError;
     use crate::gateway::tls::Diagnosis;
     use crate::gateway::wire::{Subject, classify};
     use crate::model::PartitionId;
@@ -192,8 +192,7 @@ mod tests {
             },
             Failure::Tls {
                 endpoint: endpoint(),
-                diagnosis: Diagnosis::NotAdmitted,
-                seen: None,
+                diagnosis: Diagnosis::Rejected,
                 source: source(),
             },
         ] {
@@ -208,7 +207,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_cannot_be_decoded_shows_nothing() {
-        let failure = Failure::Reply(Misread::End.into());
+        let failure = Failure::Reply(DecodeError::UnexpectedEnd.into());
         assert_eq!(after_backup_call(Some(200), Some(&failure)), None);
         let mut reachability = Reachability::default();
         reachability.record(RouteKind::Native, Some(200), Some(&failure));

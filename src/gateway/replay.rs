@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::decode::DecodeError;
 use super::error::{Cause, Error};
 use super::failure::Failure;
-use super::misread::Misread;
 use super::wire::{self, Page, Query, Subject};
 use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
@@ -165,7 +165,7 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
             listed.skipped += page.skipped;
             match page.next {
                 None => return Ok(listed),
-                next if next == token => return Err(Cause::Page(Misread::RepeatedToken)),
+                next if next == token => return Err(Cause::Page(DecodeError::RepeatedToken)),
                 next => token = next,
             }
         }

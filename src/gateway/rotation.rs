@@ -15,8 +15,8 @@ use crate::clock;
 use crate::gateway::blocking_read::BlockingRead;
 use crate::gateway::build_error::BuildError;
 use crate::gateway::connections::{ConnectionSettings, Connections};
-use crate::gateway::file::FileError;
-use crate::gateway::tls::{self, Files, Mark, Unfit};
+use crate::gateway::file::{FileError, FileErrorKind};
+use crate::gateway::tls::{self, ContentHash, CredentialFiles};
 use crate::sync::lock;
 
 /// Longest time to read the files.
@@ -57,7 +57,7 @@ struct Watch {
     read: BlockingRead<Result<Option<Connections>, ReloadError>>,
     error: Option<String>,
     /// Digest of invalid files, so that they are not parsed again while they stay the same.
-    rejected: Option<Mark>,
+    rejected: Option<ContentHash>,
 }
 
 #[derive(Debug)]
@@ -65,13 +65,13 @@ enum ReloadError {
     /// The files are still the invalid ones that were reported.
     Unchanged,
     /// The digest is present if the same contents will fail again.
-    Failed(BuildError, Option<Mark>),
+    Failed(BuildError, Option<ContentHash>),
 }
 
 impl RotatingConnections {
     /// Reads the files for the first time.
     pub(super) fn open(settings: ConnectionSettings) -> Result<Self, BuildError> {
-        let files = Files::read(&settings.security).map_err(BuildError::Files)?;
+        let files = CredentialFiles::read(&settings.security).map_err(BuildError::Files)?;
         Ok(Self {
             current: Mutex::new(Arc::new(settings.open(&files)?)),
             settings: Arc::new(settings),
@@ -91,7 +91,7 @@ impl RotatingConnections {
     /// Whether the files were valid at the last read; `None` when there are none.
     pub(super) async fn is_valid(&self) -> Option<bool> {
         let valid = self.watch.lock().await.error.is_none();
-        tls::are_in_files(&self.settings.security).then_some(valid)
+        tls::has_files(&self.settings.security).then_some(valid)
     }
 
     /// Takes over the connections of `other`, which has just read the same files, if the files have
@@ -100,7 +100,7 @@ impl RotatingConnections {
     pub(super) async fn adopt(&self, other: Self) -> bool {
         let mut watch = self.watch.lock().await;
         let other = other.current();
-        let changed = other.mark != self.current().mark;
+        let changed = other.hash != self.current().hash;
         if changed {
             *lock(&self.current) = other;
         }
@@ -111,7 +111,7 @@ impl RotatingConnections {
 
     /// Reads the files, and returns what changed.
     pub(super) async fn refresh(&self) -> Option<Rotation> {
-        if !tls::are_in_files(&self.settings.security) {
+        if !tls::has_files(&self.settings.security) {
             return None;
         }
         let mut watch = self.watch.lock().await;
@@ -173,8 +173,8 @@ impl RotatingConnections {
             }
             Ok(None) => watch.error.take().map(|_| Rotation::Recovered),
             Err(ReloadError::Unchanged) => None,
-            Err(ReloadError::Failed(error, mark)) => {
-                watch.rejected = mark;
+            Err(ReloadError::Failed(error, hash)) => {
+                watch.rejected = hash;
                 let text = error.to_string();
                 let known = watch.error.as_ref() == Some(&text);
                 watch.error = Some(text);
@@ -188,26 +188,29 @@ impl RotatingConnections {
 fn reload(
     settings: &ConnectionSettings,
     current: &Connections,
-    rejected: Option<Mark>,
+    rejected: Option<ContentHash>,
     now: DateTime<Utc>,
 ) -> Result<Option<Connections>, ReloadError> {
     let invalid = |errors| ReloadError::Failed(BuildError::Files(errors), None);
-    let files = Files::read(&settings.security).map_err(invalid)?;
-    let mark = files.mark();
-    if mark == current.mark {
+    let files = CredentialFiles::read(&settings.security).map_err(invalid)?;
+    let hash = files.hash();
+    if hash == current.hash {
         return Ok(None);
     }
-    if rejected == Some(mark) {
+    if rejected == Some(hash) {
         return Err(ReloadError::Unchanged);
     }
     let reloaded = settings.open(&files).map_err(|error| {
         // Any other error may go away although the files stay the same.
         let permanent = matches!(error, BuildError::Files(_) | BuildError::Identity { .. });
-        ReloadError::Failed(error, permanent.then_some(mark))
+        ReloadError::Failed(error, permanent.then_some(hash))
     })?;
     match tls::client_file(&settings.security) {
         Some(file) if current.in_time(now) && !reloaded.in_time(now) => {
-            Err(invalid(vec![FileError::unfit(file, Unfit::OutOfTime)]))
+            Err(invalid(vec![FileError::new(
+                file,
+                FileErrorKind::NotValidNow,
+            )]))
         }
         _ => Ok(Some(reloaded)),
     }
@@ -305,22 +308,22 @@ mod tests {
             endpoints: vec!["https://a".parse().unwrap()],
             connect_timeout: READ_TIMEOUT,
         };
-        let files = Files::read(&settings.security).unwrap();
+        let files = CredentialFiles::read(&settings.security).unwrap();
         let current = settings.open(&files).unwrap();
         let reload = |rejected| reload(&settings, &current, rejected, clock::now());
         let written = |contents: &str| fs::write(&ca_file, contents).unwrap();
         written("bad");
-        let Err(ReloadError::Failed(_, Some(mark))) = reload(None) else {
+        let Err(ReloadError::Failed(_, Some(hash))) = reload(None) else {
             panic!("a new error");
         };
-        assert!(matches!(reload(Some(mark)), Err(ReloadError::Unchanged)));
+        assert!(matches!(reload(Some(hash)), Err(ReloadError::Unchanged)));
         written("also bad");
-        let other = reload(Some(mark));
-        assert!(matches!(other, Err(ReloadError::Failed(_, Some(other))) if other != mark));
+        let other = reload(Some(hash));
+        assert!(matches!(other, Err(ReloadError::Failed(_, Some(other))) if other != hash));
         written("");
-        let unreadable = reload(Some(mark));
+        let unreadable = reload(Some(hash));
         assert!(matches!(unreadable, Err(ReloadError::Failed(_, None))));
         written(&certificate.cert.pem());
-        assert!(matches!(reload(Some(mark)), Ok(None)));
+        assert!(matches!(reload(Some(hash)), Ok(None)));
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::gateway::Gateway;
-use crate::gateway::peer;
+use crate::gateway::port;
 use crate::gateway::rotation::{RotatingConnections, Rotation};
 use crate::gateway::security::Trust;
 use crate::gateway::token::Tokens;
@@ -27,7 +27,7 @@ impl Gateway {
 
     /// When the client certificate expires, if there is one and the platform exposes it.
     pub fn client_certificate_expiry(&self) -> Option<DateTime<Utc>> {
-        let validity = self.connections().current().shown?.validity?;
+        let validity = self.connections().current().client_certificate?.validity?;
         Some(validity.not_after)
     }
 
@@ -89,7 +89,7 @@ impl Gateway {
             );
         }
         let endpoints = self.calls.client.endpoints.all();
-        warnings.extend(endpoints.filter_map(peer::port_warning));
+        warnings.extend(endpoints.filter_map(port::port_warning));
         warnings.extend(self.calls.tokens.as_ref().and_then(Tokens::warning));
         warnings.extend(self.exposures.iter().map(|warning| format!("{warning}.")));
         warnings

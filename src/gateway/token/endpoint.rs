@@ -65,7 +65,7 @@ impl Question<'_> {
                     address: address.clone(),
                     limit: LIMIT,
                 },
-                BodyError::Encoding(fault) => TokenError::Misread {
+                BodyError::Encoding(fault) => TokenError::Decode {
                     address: address.clone(),
                     fault,
                 },
@@ -111,7 +111,7 @@ fn read(
             None => Err(TokenError::NoToken { address }),
         },
         Ok(None) => Err(TokenError::NoToken { address }),
-        Err(fault) => Err(TokenError::Misread { address, fault }),
+        Err(fault) => Err(TokenError::Decode { address, fault }),
     }
 }
 

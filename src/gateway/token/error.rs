@@ -11,9 +11,9 @@ use chrono::{DateTime, Utc};
 
 use super::refusal::Refusal;
 use crate::gateway::bearer::BearerError;
+use crate::gateway::decode::DecodeError;
 use crate::gateway::failure::Failure;
 use crate::gateway::file::FileError;
-use crate::gateway::misread::Misread;
 use crate::gateway::reason::Reason;
 
 /// An attempt to get a token that failed.
@@ -75,7 +75,7 @@ pub(in crate::gateway) enum TokenError {
     )]
     Unexplained { address: String, status: u16 },
     #[error("the answer of {address} is no answer of a token endpoint: {fault}")]
-    Misread { address: String, fault: Misread },
+    Decode { address: String, fault: DecodeError },
     #[error("the answer of {address} has no access_token")]
     NoToken { address: String },
 }

@@ -12,8 +12,7 @@ use super::page::Page;
 use super::progress::EpochReply;
 use super::query::Query;
 use super::route::{CallClass, Route};
-use crate::gateway::decode::{Field, Guid, Integer, Object, Timestamp};
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::{DecodeError, Field, Guid, Integer, Object, Timestamp};
 use crate::model::{BackupKind, Epoch, ListedBackup};
 
 // GET /Applications/{id}/$/GetBackups, samples GetApplicationBackupList.*; the lists of services
@@ -78,9 +77,9 @@ pub(in crate::gateway) const PARTITION_BACKUPS: Query<Page<ListedBackup>> = Quer
     not_enabled: None,
 };
 
-fn backup(reply: BackupReply) -> Result<ListedBackup, Misread> {
+fn backup(reply: BackupReply) -> Result<ListedBackup, DecodeError> {
     let partition = reply.partition_information.value();
-    let partition = partition.ok_or(Misread::PartitionId)?.0.id;
+    let partition = partition.ok_or(DecodeError::PartitionId)?.0.id;
     let kind = reply.backup_type.value().unwrap_or_default();
     let epoch = reply.epoch_of_last_backup_record.value();
     let lsn = reply.lsn_of_last_backup_record.value();

@@ -15,8 +15,7 @@ use super::page::Page;
 use super::policy::policy_name;
 use super::query::Query;
 use super::route::Route;
-use crate::gateway::decode::{Field, Guid, Object};
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::{DecodeError, Field, Guid, Object};
 use crate::model::{Configuration, Entity, Level};
 
 // GET /Applications/{id}/$/GetBackupConfigurationInfo,
@@ -72,12 +71,12 @@ pub(in crate::gateway) const PARTITION_CONFIGURATION: Query<Option<Configuration
             return Ok(None);
         };
         // An entity of unknown kind is an error: it must not pass for "nothing applies".
-        Ok(Some(configuration(reply)?.ok_or(Misread::Nothing)?))
+        Ok(Some(configuration(reply)?.ok_or(DecodeError::Empty)?))
     },
     not_enabled: Some(|| None),
 };
 
-fn configuration(reply: ConfigurationReply) -> Result<Option<Configuration>, Misread> {
+fn configuration(reply: ConfigurationReply) -> Result<Option<Configuration>, DecodeError> {
     let Some(level) = Level::from_word(&reply.kind.required()?) else {
         return Ok(None);
     };
@@ -147,11 +146,11 @@ struct EntityNames {
 }
 
 impl EntityNames {
-    fn entity(self, level: Level) -> Result<Entity, Misread> {
+    fn entity(self, level: Level) -> Result<Entity, DecodeError> {
         let named = |text: Field<String>| {
             let text = text.required()?;
             let decoded = percent_decode_str(&text).decode_utf8();
-            name(&decoded.map_err(|_| Misread::Name)?)
+            name(&decoded.map_err(|_| DecodeError::Name)?)
         };
         Ok(match level {
             Level::Application => Entity::Application(named(self.application)?),

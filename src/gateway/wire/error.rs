@@ -1,7 +1,7 @@
 //! Why a complete response is not the answer to its request.
 
 use super::error_reply::ErrorReply;
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::DecodeError;
 use crate::gateway::reason::Reason;
 
 /// A response that arrived and is not the expected answer.
@@ -10,16 +10,16 @@ pub(in crate::gateway) enum ReplyError {
     #[error("the answer was {0}")]
     Rejected(ErrorReply),
     #[error("the answer is not understood: {0}")]
-    Decode(Misread),
+    Decode(DecodeError),
     #[error("the list has more than {limit} items")]
     TooManyItems { limit: usize },
     #[error("the cluster has no such partition")]
     PartitionNotFound,
 }
 
-impl From<Misread> for ReplyError {
-    fn from(misread: Misread) -> Self {
-        Self::Decode(misread)
+impl From<DecodeError> for ReplyError {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
     }
 }
 

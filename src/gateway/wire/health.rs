@@ -11,8 +11,7 @@ use super::error::ReplyError;
 use super::query::Query;
 use super::route::{Route, Side};
 use super::schedule::day_time_duration;
-use crate::gateway::decode::{Field, Items, Object, Timestamp};
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::{DecodeError, Field, Items, Object, Timestamp};
 use crate::model::{BackupHealth, PeriodicAttempt};
 
 /// Who reports on periodic backups. Not the name of the backup service.
@@ -100,7 +99,7 @@ enum Reading {
 }
 
 impl EventReply {
-    fn reading(self) -> Result<Reading, Misread> {
+    fn reading(self) -> Result<Reading, DecodeError> {
         let source = self.source_id.required()?;
         if source != REPORTER {
             let unknown = source.to_ascii_lowercase().contains("backup");
@@ -117,7 +116,7 @@ impl EventReply {
                 Some("Warning" | "Error") => false,
                 _ => return Ok(Reading::Unknown),
             },
-            RESTORE => return reported.map(Reading::Restore).ok_or(Misread::Member),
+            RESTORE => return reported.map(Reading::Restore).ok_or(DecodeError::Member),
             _ => return Ok(Reading::Nothing),
         };
         let Some(lasts) = lasts(self.time_to_live_in_milli_seconds) else {
@@ -127,7 +126,7 @@ impl EventReply {
         let expired = self.is_expired.value().unwrap_or_default();
         match (lasts && !removed && !expired, succeeded) {
             (true, _) => {
-                let ended = reported.ok_or(Misread::Member)?;
+                let ended = reported.ok_or(DecodeError::Member)?;
                 Ok(Reading::Attempt(PeriodicAttempt { succeeded, ended }))
             }
             // "Periodic backup successfully disabled": reported as Ok like a success, for a second.

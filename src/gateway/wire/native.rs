@@ -9,8 +9,7 @@ use super::page::Page;
 use super::progress::EpochReply;
 use super::query::Query;
 use super::route::Route;
-use crate::gateway::decode::{Field, Guid, Object};
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::{DecodeError, Field, Guid, Object};
 use crate::model::{Epoch, ListedPartition, Name, PartitionId, PartitionKind};
 
 /// `{"Name":…}`: an application in a list, or the answer to "whose is it".
@@ -25,11 +24,11 @@ pub(super) const MAX_NAME: usize = 1_024;
 
 /// A name without the scheme would not lead back to its id, and a dot segment would lead to another
 /// path. U+FFFD stands for characters that the answer did not hold.
-pub(super) fn name(text: &str) -> Result<Name, Misread> {
+pub(super) fn name(text: &str) -> Result<Name, DecodeError> {
     let rest = text.strip_prefix("fabric:/").unwrap_or_default();
     let dots = rest.split('/').any(|level| matches!(level, "." | ".."));
     if rest.is_empty() || dots || text.len() > MAX_NAME || text.contains(is_unfit) {
-        return Err(Misread::Name);
+        return Err(DecodeError::Name);
     }
     Ok(Arc::from(text))
 }
@@ -40,10 +39,10 @@ pub(super) fn is_unfit(c: char) -> bool {
 }
 
 /// A version becomes a label value: numbers and dots, and whatever short word may follow.
-fn version(text: String) -> Result<String, Misread> {
+fn version(text: String) -> Result<String, DecodeError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
-        return Err(Misread::Version);
+        return Err(DecodeError::Version);
     }
     Ok(text)
 }
@@ -140,9 +139,9 @@ pub(in crate::gateway) const PARTITIONS: Query<Page<ListedPartition>> = Query {
     not_enabled: None,
 };
 
-fn stateful(partition: PartitionReply) -> Result<ListedPartition, Misread> {
+fn stateful(partition: PartitionReply) -> Result<ListedPartition, DecodeError> {
     let information = partition.partition_information.value();
-    let Object(information) = information.ok_or(Misread::PartitionId)?;
+    let Object(information) = information.ok_or(DecodeError::PartitionId)?;
     let epoch = partition.primary_epoch.value();
     let epoch = epoch.or_else(|| partition.current_configuration_epoch.value());
     let kind = information.service_partition_kind.value();
@@ -154,9 +153,9 @@ fn stateful(partition: PartitionReply) -> Result<ListedPartition, Misread> {
 }
 
 /// The zero GUID is nobody's.
-pub(super) fn partition_id(id: Field<Guid>) -> Result<PartitionId, Misread> {
+pub(super) fn partition_id(id: Field<Guid>) -> Result<PartitionId, DecodeError> {
     let id = id.value().and_then(|id| id.0);
-    id.map(PartitionId).ok_or(Misread::PartitionId)
+    id.map(PartitionId).ok_or(DecodeError::PartitionId)
 }
 
 // GET /Partitions/{id}/$/GetServiceName, sample GetServiceNameInfo.json
@@ -168,7 +167,7 @@ pub(in crate::gateway) const SERVICE_NAME: Query<Name> = Query {
         // Queries by partition answer 204 when there is no such partition. A proxy in front of the
         // gateway may answer an empty 200.
         None if reply.status == 204 => Err(ReplyError::PartitionNotFound),
-        None => Err(Misread::Nothing.into()),
+        None => Err(DecodeError::Empty.into()),
     },
     not_enabled: None,
 };

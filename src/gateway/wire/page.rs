@@ -6,8 +6,7 @@ use tracing::debug;
 use super::error::ReplyError;
 use super::query::Reply;
 use super::route::Subject;
-use crate::gateway::decode::Items;
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::{DecodeError, Items};
 
 /// One page of a list.
 #[derive(Debug)]
@@ -16,7 +15,7 @@ pub(in crate::gateway) struct Page<T> {
     /// Number of items that could not be decoded.
     pub(in crate::gateway) skipped: usize,
     /// The first specific reason why an item could not be decoded.
-    item_error: Option<Misread>,
+    item_error: Option<DecodeError>,
     /// The continuation token of the next page; `None` at the end.
     pub(in crate::gateway) next: Option<String>,
 }
@@ -44,16 +43,16 @@ impl<T> Page<T> {
     /// which it fails are counted as skipped.
     pub(super) fn read<R: serde::de::DeserializeOwned>(
         reply: Reply<'_>,
-        item: impl Fn(R) -> Result<Option<T>, Misread>,
+        item: impl Fn(R) -> Result<Option<T>, DecodeError>,
     ) -> Result<Self, ReplyError> {
         let page = Self::read_optional(reply, item)?;
-        page.ok_or(ReplyError::Decode(Misread::Nothing))
+        page.ok_or(ReplyError::Decode(DecodeError::Empty))
     }
 
     /// Like [`Self::read`]; `None` for an empty body and for `null`.
     pub(super) fn read_optional<R: serde::de::DeserializeOwned>(
         reply: Reply<'_>,
-        item: impl Fn(R) -> Result<Option<T>, Misread>,
+        item: impl Fn(R) -> Result<Option<T>, DecodeError>,
     ) -> Result<Option<Self>, ReplyError> {
         let Some(reply) = reply.optional::<PageReply<R>>()? else {
             return Ok(None);
@@ -69,9 +68,9 @@ impl<T> Page<T> {
         for reply in replies {
             match item(reply) {
                 Ok(translated) => page.items.extend(translated),
-                Err(misread) => {
+                Err(error) => {
                     page.skipped += 1;
-                    page.item_error.get_or_insert(misread);
+                    page.item_error.get_or_insert(error);
                 }
             }
         }
@@ -86,7 +85,7 @@ impl<T> Page<T> {
         subject: &Subject<'_>,
     ) {
         if self.skipped > 0 {
-            let (skipped, error) = (self.skipped, self.item_error.unwrap_or(Misread::Item));
+            let (skipped, error) = (self.skipped, self.item_error.unwrap_or(DecodeError::Item));
             debug!(
                 cluster,
                 route,

@@ -16,15 +16,14 @@ use super::page::Page;
 use super::query::Query;
 use super::route::{POLICIES_PATH, Route};
 use super::schedule::{ScheduleReply, day_time_duration};
-use crate::gateway::decode::{Field, Integer, Object, ScalarText};
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::{DecodeError, Field, Integer, Object, ScalarText};
 use crate::model::{Name, Policy, Retention, Word};
 
 /// The name becomes a label value and a segment of a path, where dots would lead elsewhere.
-pub(super) fn policy_name(text: &str) -> Result<Name, Misread> {
+pub(super) fn policy_name(text: &str) -> Result<Name, DecodeError> {
     let long = text.is_empty() || text.len() > MAX_NAME;
     if long || text.contains(is_unfit) || matches!(text, "." | "..") {
-        return Err(Misread::PolicyName);
+        return Err(DecodeError::PolicyName);
     }
     Ok(Arc::from(text))
 }
@@ -158,7 +157,7 @@ pub(in crate::gateway) const POLICIES: Query<Page<Policy>> = Query {
     not_enabled: Some(Page::empty),
 };
 
-fn policy(members: Members, checksum: u32) -> Result<Policy, Misread> {
+fn policy(members: Members, checksum: u32) -> Result<Policy, DecodeError> {
     let storage = members.storage.value().map(|Object(storage)| storage);
     let storage_place = storage.as_ref().map_or(0, StorageReply::place);
     let kind = storage.and_then(|storage| storage.storage_kind.value());

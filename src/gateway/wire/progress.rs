@@ -4,8 +4,7 @@ use serde::Deserialize;
 
 use super::query::Query;
 use super::route::Route;
-use crate::gateway::decode::{Code, Field, Guid, Integer, Object, Timestamp};
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::{Code, DecodeError, Field, Guid, Integer, Object, Timestamp};
 use crate::gateway::redact;
 use crate::model::{
     BackupProgress, BackupState, Epoch, Failure, FailureCode, RestoreProgress, RestoreState,
@@ -48,7 +47,7 @@ pub(in crate::gateway) const BACKUP_PROGRESS: Query<Option<BackupProgress>> = Qu
 };
 
 /// In every state but Success the number is the sentinel 0, which says nothing.
-fn record(reply: ProgressReply) -> Result<BackupProgress, Misread> {
+fn record(reply: ProgressReply) -> Result<BackupProgress, DecodeError> {
     let state = BackupState::from_word(&reply.backup_state.required()?);
     let epoch = reply.epoch_of_last_backup_record.value();
     let lsn = reply.lsn_of_last_backup_record.value();

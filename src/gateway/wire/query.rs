@@ -5,8 +5,7 @@ use serde::de::DeserializeOwned;
 use super::error::ReplyError;
 use super::error_reply::classify;
 use super::route::{Route, RouteKind, Subject};
-use crate::gateway::decode;
-use crate::gateway::misread::Misread;
+use crate::gateway::decode::{self, DecodeError};
 use crate::gateway::reason::Reason;
 
 /// A question that the gateway answers with a `T`.
@@ -35,7 +34,7 @@ impl<T> Query<T> {
             && reply.reason == Reason::Api
             && matches!(status, 300..=399 | 404 | 405 | 501)
         {
-            reply = reply.with_hint(Misread::Foreign.to_string());
+            reply = reply.with_hint(DecodeError::NotGateway.to_string());
         }
         match self.not_enabled {
             Some(answer) if reply.is_backup_not_enabled() => Ok(answer()),
@@ -54,27 +53,27 @@ pub(super) struct Reply<'a> {
 
 impl Reply<'_> {
     /// The JSON object in the body; `None` for an empty body and for `null`.
-    pub(super) fn optional<R: DeserializeOwned>(self) -> Result<Option<R>, Misread> {
-        decode::document(self.body).map_err(|misread| self.foreign(misread))
+    pub(super) fn optional<R: DeserializeOwned>(self) -> Result<Option<R>, DecodeError> {
+        decode::document(self.body).map_err(|error| self.foreign(error))
     }
 
     /// The JSON object in the body.
-    pub(super) fn required<R: DeserializeOwned>(self) -> Result<R, Misread> {
-        self.optional()?.ok_or(Misread::Nothing)
+    pub(super) fn required<R: DeserializeOwned>(self) -> Result<R, DecodeError> {
+        self.optional()?.ok_or(DecodeError::Empty)
     }
 
-    /// `misread`, or what it reveals about the server: all routes of a gateway answer JSON objects.
-    fn foreign(self, misread: Misread) -> Misread {
-        match misread {
-            Misread::Shape { .. } | Misread::Syntax { .. }
+    /// `error`, or what it reveals about the server: all routes of a gateway answer JSON objects.
+    fn foreign(self, error: DecodeError) -> DecodeError {
+        match error {
+            DecodeError::Structure { .. } | DecodeError::Syntax { .. }
                 if !decode::without_padding(self.body).starts_with(b"{") =>
             {
-                Misread::Foreign
+                DecodeError::NotGateway
             }
-            Misread::Shape { line, column } if self.kind == RouteKind::Native => {
-                Misread::OtherObject { line, column }
+            DecodeError::Structure { line, column } if self.kind == RouteKind::Native => {
+                DecodeError::NativeStructure { line, column }
             }
-            misread => misread,
+            error => error,
         }
     }
 }
