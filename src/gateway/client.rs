@@ -19,7 +19,7 @@ use crate::gateway::endpoints::Endpoints;
 use crate::gateway::failure::Failure;
 use crate::gateway::http::{Exchange, Request, Transport};
 use crate::gateway::reachability::Reachability;
-use crate::gateway::retry::{Attempts, Step};
+use crate::gateway::retry::{Attempts, RetryBudget, Step};
 use crate::gateway::wire::{CallClass, Query, ReplyError, Subject};
 use crate::logging::chain;
 use crate::sync::lock;
@@ -33,6 +33,7 @@ pub(super) struct Client {
     pub(super) transport: Transport,
     pub(super) endpoints: Endpoints,
     pub(super) timeout: Duration,
+    retry_budget: Mutex<RetryBudget>,
     reachability: Mutex<Reachability>,
     skew: Mutex<Option<TimeDelta>>,
 }
@@ -61,6 +62,7 @@ impl Client {
             transport,
             endpoints,
             timeout,
+            retry_budget: Mutex::default(),
             reachability: Mutex::default(),
             skew: Mutex::default(),
         }
@@ -90,6 +92,7 @@ impl Client {
     /// another attempt.
     pub(super) async fn ask<T>(&self, query: &Query<T>, call: Call<'_>) -> Result<T, Failure> {
         let class = query.route.class;
+        lock(&self.retry_budget).deposit();
         let mut attempts = Attempts::starting_at(self.endpoints.current());
         loop {
             // Boxed because it is large, while a cycle holds many calls.
@@ -125,13 +128,11 @@ impl Client {
             self.endpoints.leave(attempts.position);
         }
         let connect = self.transport.connect_timeout();
-        attempts.next(
-            failure,
-            self.endpoints.len(),
-            left,
-            connect,
-            fastrand::f64(),
-        )
+        let endpoints = self.endpoints.len();
+        match attempts.next(failure, endpoints, left, connect, fastrand::f64())? {
+            Step::Retry { .. } if !lock(&self.retry_budget).withdraw() => None,
+            step => Some(step),
+        }
     }
 
     /// The failure of a call whose last attempt ended with `failure`.

@@ -22,7 +22,7 @@ pub(super) enum Failure {
         endpoint: String,
         source: reqwest::Error,
     },
-    #[error("connection to {endpoint} closed{}", closed_hint(endpoint, source))]
+    #[error("connection to {endpoint} was closed{}", closed_hint(endpoint, source))]
     Closed {
         endpoint: String,
         source: reqwest::Error,

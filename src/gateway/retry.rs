@@ -123,6 +123,38 @@ impl Attempts {
     }
 }
 
+/// Limits the retries of all calls to a cluster together: each call deposits a tenth of a retry, so
+/// that a sick cluster gets a tenth more requests and not three times as many.
+#[derive(Debug)]
+pub(super) struct RetryBudget {
+    tenths: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self {
+            tenths: Self::CAPACITY,
+        }
+    }
+}
+
+impl RetryBudget {
+    const CAPACITY: u32 = 100;
+    const RETRY: u32 = 10;
+
+    /// Counts a call.
+    pub(super) fn deposit(&mut self) {
+        self.tenths = Self::CAPACITY.min(self.tenths + 1);
+    }
+
+    /// Pays for a retry; `false` when the budget is exhausted.
+    pub(super) fn withdraw(&mut self) -> bool {
+        let rest = self.tenths.checked_sub(Self::RETRY);
+        self.tenths = rest.unwrap_or(self.tenths);
+        rest.is_some()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -136,6 +168,23 @@ mod tests {
         assert_eq!(pause(0, 1.0), Duration::from_millis(100));
         assert_eq!(pause(1, 1.0), Duration::from_millis(200));
         assert_eq!(pause(1, 0.5), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn a_full_budget_pays_ten_retries() {
+        let mut budget = RetryBudget::default();
+        budget.deposit();
+        assert_eq!((0..20).filter(|_| budget.withdraw()).count(), 10);
+    }
+
+    #[test]
+    fn ten_calls_pay_one_retry() {
+        let mut budget = RetryBudget { tenths: 0 };
+        (0..9).for_each(|_| budget.deposit());
+        assert!(!budget.withdraw());
+        budget.deposit();
+        assert!(budget.withdraw());
+        assert!(!budget.withdraw());
     }
 
     fn rejected(status: u16, body: &str) -> Failure {

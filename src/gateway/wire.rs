@@ -18,24 +18,23 @@ mod query;
 mod route;
 mod schedule;
 
-pub(super) use backups::{ALL_BACKUPS, LATEST_BACKUPS, PARTITION_BACKUPS};
-pub(super) use configuration::{
-    APPLICATION_CONFIGURATIONS, ENTITIES_OF_POLICY, PARTITION_CONFIGURATION,
-};
+pub use backups::{ALL_BACKUPS, LATEST_BACKUPS, PARTITION_BACKUPS};
+pub use configuration::{APPLICATION_CONFIGURATIONS, ENTITIES_OF_POLICY, PARTITION_CONFIGURATION};
 pub(super) use directory::{AAD_METADATA, NamedDirectory};
 pub(super) use error::ReplyError;
 pub(super) use error_reply::ErrorReply;
 #[cfg(test)]
 pub(super) use error_reply::classify;
-pub(super) use health::PARTITION_HEALTH;
-pub(super) use native::{
+pub use health::PARTITION_HEALTH;
+pub use native::{
     APPLICATION_NAME, APPLICATIONS, CLUSTER_VERSION, PARTITIONS, SERVICE_NAME, SERVICES,
 };
-pub(super) use page::Page;
-pub(super) use policy::POLICIES;
-pub(super) use progress::{BACKUP_PROGRESS, RESTORE_PROGRESS};
-pub(super) use query::Query;
-pub(super) use route::{CallClass, Route, RouteKind, Side, Subject};
+pub use page::Page;
+pub use policy::POLICIES;
+pub use progress::{BACKUP_PROGRESS, RESTORE_PROGRESS};
+pub use query::Query;
+pub use route::Subject;
+pub(super) use route::{CallClass, Route, RouteKind, Side};
 
 #[cfg(test)]
 mod damage;

@@ -43,7 +43,7 @@ struct PartitionReply {
 }
 
 /// All backups of an application.
-pub(in crate::gateway) const ALL_BACKUPS: Query<Page<ListedBackup>> = Query {
+pub const ALL_BACKUPS: Query<Page<ListedBackup>> = Query {
     route: Route {
         class: CallClass::StorageScan,
         ..Route::backup("GetApplicationBackupList", &["$", "GetBackups"]).list()
@@ -57,7 +57,7 @@ pub(in crate::gateway) const ALL_BACKUPS: Query<Page<ListedBackup>> = Query {
 };
 
 /// The newest backup of each partition of an application.
-pub(in crate::gateway) const LATEST_BACKUPS: Query<Page<ListedBackup>> = Query {
+pub const LATEST_BACKUPS: Query<Page<ListedBackup>> = Query {
     route: Route {
         parameters: &[("Latest", "true")],
         ..ALL_BACKUPS.route
@@ -68,7 +68,7 @@ pub(in crate::gateway) const LATEST_BACKUPS: Query<Page<ListedBackup>> = Query {
 // GET /Partitions/{id}/$/GetBackups, samples GetPartitionBackupList.*
 
 /// The newest backup of a partition.
-pub(in crate::gateway) const PARTITION_BACKUPS: Query<Page<ListedBackup>> = Query {
+pub const PARTITION_BACKUPS: Query<Page<ListedBackup>> = Query {
     route: Route {
         name: "GetPartitionBackupList",
         ..LATEST_BACKUPS.route

@@ -41,7 +41,8 @@ struct SuspensionReply {
     suspension_inherited_from: Field<String>,
 }
 
-pub(in crate::gateway) const APPLICATION_CONFIGURATIONS: Query<Page<Configuration>> = Query {
+/// The backup configuration of an application, and of every entity below it with a setting of its own.
+pub const APPLICATION_CONFIGURATIONS: Query<Page<Configuration>> = Query {
     route: Route::backup(
         "GetApplicationBackupConfigurationInfo",
         &["$", "GetBackupConfigurationInfo"],
@@ -61,7 +62,8 @@ pub(in crate::gateway) const APPLICATION_CONFIGURATIONS: Query<Page<Configuratio
 // GET /Partitions/{id}/$/GetBackupConfigurationInfo,
 // samples GetPartitionBackupConfigurationInfo.*
 
-pub(in crate::gateway) const PARTITION_CONFIGURATION: Query<Option<Configuration>> = Query {
+/// The backup configuration that applies to a partition.
+pub const PARTITION_CONFIGURATION: Query<Option<Configuration>> = Query {
     route: Route::backup(
         "GetPartitionBackupConfigurationInfo",
         &["$", "GetBackupConfigurationInfo"],
@@ -117,7 +119,8 @@ struct EntityReply {
     partition_id: Field<Guid>,
 }
 
-pub(in crate::gateway) const ENTITIES_OF_POLICY: Query<Page<Entity>> = Query {
+/// The entities that a policy is assigned to.
+pub const ENTITIES_OF_POLICY: Query<Page<Entity>> = Query {
     route: Route::backup(
         "GetAllEntitiesBackedUpByPolicy",
         &["$", "GetBackupEnabledEntities"],

@@ -49,7 +49,8 @@ struct EventReply {
     is_expired: Field<bool>,
 }
 
-pub(in crate::gateway) const PARTITION_HEALTH: Query<BackupHealth> = Query {
+/// The health events of a partition about backups and restores.
+pub const PARTITION_HEALTH: Query<BackupHealth> = Query {
     route: Route {
         side: Side::HealthStore,
         // No replicas; only the events are of use.

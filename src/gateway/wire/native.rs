@@ -55,7 +55,8 @@ struct VersionReply {
     version: String,
 }
 
-pub(in crate::gateway) const CLUSTER_VERSION: Query<String> = Query {
+/// The version of the runtime.
+pub const CLUSTER_VERSION: Query<String> = Query {
     route: Route::native("GetClusterVersion", "6.4", &["$", "GetClusterVersion"]),
     answer: |reply| Ok(version(reply.required::<VersionReply>()?.version)?),
     not_enabled: None,
@@ -63,7 +64,8 @@ pub(in crate::gateway) const CLUSTER_VERSION: Query<String> = Query {
 
 // GET /Applications, samples GetApplicationInfoList.*
 
-pub(in crate::gateway) const APPLICATIONS: Query<Page<Name>> = Query {
+/// The names of all applications.
+pub const APPLICATIONS: Query<Page<Name>> = Query {
     route: Route {
         // Parameters may hold secrets.
         parameters: &[("ExcludeApplicationParameters", "true")],
@@ -89,7 +91,8 @@ struct ServiceReply {
     has_persisted_state: Field<bool>,
 }
 
-pub(in crate::gateway) const SERVICES: Query<Page<Name>> = Query {
+/// The names of the services of an application that persist state.
+pub const SERVICES: Query<Page<Name>> = Query {
     route: Route::native("GetServiceInfoList", "6.0", &["$", "GetServices"]).list(),
     answer: |reply| {
         Page::read(reply, |Object(service): Object<ServiceReply>| {
@@ -127,7 +130,8 @@ struct PartitionInformation {
     id: Field<Guid>,
 }
 
-pub(in crate::gateway) const PARTITIONS: Query<Page<ListedPartition>> = Query {
+/// The partitions of a service, if it is stateful.
+pub const PARTITIONS: Query<Page<ListedPartition>> = Query {
     route: Route::native("GetPartitionInfoList", "6.4", &["$", "GetPartitions"]).list(),
     answer: |reply| {
         Page::read(reply, |Object(partition): Object<PartitionReply>| {
@@ -160,7 +164,8 @@ pub(super) fn partition_id(id: Field<Guid>) -> Result<PartitionId, DecodeError> 
 
 // GET /Partitions/{id}/$/GetServiceName, sample GetServiceNameInfo.json
 
-pub(in crate::gateway) const SERVICE_NAME: Query<Name> = Query {
+/// The name of the service that a partition belongs to.
+pub const SERVICE_NAME: Query<Name> = Query {
     route: Route::native("GetServiceNameInfo", "6.0", &["$", "GetServiceName"]),
     answer: |reply| match reply.optional::<NameReply>()? {
         Some(service) => Ok(name(&service.name)?),
@@ -174,7 +179,8 @@ pub(in crate::gateway) const SERVICE_NAME: Query<Name> = Query {
 
 // GET /Services/{id}/$/GetApplicationName, sample GetApplicationNameInfo.json
 
-pub(in crate::gateway) const APPLICATION_NAME: Query<Name> = Query {
+/// The name of the application that a service belongs to.
+pub const APPLICATION_NAME: Query<Name> = Query {
     route: Route::native(
         "GetApplicationNameInfo",
         "6.0",

@@ -10,14 +10,15 @@ use crate::gateway::decode::{DecodeError, Items};
 
 /// One page of a list.
 #[derive(Debug)]
-pub(in crate::gateway) struct Page<T> {
-    pub(in crate::gateway) items: Vec<T>,
+pub struct Page<T> {
+    /// The items that could be decoded.
+    pub items: Vec<T>,
     /// Number of items that could not be decoded.
-    pub(in crate::gateway) skipped: usize,
+    pub skipped: usize,
     /// The first specific reason why an item could not be decoded.
     item_error: Option<DecodeError>,
     /// The continuation token of the next page; `None` at the end.
-    pub(in crate::gateway) next: Option<String>,
+    pub next: Option<String>,
 }
 
 #[derive(Deserialize)]

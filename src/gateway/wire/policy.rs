@@ -147,7 +147,8 @@ impl RetentionReply {
     }
 }
 
-pub(in crate::gateway) const POLICIES: Query<Page<Policy>> = Query {
+/// All backup policies.
+pub const POLICIES: Query<Page<Policy>> = Query {
     route: Route::backup("GetBackupPolicyList", POLICIES_PATH).list(),
     answer: |reply| {
         Page::read(reply, |PolicyReply { members, checksum }| {

@@ -40,7 +40,8 @@ struct FailureReply {
     message: Field<String>,
 }
 
-pub(in crate::gateway) const BACKUP_PROGRESS: Query<Option<BackupProgress>> = Query {
+/// The record of the last requested backup of a partition.
+pub const BACKUP_PROGRESS: Query<Option<BackupProgress>> = Query {
     route: Route::backup("GetPartitionBackupProgress", &["$", "GetBackupProgress"]),
     answer: |reply| Ok(reply.optional()?.map(record).transpose()?),
     not_enabled: None,
@@ -99,7 +100,8 @@ struct RestoreReply {
     time_stamp_utc: Field<Timestamp>,
 }
 
-pub(in crate::gateway) const RESTORE_PROGRESS: Query<Option<RestoreProgress>> = Query {
+/// The record of the last restore of a partition.
+pub const RESTORE_PROGRESS: Query<Option<RestoreProgress>> = Query {
     route: Route::backup("GetPartitionRestoreProgress", &["$", "GetRestoreProgress"]),
     answer: |reply| {
         let Some(reply) = reply.optional::<RestoreReply>()? else {

@@ -9,7 +9,8 @@ use crate::gateway::decode::{self, DecodeError};
 use crate::gateway::reason::Reason;
 
 /// A question that the gateway answers with a `T`.
-pub(in crate::gateway) struct Query<T> {
+#[derive(Debug)]
+pub struct Query<T> {
     pub(in crate::gateway) route: Route,
     /// Translates the body of a successful response.
     pub(super) answer: fn(Reply<'_>) -> Result<T, ReplyError>,

@@ -167,11 +167,16 @@ impl CallClass {
 
 /// The object that a request is about: the first part of its path.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::gateway) enum Subject<'a> {
+pub enum Subject<'a> {
+    /// The cluster as a whole.
     Cluster,
+    /// The name of an application.
     Application(&'a str),
+    /// The name of a service.
     Service(&'a str),
+    /// The id of a partition.
     Partition(PartitionId),
+    /// The name of a policy.
     Policy(&'a str),
 }
 
