@@ -15,17 +15,17 @@ use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::gateway::error::Misread;
+use crate::gateway::decode::DecodeError;
 
 /// Why there is no body.
 #[derive(Debug)]
-pub(super) enum Unread {
+pub(super) enum BodyError {
     /// The connection broke off.
-    Broken(reqwest::Error),
+    Interrupted(reqwest::Error),
     /// It is larger than allowed.
     TooLarge,
     /// Its content coding is not supported, or its compressed data is not valid.
-    Coded(Misread),
+    Encoding(DecodeError),
 }
 
 /// A body, and the permit that a large one holds for as long as it is in memory.
@@ -53,17 +53,17 @@ pub(super) async fn read(
     mut response: Response,
     limit: usize,
     large: &Arc<Semaphore>,
-) -> Result<Body, Unread> {
-    let coding = Coding::of(response.headers()).map_err(Unread::Coded)?;
+) -> Result<Body, BodyError> {
+    let coding = Coding::of(response.headers()).map_err(BodyError::Encoding)?;
     let claimed = response.content_length().unwrap_or_default();
     if usize::try_from(claimed).is_ok_and(|claimed| claimed > limit) {
-        return Err(Unread::TooLarge);
+        return Err(BodyError::TooLarge);
     }
     let mut bytes = Vec::new();
     let mut permit = None;
-    while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Interrupted)? {
         if chunk.len() > limit - bytes.len() {
-            return Err(Unread::TooLarge);
+            return Err(BodyError::TooLarge);
         }
         if permit.is_none() && bytes.len() + chunk.len() > SMALL {
             permit = Some(Box::pin(permitted(large)).await);
@@ -98,7 +98,7 @@ enum Coding {
 
 impl Coding {
     /// The coding that an answer names, if it names one.
-    fn of(headers: &HeaderMap) -> Result<Option<Self>, Misread> {
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, DecodeError> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         let mut names = names
@@ -108,17 +108,17 @@ impl Coding {
             None => return Ok(None),
             Some(b"gzip" | b"x-gzip") => Self::Gzip,
             Some(b"deflate") => Self::Deflate,
-            Some(b"br") => return Err(Misread::Coding("Brotli")),
-            Some(b"zstd") => return Err(Misread::Coding("Zstandard")),
-            Some(_) => return Err(Misread::Coding("an unknown content coding")),
+            Some(b"br") => return Err(DecodeError::ContentEncoding("Brotli")),
+            Some(b"zstd") => return Err(DecodeError::ContentEncoding("Zstandard")),
+            Some(_) => return Err(DecodeError::ContentEncoding("an unknown content coding")),
         };
         match names.next() {
             None => Ok(Some(coding)),
-            Some(_) => Err(Misread::Coding("more than one content coding")),
+            Some(_) => Err(DecodeError::ContentEncoding("more than one content coding")),
         }
     }
 
-    fn inflate(self, body: &[u8], limit: usize) -> Result<Vec<u8>, Unread> {
+    fn inflate(self, body: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
         match self {
             Self::Gzip => {
                 let mut inflated = Vec::new();
@@ -126,17 +126,17 @@ impl Coding {
                 let mut reader = MultiGzDecoder::new(body).take(allowed);
                 let read = reader.read_to_end(&mut inflated);
                 match read {
-                    _ if inflated.len() > limit => Err(Unread::TooLarge),
+                    _ if inflated.len() > limit => Err(BodyError::TooLarge),
                     Ok(_) => Ok(inflated),
-                    Err(_) => Err(Unread::Coded(Misread::Compressed)),
+                    Err(_) => Err(BodyError::Encoding(DecodeError::Compression)),
                 }
             }
             // Not with flate2, whose reader takes the end of the input for the end of the data.
             Self::Deflate => decompress_to_vec_zlib_with_limit(body, limit)
                 .or_else(|fault| without_wrapper(fault, body, limit))
                 .map_err(|fault| match fault.status {
-                    TINFLStatus::HasMoreOutput => Unread::TooLarge,
-                    _ => Unread::Coded(Misread::Compressed),
+                    TINFLStatus::HasMoreOutput => BodyError::TooLarge,
+                    _ => BodyError::Encoding(DecodeError::Compression),
                 }),
         }
     }
@@ -168,7 +168,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::gateway::connections::plain;
+    use crate::gateway::connections::client_builder;
 
     fn gzip(data: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -197,7 +197,7 @@ mod tests {
         (Coding::Deflate, raw),
     ];
 
-    fn named(values: &[&str]) -> Result<Option<Coding>, Misread> {
+    fn named(values: &[&str]) -> Result<Option<Coding>, DecodeError> {
         let values = values.iter().map(|value| {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             (CONTENT_ENCODING, value)
@@ -244,7 +244,7 @@ mod tests {
             for limit in [0, 1, 1_000, data.len() - 1] {
                 let inflated = coding.inflate(&body, limit);
                 assert!(
-                    matches!(inflated, Err(Unread::TooLarge)),
+                    matches!(inflated, Err(BodyError::TooLarge)),
                     "{coding:?} {limit}"
                 );
             }
@@ -272,7 +272,7 @@ mod tests {
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).await.ok();
         });
-        let client = plain(Duration::from_secs(60)).tls_certs_only([]);
+        let client = client_builder(Duration::from_secs(60)).tls_certs_only([]);
         let response = client.build().unwrap().get(url).send().await.unwrap();
         read(response, 4 << 20, large).await.unwrap()
     }
