@@ -461,7 +461,7 @@ def judge_text(watch):
     what, worst, dashboard, _, runbook = text["text"].strip().splitlines()
     assert what == f"1 partition(s) of {STOPS} in cluster demo are overdue for a backup", text
     age = r"(\d+m )?\d+(\.\d+)?s"
-    facts = rf"its backup was due {age} ago, and its last good backup is {age} old"
+    facts = rf"its backup was due {age} ago, and its last successful backup is {age} old"
     named = r"partition [0-9a-f-]{36} \(policy EveryHalfMinute\)"
     assert re.match(rf"Worst: {named}: {facts}\. First step: ", worst), text
     assert dashboard.startswith("http://localhost:3000/d/sfbe-service?var-cluster_name=demo&"), text
