@@ -52,4 +52,5 @@ pub mod simulator;
 mod small_file;
 pub mod snapshot;
 pub mod state_file;
+mod sync;
 pub mod telemetry;

@@ -194,7 +194,7 @@ async fn version_1_3_is_spoken_only_when_it_is_written_down() {
             ..usual.clone()
         };
         let ask = |security| gateway(vec![exclusive.url()], security);
-        assert_told(&ask(usual), "no version of TLS in common").await;
+        assert_told(&ask(usual), "no common TLS version").await;
         ask(lifted).cluster_version().await.unwrap();
     }
 }
@@ -215,7 +215,7 @@ async fn a_gateway_that_does_not_know_the_certificate_is_told_with_its_thumbprin
     );
     let (reason, text) = failure(&scene.anonymous(&front)).await;
     assert_eq!(reason, Reason::Forbidden, "{text}");
-    assert!(text.contains("write auth.client_certificate"), "{text}");
+    assert!(text.contains("configure auth.client_certificate"), "{text}");
 }
 
 #[tokio::test]
@@ -243,11 +243,7 @@ async fn a_gateway_that_cuts_strangers_off_is_told_apart_from_one_that_is_not_th
             ..scene.manner()
         });
         assert_told(&scene.anonymous(&front), "none is configured").await;
-        assert_told(
-            &scene.gateway(&front),
-            "does not take the client certificate",
-        )
-        .await;
+        assert_told(&scene.gateway(&front), "it rejected the client certificate").await;
     }
     let newer = Front::start(Manner {
         asks: Asks::AtFirst,
@@ -287,8 +283,7 @@ async fn authorities_of_a_file_vouch_for_names() {
         let by_name = of(&root.issue(&params));
         let named = ask(&by_name, Some("prod.example.com"));
         named.cluster_version().await.unwrap();
-        let told = r#"and the names "prod.example.com")"#;
-        assert_told(&ask(&by_name, None), told).await;
+        assert_told(&ask(&by_name, None), "for another name").await;
         assert_told(
             &ask(&by_name, Some("test.example.com")),
             "trust.server_name",
@@ -298,9 +293,8 @@ async fn authorities_of_a_file_vouch_for_names() {
     let stranger = Authority::root("Root").issue(&params("127.0.0.1"));
     let front = of(&stranger);
     assert_told(&ask(&front, None), "trust.ca_file").await;
-    assert_told(&ask(&front, None), &stranger.sha256().to_string()).await;
     let of_the_system = gateway(vec![by_address.url()], Security::default());
-    assert_told(&of_the_system, "an authority that is not known here").await;
+    assert_told(&of_the_system, "an unknown authority").await;
 }
 
 #[tokio::test]
@@ -331,8 +325,8 @@ async fn the_way_to_the_root_must_be_complete() {
     for (front, file) in [(&bare, &both), (&whole, &both), (&whole, &top)] {
         ask(front, file).cluster_version().await.unwrap();
     }
-    assert_told(&ask(&bare, &alone), "not complete").await;
-    assert_told(&ask(&bare, &top), "an authority that is not known here").await;
+    assert_told(&ask(&bare, &alone), "chain is incomplete").await;
+    assert_told(&ask(&bare, &top), "an unknown authority").await;
 }
 
 #[tokio::test]
@@ -357,7 +351,7 @@ async fn a_certificate_out_of_its_time_is_refused_and_told() {
         let told = if until < 0 {
             "trust.accept_expired"
         } else {
-            "valid only from"
+            "not valid before"
         };
         assert_told(&pinned(false), told).await;
         if until < 0 {
@@ -483,7 +477,7 @@ async fn tls_that_fails_in_the_middle_of_an_answer_is_a_connection_that_broke_of
     let trust = security(pinned(&server), Auth::Nobody);
     let (reason, text) = failure(&gateway(vec![tearing(&server)], trust)).await;
     assert_eq!(reason, Reason::Connect, "{text}");
-    assert!(text.contains("broke off"), "{text}");
+    assert!(text.contains("was closed"), "{text}");
 }
 
 #[tokio::test]
@@ -493,7 +487,7 @@ async fn a_failure_of_trust_is_not_tried_again_at_the_same_endpoint() {
         shows: vec![self_signed("stale")],
         ..scene.manner()
     });
-    assert_told(&scene.gateway(&stale), "none of trust.thumbprints").await;
+    assert_told(&scene.gateway(&stale), "not in trust.thumbprints").await;
     assert_eq!(stale.seen().len(), 1);
 }
 
@@ -517,7 +511,7 @@ async fn sides_that_do_not_speak_the_same_are_told() {
     let scene = Scene::new();
     let ask = |url| gateway(vec![url], security(pinned(&scene.server), Auth::Nobody));
     let plain = answering(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
-    assert_told(&ask(plain), "does not speak TLS").await;
+    assert_told(&ask(plain), "does not use TLS").await;
     // A hello of TLS 1.2 without a word on renegotiation.
     let mut old = vec![0x16, 3, 3, 0, 42, 2, 0, 0, 38, 3, 3];
     old.extend([7; 32]);

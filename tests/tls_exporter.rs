@@ -143,7 +143,7 @@ async fn a_reload_with_other_pins_leaves_the_connections_of_the_old_ones() {
     let page = shows(&exporter, UP, 0.0).await;
     let reason = [("reason", "tls"), ("collector", "inventory")];
     assert!(page.value(ERRORS, &reason).unwrap() > 0.0);
-    exporter.logs("that is none of trust.thumbprints").await;
+    exporter.logs("not in trust.thumbprints").await;
     exporter.logs(&cluster.server.sha256().to_string()).await;
     let seen = eventually("the old connections have ended", async || {
         let seen = cluster.front.seen();

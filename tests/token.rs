@@ -451,7 +451,7 @@ async fn a_token_endpoint_that_is_down_is_no_failure_of_the_cluster() {
     let (error, told) = refused(&gateway).await;
     assert_eq!((error.reason(), error.was_sent()), (Reason::Token, true));
     assert!(
-        told.contains("no token could be had: no connection to"),
+        told.contains("could not obtain a token: no connection to"),
         "{told}"
     );
     for _ in 0..50 {
@@ -515,13 +515,17 @@ async fn every_answer_that_is_no_token_is_told_for_what_it_is() {
             "is no answer of a token endpoint",
         ),
         (200, "[]", "is no answer of a token endpoint"),
-        (200, r#"{"access_token":"a b"}"#, "cannot stand in a header"),
+        (
+            200,
+            r#"{"access_token":"a b"}"#,
+            "not allowed in an HTTP header",
+        ),
         (
             200,
             r#"{"access_token":"a\r\nX-Evil: 1"}"#,
-            "cannot stand in a header",
+            "not allowed in an HTTP header",
         ),
-        (200, &long, "has more than 16384 bytes"),
+        (200, &long, "is larger than 16384 bytes"),
         (200, &" ".repeat(100_000), "has more than 65536 bytes"),
         (204, "", "HTTP status 204"),
     ] {

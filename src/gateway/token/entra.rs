@@ -4,7 +4,6 @@
 //! may name the directory, but not where the secret goes, which is one of Microsoft's own sign-in
 //! services or one that somebody wrote down; and not for whom the token is, which it would be given.
 
-use reqwest::Client;
 use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
@@ -12,11 +11,11 @@ use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
 use super::{SecretFile, secret_in};
-use crate::gateway::Gateway;
-use crate::gateway::error::BuildError;
-use crate::gateway::http::Deadline;
+use crate::gateway::build_error::BuildError;
+use crate::gateway::client::{Call, Client};
+use crate::gateway::deadline::Deadline;
 use crate::gateway::security::{Entra, EntraProtocol};
-use crate::gateway::wire::NamedDirectory;
+use crate::gateway::wire::{AAD_METADATA, NamedDirectory, Subject};
 
 /// The sign-in services of the public cloud, of US Government and of China (the second is what
 /// clusters there were set up with at first), as in
@@ -37,7 +36,7 @@ const PUBLIC: &str = "https://login.microsoftonline.com";
 #[derive(Debug)]
 pub(super) struct Application {
     settings: Entra,
-    client: Client,
+    client: reqwest::Client,
 }
 
 /// Where to ask.
@@ -56,7 +55,7 @@ impl Application {
     /// Asks for a token; `cluster` only for what is not configured.
     pub(super) async fn token(
         &self,
-        cluster: &Gateway,
+        cluster: &Client,
         file: &mut SecretFile,
         deadline: Deadline,
     ) -> Result<Issued, TokenError> {
@@ -81,13 +80,19 @@ impl Application {
 
     async fn directory(
         &self,
-        cluster: &Gateway,
+        cluster: &Client,
         deadline: Deadline,
     ) -> Result<Directory, TokenError> {
         if let Some(configured) = Directory::configured(&self.settings) {
             return Ok(configured);
         }
-        let named = cluster.directory(deadline).await;
+        let call = Call {
+            subject: &Subject::Cluster,
+            page: None,
+            bearer: None,
+            deadline,
+        };
+        let named = cluster.ask(&AAD_METADATA, call).await;
         let named = named.map_err(TokenError::Discovery)?;
         Directory::named(&self.settings, named.ok_or(TokenError::NoDirectory)?)
     }

@@ -12,12 +12,12 @@ use url::Url;
 use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
-use crate::gateway::error::BuildError;
-use crate::gateway::http::Deadline;
+use crate::gateway::build_error::BuildError;
+use crate::gateway::deadline::Deadline;
 use crate::gateway::security::{
     FabricIdentity, FabricIdentityError, ManagedIdentity, Security, TlsVersion, Trust,
 };
-use crate::gateway::tls::{self, Credentials, LastSeen};
+use crate::gateway::tls::{self, CertificateExpiry, Credentials};
 
 /// The metadata service of a virtual machine and the version of its contract:
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>.
@@ -109,8 +109,15 @@ fn pinned(fabric: &FabricIdentity) -> Result<Client, reqwest::Error> {
         tls_max_version: Some(TlsVersion::V1_3),
         ..Security::default()
     };
-    let (none, seen) = (Credentials::default(), LastSeen::default());
-    tls::secure(endpoint::client(), &security, &none, &fabric.endpoint, seen).build()
+    let (none, expiry) = (Credentials::default(), CertificateExpiry::default());
+    tls::secure(
+        endpoint::client(),
+        &security,
+        &none,
+        &fabric.endpoint,
+        expiry,
+    )
+    .build()
 }
 
 fn address(mut service: Url, version: &str, settings: &ManagedIdentity) -> Url {
