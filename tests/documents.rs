@@ -269,6 +269,13 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// Whether a file has a heading, or a line as in `#L17`, for the anchor.
+fn has_anchor(text: &str, anchor: &str) -> bool {
+    let line = anchor.strip_prefix('L').and_then(|line| line.parse().ok());
+    let is_line = line.is_some_and(|line: usize| (1..=text.lines().count()).contains(&line));
+    is_line || anchors(text).contains(anchor)
+}
+
 /// The targets of the inline links in a document.
 fn link_targets(text: &str) -> Vec<String> {
     let link = Regex::new(r"\]\(([^)\s]+)\)").unwrap();
@@ -295,9 +302,7 @@ fn links_between_documents_point_to_existing_files_and_headings() {
             };
             let exists = match anchor {
                 "" => file.exists(),
-                anchor => {
-                    fs::read_to_string(&file).is_ok_and(|text| anchors(&text).contains(anchor))
-                }
+                anchor => fs::read_to_string(&file).is_ok_and(|text| has_anchor(&text, anchor)),
             };
             if !exists {
                 broken.push(format!("{}: {target}", document.display()));
