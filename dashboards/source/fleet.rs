@@ -98,7 +98,7 @@ fn by_verdict() -> Panel {
     .unit("locale")
     .set("decimals", json!(0))
     .set("min", json!(0))
-    .empty("No partitions")
+    .empty("No partition data")
     .width(4)
 }
 
@@ -129,7 +129,7 @@ fn worst_partitions() -> Panel {
     .service_columns(&[("links", json!([links::service_of_row()]))])
     .column("partition_id", "Partition", "unknown", &[("links", json!([links::partition_of_row()]))])
     .sorted_by("Past due")
-    .empty("No late or stuck partitions")
+    .empty("No known late or stuck partitions")
     .width(11)
 }
 
@@ -155,7 +155,7 @@ fn worst_services() -> Panel {
     .service_columns(&[("links", json!([links::service_of_row()]))])
     .sorted_by("Late or stuck")
     .unit("locale")
-    .empty("No problems")
+    .empty("No known problems")
     .width(9)
 }
 
@@ -189,7 +189,7 @@ fn past_due() -> Panel {
     ] }))
     .linked_to(&[links::exporter_of_series()])
     .coarse()
-    .empty("No scheduled partitions")
+    .empty("No known schedule")
     .width(8)
 }
 
@@ -205,6 +205,6 @@ fn failed_requests() -> Panel {
     .set("min", json!(0))
     .set("decimals", json!(0))
     .coarse()
-    .empty("No failed requests")
+    .empty("No known failed requests")
     .width(8)
 }

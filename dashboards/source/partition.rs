@@ -92,13 +92,13 @@ fn last_backup() -> Panel {
     .now(&age_of("servicefabric_backup_last_success_timestamp_seconds"), "age")
     .unit("s")
     .set("decimals", json!(1))
-    .empty("No successful backup")
+    .empty("No known successful backup")
     .width(4)
 }
 
 fn due() -> Panel {
     Panel::stat(
-        "FollowUp backup due in",
+        "Next backup due in",
         "Time until the next success is due, without the allowance. It is negative, and orange, if the backup is late: check the timeline below, then the storage.",
         &FollowUp::Runbook("ServiceFabricBackupOverdue"),
     )
@@ -107,7 +107,7 @@ fn due() -> Panel {
     .unit("s")
     .set("decimals", json!(1))
     .steps(&[(None, GREY), (Some(-1e12), ORANGE), (Some(0.0), "text")])
-    .empty("No schedule, or unknown")
+    .empty("No known due time")
     .width(4)
 }
 
@@ -131,7 +131,7 @@ fn policy() -> Panel {
     )
     .now(query, "policy")
     .label("policy")
-    .empty("No policy")
+    .empty("No known policy")
     .width(4)
 }
 
@@ -190,7 +190,7 @@ fn age() -> Panel {
     .override_field("time until the next backup is due", &[("color", json!({ "mode": "fixed", "fixedColor": ORANGE }))])
     .override_field("age of the last successful backup", &[("color", json!({ "mode": "fixed", "fixedColor": SKY }))])
     .unit("s")
-    .empty("No successful backup, and no due time")
+    .empty("No known success or due time")
     .width(12)
 }
 
@@ -204,7 +204,7 @@ fn lsn_rate() -> Panel {
     .over_time(query, "records per second")
     .unit("short")
     .set("min", json!(0))
-    .empty("No LSN")
+    .empty("No known LSN")
     .width(12)
 }
 
@@ -217,7 +217,7 @@ fn attempt_result() -> Panel {
     .now("min(servicefabric_backup_periodic_success{@partitions})", "attempt")
     .mapped(&flag_mapping(("succeeded", GREEN), ("failed", ORANGE)))
     .steps(&[(None, GREY)])
-    .empty("No periodic attempt")
+    .empty("No known periodic attempt")
     .width(5)
 }
 
@@ -229,7 +229,7 @@ fn attempt() -> Panel {
     )
     .now("1000 * max(servicefabric_backup_periodic_attempt_timestamp_seconds{@partitions})", "expired")
     .unit("dateTimeAsIso")
-    .empty("No periodic attempt")
+    .empty("No known periodic attempt")
     .width(5)
 }
 
@@ -245,7 +245,7 @@ fn failure() -> Panel {
         "pattern": ".+", "result": { "color": VERMILLION, "index": 0 },
     } }))
     .steps(&[(None, GREY)])
-    .empty("No failed requests")
+    .empty("No known failed requests")
     .width(5)
 }
 
@@ -257,7 +257,7 @@ fn restore() -> Panel {
     )
     .now("1000 * max(servicefabric_backup_restore_timestamp_seconds{@partitions})", "restore")
     .unit("dateTimeAsIso")
-    .empty("No restore")
+    .empty("No known restore")
     .width(5)
 }
 

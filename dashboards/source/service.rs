@@ -55,7 +55,7 @@ fn partitions() -> Panel {
     .option("colorMode", json!("value"))
     .unit("locale")
     .steps(&[(None, "text")])
-    .empty("No partitions")
+    .empty("No partition data")
     .width(3)
 }
 
@@ -95,10 +95,10 @@ fn table() -> Panel {
             "unknown",
             &states::verdict_cells(&verdicts),
         )
-        .column("Value #D", "Due in", "none", &seconds())
-        .column("Value #C", "Last backup", "none", &seconds())
-        .column("Value #F", "Last request", "none", &request)
-        .column("policy_name", "Policy", "none", &[])
+        .column("Value #D", "Due in", "none known", &seconds())
+        .column("Value #C", "Last backup", "none known", &seconds())
+        .column("Value #F", "Last request", "none known", &request)
+        .column("policy_name", "Policy", "none known", &[])
         .column("Value #E", "LSN", "unknown", &[])
         .service_columns(&[])
         .column(
@@ -111,7 +111,7 @@ fn table() -> Panel {
             ],
         )
         .sorted_by("Verdict")
-        .empty("No partitions")
+        .empty("No partition data")
 }
 
 fn timeline() -> Panel {
@@ -126,7 +126,7 @@ fn timeline() -> Panel {
     .over_time(&query, "{{partition_id}}")
     .linked_to(&[links::partition_of_series()])
     .coarse()
-    .empty("No partitions")
+    .empty("No partition data")
     .width(14)
 }
 
@@ -167,7 +167,7 @@ fn lsn_rate() -> Panel {
     .option("legend", json!({ "calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false }))
     .linked_to(&[links::partition_of_series()])
     .coarse()
-    .empty("No LSN")
+    .empty("No known LSN")
     .width(8)
 }
 
@@ -192,7 +192,7 @@ fn failures() -> Panel {
     .custom("drawStyle", json!("bars"))
     .custom("fillOpacity", json!(60))
     .coarse()
-    .empty("No requested backups")
+    .empty("No observed requests")
     .width(8)
 }
 
@@ -232,5 +232,5 @@ fn policies() -> Panel {
         .column("Value #F", "Maximum incrementals", "unknown", &[])
         .column("auto_restore", "Automatic restore", "unknown", &[])
         .column("cluster_name", "Cluster", "unknown", &[])
-        .empty("No partitions")
+        .empty("No partition data")
 }

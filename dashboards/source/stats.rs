@@ -16,7 +16,7 @@ use super::states::{
 /// Text for panels of exporters.
 pub(super) const NO_EXPORTER: &str = "No exporters scraped";
 
-const NO_VERDICTS: &str = "No verdicts";
+const NO_VERDICTS: &str = "No known verdicts";
 
 /// A query for the number of partitions whose severity compares to that of a verdict.
 fn count(comparison: &str, verdict: Protection) -> String {
@@ -78,7 +78,7 @@ fn on_time() -> Panel {
     .unit("percentunit")
     .set("decimals", json!(2))
     .steps(&[(None, GREY), (Some(0.0), VERMILLION), (Some(0.8), ORANGE), (Some(1.0), GREEN)])
-    .empty("No scheduled partitions")
+    .empty("No known schedule")
     .width(3)
 }
 
@@ -95,7 +95,7 @@ fn unknown() -> Panel {
         "Partitions whose verdict cannot be determined, because data is missing or stale. They are not necessarily late. Check which requests of the exporter fail.",
         &FollowUp::Runbook("ServiceFabricBackupProtectionUnknown"),
     )
-    .empty("No partitions")
+    .empty("No partition data")
 }
 
 fn oldest() -> Panel {
@@ -113,7 +113,7 @@ fn oldest() -> Panel {
     .unit("s")
     .set("decimals", json!(1))
     .steps(&[(None, "text")])
-    .empty("No successful backup")
+    .empty("No known successful backup")
     .width(3)
 }
 
@@ -163,5 +163,5 @@ pub(super) fn over_time(verdicts: &States) -> Panel {
     .set("min", json!(0))
     .set("decimals", json!(0))
     .coarse()
-    .empty("No partitions")
+    .empty("No partition data")
 }

@@ -96,7 +96,7 @@ fn template_label_promql(board: &Board) -> Vec<String> {
         let Some(parts) = form.captures(query) else {
             return vec![format!("{query} is not label_values(...)")];
         };
-        promql::faults(&format!("group by ({}) ({})", &parts[2], &parts[1]), &[])
+        promql::errors(&format!("group by ({}) ({})", &parts[2], &parts[1]), &[])
     };
     query_variables(board).flat_map(check).collect()
 }

@@ -29,7 +29,7 @@ pub(crate) const RULES: [(&str, Rule); 12] = [
 /// Queries use only metrics, labels and states that the exporter has.
 fn catalogue(board: &Board) -> Vec<String> {
     let check = |(title, query): (&str, &str)| {
-        let violations = promql::faults(query, &[]);
+        let violations = promql::errors(query, &[]);
         let title = title.to_owned();
         violations
             .into_iter()
