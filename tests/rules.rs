@@ -318,7 +318,7 @@ fn alerts() -> Vec<Rule> {
 #[test]
 fn every_expression_queries_known_series() {
     for rule in rules() {
-        let errors = promql::faults(&rule.expr, &RECORDED);
+        let errors = promql::errors(&rule.expr, &RECORDED);
         assert_eq!(errors, Vec::<String>::new(), "{}", rule.name());
         for selector in promql::selectors(&promql::parse(&rule.expr).unwrap()) {
             let name = &selector.name;
@@ -338,7 +338,7 @@ fn every_expression_queries_known_series() {
 
 /// Whether the result of an expression can have this label.
 fn has_label(expr: &str, label: &str) -> bool {
-    promql::faults(&format!("sum by ({label}) ({expr})"), &RECORDED).is_empty()
+    promql::errors(&format!("sum by ({label}) ({expr})"), &RECORDED).is_empty()
 }
 
 #[test]
@@ -450,7 +450,7 @@ fn annotations_query_one_sample_per_service_or_exporter() {
     for alert in alerts() {
         for query in queries(&alert) {
             count += 1;
-            let errors = promql::faults(&query, &RECORDED);
+            let errors = promql::errors(&query, &RECORDED);
             assert_eq!(errors, Vec::<String>::new(), "{}", alert.name());
             for selector in promql::selectors(&promql::parse(&query).unwrap()) {
                 let name = &selector.name;
