@@ -1,8 +1,6 @@
 //! Documents say what the code says: metric names, types, labels and help come from the catalogue,
 //! and the tree keeps to its own budgets.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
