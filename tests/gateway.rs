@@ -3,8 +3,6 @@
 //! The server speaks raw bytes, because most of what goes wrong is not HTTP any more. Nothing here
 //! depends on timing but for deadlines that are generous.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

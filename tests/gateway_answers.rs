@@ -4,8 +4,6 @@
 //! The servers speak raw bytes, in segments of several sizes. No other HTTP implementation takes
 //! part.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;

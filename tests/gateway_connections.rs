@@ -3,24 +3,19 @@
 //! Every connection goes through a load balancer that drops it, silently or not. The clusters
 //! behind it work.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::balancer::{Balancer, Drop};
+use crate::support::watch::{Setup, succeeded};
+use crate::support::{PATIENCE, estate, eventually, simulate, with_history};
 use futures_util::future::join_all;
 use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason, Security};
 use servicefabric_backup_exporter::model::PartitionId;
 use servicefabric_backup_exporter::simulator::{self, Simulator};
 use servicefabric_backup_exporter::snapshot::Collector;
 use servicefabric_backup_exporter::telemetry::Telemetry;
-use support::balancer::{Balancer, Drop};
-use support::watch::{Setup, succeeded};
-use support::{PATIENCE, estate, eventually, simulate, with_history};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Barrier, Notify};
@@ -257,9 +252,9 @@ async fn a_list_of_backups_is_never_sent_on_a_used_connection() {
 #[cfg(unix)]
 #[tokio::test]
 async fn connections_in_tls_with_a_client_certificate_may_die_while_idle() {
+    use crate::support::certificates::{self_signed, written};
+    use crate::support::renegotiation::{Backend, Front, Manner};
     use servicefabric_backup_exporter::gateway::{Auth, ClientCertificate, Trust};
-    use support::certificates::{self_signed, written};
-    use support::renegotiation::{Backend, Front, Manner};
 
     let (server, client) = (self_signed("127.0.0.1"), self_signed("exporter"));
     let folder = tempfile::tempdir().unwrap();

@@ -3,14 +3,11 @@
 //!
 //! The endpoints speak raw bytes; how each one answers can be changed while it runs.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
 
+use crate::support::watch::{Setup, existing, known, succeeded};
+use crate::support::{PATIENCE, estate, simulate, with_history};
 use futures_util::future::join_all;
 use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason, Security};
 use servicefabric_backup_exporter::logging::chain;
@@ -18,8 +15,6 @@ use servicefabric_backup_exporter::model::PartitionId;
 use servicefabric_backup_exporter::simulator;
 use servicefabric_backup_exporter::snapshot::Collector;
 use servicefabric_backup_exporter::telemetry::Telemetry;
-use support::watch::{Setup, existing, known, succeeded};
-use support::{PATIENCE, estate, simulate, with_history};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;

@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::panic,
-    clippy::unwrap_used,
     reason = "the helpers of these tests are not known to clippy as tests"
 )]
 

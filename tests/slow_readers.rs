@@ -1,18 +1,12 @@
 //! The program beside clients that hardly read their pages.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/large_page.rs"]
-mod large_page;
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::time::Duration;
 
-use large_page::{begin_to_scrape, connect_with_small_buffer, started_with_a_large_page};
+use crate::support::large_page::{
+    begin_to_scrape, connect_with_small_buffer, started_with_a_large_page,
+};
+use crate::support::process::Exporter;
 use reqwest::StatusCode;
-use support::process::Exporter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;

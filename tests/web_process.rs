@@ -1,11 +1,5 @@
 //! The program with a web configuration, from outside.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -16,9 +10,9 @@ use reqwest::{Client, StatusCode};
 use servicefabric_backup_exporter::simulator::Options;
 use tokio::net::TcpStream;
 
-use self::support::page::Page;
-use self::support::process::{Exporter, Setup};
-use self::support::{estate, eventually, simulate};
+use crate::support::page::Page;
+use crate::support::process::{Exporter, Setup};
+use crate::support::{estate, eventually, simulate};
 
 /// A cluster that nobody has to answer for.
 const CONFIG: &str = "clusters: [{name: prod, endpoints: ['http://127.0.0.1:1']}]\n";
