@@ -66,7 +66,7 @@ pub(crate) enum Backend {
 
 /// How a front behaves.
 #[derive(Clone)]
-pub(crate) struct Manner {
+pub(crate) struct Behaviour {
     pub(crate) asks: Asks,
     pub(crate) strangers: Strangers,
     /// Client certificates that have the role `User`, in DER.
@@ -82,7 +82,7 @@ pub(crate) struct Manner {
     pub(crate) backend: Backend,
 }
 
-impl Manner {
+impl Behaviour {
     /// A gateway of today's clusters.
     pub(crate) fn of_service_fabric(shows: &Pair, known: &[&Pair], backend: Backend) -> Self {
         Self {
@@ -118,11 +118,11 @@ pub(crate) struct Seen {
 pub(crate) struct Front {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
-    manner: Arc<Mutex<Manner>>,
+    manner: Arc<Mutex<Behaviour>>,
 }
 
 impl Front {
-    pub(crate) fn start(manner: Manner) -> Self {
+    pub(crate) fn start(manner: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let front = Self {
             address: listener.local_addr().unwrap(),
@@ -165,7 +165,7 @@ impl Front {
     }
 
     /// Behaves in another way on connections that are opened from now on.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Manner)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Behaviour)) {
         change(&mut self.manner.lock().unwrap());
     }
 }
@@ -173,7 +173,7 @@ impl Front {
 /// One connection, and what is noted of it.
 struct Connection<'a> {
     tls: SslStream<TcpStream>,
-    manner: &'a Manner,
+    manner: &'a Behaviour,
     number: usize,
     seen: &'a Mutex<Vec<Seen>>,
     backend: Option<BufReader<TcpStream>>,
@@ -182,7 +182,7 @@ struct Connection<'a> {
 fn serve(
     tcp: TcpStream,
     number: usize,
-    manner: &Manner,
+    manner: &Behaviour,
     seen: &Mutex<Vec<Seen>>,
 ) -> io::Result<()> {
     tcp.set_nodelay(true)?;
@@ -199,7 +199,7 @@ fn serve(
     connection.requests()
 }
 
-fn acceptor(manner: &Manner, shown: &Pair) -> io::Result<SslAcceptor> {
+fn acceptor(manner: &Behaviour, shown: &Pair) -> io::Result<SslAcceptor> {
     let mut tls = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     tls.set_certificate(&*X509::from_pem(shown.certificate.as_bytes())?)?;
     tls.set_private_key(&*PKey::private_key_from_pem(shown.key.as_bytes())?)?;
