@@ -33,7 +33,7 @@ use url::Url;
 use crate::support::certificates::{
     Authority, Pair, between, params, params_of_a_common_name, self_signed, self_signed_as, written,
 };
-use crate::support::renegotiation::{Asks, Backend, Front, Behaviour, Strangers};
+use crate::support::renegotiation::{Asks, Backend, Behaviour, Front, Strangers};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
 
@@ -410,7 +410,11 @@ async fn the_certificate_of_a_gateway_that_was_left_is_not_told_any_more() {
         shows: vec![old.clone(), self_signed("stranger")],
         ..scene.manner()
     });
-    let front = Front::start(Behaviour::of_service_fabric(&new, &[&scene.client], VERSION));
+    let front = Front::start(Behaviour::of_service_fabric(
+        &new,
+        &[&scene.client],
+        VERSION,
+    ));
     let trust = Trust::Thumbprints {
         thumbprints: vec![old.sha256(), new.sha256()],
         accept_expired: false,

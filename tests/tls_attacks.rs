@@ -33,7 +33,7 @@ use url::Url;
 
 use crate::support::certificates::{Authority, Pair, params, self_signed, written};
 use crate::support::eventually;
-use crate::support::renegotiation::{Asks, Backend, Front, Behaviour};
+use crate::support::renegotiation::{Asks, Backend, Behaviour, Front};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
 
@@ -128,7 +128,11 @@ async fn a_pin_holds_beside_authorities_too() {
     );
     let ca_file = written(folder.path(), "ca.pem", root.certificate());
     for (shown, pin, well) in [(&gateway, &gateway, true), (&attacker, &gateway, false)] {
-        let front = Front::start(Behaviour::of_service_fabric(shown, &[&victim.client], VERSION));
+        let front = Front::start(Behaviour::of_service_fabric(
+            shown,
+            &[&victim.client],
+            VERSION,
+        ));
         let trust = Trust::Authorities {
             ca_file: Some(ca_file.clone()),
             server_name: None,

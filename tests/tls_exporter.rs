@@ -15,7 +15,7 @@ use servicefabric_backup_exporter::simulator;
 use crate::support::certificates::{Pair, between, params, self_signed, self_signed_as};
 use crate::support::page::Page;
 use crate::support::process::{Exporter, Setup};
-use crate::support::renegotiation::{Backend, Front, Behaviour};
+use crate::support::renegotiation::{Backend, Behaviour, Front};
 use crate::support::{estate, eventually, simulate};
 
 const UP: &str = "servicefabric_backup_cluster_up";

@@ -35,7 +35,7 @@ use crate::encodings::saved_by_windows;
 use crate::support::certificates::{
     Authority, Pair, between, params, self_signed, self_signed_as, written,
 };
-use crate::support::renegotiation::{Asks, Backend, Front, Behaviour};
+use crate::support::renegotiation::{Asks, Backend, Behaviour, Front};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
 
