@@ -101,7 +101,7 @@ impl Error {
 pub(super) enum Cause {
     #[error(transparent)]
     Failure(#[from] Failure),
-    #[error("the list is not understood: {0}")]
+    #[error("invalid list: {0}")]
     Page(DecodeError),
     #[error("the list has more than {limit} pages")]
     TooManyPages { limit: usize },
