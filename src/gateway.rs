@@ -271,7 +271,7 @@ impl Gateway {
     }
 
     /// Resets the item quota of backup lists.
-    pub fn begin_lists(&self) {
+    pub(crate) fn begin_lists(&self) {
         self.calls.begin_list_round();
     }
 

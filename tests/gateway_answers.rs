@@ -332,7 +332,7 @@ async fn the_body_limit_applies_to_inflated_data() {
         let read = version(bytes, 1_000, Turn::AfterTheRequest).await;
         let (reason, text) = read.unwrap_err();
         assert_eq!(reason, Reason::TooLarge, "{text}");
-        assert_contains(&text, "more than 4194304 bytes");
+        assert_contains(&text, "larger than 4194304 bytes");
     }
 }
 

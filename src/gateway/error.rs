@@ -87,7 +87,7 @@ impl Error {
     }
 
     /// Whether the health store has no entity for the subject.
-    pub fn is_unknown_to_health(&self) -> bool {
+    pub(crate) fn is_unknown_to_health(&self) -> bool {
         self.is_rejected(ErrorReply::is_unknown_to_health)
     }
 
