@@ -72,7 +72,7 @@ impl Failure {
         match error {
             ReplyError::Decode(error) => Self::decode(error, endpoint),
             ReplyError::Rejected(reply) => {
-                Self::Reply(ReplyError::Rejected(reply.from_endpoint(endpoint)))
+                Self::Reply(ReplyError::Rejected(reply.with_endpoint(endpoint)))
             }
             error => Self::Reply(error),
         }

@@ -43,7 +43,7 @@ impl ErrorReply {
         Self { hint, ..self }
     }
 
-    pub(in crate::gateway) fn from_endpoint(self, endpoint: &Url) -> Self {
+    pub(in crate::gateway) fn with_endpoint(self, endpoint: &Url) -> Self {
         let endpoint = Some(endpoint.to_string());
         Self { endpoint, ..self }
     }
