@@ -17,6 +17,7 @@ use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
     Name, PartitionId, Policy, RestoreProgress,
 };
+use crate::settings::{Auth, FabricIdentity, FabricIdentityError, Security};
 use crate::telemetry::Telemetry;
 use blocking_read::BlockingRead;
 use call::Caller;
@@ -52,7 +53,6 @@ mod resolver;
 mod retry;
 mod reuse;
 mod rotation;
-mod security;
 mod status;
 mod tls;
 mod token;
@@ -63,11 +63,6 @@ pub use error::Error;
 pub use file::FileError;
 pub use reason::Reason;
 pub use rotation::Rotation;
-pub(crate) use security::is_loopback;
-pub use security::{
-    Auth, ClientCertificate, Entra, EntraProtocol, FabricIdentity, FabricIdentityError, HostName,
-    ManagedIdentity, Security, Thumbprint, TlsVersion, TokenSource, Trust,
-};
 
 /// How to reach one cluster.
 #[derive(Clone, Debug)]
@@ -103,7 +98,7 @@ impl Gateway {
     /// Creates the client: reads the credential files, opens no connection.
     pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
         let (security, timeout) = (options.security, options.timeout);
-        security.check(&options.endpoints)?;
+        security.check_endpoints(&options.endpoints)?;
         let endpoints = Endpoints::new(options.endpoints)?;
         let secrets = security.secret_files().into_iter();
         let exposures = secrets.filter_map(file_mode::exposure).collect();
@@ -114,7 +109,7 @@ impl Gateway {
                 options.fabric_identity,
                 timeout,
             )?),
-            Auth::Nobody | Auth::ClientCertificate(_) => None,
+            Auth::Anonymous | Auth::ClientCertificate(_) => None,
         };
         let transport = Transport::new(timeout, endpoints.all().cloned().collect(), security)?;
         let client = Client::new(options.cluster, telemetry, transport, endpoints, timeout);

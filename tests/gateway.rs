@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason, Security};
+use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
 use servicefabric_backup_exporter::model::{BackupState, Entity, PartitionId, Schedule};
+use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator::{self, Estate, Simulator, Switches};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

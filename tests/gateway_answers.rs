@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason, Security};
+use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason};
+use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

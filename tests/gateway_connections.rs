@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason, Security};
+use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason};
 use servicefabric_backup_exporter::model::PartitionId;
+use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator::{self, Simulator};
 use servicefabric_backup_exporter::snapshot::Collector;
 use servicefabric_backup_exporter::telemetry::Telemetry;
@@ -257,7 +258,7 @@ async fn a_backup_list_is_never_requested_on_a_reused_connection() {
 #[cfg(unix)]
 #[tokio::test]
 async fn tls_connections_closed_while_idle_fail_no_call() {
-    use servicefabric_backup_exporter::gateway::{Auth, ClientCertificate, Trust};
+    use servicefabric_backup_exporter::settings::{Auth, ClientCertificate, Trust};
     use support::certificates::{self_signed, written};
     use support::renegotiation::{Backend, Behaviour, Front};
 

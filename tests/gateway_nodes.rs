@@ -12,9 +12,10 @@ use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use futures_util::future::join_all;
-use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason, Security};
+use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
 use servicefabric_backup_exporter::logging::chain;
 use servicefabric_backup_exporter::model::PartitionId;
+use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator;
 use servicefabric_backup_exporter::snapshot::Collector;
 use servicefabric_backup_exporter::telemetry::Telemetry;

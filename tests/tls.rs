@@ -21,11 +21,11 @@ use futures_util::future::join_all;
 use openssl::ssl::SslVersion;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use servicefabric_backup_exporter::gateway::{
-    Auth, ClientCertificate, Gateway, HostName, Options, Reason, Security, TlsVersion, TokenSource,
-    Trust,
-};
+use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason};
 use servicefabric_backup_exporter::logging::chain;
+use servicefabric_backup_exporter::settings::{
+    Auth, ClientCertificate, HostName, Security, TlsVersion, TokenSource, Trust,
+};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use url::Url;
@@ -123,7 +123,7 @@ impl Scene {
 
     fn anonymous(&self, front: &Front) -> Gateway {
         let trust = pinned(&self.server);
-        gateway(vec![front.url()], security(trust, Auth::Nobody))
+        gateway(vec![front.url()], security(trust, Auth::Anonymous))
     }
 }
 
@@ -253,7 +253,7 @@ async fn a_gateway_that_cuts_strangers_off_is_told_apart_from_one_that_is_not_th
     });
     let lifted = Security {
         tls_max_version: Some(TlsVersion::V1_3),
-        ..security(pinned(&scene.server), Auth::Nobody)
+        ..security(pinned(&scene.server), Auth::Anonymous)
     };
     assert_told(&gateway(vec![newer.url()], lifted), "none is configured").await;
 }
@@ -272,7 +272,7 @@ async fn authorities_of_a_file_vouch_for_names() {
     };
     let ask = |front: &Front, name| {
         let trust = authorities(ca_file.clone(), name);
-        gateway(vec![front.url()], security(trust, Auth::Nobody))
+        gateway(vec![front.url()], security(trust, Auth::Anonymous))
     };
     let by_address = of(&root.issue(&params("127.0.0.1")));
     ask(&by_address, None).cluster_version().await.unwrap();
@@ -320,7 +320,7 @@ async fn the_way_to_the_root_must_be_complete() {
     );
     let ask = |front: &Front, file: &PathBuf| {
         let trust = authorities(file.clone(), None);
-        gateway(vec![front.url()], security(trust, Auth::Nobody))
+        gateway(vec![front.url()], security(trust, Auth::Anonymous))
     };
     for (front, file) in [(&bare, &both), (&whole, &both), (&whole, &top)] {
         ask(front, file).cluster_version().await.unwrap();
@@ -339,14 +339,14 @@ async fn a_certificate_out_of_its_time_is_refused_and_told() {
             ..Behaviour::of_service_fabric(&server, &[], VERSION)
         });
         let file = written(folder.path(), "ca.pem", &server.certificate);
-        let verified = security(authorities(file, None), Auth::Nobody);
+        let verified = security(authorities(file, None), Auth::Anonymous);
         assert_told(&gateway(vec![front.url()], verified), told).await;
         let pinned = |accept_expired| {
             let trust = Trust::Thumbprints {
                 thumbprints: vec![server.sha1()],
                 accept_expired,
             };
-            gateway(vec![front.url()], security(trust, Auth::Nobody))
+            gateway(vec![front.url()], security(trust, Auth::Anonymous))
         };
         let told = if until < 0 {
             "trust.accept_expired"
@@ -478,7 +478,7 @@ fn tearing(server: &Pair) -> Url {
 #[tokio::test]
 async fn tls_that_fails_in_the_middle_of_an_answer_is_a_connection_that_broke_off() {
     let server = self_signed("127.0.0.1");
-    let trust = security(pinned(&server), Auth::Nobody);
+    let trust = security(pinned(&server), Auth::Anonymous);
     let (reason, text) = failure(&gateway(vec![tearing(&server)], trust)).await;
     assert_eq!(reason, Reason::Connect, "{text}");
     assert!(text.contains("was closed"), "{text}");
@@ -513,7 +513,7 @@ fn answering(bytes: &'static [u8]) -> Url {
 #[tokio::test]
 async fn sides_that_do_not_speak_the_same_are_told() {
     let scene = Scene::new();
-    let ask = |url| gateway(vec![url], security(pinned(&scene.server), Auth::Nobody));
+    let ask = |url| gateway(vec![url], security(pinned(&scene.server), Auth::Anonymous));
     let plain = answering(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     assert_told(&ask(plain), "does not use TLS").await;
     // A hello of TLS 1.2 without a word on renegotiation.

@@ -22,11 +22,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
-use servicefabric_backup_exporter::gateway::{
-    Auth, ClientCertificate, Error, Gateway, Options, Reason, Security, Thumbprint, TlsVersion,
-    TokenSource, Trust,
-};
+use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
 use servicefabric_backup_exporter::logging::chain;
+use servicefabric_backup_exporter::settings::{
+    Auth, ClientCertificate, Security, Thumbprint, TlsVersion, TokenSource, Trust,
+};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use url::Url;
@@ -283,7 +283,7 @@ async fn who_repeats_a_pinned_certificate_without_its_key_gets_nothing() {
             let (address, counts) = replaying(&gateway, &attacker, version);
             let url = format!("https://{address}").parse().unwrap();
             let newest = Some(TlsVersion::V1_3);
-            let client = client_of(url, trust, Auth::Nobody, newest);
+            let client = client_of(url, trust, Auth::Anonymous, newest);
             let error = client.cluster_version().await.unwrap_err();
             assert!(is_tls(&error), "{}", chain(&error));
             let counted = eventually("the attacker is left", async || {

@@ -23,10 +23,9 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::symm::Cipher;
 use openssl::x509::{X509, X509NameBuilder};
-use servicefabric_backup_exporter::gateway::{
-    Auth, BuildError, ClientCertificate, Gateway, Options, Reason, Rotation, Security, Trust,
-};
+use servicefabric_backup_exporter::gateway::{BuildError, Gateway, Options, Reason, Rotation};
 use servicefabric_backup_exporter::logging::chain;
+use servicefabric_backup_exporter::settings::{Auth, ClientCertificate, Security, Trust};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use url::Url;
@@ -506,7 +505,7 @@ async fn with_old_authorities_go_the_connections_they_let_in() {
         server_name: None,
         thumbprints: Vec::new(),
     };
-    let gateway = build(front.url(), trust, Auth::Nobody).unwrap();
+    let gateway = build(front.url(), trust, Auth::Anonymous).unwrap();
     gateway.cluster_version().await.unwrap();
     scene.write("ca.pem", new.certificate());
     assert_eq!(refresh(&gateway).await, "renewed");
@@ -533,7 +532,7 @@ async fn new_authorities_count_at_once_after_many_failures() {
         server_name: None,
         thumbprints: Vec::new(),
     };
-    let gateway = build(front.url(), trust, Auth::Nobody).unwrap();
+    let gateway = build(front.url(), trust, Auth::Anonymous).unwrap();
     let mut sent = 0;
     while gateway.cluster_version().await.unwrap_err().was_sent() {
         sent += 1;
@@ -608,7 +607,7 @@ async fn a_valid_certificate_is_not_given_up_for_one_out_of_its_time() {
 #[tokio::test]
 async fn without_files_there_is_nothing_to_refresh() {
     let scene = Scene::new();
-    let gateway = scene.client_of(&scene.front(&[]), Auth::Nobody);
+    let gateway = scene.client_of(&scene.front(&[]), Auth::Anonymous);
     assert_eq!(refresh(&gateway).await, "nothing");
     assert_eq!(gateway.has_good_credentials().await, None);
 }

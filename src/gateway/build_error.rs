@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::gateway::file::FileError;
-use crate::gateway::security::FabricIdentityError;
+use crate::settings::{FabricIdentityError, TokenExposure};
 
 /// Why a [`Gateway`](super::Gateway) cannot be created.
 #[derive(Debug, thiserror::Error)]
@@ -19,15 +19,9 @@ pub enum BuildError {
         /// The host given.
         host: String,
     },
-    /// A token beside a trust that checks nobody.
-    #[error("a token would go to whoever answers, because no server is checked")]
-    TokenForAnybody,
-    /// A token beside an endpoint that is another machine, by http.
-    #[error("a token would be sent to {host} in the clear")]
-    TokenInTheClear {
-        /// The host of the endpoint.
-        host: String,
-    },
+    /// A token would be sent over plain HTTP or to an unverified server.
+    #[error(transparent)]
+    TokenExposure(#[from] TokenExposure),
     /// The managed identity of the Service Fabric application cannot be used.
     #[error("invalid managed identity in the environment")]
     FabricIdentity(#[source] FabricIdentityError),

@@ -10,8 +10,8 @@ use crate::clock;
 use crate::gateway::Gateway;
 use crate::gateway::port;
 use crate::gateway::rotation::{RotatingConnections, Rotation};
-use crate::gateway::security::Trust;
 use crate::gateway::token::Tokens;
+use crate::settings::Trust;
 
 impl Gateway {
     fn connections(&self) -> &RotatingConnections {

@@ -10,7 +10,7 @@ use rcgen::{
 };
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::gateway::Thumbprint;
+use servicefabric_backup_exporter::settings::Thumbprint;
 
 /// A certificate and its key.
 #[derive(Clone)]
