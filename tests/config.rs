@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::support::encodings::saved_by_windows;
 use proptest::prelude::*;
-use servicefabric_backup_exporter::config::{Config, States};
+use servicefabric_backup_exporter::settings::{Config, States};
 
 const FOLDER: &str = "tests/config";
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::support::watch::requests;
 use crate::support::{estate, eventually, simulate};
-use servicefabric_backup_exporter::config::{Config, States};
 use servicefabric_backup_exporter::fleet::Fleet;
 use servicefabric_backup_exporter::inventory::Shard;
+use servicefabric_backup_exporter::settings::{Config, States};
 use servicefabric_backup_exporter::simulator::{Latency, Operation, Options, Simulator};
 use servicefabric_backup_exporter::snapshot::Snapshot;
 use servicefabric_backup_exporter::telemetry::Telemetry;

@@ -3,10 +3,9 @@
 //! The toolkit knows them by these names. What rustls has not is told apart from what nobody
 //! has; suites of Go that rustls has not are known here by name only.
 
+use crate::settings::quoted;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version};
-
-use super::super::fault::quoted;
 
 /// Suites of TLS 1.2 that messages recommend.
 pub(super) const EXAMPLE_SUITES: [&str; 2] = [
