@@ -63,7 +63,7 @@ pub enum Source {
 }
 
 impl Source {
-    fn load(&self, arguments: &Arguments) -> Result<Config, config::Error> {
+    fn load(&self, arguments: &Arguments) -> Result<Config, config::ConfigErrors> {
         match self {
             Self::File => {
                 let inputs = [Some(&*arguments.config_file), arguments.web_config_file()];

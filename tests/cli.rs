@@ -318,7 +318,7 @@ fn valid_settings_that_are_probably_wrong_are_warned_about() {
         warnings,
         [
             "warning: Cluster a: applications.include: \"Shop\" never matches, because every name \
-             begins with fabric:/; write \"fabric:/Shop\".",
+             starts with fabric:/; write \"fabric:/Shop\".",
             "warning: Cluster b: collectors.configuration is off and there is no \
              expected_interval, so the verdict on every partition is Unknown.",
             "warning: Cluster c: collectors.policies is off, so the verdict on every partition \

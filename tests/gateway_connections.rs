@@ -253,9 +253,9 @@ async fn a_backup_list_is_never_requested_on_a_reused_connection() {
 #[cfg(unix)]
 #[tokio::test]
 async fn tls_connections_closed_while_idle_fail_no_call() {
-    use servicefabric_backup_exporter::settings::{Auth, ClientCertificate, Trust};
     use crate::support::certificates::{self_signed, written};
     use crate::support::renegotiation::{Backend, Behaviour, Front};
+    use servicefabric_backup_exporter::settings::{Auth, ClientCertificate, Trust};
 
     let (server, client) = (self_signed("127.0.0.1"), self_signed("exporter"));
     let folder = tempfile::tempdir().unwrap();

@@ -45,4 +45,4 @@ mod token;
 mod web_config;
 #[cfg(unix)]
 mod web_process;
-
+mod support;

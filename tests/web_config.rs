@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use proptest::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-use servicefabric_backup_exporter::config::web::{Demand, WebConfig};
+use servicefabric_backup_exporter::settings::web::{ClientAuth, WebConfig};
 use tempfile::TempDir;
 
 const FOLDER: &str = "tests/web-config";
@@ -147,7 +147,7 @@ fn every_key_is_read() {
     let limit = config.rate_limit.unwrap();
     assert_eq!((limit.interval.as_secs(), limit.burst), (90, 20));
     let tls = load(&folder, "tls.good.yml").unwrap().tls.unwrap();
-    assert_eq!(tls.clients.demand, Demand::RequireAndVerify);
+    assert_eq!(tls.clients.auth, ClientAuth::RequireAndVerify);
     assert_eq!(tls.clients.trusted.len(), 1);
     assert!(tls.clients.trusted[0].authority.is_some());
     assert_eq!(tls.clients.allowed_sans.unwrap(), ["scraper.example.org"]);
@@ -163,7 +163,7 @@ fn what_is_left_out_has_the_default_of_the_toolkit() {
     assert_eq!(config.rate_limit, None);
     let tls = load(&named_files(), "without-authorities.good.yml").unwrap();
     let tls = tls.tls.unwrap();
-    assert_eq!(tls.clients.demand, Demand::RequireAny);
+    assert_eq!(tls.clients.auth, ClientAuth::RequireAny);
     assert_eq!((tls.versions.len(), tls.suites.len()), (2, 9));
     assert_eq!((tls.curves.len(), tls.prefer_server_suites), (3, true));
 }
