@@ -741,7 +741,7 @@ async fn a_page_of_another_site_cannot_reload() {
     ] {
         let (status, body) = post(headers).await;
         assert_eq!(status, 403, "{headers:?}");
-        assert!(body.contains("another site"), "{body}");
+        assert!(body.contains("Cross-site request"), "{body}");
     }
     assert!(!exporter.log().contains("Reloaded"));
     for headers in [

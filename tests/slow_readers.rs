@@ -1,4 +1,4 @@
-//! The program beside clients that hardly read their pages.
+//! The exporter process with clients that hardly read their pages.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 const INFO: &str = "servicefabric_backup_partition_info";
 
-/// Every page, complete.
+/// Reads every page completely.
 async fn gets_every_page(exporter: &Exporter) {
     let page = exporter.scrape().await;
     assert_eq!(page.all(INFO, &[]).len(), 308);
@@ -27,13 +27,13 @@ async fn gets_every_page(exporter: &Exporter) {
 }
 
 #[tokio::test]
-async fn a_scrape_that_is_not_read_delays_no_other() {
+async fn unread_scrape_delays_no_other_request() {
     let (_simulator, exporter) = started_with_a_large_page("--web.max-requests=1").await;
     let _scrape = begin_to_scrape(&exporter).await;
     gets_every_page(&exporter).await;
 }
 
-/// Asks for the metrics and reads them at a byte a second, or not at all.
+/// Requests the metrics and reads one byte per second, or none.
 async fn read_slowly(mut stream: TcpStream, number: usize) {
     let coding = ["identity", "gzip"][number % 2];
     let request =
@@ -48,7 +48,7 @@ async fn read_slowly(mut stream: TcpStream, number: usize) {
 }
 
 #[tokio::test]
-async fn five_hundred_slow_scrapers_keep_no_other_from_its_page() {
+async fn five_hundred_slow_scrapers_delay_no_other_request() {
     let (_simulator, exporter) = started_with_a_large_page("--log.level=info").await;
     let mut slow = JoinSet::new();
     for number in 0..500 {
