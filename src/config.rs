@@ -28,9 +28,8 @@ use self::fault::{Fault, Position};
 use self::reader::Reader;
 pub use self::selector::{APPLICATIONS, Keys, SERVICES, Selector};
 use crate::gateway::{Auth, EntraProtocol, Security, TlsVersion, Trust};
-use crate::model::PartitionId;
+use crate::model::{Collector, PartitionId};
 use crate::small_file;
-use crate::snapshot::Collector;
 
 /// What to write when there is nothing yet.
 const SMALLEST: &str =

@@ -15,8 +15,8 @@ use url::Url;
 
 use crate::file_mode;
 use crate::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
-    Name, PartitionId, Policy, RestoreProgress,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
+    ListedPartition, Name, PartitionId, Policy, RestoreProgress,
 };
 use crate::telemetry::Telemetry;
 use breaker::Gate;
@@ -169,17 +169,17 @@ impl Gateway {
     }
 
     /// Names of all applications; the system application is not among them.
-    pub async fn applications(&self) -> Result<Listed<Name>, Error> {
+    pub async fn applications(&self) -> Result<DecodedList<Name>, Error> {
         self.get_all(&wire::Applications).await
     }
 
     /// Names of the services of `application` that keep state on disk: all that can be backed up.
-    pub async fn persisted_services(&self, application: &str) -> Result<Listed<Name>, Error> {
+    pub async fn persisted_services(&self, application: &str) -> Result<DecodedList<Name>, Error> {
         self.get_all(&wire::Services { application }).await
     }
 
     /// The partitions of `service`, if it is stateful.
-    pub async fn partitions(&self, service: &str) -> Result<Listed<ListedPartition>, Error> {
+    pub async fn partitions(&self, service: &str) -> Result<DecodedList<ListedPartition>, Error> {
         self.get_all(&wire::Partitions { service }).await
     }
 
@@ -220,7 +220,7 @@ impl Gateway {
     pub async fn backup_configuration(
         &self,
         application: &str,
-    ) -> Result<Listed<Configuration>, Error> {
+    ) -> Result<DecodedList<BackupConfiguration>, Error> {
         self.get_all(&wire::Configurations { application }).await
     }
 
@@ -229,17 +229,20 @@ impl Gateway {
     pub async fn partition_backup_configuration(
         &self,
         partition: PartitionId,
-    ) -> Result<Option<Configuration>, Error> {
+    ) -> Result<Option<BackupConfiguration>, Error> {
         self.get(&wire::PartitionConfiguration { partition }).await
     }
 
     /// All backup policies.
-    pub async fn policies(&self) -> Result<Listed<Policy>, Error> {
+    pub async fn policies(&self) -> Result<DecodedList<Policy>, Error> {
         self.get_all(&wire::Policies).await
     }
 
     /// Where `policy` was set; not what it came down to.
-    pub async fn entities_of_policy(&self, policy: &str) -> Result<Listed<Entity>, Error> {
+    pub async fn entities_of_policy(
+        &self,
+        policy: &str,
+    ) -> Result<DecodedList<BackupEntity>, Error> {
         self.get_all(&wire::Entities { policy }).await
     }
 
@@ -249,13 +252,16 @@ impl Gateway {
     ///
     /// Costly for the cluster, and slow: see [`Options::timeout`]. A time-out here says nothing of
     /// the backup service, and is not tried again.
-    pub async fn latest_backups(&self, application: &str) -> Result<Listed<ListedBackup>, Error> {
+    pub async fn latest_backups(
+        &self,
+        application: &str,
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         let backups = wire::Backups::<true> { application };
         self.get_all(&backups).await
     }
 
     /// All backups of [`Self::latest_backups`], and at its price.
-    pub async fn all_backups(&self, application: &str) -> Result<Listed<ListedBackup>, Error> {
+    pub async fn all_backups(&self, application: &str) -> Result<DecodedList<ListedBackup>, Error> {
         let backups = wire::Backups::<false> { application };
         self.get_all(&backups).await
     }
@@ -266,7 +272,7 @@ impl Gateway {
     pub async fn latest_backups_of(
         &self,
         partition: PartitionId,
-    ) -> Result<Listed<ListedBackup>, Error> {
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         self.get_all(&wire::PartitionBackups { partition }).await
     }
 

@@ -4,13 +4,13 @@
 //! what it means is decided by the snapshot. Cycles never overlap, and a request that fails costs
 //! nothing but its own answer. Every request goes through one gateway, whose limits hold for all.
 
+mod cluster_api;
 mod configuration;
 mod faults;
 mod lists;
 mod outcome;
 mod readings;
 mod selection;
-mod source;
 mod tally;
 mod topology;
 mod unusable;
@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
+pub use self::cluster_api::ClusterApi;
 use self::faults::Faults;
-pub use self::source::Source;
 use self::tally::Tally;
 use self::unusable::Unusable;
 use crate::clock::Clock;
@@ -32,9 +32,8 @@ use crate::config::{Cluster, Poll};
 use crate::gateway::{Error, Reason, Rotation};
 use crate::inventory::{MAX_PARTITIONS, Shard};
 use crate::logging::chain;
-use crate::model::Listed;
-use crate::protection::Read;
-use crate::snapshot::{ClusterReading, Collector, Observations, Run, Snapshot};
+use crate::model::{Collector, DecodedList, Read};
+use crate::snapshot::{ClusterObservation, CollectorRun, Observations, Snapshot};
 use crate::telemetry::Telemetry;
 
 /// Part of the interval over which a cycle spreads its starts; the rest is for what is slow.
@@ -65,7 +64,7 @@ pub struct Poller<S> {
     known_before: AtomicUsize,
 }
 
-impl<S: Source> Poller<S> {
+impl<S: ClusterApi> Poller<S> {
     /// A poller of `cluster`, which moves the snapshot in `published` on. Readings are dated by
     /// `clock`; cycles are paced by the clock of the runtime.
     pub fn new(
@@ -162,7 +161,7 @@ impl<S: Source> Poller<S> {
         self.publish(observations);
         let requests = self.configuration(&tally).await;
         let mut observations = self.readings(spread, requests, &tally).await;
-        observations.cluster = Some(ClusterReading {
+        observations.cluster = Some(ClusterObservation {
             up: self.gateway.native_access(),
             service_up: self.gateway.backup_service(),
             version: version.ok(),
@@ -288,7 +287,7 @@ impl<S: Source> Poller<S> {
     }
 
     /// The items of a list; those that could not be decoded are counted.
-    fn items<T>(&self, collector: Collector, listed: Listed<T>, tally: &Tally) -> Vec<T> {
+    fn items<T>(&self, collector: Collector, listed: DecodedList<T>, tally: &Tally) -> Vec<T> {
         self.note_skipped(collector, listed.skipped, tally);
         listed.items
     }
@@ -315,8 +314,8 @@ impl<S: Source> Poller<S> {
 }
 
 /// A run that ends this moment.
-fn run(collector: Collector, success: bool, started: Instant) -> Run {
-    Run {
+fn run(collector: Collector, success: bool, started: Instant) -> CollectorRun {
+    CollectorRun {
         collector,
         success,
         duration: started.elapsed(),

@@ -4,28 +4,28 @@
 //! says `Protected` or `Overdue` of what it cannot see: a fact that was not read, or was read too
 //! long ago, is no fact. What led to a verdict is told by [`evidence`].
 
-pub mod applied;
 mod attempts;
-mod clocks;
+mod clock_skew;
 pub mod confirmation;
+pub mod effective;
 pub mod evidence;
-mod expected;
+mod expectation;
 mod facts;
 pub mod history;
 mod sight;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use self::applied::Applied;
-pub use self::clocks::Clocks;
-use self::expected::Expected;
-pub use self::facts::{Facts, Read, Rules};
+pub use self::clock_skew::ClockSkew;
+use self::effective::EffectiveConfiguration;
+use self::expectation::Expectation;
+pub use self::facts::{Facts, Rules};
 use self::sight::SET_BACK;
 use crate::model::{BackupProgress, BackupState};
 
 /// The verdict on a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protection {
+pub enum ProtectionState {
     /// What is needed to decide was never read, or is too old to be believed.
     Unknown,
     /// A requested backup neither ends nor fails.
@@ -46,7 +46,7 @@ pub enum Protection {
     Protected,
 }
 
-impl Protection {
+impl ProtectionState {
     /// Every verdict, in the order in which they are given.
     pub const ALL: [Self; 9] = [
         Self::Unknown,
@@ -96,16 +96,16 @@ impl Protection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The verdict.
-    pub state: Protection,
+    pub state: ProtectionState,
     /// When the next success is due, allowance not included; on the clock of the cluster.
     pub due: Option<DateTime<Utc>>,
     /// The first moment at which the same facts may give another verdict.
-    pub holds_until: Option<DateTime<Utc>>,
+    pub valid_until: Option<DateTime<Utc>>,
 }
 
 /// Judges `facts` by `rules` at `now`.
-pub fn judge(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
-    let case = Case { facts, rules, now };
+pub fn evaluate(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
+    let case = Evaluation { facts, rules, now };
     let expected = case.expected();
     let due = expected.as_ref().and_then(|expected| case.due(expected));
     let state = case.state(expected.as_ref(), due);
@@ -114,65 +114,71 @@ pub fn judge(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
         .is_some_and(|applied| applied.suspended.is_some());
     Verdict {
         state,
-        due: due.filter(|_| state != Protection::Unknown && !is_suspended),
-        holds_until: case.holds_until(expected.as_ref(), due),
+        due: due.filter(|_| state != ProtectionState::Unknown && !is_suspended),
+        valid_until: case.valid_until(expected.as_ref(), due),
     }
 }
 
 /// What is known to apply where nothing is read.
-static NOTHING: Applied = Applied {
+static NOTHING: EffectiveConfiguration = EffectiveConfiguration {
     policy: None,
     suspended: None,
 };
 
-struct Case<'a> {
+struct Evaluation<'a> {
     facts: &'a Facts<'a>,
     rules: &'a Rules,
     now: DateTime<Utc>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Evaluation<'a> {
     /// The first line of the table that holds.
-    fn state(&self, expected: Option<&Expected<'_>>, due: Option<DateTime<Utc>>) -> Protection {
+    fn state(
+        &self,
+        expected: Option<&Expectation<'_>>,
+        due: Option<DateTime<Utc>>,
+    ) -> ProtectionState {
         let Some(applied) = self.applied() else {
-            return Protection::Unknown;
+            return ProtectionState::Unknown;
         };
         if !self.sees_successes() {
-            return Protection::Unknown;
+            return ProtectionState::Unknown;
         }
         if self.is_stuck() {
-            return Protection::Stuck;
+            return ProtectionState::Stuck;
         }
         if applied.policy.is_none() && self.rules.expected_interval.is_none() {
-            return Protection::Unprotected;
+            return ProtectionState::Unprotected;
         }
         if applied.suspended.is_some() {
-            return Protection::Suspended;
+            return ProtectionState::Suspended;
         }
         if expected.is_none() || !self.sees_expected_successes(applied) {
-            return Protection::Unknown;
+            return ProtectionState::Unknown;
         }
-        if self.facts.clocks.apart_by().is_some() {
-            return Protection::Unknown;
+        if self.facts.clock_skew.excessive().is_some() {
+            return ProtectionState::Unknown;
         }
         let Some(due) = due else {
-            return Protection::Unknown;
+            return ProtectionState::Unknown;
         };
-        let clocks = self.facts.clocks;
-        let seen_until = self.seen_until(applied).map(|at| clocks.of_cluster(at));
+        let clock_skew = self.facts.clock_skew;
+        let seen_until = self
+            .seen_until(applied)
+            .map(|at| clock_skew.to_cluster_time(at));
         let overdue = seen_until > Some(self.late_from(due));
         let unseen = self.may_be_overdue_unseen(applied, due)
             || self.may_be_overdue_forgotten()
             || self.may_lack_the_success(applied, expected);
         if !overdue && unseen {
-            return Protection::Unknown;
+            return ProtectionState::Unknown;
         }
         match (self.last_success().is_some(), overdue) {
-            (false, true) => Protection::NeverBackedUp,
-            (true, true) => Protection::Overdue,
-            (_, false) if self.is_failing() => Protection::Failing,
-            (false, false) => Protection::Pending,
-            (true, false) => Protection::Protected,
+            (false, true) => ProtectionState::NeverBackedUp,
+            (true, true) => ProtectionState::Overdue,
+            (_, false) if self.is_failing() => ProtectionState::Failing,
+            (false, false) => ProtectionState::Pending,
+            (true, false) => ProtectionState::Protected,
         }
     }
 
@@ -183,11 +189,11 @@ impl<'a> Case<'a> {
 
     /// What applies, if that is known. Where the configuration is not read at all and an interval
     /// is expected, no policy is known to apply.
-    fn applied(&self) -> Option<&'a Applied> {
+    fn applied(&self) -> Option<&'a EffectiveConfiguration> {
         if !self.rules.reads_configuration && self.rules.expected_interval.is_some() {
             return Some(&NOTHING);
         }
-        let read = self.facts.applied?;
+        let read = self.facts.configuration?;
         self.is_fresh(read.at).then_some(read.value)
     }
 
@@ -195,25 +201,25 @@ impl<'a> Case<'a> {
         self.facts.success_at(self.now)
     }
 
-    fn expected(&self) -> Option<Expected<'a>> {
+    fn expected(&self) -> Option<Expectation<'a>> {
         if self.applied()?.policy.is_none() {
-            return self.rules.expected_interval.map(Expected::Requests);
+            return self.rules.expected_interval.map(Expectation::Requests);
         }
         let schedule = self.facts.schedule.filter(|read| self.is_fresh(read.at))?;
-        schedule.value.map(Expected::Policy)
+        schedule.value.map(Expectation::Policy)
     }
 
     /// One interval, or the first run, after the last success; where there is none, after a
     /// backup was first expected. Protection that began, was resumed or got another policy
     /// starts its timers anew.
-    fn due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
+    fn due(&self, expected: &Expectation<'_>) -> Option<DateTime<Utc>> {
         let known = self.known_due(expected)?;
         let untried = self.observed(self.untried_since(expected));
         Some(known).max(untried.and_then(|at| expected.first(at, self.rules)))
     }
 
     /// The same, where every replica has tried before.
-    fn known_due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
+    fn known_due(&self, expected: &Expectation<'_>) -> Option<DateTime<Utc>> {
         let next = if let Some(success) = self.last_success() {
             expected.after_success(success, self.rules)?
         } else {
@@ -227,7 +233,7 @@ impl<'a> Case<'a> {
     }
 
     /// `next`, or the first backup after the schedule last restarted, if that is later.
-    fn not_before_restart(&self, expected: &Expected<'_>, next: DateTime<Utc>) -> DateTime<Utc> {
+    fn not_before_restart(&self, expected: &Expectation<'_>, next: DateTime<Utc>) -> DateTime<Utc> {
         let restarted = self.restarted_at(expected);
         let first = restarted.and_then(|at| expected.first(at, self.rules));
         first.map_or(next, |first| first.max(next))
@@ -235,8 +241,8 @@ impl<'a> Case<'a> {
 
     /// When the schedule last restarted, on the clock of the cluster. A restored partition restarts
     /// the schedule of its policy, and nothing that is requested from outside.
-    fn restarted_at(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
-        let is_policy = matches!(expected, Expected::Policy(_));
+    fn restarted_at(&self, expected: &Expectation<'_>) -> Option<DateTime<Utc>> {
+        let is_policy = matches!(expected, Expectation::Policy(_));
         let reset = self.reset_at().filter(|_| is_policy);
         self.observed(self.facts.changed_at).max(reset)
     }
@@ -246,14 +252,14 @@ impl<'a> Case<'a> {
     /// partitions would be `Overdue`, or a breach would stay unseen for as long as the clocks differ.
     fn observed(&self, at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
         let at = at.filter(|at| self.has_been(*at))?;
-        Some(self.facts.clocks.of_cluster(at))
+        Some(self.facts.clock_skew.to_cluster_time(at))
     }
 
     /// A replica that has reported no attempt of its own has not been under this policy for a
     /// whole interval, whatever was requested before: its timer runs since protection was first
     /// seen, or less. That stays true when the health store is away.
-    fn untried_since(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
-        let is_policy = matches!(expected, Expected::Policy(_));
+    fn untried_since(&self, expected: &Expectation<'_>) -> Option<DateTime<Utc>> {
+        let is_policy = matches!(expected, Expectation::Policy(_));
         let untried = self.facts.health?.value.is_none();
         self.facts.expected_since.filter(|_| is_policy && untried)
     }
@@ -276,9 +282,9 @@ impl<'a> Case<'a> {
     }
 
     /// The first of all moments to come at which a comparison above turns.
-    fn holds_until(
+    fn valid_until(
         &self,
-        expected: Option<&Expected<'_>>,
+        expected: Option<&Expectation<'_>>,
         due: Option<DateTime<Utc>>,
     ) -> Option<DateTime<Utc>> {
         let (facts, rules) = (self.facts, self.rules);
@@ -287,10 +293,10 @@ impl<'a> Case<'a> {
         let attempted = facts.health.and_then(|read| read.value);
         let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
         let attempt = self.failed_attempt().filter(|_| awaited.is_some());
-        let late_from = |due| behind(facts.clocks.of_exporter(self.late_from(due)));
+        let late_from = |due| behind(facts.clock_skew.to_exporter_time(self.late_from(due)));
         let stale = rules.staleness;
         let readings = [
-            Self::turns(facts.applied.map(|read| read.at), stale),
+            Self::turns(facts.configuration.map(|read| read.at), stale),
             Self::turns(facts.schedule.map(|read| read.at), stale),
             Self::turns(facts.progress.map(|read| read.at), stale),
             Self::turns(facts.health.map(|read| read.at), stale),
@@ -315,7 +321,7 @@ impl<'a> Case<'a> {
             facts.confirmation.deleted,
             facts.confirmation.newest_listed,
         ];
-        let dated = dated.map(|at| at.map(|at| facts.clocks.plausible_from(at)));
+        let dated = dated.map(|at| at.map(|at| facts.clock_skew.plausible_from(at)));
         let readings = readings.into_iter().flatten();
         let turns = readings.chain(moments).chain(dated).chain(come);
         turns.flatten().filter(|turn| *turn > self.now).min()

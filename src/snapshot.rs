@@ -19,21 +19,20 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::inventory::{Inventory, Unread};
-use crate::model::{BackupProgress, FailureCode, Name, Partition, PartitionId, Policy};
-use crate::protection::Read;
-use crate::protection::applied::{Applied, Settings};
-use claim::Terms;
-pub use claim::{Claim, Standing};
-use lists::Extent;
+use crate::inventory::{Inventory, UnreadScopes};
+use crate::model::{BackupProgress, FailureCode, Name, Partition, PartitionId, Policy, Read};
+use crate::protection::effective::{ConfigurationSet, EffectiveConfiguration};
+use claim::ClaimPolicy;
+pub use claim::{Claim, ClaimStatus};
+use lists::ListScope;
 pub use observations::{
-    ClusterReading, Collector, CollectorStatus, Observations, Reading, Run, SecurityReading,
+    ClusterObservation, CollectorRun, Observations, PartitionObservation, SecurityStatus,
 };
 pub use partition::PartitionSnapshot;
-pub use record::{RecordIdentity, RecoveryPoint, Seen, Source};
+pub use record::{ProgressHistory, ProgressKey, RecoveryPoint, SuccessSource};
 pub use status::ClusterStatus;
 pub use successes::Successes;
-pub use totals::{NewCodes, Outcome, ServiceKey, Totals};
+pub use totals::{BackupOutcome, NewFailureCodes, ServiceKey, ServiceTotals};
 
 /// At most this many distinct failure codes become label values; the rest is `other`.
 const MAX_FAILURE_CODES: usize = 64;
@@ -49,14 +48,14 @@ pub struct Snapshot {
     /// Every known partition.
     pub partitions: BTreeMap<PartitionId, PartitionSnapshot>,
     /// Counters of the requested backups seen to end, for every service with a known partition.
-    pub totals: BTreeMap<ServiceKey, Totals>,
+    pub totals: BTreeMap<ServiceKey, ServiceTotals>,
     /// Failure codes in these counters that are new.
-    pub new_codes: NewCodes,
+    pub new_codes: NewFailureCodes,
     /// All policies, as they were last read.
     pub policies: Option<Read<Policies>>,
     /// Checksum of each policy as two readings in a row showed it, remembered over restarts: a policy
     /// that was changed starts the timers of its partitions anew.
-    pub policy_marks: BTreeMap<Name, u32>,
+    pub policy_fingerprints: BTreeMap<Name, u32>,
     /// The cluster itself, as the last cycle left it.
     pub status: ClusterStatus,
     /// The policies that are set somewhere in an application, where they are several.
@@ -67,15 +66,15 @@ pub struct Snapshot {
 impl Snapshot {
     /// A cluster of which nothing is known yet.
     pub fn empty(cluster: Arc<str>) -> Self {
-        Self::remembered(cluster, Vec::new(), BTreeMap::new(), BTreeMap::new())
+        Self::restored(cluster, Vec::new(), BTreeMap::new(), BTreeMap::new())
     }
 
     /// A cluster as an earlier process remembered it.
-    pub fn remembered(
+    pub fn restored(
         cluster: Arc<str>,
         partitions: Vec<PartitionSnapshot>,
-        totals: BTreeMap<ServiceKey, Totals>,
-        policy_marks: BTreeMap<Name, u32>,
+        totals: BTreeMap<ServiceKey, ServiceTotals>,
+        policy_fingerprints: BTreeMap<Name, u32>,
     ) -> Self {
         let codes = totals
             .values()
@@ -89,9 +88,9 @@ impl Snapshot {
             cluster,
             partitions,
             totals,
-            new_codes: NewCodes::default(),
+            new_codes: NewFailureCodes::default(),
             policies: None,
-            policy_marks,
+            policy_fingerprints,
             status: ClusterStatus::default(),
             policies_of: BTreeMap::new(),
             codes,
@@ -103,9 +102,9 @@ impl Snapshot {
     /// What is known here, and what an earlier process `remembered` and this one did not know
     /// of: older proofs, earlier beginnings, and its counts as the base of those since.
     #[must_use]
-    pub fn recalling(&self, remembered: &Self, now: DateTime<Utc>) -> Self {
+    pub fn merged_with(&self, remembered: &Self, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
-        let latest = next.status.clocks().latest_success(now);
+        let latest = next.status.clock_skew_or_zero().latest_success(now);
         for (id, known) in &mut next.partitions {
             if let Some(remembered) = remembered.partitions.get(id) {
                 known.recall(remembered, latest);
@@ -131,15 +130,15 @@ impl Snapshot {
         let mut next = self.clone();
         next.status.since.get_or_insert(now);
         next.status.clock_skew = observations.clock_skew.or(next.status.clock_skew);
-        let clocks = next.status.clocks();
-        let latest = clocks.latest_success(now);
+        let clock_skew = next.status.clock_skew_or_zero();
+        let latest = clock_skew.latest_success(now);
         if let Some(inventory) = observations.inventory {
             next.list(inventory, now);
         }
         if observations.selection.is_some() {
             next.status.selection = observations.selection;
         }
-        next.apply(observations.settings);
+        next.apply(observations.configurations);
         if let Some(policies) = observations.policies {
             next.renew_policies(policies);
         }
@@ -147,8 +146,8 @@ impl Snapshot {
             next.read(id, reading, latest);
         }
         next.new_codes.note(&self.totals, &next.totals, now);
-        next.note_lists(&observations.newest, Extent::Newest, latest);
-        next.note_lists(&observations.histories, Extent::All, latest);
+        next.note_lists(&observations.newest, ListScope::Newest, latest);
+        next.note_lists(&observations.histories, ListScope::All, latest);
         next.note_partition_lists(&observations.partition_lists, latest);
         let answered = observations
             .cluster
@@ -158,7 +157,7 @@ impl Snapshot {
             .note(observations.runs, observations.cluster, now);
         // Only by clocks that were just compared and agree is a date in the future wrong for certain.
         if answered && observations.clock_skew.is_some() {
-            let future = clocks.future_of_both(now);
+            let future = clock_skew.future_for_both(now);
             for known in next.partitions.values_mut() {
                 known.forget_later(future, latest);
             }
@@ -167,18 +166,25 @@ impl Snapshot {
     }
 
     /// Takes a reading of one partition in.
-    fn read(&mut self, id: PartitionId, reading: Read<Reading>, latest: DateTime<Utc>) {
+    fn read(
+        &mut self,
+        id: PartitionId,
+        reading: Read<PartitionObservation>,
+        latest: DateTime<Utc>,
+    ) {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
         };
         let at = reading.at;
-        let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
+        let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
         match reading.value {
-            Reading::Progress(progress) => self.read_progress(id, progress, at, latest),
-            Reading::Health(health) => known.read_health(health, at, &terms, latest),
-            Reading::Restore(value) => known.restore = Some(Read { value, at }),
-            Reading::Applied(applied) => known.read_applied(applied, at),
-            Reading::NotFound => self.lose(id),
+            PartitionObservation::Progress(progress) => {
+                self.read_progress(id, progress, at, latest)
+            }
+            PartitionObservation::Health(health) => known.read_health(health, at, &terms, latest),
+            PartitionObservation::Restore(value) => known.restore = Some(Read { value, at }),
+            PartitionObservation::Configuration(applied) => known.read_applied(applied, at),
+            PartitionObservation::NotFound => self.lose(id),
         }
     }
 
@@ -193,7 +199,7 @@ impl Snapshot {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
         };
-        let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
+        let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
         let completion = known.read_progress(progress, at, &terms, latest);
         known.bound_code(&mut self.codes);
         if let Some(outcome) = completion {
@@ -227,7 +233,7 @@ impl Snapshot {
             .into_iter()
             .map(|partition| (partition.id, partition));
         let mut listed: BTreeMap<PartitionId, Partition> = listed.collect();
-        let unread = Unread::of(&unread);
+        let unread = UnreadScopes::of(&unread);
         let mut regrouped = false;
         self.partitions.retain(|id, known| {
             let stays = match listed.remove(id) {
@@ -254,12 +260,13 @@ impl Snapshot {
     }
 
     /// Takes what is set in applications in, for each partition of them.
-    fn apply(&mut self, settings: Vec<(Name, Read<Settings>)>) {
-        let settings: BTreeMap<Name, Read<Settings>> = settings.into_iter().collect();
-        if settings.is_empty() {
+    fn apply(&mut self, configurations: Vec<(Name, Read<ConfigurationSet>)>) {
+        let configurations: BTreeMap<Name, Read<ConfigurationSet>> =
+            configurations.into_iter().collect();
+        if configurations.is_empty() {
             return;
         }
-        for (application, read) in &settings {
+        for (application, read) in &configurations {
             let policies = read.value.policies();
             self.policies_of.remove(application);
             if policies.len() > 1 {
@@ -268,10 +275,10 @@ impl Snapshot {
             }
         }
         // Few things differ in what applies to 100,000 partitions: each is kept once.
-        let mut shared: BTreeSet<Arc<Applied>> = BTreeSet::new();
+        let mut shared: BTreeSet<Arc<EffectiveConfiguration>> = BTreeSet::new();
         for known in self.partitions.values_mut() {
             let application = known.partition.application.as_ref();
-            if let Some(read) = application.and_then(|name| settings.get(name))
+            if let Some(read) = application.and_then(|name| configurations.get(name))
                 && let Some(applied) = read.value.applied_to(&known.partition)
             {
                 let applied = shared.get(&applied).cloned().unwrap_or_else(|| {
@@ -295,10 +302,10 @@ impl Snapshot {
         let mut changed: BTreeSet<Name> = BTreeSet::new();
         let mut marks = BTreeMap::new();
         for policy in &policies {
-            let (name, mark) = (&policy.name, policy.mark());
-            let settled = self.policy_marks.get(name);
+            let (name, mark) = (&policy.name, policy.fingerprint());
+            let settled = self.policy_fingerprints.get(name);
             let was_read = before.and_then(|before| before.get(name));
-            let is_repeated = was_read.is_some_and(|read| read.mark() == mark);
+            let is_repeated = was_read.is_some_and(|read| read.fingerprint() == mark);
             if is_repeated || settled == Some(&mark) {
                 marks.insert(Arc::clone(name), mark);
             }
@@ -309,7 +316,7 @@ impl Snapshot {
         if !changed.is_empty() {
             for known in self.partitions.values_mut() {
                 let policy = known
-                    .applied
+                    .configuration
                     .as_ref()
                     .and_then(|applied| applied.policy.as_ref());
                 if policy.is_some_and(|(name, _)| changed.contains(name)) {
@@ -324,7 +331,7 @@ impl Snapshot {
             value: named.collect(),
             at,
         });
-        self.policy_marks = marks;
+        self.policy_fingerprints = marks;
     }
 
     /// Counters exist for exactly the services that have a known partition.

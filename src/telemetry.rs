@@ -16,7 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::inventory::Shard;
-use crate::snapshot::Collector;
+use crate::model::Collector;
 
 /// Upper bounds of the request duration histogram, in seconds: from a healthy native call (a few
 /// milliseconds) to the 120 seconds after which the gateway's own proxy gives up.

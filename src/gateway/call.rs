@@ -24,7 +24,7 @@ use crate::gateway::token::Bearer;
 use crate::gateway::wire::{AadMetadata, NamedDirectory};
 use crate::gateway::{Gateway, locked};
 use crate::logging::chain;
-use crate::model::Listed;
+use crate::model::DecodedList;
 
 /// Most pages of one list: with the gateway's own 4 MB per page, more than any cluster has.
 const MAX_PAGES: usize = 1_000;
@@ -42,7 +42,7 @@ impl Gateway {
     }
 
     /// Asks for all pages of a list.
-    pub(super) async fn get_all<Q, T>(&self, query: &Q) -> Result<Listed<T>, Error>
+    pub(super) async fn get_all<Q, T>(&self, query: &Q) -> Result<DecodedList<T>, Error>
     where
         Q: Query<Answer = Page<T>>,
         T: Footprint,
@@ -53,7 +53,7 @@ impl Gateway {
             .map_err(|cause| Error::new(&Q::ROUTE, &subject, cause))
     }
 
-    async fn pages<Q, T>(&self, subject: &Subject<'_>) -> Result<Listed<T>, Cause>
+    async fn pages<Q, T>(&self, subject: &Subject<'_>) -> Result<DecodedList<T>, Cause>
     where
         Q: Query<Answer = Page<T>>,
         T: Footprint,
@@ -81,7 +81,7 @@ impl Gateway {
             items.extend(page.items);
             skipped += page.skipped;
             let Some(next) = page.next else {
-                return Ok(Listed { items, skipped });
+                return Ok(DecodedList { items, skipped });
             };
             if !seen.insert(next.clone()) {
                 return Err(Misread::RepeatedToken.into());

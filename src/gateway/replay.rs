@@ -12,8 +12,8 @@ use super::error::{Cause, Error, Misread};
 use super::query::{self, Page, Query};
 use super::wire;
 use crate::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
-    Name, PartitionId, Policy, RestoreProgress,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
+    ListedPartition, Name, PartitionId, Policy, RestoreProgress,
 };
 
 /// What stands in for the deadline in addresses.
@@ -39,17 +39,17 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
     }
 
     /// See [`Gateway::applications`](super::Gateway::applications).
-    pub fn applications(&mut self) -> Result<Listed<Name>, Error> {
+    pub fn applications(&mut self) -> Result<DecodedList<Name>, Error> {
         self.get_all(&wire::Applications)
     }
 
     /// See [`Gateway::persisted_services`](super::Gateway::persisted_services).
-    pub fn persisted_services(&mut self, application: &str) -> Result<Listed<Name>, Error> {
+    pub fn persisted_services(&mut self, application: &str) -> Result<DecodedList<Name>, Error> {
         self.get_all(&wire::Services { application })
     }
 
     /// See [`Gateway::partitions`](super::Gateway::partitions).
-    pub fn partitions(&mut self, service: &str) -> Result<Listed<ListedPartition>, Error> {
+    pub fn partitions(&mut self, service: &str) -> Result<DecodedList<ListedPartition>, Error> {
         self.get_all(&wire::Partitions { service })
     }
 
@@ -88,7 +88,7 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
     pub fn backup_configuration(
         &mut self,
         application: &str,
-    ) -> Result<Listed<Configuration>, Error> {
+    ) -> Result<DecodedList<BackupConfiguration>, Error> {
         self.get_all(&wire::Configurations { application })
     }
 
@@ -96,22 +96,25 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
     pub fn partition_backup_configuration(
         &mut self,
         partition: PartitionId,
-    ) -> Result<Option<Configuration>, Error> {
+    ) -> Result<Option<BackupConfiguration>, Error> {
         self.get(&wire::PartitionConfiguration { partition })
     }
 
     /// See [`Gateway::policies`](super::Gateway::policies).
-    pub fn policies(&mut self) -> Result<Listed<Policy>, Error> {
+    pub fn policies(&mut self) -> Result<DecodedList<Policy>, Error> {
         self.get_all(&wire::Policies)
     }
 
     /// See [`Gateway::entities_of_policy`](super::Gateway::entities_of_policy).
-    pub fn entities_of_policy(&mut self, policy: &str) -> Result<Listed<Entity>, Error> {
+    pub fn entities_of_policy(&mut self, policy: &str) -> Result<DecodedList<BackupEntity>, Error> {
         self.get_all(&wire::Entities { policy })
     }
 
     /// See [`Gateway::latest_backups`](super::Gateway::latest_backups).
-    pub fn latest_backups(&mut self, application: &str) -> Result<Listed<ListedBackup>, Error> {
+    pub fn latest_backups(
+        &mut self,
+        application: &str,
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         self.get_all(&wire::Backups::<true> { application })
     }
 
@@ -119,12 +122,12 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
     pub fn latest_backups_of(
         &mut self,
         partition: PartitionId,
-    ) -> Result<Listed<ListedBackup>, Error> {
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         self.get_all(&wire::PartitionBackups { partition })
     }
 
     /// See [`Gateway::all_backups`](super::Gateway::all_backups).
-    pub fn all_backups(&mut self, application: &str) -> Result<Listed<ListedBackup>, Error> {
+    pub fn all_backups(&mut self, application: &str) -> Result<DecodedList<ListedBackup>, Error> {
         self.get_all(&wire::Backups::<false> { application })
     }
 
@@ -133,7 +136,7 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
             .map_err(|cause| Error::new(&Q::ROUTE, &query.subject(), cause))
     }
 
-    fn get_all<Q, T>(&mut self, query: &Q) -> Result<Listed<T>, Error>
+    fn get_all<Q, T>(&mut self, query: &Q) -> Result<DecodedList<T>, Error>
     where
         Q: Query<Answer = Page<T>>,
     {
@@ -141,11 +144,11 @@ impl<F: FnMut(&Url) -> (u16, Vec<u8>)> Replay<F> {
             .map_err(|cause| Error::new(&Q::ROUTE, &query.subject(), cause))
     }
 
-    fn pages<Q, T>(&mut self, query: &Q) -> Result<Listed<T>, Cause>
+    fn pages<Q, T>(&mut self, query: &Q) -> Result<DecodedList<T>, Cause>
     where
         Q: Query<Answer = Page<T>>,
     {
-        let mut listed = Listed {
+        let mut listed = DecodedList {
             items: Vec::new(),
             skipped: 0,
         };

@@ -13,12 +13,14 @@ use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::unusable::Usability;
-use super::{Poller, Source, run};
+use super::{ClusterApi, Poller, run};
 use crate::gateway::Error;
-use crate::model::{Configuration, Name, PartitionId};
+use crate::model::{BackupConfiguration, Collector, Name, PartitionId};
 use crate::poller::tally::Tally;
-use crate::protection::applied::{Applied, Settings, inherits_by_name, is_unaltered};
-use crate::snapshot::{Collector, Observations, PartitionSnapshot, Policies, Snapshot};
+use crate::protection::effective::{
+    ConfigurationSet, EffectiveConfiguration, inherits_by_name, is_unaltered,
+};
+use crate::snapshot::{Observations, PartitionSnapshot, Policies, Snapshot};
 
 /// Requests that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
@@ -32,19 +34,19 @@ pub(super) struct PartitionRequests {
     pub(super) success: bool,
     /// The partitions to ask in this cycle, and what applies to each if its answer is that nothing
     /// does.
-    pub(super) partitions: BTreeMap<PartitionId, Arc<Applied>>,
+    pub(super) partitions: BTreeMap<PartitionId, Arc<EffectiveConfiguration>>,
 }
 
 /// The configurations of applications.
 #[derive(Debug)]
 struct Answers {
     success: bool,
-    usable: BTreeMap<Name, Settings>,
+    usable: BTreeMap<Name, ConfigurationSet>,
     /// Applications that exist and whose answer cannot be used.
     unusable: BTreeSet<Name>,
 }
 
-impl<S: Source> Poller<S> {
+impl<S: ClusterApi> Poller<S> {
     /// Reads what is set in every application with a known partition. Returns the partitions that
     /// must be asked themselves; `None` if there are none, or if the collector is off.
     pub(super) async fn configuration(&self, tally: &Tally) -> Option<PartitionRequests> {
@@ -71,7 +73,7 @@ impl<S: Source> Poller<S> {
         let run = (!remain).then(|| run(Collector::Configuration, answers.success, started));
         let settings = answers.usable.into_iter();
         self.publish(Observations {
-            settings: settings
+            configurations: settings
                 .map(|(name, read)| (name, self.now(read)))
                 .collect(),
             runs: run.into_iter().collect(),
@@ -140,11 +142,11 @@ impl<S: Source> Poller<S> {
         snapshot: &Snapshot,
         answers: &Answers,
         tally: &Tally,
-    ) -> Result<Option<Settings>, Error> {
+    ) -> Result<Option<ConfigurationSet>, Error> {
         let mut known = snapshot.partitions.values();
-        let is_needed = answers.usable.values().any(Settings::is_empty)
+        let is_needed = answers.usable.values().any(ConfigurationSet::is_empty)
             || known.any(|known| !inherits_by_name(&known.partition));
-        let policies = self.believed_policies(snapshot).filter(|_| is_needed);
+        let policies = self.fresh_policies(snapshot).filter(|_| is_needed);
         let Some(policies) = policies else {
             return Ok(None);
         };
@@ -165,10 +167,10 @@ impl<S: Source> Poller<S> {
             let answer = answer?;
             is_complete &= answer.skipped == 0;
             let entities = self.items(Collector::Configuration, answer, tally);
-            lines.extend(entities.into_iter().map(|entity| Configuration {
+            lines.extend(entities.into_iter().map(|entity| BackupConfiguration {
                 policy: Some(Arc::clone(&policy)),
-                policy_from: None,
-                suspended_at: None,
+                policy_inherited_from: None,
+                suspension_inherited_from: None,
                 entity,
             }));
         }
@@ -177,7 +179,7 @@ impl<S: Source> Poller<S> {
     }
 
     /// The policies, if they were read so lately that they are believed.
-    fn believed_policies<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Policies> {
+    fn fresh_policies<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Policies> {
         let read = snapshot.policies.as_ref()?;
         self.is_fresh(read.at).then_some(&read.value)
     }
@@ -193,8 +195,8 @@ impl<S: Source> Poller<S> {
         &self,
         snapshot: &Snapshot,
         answers: &Answers,
-        explicit: Option<&Settings>,
-    ) -> BTreeMap<PartitionId, Arc<Applied>> {
+        explicit: Option<&ConfigurationSet>,
+    ) -> BTreeMap<PartitionId, Arc<EffectiveConfiguration>> {
         let turns = self.poll.staleness.as_millis() / 2 / self.poll.interval.as_millis().max(1);
         let turns = usize::try_from(turns).unwrap_or(usize::MAX).max(1);
         let turn = self.configuration_turn.fetch_add(1, Ordering::Relaxed) % turns;
@@ -205,7 +207,9 @@ impl<S: Source> Poller<S> {
         });
         open.enumerate()
             .filter(|(number, (known, _))| {
-                let is_known = known.applied_at.is_some_and(|at| self.is_fresh(at));
+                let is_known = known
+                    .configuration_read_at
+                    .is_some_and(|at| self.is_fresh(at));
                 number % turns == turn || !is_known
             })
             .map(|(_, (known, otherwise))| (known.partition.id, Arc::new(otherwise)))
@@ -225,7 +229,7 @@ impl Answers {
     /// Service Fabric 6.4 answers so only if nothing below is protected, either; should another
     /// runtime mean the application alone, its partitions are asked. While the policies are not
     /// known, such an answer is not used.
-    fn contradict(&mut self, explicit: Option<&Settings>, snapshot: &Snapshot) {
+    fn contradict(&mut self, explicit: Option<&ConfigurationSet>, snapshot: &Snapshot) {
         let Some(explicit) = explicit else {
             self.usable.retain(|_, settings| !settings.is_empty());
             return;
@@ -259,12 +263,12 @@ impl Answers {
     fn if_unprotected(
         &self,
         known: &PartitionSnapshot,
-        explicit: Option<&Settings>,
-    ) -> Option<Applied> {
+        explicit: Option<&ConfigurationSet>,
+    ) -> Option<EffectiveConfiguration> {
         let (partition, application) = (&known.partition, known.partition.application.as_ref()?);
         if inherits_by_name(partition) {
             let is_open = self.unusable.contains(application);
-            return is_open.then(Applied::default);
+            return is_open.then(EffectiveConfiguration::default);
         }
         let settings = self.usable.get(application).or(explicit)?;
         Some(settings.set_at_service(partition))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::gateway::Reason;
-use crate::snapshot::Collector;
+use crate::model::Collector;
 
 /// What fails or succeeds in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,12 +11,11 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Poller, Source, run};
+use super::{ClusterApi, Poller, run};
 use crate::gateway::Error;
-use crate::model::{Listed, ListedBackup, Name, PartitionId};
+use crate::model::{Collector, DecodedList, ListedBackup, Name, PartitionId, Read};
 use crate::poller::tally::Tally;
-use crate::protection::Read;
-use crate::snapshot::{Collector, Observations, PartitionSnapshot, Snapshot};
+use crate::snapshot::{Observations, PartitionSnapshot, Snapshot};
 
 /// Lists that are asked for at a time: each makes the service read its store.
 const AT_ONCE: usize = 4;
@@ -46,7 +45,7 @@ impl Default for Round {
     }
 }
 
-impl<S: Source> Poller<S> {
+impl<S: ClusterApi> Poller<S> {
     /// Lists backups once an interval, from the first cycle on that has found something protected:
     /// before, there is nothing to list. Ends at once where no list is wanted.
     pub(super) async fn lists(&self) {
@@ -104,9 +103,11 @@ impl<S: Source> Poller<S> {
                 Ok(listed) => {
                     tally.succeed();
                     self.note_skipped(self.listing_collector(), listed.value.skipped, &tally);
-                    let unsettled =
-                        self.snapshot()
-                            .unsettled_by(&application, &listed.value, (self.clock)());
+                    let unsettled = self.snapshot().not_settled_by_list(
+                        &application,
+                        &listed.value,
+                        (self.clock)(),
+                    );
                     round.unsettled.extend(unsettled);
                     self.take_in(application, listed, &mut round.observations);
                 }
@@ -117,7 +118,7 @@ impl<S: Source> Poller<S> {
                     };
                     self.note_list_error(&error, knows_success, &mut round, &tally);
                     if !error.is_gone() {
-                        let unsettled = self.snapshot().unsettled_without(&application);
+                        let unsettled = self.snapshot().listable_one_by_one(&application);
                         round.unsettled.extend(unsettled);
                     }
                 }
@@ -237,7 +238,7 @@ impl<S: Source> Poller<S> {
         }
     }
 
-    async fn backups_of(&self, application: &Name) -> Result<Listed<ListedBackup>, Error> {
+    async fn backups_of(&self, application: &Name) -> Result<DecodedList<ListedBackup>, Error> {
         if self.cluster.collectors.history {
             self.gateway.all_backups(application).await
         } else {
@@ -248,7 +249,7 @@ impl<S: Source> Poller<S> {
     fn take_in(
         &self,
         application: Name,
-        listed: Read<Listed<ListedBackup>>,
+        listed: Read<DecodedList<ListedBackup>>,
         observations: &mut Observations,
     ) {
         let list = (application, listed);

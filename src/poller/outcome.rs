@@ -10,11 +10,11 @@ use tracing::{error, info, warn};
 
 use super::faults::{Change, Faults, Subject};
 use super::tally::Tally;
-use super::{Poller, Source};
+use super::{ClusterApi, Poller};
 use crate::gateway::Reason;
-use crate::snapshot::Collector;
+use crate::model::Collector;
 
-impl<S: Source> Poller<S> {
+impl<S: ClusterApi> Poller<S> {
     /// Logs what changed with a whole cycle. While the cluster cannot be read at all, that is the
     /// only fault.
     pub(super) fn report_cycle(&self, tally: &Tally) {

@@ -16,20 +16,23 @@ use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::warn;
 
 use super::configuration::PartitionRequests;
-use super::{Poller, Source, run};
+use super::{ClusterApi, Poller, run};
 use crate::gateway::Error;
-use crate::model::PartitionId;
+use crate::model::{Collector, PartitionId, Read};
 use crate::poller::tally::Tally;
-use crate::protection::Read;
-use crate::snapshot::{Collector, Observations, PartitionSnapshot, Reading};
+use crate::snapshot::{Observations, PartitionObservation, PartitionSnapshot};
 
 /// An answer to a question about a partition; `None` when it says nothing.
-type Answer = (Collector, PartitionId, Result<Option<Reading>, Error>);
+type Answer = (
+    Collector,
+    PartitionId,
+    Result<Option<PartitionObservation>, Error>,
+);
 
 /// Answers of one collector, as they come.
 type Answers = Pin<Box<dyn Stream<Item = Answer> + Send>>;
 
-impl<S: Source> Poller<S> {
+impl<S: ClusterApi> Poller<S> {
     /// Reads what is to be read of every known partition, the starts spread over `spread`. A cycle
     /// that takes long publishes once an interval, so that a slow gateway does not make fresh
     /// readings wait until they are stale; the rest is returned.
@@ -57,7 +60,7 @@ impl<S: Source> Poller<S> {
             answers.push(self.configurations(requests, spread));
         }
         let mut overdue = interval_at(started + self.poll.interval, self.poll.interval);
-        let mut read: Vec<(PartitionId, Read<Reading>)> = Vec::new();
+        let mut read: Vec<(PartitionId, Read<PartitionObservation>)> = Vec::new();
         loop {
             tokio::select! {
                 biased;
@@ -125,7 +128,7 @@ impl<S: Source> Poller<S> {
                 let answer = gateway.partition_backup_configuration(id).await;
                 let answer =
                     answer.map(|line| line.map_or(otherwise, |line| Arc::new(line.into())));
-                let reading = if_it_exists(answer.map(Reading::Applied));
+                let reading = if_it_exists(answer.map(PartitionObservation::Configuration));
                 (Collector::Configuration, id, reading)
             }
         })
@@ -159,32 +162,44 @@ impl<S: Source> Poller<S> {
 
     /// The value that is known already, where it is the one that was read: of 100,000 records
     /// read over a cycle, few are new, and only those need memory of their own until its end.
-    fn as_known(&self, id: PartitionId, reading: &Reading) -> Option<Reading> {
+    fn as_known(
+        &self,
+        id: PartitionId,
+        reading: &PartitionObservation,
+    ) -> Option<PartitionObservation> {
         let published = self.published.borrow();
         let known = published.partitions.get(&id)?;
         match reading {
-            Reading::Progress(Some(record)) => {
+            PartitionObservation::Progress(Some(record)) => {
                 let known = known.progress.as_ref()?.value.as_ref();
                 let known = known.filter(|known| *known == record)?;
-                Some(Reading::Progress(Some(Arc::clone(known))))
+                Some(PartitionObservation::Progress(Some(Arc::clone(known))))
             }
-            Reading::Applied(applied) => {
-                let known = known.applied.as_ref().filter(|known| *known == applied)?;
-                Some(Reading::Applied(Arc::clone(known)))
+            PartitionObservation::Configuration(applied) => {
+                let known = known
+                    .configuration
+                    .as_ref()
+                    .filter(|known| *known == applied)?;
+                Some(PartitionObservation::Configuration(Arc::clone(known)))
             }
             _ => None,
         }
     }
 
-    fn note(&self, id: PartitionId, reading: Reading, tally: &Tally) -> Read<Reading> {
+    fn note(
+        &self,
+        id: PartitionId,
+        reading: PartitionObservation,
+        tally: &Tally,
+    ) -> Read<PartitionObservation> {
         tally.succeed();
         if let Some(known) = self.as_known(id, &reading) {
             return self.now(known);
         }
-        if let Reading::Health(health) = &reading {
+        if let PartitionObservation::Health(health) = &reading {
             self.note_skipped(Collector::Health, health.skipped, tally);
         }
-        if let Reading::Health(health) = &reading
+        if let PartitionObservation::Health(health) = &reading
             && health.unknown_reporter
             && !self.warned_of_reporter.swap(true, Ordering::Relaxed)
         {
@@ -201,28 +216,36 @@ impl<S: Source> Poller<S> {
 
 /// Periodic backups exist only where a policy applies; where that is not known, it may.
 fn concerns(collector: Collector, known: &PartitionSnapshot) -> bool {
-    collector != Collector::Health || known.applied_at.is_none() || known.has_policy()
+    collector != Collector::Health || known.configuration_read_at.is_none() || known.has_policy()
 }
 
 async fn ask(
-    gateway: &impl Source,
+    gateway: &impl ClusterApi,
     collector: Collector,
     id: PartitionId,
-) -> Result<Option<Reading>, Error> {
+) -> Result<Option<PartitionObservation>, Error> {
     let answer = match collector {
-        Collector::Health => gateway.backup_health(id).await.map(Reading::Health),
-        Collector::Restore => gateway.restore_progress(id).await.map(Reading::Restore),
+        Collector::Health => gateway
+            .backup_health(id)
+            .await
+            .map(PartitionObservation::Health),
+        Collector::Restore => gateway
+            .restore_progress(id)
+            .await
+            .map(PartitionObservation::Restore),
         _ => {
             let record = gateway.backup_progress(id).await;
-            record.map(|record| Reading::Progress(record.map(Arc::new)))
+            record.map(|record| PartitionObservation::Progress(record.map(Arc::new)))
         }
     };
     if_it_exists(answer)
 }
 
-fn if_it_exists(answer: Result<Reading, Error>) -> Result<Option<Reading>, Error> {
+fn if_it_exists(
+    answer: Result<PartitionObservation, Error>,
+) -> Result<Option<PartitionObservation>, Error> {
     match answer {
-        Err(error) if error.is_gone() => Ok(Some(Reading::NotFound)),
+        Err(error) if error.is_gone() => Ok(Some(PartitionObservation::NotFound)),
         // It is gone, or the health store does not have it yet, or not again: who else knows it
         // has the say.
         Err(error) if error.is_unknown_to_health() => Ok(None),

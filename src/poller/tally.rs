@@ -13,7 +13,7 @@ use tracing::{debug, info};
 
 use crate::gateway::{Error, Reason};
 use crate::logging::chain;
-use crate::snapshot::Collector;
+use crate::model::Collector;
 
 /// Successes and failures of one round. Shared by what runs at the same time in it.
 #[derive(Debug, Default)]

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use super::Source;
+use super::ClusterApi;
 use crate::config::{APPLICATIONS, Cluster, SERVICES};
 use crate::gateway::Error;
 use crate::inventory::{
-    EmptySelection, Inventory, MAX_PARTITIONS, Scope, Selection, Shard, Unmatched,
+    EmptySelection, Inventory, MAX_PARTITIONS, Selection, Shard, TopologyScope, Unmatched,
 };
-use crate::model::{Listed, ListedPartition, Name, Partition, PartitionId};
+use crate::model::{DecodedList, ListedPartition, Name, Partition, PartitionId};
 
 /// Questions that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;
@@ -49,7 +49,11 @@ struct Applications {
 }
 
 /// Reads the topology of `cluster`, as far as this shard watches it.
-pub(super) async fn read(gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) -> Topology {
+pub(super) async fn read(
+    gateway: &Arc<impl ClusterApi>,
+    cluster: &Cluster,
+    shard: Shard,
+) -> Topology {
     let mut topology = Topology::default();
     if cluster.partitions.is_empty() {
         topology.discover(gateway, cluster, shard).await;
@@ -63,10 +67,10 @@ pub(super) async fn read(gateway: &Arc<impl Source>, cluster: &Cluster, shard: S
 
 impl Topology {
     /// Walks from the applications to the partitions.
-    async fn discover(&mut self, gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) {
+    async fn discover(&mut self, gateway: &Arc<impl ClusterApi>, cluster: &Cluster, shard: Shard) {
         let applications = match gateway.applications().await {
-            Ok(applications) => self.decoded(Scope::Cluster, applications),
-            Err(error) => return self.unread(Scope::Cluster, error),
+            Ok(applications) => self.decoded(TopologyScope::Cluster, applications),
+            Err(error) => return self.unread(TopologyScope::Cluster, error),
         };
         let selected = applications.iter();
         let selected = selected.filter(|name| cluster.applications.selects(name));
@@ -85,7 +89,8 @@ impl Topology {
         while let Some((application, answer)) = answers.next().await {
             match answer {
                 Ok(listed) => {
-                    let listed = self.decoded(Scope::Application(Arc::clone(&application)), listed);
+                    let listed =
+                        self.decoded(TopologyScope::Application(Arc::clone(&application)), listed);
                     names.extend(listed.iter().cloned());
                     let selected = listed.into_iter();
                     let selected = selected.filter(|name| cluster.services.selects(name));
@@ -93,7 +98,7 @@ impl Topology {
                 }
                 // It was deleted since it was listed, with all its services.
                 Err(error) if error.is_gone() => {}
-                Err(error) => self.unread(Scope::Application(application), error),
+                Err(error) => self.unread(TopologyScope::Application(application), error),
             }
         }
         if self.errors.is_empty() && self.skipped == 0 {
@@ -107,7 +112,7 @@ impl Topology {
 
     async fn partitions_of(
         &mut self,
-        gateway: &Arc<impl Source>,
+        gateway: &Arc<impl ClusterApi>,
         services: Vec<(Name, Name)>,
         shard: Shard,
     ) {
@@ -123,12 +128,13 @@ impl Topology {
         while let Some((application, service, answer)) = answers.next().await {
             match answer {
                 Ok(partitions) => {
-                    let partitions = self.decoded(Scope::Service(Arc::clone(&service)), partitions);
+                    let partitions =
+                        self.decoded(TopologyScope::Service(Arc::clone(&service)), partitions);
                     self.list(&application, &service, partitions, shard);
                 }
                 // A service stays listed while it is being deleted.
                 Err(error) if error.is_gone() => {}
-                Err(error) => self.unread(Scope::Service(service), error),
+                Err(error) => self.unread(TopologyScope::Service(service), error),
             }
         }
     }
@@ -159,14 +165,14 @@ impl Topology {
                 application: Some(Arc::clone(application)),
                 service: Some(Arc::clone(service)),
                 kind: Some(kind),
-                data_loss: data_loss_time,
+                data_loss_time,
             });
         }
     }
 
     /// Looks the names of configured partitions up. One that does not exist is not listed; one
     /// whose name cannot be read is, without it.
-    async fn look_up(&mut self, gateway: &Arc<impl Source>, ids: Vec<PartitionId>) {
+    async fn look_up(&mut self, gateway: &Arc<impl ClusterApi>, ids: Vec<PartitionId>) {
         let questions = ids.into_iter().map(|id| {
             let gateway = Arc::clone(gateway);
             async move { (id, gateway.service_name(id).await) }
@@ -199,7 +205,7 @@ impl Topology {
                 application: service.as_ref().and_then(|name| names.get(name).cloned()),
                 service,
                 kind: None,
-                data_loss: None,
+                data_loss_time: None,
             });
         }
         self.selection = were_all_read.then_some(selection);
@@ -207,7 +213,7 @@ impl Topology {
 
     async fn applications_of(
         &mut self,
-        gateway: &Arc<impl Source>,
+        gateway: &Arc<impl ClusterApi>,
         services: BTreeSet<Name>,
     ) -> Applications {
         let questions = services.into_iter().map(|service| {
@@ -230,7 +236,7 @@ impl Topology {
     }
 
     /// The items of a list. Where some could not be decoded, `scope` was not read completely.
-    fn decoded<T>(&mut self, scope: Scope, listed: Listed<T>) -> Vec<T> {
+    fn decoded<T>(&mut self, scope: TopologyScope, listed: DecodedList<T>) -> Vec<T> {
         if listed.skipped > 0 {
             self.skipped += listed.skipped;
             self.inventory.unread.push(scope);
@@ -238,7 +244,7 @@ impl Topology {
         listed.items
     }
 
-    fn unread(&mut self, scope: Scope, error: Error) {
+    fn unread(&mut self, scope: TopologyScope, error: Error) {
         self.inventory.unread.push(scope);
         self.errors.push(error);
     }

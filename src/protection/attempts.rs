@@ -4,24 +4,24 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Case;
+use super::Evaluation;
 use crate::model::PeriodicAttempt;
 
-impl Case<'_> {
+impl Evaluation<'_> {
     /// Whether the last attempt, of whichever kind, did not succeed.
     pub(super) fn is_failing(&self) -> bool {
-        let clocks = self.facts.clocks;
+        let clock_skew = self.facts.clock_skew;
         let periodic = self.attempt().filter(|_| self.sees_health());
         let failed_at = periodic
             .filter(|attempt| !attempt.succeeded)
             .map(|attempt| attempt.ended);
         let request = self.request_failed_since();
-        let request = request.map(|since| clocks.of_cluster(since));
+        let request = request.map(|since| clock_skew.to_cluster_time(since));
         let reported = self.facts.health.filter(|_| self.sees_health());
         let later_attempt = reported.and_then(|read| read.value).map(|last| last.ended);
         // Also one whose backup was deleted, and its report with it.
         let later_attempts = [later_attempt, self.facts.confirmation.deleted];
-        let has_ended = |ended: &DateTime<Utc>| clocks.plausible_from(*ended) <= self.now;
+        let has_ended = |ended: &DateTime<Utc>| clock_skew.plausible_from(*ended) <= self.now;
         let later_attempt = later_attempts.into_iter().flatten().filter(has_ended).max();
         let request = request.filter(|since| later_attempt.is_none_or(|ended| ended < *since));
         let last_failure = failed_at.max(request);

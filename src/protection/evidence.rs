@@ -7,9 +7,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::confirmation;
-use super::expected::Expected;
-use super::{Case, Facts, Protection, Read, Rules, Verdict};
-use crate::model::{Level, Schedule};
+use super::expectation::Expectation;
+use super::{Evaluation, Facts, ProtectionState, Rules, Verdict};
+use crate::model::{ConfigurationScope, Read, Schedule};
 
 /// One fact behind a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,7 +31,7 @@ pub fn evidence(
     verdict: &Verdict,
     now: DateTime<Utc>,
 ) -> Vec<Evidence> {
-    let case = Case { facts, rules, now };
+    let case = Evaluation { facts, rules, now };
     let due = verdict.due.map(rfc3339);
     let allowance = Some(seconds(rules.overdue_allowance));
     let expected = rules.expected_interval.map(seconds);
@@ -45,7 +45,7 @@ pub fn evidence(
     let reset = facts.reset_at.map(rfc3339);
     let explanation = possible_cause(&case, verdict);
     let [policy, suspended] = configuration(facts);
-    let applied = age(facts.applied, now);
+    let applied = age(facts.configuration, now);
     let rows = [
         ("policy", policy, CONFIGURATION, applied),
         ("suspended at", suspended, CONFIGURATION, applied),
@@ -106,18 +106,20 @@ impl From<(&'static str, Option<String>, &'static str, Option<i64>)> for Evidenc
 }
 
 fn configuration(facts: &Facts<'_>) -> [Option<String>; 2] {
-    let Some(Read { value: applied, .. }) = facts.applied else {
+    let Some(Read { value: applied, .. }) = facts.configuration else {
         return [None, None];
     };
     let policy = applied.policy.as_ref().map_or_else(
         || "none applies".to_owned(),
         |(name, level)| format!("{name}, set at the {}", level.as_str()),
     );
-    let suspended = applied.suspended.map_or("nowhere", Level::as_str);
+    let suspended = applied
+        .suspended
+        .map_or("nowhere", ConfigurationScope::as_str);
     [Some(policy), Some(suspended.to_owned())]
 }
 
-fn attempt(case: &Case<'_>) -> Option<String> {
+fn attempt(case: &Evaluation<'_>) -> Option<String> {
     let attempt = case.facts.health?.value?;
     let outcome = if attempt.succeeded {
         "succeeded"
@@ -134,41 +136,41 @@ fn attempt(case: &Case<'_>) -> Option<String> {
 
 /// A replica that failed tries again five times, about a minute apart, and then waits as if it had
 /// succeeded: a whole interval, or until the next run (`BackupRestoreManager.cs`).
-fn next_attempt(case: &Case<'_>) -> Option<String> {
+fn next_attempt(case: &Evaluation<'_>) -> Option<String> {
     let schedule = case.facts.schedule?.value?;
     case.facts.health?.value?;
     let next = if let Some(attempt) = case.attempt() {
         schedule.next_after_success(attempt.ended, case.rules.run_tolerance)?
     } else {
-        let expected = Expected::Policy(schedule);
+        let expected = Expectation::Policy(schedule);
         expected.first(case.restarted_at(&expected)?, case.rules)?
     };
     Some(rfc3339(next))
 }
 
 fn clock_skew(facts: &Facts<'_>) -> Option<String> {
-    let clocks = facts.clocks;
-    if let Some(skew) = clocks.apart_by() {
+    let clock_skew = facts.clock_skew;
+    if let Some(skew) = clock_skew.excessive() {
         let skew = seconds(skew);
         return Some(format!(
             "cluster minus exporter {skew}: too large to compare times of backups with the \
              exporter's clock"
         ));
     }
-    let skew = Some(clocks.correction()).filter(|skew| !skew.is_zero())?;
+    let skew = Some(clock_skew.correction()).filter(|skew| !skew.is_zero())?;
     Some(format!("cluster minus exporter {}", seconds(skew)))
 }
 
 /// A change of the certificate that encrypts the secrets in policies restarts every schedule, and no
 /// answer of the cluster shows it (`BackupRestoreService.cs`, `UpdateSecretsAsync`). Only an interval
 /// is stretched by that: runs by the clock stay where they are.
-fn possible_cause(case: &Case<'_>, verdict: &Verdict) -> Option<String> {
+fn possible_cause(case: &Evaluation<'_>, verdict: &Verdict) -> Option<String> {
     let due = verdict
         .due
-        .filter(|_| verdict.state == Protection::Overdue)?;
+        .filter(|_| verdict.state == ProtectionState::Overdue)?;
     let schedule = case.facts.schedule?.value?;
     let next = schedule.next(due)?;
-    let is_within = case.facts.clocks.of_cluster(case.now) < next;
+    let is_within = case.facts.clock_skew.to_cluster_time(case.now) < next;
     let counts = |ended| case.last_success() >= Some(ended);
     let attempt = case.attempt().filter(|attempt| attempt.succeeded);
     let succeeded = attempt.is_some_and(|attempt| counts(attempt.ended));

@@ -5,25 +5,16 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::applied::Applied;
-use super::clocks::Clocks;
+use super::clock_skew::ClockSkew;
 use super::confirmation::Confirmation;
-use crate::model::{BackupProgress, PeriodicAttempt, Schedule};
-
-/// A fact and the moment at which it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read<T> {
-    /// What was read.
-    pub value: T,
-    /// When.
-    pub at: DateTime<Utc>,
-}
+use super::effective::EffectiveConfiguration;
+use crate::model::{BackupProgress, PeriodicAttempt, Read, Schedule};
 
 /// All that the verdict on a partition rests on. `None` is what was never read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
     /// What applies to it.
-    pub applied: Option<Read<&'a Applied>>,
+    pub configuration: Option<Read<&'a EffectiveConfiguration>>,
     /// Schedule of the policy that applies: `None` inside when there is no such policy, or its
     /// kind of schedule is not known.
     pub schedule: Option<Read<Option<&'a Schedule>>>,
@@ -56,7 +47,7 @@ pub struct Facts<'a> {
     pub watched_since: Option<DateTime<Utc>>,
     /// The clock of the cluster and the exporter's. Times of backups and [`Self::reset_at`] are of
     /// the former, all others here of the latter.
-    pub clocks: Clocks,
+    pub clock_skew: ClockSkew,
 }
 
 impl Facts<'_> {
@@ -64,7 +55,7 @@ impl Facts<'_> {
     /// it was read is not plausible any more after a wrong clock was corrected.
     pub fn success_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.last_success
-            .filter(|at| self.clocks.plausible_from(*at) <= now)
+            .filter(|at| self.clock_skew.plausible_from(*at) <= now)
     }
 }
 

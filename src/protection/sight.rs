@@ -5,19 +5,22 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::applied::Applied;
-use super::expected::Expected;
-use super::{Case, plus};
-use crate::model::PeriodicAttempt;
-use crate::schedule::JITTER;
+use super::effective::EffectiveConfiguration;
+use super::expectation::Expectation;
+use super::{Evaluation, plus};
+use crate::model::{JITTER, PeriodicAttempt};
 
 /// A clock that is set back by less than this makes no reading a stranger.
 pub(super) const SET_BACK: TimeDelta = TimeDelta::seconds(5);
 
-impl Case<'_> {
+impl Evaluation<'_> {
     /// Where only lists tell of successes: whether the next one is late by now, but was not yet
     /// when they were read. It may be there or not; nobody has looked.
-    pub(super) fn may_be_overdue_unseen(&self, applied: &Applied, due: DateTime<Utc>) -> bool {
+    pub(super) fn may_be_overdue_unseen(
+        &self,
+        applied: &EffectiveConfiguration,
+        due: DateTime<Utc>,
+    ) -> bool {
         let only_lists = applied.policy.is_some() && !self.sees_health();
         only_lists && self.is_late(due)
     }
@@ -33,7 +36,7 @@ impl Case<'_> {
         let began_unseen = self.facts.changed_at.is_none_or(|at| at < first_look);
         let is_forgotten = began_unseen && (since - first_look).abs() < self.rules.staleness;
         let expected = self.expected().filter(|_| is_forgotten)?;
-        let latest = self.facts.clocks.latest_success(self.now);
+        let latest = self.facts.clock_skew.latest_success(self.now);
         let has_ended = |attempt: PeriodicAttempt| attempt.ended <= latest;
         match self.last_success() {
             Some(_) => {
@@ -57,8 +60,8 @@ impl Case<'_> {
     /// Whether the last success may be false, and lists, which alone could tell, are stale.
     pub(super) fn may_lack_the_success(
         &self,
-        applied: &Applied,
-        expected: Option<&Expected<'_>>,
+        applied: &EffectiveConfiguration,
+        expected: Option<&Expectation<'_>>,
     ) -> bool {
         let is_in_doubt =
             self.facts.confirmation.needs_list_since.is_some() && self.last_success().is_some();
@@ -82,10 +85,10 @@ impl Case<'_> {
     }
 
     /// When the next success is due after the newest listed backup alone.
-    pub(super) fn proved_due(&self, expected: Option<&Expected<'_>>) -> Option<DateTime<Utc>> {
+    pub(super) fn proved_due(&self, expected: Option<&Expectation<'_>>) -> Option<DateTime<Utc>> {
         self.facts.confirmation.needs_list_since?;
         let (listed, expected) = self.facts.confirmation.newest_listed.zip(expected)?;
-        if self.facts.clocks.plausible_from(listed) > self.now {
+        if self.facts.clock_skew.plausible_from(listed) > self.now {
             return None;
         }
         let next = expected.after_success(listed, self.rules)?;
@@ -93,7 +96,7 @@ impl Case<'_> {
     }
 
     fn is_late(&self, due: DateTime<Utc>) -> bool {
-        self.facts.clocks.of_cluster(self.now) > self.late_from(due)
+        self.facts.clock_skew.to_cluster_time(self.now) > self.late_from(due)
     }
 
     pub(super) fn is_fresh(&self, read_at: DateTime<Utc>) -> bool {
@@ -143,7 +146,7 @@ impl Case<'_> {
 
     /// Whether the successes that are expected would be seen: those of a policy never show in
     /// the record of requests, those of requests nowhere else.
-    pub(super) fn sees_expected_successes(&self, applied: &Applied) -> bool {
+    pub(super) fn sees_expected_successes(&self, applied: &EffectiveConfiguration) -> bool {
         match applied.policy {
             Some(_) => self.sees_health() || self.sees_list(),
             None => self.sees_progress(),
@@ -152,7 +155,7 @@ impl Case<'_> {
 
     /// The moment up to which a success would have been seen. A list is read rarely: until the
     /// next one, what happened since is not known, and its absence proves nothing.
-    pub(super) fn seen_until(&self, applied: &Applied) -> Option<DateTime<Utc>> {
+    pub(super) fn seen_until(&self, applied: &EffectiveConfiguration) -> Option<DateTime<Utc>> {
         let by_health = self.sees_health() && !self.awaits_first_list();
         if applied.policy.is_none() || by_health {
             return Some(self.now);
@@ -187,7 +190,7 @@ impl Case<'_> {
 
     /// When the partition was created or reset, if that is not in the future.
     pub(super) fn reset_at(&self) -> Option<DateTime<Utc>> {
-        let latest = self.facts.clocks.latest_success(self.now);
+        let latest = self.facts.clock_skew.latest_success(self.now);
         self.facts.reset_at.filter(|at| *at <= latest)
     }
 }

@@ -10,19 +10,18 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::claim::{ListRead, Shown, Terms};
-use super::{PartitionSnapshot, RecoveryPoint, ServiceKey, Snapshot, Totals};
-use crate::model::{Listed, ListedBackup, Name, PartitionId};
-use crate::protection::Read;
-use crate::protection::applied::inherits_by_name;
-use crate::protection::history::{History, Stored};
+use super::claim::{ClaimPolicy, ListMetadata, PartitionListing};
+use super::{PartitionSnapshot, RecoveryPoint, ServiceKey, ServiceTotals, Snapshot};
+use crate::model::{DecodedList, ListedBackup, Name, PartitionId, Read};
+use crate::protection::effective::inherits_by_name;
+use crate::protection::history::{BackupHistory, StoredBackups};
 
 /// A list with the moment of its request.
-type List = Read<Listed<ListedBackup>>;
+type List = Read<DecodedList<ListedBackup>>;
 
 /// Which backups a list was to show.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum ListScope {
     /// The newest one of each partition.
     Newest,
     /// All.
@@ -34,7 +33,7 @@ impl Snapshot {
     pub(super) fn note_lists(
         &mut self,
         lists: &[(Name, List)],
-        extent: Extent,
+        extent: ListScope,
         latest: DateTime<Utc>,
     ) {
         if lists.is_empty() {
@@ -44,14 +43,14 @@ impl Snapshot {
         let by_application = lists.iter().map(|(application, list)| {
             let may_lack = self.may_lack_a_storage(named.get(application));
             let read = self.list_read(list, may_lack);
-            let stored = Stored::by_partition(&list.value.items, extent == Extent::All);
+            let stored = StoredBackups::by_partition(&list.value.items, extent == ListScope::All);
             (application, (read, stored))
         });
         let by_application: BTreeMap<&Name, _> = by_application.collect();
         for (id, known) in &mut self.partitions {
             let application = known.partition.application.as_ref();
             if let Some((read, stored)) = application.and_then(|name| by_application.get(name)) {
-                let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
+                let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
                 let refuted = known.take_list(stored.get(id), extent, *read, &terms, latest);
                 count_refuted(&mut self.totals, known, refuted);
             }
@@ -69,46 +68,46 @@ impl Snapshot {
             let Some(known) = self.partitions.get_mut(id) else {
                 continue;
             };
-            let stored = Stored::by_partition(&list.value.items, false);
-            let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
-            let refuted = known.take_list(stored.get(id), Extent::Newest, read, &terms, latest);
+            let stored = StoredBackups::by_partition(&list.value.items, false);
+            let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
+            let refuted = known.take_list(stored.get(id), ListScope::Newest, read, &terms, latest);
             count_refuted(&mut self.totals, known, refuted);
         }
     }
 
     /// Partitions of an application of which its list does not show enough, each with the moment at
     /// which it was last listed: some items could not be decoded, or a storage may not have been read.
-    pub fn unsettled_by(
+    pub fn not_settled_by_list(
         &self,
         application: &Name,
-        list: &Listed<ListedBackup>,
+        list: &DecodedList<ListedBackup>,
         now: DateTime<Utc>,
     ) -> Vec<(Option<DateTime<Utc>>, PartitionId)> {
         let named = self.policy_names(&BTreeSet::from([application]));
         if list.skipped == 0 && !self.may_lack_a_storage(named.get(application)) {
             return Vec::new();
         }
-        let latest = self.status.clocks().latest_success(now);
-        let stored = Stored::by_partition(&list.items, false);
+        let latest = self.status.clock_skew_or_zero().latest_success(now);
+        let stored = StoredBackups::by_partition(&list.items, false);
         self.protected_in(application, |id, known| {
-            let terms = Terms::of(self.policies.as_ref(), known.applied.as_deref());
+            let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
             let newest = stored
                 .get(&id)
                 .and_then(|it| newest(&it.restorable, latest));
-            !newest.is_some_and(|it| known.successes.are_held_by(&it, &terms))
+            !newest.is_some_and(|it| known.successes.are_covered_by(&it, &terms))
         })
     }
 
     /// The same where an application cannot be listed. Its list fails as a whole when one of its
     /// storages does (`GetRestorePointsOperation.cs`), and the others can still be read.
-    pub fn unsettled_without(
+    pub fn listable_one_by_one(
         &self,
         application: &Name,
     ) -> Vec<(Option<DateTime<Utc>>, PartitionId)> {
         let named = self.policy_names(&BTreeSet::from([application]));
         let named = named.into_values().flatten();
         let policies = named.filter_map(|name| self.policies.as_ref()?.value.get(name));
-        let places: BTreeSet<u32> = policies.map(|policy| policy.storage_place).collect();
+        let places: BTreeSet<u32> = policies.map(|policy| policy.storage_fingerprint).collect();
         if places.len() < 2 {
             return Vec::new();
         }
@@ -131,10 +130,10 @@ impl Snapshot {
         wanted.map(|(id, known)| (known.listed_at, *id)).collect()
     }
 
-    /// The storage of the policy that applies to a partition, as its `storage_place`.
+    /// The storage of the policy that applies to a partition, as its `storage_fingerprint`.
     pub fn storage_of(&self, id: PartitionId) -> Option<u32> {
         let known = self.partitions.get(&id)?;
-        Terms::of(self.policies.as_ref(), known.applied.as_deref()).storage
+        ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref()).storage
     }
 
     /// How many partitions have a last success that no list has confirmed.
@@ -178,7 +177,7 @@ impl Snapshot {
         let blobs = policies
             .into_iter()
             .filter(|policy| policy.storage.as_str().ends_with("AzureBlobStore"));
-        let places: BTreeSet<u32> = blobs.map(|policy| policy.storage_place).collect();
+        let places: BTreeSet<u32> = blobs.map(|policy| policy.storage_fingerprint).collect();
         places.len() > 1
     }
 
@@ -195,7 +194,10 @@ impl Snapshot {
         let mut names: BTreeMap<&Name, BTreeSet<&Name>> = set.collect();
         for known in self.partitions.values() {
             let application = known.partition.application.as_ref();
-            let applied = known.applied.as_ref().and_then(|it| it.policy.as_ref());
+            let applied = known
+                .configuration
+                .as_ref()
+                .and_then(|it| it.policy.as_ref());
             if let Some((application, (policy, _))) = application.zip(applied)
                 && applications.contains(application)
             {
@@ -205,13 +207,13 @@ impl Snapshot {
         names
     }
 
-    fn list_read(&self, list: &List, may_lack_a_storage: bool) -> ListRead {
-        let clocks = self.status.clocks();
-        let can_compare = self.status.clock_skew.is_some() && clocks.apart_by().is_none();
-        ListRead {
+    fn list_read(&self, list: &List, may_lack_a_storage: bool) -> ListMetadata {
+        let clock_skew = self.status.clock_skew_or_zero();
+        let can_compare = self.status.clock_skew.is_some() && clock_skew.excessive().is_none();
+        ListMetadata {
             at: list.at,
-            future: clocks.future_of_both(list.at),
-            by_cluster_clock: can_compare.then(|| clocks.of_cluster(list.at)),
+            future: clock_skew.future_for_both(list.at),
+            by_cluster_clock: can_compare.then(|| clock_skew.to_cluster_time(list.at)),
             is_complete: list.value.skipped == 0 && !may_lack_a_storage,
         }
     }
@@ -223,46 +225,46 @@ impl PartitionSnapshot {
     /// health, of progress.
     fn take_list(
         &mut self,
-        stored: Option<&Stored<'_>>,
-        extent: Extent,
-        list: ListRead,
-        terms: &Terms<'_>,
+        stored: Option<&StoredBackups<'_>>,
+        extent: ListScope,
+        list: ListMetadata,
+        terms: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
     ) -> [u64; 2] {
         if stored.is_none() && !list.is_complete {
             return [0, 0];
         }
-        let nothing = Stored::default();
+        let nothing = StoredBackups::default();
         let stored = stored.unwrap_or(&nothing);
         // A backup without a credible date may be the one of a claim or a proof.
         let is_dated = |backup: &&ListedBackup| backup.created.is_some_and(|at| at <= latest);
-        let list = ListRead {
+        let list = ListMetadata {
             is_complete: list.is_complete && stored.all().all(is_dated),
             ..list
         };
-        let shown = Shown {
+        let shown = PartitionListing {
             newest: newest(&stored.restorable, latest),
             unrestorable: newest(&stored.unrestorable, latest),
-            newest_only: extent == Extent::Newest,
+            newest_only: extent == ListScope::Newest,
         };
-        if extent == Extent::All {
-            let value = History::of(&stored.restorable);
+        if extent == ListScope::All {
+            let value = BackupHistory::of(&stored.restorable);
             self.history = Some(Arc::new(Read { value, at: list.at }));
         }
         let unrestorable = u32::try_from(stored.unrestorable.len()).unwrap_or(u32::MAX);
         // The newest backup alone does not show which older ones lack a part of their chain.
-        self.unrestorable = if extent == Extent::Newest && self.history.is_some() {
+        self.unrestorable = if extent == ListScope::Newest && self.history.is_some() {
             self.unrestorable.max(unrestorable)
         } else {
             unrestorable
         };
         // A list that shows a backup which nothing known is newer than has read its storage.
         let newest = shown.newest.as_ref();
-        let is_held = newest.is_some_and(|newest| self.successes.are_held_by(newest, terms));
+        let is_held = newest.is_some_and(|newest| self.successes.are_covered_by(newest, terms));
         if list.is_complete || is_held {
             self.listed_at = Some(list.at);
         }
-        let list = ListRead {
+        let list = ListMetadata {
             is_complete: list.is_complete && self.has_policy() && inherits_by_name(&self.partition),
             ..list
         };
@@ -277,7 +279,7 @@ impl PartitionSnapshot {
 
 /// Counts the claims of a partition that a list refuted: of health, of progress.
 fn count_refuted(
-    totals: &mut BTreeMap<ServiceKey, Totals>,
+    totals: &mut BTreeMap<ServiceKey, ServiceTotals>,
     known: &PartitionSnapshot,
     [of_health, of_progress]: [u64; 2],
 ) {

@@ -10,10 +10,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::inventory::{Inventory, Selection};
 use crate::model::{
-    BackupHealth, BackupProgress, Listed, ListedBackup, Name, PartitionId, Policy, RestoreProgress,
+    BackupHealth, BackupProgress, Collector, DecodedList, ListedBackup, Name, PartitionId, Policy,
+    Read, RestoreProgress,
 };
-use crate::protection::Read;
-use crate::protection::applied::{Applied, Settings};
+use crate::protection::effective::{ConfigurationSet, EffectiveConfiguration};
 
 /// What was observed since the previous snapshot.
 #[derive(Clone, Debug, Default)]
@@ -28,24 +28,24 @@ pub struct Observations {
     /// All policies of the cluster.
     pub policies: Option<Read<Vec<Policy>>>,
     /// What is set in an application, each with its name.
-    pub settings: Vec<(Name, Read<Settings>)>,
+    pub configurations: Vec<(Name, Read<ConfigurationSet>)>,
     /// What was read of single partitions.
-    pub partitions: Vec<(PartitionId, Read<Reading>)>,
+    pub partitions: Vec<(PartitionId, Read<PartitionObservation>)>,
     /// The newest backup of each partition of an application, as of the moment of the request.
-    pub newest: Vec<(Name, Read<Listed<ListedBackup>>)>,
+    pub newest: Vec<(Name, Read<DecodedList<ListedBackup>>)>,
     /// All backups of the partitions of an application, which show the newest ones, too.
-    pub histories: Vec<(Name, Read<Listed<ListedBackup>>)>,
+    pub histories: Vec<(Name, Read<DecodedList<ListedBackup>>)>,
     /// The newest backup of single partitions.
-    pub partition_lists: Vec<(PartitionId, Read<Listed<ListedBackup>>)>,
+    pub partition_lists: Vec<(PartitionId, Read<DecodedList<ListedBackup>>)>,
     /// Collectors that have ended a run.
-    pub runs: Vec<Run>,
+    pub runs: Vec<CollectorRun>,
     /// The cluster as the cycle found it; only at the end of a cycle.
-    pub cluster: Option<ClusterReading>,
+    pub cluster: Option<ClusterObservation>,
 }
 
 /// What the cluster said of one partition.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Reading {
+pub enum PartitionObservation {
     /// The record of its last requested backup, or that it has none.
     Progress(Option<Arc<BackupProgress>>),
     /// What its health says of its backups.
@@ -53,14 +53,14 @@ pub enum Reading {
     /// The record of its last restore, or that it has none.
     Restore(Option<RestoreProgress>),
     /// What applies to it, by its own answer.
-    Applied(Arc<Applied>),
+    Configuration(Arc<EffectiveConfiguration>),
     /// There is no such partition.
     NotFound,
 }
 
 /// The end of a cycle.
 #[derive(Clone, Debug, Default)]
-pub struct ClusterReading {
+pub struct ClusterObservation {
     /// Whether a gateway was reached and let the exporter in on a native route.
     pub up: bool,
     /// Whether the backup restore service answered; `None` when the gateway was not reached.
@@ -68,12 +68,12 @@ pub struct ClusterReading {
     /// Runtime version, when it could be read.
     pub version: Option<String>,
     /// How it and the exporter know each other.
-    pub security: SecurityReading,
+    pub security: SecurityStatus,
 }
 
 /// How a cluster and the exporter know each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SecurityReading {
+pub struct SecurityStatus {
     /// Whether every server is believed; `None` where there is no TLS.
     pub insecure: Option<bool>,
     /// When the client certificate expires, if there is one and it can be told.
@@ -89,71 +89,11 @@ pub struct SecurityReading {
 
 /// A run of a collector.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Run {
+pub struct CollectorRun {
     /// Of which one.
     pub collector: Collector,
     /// Whether every request of it succeeded.
     pub success: bool,
     /// How long it took.
-    pub duration: Duration,
-}
-
-/// A group of requests that succeed or fail together in the eyes of an operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Collector {
-    /// Applications, services, partitions, names.
-    Inventory,
-    /// What is set in each application.
-    Configuration,
-    /// All policies.
-    Policies,
-    /// The last requested backup of every partition.
-    Progress,
-    /// The last restore of every partition.
-    Restore,
-    /// The last periodic attempt of every partition.
-    Health,
-    /// The newest backup of every partition in the store.
-    Backups,
-    /// All backups in the store.
-    History,
-}
-
-impl Collector {
-    /// Every collector.
-    pub const ALL: [Self; 8] = [
-        Self::Inventory,
-        Self::Configuration,
-        Self::Policies,
-        Self::Progress,
-        Self::Restore,
-        Self::Health,
-        Self::Backups,
-        Self::History,
-    ];
-
-    /// The label value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Inventory => "inventory",
-            Self::Configuration => "configuration",
-            Self::Policies => "policies",
-            Self::Progress => "progress",
-            Self::Restore => "restore",
-            Self::Health => "health",
-            Self::Backups => "backups",
-            Self::History => "history",
-        }
-    }
-}
-
-/// The last run of a collector, and the last one that succeeded.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CollectorStatus {
-    /// Whether every request of the last run succeeded.
-    pub success: bool,
-    /// When a run last succeeded.
-    pub succeeded_at: Option<DateTime<Utc>>,
-    /// How long the last run took.
     pub duration: Duration,
 }

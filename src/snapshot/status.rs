@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::observations::{ClusterReading, Collector, CollectorStatus, Run, SecurityReading};
+use super::observations::{ClusterObservation, CollectorRun, SecurityStatus};
 use crate::inventory::Selection;
-use crate::protection::{Clocks, Read};
+use crate::model::{Collector, CollectorStatus, Read};
+use crate::protection::ClockSkew;
 
 /// A cluster and the exporter's work on it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,7 +25,7 @@ pub struct ClusterStatus {
     /// Clock of the gateway minus own clock, from the last answer.
     pub clock_skew: Option<TimeDelta>,
     /// How it and the exporter know each other.
-    pub security: SecurityReading,
+    pub security: SecurityStatus,
     /// How the configured selection fitted the cluster when that could last be determined.
     pub selection: Option<Read<Arc<Selection>>>,
     /// The collectors that have run.
@@ -33,14 +34,14 @@ pub struct ClusterStatus {
 
 impl ClusterStatus {
     /// Its clock and the exporter's.
-    pub(crate) fn clocks(&self) -> Clocks {
-        Clocks::ahead_by(self.clock_skew.unwrap_or_default())
+    pub(crate) fn clock_skew_or_zero(&self) -> ClockSkew {
+        ClockSkew::new(self.clock_skew.unwrap_or_default())
     }
 
     pub(super) fn note(
         &mut self,
-        runs: Vec<Run>,
-        cluster: Option<ClusterReading>,
+        runs: Vec<CollectorRun>,
+        cluster: Option<ClusterObservation>,
         now: DateTime<Utc>,
     ) {
         if let Some(reading) = cluster {

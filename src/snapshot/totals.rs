@@ -30,7 +30,7 @@ impl ServiceKey {
 
 /// How a requested backup ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum BackupOutcome {
     /// It is in the store.
     Success,
     /// It failed.
@@ -39,7 +39,7 @@ pub enum Outcome {
     Timeout,
 }
 
-impl Outcome {
+impl BackupOutcome {
     /// Every outcome.
     pub const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Timeout];
 
@@ -68,7 +68,7 @@ impl Outcome {
 
 /// Completions and refuted claims of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct ServiceTotals {
     /// Requested backups that ended well.
     pub successes: u64,
     /// Requested backups that failed.
@@ -83,13 +83,13 @@ pub struct Totals {
     pub refuted_progress: u64,
 }
 
-impl Totals {
+impl ServiceTotals {
     /// Completions with `outcome`.
-    pub fn completions(&self, outcome: Outcome) -> u64 {
+    pub fn completions(&self, outcome: BackupOutcome) -> u64 {
         match outcome {
-            Outcome::Success => self.successes,
-            Outcome::Failure => self.failed,
-            Outcome::Timeout => self.timed_out,
+            BackupOutcome::Success => self.successes,
+            BackupOutcome::Failure => self.failed,
+            BackupOutcome::Timeout => self.timed_out,
         }
     }
 
@@ -106,15 +106,16 @@ impl Totals {
         }
     }
 
-    pub(crate) fn count(&mut self, outcome: Outcome, record: Option<&BackupProgress>) {
+    pub(crate) fn count(&mut self, outcome: BackupOutcome, record: Option<&BackupProgress>) {
         let count = match outcome {
-            Outcome::Success => &mut self.successes,
-            Outcome::Failure => &mut self.failed,
-            Outcome::Timeout => &mut self.timed_out,
+            BackupOutcome::Success => &mut self.successes,
+            BackupOutcome::Failure => &mut self.failed,
+            BackupOutcome::Timeout => &mut self.timed_out,
         };
         *count = count.saturating_add(1);
         let failure = record.and_then(|record| record.failure.as_ref());
-        if let (Outcome::Failure | Outcome::Timeout, Some(failure)) = (outcome, failure) {
+        if let (BackupOutcome::Failure | BackupOutcome::Timeout, Some(failure)) = (outcome, failure)
+        {
             let count = self.failures.entry(failure.code.clone()).or_default();
             *count = count.saturating_add(1);
         }
@@ -128,9 +129,9 @@ impl Totals {
 /// cover all: the code of an arbitrary exception is a number (`FabricError.cs`). And the 19 known
 /// ones would add 34 MB to the page of 10,000 services with one partition each, which has 76 MB.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewCodes(BTreeMap<ServiceKey, BTreeMap<FailureCode, DateTime<Utc>>>);
+pub struct NewFailureCodes(BTreeMap<ServiceKey, BTreeMap<FailureCode, DateTime<Utc>>>);
 
-impl NewCodes {
+impl NewFailureCodes {
     /// How long a code is new. With scrape intervals of up to two minutes, at least one scrape finds
     /// the counter at 0. Longer ones are not practical: after five minutes without a sample,
     /// Prometheus takes a series for gone.
@@ -146,8 +147,8 @@ impl NewCodes {
     /// new at `now`.
     pub(super) fn note(
         &mut self,
-        before: &BTreeMap<ServiceKey, Totals>,
-        after: &BTreeMap<ServiceKey, Totals>,
+        before: &BTreeMap<ServiceKey, ServiceTotals>,
+        after: &BTreeMap<ServiceKey, ServiceTotals>,
         now: DateTime<Utc>,
     ) {
         self.retain(|_, _, seen| (TimeDelta::zero()..Self::NEW_FOR).contains(&(now - *seen)));
@@ -162,7 +163,7 @@ impl NewCodes {
     }
 
     /// Drops the codes that `remembered` counts: their counters exist already.
-    pub(super) fn forget_counted(&mut self, remembered: &BTreeMap<ServiceKey, Totals>) {
+    pub(super) fn forget_counted(&mut self, remembered: &BTreeMap<ServiceKey, ServiceTotals>) {
         let is_counted = |service: &ServiceKey, code: &FailureCode| {
             let totals = remembered.get(service);
             totals.is_some_and(|totals| totals.failures.contains_key(code))

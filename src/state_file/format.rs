@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use self::partition::PartitionEntry;
 use self::service::ServiceEntry;
-use super::{Contents, Damage};
+use super::{Contents, ReadError};
 use crate::model::{Name, PartitionId};
-use crate::snapshot::{PartitionSnapshot, ServiceKey, Snapshot, Totals};
+use crate::snapshot::{PartitionSnapshot, ServiceKey, ServiceTotals, Snapshot};
 
 /// The format written here.
 pub(super) const VERSION: u64 = 3;
@@ -89,7 +89,7 @@ pub(super) fn write(clusters: &[Arc<Snapshot>], to: impl Write) -> io::Result<()
         for (key, totals) in &snapshot.totals {
             lines.write(&Line::Service(cluster(), ServiceEntry::of(key, totals)))?;
         }
-        for (name, mark) in &snapshot.policy_marks {
+        for (name, mark) in &snapshot.policy_fingerprints {
             lines.write(&Line::PolicyContentChecksum(
                 cluster(),
                 (&**name).into(),
@@ -121,36 +121,36 @@ impl<W: Write> Writer<W> {
 
 /// Reads a state file of any version. An empty file, which exists so that it can be mounted,
 /// remembers nothing.
-pub(super) fn read(mut from: impl BufRead) -> Result<Contents, Damage> {
-    match from.fill_buf().map_err(Damage::Read)?.first() {
+pub(super) fn read(mut from: impl BufRead) -> Result<Contents, ReadError> {
+    match from.fill_buf().map_err(ReadError::Read)?.first() {
         None => Ok((BTreeMap::new(), None)),
         Some(b'{') => read_document(from),
         Some(_) => read_lines(from),
     }
 }
 
-fn read_document(mut from: impl BufRead) -> Result<Contents, Damage> {
+fn read_document(mut from: impl BufRead) -> Result<Contents, ReadError> {
     let mut bytes = Vec::new();
-    from.read_to_end(&mut bytes).map_err(Damage::Read)?;
-    match version_1::version(&bytes).map_err(Damage::Decode)? {
-        1 => Ok((version_1::decode(&bytes).map_err(Damage::Decode)?, None)),
-        other => Err(Damage::Version(other)),
+    from.read_to_end(&mut bytes).map_err(ReadError::Read)?;
+    match version_1::version(&bytes).map_err(ReadError::Decode)? {
+        1 => Ok((version_1::decode(&bytes).map_err(ReadError::Decode)?, None)),
+        other => Err(ReadError::Version(other)),
     }
 }
 
-fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
+fn read_lines(mut from: impl BufRead) -> Result<Contents, ReadError> {
     let mut buffer = Vec::new();
-    next_line(&mut from, &mut buffer).map_err(Damage::Read)?;
+    next_line(&mut from, &mut buffer).map_err(ReadError::Read)?;
     match decode(&buffer) {
         Some(Line::State {
             version: VERSION | VERSION_2,
         }) => {}
-        Some(Line::State { version }) => return Err(Damage::Version(version)),
-        _ => return Err(Damage::Header),
+        Some(Line::State { version }) => return Err(ReadError::Version(version)),
+        _ => return Err(ReadError::Header),
     }
     let mut clusters: BTreeMap<Arc<str>, Cluster> = BTreeMap::new();
     let (mut used, mut damaged, mut expected) = (0, false, None);
-    while next_line(&mut from, &mut buffer).map_err(Damage::Read)? {
+    while next_line(&mut from, &mut buffer).map_err(ReadError::Read)? {
         match decode(&buffer) {
             // Behind the last line of a file that was written in place, there may be old ones.
             _ if expected.is_some() => damaged = true,
@@ -175,7 +175,7 @@ fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
         }
     }
     let is_whole = !damaged && expected == Some(used);
-    let damage = (!is_whole).then_some(Damage::Entries { used });
+    let damage = (!is_whole).then_some(ReadError::Entries { used });
     let clusters = clusters.into_iter().map(|(name, cluster)| {
         let snapshot = cluster.into_snapshot(Arc::clone(&name));
         (name, snapshot)
@@ -220,7 +220,7 @@ fn is_zero(number: &u64) -> bool {
 #[derive(Default)]
 struct Cluster {
     partitions: BTreeMap<PartitionId, PartitionSnapshot>,
-    totals: BTreeMap<ServiceKey, Totals>,
+    totals: BTreeMap<ServiceKey, ServiceTotals>,
     marks: BTreeMap<Name, u32>,
 }
 
@@ -235,6 +235,6 @@ impl Cluster {
 
     fn into_snapshot(self, cluster: Arc<str>) -> Snapshot {
         let partitions = self.partitions.into_values().collect();
-        Snapshot::remembered(cluster, partitions, self.totals, self.marks)
+        Snapshot::restored(cluster, partitions, self.totals, self.marks)
     }
 }

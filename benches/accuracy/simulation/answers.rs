@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use servicefabric_backup_exporter::gateway::Error;
 use servicefabric_backup_exporter::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
-    Name, PartitionId, Policy, RestoreProgress,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
+    ListedPartition, Name, PartitionId, Policy, RestoreProgress,
 };
 use servicefabric_backup_exporter::simulator::Appearance;
 
@@ -36,15 +36,15 @@ pub(crate) struct Answers {
     wire: Wire,
     rng: fastrand::Rng,
     version: Cache<(), String>,
-    applications: Cache<(), Listed<Name>>,
-    services: Cache<Name, Listed<Name>>,
-    partitions: Cache<Name, Listed<ListedPartition>>,
+    applications: Cache<(), DecodedList<Name>>,
+    services: Cache<Name, DecodedList<Name>>,
+    partitions: Cache<Name, DecodedList<ListedPartition>>,
     service_names: Cache<PartitionId, Name>,
     application_names: Cache<Name, Name>,
-    policies: Cache<(), Listed<Policy>>,
-    configurations: Cache<Name, Listed<Configuration>>,
-    settings: Cache<PartitionId, Option<Configuration>>,
-    entities: Cache<Name, Listed<Entity>>,
+    policies: Cache<(), DecodedList<Policy>>,
+    configurations: Cache<Name, DecodedList<BackupConfiguration>>,
+    settings: Cache<PartitionId, Option<BackupConfiguration>>,
+    entities: Cache<Name, DecodedList<BackupEntity>>,
     restores: Cache<PartitionId, Option<RestoreProgress>>,
     readings: BTreeMap<PartitionId, Readings>,
 }
@@ -134,7 +134,10 @@ impl Answers {
         self.cached(it, Side::Gateway, |its| &mut its.version, (&(), 0), call)
     }
 
-    pub(crate) fn applications(&mut self, it: &mut Question<'_>) -> Result<Listed<Name>, Error> {
+    pub(crate) fn applications(
+        &mut self,
+        it: &mut Question<'_>,
+    ) -> Result<DecodedList<Name>, Error> {
         let call: Call<'_, _> = &|client| client.applications();
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.applications;
         self.cached(it, Side::Gateway, cache, (&(), 0), call)
@@ -144,7 +147,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Listed<Name>, Error> {
+    ) -> Result<DecodedList<Name>, Error> {
         let call: Call<'_, _> = &|client| client.persisted_services(application);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.services;
         self.cached(it, Side::Gateway, cache, (application, 0), call)
@@ -154,7 +157,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         service: &Name,
-    ) -> Result<Listed<ListedPartition>, Error> {
+    ) -> Result<DecodedList<ListedPartition>, Error> {
         let mark = it.world.marks.get(service).copied().unwrap_or_default();
         let call: Call<'_, _> = &|client| client.partitions(service);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.partitions;
@@ -181,7 +184,7 @@ impl Answers {
         self.cached(it, Side::Gateway, cache, (service, 0), call)
     }
 
-    pub(crate) fn policies(&mut self, it: &mut Question<'_>) -> Result<Listed<Policy>, Error> {
+    pub(crate) fn policies(&mut self, it: &mut Question<'_>) -> Result<DecodedList<Policy>, Error> {
         let call: Call<'_, _> = &|client| client.policies();
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.policies;
         self.cached(it, Side::BackupService, cache, (&(), 0), call)
@@ -191,7 +194,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Listed<Configuration>, Error> {
+    ) -> Result<DecodedList<BackupConfiguration>, Error> {
         let call: Call<'_, _> = &|client| client.backup_configuration(application);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.configurations;
         self.cached(it, Side::BackupService, cache, (application, 0), call)
@@ -201,7 +204,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         id: PartitionId,
-    ) -> Result<Option<Configuration>, Error> {
+    ) -> Result<Option<BackupConfiguration>, Error> {
         let call: Call<'_, _> = &|client| client.partition_backup_configuration(id);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.settings;
         self.cached(it, Side::BackupService, cache, (&id, 0), call)
@@ -211,7 +214,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         policy: &Name,
-    ) -> Result<Listed<Entity>, Error> {
+    ) -> Result<DecodedList<BackupEntity>, Error> {
         let call: Call<'_, _> = &|client| client.entities_of_policy(policy);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.entities;
         self.cached(it, Side::BackupService, cache, (policy, 0), call)
@@ -236,7 +239,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Listed<ListedBackup>, Error> {
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         self.listed(it, &|client| client.latest_backups(application))
     }
 
@@ -245,7 +248,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Listed<ListedBackup>, Error> {
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         self.listed(it, &|client| client.all_backups(application))
     }
 
@@ -254,7 +257,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         id: PartitionId,
-    ) -> Result<Listed<ListedBackup>, Error> {
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         self.listed(it, &|client| client.latest_backups_of(id))
     }
 
@@ -269,8 +272,8 @@ impl Answers {
     fn listed(
         &mut self,
         it: &mut Question<'_>,
-        call: Call<'_, Listed<ListedBackup>>,
-    ) -> Result<Listed<ListedBackup>, Error> {
+        call: Call<'_, DecodedList<ListedBackup>>,
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         match it
             .weather
             .spoils(Side::BackupService, it.now, &mut self.rng)

@@ -15,9 +15,10 @@ use crate::clock;
 use crate::config::{Config, Poll};
 use crate::gateway::{Error, Gateway, Options, Reason, Security, locked};
 use crate::inventory::Shard;
+use crate::model::Collector;
 use crate::poller::Poller;
 use crate::simulator::{self, Estate, Operation, Shape, Simulator};
-use crate::snapshot::{Collector, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
 fn reason(outcome: Result<(), Cause>) -> Option<Reason> {

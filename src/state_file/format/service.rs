@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::is_zero;
 use crate::model::FailureCode;
-use crate::snapshot::{ServiceKey, Totals};
+use crate::snapshot::{ServiceKey, ServiceTotals};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct ServiceEntry<'a> {
@@ -27,7 +27,7 @@ pub(super) struct ServiceEntry<'a> {
 }
 
 impl<'a> ServiceEntry<'a> {
-    pub(super) fn of(key: &'a ServiceKey, totals: &'a Totals) -> Self {
+    pub(super) fn of(key: &'a ServiceKey, totals: &'a ServiceTotals) -> Self {
         let failures = totals.failures.iter();
         Self {
             application: key.application.as_deref().map(Cow::from),
@@ -43,13 +43,13 @@ impl<'a> ServiceEntry<'a> {
         }
     }
 
-    pub(super) fn restore(self) -> (ServiceKey, Totals) {
+    pub(super) fn restore(self) -> (ServiceKey, ServiceTotals) {
         let key = ServiceKey {
             application: self.application.map(Into::into),
             service: self.service.map(Into::into),
         };
         let failures = self.failures.into_iter();
-        let totals = Totals {
+        let totals = ServiceTotals {
             successes: self.successes,
             failed: self.failed,
             timed_out: self.timed_out,

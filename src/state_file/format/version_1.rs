@@ -51,7 +51,7 @@ impl Cluster<'_> {
     fn into_snapshot(self, cluster: Arc<str>) -> Snapshot {
         let partitions = self.partitions.into_iter().map(PartitionEntry::restore);
         let totals = self.services.into_iter().map(ServiceEntry::restore);
-        Snapshot::remembered(
+        Snapshot::restored(
             cluster,
             partitions.collect(),
             totals.collect(),

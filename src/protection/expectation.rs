@@ -8,14 +8,14 @@ use super::{Rules, plus};
 use crate::model::Schedule;
 
 /// What is expected of a partition.
-pub(super) enum Expected<'a> {
+pub(super) enum Expectation<'a> {
     /// Backups by a policy that has this schedule.
     Policy(&'a Schedule),
     /// Backups that something else requests.
     Requests(TimeDelta),
 }
 
-impl Expected<'_> {
+impl Expectation<'_> {
     pub(super) fn next(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Policy(schedule) => schedule.next(moment),

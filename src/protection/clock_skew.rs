@@ -21,18 +21,18 @@ const FUTURE_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
 /// How far the clock of the cluster is ahead of the exporter's; zero until it was read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Clocks {
+pub struct ClockSkew {
     skew: TimeDelta,
 }
 
-impl Clocks {
+impl ClockSkew {
     /// The clocks of a cluster that is ahead by `skew`.
-    pub const fn ahead_by(skew: TimeDelta) -> Self {
+    pub const fn new(skew: TimeDelta) -> Self {
         Self { skew }
     }
 
     /// The skew, where it is too large to compare times of the two clocks.
-    pub fn apart_by(self) -> Option<TimeDelta> {
+    pub fn excessive(self) -> Option<TimeDelta> {
         Some(self.skew).filter(|skew| skew.abs() > LIMIT)
     }
 
@@ -45,12 +45,12 @@ impl Clocks {
     }
 
     /// The cluster's time when the exporter's is `moment`.
-    pub fn of_cluster(self, moment: DateTime<Utc>) -> DateTime<Utc> {
+    pub fn to_cluster_time(self, moment: DateTime<Utc>) -> DateTime<Utc> {
         plus(moment, self.correction())
     }
 
     /// The exporter's time when the cluster's is `moment`.
-    pub fn of_exporter(self, moment: DateTime<Utc>) -> DateTime<Utc> {
+    pub fn to_exporter_time(self, moment: DateTime<Utc>) -> DateTime<Utc> {
         plus(moment, -self.correction())
     }
 
@@ -63,8 +63,8 @@ impl Clocks {
     /// The date beyond which a success is in the future of both clocks, when the exporter's time is
     /// `now`: the end of the calendar where they are too far apart to tell. A cluster that is behind
     /// for a moment does not move it.
-    pub fn future_of_both(self, now: DateTime<Utc>) -> DateTime<Utc> {
-        if self.apart_by().is_some() {
+    pub fn future_for_both(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        if self.excessive().is_some() {
             return DateTime::<Utc>::MAX_UTC;
         }
         plus(
@@ -79,7 +79,7 @@ impl Clocks {
     }
 
     fn ahead(self) -> TimeDelta {
-        let skew = self.apart_by().map(|skew| skew.min(TimeDelta::zero()));
+        let skew = self.excessive().map(|skew| skew.min(TimeDelta::zero()));
         let skew = skew.unwrap_or_else(|| self.correction());
         skew.checked_add(&FUTURE_TOLERANCE).unwrap_or(skew)
     }
