@@ -1,81 +1,76 @@
-//! The clock of the cluster, compared with the exporter's.
+//! The difference between the clocks of a cluster and of the exporter.
 //!
 //! Pure. The cluster dates backups, the exporter dates its readings. A small difference is
-//! corrected; where it is too large to be trusted, times of the two clocks are not compared.
+//! corrected. If it is too large to be trusted, times of the two clocks are not compared.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::plus;
-
-/// A `Date` header has whole seconds and has been on its way for a while.
+/// A `Date` header has a resolution of one second and was sent a while ago.
 const NOISE: TimeDelta = TimeDelta::seconds(10);
 
-/// Machines of one domain do not authenticate each other when their clocks are further apart than
-/// minutes, so a larger skew is an error of a clock or of a header.
+/// Kerberos rejects a machine whose clock differs by more than five minutes, so a larger skew is
+/// an error of a clock or of a header.
 const LIMIT: TimeDelta = TimeDelta::hours(1);
 
-/// How far ahead of the cluster's clock a success may be dated: the nodes of a cluster differ, and
-/// one of them answers for all. A success dated later proves nothing: its partition would count as
-/// protected until that time has come, with or without further backups.
+/// How far ahead of the cluster's clock a success may be dated: the skew is measured with one node,
+/// and the clocks of the others differ from it. A success dated later is ignored: its partition
+/// would count as protected until then, with or without further backups.
 const FUTURE_TOLERANCE: TimeDelta = TimeDelta::minutes(5);
 
-/// How far the clock of the cluster is ahead of the exporter's; zero until it was read.
+/// How far the clock of the cluster is ahead of the exporter's; zero until it was measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClockSkew {
     skew: TimeDelta,
 }
 
 impl ClockSkew {
-    /// The clocks of a cluster that is ahead by `skew`.
-    pub const fn new(skew: TimeDelta) -> Self {
+    pub(crate) const fn new(skew: TimeDelta) -> Self {
         Self { skew }
     }
 
-    /// The skew, where it is too large to compare times of the two clocks.
+    /// The skew, if it is too large to compare times of the two clocks.
     pub fn excessive(self) -> Option<TimeDelta> {
         Some(self.skew).filter(|skew| skew.abs() > LIMIT)
     }
 
-    /// How much is added to the exporter's time to get the cluster's: the skew, unless it is noise
-    /// (due moments must not move with it from poll to poll) or the clocks are too far apart.
-    pub fn correction(self) -> TimeDelta {
+    /// The correction from exporter time to cluster time: the skew, or zero if the skew is noise
+    /// (due times must not change with it in every cycle) or excessive.
+    pub(crate) fn correction(self) -> TimeDelta {
         let corrected = NOISE..=LIMIT;
         let skew = Some(self.skew).filter(|skew| corrected.contains(&skew.abs()));
         skew.unwrap_or_default()
     }
 
-    /// The cluster's time when the exporter's is `moment`.
-    pub fn to_cluster_time(self, moment: DateTime<Utc>) -> DateTime<Utc> {
-        plus(moment, self.correction())
+    pub(crate) fn to_cluster_time(self, exporter_time: DateTime<Utc>) -> DateTime<Utc> {
+        saturating_add(exporter_time, self.correction())
     }
 
-    /// The exporter's time when the cluster's is `moment`.
-    pub fn to_exporter_time(self, moment: DateTime<Utc>) -> DateTime<Utc> {
-        plus(moment, -self.correction())
+    pub(super) fn to_exporter_time(self, cluster_time: DateTime<Utc>) -> DateTime<Utc> {
+        saturating_add(cluster_time, -self.correction())
     }
 
-    /// The latest date that a success may have when the exporter's time is `now`. Where the clocks
-    /// are too far apart, the one that is behind decides.
-    pub fn latest_success(self, now: DateTime<Utc>) -> DateTime<Utc> {
-        plus(now, self.ahead())
+    /// The latest plausible date of a success at `now` in exporter time. If the skew is excessive,
+    /// the clock that is behind decides.
+    pub(crate) fn latest_success(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        saturating_add(now, self.ahead())
     }
 
-    /// The date beyond which a success is in the future of both clocks, when the exporter's time is
-    /// `now`: the end of the calendar where they are too far apart to tell. A cluster that is behind
-    /// for a moment does not move it.
-    pub fn future_for_both(self, now: DateTime<Utc>) -> DateTime<Utc> {
+    /// The date after which a success is in the future of both clocks at `now` in exporter time;
+    /// the end of the calendar if the skew is excessive. A clock of the cluster that is behind
+    /// for a while does not change it.
+    pub(crate) fn future_for_both(self, now: DateTime<Utc>) -> DateTime<Utc> {
         if self.excessive().is_some() {
             return DateTime::<Utc>::MAX_UTC;
         }
-        plus(
+        saturating_add(
             now,
             self.correction().max(TimeDelta::zero()) + FUTURE_TOLERANCE,
         )
     }
 
-    /// When a success dated `at` stops being in the future, on the exporter's clock.
-    pub fn plausible_from(self, at: DateTime<Utc>) -> DateTime<Utc> {
-        plus(at, -self.ahead())
+    /// When a success dated `at` becomes plausible, in exporter time.
+    pub(crate) fn plausible_from(self, at: DateTime<Utc>) -> DateTime<Utc> {
+        saturating_add(at, -self.ahead())
     }
 
     fn ahead(self) -> TimeDelta {
@@ -83,4 +78,14 @@ impl ClockSkew {
         let skew = skew.unwrap_or_else(|| self.correction());
         skew.checked_add(&FUTURE_TOLERANCE).unwrap_or(skew)
     }
+}
+
+/// Dates and schedules come from the cluster: a sum beyond the calendar is its end, not a panic.
+pub(super) fn saturating_add(time: DateTime<Utc>, delta: TimeDelta) -> DateTime<Utc> {
+    let end = if delta < TimeDelta::zero() {
+        DateTime::<Utc>::MIN_UTC
+    } else {
+        DateTime::<Utc>::MAX_UTC
+    };
+    time.checked_add_signed(delta).unwrap_or(end)
 }

@@ -6,9 +6,10 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::confirmation;
+use super::current::CurrentFacts;
 use super::expectation::Expectation;
-use super::{Evaluation, Facts, ProtectionState, Rules, Verdict};
+use super::facts::{Facts, Rules};
+use super::verdict::{ProtectionState, Verdict};
 use crate::model::{ConfigurationScope, Read, Schedule};
 
 /// One fact behind a verdict.
@@ -31,7 +32,7 @@ pub fn evidence(
     verdict: &Verdict,
     now: DateTime<Utc>,
 ) -> Vec<Evidence> {
-    let case = Evaluation { facts, rules, now };
+    let current = CurrentFacts { facts, rules, now };
     let due = verdict.due.map(rfc3339);
     let allowance = Some(seconds(rules.overdue_allowance));
     let expected = rules.expected_interval.map(seconds);
@@ -41,9 +42,9 @@ pub fn evidence(
         Some(at) => rfc3339(at),
         None => format!("ignored, dated in the future: {}", rfc3339(at)),
     });
-    let confirmed = Some(confirmation::describe(facts, rules));
+    let confirmed = Some(confirmation(facts, rules));
     let reset = facts.reset_at.map(rfc3339);
-    let explanation = possible_cause(&case, verdict);
+    let explanation = possible_cause(&current, verdict);
     let [policy, suspended] = configuration(facts);
     let applied = age(facts.configuration, now);
     let rows = [
@@ -55,11 +56,11 @@ pub fn evidence(
         ("confirmed by the store", confirmed, LIST, age(listed, now)),
         (
             "last periodic attempt",
-            attempt(&case),
+            attempt(&current),
             HEALTH,
             age(facts.health, now),
         ),
-        ("next attempt by", next_attempt(&case), DERIVED, None),
+        ("next attempt by", next_attempt(&current), DERIVED, None),
         (
             "last requested backup",
             record(facts),
@@ -119,14 +120,14 @@ fn configuration(facts: &Facts<'_>) -> [Option<String>; 2] {
     [Some(policy), Some(suspended.to_owned())]
 }
 
-fn attempt(case: &Evaluation<'_>) -> Option<String> {
-    let attempt = case.facts.health?.value?;
+fn attempt(current: &CurrentFacts<'_>) -> Option<String> {
+    let attempt = current.facts.health?.value?;
     let outcome = if attempt.succeeded {
         "succeeded"
     } else {
         "failed"
     };
-    let former = if case.attempt().is_some() {
+    let former = if current.attempt().is_some() {
         ""
     } else {
         ", before the schedule restarted"
@@ -136,16 +137,52 @@ fn attempt(case: &Evaluation<'_>) -> Option<String> {
 
 /// A replica that failed tries again five times, about a minute apart, and then waits as if it had
 /// succeeded: a whole interval, or until the next run (`BackupRestoreManager.cs`).
-fn next_attempt(case: &Evaluation<'_>) -> Option<String> {
-    let schedule = case.facts.schedule?.value?;
-    case.facts.health?.value?;
-    let next = if let Some(attempt) = case.attempt() {
-        schedule.next_after_success(attempt.ended, case.rules.run_tolerance)?
+fn next_attempt(current: &CurrentFacts<'_>) -> Option<String> {
+    let schedule = current.facts.schedule?.value?;
+    current.facts.health?.value?;
+    let next = if let Some(attempt) = current.attempt() {
+        schedule.next_after_success(attempt.ended, current.rules.run_tolerance)?
     } else {
         let expected = Expectation::Policy(schedule);
-        expected.first(case.restarted_at(&expected)?, case.rules)?
+        expected.first(current.restarted_at(&expected)?, current.rules)?
     };
     Some(rfc3339(next))
+}
+
+/// Whether the last success is confirmed, why not, and the newest listed backup.
+fn confirmation(facts: &Facts<'_>, rules: &Rules) -> String {
+    let confirmation = facts.confirmation;
+    let newest = confirmation.newest_listed.map(rfc3339);
+    let newest = newest.map_or_else(
+        || "no restorable backup listed".to_owned(),
+        |newest| format!("newest listed backup {newest}"),
+    );
+    if !rules.reads_lists {
+        return "no: lists of backups are switched off".to_owned();
+    }
+    let Some(listed) = facts.listed_at.map(rfc3339) else {
+        let status = if confirmation.is_confirmed {
+            "before the start"
+        } else {
+            "no"
+        };
+        return format!("{status}: not listed since the start, {newest}");
+    };
+    match confirmation.rejected_claim {
+        _ if confirmation.is_confirmed => format!("yes: {newest}"),
+        Some((claim, Some(at))) => {
+            let (claim, at) = (rfc3339(claim), rfc3339(at));
+            format!("no: the list of {at} did not hold the success reported for {claim}, {newest}")
+        }
+        Some((claim, None)) => {
+            let claim = rfc3339(claim);
+            format!(
+                "no: the success reported for {claim} counts once a list holds it, because an \
+                 earlier one was not listed; {newest}"
+            )
+        }
+        None => format!("not since the list of {listed}, {newest}"),
+    }
 }
 
 fn clock_skew(facts: &Facts<'_>) -> Option<String> {
@@ -164,15 +201,15 @@ fn clock_skew(facts: &Facts<'_>) -> Option<String> {
 /// A change of the certificate that encrypts the secrets in policies restarts every schedule, and no
 /// answer of the cluster shows it (`BackupRestoreService.cs`, `UpdateSecretsAsync`). Only an interval
 /// is stretched by that: runs by the clock stay where they are.
-fn possible_cause(case: &Evaluation<'_>, verdict: &Verdict) -> Option<String> {
+fn possible_cause(current: &CurrentFacts<'_>, verdict: &Verdict) -> Option<String> {
     let due = verdict
         .due
         .filter(|_| verdict.state == ProtectionState::Overdue)?;
-    let schedule = case.facts.schedule?.value?;
+    let schedule = current.facts.schedule?.value?;
     let next = schedule.next(due)?;
-    let is_within = case.facts.clock_skew.to_cluster_time(case.now) < next;
-    let counts = |ended| case.last_success() >= Some(ended);
-    let attempt = case.attempt().filter(|attempt| attempt.succeeded);
+    let is_within = current.facts.clock_skew.to_cluster_time(current.now) < next;
+    let counts = |ended| current.last_success() >= Some(ended);
+    let attempt = current.attempt().filter(|attempt| attempt.succeeded);
     let succeeded = attempt.is_some_and(|attempt| counts(attempt.ended));
     let is_possible = matches!(schedule, Schedule::Frequency(_)) && is_within && succeeded;
     is_possible.then(|| {
@@ -208,7 +245,7 @@ const RESET: &str = "DataLossVersion and GetPartitionRestoreProgress";
 const NEWEST: &str = "the newest that progress, health and list have shown";
 const DERIVED: &str = "schedule and last success";
 
-pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
+fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 

@@ -1,25 +1,24 @@
-//! When the next backup is expected, and from what.
-//!
-//! Pure: from a moment of the cluster's clock to the next one.
+//! When the next backup is expected, in cluster time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Rules, plus};
+use super::clock_skew::saturating_add;
+use super::facts::Rules;
 use crate::model::Schedule;
 
-/// What is expected of a partition.
+/// The kind of backups that are expected of a partition.
 pub(super) enum Expectation<'a> {
-    /// Backups by a policy that has this schedule.
+    /// Periodic backups by a policy with this schedule.
     Policy(&'a Schedule),
-    /// Backups that something else requests.
+    /// Requested backups with this interval.
     Requests(TimeDelta),
 }
 
 impl Expectation<'_> {
-    pub(super) fn next(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub(super) fn next(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
-            Self::Policy(schedule) => schedule.next(moment),
-            Self::Requests(interval) => moment.checked_add_signed(*interval),
+            Self::Policy(schedule) => schedule.next(after),
+            Self::Requests(interval) => after.checked_add_signed(*interval),
         }
     }
 
@@ -34,16 +33,16 @@ impl Expectation<'_> {
         }
     }
 
-    /// The first backup after a schedule began or restarted at `moment`, if nothing was tried since.
-    /// The replicas act on the change up to minutes later (`SendToServiceNodeWorkItem.cs`). For an
-    /// interval, the allowance covers that; a run by the clock that falls in between may be left
-    /// out, and the next one is what can be expected.
-    pub(super) fn first(&self, moment: DateTime<Utc>, rules: &Rules) -> Option<DateTime<Utc>> {
+    /// The first backup of a schedule that began or restarted at `start`. The replicas receive the
+    /// change up to minutes later (`SendToServiceNodeWorkItem.cs`). For an interval, the overdue
+    /// allowance covers this delay. A run at a fixed time within the allowance may be missed, so
+    /// the one after it is expected.
+    pub(super) fn first(&self, start: DateTime<Utc>, rules: &Rules) -> Option<DateTime<Utc>> {
         match self {
             Self::Policy(Schedule::Daily(_) | Schedule::Weekly(..)) => {
-                self.next(plus(moment, rules.overdue_allowance))
+                self.next(saturating_add(start, rules.overdue_allowance))
             }
-            _ => self.next(moment),
+            _ => self.next(start),
         }
     }
 }

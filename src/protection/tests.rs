@@ -1,8 +1,10 @@
-use super::confirmation::Confirmation;
 use super::effective::EffectiveConfiguration;
 use super::evidence::evidence;
 use super::*;
-use crate::model::{ConfigurationScope, Failure, FailureCode, PeriodicAttempt, Read, Schedule};
+use crate::model::{
+    BackupProgress, BackupState, ConfigurationScope, Failure, FailureCode, PeriodicAttempt, Read,
+    Schedule,
+};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -42,6 +44,11 @@ const REQUESTS: Rules = Rules {
 fn hourly() -> Schedule {
     Schedule::Frequency(Duration::from_secs(3_600))
 }
+
+static NO_POLICY: EffectiveConfiguration = EffectiveConfiguration {
+    policy: None,
+    suspended: None,
+};
 
 static PROTECTED: LazyLock<EffectiveConfiguration> = LazyLock::new(|| EffectiveConfiguration {
     policy: Some(("Hourly".into(), ConfigurationScope::Application)),
@@ -191,7 +198,7 @@ fn a_request_that_was_seen_long_ago_is_not_stuck() {
 fn no_policy_and_no_expectation_is_unprotected() {
     let schedule = hourly();
     let facts = Facts {
-        configuration: read(100, &NOTHING),
+        configuration: read(100, &NO_POLICY),
         schedule: None,
         ..facts(&schedule, 100)
     };
@@ -555,14 +562,14 @@ fn a_failed_request_from_before_a_success_that_was_deleted_does_not_count() {
     ] {
         let confirmation = Confirmation {
             deleted: Some(at(deleted)),
-            ended_claim: Some((at(deleted), Some(at(900)))),
+            rejected_claim: Some((at(deleted), Some(at(900)))),
             ..Confirmation::default()
         };
         assert_eq!(state_after(confirmation), expected, "{deleted}");
     }
     // A report that a list refuted is no attempt that succeeded.
     let refuted = Confirmation {
-        ended_claim: Some((at(600), Some(at(900)))),
+        rejected_claim: Some((at(600), Some(at(900)))),
         ..Confirmation::default()
     };
     assert_eq!(state_after(refuted), ProtectionState::Failing);
@@ -740,7 +747,7 @@ fn a_failure_from_before_the_first_look_counts_only_without_a_success() {
 fn requests_are_judged_by_the_expected_interval() {
     let overdue = INTERVAL + ALLOWANCE + 1;
     let facts = Facts {
-        configuration: read(overdue, &NOTHING),
+        configuration: read(overdue, &NO_POLICY),
         progress: read(overdue, None),
         last_success: Some(at(0)),
         expected_since: Some(at(-50)),
@@ -752,7 +759,7 @@ fn requests_are_judged_by_the_expected_interval() {
         ProtectionState::Protected
     );
     let never = Facts {
-        configuration: read(overdue - 50, &NOTHING),
+        configuration: read(overdue - 50, &NO_POLICY),
         progress: read(overdue - 50, None),
         last_success: None,
         ..facts
@@ -860,7 +867,7 @@ fn verdicts_that_depend_on_time_are_unknown_while_the_clocks_are_apart() {
             ..PROTECTED.clone()
         };
         for (applied, expected) in [
-            (&NOTHING, ProtectionState::Unprotected),
+            (&NO_POLICY, ProtectionState::Unprotected),
             (&suspended, ProtectionState::Suspended),
         ] {
             let facts = Facts {
@@ -896,7 +903,7 @@ fn a_schedule_restarts_when_the_partition_is_restored_or_loses_data() {
     // What is requested from outside has no schedule that could restart.
     let overdue = INTERVAL + ALLOWANCE + 1;
     let requested = Facts {
-        configuration: read(overdue, &NOTHING),
+        configuration: read(overdue, &NO_POLICY),
         reset_at: Some(at(3_000)),
         ..facts(&schedule, overdue)
     };

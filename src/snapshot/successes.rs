@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 
 use super::claim::{ClaimPolicy, ListMetadata, PartitionListing};
 use super::{Claim, ClaimStatus, RecoveryPoint, SuccessSource};
-use crate::protection::confirmation::Confirmation;
+use crate::protection::Confirmation;
 
 /// What is known of the successes of one partition.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,7 +66,7 @@ impl Successes {
             is_confirmed: last.is_some_and(|last| self.is_confirmed(last)),
             needs_list_since: claim.map(|claim| claim.open_since),
             deleted: deleted.map(|claim| claim.point.at).max(),
-            ended_claim: ended.map(|claim| (claim.point.at, claim.standing.ended_at())),
+            rejected_claim: ended.map(|claim| (claim.point.at, claim.standing.ended_at())),
         }
     }
 
