@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 pub use collector::{Collector, CollectorStatus};
 pub use protection::{
     BackupConfiguration, BackupEntity, BackupHealth, BackupKind, ConfigurationScope, LabelValue,
-    ListedBackup, PeriodicAttempt, Policy, RestoreProgress, RestoreState, Retention,
+    ListedBackup, PeriodicAttempt, Policies, Policy, RestoreProgress, RestoreState, Retention,
 };
 pub(crate) use schedule::JITTER;
 pub use schedule::Schedule;

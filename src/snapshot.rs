@@ -5,6 +5,8 @@
 //! and only an inventory that was read makes a partition disappear.
 
 mod claim;
+mod facts;
+mod listing;
 mod lists;
 mod observations;
 mod partition;
@@ -20,11 +22,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use crate::inventory::{Inventory, UnreadScopes};
-use crate::model::{BackupProgress, FailureCode, Name, Partition, PartitionId, Policy, Read};
+use crate::model::{
+    BackupProgress, FailureCode, Name, Partition, PartitionId, Policies, Policy, Read,
+};
 use crate::protection::effective::{ConfigurationSet, EffectiveConfiguration};
 use claim::ClaimPolicy;
 pub use claim::{Claim, ClaimStatus};
-use lists::ListScope;
+use listing::ListScope;
 pub use observations::{
     ClusterObservation, CollectorRun, Observations, PartitionObservation, SecurityStatus,
 };
@@ -33,12 +37,6 @@ pub use record::{ProgressHistory, ProgressKey, RecoveryPoint, SuccessSource};
 pub use status::ClusterStatus;
 pub use successes::Successes;
 pub use totals::{BackupOutcome, NewFailureCodes, ServiceKey, ServiceTotals};
-
-/// At most this many distinct failure codes become label values; the rest is `other`.
-const MAX_FAILURE_CODES: usize = 64;
-
-/// Policies by name.
-pub type Policies = BTreeMap<Name, Policy>;
 
 /// What is known of one cluster at one moment.
 #[derive(Clone, Debug, PartialEq)]

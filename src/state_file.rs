@@ -17,14 +17,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+pub use self::format::ReadError;
+use self::format::{Contents, MAX_FILE};
 use self::location::beside;
 pub use self::location::{LocationError, NotARegularFile, check};
 pub use self::lock::{LockError, StateFileLock};
 use crate::snapshot::Snapshot;
-
-/// Largest state file that is read or written, in bytes: 2 KB for each of the 500,000 partitions
-/// that an exporter watches at most. They take 750 bytes on average.
-const MAX_FILE: u64 = 1024 * 1024 * 1024;
 
 /// The contents of a state file.
 #[derive(Debug, Default)]
@@ -42,32 +40,6 @@ pub enum Quarantine {
     Kept(PathBuf),
     /// The undamaged part was used, but the file could not be copied; it will be overwritten.
     NotCopied(io::Error),
-}
-
-/// Why a state file could not be used, or not all of it.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// Reading failed in the middle.
-    #[error("cannot read it")]
-    Read(#[source] io::Error),
-    /// It is larger than any state file.
-    #[error("it is too large: {0} bytes, the limit is {limit}", limit = MAX_FILE)]
-    TooLarge(u64),
-    /// Its first line is not that of a state file.
-    #[error("it is damaged, or not a state file")]
-    Header,
-    /// It has the format of version 1 and is cut short or otherwise damaged.
-    #[error("it is damaged")]
-    Decode(#[source] serde_json::Error),
-    /// It was written by a later version of the exporter.
-    #[error("it has format version {0}, this program reads versions 1 to {ours}", ours = format::VERSION)]
-    Version(u64),
-    /// Some entries have a wrong checksum or are missing.
-    #[error("it is damaged or cut short; {used} undamaged entries are used")]
-    Entries {
-        /// Undamaged entries.
-        used: u64,
-    },
 }
 
 /// A state file that can be neither read nor set aside; it must not be overwritten.
@@ -132,9 +104,6 @@ pub fn load(path: &Path, now: DateTime<Utc>) -> Result<LoadedState, LoadError> {
         Err(source) => Err(LoadError::Quarantine { to, damage, source }),
     }
 }
-
-/// The contents of a file, with what is wrong with a part of it.
-type Contents = (BTreeMap<Arc<str>, Snapshot>, Option<ReadError>);
 
 fn read(path: &Path, length: u64) -> Result<Result<Contents, ReadError>, LoadError> {
     let file = File::open(path).map_err(LoadError::Open)?;

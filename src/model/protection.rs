@@ -3,6 +3,7 @@
 //! Values only, as everywhere in the model. Secrets of a storage never get here: of a storage
 //! only its kind is kept.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,9 @@ pub struct Policy {
     /// does not know.
     pub checksum: u32,
 }
+
+/// Policies by name.
+pub type Policies = BTreeMap<Name, Policy>;
 
 /// How long a policy keeps backups (`RetentionPolicyType` `Basic`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

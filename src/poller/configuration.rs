@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use super::unusable::Usability;
 use super::{ClusterApi, Poller, run};
 use crate::gateway::Error;
-use crate::model::{BackupConfiguration, Collector, Name, PartitionId};
+use crate::model::{BackupConfiguration, Collector, Name, PartitionId, Policies};
 use crate::poller::tally::Tally;
 use crate::protection::effective::{
     ConfigurationSet, EffectiveConfiguration, inherits_by_name, is_unaltered,
 };
-use crate::snapshot::{Observations, PartitionSnapshot, Policies, Snapshot};
+use crate::snapshot::{Observations, PartitionSnapshot, Snapshot};
 
 /// Requests that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Policies, RecoveryPoint, SuccessSource};
-use crate::model::{JITTER, Read, Schedule};
+use super::listing::{ListMetadata, PartitionListing};
+use super::record::{RecoveryPoint, SuccessSource};
+use crate::model::{JITTER, Policies, Read, Schedule};
 use crate::protection::effective::EffectiveConfiguration;
 
 /// Readings of health that are closer together than this miss no attempt but one that the next one
@@ -92,38 +93,6 @@ impl<'a> ClaimPolicy<'a> {
             schedule: policy.and_then(|policy| policy.schedule.as_ref()),
         }
     }
-}
-
-/// What a list shows of one partition.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PartitionListing {
-    /// The newest backup that can be restored.
-    pub(super) newest: Option<RecoveryPoint>,
-    /// The newest backup that cannot be restored.
-    pub(super) unrestorable: Option<RecoveryPoint>,
-    /// Whether older backups than those shown may exist, as in lists of the newest ones.
-    pub(super) newest_only: bool,
-}
-
-impl PartitionListing {
-    /// Whether a backup newer than `at` is shown that cannot be restored and hides older ones.
-    pub(super) fn hides_before(&self, at: DateTime<Utc>) -> bool {
-        let unrestorable = self.unrestorable.as_ref();
-        self.newest_only && unrestorable.is_some_and(|point| point.at > at)
-    }
-}
-
-/// A list of the store.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ListMetadata {
-    /// When it was requested, on the clock of the exporter.
-    pub(super) at: DateTime<Utc>,
-    /// The same on the clock of the cluster, where the clocks agree.
-    pub(super) by_cluster_clock: Option<DateTime<Utc>>,
-    /// The date beyond which a success is in the future of both clocks.
-    pub(super) future: DateTime<Utc>,
-    /// Whether a backup that it does not show is not in the storage of the policy.
-    pub(super) is_complete: bool,
 }
 
 impl Claim {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::claim::{ClaimPolicy, ListMetadata, PartitionListing};
+use super::claim::ClaimPolicy;
+use super::listing::{ListMetadata, ListScope, PartitionListing};
 use super::{PartitionSnapshot, RecoveryPoint, ServiceKey, ServiceTotals, Snapshot};
 use crate::model::{DecodedList, ListedBackup, Name, PartitionId, Read};
 use crate::protection::effective::inherits_by_name;
@@ -18,15 +19,6 @@ use crate::protection::history::{BackupHistory, StoredBackups};
 
 /// A list with the moment of its request.
 type List = Read<DecodedList<ListedBackup>>;
-
-/// Which backups a list was to show.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum ListScope {
-    /// The newest one of each partition.
-    Newest,
-    /// All.
-    All,
-}
 
 impl Snapshot {
     /// Takes lists of applications in.

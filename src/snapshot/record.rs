@@ -10,8 +10,12 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{BackupOutcome, MAX_FAILURE_CODES};
+use super::totals::BackupOutcome;
 use crate::model::{BackupProgress, BackupState, FailureCode, ListedBackup, PeriodicAttempt};
+
+/// Maximum number of distinct failure codes that become label values; further codes become
+/// `other`.
+const MAX_FAILURE_CODES: usize = 64;
 
 /// Where a recovery point was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::claim::{ClaimPolicy, ListMetadata, PartitionListing};
-use super::{Claim, ClaimStatus, RecoveryPoint, SuccessSource};
+use super::claim::{Claim, ClaimPolicy, ClaimStatus};
+use super::listing::{ListMetadata, PartitionListing};
+use super::record::{RecoveryPoint, SuccessSource};
 use crate::protection::Confirmation;
 
 /// What is known of the successes of one partition.

@@ -5,8 +5,7 @@
 //! missing one is noticed. The shapes here are the file format: they change only together with
 //! [`VERSION`], and are kept apart from the model so that the model may change freely.
 
-mod partition;
-mod service;
+mod entries;
 mod success;
 mod version_1;
 
@@ -18,9 +17,7 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use self::partition::PartitionEntry;
-use self::service::ServiceEntry;
-use super::{Contents, ReadError};
+use self::entries::{PartitionEntry, ServiceEntry};
 use crate::model::{Name, PartitionId};
 use crate::snapshot::{PartitionSnapshot, ServiceKey, ServiceTotals, Snapshot};
 
@@ -33,6 +30,39 @@ const VERSION_2: u64 = 2;
 /// Longest line that is read, in bytes. An entry has three names of at most 1,024 characters, or
 /// two and 64 failure codes.
 const MAX_LINE: u64 = 64 * 1024;
+
+/// Largest state file that is read or written, in bytes: 2 KB for each of the 500,000 partitions
+/// that an exporter watches at most. They take 750 bytes on average.
+pub(super) const MAX_FILE: u64 = 1024 * 1024 * 1024;
+
+/// Why a state file could not be used, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Reading failed in the middle.
+    #[error("cannot read it")]
+    Read(#[source] io::Error),
+    /// It is larger than any state file.
+    #[error("it is too large: {0} bytes, the limit is {limit}", limit = MAX_FILE)]
+    TooLarge(u64),
+    /// Its first line is not that of a state file.
+    #[error("it is damaged, or not a state file")]
+    Header,
+    /// It has the format of version 1 and is cut short or otherwise damaged.
+    #[error("it is damaged")]
+    Decode(#[source] serde_json::Error),
+    /// It was written by a later version of the exporter.
+    #[error("it has format version {0}, this program reads versions 1 to {ours}", ours = VERSION)]
+    Version(u64),
+    /// Some entries have a wrong checksum or are missing.
+    #[error("it is damaged or cut short; {used} undamaged entries are used")]
+    Entries {
+        /// Undamaged entries.
+        used: u64,
+    },
+}
+
+/// The contents of a file, with what is wrong with a part of it.
+pub(super) type Contents = (BTreeMap<Arc<str>, Snapshot>, Option<ReadError>);
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -205,14 +235,6 @@ fn verified(line: &[u8]) -> Option<&[u8]> {
     let json = json.strip_prefix(b" ")?;
     let computed = format!("{:08x}", crc32fast::hash(json));
     (checksum == computed.as_bytes()).then_some(json)
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// What was read of one cluster. An entry that is there twice, which only an interrupted write

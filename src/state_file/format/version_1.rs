@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::partition::PartitionEntry;
-use super::service::ServiceEntry;
+use super::entries::{PartitionEntry, ServiceEntry};
 use crate::snapshot::Snapshot;
 
 #[derive(Deserialize)]
