@@ -190,7 +190,7 @@ impl Claim {
         list: ListMetadata,
         storage: Option<u32>,
     ) -> bool {
-        let by_upload = list.by_cluster_clock.is_some_and(|at| {
+        let by_upload = list.cluster_time.is_some_and(|at| {
             self.point.source == SuccessSource::Periodic
                 && at - self.point.at >= SETTLED_AFTER_UPLOAD
         });
