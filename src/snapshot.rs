@@ -104,7 +104,7 @@ impl Snapshot {
         let latest = next.status.clock_skew_or_zero().latest_success(now);
         for (id, known) in &mut next.partitions {
             if let Some(remembered) = remembered.partitions.get(id) {
-                known.recall(remembered, latest);
+                known.merge(remembered, latest);
             }
         }
         for (key, totals) in &mut next.totals {
@@ -156,7 +156,7 @@ impl Snapshot {
         if answered && observations.clock_skew.is_some() {
             let future = clock_skew.future_for_both(now);
             for known in next.partitions.values_mut() {
-                known.forget_later(future, latest);
+                known.remove_dated_after(future, latest);
             }
         }
         next
@@ -176,17 +176,19 @@ impl Snapshot {
         let policy = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
         match reading.value {
             PartitionObservation::Progress(progress) => {
-                self.read_progress(id, progress, at, latest)
+                self.apply_progress(id, progress, at, latest)
             }
-            PartitionObservation::Health(health) => known.read_health(health, at, &policy, latest),
+            PartitionObservation::Health(health) => known.apply_health(health, at, &policy, latest),
             PartitionObservation::Restore(value) => known.restore = Some(Read { value, at }),
-            PartitionObservation::Configuration(applied) => known.read_applied(applied, at),
+            PartitionObservation::Configuration(configuration) => {
+                known.apply_configuration(configuration, at);
+            }
             PartitionObservation::NotFound => self.remove_records(id),
         }
     }
 
     /// Applies a progress record and counts the backup if it has ended.
-    fn read_progress(
+    fn apply_progress(
         &mut self,
         id: PartitionId,
         progress: Option<Arc<BackupProgress>>,
@@ -197,7 +199,7 @@ impl Snapshot {
             return;
         };
         let policy = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
-        let completion = known.read_progress(progress, at, &policy, latest);
+        let completion = known.apply_progress(progress, at, &policy, latest);
         known.bound_code(&mut self.codes);
         if let Some(outcome) = completion {
             let totals = self.totals.entry(ServiceKey::of(&known.partition));
@@ -235,7 +237,7 @@ impl Snapshot {
         self.partitions.retain(|id, known| {
             let stays = match listed.remove(id) {
                 Some(partition) => {
-                    regrouped |= known.list(partition, at);
+                    regrouped |= known.apply_inventory(partition, at);
                     true
                 }
                 None => unread.contains(&known.partition),
@@ -283,7 +285,7 @@ impl Snapshot {
                     shared.insert(Arc::clone(&applied));
                     applied
                 });
-                known.read_applied(applied, read.at);
+                known.apply_configuration(applied, read.at);
             }
         }
     }

@@ -145,7 +145,7 @@ impl Snapshot {
     pub fn forget_lists(&mut self) {
         for known in self.partitions.values_mut() {
             known.listed_at = None;
-            known.successes.forget_ended();
+            known.successes.remove_rejected();
         }
     }
 
@@ -263,7 +263,7 @@ impl PartitionSnapshot {
             is_complete: list.is_complete && self.has_policy() && inherits_by_name(&self.partition),
             ..list
         };
-        let refuted = self.successes.read_list(&listing, list, policy);
+        let refuted = self.successes.apply_list(&listing, list, policy);
         if let Some(listed) = self.successes.listed.clone() {
             self.count_advance(&listed, latest);
         }
