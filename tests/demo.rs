@@ -10,7 +10,7 @@ use crate::support::process::Setup;
 use crate::support::{eventually, within};
 use reqwest::{Certificate, Client, StatusCode};
 use servicefabric_backup_exporter::model::BackupState;
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 /// What the name of the folder of a secured demo begins with.
 const FOLDER: &str = "servicefabric-backup-exporter-demo-";
@@ -46,7 +46,7 @@ async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict_with
     assert!(landing.contains("compressed"), "{landing}");
     let mut missing: BTreeSet<(&str, &str)> = BTreeSet::new();
     missing.extend(BackupState::ALL.map(|it| (REQUESTED, it.as_str())));
-    missing.extend(Protection::ALL.map(|it| (VERDICT, it.as_str())));
+    missing.extend(ProtectionState::ALL.map(|it| (VERDICT, it.as_str())));
     assert_eq!(missing.len(), 7 + 9);
     within(ROUND, PAUSE, "everything was seen", async || {
         let page = exporter.scrape().await;

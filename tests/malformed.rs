@@ -14,7 +14,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use servicefabric_backup_exporter::snapshot::Collector;
+use servicefabric_backup_exporter::model::Collector;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 

@@ -12,12 +12,12 @@ use crate::support::{
     PATIENCE, at, born, estate, eventually, simulate, succeed_everywhere, with_history,
 };
 use servicefabric_backup_exporter::inventory::{EmptySelection, Shard};
-use servicefabric_backup_exporter::model::{BackupProgress, BackupState, PartitionId};
+use servicefabric_backup_exporter::model::{BackupProgress, BackupState, Collector, PartitionId};
 use servicefabric_backup_exporter::simulator::{
     EpochSpelling, Estate, Fault, Filter, Latency, Never, Operation, Options, Outcome,
     PartitionEpoch, Scheme, Sentinel, ServiceKind, Simulator, Switches, TokenEnd,
 };
-use servicefabric_backup_exporter::snapshot::{Collector, PartitionSnapshot, Snapshot};
+use servicefabric_backup_exporter::snapshot::{PartitionSnapshot, Snapshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -115,7 +115,10 @@ async fn a_partition_that_fails_keeps_what_is_known_of_it_and_stops_no_other() {
     for id in existing(&simulator) {
         let (then, now) = (partition(&before, id), partition(&after, id));
         if id == failing {
-            assert_eq!((&then.progress, &then.seen), (&now.progress, &now.seen));
+            assert_eq!(
+                (&then.progress, &then.progress_history),
+                (&now.progress, &now.progress_history)
+            );
             assert_eq!(then.restore, now.restore);
             assert_eq!(last_success(&after, id), Some(100));
         } else {

@@ -33,6 +33,7 @@ mod simulator_security;
 mod slow_readers;
 #[cfg(unix)]
 mod state_file;
+mod support;
 #[cfg(unix)]
 mod tls;
 #[cfg(unix)]
@@ -45,4 +46,3 @@ mod token;
 mod web_config;
 #[cfg(unix)]
 mod web_process;
-mod support;

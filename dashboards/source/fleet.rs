@@ -1,7 +1,7 @@
 //! The dashboard Fleet: protection of the partitions of all clusters, on one screen.
 
 use serde_json::{Value, json};
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 use super::dashboard::Dashboard;
 use super::panel::{FollowUp, Panel, datasource};
@@ -147,8 +147,8 @@ fn worst_services() -> Panel {
         &FollowUp::Dashboard("Service"),
     )
     .rows(&having(SEVERITY, ">=", LATE_OR_STUCK))
-    .rows(&having(SEVERITY, "==", Protection::Unprotected))
-    .rows(&having(&states::verdict_numbers(), "==", Protection::Unknown))
+    .rows(&having(SEVERITY, "==", ProtectionState::Unprotected))
+    .rows(&having(&states::verdict_numbers(), "==", ProtectionState::Unknown))
     .column("Value #A", "Late or stuck", FEW, &counted(VERMILLION))
     .column("Value #B", "Unprotected", FEW, &counted(PURPLE))
     .column("Value #C", "Unknown", FEW, &counted("text"))

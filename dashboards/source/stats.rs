@@ -4,7 +4,7 @@
 //! one known partition of thousands. Only the panel On time turns green.
 
 use serde_json::json;
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 use super::panel::{FollowUp, Panel};
 use super::shards;
@@ -19,7 +19,7 @@ pub(super) const NO_EXPORTER: &str = "No exporters scraped";
 const NO_VERDICTS: &str = "No known verdicts";
 
 /// A query for the number of partitions whose severity compares to that of a verdict.
-fn count(comparison: &str, verdict: Protection) -> String {
+fn count(comparison: &str, verdict: ProtectionState) -> String {
     format!("sum({SEVERITY} {comparison} bool {})", number_of(verdict))
 }
 
@@ -37,7 +37,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NO_VERDICTS),
         counted(
             "Unprotected",
-            &count("==", Protection::Unprotected),
+            &count("==", ProtectionState::Unprotected),
             PURPLE,
             "Partitions without a backup policy. Enable backup for them, or exclude the application in the configuration of the exporter.",
             &FollowUp::Runbook("ServiceFabricBackupUnprotected"),
@@ -45,7 +45,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NO_VERDICTS),
         counted(
             "Suspended",
-            &count("==", Protection::Suspended),
+            &count("==", ProtectionState::Suspended),
             YELLOW,
             "Partitions whose backup is suspended: no backups are taken. Resume backup when the maintenance is complete.",
             &FollowUp::Runbook("ServiceFabricBackupSuspendedTooLong"),
@@ -60,14 +60,14 @@ fn on_time() -> Panel {
     let expected = format!(
         "({}) != {} != {}",
         verdict_numbers(),
-        number_of(Protection::Unprotected),
-        number_of(Protection::Suspended)
+        number_of(ProtectionState::Unprotected),
+        number_of(ProtectionState::Suspended)
     );
     // Rounded down, so that a single late partition is never shown as 100 %. The small constant compensates
     // for the rounding error of `avg` in old versions of Prometheus.
     let query = format!(
         "floor(10000 * avg({expected} <= bool {}) + 0.000001) / 10000",
-        number_of(Protection::Failing)
+        number_of(ProtectionState::Failing)
     );
     Panel::stat(
         "On time",
@@ -86,7 +86,7 @@ fn unknown() -> Panel {
     let query = format!(
         "sum(({}) == bool {})",
         verdict_numbers(),
-        number_of(Protection::Unknown)
+        number_of(ProtectionState::Unknown)
     );
     counted(
         "Unknown",
@@ -99,7 +99,10 @@ fn unknown() -> Panel {
 }
 
 fn oldest() -> Panel {
-    let (failing, stuck) = (number_of(Protection::Failing), number_of(LATE_OR_STUCK));
+    let (failing, stuck) = (
+        number_of(ProtectionState::Failing),
+        number_of(LATE_OR_STUCK),
+    );
     let excepted = format!("({SEVERITY} > {failing} < {stuck})");
     let last = "max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})";
     let query = format!("time() - min({last} unless on (@id) {excepted})");

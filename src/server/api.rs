@@ -22,9 +22,9 @@ use crate::clock;
 use crate::exposition::{ClusterView, Text};
 use crate::fleet::Watched;
 use crate::model::{BackupProgress, PartitionId, PartitionKind};
+use crate::protection::evaluate;
 use crate::protection::evidence::{Evidence, evidence};
-use crate::protection::judge;
-use crate::snapshot::{PartitionSnapshot, RecoveryPoint, Seen};
+use crate::snapshot::{PartitionSnapshot, ProgressHistory, RecoveryPoint};
 
 /// The API and the list that concurrent requests share.
 #[derive(Debug)]
@@ -160,7 +160,7 @@ impl<'a> Partition<'a> {
     fn new(view: &'a ClusterView, partition: &'a PartitionSnapshot, now: DateTime<Utc>) -> Self {
         let identity = &partition.partition;
         let policy = partition
-            .applied
+            .configuration
             .as_ref()
             .and_then(|applied| applied.policy.as_ref());
         let stale = |at| now - at >= view.rules.staleness;
@@ -176,7 +176,10 @@ impl<'a> Partition<'a> {
             read_at: partition.read_at().map(rfc3339),
             stale: partition.read_at().is_none_or(stale),
             progress: partition.record().map(|progress| {
-                let since = partition.seen.as_deref().and_then(Seen::since);
+                let since = partition
+                    .progress_history
+                    .as_deref()
+                    .and_then(ProgressHistory::since);
                 Progress::new(progress, since)
             }),
             last_success: partition
@@ -189,7 +192,7 @@ impl<'a> Partition<'a> {
 impl Protection {
     fn new(view: &ClusterView, partition: &PartitionSnapshot, now: DateTime<Utc>) -> Self {
         let facts = partition.facts(&view.snapshot);
-        let verdict = judge(&facts, &view.rules, now);
+        let verdict = evaluate(&facts, &view.rules, now);
         Self {
             state: verdict.state.as_str(),
             due: verdict.due.map(rfc3339),

@@ -20,7 +20,7 @@ use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
 use crate::inventory::listed;
-use crate::protection::{Protection, judge};
+use crate::protection::{ProtectionState, evaluate};
 use crate::telemetry::BuildInfo;
 
 const HEAD: &str = "<!DOCTYPE html>
@@ -96,7 +96,7 @@ impl fmt::Display for Html<'_> {
             writeln!(f, "<p><strong>{}</strong></p>", HtmlEscaped(notice))?;
         }
         f.write_str("<table>\n<tr><th>Cluster</th><th>Gateway</th><th>Backup service</th>")?;
-        f.write_str("<th>Partitions</th><th>Protection</th></tr>\n")?;
+        f.write_str("<th>Partitions</th><th>ProtectionState</th></tr>\n")?;
         for view in self.views {
             self.write_cluster(view, f)?;
         }
@@ -133,10 +133,10 @@ impl Html<'_> {
             Some(true) => "up",
             Some(false) => "not installed, unreachable, or rejects the exporter",
         };
-        let mut counts: BTreeMap<Protection, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<ProtectionState, usize> = BTreeMap::new();
         for partition in snapshot.partitions.values() {
             let facts = partition.facts(snapshot);
-            let state = judge(&facts, &view.rules, self.now).state;
+            let state = evaluate(&facts, &view.rules, self.now).state;
             *counts.entry(state).or_default() += 1;
         }
         write!(
