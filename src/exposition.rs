@@ -80,7 +80,7 @@ impl KeptPieces {
 
     fn piece(&self, index: usize, now: DateTime<Utc>) -> Option<&(Piece, Option<DateTime<Utc>>)> {
         let piece = self.pieces.get(index);
-        piece.filter(|(_, holds_until)| holds_until.is_none_or(|until| now < until))
+        piece.filter(|(_, valid_until)| valid_until.is_none_or(|until| now < until))
     }
 }
 

@@ -217,7 +217,7 @@ impl Fleet {
                     let fast = other.started.elapsed() > config.poll.interval && !other.is_warm();
                     let known = other.end().await;
                     let snapshot = match remembered {
-                        Some(remembered) => Arc::new(known.recalling(&remembered, clock::now())),
+                        Some(remembered) => Arc::new(known.merged_with(&remembered, clock::now())),
                         None => known,
                     };
                     self.start(config, cluster, gateway, snapshot, fast)

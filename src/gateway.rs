@@ -14,8 +14,8 @@ use url::Url;
 
 use crate::file_mode;
 use crate::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
-    Name, PartitionId, Policy, RestoreProgress,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
+    ListedPartition, Name, PartitionId, Policy, RestoreProgress,
 };
 use crate::settings::{Auth, FabricIdentity, FabricIdentityError, Security};
 use crate::telemetry::Telemetry;
@@ -135,20 +135,20 @@ impl Gateway {
     }
 
     /// The names of all applications, without the system application.
-    pub async fn applications(&self) -> Result<Listed<Name>, Error> {
+    pub async fn applications(&self) -> Result<DecodedList<Name>, Error> {
         self.calls
             .get_all(&wire::APPLICATIONS, Subject::Cluster)
             .await
     }
 
     /// The names of the services of `application` that persist state: only they can be backed up.
-    pub async fn persisted_services(&self, application: &str) -> Result<Listed<Name>, Error> {
+    pub async fn persisted_services(&self, application: &str) -> Result<DecodedList<Name>, Error> {
         let subject = Subject::Application(application);
         self.calls.get_all(&wire::SERVICES, subject).await
     }
 
     /// The partitions of `service`, if it is stateful.
-    pub async fn partitions(&self, service: &str) -> Result<Listed<ListedPartition>, Error> {
+    pub async fn partitions(&self, service: &str) -> Result<DecodedList<ListedPartition>, Error> {
         let subject = Subject::Service(service);
         self.calls.get_all(&wire::PARTITIONS, subject).await
     }
@@ -195,7 +195,7 @@ impl Gateway {
     pub async fn backup_configuration(
         &self,
         application: &str,
-    ) -> Result<Listed<Configuration>, Error> {
+    ) -> Result<DecodedList<BackupConfiguration>, Error> {
         let subject = Subject::Application(application);
         self.calls
             .get_all(&wire::APPLICATION_CONFIGURATIONS, subject)
@@ -208,7 +208,7 @@ impl Gateway {
     pub async fn partition_backup_configuration(
         &self,
         partition: PartitionId,
-    ) -> Result<Option<Configuration>, Error> {
+    ) -> Result<Option<BackupConfiguration>, Error> {
         let subject = Subject::Partition(partition);
         self.calls
             .get(&wire::PARTITION_CONFIGURATION, subject)
@@ -216,12 +216,15 @@ impl Gateway {
     }
 
     /// All backup policies.
-    pub async fn policies(&self) -> Result<Listed<Policy>, Error> {
+    pub async fn policies(&self) -> Result<DecodedList<Policy>, Error> {
         self.calls.get_all(&wire::POLICIES, Subject::Cluster).await
     }
 
     /// The entities that `policy` is assigned to, without those that inherit it.
-    pub async fn entities_of_policy(&self, policy: &str) -> Result<Listed<Entity>, Error> {
+    pub async fn entities_of_policy(
+        &self,
+        policy: &str,
+    ) -> Result<DecodedList<BackupEntity>, Error> {
         let subject = Subject::Policy(policy);
         self.calls.get_all(&wire::ENTITIES_OF_POLICY, subject).await
     }
@@ -232,13 +235,16 @@ impl Gateway {
     ///
     /// Slow and expensive for the cluster, see [`Options::timeout`]. A timeout is no sign of an
     /// outage of the backup service, and is not retried.
-    pub async fn latest_backups(&self, application: &str) -> Result<Listed<ListedBackup>, Error> {
+    pub async fn latest_backups(
+        &self,
+        application: &str,
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         let subject = Subject::Application(application);
         self.calls.get_all(&wire::LATEST_BACKUPS, subject).await
     }
 
     /// All backups instead of the newest ones of [`Self::latest_backups`], at the same cost.
-    pub async fn all_backups(&self, application: &str) -> Result<Listed<ListedBackup>, Error> {
+    pub async fn all_backups(&self, application: &str) -> Result<DecodedList<ListedBackup>, Error> {
         let subject = Subject::Application(application);
         self.calls.get_all(&wire::ALL_BACKUPS, subject).await
     }
@@ -248,7 +254,7 @@ impl Gateway {
     pub async fn latest_backups_of(
         &self,
         partition: PartitionId,
-    ) -> Result<Listed<ListedBackup>, Error> {
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         let subject = Subject::Partition(partition);
         self.calls.get_all(&wire::PARTITION_BACKUPS, subject).await
     }

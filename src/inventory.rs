@@ -20,12 +20,12 @@ pub struct Inventory {
     /// already known as it is.
     pub listed: Vec<Partition>,
     /// Where nothing could be read: partitions known there stay known.
-    pub unread: Vec<Scope>,
+    pub unread: Vec<TopologyScope>,
 }
 
 /// A part of the topology.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum TopologyScope {
     /// Everything.
     Cluster,
     /// The services and partitions of one application.
@@ -118,14 +118,14 @@ impl EmptySelection {
 }
 
 /// Many scopes at once: a broken gateway may leave thousands of services unread.
-pub(crate) struct Unread<'a> {
+pub(crate) struct UnreadScopes<'a> {
     everything: bool,
     applications: BTreeSet<&'a Name>,
     services: BTreeSet<&'a Name>,
 }
 
-impl<'a> Unread<'a> {
-    pub(crate) fn of(scopes: &'a [Scope]) -> Self {
+impl<'a> UnreadScopes<'a> {
+    pub(crate) fn of(scopes: &'a [TopologyScope]) -> Self {
         let mut unread = Self {
             everything: false,
             applications: BTreeSet::new(),
@@ -133,9 +133,9 @@ impl<'a> Unread<'a> {
         };
         for scope in scopes {
             match scope {
-                Scope::Cluster => unread.everything = true,
-                Scope::Application(name) => drop(unread.applications.insert(name)),
-                Scope::Service(name) => drop(unread.services.insert(name)),
+                TopologyScope::Cluster => unread.everything = true,
+                TopologyScope::Application(name) => drop(unread.applications.insert(name)),
+                TopologyScope::Service(name) => drop(unread.services.insert(name)),
             }
         }
         unread

@@ -16,13 +16,13 @@
 //! ```
 //!
 //! Left of the observations and right of the pieces is shell: async, clock, sockets, files. In
-//! between ([`model`], [`inventory`], [`schedule`], [`protection`], [`snapshot`], [`exposition`])
+//! between ([`model`], [`inventory`], [`protection`], [`snapshot`], [`exposition`])
 //! there is none of it: values in, values out, no failure.
 //!
 //! Where a change goes:
 //! - a new metric: a row in [`exposition::families`], and its line in `docs/metrics.md`;
 //! - a new endpoint of the gateway: a block in `gateway/wire/`, a method of [`gateway::Gateway`]
-//!   and of [`poller::Source`], a call in [`poller`], a field of [`snapshot::Observations`];
+//!   and of [`poller::ClusterApi`], a call in [`poller`], a field of [`snapshot::Observations`];
 //! - a new setting: a field, a default and a line in [`config`], and its line in the example and
 //!   in `docs/configuration.md`;
 //! - a new key of the web configuration: the same in [`config::web`], its row in
@@ -46,7 +46,6 @@ pub mod model;
 pub mod poller;
 pub mod protection;
 pub mod run;
-pub mod schedule;
 pub mod server;
 pub mod settings;
 pub mod simulator;

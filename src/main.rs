@@ -10,7 +10,7 @@ use clap::Parser;
 use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
 use servicefabric_backup_exporter::fleet::Unwatchable;
 use servicefabric_backup_exporter::server::live::OpenError;
-use servicefabric_backup_exporter::state_file::Unusable;
+use servicefabric_backup_exporter::state_file::LocationError;
 use servicefabric_backup_exporter::{config, demo, logging, run};
 use tracing::error;
 
@@ -51,7 +51,7 @@ fn is_a_misuse(error: &anyhow::Error) -> bool {
         || error.is::<Unwatchable>()
         || error.is::<OpenError>()
         || error.is::<UsageError>()
-        || error.is::<Unusable>()
+        || error.is::<LocationError>()
 }
 
 /// Prints the result of `check-config`.

@@ -4,16 +4,21 @@
 //! the wire (year 1, zero GUID, negative log sequence numbers) have become `None` before they
 //! arrive here.
 
+mod collector;
 mod protection;
+mod schedule;
 
 use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+pub use collector::{Collector, CollectorStatus};
 pub use protection::{
-    BackupHealth, BackupKind, Configuration, Entity, Level, ListedBackup, PeriodicAttempt, Policy,
-    RestoreProgress, RestoreState, Retention, Schedule, Word,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupKind, ConfigurationScope, LabelValue,
+    ListedBackup, PeriodicAttempt, Policies, Policy, RestoreProgress, RestoreState, Retention,
 };
+pub(crate) use schedule::JITTER;
+pub use schedule::Schedule;
 use uuid::Uuid;
 
 /// Identity of a partition: a GUID, unique over all clusters, never reused.
@@ -48,7 +53,7 @@ pub struct Partition {
     pub kind: Option<PartitionKind>,
     /// When it last lost data, or was created; `None` while the cluster has not told, and where
     /// its epoch is no time.
-    pub data_loss: Option<DateTime<Utc>>,
+    pub data_loss_time: Option<DateTime<Utc>>,
 }
 
 impl Partition {
@@ -60,7 +65,7 @@ impl Partition {
             application: newer.application.or_else(|| self.application.clone()),
             service: newer.service.or_else(|| self.service.clone()),
             kind: newer.kind.or(self.kind),
-            data_loss: newer.data_loss,
+            data_loss_time: newer.data_loss_time,
         }
     }
 }
@@ -91,7 +96,7 @@ pub enum PartitionKind {
 
 impl PartitionKind {
     /// Takes the word of the wire; one this version does not know is `Unknown`.
-    pub fn from_word(word: &str) -> Self {
+    pub fn from_wire(word: &str) -> Self {
         let known = [Self::Int64Range, Self::Named, Self::Singleton];
         let named = known.into_iter().find(|kind| kind.as_str() == word);
         named.unwrap_or(Self::Unknown)
@@ -108,9 +113,18 @@ impl PartitionKind {
     }
 }
 
+/// A value and the time at which it was read, by the exporter's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    /// The value.
+    pub value: T,
+    /// The time.
+    pub at: DateTime<Utc>,
+}
+
 /// The items of a list that could be decoded, and how many could not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed<T> {
+pub struct DecodedList<T> {
     /// The decoded items.
     pub items: Vec<T>,
     /// Number of items that could not be decoded. Unless it is 0, the list is not complete.
@@ -154,7 +168,7 @@ impl BackupState {
     }
 
     /// Takes the word of the wire; one this version does not know is `Unknown`.
-    pub fn from_word(word: &str) -> Self {
+    pub fn from_wire(word: &str) -> Self {
         let named = Self::ALL.into_iter().find(|state| state.as_str() == word);
         named.unwrap_or(Self::Unknown)
     }
@@ -229,10 +243,10 @@ pub struct Failure {
 
 /// A failure code fit to be a label value: `FABRIC_E_TIMEOUT`, `0x80131500`, or `other`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FailureCode(Word);
+pub struct FailureCode(LabelValue);
 
 impl FailureCode {
-    /// Takes a symbolic code, bounded as every [`Word`]. A string of digits is a number (see
+    /// Takes a symbolic code, bounded as every [`LabelValue`]. A string of digits is a number (see
     /// [`Self::from_number`]).
     pub fn from_text(code: &str) -> Self {
         let digits = code.strip_prefix('-').unwrap_or(code);
@@ -241,7 +255,7 @@ impl FailureCode {
                 .parse()
                 .map_or_else(|_| Self::other(), Self::from_number);
         }
-        Self(Word::new(code))
+        Self(LabelValue::new(code))
     }
 
     /// Takes an HRESULT, signed or unsigned, as `0x` and eight capital hexadecimal digits;
@@ -251,13 +265,13 @@ impl FailureCode {
             .or_else(|_| i32::try_from(code).map(i32::cast_unsigned))
             .ok();
         unsigned.map_or_else(Self::other, |code| {
-            Self(Word::new(&format!("0x{code:08X}")))
+            Self(LabelValue::new(&format!("0x{code:08X}")))
         })
     }
 
     /// The code that stands for all that do not fit.
     pub fn other() -> Self {
-        Self(Word::other())
+        Self(LabelValue::other())
     }
 
     /// The label value.

@@ -1,335 +1,305 @@
-//! The verdict: can this partition be restored, and is its backup on time?
+//! Evaluates the protection of a partition: can it be restored, and is its backup on time?
 //!
-//! Pure: facts, rules and a moment in, one state out, by a fixed order of questions. It never
-//! says `Protected` or `Overdue` of what it cannot see: a fact that was not read, or was read too
-//! long ago, is no fact. What led to a verdict is told by [`evidence`].
+//! Pure: from [`Facts`], [`Rules`] and a time to a [`Verdict`]. A partition is `Protected` or
+//! `Overdue` only on the basis of fresh facts; otherwise it is `Unknown`. [`evidence`] lists the
+//! facts behind a verdict.
 
-pub mod applied;
-mod attempts;
-mod clocks;
-pub mod confirmation;
+mod clock_skew;
+mod current;
+pub mod effective;
 pub mod evidence;
-mod expected;
+mod expectation;
 mod facts;
 pub mod history;
-mod sight;
+mod verdict;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use self::applied::Applied;
-pub use self::clocks::Clocks;
-use self::expected::Expected;
-pub use self::facts::{Facts, Read, Rules};
-use self::sight::SET_BACK;
-use crate::model::{BackupProgress, BackupState};
+pub use self::clock_skew::ClockSkew;
+use self::clock_skew::saturating_add;
+use self::current::CurrentFacts;
+use self::effective::EffectiveConfiguration;
+use self::expectation::Expectation;
+pub use self::facts::{Confirmation, Facts, Rules};
+pub use self::verdict::{ProtectionState, Verdict};
+use crate::model::{JITTER, PeriodicAttempt};
 
-/// The verdict on a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protection {
-    /// What is needed to decide was never read, or is too old to be believed.
-    Unknown,
-    /// A requested backup neither ends nor fails.
-    Stuck,
-    /// Nothing says that it should be backed up.
-    Unprotected,
-    /// Somebody has suspended its protection.
-    Suspended,
-    /// No backup is known, and the first one is overdue.
-    NeverBackedUp,
-    /// The next backup is overdue.
-    Overdue,
-    /// The last attempt failed, and the schedule is not broken yet.
-    Failing,
-    /// No backup yet, and the first one is not due yet.
-    Pending,
-    /// It has a backup, and the next one is not due.
-    Protected,
-}
-
-impl Protection {
-    /// Every verdict, in the order in which they are given.
-    pub const ALL: [Self; 9] = [
-        Self::Unknown,
-        Self::Stuck,
-        Self::Unprotected,
-        Self::Suspended,
-        Self::NeverBackedUp,
-        Self::Overdue,
-        Self::Failing,
-        Self::Pending,
-        Self::Protected,
-    ];
-
-    /// The label value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "Unknown",
-            Self::Stuck => "Stuck",
-            Self::Unprotected => "Unprotected",
-            Self::Suspended => "Suspended",
-            Self::NeverBackedUp => "NeverBackedUp",
-            Self::Overdue => "Overdue",
-            Self::Failing => "Failing",
-            Self::Pending => "Pending",
-            Self::Protected => "Protected",
-        }
-    }
-
-    /// How bad it is, from 1: up to 3 the schedule is kept, from 6 on a backup is missing. `None`
-    /// for [`Self::Unknown`], which is neither good nor bad.
-    pub const fn severity(self) -> Option<i64> {
-        match self {
-            Self::Unknown => None,
-            Self::Protected => Some(1),
-            Self::Pending => Some(2),
-            Self::Failing => Some(3),
-            Self::Suspended => Some(4),
-            Self::Unprotected => Some(5),
-            Self::Stuck => Some(6),
-            Self::Overdue => Some(7),
-            Self::NeverBackedUp => Some(8),
-        }
-    }
-}
-
-/// A verdict and what follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The verdict.
-    pub state: Protection,
-    /// When the next success is due, allowance not included; on the clock of the cluster.
-    pub due: Option<DateTime<Utc>>,
-    /// The first moment at which the same facts may give another verdict.
-    pub holds_until: Option<DateTime<Utc>>,
-}
-
-/// Judges `facts` by `rules` at `now`.
-pub fn judge(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
-    let case = Case { facts, rules, now };
-    let expected = case.expected();
-    let due = expected.as_ref().and_then(|expected| case.due(expected));
-    let state = case.state(expected.as_ref(), due);
-    let is_suspended = case
-        .applied()
-        .is_some_and(|applied| applied.suspended.is_some());
+/// Evaluates `facts` by `rules` at `now`.
+pub fn evaluate(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict {
+    let current = CurrentFacts { facts, rules, now };
+    let expectation = current.expectation();
+    let due = expectation
+        .as_ref()
+        .and_then(|expectation| due(&current, expectation));
+    let evaluation = Evaluation {
+        current,
+        expectation,
+        due,
+    };
+    let state = evaluation.state();
+    let is_suspended = current
+        .configuration()
+        .is_some_and(|configuration| configuration.suspended.is_some());
     Verdict {
         state,
-        due: due.filter(|_| state != Protection::Unknown && !is_suspended),
-        holds_until: case.holds_until(expected.as_ref(), due),
+        due: due.filter(|_| state != ProtectionState::Unknown && !is_suspended),
+        valid_until: evaluation.valid_until(),
     }
 }
 
-/// What is known to apply where nothing is read.
-static NOTHING: Applied = Applied {
-    policy: None,
-    suspended: None,
-};
-
-struct Case<'a> {
-    facts: &'a Facts<'a>,
-    rules: &'a Rules,
-    now: DateTime<Utc>,
+/// When the next success is due, in cluster time.
+fn due(current: &CurrentFacts<'_>, expectation: &Expectation<'_>) -> Option<DateTime<Utc>> {
+    let known = due_after_attempts(current, expectation)?;
+    let untried = current.to_past_cluster_time(current.untried_since(expectation));
+    Some(known).max(untried.and_then(|at| expectation.first(at, current.rules)))
 }
 
-impl<'a> Case<'a> {
-    /// The first line of the table that holds.
-    fn state(&self, expected: Option<&Expected<'_>>, due: Option<DateTime<Utc>>) -> Protection {
-        let Some(applied) = self.applied() else {
-            return Protection::Unknown;
+/// When the next success is due if every replica has made an attempt: after the last success or,
+/// if there is none, after a backup was first expected.
+fn due_after_attempts(
+    current: &CurrentFacts<'_>,
+    expectation: &Expectation<'_>,
+) -> Option<DateTime<Utc>> {
+    let next = if let Some(success) = current.last_success() {
+        expectation.after_success(success, current.rules)?
+    } else {
+        // A replica makes an attempt when a backup is due, so the first one was due by then.
+        let since = current.to_past_cluster_time(current.facts.expected_since)?;
+        let first = expectation.first(since, current.rules)?;
+        let tried = current.attempt().map(|attempt| attempt.ended);
+        tried.map_or(first, |tried| tried.min(first))
+    };
+    Some(not_before_restart(current, expectation, next))
+}
+
+/// `next`, or the first backup after the schedule last restarted if that is later.
+fn not_before_restart(
+    current: &CurrentFacts<'_>,
+    expectation: &Expectation<'_>,
+    next: DateTime<Utc>,
+) -> DateTime<Utc> {
+    let restarted = current.restarted_at(expectation);
+    let first = restarted.and_then(|at| expectation.first(at, current.rules));
+    first.map_or(next, |first| first.max(next))
+}
+
+struct Evaluation<'a> {
+    current: CurrentFacts<'a>,
+    expectation: Option<Expectation<'a>>,
+    due: Option<DateTime<Utc>>,
+}
+
+impl Evaluation<'_> {
+    /// The first state in the order of [`ProtectionState::ALL`] whose conditions hold.
+    fn state(&self) -> ProtectionState {
+        let current = &self.current;
+        let Some(configuration) = current.configuration() else {
+            return ProtectionState::Unknown;
         };
-        if !self.sees_successes() {
-            return Protection::Unknown;
+        if !current.can_see_successes() {
+            return ProtectionState::Unknown;
         }
         if self.is_stuck() {
-            return Protection::Stuck;
+            return ProtectionState::Stuck;
         }
-        if applied.policy.is_none() && self.rules.expected_interval.is_none() {
-            return Protection::Unprotected;
+        if configuration.policy.is_none() && current.rules.expected_interval.is_none() {
+            return ProtectionState::Unprotected;
         }
-        if applied.suspended.is_some() {
-            return Protection::Suspended;
+        if configuration.suspended.is_some() {
+            return ProtectionState::Suspended;
         }
-        if expected.is_none() || !self.sees_expected_successes(applied) {
-            return Protection::Unknown;
-        }
-        if self.facts.clocks.apart_by().is_some() {
-            return Protection::Unknown;
-        }
-        let Some(due) = due else {
-            return Protection::Unknown;
+        let (Some(expectation), Some(due)) = (&self.expectation, self.due) else {
+            return ProtectionState::Unknown;
         };
-        let clocks = self.facts.clocks;
-        let seen_until = self.seen_until(applied).map(|at| clocks.of_cluster(at));
-        let overdue = seen_until > Some(self.late_from(due));
-        let unseen = self.may_be_overdue_unseen(applied, due)
-            || self.may_be_overdue_forgotten()
-            || self.may_lack_the_success(applied, expected);
-        if !overdue && unseen {
-            return Protection::Unknown;
+        let clock_skew = current.facts.clock_skew;
+        if !current.can_see_expected_successes(configuration) || clock_skew.excessive().is_some() {
+            return ProtectionState::Unknown;
         }
-        match (self.last_success().is_some(), overdue) {
-            (false, true) => Protection::NeverBackedUp,
-            (true, true) => Protection::Overdue,
-            (_, false) if self.is_failing() => Protection::Failing,
-            (false, false) => Protection::Pending,
-            (true, false) => Protection::Protected,
+        let known_until = self.successes_known_until(configuration);
+        let known_until = known_until.map(|at| clock_skew.to_cluster_time(at));
+        let is_overdue = known_until > Some(self.overdue_after(due));
+        let is_uncertain = self.may_be_overdue_since_last_list(configuration, due)
+            || self.may_be_overdue_since_before_start()
+            || self.last_success_may_be_false(configuration, expectation);
+        if !is_overdue && is_uncertain {
+            return ProtectionState::Unknown;
         }
-    }
-
-    /// The last moment at which a success that is due is in time.
-    fn late_from(&self, due: DateTime<Utc>) -> DateTime<Utc> {
-        plus(due, self.rules.overdue_allowance)
-    }
-
-    /// What applies, if that is known. Where the configuration is not read at all and an interval
-    /// is expected, no policy is known to apply.
-    fn applied(&self) -> Option<&'a Applied> {
-        if !self.rules.reads_configuration && self.rules.expected_interval.is_some() {
-            return Some(&NOTHING);
+        match (current.last_success().is_some(), is_overdue) {
+            (false, true) => ProtectionState::NeverBackedUp,
+            (true, true) => ProtectionState::Overdue,
+            (_, false) if current.is_failing() => ProtectionState::Failing,
+            (false, false) => ProtectionState::Pending,
+            (true, false) => ProtectionState::Protected,
         }
-        let read = self.facts.applied?;
-        self.is_fresh(read.at).then_some(read.value)
-    }
-
-    fn last_success(&self) -> Option<DateTime<Utc>> {
-        self.facts.success_at(self.now)
-    }
-
-    fn expected(&self) -> Option<Expected<'a>> {
-        if self.applied()?.policy.is_none() {
-            return self.rules.expected_interval.map(Expected::Requests);
-        }
-        let schedule = self.facts.schedule.filter(|read| self.is_fresh(read.at))?;
-        schedule.value.map(Expected::Policy)
-    }
-
-    /// One interval, or the first run, after the last success; where there is none, after a
-    /// backup was first expected. Protection that began, was resumed or got another policy
-    /// starts its timers anew.
-    fn due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
-        let known = self.known_due(expected)?;
-        let untried = self.observed(self.untried_since(expected));
-        Some(known).max(untried.and_then(|at| expected.first(at, self.rules)))
-    }
-
-    /// The same, where every replica has tried before.
-    fn known_due(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
-        let next = if let Some(success) = self.last_success() {
-            expected.after_success(success, self.rules)?
-        } else {
-            // A replica tries when a backup is due, whenever it was that protection began.
-            let since = self.observed(self.facts.expected_since)?;
-            let first = expected.first(since, self.rules)?;
-            let tried = self.attempt().map(|attempt| attempt.ended);
-            tried.map_or(first, |tried| tried.min(first))
-        };
-        Some(self.not_before_restart(expected, next))
-    }
-
-    /// `next`, or the first backup after the schedule last restarted, if that is later.
-    fn not_before_restart(&self, expected: &Expected<'_>, next: DateTime<Utc>) -> DateTime<Utc> {
-        let restarted = self.restarted_at(expected);
-        let first = restarted.and_then(|at| expected.first(at, self.rules));
-        first.map_or(next, |first| first.max(next))
-    }
-
-    /// When the schedule last restarted, on the clock of the cluster. A restored partition restarts
-    /// the schedule of its policy, and nothing that is requested from outside.
-    fn restarted_at(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
-        let is_policy = matches!(expected, Expected::Policy(_));
-        let reset = self.reset_at().filter(|_| is_policy);
-        self.observed(self.facts.changed_at).max(reset)
-    }
-
-    /// What the clock of the cluster showed when this exporter saw something, if that has been.
-    /// Backups are dated and started by that clock: compared with the exporter's as they are, healthy
-    /// partitions would be `Overdue`, or a breach would stay unseen for as long as the clocks differ.
-    fn observed(&self, at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
-        let at = at.filter(|at| self.has_been(*at))?;
-        Some(self.facts.clocks.of_cluster(at))
-    }
-
-    /// A replica that has reported no attempt of its own has not been under this policy for a
-    /// whole interval, whatever was requested before: its timer runs since protection was first
-    /// seen, or less. That stays true when the health store is away.
-    fn untried_since(&self, expected: &Expected<'_>) -> Option<DateTime<Utc>> {
-        let is_policy = matches!(expected, Expected::Policy(_));
-        let untried = self.facts.health?.value.is_none();
-        self.facts.expected_since.filter(|_| is_policy && untried)
-    }
-
-    fn record(&self) -> Option<&'a BackupProgress> {
-        let read = self.facts.progress.filter(|read| self.is_fresh(read.at))?;
-        read.value
     }
 
     fn is_stuck(&self) -> bool {
-        self.running_since()
-            .is_some_and(|since| self.now - since > self.rules.stuck_after)
+        let since = self.current.running_since();
+        since.is_some_and(|since| self.current.now - since > self.current.rules.stuck_after)
     }
 
-    fn running_since(&self) -> Option<DateTime<Utc>> {
-        let running = [BackupState::Accepted, BackupState::BackupInProgress];
-        let record = self.record()?;
-        let since = self.facts.running_since.or(self.facts.record_since);
-        since.filter(|_| running.contains(&record.state))
+    /// The last time at which a success that is due at `due` is not overdue.
+    fn overdue_after(&self, due: DateTime<Utc>) -> DateTime<Utc> {
+        saturating_add(due, self.current.rules.overdue_allowance)
     }
 
-    /// The first of all moments to come at which a comparison above turns.
-    fn holds_until(
+    fn is_overdue(&self, due: DateTime<Utc>) -> bool {
+        let now = self.current.now;
+        self.current.facts.clock_skew.to_cluster_time(now) > self.overdue_after(due)
+    }
+
+    /// Until when every success would be known. Lists are read rarely: the absence of a backup
+    /// from the last list proves nothing about the time since.
+    fn successes_known_until(
         &self,
-        expected: Option<&Expected<'_>>,
-        due: Option<DateTime<Utc>>,
+        configuration: &EffectiveConfiguration,
     ) -> Option<DateTime<Utc>> {
-        let (facts, rules) = (self.facts, self.rules);
-        // "Later than" turns just behind its moment.
-        let behind = |moment| plus(moment, TimeDelta::nanoseconds(1));
-        let attempted = facts.health.and_then(|read| read.value);
-        let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
-        let attempt = self.failed_attempt().filter(|_| awaited.is_some());
-        let late_from = |due| behind(facts.clocks.of_exporter(self.late_from(due)));
-        let stale = rules.staleness;
-        let readings = [
-            Self::turns(facts.applied.map(|read| read.at), stale),
-            Self::turns(facts.schedule.map(|read| read.at), stale),
-            Self::turns(facts.progress.map(|read| read.at), stale),
-            Self::turns(facts.health.map(|read| read.at), stale),
-            Self::turns(facts.listed_at, rules.list_staleness),
-        ];
-        let seen = [facts.changed_at, facts.expected_since];
-        let come = seen.map(|at| at.map(|at| plus(at, -SET_BACK)));
-        let moments = [
-            awaited.map(|since| plus(since, rules.list_staleness)),
-            self.running_since()
-                .map(|since| behind(plus(since, rules.stuck_after))),
-            attempt.map(|attempt| late_from(attempt.ended)),
-            due.map(late_from),
-            self.forgotten_due().map(late_from),
-            self.first_list_until(),
-            self.proved_due(expected).map(late_from),
-        ];
-        let dated = [
-            facts.last_success,
-            facts.reset_at,
-            attempted.map(|attempt| attempt.ended),
-            facts.confirmation.deleted,
-            facts.confirmation.newest_listed,
-        ];
-        let dated = dated.map(|at| at.map(|at| facts.clocks.plausible_from(at)));
-        let readings = readings.into_iter().flatten();
-        let turns = readings.chain(moments).chain(dated).chain(come);
-        turns.flatten().filter(|turn| *turn > self.now).min()
+        let by_health = self.current.has_fresh_health() && !self.awaits_first_list();
+        if configuration.policy.is_none() || by_health {
+            return Some(self.current.now);
+        }
+        self.current.facts.listed_at
     }
-}
 
-/// Schedules and dates come from the cluster: a sum beyond the calendar is its end, not a panic.
-fn plus(moment: DateTime<Utc>, delta: TimeDelta) -> DateTime<Utc> {
-    let end = if delta < TimeDelta::zero() {
-        DateTime::<Utc>::MIN_UTC
-    } else {
-        DateTime::<Utc>::MAX_UTC
-    };
-    moment.checked_add_signed(delta).unwrap_or(end)
+    /// Whether lists are the only source of successes and the next one became overdue since the
+    /// last list.
+    fn may_be_overdue_since_last_list(
+        &self,
+        configuration: &EffectiveConfiguration,
+        due: DateTime<Utc>,
+    ) -> bool {
+        let only_lists = configuration.policy.is_some() && !self.current.has_fresh_health();
+        only_lists && self.is_overdue(due)
+    }
+
+    fn may_be_overdue_since_before_start(&self) -> bool {
+        self.due_if_schedule_is_older()
+            .is_some_and(|due| self.is_overdue(due))
+    }
+
+    /// When the next success was due if the schedule is older than this process, which has no
+    /// state of the partition and has seen no attempt: after the last success or, without one,
+    /// after the partition was created or reset. `None` if the age of the schedule is known.
+    fn due_if_schedule_is_older(&self) -> Option<DateTime<Utc>> {
+        let (current, facts) = (&self.current, self.current.facts);
+        let watched_since = facts.watched_since?;
+        let since = facts.expected_since?;
+        let began_earlier = facts.changed_at.is_none_or(|at| at < watched_since);
+        let is_unknown = began_earlier && (since - watched_since).abs() < current.rules.staleness;
+        let expectation = self.expectation.as_ref().filter(|_| is_unknown)?;
+        let latest = facts.clock_skew.latest_success(current.now);
+        let is_past = |attempt: PeriodicAttempt| attempt.ended <= latest;
+        match current.last_success() {
+            Some(_) => {
+                current.untried_since(expectation)?;
+                due_after_attempts(current, expectation)
+            }
+            None if current.attempt().is_some_and(is_past) => None,
+            None => current
+                .reset_at()
+                .map_or(Some(DateTime::<Utc>::MIN_UTC), |at| {
+                    expectation.first(at, current.rules)
+                }),
+        }
+    }
+
+    /// Whether the last success is a claim that only a list can confirm, and lists are stale.
+    fn last_success_may_be_false(
+        &self,
+        configuration: &EffectiveConfiguration,
+        expectation: &Expectation<'_>,
+    ) -> bool {
+        let current = &self.current;
+        let needs_list = current.facts.confirmation.needs_list_since.is_some()
+            && current.last_success().is_some();
+        let is_listed = current.rules.reads_lists && configuration.policy.is_some();
+        let awaits_first = self
+            .first_list_deadline()
+            .is_some_and(|deadline| current.now < deadline);
+        let is_proved = self
+            .due_after_listed(expectation)
+            .is_some_and(|due| !self.is_overdue(due));
+        needs_list && is_listed && !current.has_fresh_list() && !awaits_first && !is_proved
+    }
+
+    /// Until when an unconfirmed success counts without any list since the start: for
+    /// `list_staleness` after the claim and after the policy was first seen.
+    fn first_list_deadline(&self) -> Option<DateTime<Utc>> {
+        let facts = self.current.facts;
+        let claimed = facts.confirmation.needs_list_since?;
+        let since = Some(claimed).max(facts.expected_since)?;
+        let is_first = facts.listed_at.is_none();
+        is_first.then(|| saturating_add(since, self.current.rules.list_staleness))
+    }
+
+    /// When the next success is due after the newest listed backup, if the last success is an
+    /// unconfirmed claim.
+    fn due_after_listed(&self, expectation: &Expectation<'_>) -> Option<DateTime<Utc>> {
+        let (current, facts) = (&self.current, self.current.facts);
+        facts.confirmation.needs_list_since?;
+        let listed = facts.confirmation.newest_listed?;
+        if facts.clock_skew.plausible_from(listed) > current.now {
+            return None;
+        }
+        let next = expectation.after_success(listed, current.rules)?;
+        Some(not_before_restart(current, expectation, next))
+    }
+
+    /// Whether a list may still show a success that a failed attempt hides from a process that
+    /// has just started.
+    fn awaits_first_list(&self) -> bool {
+        let (rules, facts) = (self.current.rules, self.current.facts);
+        let is_recent = |since| self.current.now - since < rules.list_staleness;
+        facts.watched_since.is_some_and(is_recent)
+            && rules.reads_lists
+            && facts.listed_at.is_none()
+            && self
+                .current
+                .failed_attempt()
+                .is_some_and(|attempt| self.may_hide_success(attempt))
+    }
+
+    /// Whether there may be an unknown success between the last known one and a failed attempt.
+    /// There is none if that attempt was the first one due, and none that matters if the next
+    /// success after it was already overdue when the attempt failed.
+    fn may_hide_success(&self, attempt: PeriodicAttempt) -> bool {
+        let current = &self.current;
+        let Some((known, expectation)) = current.last_success().zip(self.expectation.as_ref())
+        else {
+            return true;
+        };
+        let hidden = expectation.after_success(known, current.rules);
+        let next = hidden.and_then(|hidden| expectation.next(hidden));
+        let fits_in = next.is_some_and(|next| saturating_add(next, -JITTER) <= attempt.ended);
+        fits_in && !self.is_overdue(attempt.ended)
+    }
+
+    /// The next time at which a condition of [`Self::state`] may change.
+    fn valid_until(&self) -> Option<DateTime<Utc>> {
+        let (facts, rules) = (self.current.facts, self.current.rules);
+        // "Later than" changes just after the time it compares with.
+        let after = |at| saturating_add(at, TimeDelta::nanoseconds(1));
+        let overdue_from = |due| after(facts.clock_skew.to_exporter_time(self.overdue_after(due)));
+        let awaited = facts.watched_since.filter(|_| self.awaits_first_list());
+        let attempt = self.current.failed_attempt().filter(|_| awaited.is_some());
+        let after_listed = self
+            .expectation
+            .as_ref()
+            .and_then(|expectation| self.due_after_listed(expectation));
+        let changes = [
+            awaited.map(|since| saturating_add(since, rules.list_staleness)),
+            self.current
+                .running_since()
+                .map(|since| after(saturating_add(since, rules.stuck_after))),
+            attempt.map(|attempt| overdue_from(attempt.ended)),
+            self.due.map(overdue_from),
+            self.due_if_schedule_is_older().map(overdue_from),
+            self.first_list_deadline(),
+            after_listed.map(overdue_from),
+        ];
+        let changes = changes.into_iter().flatten().chain(self.current.changes());
+        changes.filter(|change| *change > self.current.now).min()
+    }
 }
 
 #[cfg(test)]

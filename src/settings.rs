@@ -28,8 +28,7 @@ pub use self::thumbprint::Thumbprint;
 pub use self::token::{
     ApplicationId, Entra, EntraProtocol, ManagedIdentity, TenantId, TokenSource,
 };
-use crate::model::PartitionId;
-use crate::snapshot::Collector;
+use crate::model::{Collector, PartitionId};
 
 /// All settings of the exporter.
 #[derive(Clone, Debug, PartialEq, Eq)]

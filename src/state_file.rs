@@ -17,57 +17,29 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+pub use self::format::ReadError;
+use self::format::{Contents, MAX_FILE};
 use self::location::beside;
-pub use self::location::{NotAFile, Unusable, check};
-pub use self::lock::{Lock, LockError};
+pub use self::location::{LocationError, NotARegularFile, check};
+pub use self::lock::{LockError, StateFileLock};
 use crate::snapshot::Snapshot;
-
-/// Largest state file that is read or written, in bytes: 2 KB for each of the 500,000 partitions
-/// that an exporter watches at most. They take 750 bytes on average.
-const MAX_FILE: u64 = 1024 * 1024 * 1024;
 
 /// The contents of a state file.
 #[derive(Debug, Default)]
-pub struct Loaded {
+pub struct LoadedState {
     /// The remembered clusters, by name.
     pub clusters: BTreeMap<Arc<str>, Snapshot>,
     /// Why the file, or a part of it, could not be used, and what became of it.
-    pub damage: Option<(Damage, SetAside)>,
+    pub damage: Option<(ReadError, Quarantine)>,
 }
 
 /// What became of a damaged state file.
 #[derive(Debug)]
-pub enum SetAside {
+pub enum Quarantine {
     /// It was renamed to this, or, where a part of it was used, copied.
     Kept(PathBuf),
     /// The undamaged part was used, but the file could not be copied; it will be overwritten.
     NotCopied(io::Error),
-}
-
-/// Why a state file could not be used, or not all of it.
-#[derive(Debug, thiserror::Error)]
-pub enum Damage {
-    /// Reading failed in the middle.
-    #[error("cannot read it")]
-    Read(#[source] io::Error),
-    /// It is larger than any state file.
-    #[error("it is too large: {0} bytes, the limit is {limit}", limit = MAX_FILE)]
-    TooLarge(u64),
-    /// Its first line is not that of a state file.
-    #[error("it is damaged, or not a state file")]
-    Header,
-    /// It has the format of version 1 and is cut short or otherwise damaged.
-    #[error("it is damaged")]
-    Decode(#[source] serde_json::Error),
-    /// It was written by a later version of the exporter.
-    #[error("it has format version {0}, this program reads versions 1 to {ours}", ours = format::VERSION)]
-    Version(u64),
-    /// Some entries have a wrong checksum or are missing.
-    #[error("it is damaged or cut short; {used} undamaged entries are used")]
-    Entries {
-        /// Undamaged entries.
-        used: u64,
-    },
 }
 
 /// A state file that can be neither read nor set aside; it must not be overwritten.
@@ -75,17 +47,17 @@ pub enum Damage {
 pub enum LoadError {
     /// It is a folder, a device, or the like.
     #[error(transparent)]
-    NotAFile(#[from] NotAFile),
+    NotARegularFile(#[from] NotARegularFile),
     /// It cannot be opened.
     #[error("cannot open it")]
     Open(#[source] io::Error),
     /// It is damaged and cannot be renamed.
     #[error("cannot rename it to {to} ({damage})", to = to.display())]
-    SetAside {
+    Quarantine {
         /// The name that it should get.
         to: PathBuf,
         /// Why it cannot be used.
-        damage: Damage,
+        damage: ReadError,
         /// Why it cannot be renamed.
         source: io::Error,
     },
@@ -98,48 +70,45 @@ pub enum LoadError {
 /// # Errors
 ///
 /// When the path is not a regular file, cannot be opened, or cannot be set aside.
-pub fn load(path: &Path, now: DateTime<Utc>) -> Result<Loaded, LoadError> {
+pub fn load(path: &Path, now: DateTime<Utc>) -> Result<LoadedState, LoadError> {
     let path = &location::resolve(path).map_err(LoadError::Open)?;
     let Some(metadata) = location::regular_file(path)? else {
-        return Ok(Loaded::default());
+        return Ok(LoadedState::default());
     };
     let to = beside(path, &format!("damaged-{}", now.timestamp()));
     let damage = match read(path, metadata.len())? {
         Ok((clusters, None)) => {
             let damage = None;
-            return Ok(Loaded { clusters, damage });
+            return Ok(LoadedState { clusters, damage });
         }
         Ok((clusters, Some(damage))) => {
             let set_aside = match copy(path, &to) {
-                Ok(()) => SetAside::Kept(to),
-                Err(error) => SetAside::NotCopied(error),
+                Ok(()) => Quarantine::Kept(to),
+                Err(error) => Quarantine::NotCopied(error),
             };
             let damage = Some((damage, set_aside));
-            return Ok(Loaded { clusters, damage });
+            return Ok(LoadedState { clusters, damage });
         }
         Err(damage) => damage,
     };
     // A mounted file cannot be renamed.
     let renamed = fs::rename(path, &to).or_else(|error| match damage {
-        Damage::TooLarge(_) => Err(error),
+        ReadError::TooLarge(_) => Err(error),
         _ => copy(path, &to),
     });
     match renamed {
-        Ok(()) => Ok(Loaded {
+        Ok(()) => Ok(LoadedState {
             clusters: BTreeMap::new(),
-            damage: Some((damage, SetAside::Kept(to))),
+            damage: Some((damage, Quarantine::Kept(to))),
         }),
-        Err(source) => Err(LoadError::SetAside { to, damage, source }),
+        Err(source) => Err(LoadError::Quarantine { to, damage, source }),
     }
 }
 
-/// The contents of a file, with what is wrong with a part of it.
-type Contents = (BTreeMap<Arc<str>, Snapshot>, Option<Damage>);
-
-fn read(path: &Path, length: u64) -> Result<Result<Contents, Damage>, LoadError> {
+fn read(path: &Path, length: u64) -> Result<Result<Contents, ReadError>, LoadError> {
     let file = File::open(path).map_err(LoadError::Open)?;
     if length > MAX_FILE {
-        return Ok(Err(Damage::TooLarge(length)));
+        return Ok(Err(ReadError::TooLarge(length)));
     }
     // It may grow while it is read.
     Ok(format::read(BufReader::new(file.take(MAX_FILE))))
@@ -166,7 +135,7 @@ pub struct StateFile {
     /// Whether it turned out that the file cannot be replaced.
     in_place: bool,
     #[expect(dead_code, reason = "locks as long as it lives")]
-    lock: Option<Lock>,
+    lock: Option<StateFileLock>,
 }
 
 impl StateFile {
@@ -182,7 +151,7 @@ impl StateFile {
 
     /// The same, locked for as long as it may be written.
     #[must_use]
-    pub fn locked(self, lock: Lock) -> Self {
+    pub fn locked(self, lock: StateFileLock) -> Self {
         let lock = Some(lock);
         Self { lock, ..self }
     }

@@ -15,7 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::inventory::Shard;
-use crate::snapshot::Collector;
+use crate::model::Collector;
 use crate::sync::lock;
 
 /// Upper bounds of the request duration histogram, in seconds: from a healthy native call (a few

@@ -4,7 +4,7 @@
 #[path = "../benches/accuracy/simulation/mod.rs"]
 mod simulation;
 
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 use simulation::promises::{Limits, broken};
 use simulation::rates::RATES;
 use simulation::tally::{OBSERVERS, share};
@@ -18,16 +18,16 @@ const LIMITS: Limits = Limits {
 
 /// The least precision and recall of each verdict, a little less than measured. `Overdue` is missed
 /// for actor services whose storage cannot be listed.
-const LEAST: [(Protection, f64, f64); 9] = [
-    (Protection::Unknown, 0.65, 0.98),
-    (Protection::Stuck, 0.97, 0.97),
-    (Protection::Unprotected, 0.999, 0.998),
-    (Protection::Suspended, 0.997, 0.997),
-    (Protection::NeverBackedUp, 0.998, 0.998),
-    (Protection::Overdue, 0.995, 0.90),
-    (Protection::Failing, 0.99, 0.99),
-    (Protection::Pending, 0.995, 0.98),
-    (Protection::Protected, 0.99, 0.99),
+const LEAST: [(ProtectionState, f64, f64); 9] = [
+    (ProtectionState::Unknown, 0.65, 0.98),
+    (ProtectionState::Stuck, 0.97, 0.97),
+    (ProtectionState::Unprotected, 0.999, 0.998),
+    (ProtectionState::Suspended, 0.997, 0.997),
+    (ProtectionState::NeverBackedUp, 0.998, 0.998),
+    (ProtectionState::Overdue, 0.995, 0.90),
+    (ProtectionState::Failing, 0.99, 0.99),
+    (ProtectionState::Pending, 0.995, 0.98),
+    (ProtectionState::Protected, 0.99, 0.99),
 ];
 
 #[test]

@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::model::Level;
-use servicefabric_backup_exporter::protection::applied::Applied as Known;
-use servicefabric_backup_exporter::protection::{Protection, judge};
-use servicefabric_backup_exporter::snapshot::{Collector, Snapshot};
+use servicefabric_backup_exporter::model::{Collector, ConfigurationScope};
+use servicefabric_backup_exporter::protection::effective::EffectiveConfiguration;
+use servicefabric_backup_exporter::protection::{ProtectionState, evaluate};
+use servicefabric_backup_exporter::snapshot::Snapshot;
 use support::canned::{Canned, page, refusal};
 use support::watch::{RULES, Setup, Watch, error, known, partition, succeeded};
 use uuid::Uuid;
@@ -28,21 +28,21 @@ type Applied = (Option<(&'static str, &'static str)>, Option<&'static str>);
 const NOTHING: Applied = (None, None);
 
 /// What is known to apply to a partition.
-fn applied(snapshot: &Snapshot, id: Uuid) -> Known {
-    let applied = partition(snapshot, id).applied.as_deref();
+fn applied(snapshot: &Snapshot, id: Uuid) -> EffectiveConfiguration {
+    let applied = partition(snapshot, id).configuration.as_deref();
     applied.unwrap().clone()
 }
 
-fn expected(applied: Applied) -> Known {
-    let level = |word| Level::from_word(word).unwrap();
+fn expected(applied: Applied) -> EffectiveConfiguration {
+    let level = |word| ConfigurationScope::from_wire(word).unwrap();
     let policy = applied.0.map(|(name, from)| (name.into(), level(from)));
     let suspended = applied.1.map(level);
-    Known { policy, suspended }
+    EffectiveConfiguration { policy, suspended }
 }
 
-fn state(snapshot: &Snapshot, id: Uuid) -> Protection {
+fn state(snapshot: &Snapshot, id: Uuid) -> ProtectionState {
     let facts = partition(snapshot, id).facts(snapshot);
-    judge(&facts, &RULES, clock::now()).state
+    evaluate(&facts, &RULES, clock::now()).state
 }
 
 /// One item of a configuration. An application or a service is called by its name.
@@ -108,22 +108,25 @@ fn assert_read(watch: &Watch, context: &str) {
 
 /// All ways in which a partition can be protected or not, and the verdict on a partition whose
 /// last backup is years old.
-const WAYS: [(Applied, Protection); 6] = [
-    (NOTHING, Protection::Unprotected),
-    ((Some(("Hourly", "Application")), None), Protection::Overdue),
+const WAYS: [(Applied, ProtectionState); 6] = [
+    (NOTHING, ProtectionState::Unprotected),
+    (
+        (Some(("Hourly", "Application")), None),
+        ProtectionState::Overdue,
+    ),
     (
         (Some(("Daily", "Service")), Some("Partition")),
-        Protection::Suspended,
+        ProtectionState::Suspended,
     ),
     (
         (Some(("Daily", "Partition")), Some("Service")),
-        Protection::Suspended,
+        ProtectionState::Suspended,
     ),
     (
         (Some(("Hourly", "Service")), Some("Application")),
-        Protection::Suspended,
+        ProtectionState::Suspended,
     ),
-    ((Some(("Daily", "Service")), None), Protection::Overdue),
+    ((Some(("Daily", "Service")), None), ProtectionState::Overdue),
 ];
 
 #[tokio::test]
@@ -269,8 +272,11 @@ async fn a_partition_that_cannot_be_asked_keeps_what_is_known_of_it() {
         assert_eq!(watch.errors(), errors.into());
         for id in failed {
             let [then, now] = [&before, &after].map(|it| partition(it, *id));
-            assert_eq!(then.applied, now.applied);
-            assert_eq!(then.applied_at, now.applied_at, "it goes stale");
+            assert_eq!(then.configuration, now.configuration);
+            assert_eq!(
+                then.configuration_read_at, now.configuration_read_at,
+                "it goes stale"
+            );
         }
         for id in read {
             let daily = expected((Some(("Daily", "Service")), None));
@@ -346,7 +352,7 @@ async fn an_application_that_contradicts_the_policies_is_read_partition_by_parti
     canned.set(entities, 500, refusal("FABRIC_E_KEY_NOT_FOUND", ""));
     let unchecked = Setup::default().watch_at(std::slice::from_ref(&canned.url));
     let snapshot = unchecked.cycle().await;
-    assert_eq!(partition(&snapshot, bare[0]).applied, None);
+    assert_eq!(partition(&snapshot, bare[0]).configuration, None);
     assert!(!succeeded(&snapshot, Collector::Configuration));
 }
 
@@ -424,7 +430,7 @@ async fn partitions_below_an_encoded_name_do_not_inherit_the_policy_of_their_app
         let found: Vec<_> = ids.iter().map(|id| applied(&snapshot, *id)).collect();
         let expectation = [own, NOTHING, NOTHING].map(expected);
         assert_eq!(found, expectation, "{service}");
-        assert_eq!(state(&snapshot, ids[1]), Protection::Unprotected);
+        assert_eq!(state(&snapshot, ids[1]), ProtectionState::Unprotected);
         assert_read(&watch, &service);
 
         // A policy at the service reaches them, although their own answer stays the same.
@@ -589,7 +595,7 @@ async fn what_is_deleted_after_it_was_listed_fails_no_collector() {
         }
         assert_eq!(partition(&after, deleted).progress, None);
         let [then, now] = [&before, &after].map(|it| partition(it, ids["A/X"][0]));
-        assert_eq!(then.applied_at, now.applied_at);
+        assert_eq!(then.configuration_read_at, now.configuration_read_at);
         assert_eq!(then.listed_at, now.listed_at);
     }
 }

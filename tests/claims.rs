@@ -14,9 +14,10 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::clock;
+use servicefabric_backup_exporter::model::Collector;
 use servicefabric_backup_exporter::protection::evidence::evidence;
-use servicefabric_backup_exporter::protection::{Protection, Rules, judge};
-use servicefabric_backup_exporter::snapshot::{Collector, Snapshot};
+use servicefabric_backup_exporter::protection::{ProtectionState, Rules, evaluate};
+use servicefabric_backup_exporter::snapshot::Snapshot;
 use servicefabric_backup_exporter::state_file::{self, StateFile};
 use support::canned::{Canned, page};
 use support::watch::{RULES, Setup, Watch, partition, succeeded};
@@ -142,17 +143,17 @@ impl Case {
         Some(success.at)
     }
 
-    fn state(&self, rules: &Rules) -> Protection {
+    fn state(&self, rules: &Rules) -> ProtectionState {
         let snapshot = self.watch.snapshot();
         let facts = partition(&snapshot, self.id).facts(&snapshot);
-        judge(&facts, rules, now()).state
+        evaluate(&facts, rules, now()).state
     }
 
     /// What the evidence says of the confirmation.
     fn confirmation(&self, rules: &Rules) -> String {
         let snapshot = self.watch.snapshot();
         let facts = partition(&snapshot, self.id).facts(&snapshot);
-        let verdict = judge(&facts, rules, now());
+        let verdict = evaluate(&facts, rules, now());
         let rows = evidence(&facts, rules, &verdict, now());
         let row = rows.into_iter().find(|it| it.fact.starts_with("confirmed"));
         row.unwrap().value.unwrap()
@@ -190,7 +191,7 @@ async fn a_listed_backup_of_an_actor_service_is_a_success() {
     case.watch.cycle().await;
     case.watch.list().await;
     assert_eq!(case.success(), Some(created));
-    assert_eq!(case.state(&RULES), Protection::Protected);
+    assert_eq!(case.state(&RULES), ProtectionState::Protected);
     let listed = case.metric("servicefabric_backup_last_listed_timestamp_seconds", &[]);
     let listed = listed.map(|value| format!("{value}"));
     assert_eq!(listed, Some(created.timestamp().to_string()));
@@ -203,7 +204,11 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
     let case = Case::start("").await;
     case.set_health(Some(now() - TimeDelta::seconds(30)));
     case.watch.cycle().await;
-    assert_eq!(case.state(&RULES), Protection::Protected, "believed so far");
+    assert_eq!(
+        case.state(&RULES),
+        ProtectionState::Protected,
+        "believed so far"
+    );
     let unconfirmed = "servicefabric_backup_unconfirmed_successes";
     assert_eq!(case.metric(unconfirmed, &[]), Some(1.0));
     assert_eq!(case.refuted("health"), Some(0.0));
@@ -219,11 +224,11 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
         wait(300);
         case.set_health(Some(now() - TimeDelta::seconds(5)));
         case.watch.cycle().await;
-        assert_ne!(case.state(&RULES), Protection::Protected);
+        assert_ne!(case.state(&RULES), ProtectionState::Protected);
         case.watch.list().await;
-        assert_ne!(case.state(&RULES), Protection::Protected);
+        assert_ne!(case.state(&RULES), ProtectionState::Protected);
     }
-    assert_eq!(case.state(&RULES), Protection::NeverBackedUp);
+    assert_eq!(case.state(&RULES), ProtectionState::NeverBackedUp);
     let ended = case.confirmation(&RULES);
     assert!(ended.starts_with("no: "), "{ended}");
     // Its storage takes backups again.
@@ -234,7 +239,7 @@ async fn an_actor_service_whose_storage_refuses_everything_is_not_protected() {
     ]);
     case.watch.cycle().await;
     case.watch.list().await;
-    assert_eq!(case.state(&RULES), Protection::Protected);
+    assert_eq!(case.state(&RULES), ProtectionState::Protected);
 }
 
 #[tokio::test]
@@ -242,9 +247,9 @@ async fn a_claim_is_unknown_once_lists_are_stale_unless_a_listed_backup_has_a_nu
     let refused =
         json!({"Error": {"Code": "E_UNEXPECTED", "Message": "Unable to get recovery points."}});
     let cases = [
-        (Some(BACKUP), Protection::Unknown),
-        (Some(NUMBERED), Protection::Protected),
-        (None, Protection::Unknown),
+        (Some(BACKUP), ProtectionState::Unknown),
+        (Some(NUMBERED), ProtectionState::Protected),
+        (None, ProtectionState::Unknown),
     ];
     for (sample, expected) in cases {
         let case = Case::start("").await;
@@ -253,7 +258,7 @@ async fn a_claim_is_unknown_once_lists_are_stale_unless_a_listed_backup_has_a_nu
             case.hold(vec![case.backup(sample, created)]);
             case.watch.cycle().await;
             case.watch.list().await;
-            assert_eq!(case.state(&RULES), Protection::Protected);
+            assert_eq!(case.state(&RULES), ProtectionState::Protected);
         }
         // From now on the storage refuses both uploads and lists.
         case.set_list(500, &refused);
@@ -266,7 +271,7 @@ async fn a_claim_is_unknown_once_lists_are_stale_unless_a_listed_backup_has_a_nu
             states.push(case.state(&RULES));
             wait(290);
         }
-        assert_eq!(states[0], Protection::Protected, "{sample:?}");
+        assert_eq!(states[0], ProtectionState::Protected, "{sample:?}");
         assert_eq!(states[7], expected, "{sample:?}: {states:?}");
         let unconfirmed = case.metric("servicefabric_backup_unconfirmed_successes", &[]);
         assert_eq!(unconfirmed, Some(1.0));
@@ -274,7 +279,7 @@ async fn a_claim_is_unknown_once_lists_are_stale_unless_a_listed_backup_has_a_nu
         case.hold(Vec::new());
         case.watch.cycle().await;
         case.watch.list().await;
-        assert_ne!(case.state(&RULES), Protection::Protected, "{sample:?}");
+        assert_ne!(case.state(&RULES), ProtectionState::Protected, "{sample:?}");
     }
 }
 
@@ -295,7 +300,7 @@ async fn a_store_that_is_emptied_ends_the_success() {
         case.watch.cycle().await;
         case.watch.list().await;
         assert_eq!(case.success(), None);
-        assert_ne!(case.state(&RULES), Protection::Protected);
+        assert_ne!(case.state(&RULES), ProtectionState::Protected);
         assert_eq!(case.refuted("health"), Some(0.0), "it had been there");
         let listed = case.metric("servicefabric_backup_last_listed_timestamp_seconds", &[]);
         assert_eq!(listed, None);
@@ -333,7 +338,7 @@ async fn a_backup_whose_validation_failed_proves_nothing_and_is_counted() {
     case.watch.cycle().await;
     case.watch.list().await;
     assert_eq!(case.success(), None);
-    assert_ne!(case.state(&RULES), Protection::Protected);
+    assert_ne!(case.state(&RULES), ProtectionState::Protected);
     let unrestorable = case.metric("servicefabric_backup_unrestorable_backups", &[]);
     assert_eq!(unrestorable, Some(1.0));
 }
@@ -374,7 +379,7 @@ async fn an_index_out_of_range_is_a_failure_only_where_a_success_is_known() {
     let snapshot = case.watch.list().await;
     assert!(!succeeded(&snapshot, Collector::Backups));
     assert!(case.success().is_some(), "and it ends nothing");
-    assert_eq!(case.state(&RULES), Protection::Protected);
+    assert_eq!(case.state(&RULES), ProtectionState::Protected);
 }
 
 #[tokio::test]
@@ -453,7 +458,7 @@ async fn without_lists_a_success_is_shown_as_unconfirmed() {
         reads_lists: false,
         ..RULES
     };
-    assert_eq!(case.state(&rules), Protection::Protected);
+    assert_eq!(case.state(&rules), ProtectionState::Protected);
     let unconfirmed = case.metric("servicefabric_backup_unconfirmed_successes", &[]);
     assert_eq!(unconfirmed, Some(1.0));
     let why = case.confirmation(&rules);

@@ -13,12 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::model::Level;
-use servicefabric_backup_exporter::protection::applied::Applied;
+use servicefabric_backup_exporter::model::{Collector, ConfigurationScope};
+use servicefabric_backup_exporter::protection::effective::EffectiveConfiguration;
 use servicefabric_backup_exporter::simulator::{
     Entity, Estate, Operation, Options, Policy, Schedule, Scheme, ServiceKind, Simulator, Storage,
 };
-use servicefabric_backup_exporter::snapshot::Collector;
 use support::simulate;
 use support::watch::{Setup, partition, requests, succeeded};
 use uuid::Uuid;
@@ -67,15 +66,15 @@ impl Model {
         }
     }
 
-    fn applied_to(&self, id: Uuid) -> Applied {
+    fn applied_to(&self, id: Uuid) -> EffectiveConfiguration {
         let line = &self.lines[&id];
         let policy = line
             .iter()
             .find_map(|it| Some((it, self.mappings.get(it)?)));
         let suspended = line.iter().find(|it| self.suspensions.contains(*it));
         match policy {
-            None => Applied::default(),
-            Some((entity, policy)) => Applied {
+            None => EffectiveConfiguration::default(),
+            Some((entity, policy)) => EffectiveConfiguration {
                 policy: Some(((*policy).into(), level(entity))),
                 suspended: suspended.map(level),
             },
@@ -83,11 +82,11 @@ impl Model {
     }
 }
 
-fn level(entity: &Entity) -> Level {
+fn level(entity: &Entity) -> ConfigurationScope {
     match entity {
-        Entity::Application(_) => Level::Application,
-        Entity::Service(_) => Level::Service,
-        Entity::Partition(_) => Level::Partition,
+        Entity::Application(_) => ConfigurationScope::Application,
+        Entity::Service(_) => ConfigurationScope::Service,
+        Entity::Partition(_) => ConfigurationScope::Partition,
     }
 }
 
@@ -152,7 +151,7 @@ async fn every_partition_is_read_as_it_was_set_whatever_is_suspended() {
             });
             let snapshot = watch.cycle().await;
             for id in model.lines.keys() {
-                let applied = partition(&snapshot, *id).applied.as_deref();
+                let applied = partition(&snapshot, *id).configuration.as_deref();
                 let expected = model.applied_to(*id);
                 assert_eq!(applied, Some(&expected), "seed {seed}, cycle {cycle}, {id}");
             }
@@ -179,12 +178,12 @@ async fn below_a_name_that_is_encoded_the_policy_of_the_application_is_not_belie
             for (id, [.., application]) in &model.lines {
                 let mut expected = model.applied_to(*id);
                 let mut applied = partition(&snapshot, *id)
-                    .applied
+                    .configuration
                     .as_deref()
                     .unwrap()
                     .clone();
                 if *application == Entity::application("fabric:/My Shop") {
-                    let reaches = |(_, level): &_| *level != Level::Application;
+                    let reaches = |(_, level): &_| *level != ConfigurationScope::Application;
                     expected.policy = expected.policy.filter(reaches);
                     // No answer shows a suspension above the partition.
                     (applied.suspended, expected.suspended) = (None, None);

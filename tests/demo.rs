@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Certificate, Client, StatusCode};
 use servicefabric_backup_exporter::model::BackupState;
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 use support::page::Page;
 use support::process::Setup;
 use support::{eventually, within};
@@ -52,7 +52,7 @@ async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict_with
     assert!(landing.contains("compressed"), "{landing}");
     let mut missing: BTreeSet<(&str, &str)> = BTreeSet::new();
     missing.extend(BackupState::ALL.map(|it| (REQUESTED, it.as_str())));
-    missing.extend(Protection::ALL.map(|it| (VERDICT, it.as_str())));
+    missing.extend(ProtectionState::ALL.map(|it| (VERDICT, it.as_str())));
     assert_eq!(missing.len(), 7 + 9);
     within(ROUND, PAUSE, "everything was seen", async || {
         let page = exporter.scrape().await;

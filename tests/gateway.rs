@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
-use servicefabric_backup_exporter::model::{BackupState, Entity, PartitionId, Schedule};
+use servicefabric_backup_exporter::model::{BackupEntity, BackupState, PartitionId, Schedule};
 use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator::{self, Estate, Simulator, Switches};
 use servicefabric_backup_exporter::telemetry::Telemetry;
@@ -730,7 +730,10 @@ async fn a_null_token_ends_a_list() {
         .await
         .unwrap()
         .items;
-    assert_eq!(entities, vec![Entity::Application("fabric:/A".into()); 2]);
+    assert_eq!(
+        entities,
+        vec![BackupEntity::Application("fabric:/A".into()); 2]
+    );
     let second = server.heads.lock().unwrap()[1].clone();
     assert!(
         second.contains("&ContinuationToken=fabric%3A%2FA%231 "),

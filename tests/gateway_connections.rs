@@ -14,10 +14,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason};
-use servicefabric_backup_exporter::model::PartitionId;
+use servicefabric_backup_exporter::model::{Collector, PartitionId};
 use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator::{self, Simulator};
-use servicefabric_backup_exporter::snapshot::Collector;
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use support::balancer::{Balancer, Drop};
 use support::watch::{Setup, succeeded};

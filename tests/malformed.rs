@@ -16,7 +16,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use servicefabric_backup_exporter::snapshot::Collector;
+use servicefabric_backup_exporter::model::Collector;
 use support::eventually;
 use support::process::Setup as Program;
 use support::watch::{Setup, Watch, known, partition, succeeded};

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servicefabric_backup_exporter::inventory::{EmptySelection, Shard};
-use servicefabric_backup_exporter::model::{BackupProgress, BackupState, PartitionId};
+use servicefabric_backup_exporter::model::{BackupProgress, BackupState, Collector, PartitionId};
 use servicefabric_backup_exporter::simulator::{
     EpochSpelling, Estate, Fault, Filter, Latency, Never, Operation, Options, Outcome,
     PartitionEpoch, Scheme, Sentinel, ServiceKind, Simulator, Switches, TokenEnd,
 };
-use servicefabric_backup_exporter::snapshot::{Collector, PartitionSnapshot, Snapshot};
+use servicefabric_backup_exporter::snapshot::{PartitionSnapshot, Snapshot};
 use support::watch::{Setup, Watch, error, existing, known, partition, requests, succeeded};
 use support::{PATIENCE, at, born, estate, eventually, simulate, succeed_everywhere, with_history};
 use tokio::time::timeout;
@@ -118,7 +118,10 @@ async fn a_partition_that_fails_keeps_what_is_known_of_it_and_stops_no_other() {
     for id in existing(&simulator) {
         let (then, now) = (partition(&before, id), partition(&after, id));
         if id == failing {
-            assert_eq!((&then.progress, &then.seen), (&now.progress, &now.seen));
+            assert_eq!(
+                (&then.progress, &then.progress_history),
+                (&now.progress, &now.progress_history)
+            );
             assert_eq!(then.restore, now.restore);
             assert_eq!(last_success(&after, id), Some(100));
         } else {

@@ -15,14 +15,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::model::{BackupState, Level, RestoreState};
-use servicefabric_backup_exporter::protection::{Protection, Rules, Verdict, judge};
+use servicefabric_backup_exporter::model::{
+    BackupState, Collector, ConfigurationScope, RestoreState,
+};
+use servicefabric_backup_exporter::protection::{ProtectionState, Rules, Verdict, evaluate};
 use servicefabric_backup_exporter::simulator::{
     Entity, Estate, Fault, Filter, Latency, Operation, Options, Outcome, Policy, Prefixes,
     RestorePlan, Schedule, Scheme, ServiceKind, Simulator, Storage, Switches, Tempo,
     UnconfiguredApplication,
 };
-use servicefabric_backup_exporter::snapshot::{Collector, Snapshot};
+use servicefabric_backup_exporter::snapshot::Snapshot;
 use servicefabric_backup_exporter::state_file::{self, StateFile};
 use support::watch::{RULES, Setup, Watch, error, existing, partition, requests, succeeded};
 use support::{PATIENCE, eventually, simulate};
@@ -134,15 +136,15 @@ impl World {
 
 fn verdict(snapshot: &Snapshot, id: Uuid, rules: &Rules, now: DateTime<Utc>) -> Verdict {
     let facts = partition(snapshot, id).facts(snapshot);
-    judge(&facts, rules, now)
+    evaluate(&facts, rules, now)
 }
 
-fn state(snapshot: &Snapshot, id: Uuid) -> Protection {
+fn state(snapshot: &Snapshot, id: Uuid) -> ProtectionState {
     verdict(snapshot, id, &RULES, clock::now()).state
 }
 
 /// The verdicts on several partitions, each once.
-fn states(snapshot: &Snapshot, ids: &[Uuid]) -> BTreeSet<Protection> {
+fn states(snapshot: &Snapshot, ids: &[Uuid]) -> BTreeSet<ProtectionState> {
     ids.iter().map(|id| state(snapshot, *id)).collect()
 }
 
@@ -154,7 +156,7 @@ fn failed(snapshot: &Snapshot) -> Vec<Collector> {
 }
 
 /// Cycles until the verdict on the partition by `rules` is this one.
-async fn until(watch: &Watch, id: Uuid, rules: &Rules, expected: Protection) -> Verdict {
+async fn until(watch: &Watch, id: Uuid, rules: &Rules, expected: ProtectionState) -> Verdict {
     eventually(expected.as_str(), async || {
         let snapshot = watch.cycle().await;
         let verdict = verdict(&snapshot, id, rules, clock::now());
@@ -209,24 +211,24 @@ async fn a_partition_can_walk_through_every_row_of_the_verdict_table() {
 
     enable(&entity, "Far");
     simulator.inject(Fault::Masked400, Filter::Application("fabric:/Walk"));
-    until(&watch, id, &STRICT, Protection::Unknown).await;
+    until(&watch, id, &STRICT, ProtectionState::Unknown).await;
     simulator.heal();
-    let pending = until(&watch, id, &STRICT, Protection::Pending).await;
+    let pending = until(&watch, id, &STRICT, ProtectionState::Pending).await;
     let since = partition(&watch.snapshot(), id).protected_since.unwrap();
     assert_eq!(pending.due, Some(since + TimeDelta::days(30)));
 
     enable(&entity, "Brisk");
-    until(&watch, id, &LENIENT, Protection::Protected).await;
+    until(&watch, id, &LENIENT, ProtectionState::Protected).await;
     watch.list().await;
     let day = TimeDelta::days(1);
     change(&|estate, now| estate.fail_storage("Brisk", now..now + day));
-    until(&watch, id, &LENIENT, Protection::Failing).await;
+    until(&watch, id, &LENIENT, ProtectionState::Failing).await;
     let before = partition(&watch.snapshot(), id).last_success.clone();
-    let overdue = until(&watch, id, &STRICT, Protection::Overdue).await;
+    let overdue = until(&watch, id, &STRICT, ProtectionState::Overdue).await;
     assert!(overdue.due.unwrap() < clock::now());
     enable(&entity, "Sound");
     // The failed attempts are not those of this policy.
-    until(&watch, id, &LENIENT, Protection::Protected).await;
+    until(&watch, id, &LENIENT, ProtectionState::Protected).await;
     eventually("a success under the new policy", async || {
         let snapshot = watch.cycle().await;
         let success = partition(&snapshot, id).last_success.clone();
@@ -235,23 +237,23 @@ async fn a_partition_can_walk_through_every_row_of_the_verdict_table() {
     .await;
 
     change(&|estate, now| estate.suspend(&entity, now).unwrap());
-    let suspended = until(&watch, id, &STRICT, Protection::Suspended).await;
+    let suspended = until(&watch, id, &STRICT, ProtectionState::Suspended).await;
     assert_eq!(suspended.due, None);
     let changed_at = || partition(&watch.snapshot(), id).changed_at.unwrap();
     let before = changed_at();
     change(&|estate, now| estate.resume(&entity, now).unwrap());
-    let resumed = until(&watch, id, &LENIENT, Protection::Protected).await;
+    let resumed = until(&watch, id, &LENIENT, ProtectionState::Protected).await;
     assert!(changed_at() > before);
     assert!(resumed.due.unwrap() >= changed_at() + TimeDelta::seconds(1));
 
     change(&|estate, now| estate.disable(&entity, now).unwrap());
-    until(&watch, id, &STRICT, Protection::Unprotected).await;
+    until(&watch, id, &STRICT, ProtectionState::Unprotected).await;
     change(&|estate, now| estate.conclude(id, Outcome::Never, now));
-    until(&watch, id, &STRICT, Protection::Stuck).await;
+    until(&watch, id, &STRICT, ProtectionState::Stuck).await;
 
     enable(&Entity::Partition(never), "Lost");
-    until(&watch, never, &LENIENT, Protection::Failing).await;
-    until(&watch, never, &STRICT, Protection::NeverBackedUp).await;
+    until(&watch, never, &LENIENT, ProtectionState::Failing).await;
+    until(&watch, never, &STRICT, ProtectionState::NeverBackedUp).await;
     assert_eq!(partition(&watch.snapshot(), never).last_success, None);
 }
 
@@ -286,9 +288,9 @@ async fn a_day_of_backups_is_seen_in_health_and_lists_alike() {
     let snapshot = watch.cycle().await;
     assert_eq!(
         states(&snapshot, &world.protected()),
-        [Protection::Protected].into()
+        [ProtectionState::Protected].into()
     );
-    assert_eq!(state(&snapshot, world.bare), Protection::Unprotected);
+    assert_eq!(state(&snapshot, world.bare), ProtectionState::Unprotected);
     let snapshot = watch.list().await;
     assert_eq!(failed(&snapshot), Vec::new());
     assert_eq!(watch.errors(), BTreeMap::new());
@@ -322,14 +324,16 @@ async fn a_configuration_that_fails_is_kept_until_it_is_stale_and_darkens_no_oth
     assert_eq!(failed(&snapshot), [Collector::Configuration]);
     let expected = [(error(Collector::Configuration, "api"), 1)].into();
     assert_eq!(watch.errors(), expected);
-    let read_at = partition(&snapshot, world.carts).applied_at.unwrap();
+    let read_at = partition(&snapshot, world.carts)
+        .configuration_read_at
+        .unwrap();
     let stale = read_at + RULES.staleness;
     let at = |id, now| verdict(&snapshot, id, &LENIENT, now).state;
     let last = stale - TimeDelta::nanoseconds(1);
-    assert_eq!(at(world.carts, last), Protection::Protected);
-    assert_eq!(at(world.carts, stale), Protection::Unknown);
-    assert_eq!(at(world.app10, stale), Protection::Protected);
-    assert_eq!(at(world.bare, stale), Protection::Unprotected);
+    assert_eq!(at(world.carts, last), ProtectionState::Protected);
+    assert_eq!(at(world.carts, stale), ProtectionState::Unknown);
+    assert_eq!(at(world.app10, stale), ProtectionState::Protected);
+    assert_eq!(at(world.bare, stale), ProtectionState::Unprotected);
 }
 
 #[tokio::test]
@@ -345,9 +349,9 @@ async fn policies_that_fail_are_kept_until_they_are_stale() {
     let stale = snapshot.policies.as_ref().unwrap().at + RULES.staleness;
     let at = |id, now| verdict(&snapshot, id, &LENIENT, now).state;
     let last = stale - TimeDelta::nanoseconds(1);
-    assert_eq!(at(world.carts, last), Protection::Protected);
-    assert_eq!(at(world.carts, stale), Protection::Unknown);
-    assert_eq!(at(world.bare, stale), Protection::Unprotected);
+    assert_eq!(at(world.carts, last), ProtectionState::Protected);
+    assert_eq!(at(world.carts, stale), ProtectionState::Unknown);
+    assert_eq!(at(world.bare, stale), ProtectionState::Unprotected);
 }
 
 #[tokio::test]
@@ -359,12 +363,12 @@ async fn without_health_the_lists_prove_that_backups_are_taken() {
     // Progress is read, but no periodic backup ever shows there.
     assert_eq!(
         states(&snapshot, &world.protected()),
-        [Protection::Unknown].into()
+        [ProtectionState::Unknown].into()
     );
     let snapshot = watch.list().await;
     assert_eq!(
         states(&snapshot, &world.protected()),
-        [Protection::Protected].into()
+        [ProtectionState::Protected].into()
     );
     assert_eq!(failed(&snapshot), [Collector::Health]);
     let expected = [(error(Collector::Health, "api"), 4)].into();
@@ -411,7 +415,7 @@ async fn without_lists_health_proves_that_backups_are_taken() {
         let snapshot = watch.list().await;
         assert_eq!(
             states(&snapshot, &world.protected()),
-            [Protection::Protected].into()
+            [ProtectionState::Protected].into()
         );
         assert_eq!(failed(&snapshot), [Collector::Backups], "{fault:?}");
         let expected = [(error(Collector::Backups, "api"), 2)].into();
@@ -457,7 +461,7 @@ async fn progress_and_restores_that_fail_are_kept_and_change_no_verdict_on_a_pol
             assert_eq!(now.read_at() == then.read_at(), is_progress);
             assert_eq!(now.restore == then.restore, !is_progress);
             assert_eq!(now.record(), then.record());
-            assert_eq!(state(&after, id), Protection::Protected);
+            assert_eq!(state(&after, id), ProtectionState::Protected);
         }
         let timed_out = partition(&after, world.carts).record().unwrap();
         assert_eq!(timed_out.state, BackupState::Timeout);
@@ -472,8 +476,8 @@ async fn configured_partitions_are_judged_like_discovered_ones() {
     watch.cycle().await;
     let snapshot = watch.list().await;
     assert_eq!(snapshot.partitions.len(), 2);
-    assert_eq!(state(&snapshot, world.carts), Protection::Protected);
-    assert_eq!(state(&snapshot, world.bare), Protection::Unprotected);
+    assert_eq!(state(&snapshot, world.carts), ProtectionState::Protected);
+    assert_eq!(state(&snapshot, world.bare), ProtectionState::Unprotected);
     let listed = partition(&snapshot, world.carts).last_success_lsn();
     assert!(listed.is_some());
     let asked = |operation| requests(&world.simulator, operation);
@@ -545,11 +549,17 @@ async fn the_history_replaces_the_list_of_the_newest() {
 
 /// What switches a collector off, that collector, a route that only it asks, and what becomes of
 /// protected partitions and of others without it.
-type Off = (&'static str, Collector, Operation, Protection, Protection);
+type Off = (
+    &'static str,
+    Collector,
+    Operation,
+    ProtectionState,
+    ProtectionState,
+);
 
 const OFF: [Off; 6] = {
     use Operation as Op;
-    use Protection::{Protected, Unknown, Unprotected};
+    use ProtectionState::{Protected, Unknown, Unprotected};
     [
         (
             "collectors: {progress: false}",
@@ -654,11 +664,11 @@ async fn an_absent_backup_service_fails_what_it_serves_and_leaves_the_rest() {
     assert_eq!(reasons, ["service_absent".to_owned()].into());
     assert_eq!(
         states(&snapshot, &world.protected()),
-        [Protection::Protected].into()
+        [ProtectionState::Protected].into()
     );
     let later = clock::now() + RULES.staleness;
     let dark = verdict(&snapshot, world.carts, &LENIENT, later);
-    assert_eq!((dark.state, dark.due), (Protection::Unknown, None));
+    assert_eq!((dark.state, dark.due), (ProtectionState::Unknown, None));
 }
 
 fn not_found() -> Switches {
@@ -678,14 +688,17 @@ async fn protected_services_are_found_in_an_application_that_denies_its_protecti
     let snapshot = watch.cycle().await;
     assert_eq!(
         states(&snapshot, &world.protected()),
-        [Protection::Protected].into()
+        [ProtectionState::Protected].into()
     );
     let applied = partition(&snapshot, world.app10)
-        .applied
+        .configuration
         .as_deref()
         .unwrap();
-    assert_eq!(applied.policy, Some(("Hourly".into(), Level::Service)));
-    assert_eq!(state(&snapshot, world.bare), Protection::Unprotected);
+    assert_eq!(
+        applied.policy,
+        Some(("Hourly".into(), ConfigurationScope::Service))
+    );
+    assert_eq!(state(&snapshot, world.bare), ProtectionState::Unprotected);
     assert_eq!(watch.errors(), BTreeMap::new());
     let asked = |operation| requests(&world.simulator, operation);
     assert_eq!(asked(Operation::GetAllEntitiesBackedUpByPolicy), 2);
@@ -698,12 +711,18 @@ async fn protected_services_are_found_in_an_application_that_denies_its_protecti
         estate.enable(&own, "Daily", now).unwrap();
     });
     let snapshot = watch.cycle().await;
-    assert_eq!(state(&snapshot, world.app10), Protection::Suspended);
-    let applied = partition(&snapshot, world.bare).applied.as_deref().unwrap();
-    assert_eq!(applied.policy, Some(("Daily".into(), Level::Partition)));
+    assert_eq!(state(&snapshot, world.app10), ProtectionState::Suspended);
+    let applied = partition(&snapshot, world.bare)
+        .configuration
+        .as_deref()
+        .unwrap();
+    assert_eq!(
+        applied.policy,
+        Some(("Daily".into(), ConfigurationScope::Partition))
+    );
     // Its health is read from the next cycle on.
     let snapshot = watch.cycle().await;
-    assert_eq!(state(&snapshot, world.bare), Protection::Pending);
+    assert_eq!(state(&snapshot, world.bare), ProtectionState::Pending);
 }
 
 #[tokio::test]
@@ -712,8 +731,8 @@ async fn without_policies_an_application_that_denies_its_protection_is_not_known
     world.fail(Operation::GetBackupPolicyList);
     let watch = Setup::default().watch(&world.simulator);
     let snapshot = watch.cycle().await;
-    assert_eq!(state(&snapshot, world.app10), Protection::Unknown);
-    assert_eq!(partition(&snapshot, world.app10).applied, None);
+    assert_eq!(state(&snapshot, world.app10), ProtectionState::Unknown);
+    assert_eq!(partition(&snapshot, world.app10).configuration, None);
     let expected = [(error(Collector::Policies, "api"), 1)].into();
     assert_eq!(watch.errors(), expected);
     assert!(!succeeded(&snapshot, Collector::Policies));
@@ -721,7 +740,7 @@ async fn without_policies_an_application_that_denies_its_protection_is_not_known
     let snapshot = watch.cycle().await;
     assert_eq!(
         states(&snapshot, &world.protected()),
-        [Protection::Protected].into()
+        [ProtectionState::Protected].into()
     );
     assert!(succeeded(&snapshot, Collector::Configuration));
 }
@@ -748,8 +767,8 @@ async fn what_belongs_to_an_application_whose_name_begins_alike_is_not_taken_for
         .await;
         let watch = Setup::default().watch(&world.simulator);
         let snapshot = watch.cycle().await;
-        assert_eq!(state(&snapshot, world.carts), Protection::Unprotected);
-        assert_eq!(state(&snapshot, world.app10), Protection::Protected);
+        assert_eq!(state(&snapshot, world.carts), ProtectionState::Unprotected);
+        assert_eq!(state(&snapshot, world.app10), ProtectionState::Protected);
         assert_eq!(failed(&snapshot), Vec::new());
     }
 }
@@ -766,18 +785,24 @@ async fn an_override_inside_a_suspended_application_is_suspended_too() {
     let watch = Setup::default().watch(&world.simulator);
     let snapshot = watch.cycle().await;
     let applied = partition(&snapshot, world.carts)
-        .applied
+        .configuration
         .as_deref()
         .unwrap();
-    assert_eq!(applied.policy, Some(("Daily".into(), Level::Service)));
-    assert_eq!(applied.suspended, Some(Level::Application));
+    assert_eq!(
+        applied.policy,
+        Some(("Daily".into(), ConfigurationScope::Service))
+    );
+    assert_eq!(applied.suspended, Some(ConfigurationScope::Application));
     let app1: Vec<_> = world
         .protected()
         .into_iter()
         .filter(|id| *id != world.app10)
         .collect();
-    assert_eq!(states(&snapshot, &app1), [Protection::Suspended].into());
-    assert_eq!(state(&snapshot, world.app10), Protection::Protected);
+    assert_eq!(
+        states(&snapshot, &app1),
+        [ProtectionState::Suspended].into()
+    );
+    assert_eq!(state(&snapshot, world.app10), ProtectionState::Protected);
 }
 
 #[tokio::test]
@@ -789,7 +814,7 @@ async fn nothing_ever_requested_is_an_answer_and_nothing_set_is_one_too() {
     let known = partition(&snapshot, world.bare);
     assert_eq!(known.progress.as_ref().unwrap().value, None);
     assert_eq!(known.restore.unwrap().value, None);
-    assert!(!known.has_policy() && known.applied_at.is_some());
+    assert!(!known.has_policy() && known.configuration_read_at.is_some());
     assert_eq!(failed(&snapshot), Vec::new());
     assert_eq!(watch.errors(), BTreeMap::new());
 }
@@ -861,9 +886,9 @@ async fn requested_backups_are_judged_by_the_interval_that_is_expected() {
         let now = clock::now();
         let told = [young, old, none].map(|id| verdict(&snapshot, id, &rules, now).state);
         let expected = [
-            Protection::Protected,
-            Protection::Overdue,
-            Protection::Pending,
+            ProtectionState::Protected,
+            ProtectionState::Overdue,
+            ProtectionState::Pending,
         ];
         assert_eq!(told, expected, "{keys}");
         let since = partition(&snapshot, none).known_since;
@@ -875,10 +900,10 @@ async fn requested_backups_are_judged_by_the_interval_that_is_expected() {
         };
         let late = due + rules.overdue_allowance;
         let at = |now| verdict(&snapshot, none, &patient, now).state;
-        assert_eq!(at(late), Protection::Pending);
+        assert_eq!(at(late), ProtectionState::Pending);
         assert_eq!(
             at(late + TimeDelta::nanoseconds(1)),
-            Protection::NeverBackedUp
+            ProtectionState::NeverBackedUp
         );
         assert_eq!(failed(&snapshot), Vec::new());
     }
@@ -886,7 +911,7 @@ async fn requested_backups_are_judged_by_the_interval_that_is_expected() {
     let snapshot = Setup::default().watch(&simulator).cycle().await;
     assert_eq!(
         states(&snapshot, &[young, old, none]),
-        [Protection::Unprotected].into()
+        [ProtectionState::Unprotected].into()
     );
 }
 
@@ -899,7 +924,7 @@ async fn what_is_expected_cannot_be_judged_without_progress() {
     let snapshot = watch.cycle().await;
     for id in [young, old, none] {
         let told = verdict(&snapshot, id, &EXPECTS, clock::now());
-        assert_eq!((told.state, told.due), (Protection::Unknown, None));
+        assert_eq!((told.state, told.due), (ProtectionState::Unknown, None));
     }
     assert_eq!(failed(&snapshot), [Collector::Progress]);
 }
@@ -919,7 +944,7 @@ async fn a_policy_goes_before_what_is_expected() {
     assert_eq!(told.due, Some(success.unwrap().at + TimeDelta::hours(1)));
     // It is a day old, and this process does not know whether it was ever backed up in time.
     let bare = verdict(&snapshot, world.bare, &rules, now);
-    assert_eq!(bare.state, Protection::Unknown);
+    assert_eq!(bare.state, ProtectionState::Unknown);
 }
 
 #[tokio::test]
@@ -1038,7 +1063,7 @@ async fn a_resumption_while_the_exporter_was_down_grants_an_interval() {
     world.with_estate(|estate, now| estate.suspend(&application, now).unwrap());
     let watch = Setup::default().watch(&world.simulator);
     let before = watch.cycle().await;
-    assert_eq!(state(&before, world.carts), Protection::Suspended);
+    assert_eq!(state(&before, world.carts), ProtectionState::Suspended);
     let success = partition(&before, world.app10).last_success.clone();
     assert!(success.is_some());
     let memory = restarted(before);
@@ -1046,7 +1071,7 @@ async fn a_resumption_while_the_exporter_was_down_grants_an_interval() {
     let watch = Setup::default().watch_from(&world.simulator, &[], memory);
     let after = watch.cycle().await;
     let resumed = partition(&after, world.carts);
-    assert_eq!(resumed.changed_at, resumed.applied_at);
+    assert_eq!(resumed.changed_at, resumed.configuration_read_at);
     let due = verdict(&after, world.carts, &RULES, clock::now()).due;
     assert_eq!(due, Some(resumed.changed_at.unwrap() + TimeDelta::hours(1)));
     let untouched = partition(&after, world.app10);
@@ -1061,13 +1086,13 @@ async fn a_restart_alone_grants_nothing() {
     let before = watch.cycle().await;
     let memory = restarted(Arc::clone(&before));
     let unread = state(&memory, world.carts);
-    assert_eq!(unread, Protection::Unknown, "nothing was read yet");
+    assert_eq!(unread, ProtectionState::Unknown, "nothing was read yet");
     let watch = Setup::default().watch_from(&world.simulator, &[], memory);
     let after = watch.cycle().await;
     for id in world.protected() {
         let [then, now] = [&before, &after].map(|snapshot| partition(snapshot, id).clone());
         assert_eq!(now.changed_at, None);
         assert_eq!(now.protected_since, then.protected_since);
-        assert_eq!(state(&after, id), Protection::Protected);
+        assert_eq!(state(&after, id), ProtectionState::Protected);
     }
 }

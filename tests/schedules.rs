@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::protection::evidence::evidence;
-use servicefabric_backup_exporter::protection::{Protection, Verdict, judge};
+use servicefabric_backup_exporter::protection::{ProtectionState, Verdict, evaluate};
 use servicefabric_backup_exporter::snapshot::Snapshot;
 use servicefabric_backup_exporter::state_file::{self, StateFile};
 use support::canned::Canned;
@@ -193,10 +193,10 @@ fn weekly(run: DateTime<Utc>) -> Value {
 
 fn verdict(snapshot: &Arc<Snapshot>) -> Verdict {
     let facts = partition(snapshot, ID).facts(snapshot);
-    judge(&facts, &RULES, clock::now())
+    evaluate(&facts, &RULES, clock::now())
 }
 
-fn state(snapshot: &Arc<Snapshot>) -> Protection {
+fn state(snapshot: &Arc<Snapshot>) -> ProtectionState {
     verdict(snapshot).state
 }
 
@@ -220,7 +220,7 @@ async fn a_run_that_starts_up_to_its_jitter_early_is_that_run() {
             let ended = run + TimeDelta::seconds(jitter);
             shop.report(Some(("Ok", ended)));
             let snapshot = watch.cycle().await;
-            assert_eq!(state(&snapshot), Protection::Protected, "{jitter} s");
+            assert_eq!(state(&snapshot), ProtectionState::Protected, "{jitter} s");
             let due = verdict(&snapshot).due.unwrap();
             let expected = run + TimeDelta::days(period);
             assert!((due - expected).abs() < TimeDelta::seconds(1));
@@ -232,7 +232,11 @@ async fn a_run_that_starts_up_to_its_jitter_early_is_that_run() {
         let before = run - TimeDelta::days(7) + TimeDelta::seconds(jitter);
         shop.report(Some(("Ok", before)));
         let snapshot = watch.cycle().await;
-        assert_eq!(state(&snapshot), Protection::Overdue, "the run was missed");
+        assert_eq!(
+            state(&snapshot),
+            ProtectionState::Overdue,
+            "the run was missed"
+        );
     }
 }
 
@@ -244,8 +248,11 @@ async fn a_restart_seen_shortly_before_a_run_does_not_make_that_run_late() {
     shop.set_policy(&daily(run));
     shop.report(Some(("Ok", run - TimeDelta::days(1))));
     let mut snapshot = shop.watch_for_a_day().await.cycle().await;
-    assert_eq!(state(&snapshot), Protection::Overdue);
-    for (minutes, expected) in [(1, Protection::Protected), (16, Protection::Overdue)] {
+    assert_eq!(state(&snapshot), ProtectionState::Overdue);
+    for (minutes, expected) in [
+        (1, ProtectionState::Protected),
+        (16, ProtectionState::Overdue),
+    ] {
         let known = Arc::make_mut(&mut snapshot).partitions.values_mut().next();
         known.unwrap().changed_at = Some(run - TimeDelta::minutes(minutes));
         assert_eq!(state(&snapshot), expected);
@@ -258,12 +265,12 @@ async fn a_success_of_the_future_counts_only_within_the_clock_skew() {
     for minutes in [6, 50, 60, 600] {
         shop.report(Some(("Ok", shop.ago(-minutes))));
         let snapshot = shop.watch().cycle().await;
-        assert_eq!(state(&snapshot), Protection::Unknown, "{minutes} min");
+        assert_eq!(state(&snapshot), ProtectionState::Unknown, "{minutes} min");
         assert_eq!(partition(&snapshot, ID).last_success, None);
     }
     shop.report(Some(("Ok", shop.ago(-4))));
     let snapshot = shop.watch().cycle().await;
-    assert_eq!(state(&snapshot), Protection::Protected);
+    assert_eq!(state(&snapshot), ProtectionState::Protected);
 }
 
 #[tokio::test]
@@ -273,10 +280,10 @@ async fn a_cluster_whose_clock_is_ahead_is_judged_right_in_the_first_cycle() {
         shop.0.set_skew(TimeDelta::minutes(skew));
         shop.report(Some(("Ok", shop.ago(1))));
         let snapshot = shop.watch().cycle().await;
-        assert_eq!(state(&snapshot), Protection::Protected, "{skew} min");
+        assert_eq!(state(&snapshot), ProtectionState::Protected, "{skew} min");
         shop.report(Some(("Ok", shop.ago(76))));
         let snapshot = shop.watch().cycle().await;
-        assert_eq!(state(&snapshot), Protection::Overdue, "{skew} min");
+        assert_eq!(state(&snapshot), ProtectionState::Overdue, "{skew} min");
         // Dated ahead by its own clock, too.
         shop.report(Some(("Ok", shop.ago(-6))));
         let snapshot = shop.watch().cycle().await;
@@ -291,7 +298,7 @@ async fn a_success_of_the_future_in_the_state_file_does_not_count() {
     shop.0.set_skew(TimeDelta::minutes(50));
     shop.report(Some(("Ok", shop.ago(1))));
     let before = shop.watch().cycle().await;
-    assert_eq!(state(&before), Protection::Protected);
+    assert_eq!(state(&before), ProtectionState::Protected);
     shop.0.set_skew(TimeDelta::zero());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
@@ -302,7 +309,7 @@ async fn a_success_of_the_future_in_the_state_file_does_not_count() {
     shop.report(Some(("Ok", shop.ago(80))));
     let watch = Setup::default().watch_endpoints(std::slice::from_ref(&shop.0.url), &[], loaded);
     let snapshot = watch.cycle().await;
-    assert_eq!(state(&snapshot), Protection::Overdue);
+    assert_eq!(state(&snapshot), ProtectionState::Overdue);
     let kept = partition(&snapshot, ID).last_success.as_ref().unwrap();
     assert!(kept.at < clock::now(), "replaced for good");
 }
@@ -316,7 +323,7 @@ async fn clocks_that_are_hours_apart_make_every_verdict_on_time_unknown() {
             shop.report(Some(("Ok", shop.ago(age))));
             let watch = shop.watch();
             let snapshot = watch.cycle().await;
-            assert_eq!(state(&snapshot), Protection::Unknown, "{skew} {age}");
+            assert_eq!(state(&snapshot), ProtectionState::Unknown, "{skew} {age}");
             let reason = fact(&snapshot, "clock skew").unwrap();
             assert!(reason.contains("too large"), "{reason}");
             let page = watch.page();
@@ -327,7 +334,7 @@ async fn clocks_that_are_hours_apart_make_every_verdict_on_time_unknown() {
         }
         shop.set_suspended(true);
         let snapshot = shop.watch().cycle().await;
-        assert_eq!(state(&snapshot), Protection::Suspended);
+        assert_eq!(state(&snapshot), ProtectionState::Suspended);
         shop.set_suspended(false);
     }
 }
@@ -338,11 +345,11 @@ async fn a_report_that_vanishes_between_two_polls_restarts_the_schedule() {
     let ended = shop.ago(80);
     shop.report(Some(("Ok", ended)));
     let watch = shop.watch_for_a_day().await;
-    assert_eq!(state(&watch.cycle().await), Protection::Overdue);
+    assert_eq!(state(&watch.cycle().await), ProtectionState::Overdue);
     // Suspended and resumed since: the configuration is the same again.
     shop.report(None);
     let snapshot = watch.cycle().await;
-    assert_eq!(state(&snapshot), Protection::Protected);
+    assert_eq!(state(&snapshot), ProtectionState::Protected);
     let changed_at = partition(&snapshot, ID).changed_at.unwrap();
     let due = verdict(&snapshot).due;
     assert_eq!(due, Some(changed_at + TimeDelta::hours(1)));
@@ -360,21 +367,21 @@ async fn a_restore_and_a_data_loss_restart_the_schedule() {
         let shop = Shop::start().await;
         shop.report(Some(("Ok", shop.ago(80))));
         let watch = shop.watch_for_a_day().await;
-        assert_eq!(state(&watch.cycle().await), Protection::Overdue);
+        assert_eq!(state(&watch.cycle().await), ProtectionState::Overdue);
         let at = |minutes| match seen_by {
             "record" => shop.restored(shop.ago(minutes)),
             _ => shop.set_data_loss(shop.ago(minutes)),
         };
         at(10);
         let snapshot = watch.cycle().await;
-        assert_eq!(state(&snapshot), Protection::Protected, "{seen_by}");
+        assert_eq!(state(&snapshot), ProtectionState::Protected, "{seen_by}");
         let due = verdict(&snapshot).due.unwrap();
         assert!((due - shop.ago(-50)).abs() < TimeDelta::minutes(1));
         // Long ago, and to come.
         for minutes in [77, -30] {
             at(minutes);
             let snapshot = watch.cycle().await;
-            assert_eq!(state(&snapshot), Protection::Overdue, "{seen_by}");
+            assert_eq!(state(&snapshot), ProtectionState::Overdue, "{seen_by}");
         }
     }
 }
@@ -386,11 +393,11 @@ async fn a_failed_attempt_of_the_schedule_before_a_restart_is_not_the_last_attem
     shop.request_succeeded(shop.ago(30));
     shop.report(Some(("Warning", shop.ago(10))));
     let watch = shop.watch_for_a_day().await;
-    assert_eq!(state(&watch.cycle().await), Protection::Failing);
+    assert_eq!(state(&watch.cycle().await), ProtectionState::Failing);
     shop.set_policy_with(&hourly, &json!({"MaxIncrementalBackups": 5}));
-    assert_eq!(state(&watch.cycle().await), Protection::Protected);
+    assert_eq!(state(&watch.cycle().await), ProtectionState::Protected);
     shop.report(Some(("Warning", shop.ago(0))));
-    assert_eq!(state(&watch.cycle().await), Protection::Failing);
+    assert_eq!(state(&watch.cycle().await), ProtectionState::Failing);
 }
 
 #[tokio::test]
@@ -401,12 +408,12 @@ async fn the_failure_of_a_backup_that_a_suspension_discarded_is_not_the_last_att
     watch.cycle().await;
     shop.set_suspended(true);
     shop.report(None);
-    assert_eq!(state(&watch.cycle().await), Protection::Suspended);
+    assert_eq!(state(&watch.cycle().await), ProtectionState::Suspended);
     // It was in flight, and reports when its upload has ended.
     shop.report(Some(("Warning", shop.ago(0))));
-    assert_eq!(state(&watch.cycle().await), Protection::Suspended);
+    assert_eq!(state(&watch.cycle().await), ProtectionState::Suspended);
     shop.set_suspended(false);
-    assert_eq!(state(&watch.cycle().await), Protection::Protected);
+    assert_eq!(state(&watch.cycle().await), ProtectionState::Protected);
     let attempt = fact(&watch.snapshot(), "last periodic attempt").unwrap();
     assert!(
         attempt.ends_with("before the schedule restarted"),
@@ -436,13 +443,13 @@ async fn restarts_of_the_exporter_keep_no_old_partition_pending() {
         shop.set_data_loss(shop.ago(minutes));
         for _ in 0..3 {
             let snapshot = shop.watch().cycle().await;
-            assert_eq!(state(&snapshot), Protection::Unknown, "{minutes} min");
+            assert_eq!(state(&snapshot), ProtectionState::Unknown, "{minutes} min");
         }
     }
     shop.set_data_loss(shop.ago(70));
-    assert_eq!(state(&shop.watch().cycle().await), Protection::Pending);
+    assert_eq!(state(&shop.watch().cycle().await), ProtectionState::Pending);
     // A process that has seen all of it knows.
     shop.set_data_loss(shop.ago(24 * 60));
     let snapshot = shop.watch_for_a_day().await.cycle().await;
-    assert_eq!(state(&snapshot), Protection::NeverBackedUp);
+    assert_eq!(state(&snapshot), ProtectionState::NeverBackedUp);
 }

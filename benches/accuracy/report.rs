@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{fs, io};
 
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 use crate::simulation::Plan;
 use crate::simulation::rates::RATES;
@@ -169,7 +169,7 @@ fn verdicts(text: &mut String, tally: &Tally) {
             "| Verdict | true, partition-minutes | reported | precision | recall | precision and recall published before |\n|---|---:|---:|---:|---:|---:|"
         ),
     );
-    for state in Protection::ALL {
+    for state in ProtectionState::ALL {
         let is_true = tally.sum(|truth, _| truth == state);
         let said = tally.sum(|_, said| said == state);
         let both = tally.sum(|truth, said| truth == state && said == state);
@@ -189,17 +189,17 @@ fn verdicts(text: &mut String, tally: &Tally) {
 }
 
 /// Precision and recall of the figures that assumed a simpler Service Fabric.
-const fn published_before(state: Protection) -> &'static str {
+const fn published_before(state: ProtectionState) -> &'static str {
     match state {
-        Protection::Unknown => "95.392 %, 100.000 %",
-        Protection::Stuck => "99.023 %, 99.425 %",
-        Protection::Unprotected => "100.000 %, 99.999 %",
-        Protection::Suspended => "99.943 %, 99.934 %",
-        Protection::NeverBackedUp => "95.203 %, 98.501 %",
-        Protection::Overdue => "98.789 %, 99.861 %",
-        Protection::Failing => "99.164 %, 95.470 %",
-        Protection::Pending => "99.669 %, 99.913 %",
-        Protection::Protected => "99.972 %, 99.928 %",
+        ProtectionState::Unknown => "95.392 %, 100.000 %",
+        ProtectionState::Stuck => "99.023 %, 99.425 %",
+        ProtectionState::Unprotected => "100.000 %, 99.999 %",
+        ProtectionState::Suspended => "99.943 %, 99.934 %",
+        ProtectionState::NeverBackedUp => "95.203 %, 98.501 %",
+        ProtectionState::Overdue => "98.789 %, 99.861 %",
+        ProtectionState::Failing => "99.164 %, 95.470 %",
+        ProtectionState::Pending => "99.669 %, 99.913 %",
+        ProtectionState::Protected => "99.972 %, 99.928 %",
     }
 }
 
@@ -209,7 +209,7 @@ fn confusion(text: &mut String, tally: &Tally) {
         text,
         format_args!("\n| True | Reported instead, partition-minutes |\n|---|---|"),
     );
-    for state in Protection::ALL {
+    for state in ProtectionState::ALL {
         let wrong = tally.minutes.iter();
         let wrong = wrong.filter(|((truth, said), _)| *truth == state && *said != state);
         let wrong =

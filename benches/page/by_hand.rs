@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 use servicefabric_backup_exporter::model::{BackupState, Epoch, PartitionKind, RestoreState};
-use servicefabric_backup_exporter::protection::history::History;
-use servicefabric_backup_exporter::protection::{Protection, Rules, Verdict, judge};
+use servicefabric_backup_exporter::protection::history::BackupHistory;
+use servicefabric_backup_exporter::protection::{ProtectionState, Rules, Verdict, evaluate};
 use servicefabric_backup_exporter::snapshot::{PartitionSnapshot, Snapshot};
 
 /// A family with at most one number for each partition.
@@ -33,7 +33,7 @@ const ROWS: [Row; 22] = [
         "servicefabric_backup_progress_state_since_timestamp_seconds",
         |p, _| {
             p.record()?;
-            Some(p.seen.as_ref()?.since()?.timestamp())
+            Some(p.progress_history.as_ref()?.since()?.timestamp())
         },
     ),
     ("servicefabric_backup_progress_timestamp_seconds", |p, _| {
@@ -66,7 +66,7 @@ const ROWS: [Row; 22] = [
         p.last_success_lsn().map(u64::cast_signed)
     }),
     ("servicefabric_backup_lsn_advance_total", |p, _| {
-        p.numbered.as_ref()?;
+        p.newest_with_lsn.as_ref()?;
         Some(p.lsn_advance.cast_signed())
     }),
     (
@@ -81,7 +81,7 @@ const ROWS: [Row; 22] = [
         |p, _| Some(p.health?.value?.ended.timestamp()),
     ),
     ("servicefabric_backup_suspended", |p, _| {
-        let applied = p.applied.as_ref()?;
+        let applied = p.configuration.as_ref()?;
         applied.policy.as_ref()?;
         Some(applied.suspended.is_some().into())
     }),
@@ -101,7 +101,7 @@ const ROWS: [Row; 22] = [
     }),
     (
         "servicefabric_backup_partition_data_loss_timestamp_seconds",
-        |p, _| Some(p.partition.data_loss?.timestamp()),
+        |p, _| Some(p.partition.data_loss_time?.timestamp()),
     ),
     ("servicefabric_backup_restore_timestamp_seconds", |p, _| {
         Some(p.restore?.value?.timestamp?.timestamp())
@@ -116,7 +116,7 @@ const DUE: &str = "servicefabric_backup_due_timestamp_seconds";
 const FAILURE: &str = "servicefabric_backup_progress_failure";
 const INFO: &str = "servicefabric_backup_partition_info";
 
-fn history(partition: &PartitionSnapshot) -> Option<&History> {
+fn history(partition: &PartitionSnapshot) -> Option<&BackupHistory> {
     partition.history.as_ref().map(|read| &read.value)
 }
 
@@ -157,7 +157,8 @@ pub(crate) fn write(
     now: DateTime<Utc>,
 ) -> Written {
     let partitions = || snapshot.partitions.values().zip(blocks);
-    let verdict = |(known, _): (&PartitionSnapshot, _)| judge(&known.facts(snapshot), rules, now);
+    let verdict =
+        |(known, _): (&PartitionSnapshot, _)| evaluate(&known.facts(snapshot), rules, now);
     let verdicts: Vec<Verdict> = partitions().map(verdict).collect();
     let judged = || partitions().zip(&verdicts);
     let mut written = Written::default();
@@ -179,7 +180,7 @@ pub(crate) fn write(
     });
     written.family(PROTECTION, |text| {
         for ((_, block), verdict) in judged() {
-            let states = Protection::ALL.map(|it| (it.as_str(), it == verdict.state));
+            let states = ProtectionState::ALL.map(|it| (it.as_str(), it == verdict.state));
             write_states(text, PROTECTION, block, &states);
         }
     });
@@ -231,7 +232,7 @@ fn write_states(text: &mut Vec<u8>, name: &str, block: &str, states: &[(&str, bo
 
 fn write_info(text: &mut Vec<u8>, known: &PartitionSnapshot, block: &str) {
     let kind = known.partition.kind.map_or("", PartitionKind::as_str);
-    let applied = known.applied.as_ref();
+    let applied = known.configuration.as_ref();
     match applied.and_then(|applied| applied.policy.as_ref()) {
         None => sample(text, INFO, block, &[("partition_kind", kind)], 1),
         Some((policy, level)) => {

@@ -21,7 +21,7 @@ use flate2::write::DeflateEncoder;
 use servicefabric_backup_exporter::exposition::negotiation::Format;
 use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page, Text};
 use servicefabric_backup_exporter::inventory::Shard;
-use servicefabric_backup_exporter::protection::{Rules, judge};
+use servicefabric_backup_exporter::protection::{Rules, evaluate};
 use servicefabric_backup_exporter::settings::States;
 use servicefabric_backup_exporter::snapshot::{Observations, Snapshot};
 use servicefabric_backup_exporter::state_file::{self, StateFile};
@@ -250,7 +250,7 @@ fn compared(written: &by_hand::Written, text: &[u8]) -> usize {
 /// CPU time of encoding again what says otherwise when the first verdict turns.
 fn turn(snapshot: &Arc<Snapshot>, pieces: &[Arc<KeptPieces>]) -> f64 {
     let verdicts = snapshot.partitions.values();
-    let turns = verdicts.filter_map(|it| judge(&it.facts(snapshot), &RULES, now()).holds_until);
+    let turns = verdicts.filter_map(|it| evaluate(&it.facts(snapshot), &RULES, now()).valid_until);
     let turn = turns.min().expect("no verdict holds for ever");
     let view = view(snapshot, States::All);
     let kept = pieces.first().expect("there is one cluster");

@@ -9,14 +9,14 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
 use servicefabric_backup_exporter::inventory::Inventory;
 use servicefabric_backup_exporter::model::{
-    BackupHealth, BackupKind, BackupProgress, BackupState, Configuration, Entity, Epoch, Failure,
-    FailureCode, Level, Listed, ListedBackup, Name, Partition, PartitionId, PartitionKind,
-    PeriodicAttempt, Policy, RestoreProgress, RestoreState, Retention, Schedule, Word,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupKind, BackupProgress, BackupState,
+    Collector, ConfigurationScope, DecodedList, Epoch, Failure, FailureCode, LabelValue,
+    ListedBackup, Name, Partition, PartitionId, PartitionKind, PeriodicAttempt, Policy, Read,
+    RestoreProgress, RestoreState, Retention, Schedule,
 };
-use servicefabric_backup_exporter::protection::Read;
-use servicefabric_backup_exporter::protection::applied::Settings;
+use servicefabric_backup_exporter::protection::effective::ConfigurationSet;
 use servicefabric_backup_exporter::snapshot::{
-    ClusterReading, Collector, Observations, Reading, Run, SecurityReading,
+    ClusterObservation, CollectorRun, Observations, PartitionObservation, SecurityStatus,
 };
 use uuid::{Builder, Uuid};
 
@@ -58,10 +58,10 @@ pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observa
         ..Observations::default()
     };
     let second = Observations {
-        settings: settings(&names, now),
+        configurations: settings(&names, now),
         ..Observations::default()
     };
-    let runs = Collector::ALL.map(|collector| Run {
+    let runs = Collector::ALL.map(|collector| CollectorRun {
         collector,
         success: true,
         duration: Duration::from_secs(40),
@@ -70,11 +70,11 @@ pub(crate) fn cycle(partitions: u32, round: u32, now: DateTime<Utc>) -> [Observa
         partitions: readings(partitions, round, now),
         runs: runs.into(),
         clock_skew: Some(TimeDelta::zero()),
-        cluster: Some(ClusterReading {
+        cluster: Some(ClusterObservation {
             up: true,
             service_up: Some(true),
             version: Some("10.1.2493.9590".to_owned()),
-            security: SecurityReading::default(),
+            security: SecurityStatus::default(),
         }),
         ..Observations::default()
     };
@@ -118,7 +118,7 @@ fn inventory(partitions: u32) -> Inventory {
             application,
             service,
             kind: Some(PartitionKind::Int64Range),
-            data_loss: DateTime::from_timestamp(1_740_000_000 + i64::from(number), 0),
+            data_loss_time: DateTime::from_timestamp(1_740_000_000 + i64::from(number), 0),
         });
     }
     Inventory {
@@ -137,9 +137,9 @@ fn policy(number: u32) -> Policy {
     Policy {
         name: format!("Policy{number}").into(),
         schedule: Some(schedule),
-        storage: Word::new("AzureBlobStore"),
+        storage: LabelValue::new("AzureBlobStore"),
         auto_restore: false,
-        storage_place: 0,
+        storage_fingerprint: 0,
         max_incrementals: Some(10),
         retention: Some(Retention {
             duration: Duration::from_secs(30 * 86_400),
@@ -165,38 +165,39 @@ fn is_suspended(number: u32) -> bool {
 
 /// What the cluster says of each application: its policy, or those of its services, and a line
 /// for each partition that is suspended.
-fn settings(names: &[(Name, Name)], now: DateTime<Utc>) -> Vec<(Name, Read<Settings>)> {
+fn settings(names: &[(Name, Name)], now: DateTime<Utc>) -> Vec<(Name, Read<ConfigurationSet>)> {
     let mut settings = Vec::new();
     let size = PARTITIONS_PER_SERVICE * SERVICES_PER_APPLICATION;
     for (application, names) in (0..).zip(names.chunks(to_index(size))) {
         let mut lines = Vec::new();
-        let mut line = |entity, (policy, level): (u32, Level), suspended_at| {
-            lines.push(Configuration {
-                entity,
-                policy: Some(format!("Policy{}", policy % POLICIES).into()),
-                policy_from: Some(level),
-                suspended_at,
-            });
-        };
+        let mut line =
+            |entity, (policy, level): (u32, ConfigurationScope), suspension_inherited_from| {
+                lines.push(BackupConfiguration {
+                    entity,
+                    policy: Some(format!("Policy{}", policy % POLICIES).into()),
+                    policy_inherited_from: Some(level),
+                    suspension_inherited_from,
+                });
+            };
         for (number, (name, service)) in (application * size..).zip(names) {
             let from = match set(application) {
-                Set::AtApplication => (application, Level::Application),
-                Set::AtServices => (place(number).1, Level::Service),
+                Set::AtApplication => (application, ConfigurationScope::Application),
+                Set::AtServices => (place(number).1, ConfigurationScope::Service),
                 Set::Nowhere => continue,
             };
-            if number % size == 0 && from.1 == Level::Application {
-                line(Entity::Application(Arc::clone(name)), from, None);
+            if number % size == 0 && from.1 == ConfigurationScope::Application {
+                line(BackupEntity::Application(Arc::clone(name)), from, None);
             }
-            if number % PARTITIONS_PER_SERVICE == 0 && from.1 == Level::Service {
-                line(Entity::Service(Arc::clone(service)), from, None);
+            if number % PARTITIONS_PER_SERVICE == 0 && from.1 == ConfigurationScope::Service {
+                line(BackupEntity::Service(Arc::clone(service)), from, None);
             }
             if is_suspended(number) {
-                let entity = Entity::Partition(id(number));
-                line(entity, from, Some(Level::Partition));
+                let entity = BackupEntity::Partition(id(number));
+                line(entity, from, Some(ConfigurationScope::Partition));
             }
         }
         if let Some((name, _)) = names.first() {
-            let lines: Settings = lines.into_iter().collect();
+            let lines: ConfigurationSet = lines.into_iter().collect();
             settings.push((Arc::clone(name), read(lines, now)));
         }
     }
@@ -204,21 +205,25 @@ fn settings(names: &[(Name, Name)], now: DateTime<Utc>) -> Vec<(Name, Read<Setti
 }
 
 /// What is read of each partition, in the order in which the answers come: that of the ids.
-fn readings(partitions: u32, round: u32, now: DateTime<Utc>) -> Vec<(PartitionId, Read<Reading>)> {
+fn readings(
+    partitions: u32,
+    round: u32,
+    now: DateTime<Utc>,
+) -> Vec<(PartitionId, Read<PartitionObservation>)> {
     let mut readings = Vec::new();
     for number in 0..partitions {
         let at = now + TimeDelta::milliseconds(i64::from(number) / 2);
-        let progress = Reading::Progress(record(number, round, now).map(Arc::new));
+        let progress = PartitionObservation::Progress(record(number, round, now).map(Arc::new));
         readings.push((id(number), read(progress, at)));
         if is_protected(number) {
-            let health = Reading::Health(health(number, round, now));
+            let health = PartitionObservation::Health(health(number, round, now));
             readings.push((id(number), read(health, at)));
         }
         let restore = (number % 50 == 3).then(|| RestoreProgress {
             state: RestoreState::Success,
             timestamp: Some(now - TimeDelta::days(3)),
         });
-        readings.push((id(number), read(Reading::Restore(restore), at)));
+        readings.push((id(number), read(PartitionObservation::Restore(restore), at)));
     }
     readings.sort_by_key(|(id, _)| *id);
     readings
@@ -265,7 +270,7 @@ fn lists(
     each: u32,
     round: u32,
     now: DateTime<Utc>,
-) -> Vec<(Name, Read<Listed<ListedBackup>>)> {
+) -> Vec<(Name, Read<DecodedList<ListedBackup>>)> {
     let size = PARTITIONS_PER_SERVICE * SERVICES_PER_APPLICATION;
     let applications = (0..).zip(names.chunks(to_index(size)));
     let lists = applications.filter_map(|(application, names)| {
@@ -277,7 +282,7 @@ fn lists(
             .map(|(number, back)| listed(number, back, stored_at(number, round, now)))
             .collect();
         let protected = !listed.is_empty();
-        let listed = Listed {
+        let listed = DecodedList {
             items: listed,
             skipped: 0,
         };

@@ -1,7 +1,7 @@
 //! Fleet: is everything backed up, and if not, what, where and since when. One screen.
 
 use serde_json::{Value, json};
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 use super::look::{self, BROKEN, GREY, PURPLE, SEVERITY, SKY, VERMILLION, number_of};
 use super::panel::{Next, Panel, datasource};
@@ -141,8 +141,8 @@ fn worst_services() -> Panel {
         &Next::Dashboard("Service"),
     )
     .rows(&having(SEVERITY, ">=", BROKEN))
-    .rows(&having(SEVERITY, "==", Protection::Unprotected))
-    .rows(&having(&look::verdict_numbers(), "==", Protection::Unknown))
+    .rows(&having(SEVERITY, "==", ProtectionState::Unprotected))
+    .rows(&having(&look::verdict_numbers(), "==", ProtectionState::Unknown))
     .column("Value #A", "Broken", FEW, &counted(VERMILLION))
     .column("Value #B", "Unprotected", FEW, &counted(PURPLE))
     .column("Value #C", "Unknown", FEW, &counted("text"))

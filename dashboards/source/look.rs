@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 use servicefabric_backup_exporter::model::{BackupState, RestoreState};
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 pub(super) const GREEN: &str = "#009E73";
 pub(super) const SKY: &str = "#56B4E9";
@@ -22,7 +22,7 @@ pub(super) const PURPLE: &str = "#CC79A7";
 pub(super) const GREY: &str = "#DDDDDD";
 
 /// From this verdict on: there should be a backup, and there is none.
-pub(super) const BROKEN: Protection = Protection::Stuck;
+pub(super) const BROKEN: ProtectionState = ProtectionState::Stuck;
 
 /// A state as it is shown. Its number, unlike its word, can be drawn over time.
 #[derive(Clone)]
@@ -46,23 +46,23 @@ const UNKNOWN: f64 = 5.5;
 /// The verdicts. Their numbers are the severities, so that `topk` finds the worst.
 pub(super) fn verdicts() -> States {
     let colour = |verdict| match verdict {
-        Protection::NeverBackedUp => VERMILLION,
-        Protection::Overdue => ORANGE,
-        Protection::Stuck => MAROON,
-        Protection::Unknown => GREY,
-        Protection::Unprotected => PURPLE,
-        Protection::Suspended => YELLOW,
-        Protection::Failing => BLUE,
-        Protection::Pending => SKY,
-        Protection::Protected => GREEN,
+        ProtectionState::NeverBackedUp => VERMILLION,
+        ProtectionState::Overdue => ORANGE,
+        ProtectionState::Stuck => MAROON,
+        ProtectionState::Unknown => GREY,
+        ProtectionState::Unprotected => PURPLE,
+        ProtectionState::Suspended => YELLOW,
+        ProtectionState::Failing => BLUE,
+        ProtectionState::Pending => SKY,
+        ProtectionState::Protected => GREEN,
     };
     let all =
-        Protection::ALL.map(|verdict| (verdict.as_str(), number_of(verdict), colour(verdict)));
+        ProtectionState::ALL.map(|verdict| (verdict.as_str(), number_of(verdict), colour(verdict)));
     States::new("servicefabric_backup_protection_state", all)
 }
 
 /// The number that stands for a verdict.
-pub(super) fn number_of(verdict: Protection) -> f64 {
+pub(super) fn number_of(verdict: ProtectionState) -> f64 {
     let severity = verdict.severity().map(i32::try_from);
     severity.and_then(Result::ok).map_or(UNKNOWN, f64::from)
 }

@@ -5,7 +5,7 @@
 //! no good news. Only the share of all that are known to be on time turns green.
 
 use serde_json::json;
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 use super::look::{
     BROKEN, GREEN, GREY, NEUTRAL, ORANGE, PURPLE, SEVERITY, States, VERMILLION, YELLOW, number_of,
@@ -17,7 +17,7 @@ use super::shards;
 const NOTHING_KNOWN: &str = "No verdict is known";
 
 /// How many partitions have a severity that is so; missing where no verdict is known.
-fn count(comparison: &str, verdict: Protection) -> String {
+fn count(comparison: &str, verdict: ProtectionState) -> String {
     format!("sum({SEVERITY} {comparison} bool {})", number_of(verdict))
 }
 
@@ -35,7 +35,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Unprotected",
-            &count("==", Protection::Unprotected),
+            &count("==", ProtectionState::Unprotected),
             PURPLE,
             "Partitions that no policy protects. Enable backup for them, or leave the application out of the exporter's configuration.",
             &Next::Runbook("ServiceFabricBackupUnprotected"),
@@ -43,7 +43,7 @@ pub(super) fn all() -> Vec<Panel> {
         .empty(NOTHING_KNOWN),
         counted(
             "Suspended",
-            &count("==", Protection::Suspended),
+            &count("==", ProtectionState::Suspended),
             YELLOW,
             "Partitions whose protection somebody has suspended: no backup is taken. Resume it when the work is done.",
             &Next::Runbook("ServiceFabricBackupSuspendedTooLong"),
@@ -58,14 +58,14 @@ fn on_time() -> Panel {
     let expected = format!(
         "({}) != {} != {}",
         verdict_numbers(),
-        number_of(Protection::Unprotected),
-        number_of(Protection::Suspended)
+        number_of(ProtectionState::Unprotected),
+        number_of(ProtectionState::Suspended)
     );
     // Rounded down: not 100 % as long as one is missing, however many there are. Old versions of
     // Prometheus lose a little in `avg`.
     let query = format!(
         "floor(10000 * avg({expected} <= bool {}) + 0.000001) / 10000",
-        number_of(Protection::Failing)
+        number_of(ProtectionState::Failing)
     );
     Panel::stat(
         "Known to be on time",
@@ -84,7 +84,7 @@ fn unknown() -> Panel {
     let query = format!(
         "sum(({}) == bool {})",
         verdict_numbers(),
-        number_of(Protection::Unknown)
+        number_of(ProtectionState::Unknown)
     );
     counted(
         "Unknown",
@@ -97,7 +97,7 @@ fn unknown() -> Panel {
 }
 
 fn oldest() -> Panel {
-    let (failing, stuck) = (number_of(Protection::Failing), number_of(BROKEN));
+    let (failing, stuck) = (number_of(ProtectionState::Failing), number_of(BROKEN));
     let excepted = format!("({SEVERITY} > {failing} < {stuck})");
     let last = "max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})";
     let query = format!("time() - min({last} unless on (@id) {excepted})");

@@ -16,9 +16,8 @@ use super::ClusterView;
 use super::family::{Family, Input, Kind, Source};
 use super::samples::{Labels, Samples, Value};
 use super::view::{ClusterAt, PartitionView};
-use crate::model::Policy;
+use crate::model::{CollectorStatus, Policy};
 use crate::settings::States;
-use crate::snapshot::CollectorStatus;
 
 /// A family and its input, as `prometheus-client` wants them.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ pub(super) struct OneFamily {
     pub(super) family: &'static Family,
     pub(super) input: Input,
     /// Where the encoder leaves until when its samples hold.
-    pub(super) holds_until: Arc<Mutex<Option<DateTime<Utc>>>>,
+    pub(super) valid_until: Arc<Mutex<Option<DateTime<Utc>>>>,
 }
 
 impl Collector for OneFamily {
@@ -55,9 +54,9 @@ impl Collector for OneFamily {
             (source, Input::Cluster(view, now)) => {
                 let cluster = ClusterAt::new(view, *now);
                 write_cluster(source, &cluster, Samples { encoder, kind })?;
-                let mut holds_until = self.holds_until.lock();
-                let holds_until = holds_until.as_deref_mut();
-                *holds_until.map_err(|_| fmt::Error)? = cluster.holds_until();
+                let mut valid_until = self.valid_until.lock();
+                let valid_until = valid_until.as_deref_mut();
+                *valid_until.map_err(|_| fmt::Error)? = cluster.valid_until();
                 Ok(())
             }
             (_, Input::Process(_)) => Ok(()),

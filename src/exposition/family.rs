@@ -17,8 +17,7 @@ use super::encode::OneFamily;
 use super::gzip::Piece;
 use super::samples::{Labels, SampleSink, Samples, Value};
 use super::view::{ClusterAt, PartitionView};
-use crate::model::Policy;
-use crate::snapshot::CollectorStatus;
+use crate::model::{CollectorStatus, Policy};
 use crate::telemetry::{Process, Telemetry};
 
 /// One row of the catalogue.
@@ -217,16 +216,16 @@ impl Family {
     /// they may come out differently.
     pub(super) fn encode(&'static self, input: &Input) -> (Piece, Option<DateTime<Utc>>) {
         let mut sink = SampleSink::new();
-        let holds_until = Arc::new(Mutex::new(None));
+        let valid_until = Arc::new(Mutex::new(None));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(OneFamily {
             family: self,
             input: input.clone(),
-            holds_until: Arc::clone(&holds_until),
+            valid_until: Arc::clone(&valid_until),
         }));
         encode_registry(&mut sink, &registry).expect("the sink never refuses");
-        let holds_until = *holds_until.lock().unwrap_or_else(PoisonError::into_inner);
-        (sink.finish(), holds_until)
+        let valid_until = *valid_until.lock().unwrap_or_else(PoisonError::into_inner);
+        (sink.finish(), valid_until)
     }
 
     /// The name in the header lines of OpenMetrics, where types own suffixes.

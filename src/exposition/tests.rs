@@ -3,10 +3,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::*;
 use crate::inventory::{Inventory, Shard};
 use crate::model::{
-    BackupProgress, BackupState, Epoch, Failure, FailureCode, Partition, PartitionId, PartitionKind,
+    BackupProgress, BackupState, Collector, Epoch, Failure, FailureCode, Partition, PartitionId,
+    PartitionKind, Read,
 };
-use crate::protection::{Protection, Read, Rules};
-use crate::snapshot::{ClusterReading, Collector, Observations, Reading, Run, SecurityReading};
+use crate::protection::{ProtectionState, Rules};
+use crate::snapshot::{
+    ClusterObservation, CollectorRun, Observations, PartitionObservation, SecurityStatus,
+};
 use crate::telemetry::{Reload, StateFileWrites, Telemetry};
 use bytes::Bytes;
 use chrono::{TimeDelta, TimeZone};
@@ -57,14 +60,14 @@ fn snapshot() -> Arc<Snapshot> {
         application: Some("fabric:/Shop \"A\"\\B\nC".into()),
         service: Some("fabric:/Shop/Orders".into()),
         kind: Some(PartitionKind::Int64Range),
-        data_loss: Some(at(-5_000)),
+        data_loss_time: Some(at(-5_000)),
     });
     let inventory = Inventory {
         listed: listed.collect(),
         unread: Vec::new(),
     };
     let read = |second, number, record: Option<BackupProgress>| {
-        let value = Reading::Progress(record.map(Arc::new));
+        let value = PartitionObservation::Progress(record.map(Arc::new));
         let at = at(second);
         (id(number), Read { value, at })
     };
@@ -87,11 +90,11 @@ fn snapshot() -> Arc<Snapshot> {
             read(30, 3, None),
         ],
         clock_skew: Some(TimeDelta::milliseconds(-1_001)),
-        cluster: Some(ClusterReading {
+        cluster: Some(ClusterObservation {
             up: true,
             service_up: Some(true),
             version: Some("10.1.2308.9590".to_owned()),
-            security: SecurityReading {
+            security: SecurityStatus {
                 insecure: Some(false),
                 client_certificate_expiry: Some(at(86_400)),
                 gateway_certificate_expiry: Some(at(172_800)),
@@ -120,8 +123,8 @@ const RULES: Rules = Rules {
     reads_lists: true,
 };
 
-fn run(collector: Collector, success: bool, milliseconds: u64) -> Run {
-    Run {
+fn run(collector: Collector, success: bool, milliseconds: u64) -> CollectorRun {
+    CollectorRun {
         collector,
         success,
         duration: Duration::from_millis(milliseconds),
@@ -207,7 +210,7 @@ fn the_page_of_a_known_cluster_is_as_it_was() {
 fn the_numbers_of_the_verdicts_are_those_that_the_help_names() {
     let severity = families().find(|family| family.name.ends_with("protection_severity"));
     let (_, named) = severity.unwrap().help.split_once(": ").unwrap();
-    let numbered = Protection::ALL.into_iter().filter_map(|verdict| {
+    let numbered = ProtectionState::ALL.into_iter().filter_map(|verdict| {
         let number = verdict.severity()?;
         Some((number, format!("{number} {}", verdict.as_str())))
     });
@@ -276,7 +279,7 @@ fn the_openmetrics_headers_are_those_of_prometheus_client() {
 #[test]
 fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
     let read = |number, record: BackupProgress, second| {
-        let value = Reading::Progress(Some(Arc::new(record)));
+        let value = PartitionObservation::Progress(Some(Arc::new(record)));
         let at = at(second);
         (id(number), Read { value, at })
     };
@@ -286,7 +289,7 @@ fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
         ..Observations::default()
     };
     let mut listed = Snapshot::clone(&snapshot());
-    listed.partitions.get_mut(&id(3)).unwrap().seen = None;
+    listed.partitions.get_mut(&id(3)).unwrap().progress_history = None;
     let view = ClusterView {
         snapshot: Arc::new(listed.advance(later, at(40))),
         ..view(States::All)
@@ -334,14 +337,14 @@ fn fleet(size: u32) -> ClusterView {
         application: Some(format!("fabric:/Shop{}", number % 13).into()),
         service: Some(format!("fabric:/Shop{}/Orders{}", number % 13, number % 101).into()),
         kind: Some(PartitionKind::Int64Range),
-        data_loss: Some(at(-5_000)),
+        data_loss_time: Some(at(-5_000)),
     });
     let inventory = Inventory {
         listed: listed.collect(),
         unread: Vec::new(),
     };
     let read = |number: u32| {
-        let value = Reading::Progress(record(number).map(Arc::new));
+        let value = PartitionObservation::Progress(record(number).map(Arc::new));
         (id(number.into()), Read { value, at: at(0) })
     };
     let observations = Observations {
@@ -534,7 +537,7 @@ fn a_success_dated_in_the_future_is_not_shown_until_its_time_has_come() {
 #[test]
 fn every_date_that_a_record_can_have_is_encoded() {
     for date in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
-        let value = Reading::Progress(Some(Arc::new(BackupProgress {
+        let value = PartitionObservation::Progress(Some(Arc::new(BackupProgress {
             timestamp: Some(date),
             ..success()
         })));
@@ -668,7 +671,7 @@ fn polled(failures: &[(i64, FailureCode)]) -> Vec<(i64, Arc<Snapshot>)> {
     for (second, code) in failures {
         for record in [success(), with_code(code)] {
             let read = Read {
-                value: Reading::Progress(Some(Arc::new(record))),
+                value: PartitionObservation::Progress(Some(Arc::new(record))),
                 at: at(*second),
             };
             let observations = Observations {

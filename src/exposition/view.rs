@@ -11,16 +11,16 @@ use chrono::{DateTime, Utc};
 use super::ClusterView;
 use crate::inventory::Selection;
 use crate::model::{BackupProgress, FailureCode, PeriodicAttempt, Policy, RestoreProgress};
-use crate::protection::applied::Applied;
-use crate::protection::history::History;
-use crate::protection::{Verdict, judge};
+use crate::protection::effective::EffectiveConfiguration;
+use crate::protection::history::BackupHistory;
+use crate::protection::{Verdict, evaluate};
 use crate::snapshot::{PartitionSnapshot, RecoveryPoint, ServiceKey};
 
 /// A cluster at one moment.
 pub(super) struct ClusterAt<'a> {
     pub(super) view: &'a ClusterView,
     pub(super) now: DateTime<Utc>,
-    holds_until: Cell<Option<DateTime<Utc>>>,
+    valid_until: Cell<Option<DateTime<Utc>>>,
 }
 
 impl<'a> ClusterAt<'a> {
@@ -28,13 +28,13 @@ impl<'a> ClusterAt<'a> {
         Self {
             view,
             now,
-            holds_until: Cell::new(None),
+            valid_until: Cell::new(None),
         }
     }
 
     /// The first moment at which a look that was taken may give another answer.
-    pub(super) fn holds_until(&self) -> Option<DateTime<Utc>> {
-        self.holds_until.get()
+    pub(super) fn valid_until(&self) -> Option<DateTime<Utc>> {
+        self.valid_until.get()
     }
 
     /// All policies, while they are believed.
@@ -70,11 +70,11 @@ impl<'a> ClusterAt<'a> {
     }
 
     fn note(&self, turn: Option<DateTime<Utc>>) {
-        let first = match (self.holds_until.get(), turn) {
+        let first = match (self.valid_until.get(), turn) {
             (Some(known), Some(turn)) => Some(known.min(turn)),
             (known, turn) => known.or(turn),
         };
-        self.holds_until.set(first);
+        self.valid_until.set(first);
     }
 }
 
@@ -106,19 +106,19 @@ impl<'a> PartitionView<'a> {
     }
 
     /// What applies, while it is believed.
-    pub(super) fn applied(&self) -> Option<&'a Applied> {
-        self.believed(self.known.applied_at)?;
-        self.known.applied.as_deref()
+    pub(super) fn applied(&self) -> Option<&'a EffectiveConfiguration> {
+        self.believed(self.known.configuration_read_at)?;
+        self.known.configuration.as_deref()
     }
 
     /// The last data loss or the creation, while the inventory that told it is believed.
     pub(super) fn data_loss(&self) -> Option<DateTime<Utc>> {
         self.believed(self.known.inventoried_at)?;
-        self.known.partition.data_loss
+        self.known.partition.data_loss_time
     }
 
     /// What the store holds, while the list is believed.
-    pub(super) fn history(&self) -> Option<&'a History> {
+    pub(super) fn history(&self) -> Option<&'a BackupHistory> {
         let read = self.known.history.as_ref()?;
         let until = read.at + self.cluster.view.rules.list_staleness;
         self.cluster.believes(until).then_some(&read.value)
@@ -143,7 +143,7 @@ impl<'a> PartitionView<'a> {
 
     fn plausible(&self, point: Option<&'a RecoveryPoint>) -> Option<&'a RecoveryPoint> {
         let status = &self.cluster.view.snapshot.status;
-        let from = status.clocks().plausible_from(point?.at);
+        let from = status.clock_skew_or_zero().plausible_from(point?.at);
         if from > self.cluster.now {
             self.cluster.note(Some(from));
             return None;
@@ -155,8 +155,8 @@ impl<'a> PartitionView<'a> {
     pub(super) fn verdict(&self) -> Verdict {
         let view = self.cluster.view;
         let facts = self.known.facts(&view.snapshot);
-        let verdict = judge(&facts, &view.rules, self.cluster.now);
-        self.cluster.note(verdict.holds_until);
+        let verdict = evaluate(&facts, &view.rules, self.cluster.now);
+        self.cluster.note(verdict.valid_until);
         verdict
     }
 

@@ -22,7 +22,7 @@ use crate::gateway::quota::{Footprint, Quota};
 use crate::gateway::reason::Reason;
 use crate::gateway::token::Tokens;
 use crate::gateway::wire::{CallClass, Page, Query, Side, Subject};
-use crate::model::Listed;
+use crate::model::DecodedList;
 use crate::sync::lock;
 
 /// Most pages of one list: with the gateway's 4 MB per page, more than any cluster has.
@@ -73,7 +73,7 @@ impl Caller {
         &self,
         query: &Query<Page<T>>,
         subject: Subject<'_>,
-    ) -> Result<Listed<T>, Error> {
+    ) -> Result<DecodedList<T>, Error> {
         let outcome = self.pages(query, &subject).await;
         outcome.map_err(|cause| Error::new(&query.route, &subject, cause))
     }
@@ -112,7 +112,7 @@ impl Caller {
         &self,
         query: &Query<Page<T>>,
         subject: &Subject<'_>,
-    ) -> Result<Listed<T>, Cause> {
+    ) -> Result<DecodedList<T>, Cause> {
         let quota = match query.route.class {
             CallClass::Normal => &self.cycle_quota,
             CallClass::StorageScan => &self.scan_quota,
@@ -133,7 +133,7 @@ impl Caller {
             items.extend(page.items);
             skipped += page.skipped;
             let Some(next) = page.next else {
-                return Ok(Listed { items, skipped });
+                return Ok(DecodedList { items, skipped });
             };
             if !seen.insert(next.clone()) {
                 return Err(Cause::Page(DecodeError::RepeatedToken));

@@ -5,7 +5,9 @@
 
 use chrono::{NaiveTime, Weekday};
 
-use crate::model::{Configuration, Entity, ListedBackup, ListedPartition, Name, Policy, Schedule};
+use crate::model::{
+    BackupConfiguration, BackupEntity, ListedBackup, ListedPartition, Name, Policy, Schedule,
+};
 
 /// Most items. The largest inventory, 500,000 partitions of as many services, has a quarter of it.
 const MAX_ITEMS: usize = 4_000_000;
@@ -105,7 +107,7 @@ impl Footprint for ListedBackup {
     }
 }
 
-impl Footprint for Entity {
+impl Footprint for BackupEntity {
     fn heap(&self) -> usize {
         match self {
             Self::Application(name) | Self::Service(name) => name.heap(),
@@ -114,7 +116,7 @@ impl Footprint for Entity {
     }
 }
 
-impl Footprint for Configuration {
+impl Footprint for BackupConfiguration {
     fn heap(&self) -> usize {
         self.entity.heap() + self.policy.as_ref().map_or(0, Footprint::heap)
     }

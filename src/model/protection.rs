@@ -3,19 +3,21 @@
 //! Values only, as everywhere in the model. Secrets of a storage never get here: of a storage
 //! only its kind is kept.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveTime, Utc, Weekday};
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::schedule::Schedule;
 use super::{Epoch, Name, PartitionId};
 
 /// A word of the cluster fit to be a label value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Word(Arc<str>);
+pub struct LabelValue(Arc<str>);
 
-impl Word {
+impl LabelValue {
     /// Longest word taken as it is, in bytes; the longest failure code known has 55.
     const MAX_LENGTH: usize = 80;
 
@@ -50,10 +52,10 @@ pub struct Policy {
     /// When backups are taken; `None` for a kind of schedule that this version does not know.
     pub schedule: Option<Schedule>,
     /// Kind of the storage (`StorageKind`): `AzureBlobStore`, `FileShare`, …
-    pub storage: Word,
+    pub storage: LabelValue,
     /// Checksum over where that storage is, as far as the cluster shows it (no key, no account):
     /// another one means that backups go elsewhere from now on.
-    pub storage_place: u32,
+    pub storage_fingerprint: u32,
     /// Whether the newest backup is restored by itself after a data loss.
     pub auto_restore: bool,
     /// Most incremental backups between two full ones.
@@ -65,6 +67,9 @@ pub struct Policy {
     /// does not know.
     pub checksum: u32,
 }
+
+/// Policies by name.
+pub type Policies = BTreeMap<Name, Policy>;
 
 /// How long a policy keeps backups (`RetentionPolicyType` `Basic`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +83,7 @@ pub struct Retention {
 impl Policy {
     /// A checksum over all that is known of it and [`Self::checksum`]: another one means that it was
     /// changed. It is the same in every process and version that knows the same of a policy.
-    pub fn mark(&self) -> u32 {
+    pub fn fingerprint(&self) -> u32 {
         let schedule = match &self.schedule {
             None => String::new(),
             Some(Schedule::Frequency(interval)) => format!("f{}", interval.as_nanos()),
@@ -97,7 +102,7 @@ impl Policy {
         let parts = [
             schedule,
             self.storage.as_str().to_owned(),
-            self.storage_place.to_string(),
+            self.storage_fingerprint.to_string(),
             self.auto_restore.to_string(),
             increments.unwrap_or_default(),
             retention.unwrap_or_default(),
@@ -112,21 +117,9 @@ fn joined<T: ToString>(items: &[T]) -> String {
     items.join(",")
 }
 
-/// When a policy takes backups.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Schedule {
-    /// So long after the end of the last one.
-    Frequency(Duration),
-    /// At these times of every day, UTC. Sorted, distinct, at least one.
-    Daily(Vec<NaiveTime>),
-    /// At these times of these days of every week, UTC. Both sorted from Monday, distinct, at
-    /// least one.
-    Weekly(Vec<Weekday>, Vec<NaiveTime>),
-}
-
 /// Where a policy or a suspension was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Level {
+pub enum ConfigurationScope {
     /// At the application.
     Application,
     /// At the service.
@@ -135,13 +128,13 @@ pub enum Level {
     Partition,
 }
 
-impl Level {
+impl ConfigurationScope {
     /// Every level, from the top down.
     pub const ALL: [Self; 3] = [Self::Application, Self::Service, Self::Partition];
 
     /// Takes the word of the wire; `None` for `Invalid`, which means that there is none, and for a
     /// word that this version does not know.
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub fn from_wire(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.as_str() == word)
     }
 
@@ -157,7 +150,7 @@ impl Level {
 
 /// Something that can be protected.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entity {
+pub enum BackupEntity {
     /// Everything in an application.
     Application(Name),
     /// Everything in a service.
@@ -168,15 +161,15 @@ pub enum Entity {
 
 /// One line of a backup configuration: what was set at an entity, or came down to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Configuration {
+pub struct BackupConfiguration {
     /// What it is about.
-    pub entity: Entity,
+    pub entity: BackupEntity,
     /// The policy that applies to the entity.
     pub policy: Option<Name>,
     /// Where that policy was set.
-    pub policy_from: Option<Level>,
+    pub policy_inherited_from: Option<ConfigurationScope>,
     /// Where protection was suspended, if it is suspended here.
-    pub suspended_at: Option<Level>,
+    pub suspension_inherited_from: Option<ConfigurationScope>,
 }
 
 /// The last attempt of a periodic backup, as the replica reported it to the health store.
@@ -241,7 +234,7 @@ pub enum BackupKind {
 
 impl BackupKind {
     /// Takes the word of the wire; one this version does not know is `Unknown`.
-    pub fn from_word(word: &str) -> Self {
+    pub fn from_wire(word: &str) -> Self {
         match word {
             "Full" => Self::Full,
             "Incremental" => Self::Incremental,
@@ -294,7 +287,7 @@ impl RestoreState {
     ];
 
     /// Takes the word of the wire; one this version does not know is `Unknown`.
-    pub fn from_word(word: &str) -> Self {
+    pub fn from_wire(word: &str) -> Self {
         let named = Self::ALL.into_iter().find(|state| state.as_str() == word);
         named.unwrap_or(Self::Unknown)
     }

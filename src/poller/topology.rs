@@ -1,39 +1,39 @@
-//! Which partitions there are: discovered from the top, or configured and looked up by id.
+//! Reads the inventory: discovered from the applications, or looked up by configured ids.
 //!
-//! Asks and sorts; forgets nothing. What could not be read is named as a scope, so that the
-//! snapshot keeps what it knows there.
+//! It names the scopes that could not be read, in which the snapshot keeps the known partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 
-use super::Source;
+use super::ClusterApi;
+use super::cluster_api::ask_each;
 use crate::gateway::Error;
 use crate::inventory::{
-    EmptySelection, Inventory, MAX_PARTITIONS, Scope, Selection, Shard, Unmatched,
+    EmptySelection, Inventory, MAX_PARTITIONS, Selection, Shard, TopologyScope, Unmatched,
 };
-use crate::model::{Listed, ListedPartition, Name, Partition, PartitionId};
+use crate::model::{DecodedList, ListedPartition, Name, Partition, PartitionId};
 use crate::settings::{APPLICATIONS, Cluster, SERVICES};
 
-/// Questions that wait at a time. The gateway bounds how many of them are in flight.
+/// Number of calls that wait for the gateway, which limits the number in flight.
 const AT_ONCE: usize = 64;
 
-/// What was read, and what could not be.
+/// The inventory and what is missing from it.
 #[derive(Debug, Default)]
 pub(super) struct Topology {
     pub(super) inventory: Inventory,
-    /// How the configured selection fits; `None` when some of what it applies to was not read.
+    /// The services that the selectors match; `None` unless every name they apply to was read.
     pub(super) selection: Option<Selection>,
     pub(super) errors: Vec<Error>,
-    /// Items that could not be decoded. What they describe keeps its place in the snapshot.
+    /// Number of items that could not be decoded.
     pub(super) skipped: usize,
-    /// Partitions that were one too many, and are not watched.
+    /// Number of partitions beyond [`MAX_PARTITIONS`], which are ignored.
     pub(super) excess: usize,
 }
 
 impl Topology {
-    /// Whether everything was read and taken in.
+    /// Whether everything was read and included.
     pub(super) fn is_complete(&self) -> bool {
         self.errors.is_empty() && self.excess == 0
     }
@@ -44,12 +44,16 @@ impl Topology {
 struct Applications {
     /// Application of each service.
     names: BTreeMap<Name, Name>,
-    /// Services that do not exist any more.
+    /// Deleted services.
     gone: BTreeSet<Name>,
 }
 
-/// Reads the topology of `cluster`, as far as this shard watches it.
-pub(super) async fn read(gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) -> Topology {
+/// Reads the part of `cluster` that belongs to this shard.
+pub(super) async fn read(
+    gateway: &Arc<impl ClusterApi>,
+    cluster: &Cluster,
+    shard: Shard,
+) -> Topology {
     let mut topology = Topology::default();
     if cluster.partitions.is_empty() {
         topology.discover(gateway, cluster, shard).await;
@@ -62,38 +66,34 @@ pub(super) async fn read(gateway: &Arc<impl Source>, cluster: &Cluster, shard: S
 }
 
 impl Topology {
-    /// Walks from the applications to the partitions.
-    async fn discover(&mut self, gateway: &Arc<impl Source>, cluster: &Cluster, shard: Shard) {
+    /// Reads applications, their services, and the partitions of those.
+    async fn discover(&mut self, gateway: &Arc<impl ClusterApi>, cluster: &Cluster, shard: Shard) {
         let applications = match gateway.applications().await {
-            Ok(applications) => self.decoded(Scope::Cluster, applications),
-            Err(error) => return self.unread(Scope::Cluster, error),
+            Ok(applications) => self.decoded(TopologyScope::Cluster, applications),
+            Err(error) => return self.unread(TopologyScope::Cluster, error),
         };
         let selected = applications.iter();
         let selected = selected.filter(|name| cluster.applications.selects(name));
-        let questions: Vec<_> = selected
-            .map(|application| {
-                let (gateway, application) = (Arc::clone(gateway), Arc::clone(application));
-                async move {
-                    let services = gateway.persisted_services(&application).await;
-                    (application, services)
-                }
-            })
-            .collect();
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let selected = selected.cloned().collect();
+        let calls = ask_each(gateway, selected, |gateway, name| async move {
+            gateway.persisted_services(&name).await
+        });
+        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
         let mut names = Vec::new();
         let mut services = Vec::new();
         while let Some((application, answer)) = answers.next().await {
             match answer {
                 Ok(listed) => {
-                    let listed = self.decoded(Scope::Application(Arc::clone(&application)), listed);
+                    let listed =
+                        self.decoded(TopologyScope::Application(Arc::clone(&application)), listed);
                     names.extend(listed.iter().cloned());
                     let selected = listed.into_iter();
                     let selected = selected.filter(|name| cluster.services.selects(name));
                     services.extend(selected.map(|name| (Arc::clone(&application), name)));
                 }
-                // It was deleted since it was listed, with all its services.
+                // The application was deleted after it was listed.
                 Err(error) if error.is_gone() => {}
-                Err(error) => self.unread(Scope::Application(application), error),
+                Err(error) => self.unread(TopologyScope::Application(application), error),
             }
         }
         if self.errors.is_empty() && self.skipped == 0 {
@@ -107,33 +107,30 @@ impl Topology {
 
     async fn partitions_of(
         &mut self,
-        gateway: &Arc<impl Source>,
+        gateway: &Arc<impl ClusterApi>,
         services: Vec<(Name, Name)>,
         shard: Shard,
     ) {
-        let questions = services.into_iter().map(|(application, service)| {
-            let gateway = Arc::clone(gateway);
-            async move {
-                let partitions = gateway.partitions(&service).await;
-                (application, service, partitions)
-            }
+        let calls = ask_each(gateway, services, |gateway, (_, service)| async move {
+            gateway.partitions(&service).await
         });
-        // In order: when there are too many, the same ones are left out each time.
-        let mut answers = stream::iter(questions).buffered(AT_ONCE);
-        while let Some((application, service, answer)) = answers.next().await {
+        // In order: the same partitions exceed the limit in every cycle.
+        let mut answers = stream::iter(calls).buffered(AT_ONCE);
+        while let Some(((application, service), answer)) = answers.next().await {
             match answer {
                 Ok(partitions) => {
-                    let partitions = self.decoded(Scope::Service(Arc::clone(&service)), partitions);
+                    let partitions =
+                        self.decoded(TopologyScope::Service(Arc::clone(&service)), partitions);
                     self.list(&application, &service, partitions, shard);
                 }
                 // A service stays listed while it is being deleted.
                 Err(error) if error.is_gone() => {}
-                Err(error) => self.unread(Scope::Service(service), error),
+                Err(error) => self.unread(TopologyScope::Service(service), error),
             }
         }
     }
 
-    /// Takes the partitions of a service in, up to the most that one cluster may have.
+    /// Adds the partitions of a service, up to [`MAX_PARTITIONS`].
     fn list(
         &mut self,
         application: &Name,
@@ -159,19 +156,18 @@ impl Topology {
                 application: Some(Arc::clone(application)),
                 service: Some(Arc::clone(service)),
                 kind: Some(kind),
-                data_loss: data_loss_time,
+                data_loss_time,
             });
         }
     }
 
-    /// Looks the names of configured partitions up. One that does not exist is not listed; one
-    /// whose name cannot be read is, without it.
-    async fn look_up(&mut self, gateway: &Arc<impl Source>, ids: Vec<PartitionId>) {
-        let questions = ids.into_iter().map(|id| {
-            let gateway = Arc::clone(gateway);
-            async move { (id, gateway.service_name(id).await) }
+    /// Looks up the names of configured partitions. A partition that does not exist is left out; one
+    /// whose name cannot be read is listed without it.
+    async fn look_up(&mut self, gateway: &Arc<impl ClusterApi>, ids: Vec<PartitionId>) {
+        let calls = ask_each(gateway, ids, |gateway, id| async move {
+            gateway.service_name(id).await
         });
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
         let mut found = Vec::new();
         let mut selection = Selection::default();
         while let Some((id, answer)) = answers.next().await {
@@ -199,7 +195,7 @@ impl Topology {
                 application: service.as_ref().and_then(|name| names.get(name).cloned()),
                 service,
                 kind: None,
-                data_loss: None,
+                data_loss_time: None,
             });
         }
         self.selection = were_all_read.then_some(selection);
@@ -207,17 +203,15 @@ impl Topology {
 
     async fn applications_of(
         &mut self,
-        gateway: &Arc<impl Source>,
+        gateway: &Arc<impl ClusterApi>,
         services: BTreeSet<Name>,
     ) -> Applications {
-        let questions = services.into_iter().map(|service| {
-            let gateway = Arc::clone(gateway);
-            async move {
-                let application = gateway.application_name(&service).await;
-                (service, application)
-            }
-        });
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let calls = ask_each(
+            gateway,
+            services.into_iter().collect(),
+            |gateway, service| async move { gateway.application_name(&service).await },
+        );
+        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
         let mut applications = Applications::default();
         while let Some((service, answer)) = answers.next().await {
             match answer {
@@ -229,8 +223,8 @@ impl Topology {
         applications
     }
 
-    /// The items of a list. Where some could not be decoded, `scope` was not read completely.
-    fn decoded<T>(&mut self, scope: Scope, listed: Listed<T>) -> Vec<T> {
+    /// The items of a list. If some could not be decoded, `scope` counts as not read.
+    fn decoded<T>(&mut self, scope: TopologyScope, listed: DecodedList<T>) -> Vec<T> {
         if listed.skipped > 0 {
             self.skipped += listed.skipped;
             self.inventory.unread.push(scope);
@@ -238,14 +232,14 @@ impl Topology {
         listed.items
     }
 
-    fn unread(&mut self, scope: Scope, error: Error) {
+    fn unread(&mut self, scope: TopologyScope, error: Error) {
         self.inventory.unread.push(scope);
         self.errors.push(error);
     }
 }
 
-/// How the selectors of `cluster` fit all of its `applications`, and all `services` of the
-/// selected ones. Shards do not matter here: a shard may own no partition of a selected service.
+/// Compares the selectors of `cluster` with all of its `applications`, and with all `services` of
+/// the selected ones, whether or not this shard owns partitions of them.
 fn selection(cluster: &Cluster, applications: &[Name], services: &[Name]) -> Selection {
     let selects_application = |name: &Name| cluster.applications.selects(name);
     let selects_service = |name: &Name| cluster.services.selects(name);

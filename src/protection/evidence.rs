@@ -6,10 +6,11 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::confirmation;
-use super::expected::Expected;
-use super::{Case, Facts, Protection, Read, Rules, Verdict};
-use crate::model::{Level, Schedule};
+use super::current::CurrentFacts;
+use super::expectation::Expectation;
+use super::facts::{Facts, Rules};
+use super::verdict::{ProtectionState, Verdict};
+use crate::model::{ConfigurationScope, Read, Schedule};
 
 /// One fact behind a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,7 +32,7 @@ pub fn evidence(
     verdict: &Verdict,
     now: DateTime<Utc>,
 ) -> Vec<Evidence> {
-    let case = Case { facts, rules, now };
+    let current = CurrentFacts { facts, rules, now };
     let due = verdict.due.map(rfc3339);
     let allowance = Some(seconds(rules.overdue_allowance));
     let expected = rules.expected_interval.map(seconds);
@@ -41,11 +42,11 @@ pub fn evidence(
         Some(at) => rfc3339(at),
         None => format!("ignored, dated in the future: {}", rfc3339(at)),
     });
-    let confirmed = Some(confirmation::describe(facts, rules));
+    let confirmed = Some(confirmation(facts, rules));
     let reset = facts.reset_at.map(rfc3339);
-    let explanation = possible_cause(&case, verdict);
+    let explanation = possible_cause(&current, verdict);
     let [policy, suspended] = configuration(facts);
-    let applied = age(facts.applied, now);
+    let applied = age(facts.configuration, now);
     let rows = [
         ("policy", policy, CONFIGURATION, applied),
         ("suspended at", suspended, CONFIGURATION, applied),
@@ -55,11 +56,11 @@ pub fn evidence(
         ("confirmed by the store", confirmed, LIST, age(listed, now)),
         (
             "last periodic attempt",
-            attempt(&case),
+            attempt(&current),
             HEALTH,
             age(facts.health, now),
         ),
-        ("next attempt by", next_attempt(&case), DERIVED, None),
+        ("next attempt by", next_attempt(&current), DERIVED, None),
         (
             "last requested backup",
             record(facts),
@@ -106,25 +107,27 @@ impl From<(&'static str, Option<String>, &'static str, Option<i64>)> for Evidenc
 }
 
 fn configuration(facts: &Facts<'_>) -> [Option<String>; 2] {
-    let Some(Read { value: applied, .. }) = facts.applied else {
+    let Some(Read { value: applied, .. }) = facts.configuration else {
         return [None, None];
     };
     let policy = applied.policy.as_ref().map_or_else(
         || "none applies".to_owned(),
         |(name, level)| format!("{name}, set at the {}", level.as_str()),
     );
-    let suspended = applied.suspended.map_or("nowhere", Level::as_str);
+    let suspended = applied
+        .suspended
+        .map_or("nowhere", ConfigurationScope::as_str);
     [Some(policy), Some(suspended.to_owned())]
 }
 
-fn attempt(case: &Case<'_>) -> Option<String> {
-    let attempt = case.facts.health?.value?;
+fn attempt(current: &CurrentFacts<'_>) -> Option<String> {
+    let attempt = current.facts.health?.value?;
     let outcome = if attempt.succeeded {
         "succeeded"
     } else {
         "failed"
     };
-    let former = if case.attempt().is_some() {
+    let former = if current.attempt().is_some() {
         ""
     } else {
         ", before the schedule restarted"
@@ -134,43 +137,79 @@ fn attempt(case: &Case<'_>) -> Option<String> {
 
 /// A replica that failed tries again five times, about a minute apart, and then waits as if it had
 /// succeeded: a whole interval, or until the next run (`BackupRestoreManager.cs`).
-fn next_attempt(case: &Case<'_>) -> Option<String> {
-    let schedule = case.facts.schedule?.value?;
-    case.facts.health?.value?;
-    let next = if let Some(attempt) = case.attempt() {
-        schedule.next_after_success(attempt.ended, case.rules.run_tolerance)?
+fn next_attempt(current: &CurrentFacts<'_>) -> Option<String> {
+    let schedule = current.facts.schedule?.value?;
+    current.facts.health?.value?;
+    let next = if let Some(attempt) = current.attempt() {
+        schedule.next_after_success(attempt.ended, current.rules.run_tolerance)?
     } else {
-        let expected = Expected::Policy(schedule);
-        expected.first(case.restarted_at(&expected)?, case.rules)?
+        let expected = Expectation::Policy(schedule);
+        expected.first(current.restarted_at(&expected)?, current.rules)?
     };
     Some(rfc3339(next))
 }
 
+/// Whether the last success is confirmed, why not, and the newest listed backup.
+fn confirmation(facts: &Facts<'_>, rules: &Rules) -> String {
+    let confirmation = facts.confirmation;
+    let newest = confirmation.newest_listed.map(rfc3339);
+    let newest = newest.map_or_else(
+        || "no restorable backup listed".to_owned(),
+        |newest| format!("newest listed backup {newest}"),
+    );
+    if !rules.reads_lists {
+        return "no: lists of backups are switched off".to_owned();
+    }
+    let Some(listed) = facts.listed_at.map(rfc3339) else {
+        let status = if confirmation.is_confirmed {
+            "before the start"
+        } else {
+            "no"
+        };
+        return format!("{status}: not listed since the start, {newest}");
+    };
+    match confirmation.rejected_claim {
+        _ if confirmation.is_confirmed => format!("yes: {newest}"),
+        Some((claim, Some(at))) => {
+            let (claim, at) = (rfc3339(claim), rfc3339(at));
+            format!("no: the list of {at} did not hold the success reported for {claim}, {newest}")
+        }
+        Some((claim, None)) => {
+            let claim = rfc3339(claim);
+            format!(
+                "no: the success reported for {claim} counts once a list holds it, because an \
+                 earlier one was not listed; {newest}"
+            )
+        }
+        None => format!("not since the list of {listed}, {newest}"),
+    }
+}
+
 fn clock_skew(facts: &Facts<'_>) -> Option<String> {
-    let clocks = facts.clocks;
-    if let Some(skew) = clocks.apart_by() {
+    let clock_skew = facts.clock_skew;
+    if let Some(skew) = clock_skew.excessive() {
         let skew = seconds(skew);
         return Some(format!(
             "cluster minus exporter {skew}: too large to compare times of backups with the \
              exporter's clock"
         ));
     }
-    let skew = Some(clocks.correction()).filter(|skew| !skew.is_zero())?;
+    let skew = Some(clock_skew.correction()).filter(|skew| !skew.is_zero())?;
     Some(format!("cluster minus exporter {}", seconds(skew)))
 }
 
 /// A change of the certificate that encrypts the secrets in policies restarts every schedule, and no
 /// answer of the cluster shows it (`BackupRestoreService.cs`, `UpdateSecretsAsync`). Only an interval
 /// is stretched by that: runs by the clock stay where they are.
-fn possible_cause(case: &Case<'_>, verdict: &Verdict) -> Option<String> {
+fn possible_cause(current: &CurrentFacts<'_>, verdict: &Verdict) -> Option<String> {
     let due = verdict
         .due
-        .filter(|_| verdict.state == Protection::Overdue)?;
-    let schedule = case.facts.schedule?.value?;
+        .filter(|_| verdict.state == ProtectionState::Overdue)?;
+    let schedule = current.facts.schedule?.value?;
     let next = schedule.next(due)?;
-    let is_within = case.facts.clocks.of_cluster(case.now) < next;
-    let counts = |ended| case.last_success() >= Some(ended);
-    let attempt = case.attempt().filter(|attempt| attempt.succeeded);
+    let is_within = current.facts.clock_skew.to_cluster_time(current.now) < next;
+    let counts = |ended| current.last_success() >= Some(ended);
+    let attempt = current.attempt().filter(|attempt| attempt.succeeded);
     let succeeded = attempt.is_some_and(|attempt| counts(attempt.ended));
     let is_possible = matches!(schedule, Schedule::Frequency(_)) && is_within && succeeded;
     is_possible.then(|| {
@@ -206,7 +245,7 @@ const RESET: &str = "DataLossVersion and GetPartitionRestoreProgress";
 const NEWEST: &str = "the newest that progress, health and list have shown";
 const DERIVED: &str = "schedule and last success";
 
-pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
+fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 

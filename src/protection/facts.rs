@@ -1,90 +1,95 @@
-//! What the verdict rests on, and by what it is judged.
-//!
-//! Values only: each fact with the moment at which it was read, so that the judge can tell what
-//! is still believed.
+//! The facts that a verdict is based on, and the rules by which they are evaluated.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::applied::Applied;
-use super::clocks::Clocks;
-use super::confirmation::Confirmation;
-use crate::model::{BackupProgress, PeriodicAttempt, Schedule};
+use super::clock_skew::ClockSkew;
+use super::effective::EffectiveConfiguration;
+use crate::model::{BackupProgress, PeriodicAttempt, Read, Schedule};
 
-/// A fact and the moment at which it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read<T> {
-    /// What was read.
-    pub value: T,
-    /// When.
-    pub at: DateTime<Utc>,
-}
-
-/// All that the verdict on a partition rests on. `None` is what was never read.
+/// The facts about one partition. `None` means that a fact was never read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts<'a> {
-    /// What applies to it.
-    pub applied: Option<Read<&'a Applied>>,
-    /// Schedule of the policy that applies: `None` inside when there is no such policy, or its
-    /// kind of schedule is not known.
+    /// The effective backup configuration.
+    pub configuration: Option<Read<&'a EffectiveConfiguration>>,
+    /// Schedule of the effective policy: `None` inside if there is no such policy, or if its kind
+    /// of schedule is unknown.
     pub schedule: Option<Read<Option<&'a Schedule>>>,
-    /// The record of the last requested backup.
+    /// The progress record: `None` inside if no backup was ever requested.
     pub progress: Option<Read<Option<&'a BackupProgress>>>,
-    /// Since when that record is as it is.
+    /// When the progress record was first read in its current state.
     pub record_since: Option<DateTime<Utc>>,
-    /// Since when it is accepted or in progress, without a new request in between.
+    /// When the current request was first read as accepted or in progress.
     pub running_since: Option<DateTime<Utc>>,
-    /// Whether it was so already when this exporter first looked.
+    /// Whether the first reading already showed the progress record in its current state.
     pub record_is_baseline: bool,
-    /// The last periodic attempt.
+    /// The last periodic attempt: `None` inside if the health store has no report.
     pub health: Option<Read<Option<PeriodicAttempt>>>,
-    /// When the backups in the store were last listed.
+    /// When the last backup list was requested.
     pub listed_at: Option<DateTime<Utc>>,
-    /// The newest proof of a good backup, from whatever source. It is ignored while it is dated in
-    /// the future: see [`Self::success_at`].
+    /// The newest success from any source, possibly dated in the future: see
+    /// [`Self::success_at`].
     pub last_success: Option<DateTime<Utc>>,
-    /// Whether a list of the store has confirmed that success.
+    /// What backup lists show about that success.
     pub confirmation: Confirmation,
-    /// When it was first seen that a backup is expected.
+    /// When the exporter first saw that a backup is expected.
     pub expected_since: Option<DateTime<Utc>>,
     /// When the schedule was last seen to restart: protection began, was resumed or got another
-    /// policy, or the report of the last attempt vanished.
+    /// policy, or the report of the last attempt was deleted.
     pub changed_at: Option<DateTime<Utc>>,
-    /// When the partition was created, last lost data or was last restored, on the clock of the
-    /// cluster. No schedule has been running for longer.
+    /// When the partition was created, last lost data or was last restored, in cluster time. The
+    /// schedule has not been running for longer.
     pub reset_at: Option<DateTime<Utc>>,
-    /// Since when this process watches the partition.
+    /// When this process first saw the partition.
     pub watched_since: Option<DateTime<Utc>>,
-    /// The clock of the cluster and the exporter's. Times of backups and [`Self::reset_at`] are of
-    /// the former, all others here of the latter.
-    pub clocks: Clocks,
+    /// The dates of backups and [`Self::reset_at`] are in cluster time, all others in exporter
+    /// time.
+    pub clock_skew: ClockSkew,
 }
 
 impl Facts<'_> {
-    /// The last success, unless it is dated in the future at `now`. A date that was plausible when
-    /// it was read is not plausible any more after a wrong clock was corrected.
+    /// The last success, unless it is dated in the future at `now`. The date may have been
+    /// plausible when it was read, before a wrong clock was corrected.
     pub fn success_at(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.last_success
-            .filter(|at| self.clocks.plausible_from(*at) <= now)
+            .filter(|at| self.clock_skew.plausible_from(*at) <= now)
     }
 }
 
-/// By what the facts are judged.
+/// What backup lists show about the last success.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The newest restorable backup in a list.
+    pub newest_listed: Option<DateTime<Utc>>,
+    /// Whether a list showed the backup of the last success.
+    pub is_confirmed: bool,
+    /// When the last success was claimed, if only a list can confirm it: no list has done so yet,
+    /// and no listed backup has a log sequence number. Services with log sequence numbers are not
+    /// actor services, which report failed uploads as successes.
+    pub needs_list_since: Option<DateTime<Utc>>,
+    /// The newest success that a list had confirmed before its backup was deleted.
+    pub deleted: Option<DateTime<Utc>>,
+    /// The newest claim that does not count, and when the list was requested that refuted it;
+    /// `None` inside while no list has.
+    pub rejected_claim: Option<(DateTime<Utc>, Option<DateTime<Utc>>)>,
+}
+
+/// The settings by which facts are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Older facts are not believed, if they are read in each cycle.
+    /// Age from which facts that are read in every cycle are stale.
     pub staleness: TimeDelta,
-    /// Older lists of backups are not believed.
+    /// Age from which backup lists are stale.
     pub list_staleness: TimeDelta,
-    /// Grace after the due moment.
+    /// Time after the due time until the partition is overdue.
     pub overdue_allowance: TimeDelta,
-    /// How long before a run by the clock a success may be dated that belongs to that run.
+    /// How long before a run at a fixed time a success of that run may be dated.
     pub run_tolerance: TimeDelta,
-    /// The longest that a requested backup may take.
+    /// Maximum duration of a requested backup.
     pub stuck_after: TimeDelta,
-    /// What is expected where no policy applies.
+    /// Expected interval between requested backups where no policy applies.
     pub expected_interval: Option<TimeDelta>,
-    /// Whether the configuration is read at all.
+    /// Whether backup configurations are read.
     pub reads_configuration: bool,
-    /// Whether lists of backups are read at all.
+    /// Whether backup lists are read.
     pub reads_lists: bool,
 }

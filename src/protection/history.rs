@@ -13,14 +13,14 @@ use crate::model::{BackupKind, ListedBackup, PartitionId};
 /// The listed backups of one partition, each once: runtime 6.4 reads a storage twice that two
 /// policies share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stored<'a> {
+pub struct StoredBackups<'a> {
     /// Those that can be restored.
     pub restorable: Vec<&'a ListedBackup>,
     /// Those that cannot.
     pub unrestorable: Vec<&'a ListedBackup>,
 }
 
-impl<'a> Stored<'a> {
+impl<'a> StoredBackups<'a> {
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &&'a ListedBackup> {
         self.restorable.iter().chain(&self.unrestorable)
@@ -95,7 +95,7 @@ impl Chains {
 
 /// The backups of one partition in the store that can be restored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct History {
+pub struct BackupHistory {
     /// Backups listed.
     pub recovery_points: u64,
     /// Backups in the chain of the newest one, the full one included; `None` when the chain of that
@@ -107,7 +107,7 @@ pub struct History {
     pub oldest: Option<DateTime<Utc>>,
 }
 
-impl History {
+impl BackupHistory {
     /// The history of a partition with these restorable backups.
     pub fn of(backups: &[&ListedBackup]) -> Self {
         let newest = backups.iter().max_by_key(|backup| backup.created);
@@ -159,9 +159,9 @@ mod tests {
             backup(1, 20, incremental, 400),
             backup(2, 30, full, 50),
         ];
-        let stored = Stored::by_partition(&listed, true);
-        let history = |id| History::of(&stored[&PartitionId(Uuid::from_u128(id))].restorable);
-        let expected = History {
+        let stored = StoredBackups::by_partition(&listed, true);
+        let history = |id| BackupHistory::of(&stored[&PartitionId(Uuid::from_u128(id))].restorable);
+        let expected = BackupHistory {
             recovery_points: 5,
             chain_length: Some(3),
             last_full: DateTime::from_timestamp(300, 0),
@@ -176,7 +176,7 @@ mod tests {
         let mut item = backup(1, 1, BackupKind::Full, 100);
         item.backup_id = Some(Uuid::from_u128(1));
         let listed = [item.clone(), item];
-        let stored = Stored::by_partition(&listed, false);
+        let stored = StoredBackups::by_partition(&listed, false);
         assert_eq!(stored.values().next().unwrap().restorable.len(), 1);
     }
 
@@ -209,10 +209,11 @@ mod tests {
             let times = backups.iter().map(|it| it.created.unwrap().timestamp());
             times.collect()
         };
-        let stored = &Stored::by_partition(&listed, true)[&PartitionId(Uuid::from_u128(1))];
+        let stored = &StoredBackups::by_partition(&listed, true)[&PartitionId(Uuid::from_u128(1))];
         assert_eq!(times(&stored.restorable), [100, 150, 400, 950]);
         assert_eq!(times(&stored.unrestorable), [200, 300, 350, 450, 460]);
-        let newest_only = &Stored::by_partition(&listed, false)[&PartitionId(Uuid::from_u128(1))];
+        let newest_only =
+            &StoredBackups::by_partition(&listed, false)[&PartitionId(Uuid::from_u128(1))];
         assert_eq!(times(&newest_only.unrestorable), [300, 450]);
     }
 
@@ -220,10 +221,10 @@ mod tests {
     fn what_an_item_does_not_tell_is_not_known() {
         let mut item = backup(1, 1, BackupKind::Unknown, 0);
         (item.created, item.chain_id) = (None, None);
-        let history = History::of(&[&item]);
-        let expected = History {
+        let history = BackupHistory::of(&[&item]);
+        let expected = BackupHistory {
             recovery_points: 1,
-            ..History::default()
+            ..BackupHistory::default()
         };
         assert_eq!(history, expected);
     }

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use chrono::{NaiveTime, Weekday};
 use proptest::prelude::*;
 
-use super::applied::Applied;
+use super::effective::EffectiveConfiguration;
 use super::*;
-use crate::model::{Level, PeriodicAttempt, Schedule};
+use crate::model::{ConfigurationScope, PeriodicAttempt, Read, Schedule};
 
 const WEEK: i64 = 7 * 86_400;
 
@@ -118,9 +118,9 @@ fn state(
     success: Option<Backup>,
     rules: &Rules,
     now: DateTime<Utc>,
-) -> Protection {
-    let applied = Applied {
-        policy: Some(("Clock".into(), Level::Application)),
+) -> ProtectionState {
+    let applied = EffectiveConfiguration {
+        policy: Some(("Clock".into(), ConfigurationScope::Application)),
         suspended: None,
     };
     let ended = success.map(|backup| at(backup.ended));
@@ -129,7 +129,7 @@ fn state(
         ended,
     });
     let facts = Facts {
-        applied: Some(Read {
+        configuration: Some(Read {
             value: &applied,
             at: now,
         }),
@@ -149,7 +149,7 @@ fn state(
         expected_since: Some(at(-WEEK)),
         ..Facts::default()
     };
-    judge(&facts, rules, now).state
+    evaluate(&facts, rules, now).state
 }
 
 fn rules(allowance: i64, tolerance: i64) -> Rules {
@@ -189,7 +189,10 @@ fn without_a_tolerance_a_healthy_partition_is_late() {
     };
     let (backups, _) = backups(&weekly, &[early], None);
     let until = at(backups[1].ended) - TimeDelta::nanoseconds(1);
-    for (tolerance, expected) in [(0, Protection::Overdue), (60, Protection::Protected)] {
+    for (tolerance, expected) in [
+        (0, ProtectionState::Overdue),
+        (60, ProtectionState::Protected),
+    ] {
         let rules = rules(900, tolerance);
         let state = state(&schedule, Source::Health, Some(backups[0]), &rules, until);
         assert_eq!(state, expected);
@@ -215,7 +218,7 @@ proptest! {
             for pair in backups.windows(2) {
                 let until = at(pair[1].ended) - TimeDelta::nanoseconds(1);
                 let state = state(&schedule, source, Some(pair[0]), &rules, until);
-                prop_assert_eq!(state, Protection::Protected, "{:?} {:?}", source, pair);
+                prop_assert_eq!(state, ProtectionState::Protected, "{:?} {:?}", source, pair);
             }
         }
     }
@@ -237,10 +240,10 @@ proptest! {
         for source in [Source::Health, Source::List] {
             let found = |moment| state(&schedule, source, before, &rules, moment);
             let late = at(run + 130);
-            prop_assert_eq!(found(late), Protection::Protected);
-            prop_assert_eq!(found(late + TimeDelta::nanoseconds(1)), Protection::Overdue);
+            prop_assert_eq!(found(late), ProtectionState::Protected);
+            prop_assert_eq!(found(late + TimeDelta::nanoseconds(1)), ProtectionState::Overdue);
             if let Some(next) = next {
-                prop_assert_eq!(found(at(next.ended)), Protection::Overdue);
+                prop_assert_eq!(found(at(next.ended)), ProtectionState::Overdue);
             }
         }
     }

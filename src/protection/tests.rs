@@ -1,8 +1,10 @@
-use super::applied::Applied;
-use super::confirmation::Confirmation;
+use super::effective::EffectiveConfiguration;
 use super::evidence::evidence;
 use super::*;
-use crate::model::{Failure, FailureCode, Level, PeriodicAttempt, Schedule};
+use crate::model::{
+    BackupProgress, BackupState, ConfigurationScope, Failure, FailureCode, PeriodicAttempt, Read,
+    Schedule,
+};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -43,15 +45,20 @@ fn hourly() -> Schedule {
     Schedule::Frequency(Duration::from_secs(3_600))
 }
 
-static PROTECTED: LazyLock<Applied> = LazyLock::new(|| Applied {
-    policy: Some(("Hourly".into(), Level::Application)),
+static NO_POLICY: EffectiveConfiguration = EffectiveConfiguration {
+    policy: None,
+    suspended: None,
+};
+
+static PROTECTED: LazyLock<EffectiveConfiguration> = LazyLock::new(|| EffectiveConfiguration {
+    policy: Some(("Hourly".into(), ConfigurationScope::Application)),
     suspended: None,
 });
 
 /// A partition under an hourly policy, everything read at `second`, last success at 0.
 fn facts(schedule: &Schedule, second: i64) -> Facts<'_> {
     Facts {
-        applied: read(second, &*PROTECTED),
+        configuration: read(second, &*PROTECTED),
         schedule: read(second, Some(schedule)),
         progress: read(second, None),
         health: read(second, Some(ended(true, 0))),
@@ -62,8 +69,8 @@ fn facts(schedule: &Schedule, second: i64) -> Facts<'_> {
     }
 }
 
-fn ahead_by(skew: i64) -> Clocks {
-    Clocks::ahead_by(TimeDelta::seconds(skew))
+fn ahead_by(skew: i64) -> ClockSkew {
+    ClockSkew::new(TimeDelta::seconds(skew))
 }
 
 fn ended(succeeded: bool, second: i64) -> PeriodicAttempt {
@@ -85,12 +92,12 @@ fn record(state: BackupState) -> BackupProgress {
     }
 }
 
-fn state(facts: &Facts<'_>, rules: &Rules, second: i64) -> Protection {
-    judge(facts, rules, at(second)).state
+fn state(facts: &Facts<'_>, rules: &Rules, second: i64) -> ProtectionState {
+    evaluate(facts, rules, at(second)).state
 }
 
 /// The state holds from `second` on and does not hold a second before.
-fn begins(facts: &Facts<'_>, rules: &Rules, expected: Protection, second: i64) {
+fn begins(facts: &Facts<'_>, rules: &Rules, expected: ProtectionState, second: i64) {
     assert_eq!(state(facts, rules, second), expected);
     let before = state(facts, rules, second - 1);
     assert_ne!(before, expected, "one second too early");
@@ -98,30 +105,36 @@ fn begins(facts: &Facts<'_>, rules: &Rules, expected: Protection, second: i64) {
 
 #[test]
 fn nothing_read_is_unknown() {
-    assert_eq!(state(&Facts::default(), &RULES, 0), Protection::Unknown);
-    assert_eq!(state(&Facts::default(), &REQUESTS, 0), Protection::Unknown);
+    assert_eq!(
+        state(&Facts::default(), &RULES, 0),
+        ProtectionState::Unknown
+    );
+    assert_eq!(
+        state(&Facts::default(), &REQUESTS, 0),
+        ProtectionState::Unknown
+    );
 }
 
 #[test]
 fn a_configuration_that_was_never_read_or_is_stale_is_unknown() {
     let schedule = hourly();
     let fresh = facts(&schedule, 100);
-    assert_eq!(state(&fresh, &RULES, 100), Protection::Protected);
+    assert_eq!(state(&fresh, &RULES, 100), ProtectionState::Protected);
     let unread = Facts {
-        applied: None,
+        configuration: None,
         ..fresh
     };
-    assert_eq!(state(&unread, &RULES, 100), Protection::Unknown);
+    assert_eq!(state(&unread, &RULES, 100), ProtectionState::Unknown);
     let stale = Facts {
-        applied: read(0, &*PROTECTED),
+        configuration: read(0, &*PROTECTED),
         ..fresh
     };
-    begins(&stale, &RULES, Protection::Unknown, STALE);
+    begins(&stale, &RULES, ProtectionState::Unknown, STALE);
     let policies = Facts {
         schedule: read(0, Some(&schedule)),
         ..fresh
     };
-    begins(&policies, &RULES, Protection::Unknown, STALE);
+    begins(&policies, &RULES, ProtectionState::Unknown, STALE);
 }
 
 #[test]
@@ -131,7 +144,7 @@ fn a_schedule_of_an_unknown_kind_is_unknown_not_protected() {
         schedule: read(100, None),
         ..facts(&schedule, 100)
     };
-    assert_eq!(state(&facts, &RULES, 100), Protection::Unknown);
+    assert_eq!(state(&facts, &RULES, 100), ProtectionState::Unknown);
 }
 
 #[test]
@@ -144,15 +157,15 @@ fn without_any_source_of_the_expected_successes_it_is_unknown() {
         ..facts(&schedule, 100 + STALE - 50)
     };
     // Progress is still fresh, but periodic backups never show there.
-    begins(&blind, &RULES, Protection::Unknown, 100 + STALE);
+    begins(&blind, &RULES, ProtectionState::Unknown, 100 + STALE);
     let listed = Facts {
         health: None,
         listed_at: Some(at(0)),
-        applied: read(LIST_STALE, &*PROTECTED),
+        configuration: read(LIST_STALE, &*PROTECTED),
         schedule: read(LIST_STALE, Some(&schedule)),
         ..blind
     };
-    begins(&listed, &RULES, Protection::Unknown, LIST_STALE);
+    begins(&listed, &RULES, ProtectionState::Unknown, LIST_STALE);
 }
 
 #[test]
@@ -165,7 +178,7 @@ fn an_accepted_request_is_stuck_when_it_takes_too_long() {
             record_since: Some(at(0)),
             ..facts(&schedule, STUCK)
         };
-        begins(&facts, &RULES, Protection::Stuck, STUCK + 1);
+        begins(&facts, &RULES, ProtectionState::Stuck, STUCK + 1);
     }
 }
 
@@ -178,35 +191,35 @@ fn a_request_that_was_seen_long_ago_is_not_stuck() {
         record_since: Some(at(0)),
         ..facts(&schedule, STUCK)
     };
-    assert_ne!(state(&facts, &RULES, STUCK + 1), Protection::Stuck);
+    assert_ne!(state(&facts, &RULES, STUCK + 1), ProtectionState::Stuck);
 }
 
 #[test]
 fn no_policy_and_no_expectation_is_unprotected() {
     let schedule = hourly();
     let facts = Facts {
-        applied: read(100, &NOTHING),
+        configuration: read(100, &NO_POLICY),
         schedule: None,
         ..facts(&schedule, 100)
     };
-    assert_eq!(state(&facts, &RULES, 100), Protection::Unprotected);
-    assert_ne!(state(&facts, &REQUESTS, 100), Protection::Unprotected);
+    assert_eq!(state(&facts, &RULES, 100), ProtectionState::Unprotected);
+    assert_ne!(state(&facts, &REQUESTS, 100), ProtectionState::Unprotected);
 }
 
 #[test]
 fn suspended_protection_is_suspended_however_late_it_is() {
     let schedule = hourly();
-    let suspended = Applied {
-        suspended: Some(Level::Service),
+    let suspended = EffectiveConfiguration {
+        suspended: Some(ConfigurationScope::Service),
         ..PROTECTED.clone()
     };
     let facts = Facts {
-        applied: read(1_000_000, &suspended),
+        configuration: read(1_000_000, &suspended),
         health: read(1_000_000, None),
         ..facts(&schedule, 1_000_000)
     };
-    let verdict = judge(&facts, &RULES, at(1_000_000));
-    assert_eq!(verdict.state, Protection::Suspended);
+    let verdict = evaluate(&facts, &RULES, at(1_000_000));
+    assert_eq!(verdict.state, ProtectionState::Suspended);
     assert_eq!(verdict.due, None);
 }
 
@@ -220,15 +233,18 @@ fn without_a_success_it_is_pending_until_the_first_one_is_overdue() {
         expected_since: Some(at(0)),
         ..facts(&schedule, overdue)
     };
-    begins(&facts, &RULES, Protection::NeverBackedUp, overdue);
+    begins(&facts, &RULES, ProtectionState::NeverBackedUp, overdue);
     // A request long before does not make a policy late that has just begun.
     let requested = Facts {
         last_success: Some(at(-1_000_000)),
         ..facts
     };
-    begins(&requested, &RULES, Protection::Overdue, overdue);
-    assert_eq!(state(&facts, &RULES, overdue - 1), Protection::Pending);
-    assert_eq!(judge(&facts, &RULES, at(overdue)).due, Some(at(INTERVAL)));
+    begins(&requested, &RULES, ProtectionState::Overdue, overdue);
+    assert_eq!(state(&facts, &RULES, overdue - 1), ProtectionState::Pending);
+    assert_eq!(
+        evaluate(&facts, &RULES, at(overdue)).due,
+        Some(at(INTERVAL))
+    );
 }
 
 #[test]
@@ -236,8 +252,11 @@ fn a_success_is_overdue_behind_due_and_allowance() {
     let schedule = hourly();
     let overdue = INTERVAL + ALLOWANCE + 1;
     let facts = facts(&schedule, overdue);
-    begins(&facts, &RULES, Protection::Overdue, overdue);
-    assert_eq!(state(&facts, &RULES, overdue - 1), Protection::Protected);
+    begins(&facts, &RULES, ProtectionState::Overdue, overdue);
+    assert_eq!(
+        state(&facts, &RULES, overdue - 1),
+        ProtectionState::Protected
+    );
 }
 
 #[test]
@@ -246,7 +265,7 @@ fn a_run_time_is_what_counts_for_a_daily_schedule() {
     // 1_700_000_000 is 22:13:20: midnight is 6,400 s later.
     let overdue = 6_400 + ALLOWANCE + 1;
     let facts = facts(&schedule, overdue);
-    begins(&facts, &RULES, Protection::Overdue, overdue);
+    begins(&facts, &RULES, ProtectionState::Overdue, overdue);
 }
 
 #[test]
@@ -257,13 +276,13 @@ fn a_change_of_protection_grants_a_whole_interval() {
         changed_at: Some(at(2_000)),
         ..facts(&schedule, overdue)
     };
-    begins(&facts, &RULES, Protection::Overdue, overdue);
+    begins(&facts, &RULES, ProtectionState::Overdue, overdue);
     let overdue = INTERVAL + ALLOWANCE + 1;
     let earlier = Facts {
         changed_at: Some(at(-2_000)),
         ..self::facts(&schedule, overdue)
     };
-    assert_eq!(state(&earlier, &RULES, overdue), Protection::Overdue);
+    assert_eq!(state(&earlier, &RULES, overdue), ProtectionState::Overdue);
 }
 
 #[test]
@@ -276,15 +295,18 @@ fn a_replica_that_had_reported_nothing_is_untried_while_the_health_store_is_away
         expected_since: Some(at(0)),
         ..facts(&schedule, overdue)
     };
-    assert_eq!(judge(&facts, &RULES, at(overdue)).due, Some(at(INTERVAL)));
-    assert_eq!(state(&facts, &RULES, overdue), Protection::Overdue);
+    assert_eq!(
+        evaluate(&facts, &RULES, at(overdue)).due,
+        Some(at(INTERVAL))
+    );
+    assert_eq!(state(&facts, &RULES, overdue), ProtectionState::Overdue);
     let listed_before = Facts {
         listed_at: Some(at(overdue - 1)),
         ..facts
     };
     assert_eq!(
         state(&listed_before, &RULES, overdue - 1),
-        Protection::Protected
+        ProtectionState::Protected
     );
 }
 
@@ -299,7 +321,10 @@ fn a_start_without_memory_calls_nobody_protected_who_may_be_late() {
         ..facts(&schedule, start + 60)
     };
     // Protection may have been resumed a minute ago, or the backup is days late.
-    assert_eq!(state(&forgotten, &RULES, start + 60), Protection::Unknown);
+    assert_eq!(
+        state(&forgotten, &RULES, start + 60),
+        ProtectionState::Unknown
+    );
     let late = start + INTERVAL + ALLOWANCE + 1;
     let in_time = Facts {
         health: read(late - 1, None),
@@ -308,8 +333,8 @@ fn a_start_without_memory_calls_nobody_protected_who_may_be_late() {
         watched_since: forgotten.watched_since,
         ..facts(&schedule, late - 1)
     };
-    begins(&in_time, &RULES, Protection::Unknown, late);
-    let turn = judge(&in_time, &RULES, at(late - 1)).holds_until;
+    begins(&in_time, &RULES, ProtectionState::Unknown, late);
+    let turn = evaluate(&in_time, &RULES, at(late - 1)).valid_until;
     assert_eq!(turn, Some(at(late - 1) + TimeDelta::nanoseconds(1)));
     let remembered = Facts {
         watched_since: Some(at(start + 10 + STALE)),
@@ -317,7 +342,7 @@ fn a_start_without_memory_calls_nobody_protected_who_may_be_late() {
     };
     assert_eq!(
         state(&remembered, &RULES, start + 60),
-        Protection::Protected,
+        ProtectionState::Protected,
         "somebody saw it begin"
     );
 }
@@ -326,16 +351,16 @@ fn a_start_without_memory_calls_nobody_protected_who_may_be_late() {
 fn what_was_read_before_the_clock_was_set_back_is_not_believed() {
     let schedule = hourly();
     let read = facts(&schedule, 1_000);
-    assert_eq!(state(&read, &RULES, 996), Protection::Protected);
+    assert_eq!(state(&read, &RULES, 996), ProtectionState::Protected);
     for set_back in [400, -1_000] {
-        assert_eq!(state(&read, &RULES, set_back), Protection::Unknown);
+        assert_eq!(state(&read, &RULES, set_back), ProtectionState::Unknown);
     }
     let listed = Facts {
         health: None,
         listed_at: Some(at(1_000)),
         ..facts(&schedule, 400)
     };
-    assert_eq!(state(&listed, &RULES, 400), Protection::Unknown);
+    assert_eq!(state(&listed, &RULES, 400), ProtectionState::Unknown);
 }
 
 #[test]
@@ -349,12 +374,15 @@ fn a_list_proves_that_nothing_happened_only_up_to_its_reading() {
     };
     assert_eq!(
         state(&listed(overdue), &RULES, overdue),
-        Protection::Overdue
+        ProtectionState::Overdue
     );
     // Whether it came since, nobody has seen: neither late nor protected.
     let before = listed(overdue - 600);
-    begins(&before, &RULES, Protection::Unknown, overdue);
-    assert_eq!(state(&before, &RULES, overdue - 1), Protection::Protected);
+    begins(&before, &RULES, ProtectionState::Unknown, overdue);
+    assert_eq!(
+        state(&before, &RULES, overdue - 1),
+        ProtectionState::Protected
+    );
 }
 
 #[test]
@@ -366,14 +394,17 @@ fn what_is_said_to_have_changed_in_the_future_hides_no_breach() {
         changed_at: Some(at(own + month)),
         ..facts(&schedule, own)
     };
-    let verdict = judge(&changed, &RULES, at(own));
-    assert_eq!(verdict.state, Protection::Overdue);
+    let verdict = evaluate(&changed, &RULES, at(own));
+    assert_eq!(verdict.state, ProtectionState::Overdue);
     let begun = Facts {
         last_success: None,
         expected_since: Some(at(own + month)),
         ..facts(&schedule, own)
     };
-    assert_eq!(judge(&begun, &RULES, at(own)).state, Protection::Unknown);
+    assert_eq!(
+        evaluate(&begun, &RULES, at(own)).state,
+        ProtectionState::Unknown
+    );
 }
 
 #[test]
@@ -382,21 +413,21 @@ fn backups_are_judged_by_the_clock_that_dates_them() {
     for skew in [-1_200, -30, 0, 30, 1_200] {
         let own = INTERVAL + ALLOWANCE + 1 - skew;
         let facts = Facts {
-            clocks: ahead_by(skew),
+            clock_skew: ahead_by(skew),
             ..facts(&schedule, own)
         };
-        begins(&facts, &RULES, Protection::Overdue, own);
-        let verdict = judge(&facts, &RULES, at(own - 1));
+        begins(&facts, &RULES, ProtectionState::Overdue, own);
+        let verdict = evaluate(&facts, &RULES, at(own - 1));
         assert_eq!(verdict.due, Some(at(INTERVAL)), "as the cluster counts");
         assert_eq!(
-            verdict.holds_until,
+            verdict.valid_until,
             Some(at(own - 1) + TimeDelta::nanoseconds(1))
         );
         let resumed = Facts {
             changed_at: Some(at(2_000)),
             ..facts
         };
-        let due = judge(&resumed, &RULES, at(own)).due;
+        let due = evaluate(&resumed, &RULES, at(own)).due;
         assert_eq!(
             due,
             Some(at(2_000 + skew + INTERVAL)),
@@ -414,11 +445,11 @@ fn a_request_that_failed_is_compared_with_backups_by_one_clock() {
         record_since: Some(at(200)),
         health: read(200, Some(ended(true, 700))),
         last_success: Some(at(700)),
-        clocks: ahead_by(skew),
+        clock_skew: ahead_by(skew),
         ..facts(&schedule, 200)
     };
-    assert_eq!(state(&facts(600), &RULES, 250), Protection::Failing);
-    assert_eq!(state(&facts(400), &RULES, 250), Protection::Protected);
+    assert_eq!(state(&facts(600), &RULES, 250), ProtectionState::Failing);
+    assert_eq!(state(&facts(400), &RULES, 250), ProtectionState::Protected);
 }
 
 #[test]
@@ -428,18 +459,18 @@ fn a_failed_attempt_fails_until_a_success_or_until_it_is_overdue() {
         health: read(1_000, Some(ended(false, 500))),
         ..facts(&schedule, 1_000)
     };
-    assert_eq!(state(&warned, &RULES, 1_000), Protection::Failing);
+    assert_eq!(state(&warned, &RULES, 1_000), ProtectionState::Failing);
     let mended = Facts {
         last_success: Some(at(600)),
         ..warned
     };
-    assert_eq!(state(&mended, &RULES, 1_000), Protection::Protected);
+    assert_eq!(state(&mended, &RULES, 1_000), ProtectionState::Protected);
     let first = Facts {
         last_success: None,
         expected_since: Some(at(0)),
         ..warned
     };
-    assert_eq!(state(&first, &RULES, 1_000), Protection::Failing);
+    assert_eq!(state(&first, &RULES, 1_000), ProtectionState::Failing);
 }
 
 #[test]
@@ -453,12 +484,12 @@ fn a_failed_attempt_proves_that_the_first_backup_was_due_whenever_it_was_first_e
         listed_at: Some(at(overdue)),
         ..facts(&schedule, overdue)
     };
-    begins(&facts, &RULES, Protection::NeverBackedUp, overdue);
+    begins(&facts, &RULES, ProtectionState::NeverBackedUp, overdue);
     let changed = Facts {
         changed_at: Some(at(600)),
         ..facts
     };
-    assert_eq!(state(&changed, &RULES, overdue), Protection::Pending);
+    assert_eq!(state(&changed, &RULES, overdue), ProtectionState::Pending);
 }
 
 #[test]
@@ -471,42 +502,42 @@ fn a_failure_seen_at_the_start_is_not_overdue_before_the_first_list_tells_what_w
         watched_since: Some(at(overdue - 10)),
         ..facts(&schedule, overdue)
     };
-    begins(&first_since, &RULES, Protection::Overdue, overdue);
+    begins(&first_since, &RULES, ProtectionState::Overdue, overdue);
     // Of an older success it is not known whether another one came in between.
     let started = Facts {
         last_success: Some(at(-2 * INTERVAL)),
         ..first_since
     };
-    assert_eq!(state(&started, &RULES, overdue), Protection::Failing);
+    assert_eq!(state(&started, &RULES, overdue), ProtectionState::Failing);
     let listed = Facts {
         listed_at: Some(at(overdue)),
         ..started
     };
-    assert_eq!(state(&listed, &RULES, overdue), Protection::Overdue);
+    assert_eq!(state(&listed, &RULES, overdue), ProtectionState::Overdue);
     // Whatever it hides, the next one was due when it was tried.
     let tried = Facts {
         health: read(overdue, Some(ended(false, overdue - ALLOWANCE - 1))),
         ..started
     };
-    begins(&tried, &RULES, Protection::Overdue, overdue);
+    begins(&tried, &RULES, ProtectionState::Overdue, overdue);
     let forgotten = Facts {
         last_success: None,
         expected_since: Some(at(overdue - 10)),
         ..tried
     };
-    assert_eq!(state(&forgotten, &RULES, overdue), Protection::Failing);
+    assert_eq!(state(&forgotten, &RULES, overdue), ProtectionState::Failing);
     let waited = Facts {
         watched_since: Some(at(overdue - LIST_STALE)),
         ..started
     };
-    begins(&waited, &RULES, Protection::Overdue, overdue);
+    begins(&waited, &RULES, ProtectionState::Overdue, overdue);
     let without_lists = Rules {
         reads_lists: false,
         ..RULES
     };
     assert_eq!(
         state(&started, &without_lists, overdue),
-        Protection::Overdue
+        ProtectionState::Overdue
     );
 }
 
@@ -525,23 +556,23 @@ fn a_failed_request_from_before_a_success_that_was_deleted_does_not_count() {
     };
     let state_after = |confirmation| state(&of(confirmation), &RULES, 1_000);
     for (deleted, expected) in [
-        (600, Protection::Pending),
-        (400, Protection::Failing),
-        (2_000, Protection::Failing),
+        (600, ProtectionState::Pending),
+        (400, ProtectionState::Failing),
+        (2_000, ProtectionState::Failing),
     ] {
         let confirmation = Confirmation {
             deleted: Some(at(deleted)),
-            ended_claim: Some((at(deleted), Some(at(900)))),
+            rejected_claim: Some((at(deleted), Some(at(900)))),
             ..Confirmation::default()
         };
         assert_eq!(state_after(confirmation), expected, "{deleted}");
     }
     // A report that a list refuted is no attempt that succeeded.
     let refuted = Confirmation {
-        ended_claim: Some((at(600), Some(at(900)))),
+        rejected_claim: Some((at(600), Some(at(900)))),
         ..Confirmation::default()
     };
-    assert_eq!(state_after(refuted), Protection::Failing);
+    assert_eq!(state_after(refuted), ProtectionState::Failing);
     // A time in the future hides no attempt of the past.
     let future = Confirmation {
         deleted: Some(at(2_000)),
@@ -552,7 +583,7 @@ fn a_failed_request_from_before_a_success_that_was_deleted_does_not_count() {
         changed_at: Some(at(950)),
         ..of(future)
     };
-    assert_eq!(state(&attempted, &RULES, 1_000), Protection::Pending);
+    assert_eq!(state(&attempted, &RULES, 1_000), ProtectionState::Pending);
 }
 
 /// A success at 0 that is only claimed, since that second; lists are stale from this one on.
@@ -572,38 +603,44 @@ fn a_success_that_only_a_list_can_confirm_is_unknown_while_lists_are_stale() {
     let schedule = hourly();
     let stale = LIST_STALE - 100;
     let claimed = |second| claimed(&schedule, 0, stale, second);
-    begins(&claimed(stale), &RULES, Protection::Unknown, stale);
-    let turn = judge(&claimed(stale - 1), &RULES, at(stale - 1)).holds_until;
+    begins(&claimed(stale), &RULES, ProtectionState::Unknown, stale);
+    let turn = evaluate(&claimed(stale - 1), &RULES, at(stale - 1)).valid_until;
     assert_eq!(turn, Some(at(stale)));
     // Late is late, whether the success is real or not.
     let late = INTERVAL + ALLOWANCE + 1;
-    begins(&claimed(late), &RULES, Protection::Overdue, late);
+    begins(&claimed(late), &RULES, ProtectionState::Overdue, late);
     let attempted = Facts {
         health: read(stale, Some(ended(false, 10))),
         ..claimed(stale)
     };
-    assert_eq!(state(&attempted, &RULES, stale), Protection::Unknown);
+    assert_eq!(state(&attempted, &RULES, stale), ProtectionState::Unknown);
     let confirmed = Facts {
         confirmation: Confirmation::default(),
         ..claimed(stale)
     };
-    assert_eq!(state(&confirmed, &RULES, stale), Protection::Protected);
+    assert_eq!(state(&confirmed, &RULES, stale), ProtectionState::Protected);
     let without_lists = Rules {
         reads_lists: false,
         ..RULES
     };
     let facts = claimed(stale);
-    assert_eq!(state(&facts, &without_lists, stale), Protection::Protected);
+    assert_eq!(
+        state(&facts, &without_lists, stale),
+        ProtectionState::Protected
+    );
     // No list shows what is requested where no policy applies.
-    let bare = Applied {
+    let bare = EffectiveConfiguration {
         policy: None,
         suspended: None,
     };
     let requested = Facts {
-        applied: read(stale, &bare),
+        configuration: read(stale, &bare),
         ..claimed(stale)
     };
-    assert_eq!(state(&requested, &REQUESTS, stale), Protection::Protected);
+    assert_eq!(
+        state(&requested, &REQUESTS, stale),
+        ProtectionState::Protected
+    );
 }
 
 #[test]
@@ -617,10 +654,13 @@ fn a_restart_does_not_make_a_claim_credible_again() {
     };
     assert_eq!(
         state(&started(until - 1), &RULES, until - 1),
-        Protection::Protected
+        ProtectionState::Protected
     );
-    assert_eq!(state(&started(until), &RULES, until), Protection::Unknown);
-    let turn = judge(&started(until - 1), &RULES, at(until - 1)).holds_until;
+    assert_eq!(
+        state(&started(until), &RULES, until),
+        ProtectionState::Unknown
+    );
+    let turn = evaluate(&started(until - 1), &RULES, at(until - 1)).valid_until;
     assert_eq!(turn, Some(at(until)));
     // A policy that began later gets its first list later.
     let begun = Facts {
@@ -628,7 +668,7 @@ fn a_restart_does_not_make_a_claim_credible_again() {
         health: read(until, Some(ended(true, 0))),
         ..started(until)
     };
-    assert_eq!(state(&begun, &RULES, until), Protection::Protected);
+    assert_eq!(state(&begun, &RULES, until), ProtectionState::Protected);
 }
 
 #[test]
@@ -646,9 +686,9 @@ fn a_listed_backup_that_keeps_the_schedule_needs_no_claim() {
         }
     };
     let state_at = |second| state(&facts(second), &RULES, second);
-    assert_eq!(state_at(proved_until), Protection::Protected);
-    assert_eq!(state_at(proved_until + 1), Protection::Unknown);
-    let turn = judge(&facts(proved_until), &RULES, at(proved_until)).holds_until;
+    assert_eq!(state_at(proved_until), ProtectionState::Protected);
+    assert_eq!(state_at(proved_until + 1), ProtectionState::Unknown);
+    let turn = evaluate(&facts(proved_until), &RULES, at(proved_until)).valid_until;
     let behind = at(proved_until) + TimeDelta::nanoseconds(1);
     assert_eq!(turn, Some(behind));
 }
@@ -663,17 +703,23 @@ fn a_requested_failure_stands_from_when_it_was_first_seen() {
             record_since: Some(at(500)),
             ..facts(&schedule, 1_000)
         };
-        assert_eq!(state(&requested, &RULES, 1_000), Protection::Failing);
+        assert_eq!(state(&requested, &RULES, 1_000), ProtectionState::Failing);
         let later_success = Facts {
             last_success: Some(at(501)),
             ..requested
         };
-        assert_eq!(state(&later_success, &RULES, 1_000), Protection::Protected);
+        assert_eq!(
+            state(&later_success, &RULES, 1_000),
+            ProtectionState::Protected
+        );
         let later_attempt = Facts {
             health: read(1_000, Some(ended(true, 501))),
             ..requested
         };
-        assert_eq!(state(&later_attempt, &RULES, 1_000), Protection::Protected);
+        assert_eq!(
+            state(&later_attempt, &RULES, 1_000),
+            ProtectionState::Protected
+        );
     }
 }
 
@@ -687,52 +733,60 @@ fn a_failure_from_before_the_first_look_counts_only_without_a_success() {
         record_is_baseline: true,
         ..facts(&schedule, 1_000)
     };
-    assert_eq!(state(&known, &RULES, 1_000), Protection::Protected);
+    assert_eq!(state(&known, &RULES, 1_000), ProtectionState::Protected);
     let unknown = Facts {
         last_success: None,
         health: read(1_000, None),
         expected_since: Some(at(500)),
         ..known
     };
-    assert_eq!(state(&unknown, &RULES, 1_000), Protection::Failing);
+    assert_eq!(state(&unknown, &RULES, 1_000), ProtectionState::Failing);
 }
 
 #[test]
 fn requests_are_judged_by_the_expected_interval() {
     let overdue = INTERVAL + ALLOWANCE + 1;
     let facts = Facts {
-        applied: read(overdue, &NOTHING),
+        configuration: read(overdue, &NO_POLICY),
         progress: read(overdue, None),
         last_success: Some(at(0)),
         expected_since: Some(at(-50)),
         ..Facts::default()
     };
-    begins(&facts, &REQUESTS, Protection::Overdue, overdue);
-    assert_eq!(state(&facts, &REQUESTS, overdue - 1), Protection::Protected);
+    begins(&facts, &REQUESTS, ProtectionState::Overdue, overdue);
+    assert_eq!(
+        state(&facts, &REQUESTS, overdue - 1),
+        ProtectionState::Protected
+    );
     let never = Facts {
-        applied: read(overdue - 50, &NOTHING),
+        configuration: read(overdue - 50, &NO_POLICY),
         progress: read(overdue - 50, None),
         last_success: None,
         ..facts
     };
-    begins(&never, &REQUESTS, Protection::NeverBackedUp, overdue - 50);
+    begins(
+        &never,
+        &REQUESTS,
+        ProtectionState::NeverBackedUp,
+        overdue - 50,
+    );
     let unread = Facts {
         progress: None,
         health: read(overdue, None),
         ..facts
     };
-    assert_eq!(state(&unread, &REQUESTS, overdue), Protection::Unknown);
+    assert_eq!(state(&unread, &REQUESTS, overdue), ProtectionState::Unknown);
     let without_configuration = Rules {
         reads_configuration: false,
         ..REQUESTS
     };
     let unread = Facts {
-        applied: None,
+        configuration: None,
         ..facts
     };
     assert_eq!(
         state(&unread, &without_configuration, overdue),
-        Protection::Overdue
+        ProtectionState::Overdue
     );
 }
 
@@ -743,11 +797,11 @@ fn a_clock_that_is_an_hour_ahead_neither_hides_nor_invents_a_breach() {
     let facts = Facts {
         health: read(0, Some(ended(true, 3_600))),
         last_success: Some(at(3_600)),
-        clocks: ahead_by(3_600),
+        clock_skew: ahead_by(3_600),
         ..facts(&schedule, 0)
     };
-    let verdict = judge(&facts, &RULES, at(0));
-    assert_eq!(verdict.state, Protection::Protected);
+    let verdict = evaluate(&facts, &RULES, at(0));
+    assert_eq!(verdict.state, ProtectionState::Protected);
     assert_eq!(verdict.due, Some(at(3_600 + INTERVAL)));
 }
 
@@ -758,7 +812,7 @@ fn a_schedule_at_the_end_of_the_calendar_does_no_harm() {
         let interval = (left - TimeDelta::seconds(spare)).to_std().unwrap();
         let schedule = Schedule::Frequency(interval);
         let facts = facts(&schedule, 100);
-        assert_eq!(state(&facts, &RULES, 100), Protection::Protected);
+        assert_eq!(state(&facts, &RULES, 100), ProtectionState::Protected);
     }
 }
 
@@ -770,16 +824,20 @@ fn a_success_dated_in_the_future_makes_nothing_protected() {
             let wrong = |now: i64| Facts {
                 health: read(now, Some(ended(true, skew + ahead))),
                 last_success: Some(at(skew + ahead)),
-                clocks: ahead_by(skew),
+                clock_skew: ahead_by(skew),
                 ..facts(&schedule, now)
             };
             let state_at = |now| state(&wrong(now), &RULES, now);
-            assert_eq!(state_at(0), Protection::NeverBackedUp, "{skew} {ahead}");
+            assert_eq!(
+                state_at(0),
+                ProtectionState::NeverBackedUp,
+                "{skew} {ahead}"
+            );
             // It expires where nothing is read any more as well.
-            let until = judge(&wrong(0), &RULES, at(0)).holds_until.unwrap();
+            let until = evaluate(&wrong(0), &RULES, at(0)).valid_until.unwrap();
             assert!(until <= at(ahead - 300), "{until}");
-            assert_eq!(state_at(ahead - 301), Protection::NeverBackedUp);
-            assert_eq!(state_at(ahead - 300), Protection::Protected);
+            assert_eq!(state_at(ahead - 301), ProtectionState::NeverBackedUp);
+            assert_eq!(state_at(ahead - 300), ProtectionState::Protected);
         }
     }
 }
@@ -793,28 +851,28 @@ fn verdicts_that_depend_on_time_are_unknown_while_the_clocks_are_apart() {
             let facts = Facts {
                 health: read(now, Some(ended(true, skew))),
                 last_success,
-                clocks: ahead_by(skew),
+                clock_skew: ahead_by(skew),
                 ..facts(&schedule, now)
             };
-            let verdict = judge(&facts, &RULES, at(now));
-            assert_eq!(verdict.state, Protection::Unknown, "{skew} {now}");
+            let verdict = evaluate(&facts, &RULES, at(now));
+            assert_eq!(verdict.state, ProtectionState::Unknown, "{skew} {now}");
             assert_eq!(verdict.due, None);
             let rows = evidence(&facts, &RULES, &verdict, at(now));
             let row = rows.iter().find(|row| row.fact == "clock skew").unwrap();
             let reason = row.value.as_deref().unwrap();
             assert!(reason.contains(&format!("{skew} s: too large")), "{reason}");
         }
-        let suspended = Applied {
-            suspended: Some(Level::Service),
+        let suspended = EffectiveConfiguration {
+            suspended: Some(ConfigurationScope::Service),
             ..PROTECTED.clone()
         };
         for (applied, expected) in [
-            (&NOTHING, Protection::Unprotected),
-            (&suspended, Protection::Suspended),
+            (&NO_POLICY, ProtectionState::Unprotected),
+            (&suspended, ProtectionState::Suspended),
         ] {
             let facts = Facts {
-                applied: read(60, applied),
-                clocks: ahead_by(skew),
+                configuration: read(60, applied),
+                clock_skew: ahead_by(skew),
                 ..facts(&schedule, 60)
             };
             assert_eq!(state(&facts, &RULES, 60), expected);
@@ -829,27 +887,30 @@ fn a_schedule_restarts_when_the_partition_is_restored_or_loses_data() {
         let overdue = 3_000 + INTERVAL + ALLOWANCE + 1 - skew;
         let facts = Facts {
             reset_at: Some(at(3_000)),
-            clocks: ahead_by(skew),
+            clock_skew: ahead_by(skew),
             ..facts(&schedule, overdue)
         };
-        begins(&facts, &RULES, Protection::Overdue, overdue);
-        let verdict = judge(&facts, &RULES, at(overdue - 1));
+        begins(&facts, &RULES, ProtectionState::Overdue, overdue);
+        let verdict = evaluate(&facts, &RULES, at(overdue - 1));
         assert_eq!(verdict.due, Some(at(3_000 + INTERVAL)));
         let future = Facts {
             reset_at: Some(at(overdue + skew + 301)),
             ..facts
         };
-        let due = judge(&future, &RULES, at(overdue)).due;
+        let due = evaluate(&future, &RULES, at(overdue)).due;
         assert_eq!(due, Some(at(INTERVAL)), "in the future");
     }
     // What is requested from outside has no schedule that could restart.
     let overdue = INTERVAL + ALLOWANCE + 1;
     let requested = Facts {
-        applied: read(overdue, &NOTHING),
+        configuration: read(overdue, &NO_POLICY),
         reset_at: Some(at(3_000)),
         ..facts(&schedule, overdue)
     };
-    assert_eq!(state(&requested, &REQUESTS, overdue), Protection::Overdue);
+    assert_eq!(
+        state(&requested, &REQUESTS, overdue),
+        ProtectionState::Overdue
+    );
 }
 
 #[test]
@@ -884,15 +945,15 @@ fn an_attempt_from_before_a_restart_is_not_the_last_attempt() {
             };
             state(&facts, &RULES, 1_000)
         };
-        assert_eq!(state_after(499, Some(at(0))), Protection::Failing);
-        assert_eq!(state_after(500, Some(at(0))), Protection::Protected);
-        assert_eq!(state_after(500, None), Protection::Pending);
+        assert_eq!(state_after(499, Some(at(0))), ProtectionState::Failing);
+        assert_eq!(state_after(500, Some(at(0))), ProtectionState::Protected);
+        assert_eq!(state_after(500, None), ProtectionState::Pending);
     }
     let facts = Facts {
         changed_at: Some(at(600)),
         ..warned
     };
-    let verdict = judge(&facts, &RULES, at(1_000));
+    let verdict = evaluate(&facts, &RULES, at(1_000));
     let rows = evidence(&facts, &RULES, &verdict, at(1_000));
     let value = |fact| {
         let row = rows.iter().find(|row| row.fact == fact).unwrap();
@@ -913,7 +974,7 @@ fn a_restart_seen_shortly_before_a_run_expects_the_run_after_it() {
             changed_at: Some(at(changed_at)),
             ..facts(&schedule, changed_at)
         };
-        judge(&facts, &RULES, at(changed_at)).due
+        evaluate(&facts, &RULES, at(changed_at)).due
     };
     assert_eq!(late(run - ALLOWANCE - 1), Some(at(run)));
     for before in [0, 30, ALLOWANCE] {
@@ -937,23 +998,33 @@ fn a_start_without_memory_does_not_call_an_old_partition_pending() {
     };
     let state_at = |reset_at, now| state(&started(reset_at, now), &RULES, now);
     let youngest = start + 60 - INTERVAL - ALLOWANCE;
-    assert_eq!(state_at(Some(youngest), start + 60), Protection::Pending);
-    for old in [Some(youngest - 1), Some(0), None] {
-        assert_eq!(state_at(old, start + 60), Protection::Unknown, "{old:?}");
-        // A whole interval was watched.
-        assert_eq!(state_at(old, late + 9), Protection::Unknown);
-        assert_eq!(state_at(old, late + 10), Protection::NeverBackedUp);
-    }
-    let until = judge(&started(Some(youngest), start + 60), &RULES, at(start + 60));
     assert_eq!(
-        until.holds_until,
+        state_at(Some(youngest), start + 60),
+        ProtectionState::Pending
+    );
+    for old in [Some(youngest - 1), Some(0), None] {
+        assert_eq!(
+            state_at(old, start + 60),
+            ProtectionState::Unknown,
+            "{old:?}"
+        );
+        // A whole interval was watched.
+        assert_eq!(state_at(old, late + 9), ProtectionState::Unknown);
+        assert_eq!(state_at(old, late + 10), ProtectionState::NeverBackedUp);
+    }
+    let until = evaluate(&started(Some(youngest), start + 60), &RULES, at(start + 60));
+    assert_eq!(
+        until.valid_until,
         Some(at(start + 60) + TimeDelta::nanoseconds(1))
     );
     let only_lists = Facts {
         health: None,
         ..started(None, start + 60)
     };
-    assert_eq!(state(&only_lists, &RULES, start + 60), Protection::Unknown);
+    assert_eq!(
+        state(&only_lists, &RULES, start + 60),
+        ProtectionState::Unknown
+    );
     for known in [
         Facts {
             expected_since: Some(at(start - STALE)),
@@ -964,14 +1035,14 @@ fn a_start_without_memory_does_not_call_an_old_partition_pending() {
             ..started(None, start + 60)
         },
     ] {
-        assert_eq!(state(&known, &RULES, start + 60), Protection::Pending);
+        assert_eq!(state(&known, &RULES, start + 60), ProtectionState::Pending);
     }
     // An attempt proves that the schedule ran.
     let tried = Facts {
         health: read(start + 60, Some(ended(false, start))),
         ..started(None, start + 60)
     };
-    assert_eq!(state(&tried, &RULES, start + 60), Protection::Failing);
+    assert_eq!(state(&tried, &RULES, start + 60), ProtectionState::Failing);
 }
 
 #[test]
@@ -983,7 +1054,7 @@ fn evidence_names_the_restart_that_no_answer_shows() {
             health: read(now, Some(ended(succeeded, 0))),
             ..facts(schedule, now)
         };
-        let verdict = judge(&facts, &RULES, at(now));
+        let verdict = evaluate(&facts, &RULES, at(now));
         let rows = evidence(&facts, &RULES, &verdict, at(now));
         let row = rows.into_iter().find(|row| row.fact == "possible cause");
         row.unwrap().value
@@ -1008,7 +1079,7 @@ fn a_periodic_attempt_dated_in_the_future_hides_no_failed_request() {
         health: read(100, Some(ended(true, 400 * 86_400))),
         ..facts(&schedule, 100)
     };
-    assert_eq!(state(&facts, &RULES, 100), Protection::Failing);
+    assert_eq!(state(&facts, &RULES, 100), ProtectionState::Failing);
 }
 
 #[test]
@@ -1018,7 +1089,7 @@ fn evidence_says_that_a_success_of_the_future_is_ignored() {
         last_success: Some(at(10_000)),
         ..facts(&schedule, 0)
     };
-    let rows = evidence(&facts, &RULES, &judge(&facts, &RULES, at(0)), at(0));
+    let rows = evidence(&facts, &RULES, &evaluate(&facts, &RULES, at(0)), at(0));
     let row = rows.iter().find(|row| row.fact == "last success").unwrap();
     assert_eq!(
         row.value.as_deref(),
@@ -1035,7 +1106,7 @@ fn evidence_names_every_fact_with_its_age() {
         record_since: Some(at(40)),
         ..facts(&schedule, 95)
     };
-    let lines = evidence(&facts, &RULES, &judge(&facts, &RULES, at(100)), at(100))
+    let lines = evidence(&facts, &RULES, &evaluate(&facts, &RULES, at(100)), at(100))
         .into_iter()
         .map(|evidence| {
             let value = evidence.value.unwrap_or_else(|| "-".to_owned());
@@ -1091,7 +1162,7 @@ proptest! {
             expected_since: Some(since),
             changed_at,
             watched_since: Some(since),
-            clocks: ahead_by(skew),
+            clock_skew: ahead_by(skew),
             ..facts(&schedule, now)
         };
         let without = Facts { last_success: None, ..with };
@@ -1099,12 +1170,12 @@ proptest! {
         let skew = if skew.abs() < 10 { 0 } else { skew };
         let is_future = success > at(now + skew + 300);
         for rules in [RULES, REQUESTS] {
-            let verdict = judge(&with, &rules, at(now));
+            let verdict = evaluate(&with, &rules, at(now));
             evidence(&with, &rules, &verdict, at(now));
             if is_future {
-                let same = judge(&without, &rules, at(now));
+                let same = evaluate(&without, &rules, at(now));
                 prop_assert_eq!((verdict.state, verdict.due), (same.state, same.due));
-                prop_assert_ne!(verdict.state, Protection::Protected);
+                prop_assert_ne!(verdict.state, ProtectionState::Protected);
             }
         }
     }
@@ -1134,12 +1205,12 @@ proptest! {
     ) {
         let schedule = hourly();
         let record = progress.map(|(_, state)| record(state));
-        let setting = Applied {
-            policy: policy.then(|| ("Hourly".into(), Level::Partition)),
-            suspended: suspended.then_some(Level::Partition),
+        let setting = EffectiveConfiguration {
+            policy: policy.then(|| ("Hourly".into(), ConfigurationScope::Partition)),
+            suspended: suspended.then_some(ConfigurationScope::Partition),
         };
         let facts = Facts {
-            applied: applied.map(|at| Read { value: &setting, at }),
+            configuration: applied.map(|at| Read { value: &setting, at }),
             schedule: scheduled.map(|at| Read { value: Some(&schedule), at }),
             progress: progress.map(|(at, _)| Read { value: record.as_ref(), at }),
             record_since: record.as_ref().map(|_| since),
@@ -1161,13 +1232,13 @@ proptest! {
             changed_at,
             watched_since,
             reset_at,
-            clocks: ahead_by(skew),
+            clock_skew: ahead_by(skew),
         };
         let rules = if expects { REQUESTS } else { RULES };
-        let verdict = judge(&facts, &rules, now);
+        let verdict = evaluate(&facts, &rules, now);
         let moment = now + TimeDelta::seconds(later);
-        if verdict.holds_until.is_none_or(|until| moment < until) {
-            let again = judge(&facts, &rules, moment);
+        if verdict.valid_until.is_none_or(|until| moment < until) {
+            let again = evaluate(&facts, &rules, moment);
             prop_assert_eq!((again.state, again.due), (verdict.state, verdict.due));
         }
     }

@@ -19,7 +19,8 @@ use crate::clock;
 use crate::logging::chain;
 use crate::snapshot::Snapshot;
 use crate::state_file::{
-    self, Damage, LoadError, Loaded, Lock, LockError, SetAside, StateFile, Unusable,
+    self, LoadError, LoadedState, LocationError, LockError, Quarantine, ReadError, StateFile,
+    StateFileLock,
 };
 use crate::telemetry::{StateFileWrites, Telemetry};
 
@@ -61,14 +62,14 @@ type Written = (StateFile, Vec<Arc<Snapshot>>, io::Result<()>);
 
 /// A state file that was opened.
 struct Opened {
-    lock: Result<Lock, LockError>,
-    loaded: Result<Loaded, LoadError>,
-    writable: Result<(), Unusable>,
+    lock: Result<StateFileLock, LockError>,
+    loaded: Result<LoadedState, LoadError>,
+    writable: Result<(), LocationError>,
 }
 
 /// Reads and checks the state file; may block for as long as the disk hangs.
 fn open(path: &Path) -> Result<Opened, LockError> {
-    let lock = Lock::acquire(path);
+    let lock = StateFileLock::acquire(path);
     if let Err(in_use @ LockError::InUse { .. }) = lock {
         return Err(in_use);
     }
@@ -271,10 +272,10 @@ impl Memory {
     }
 }
 
-fn log_damage(path: &Path, damage: &Damage, set_aside: &SetAside) {
+fn log_damage(path: &Path, damage: &ReadError, set_aside: &Quarantine) {
     let (path, cause) = (path.display(), chain(damage));
     match set_aside {
-        SetAside::Kept(to) => {
+        Quarantine::Kept(to) => {
             let to = to.display();
             error!(
                 %path, %to, cause,
@@ -282,7 +283,7 @@ fn log_damage(path: &Path, damage: &Damage, set_aside: &SetAside) {
                  that only the unused part remembers are unknown until the cluster reports them again."
             );
         }
-        SetAside::NotCopied(error) => error!(
+        Quarantine::NotCopied(error) => error!(
             %path, cause, %error,
             "Cannot use the state file {path} as it is: {cause}. It cannot be copied ({error}) and \
              will be overwritten; successes that only the unused part remembers are unknown until \

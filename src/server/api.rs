@@ -19,9 +19,9 @@ use crate::clock;
 use crate::exposition::{ClusterView, Text};
 use crate::fleet::Watched;
 use crate::model::{BackupProgress, PartitionId};
+use crate::protection::evaluate;
 use crate::protection::evidence::{Evidence, evidence};
-use crate::protection::judge;
-use crate::snapshot::{PartitionSnapshot, RecoveryPoint, Seen};
+use crate::snapshot::{PartitionSnapshot, ProgressHistory, RecoveryPoint};
 
 /// Every partition of every cluster.
 pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
@@ -141,7 +141,7 @@ struct LastSuccess {
 impl<'a> Partition<'a> {
     fn of(view: &'a ClusterView, known: &'a PartitionSnapshot, now: DateTime<Utc>) -> Self {
         let policy = known
-            .applied
+            .configuration
             .as_ref()
             .and_then(|applied| applied.policy.as_ref());
         let stale = |at| now - at >= view.rules.staleness;
@@ -160,7 +160,10 @@ impl<'a> Partition<'a> {
             read_at: known.read_at().map(rfc3339),
             stale: known.read_at().is_none_or(stale),
             progress: known.record().map(|progress| {
-                let since = known.seen.as_deref().and_then(Seen::since);
+                let since = known
+                    .progress_history
+                    .as_deref()
+                    .and_then(ProgressHistory::since);
                 Progress::of(progress, since)
             }),
             last_success: known
@@ -173,7 +176,7 @@ impl<'a> Partition<'a> {
 impl Protection {
     fn of(view: &ClusterView, known: &PartitionSnapshot, now: DateTime<Utc>) -> Self {
         let facts = known.facts(&view.snapshot);
-        let verdict = judge(&facts, &view.rules, now);
+        let verdict = evaluate(&facts, &view.rules, now);
         Self {
             state: verdict.state.as_str(),
             due: verdict.due.map(rfc3339),

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
 use crate::inventory::listed;
-use crate::protection::{Protection, judge};
+use crate::protection::{ProtectionState, evaluate};
 use crate::telemetry::BuildInfo;
 
 /// What comes before the clusters.
@@ -79,7 +79,7 @@ impl fmt::Display for Landing<'_> {
             writeln!(f, "<p><strong>{}</strong></p>", Escaped(notice))?;
         }
         f.write_str("<table>\n<tr><th>Cluster</th><th>Gateway</th><th>Backup service</th>")?;
-        f.write_str("<th>Partitions</th><th>Protection</th></tr>\n")?;
+        f.write_str("<th>Partitions</th><th>ProtectionState</th></tr>\n")?;
         for view in self.views {
             self.write_cluster(view, f)?;
         }
@@ -116,10 +116,10 @@ impl Landing<'_> {
             Some(true) => "answers",
             Some(false) => "absent, unreachable, or refuses the exporter",
         };
-        let mut counts: BTreeMap<Protection, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<ProtectionState, usize> = BTreeMap::new();
         for known in snapshot.partitions.values() {
             let facts = known.facts(snapshot);
-            let state = judge(&facts, &view.rules, self.now).state;
+            let state = evaluate(&facts, &view.rules, self.now).state;
             *counts.entry(state).or_default() += 1;
         }
         write!(

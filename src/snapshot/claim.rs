@@ -8,11 +8,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Policies, RecoveryPoint, Source};
-use crate::model::Schedule;
-use crate::protection::Read;
-use crate::protection::applied::Applied;
-use crate::schedule::JITTER;
+use super::listing::{ListMetadata, PartitionListing};
+use super::record::{RecoveryPoint, SuccessSource};
+use crate::model::{JITTER, Policies, Read, Schedule};
+use crate::protection::effective::EffectiveConfiguration;
 
 /// Readings of health that are closer together than this miss no attempt but one that the next one
 /// followed at once.
@@ -43,7 +42,7 @@ pub struct Claim {
     /// Whether readings were so frequent that no attempt was missed since then.
     pub is_next: bool,
     /// Whether it counts.
-    pub standing: Standing,
+    pub standing: ClaimStatus,
     /// The oldest claim of the same source that no list could judge yet: where reports follow each
     /// other quickly, the newest one is never old enough.
     pub earlier: Option<Arc<Self>>,
@@ -51,7 +50,7 @@ pub struct Claim {
 
 /// What the lists say of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum ClaimStatus {
     /// No list could judge it yet.
     Open,
     /// A list shows its backup or a newer one.
@@ -64,7 +63,7 @@ pub enum Standing {
     Deleted(DateTime<Utc>),
 }
 
-impl Standing {
+impl ClaimStatus {
     /// When a list ended the claim.
     pub const fn ended_at(self) -> Option<DateTime<Utc>> {
         match self {
@@ -76,53 +75,24 @@ impl Standing {
 
 /// The policy that applies to a partition, as far as claims are judged by it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Terms<'a> {
+pub(super) struct ClaimPolicy<'a> {
     pub(super) storage: Option<u32>,
     pub(super) schedule: Option<&'a Schedule>,
 }
 
-impl<'a> Terms<'a> {
+impl<'a> ClaimPolicy<'a> {
     /// The terms of the policy in `applied`, as far as that policy is known.
-    pub(super) fn of(policies: Option<&'a Read<Policies>>, applied: Option<&Applied>) -> Self {
+    pub(super) fn of(
+        policies: Option<&'a Read<Policies>>,
+        applied: Option<&EffectiveConfiguration>,
+    ) -> Self {
         let name = applied.and_then(|applied| applied.policy.as_ref());
         let policy = name.and_then(|(name, _)| policies?.value.get(name));
         Self {
-            storage: policy.map(|policy| policy.storage_place),
+            storage: policy.map(|policy| policy.storage_fingerprint),
             schedule: policy.and_then(|policy| policy.schedule.as_ref()),
         }
     }
-}
-
-/// What a list shows of one partition.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Shown {
-    /// The newest backup that can be restored.
-    pub(super) newest: Option<RecoveryPoint>,
-    /// The newest backup that cannot be restored.
-    pub(super) unrestorable: Option<RecoveryPoint>,
-    /// Whether older backups than those shown may exist, as in lists of the newest ones.
-    pub(super) newest_only: bool,
-}
-
-impl Shown {
-    /// Whether a backup newer than `at` is shown that cannot be restored and hides older ones.
-    pub(super) fn hides_before(&self, at: DateTime<Utc>) -> bool {
-        let unrestorable = self.unrestorable.as_ref();
-        self.newest_only && unrestorable.is_some_and(|point| point.at > at)
-    }
-}
-
-/// A list of the store.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ListRead {
-    /// When it was requested, on the clock of the exporter.
-    pub(super) at: DateTime<Utc>,
-    /// The same on the clock of the cluster, where the clocks agree.
-    pub(super) by_cluster_clock: Option<DateTime<Utc>>,
-    /// The date beyond which a success is in the future of both clocks.
-    pub(super) future: DateTime<Utc>,
-    /// Whether a backup that it does not show is not in the storage of the policy.
-    pub(super) is_complete: bool,
 }
 
 impl Claim {
@@ -134,19 +104,19 @@ impl Claim {
             open_since: seen_at,
             after: None,
             is_next: false,
-            standing: Standing::Open,
+            standing: ClaimStatus::Open,
             earlier: None,
         }
     }
 
     /// Whether it counts as a success.
     pub fn counts(&self) -> bool {
-        matches!(self.standing, Standing::Open | Standing::Confirmed)
+        matches!(self.standing, ClaimStatus::Open | ClaimStatus::Confirmed)
     }
 
     /// Whether `newest`, the newest backup of a list, is the claimed one or newer; `None` where that
     /// cannot be determined. `requested` is the newest requested backup that is known.
-    pub(super) fn is_held_by(
+    pub(super) fn is_covered_by(
         &self,
         newest: &RecoveryPoint,
         requested: Option<&Self>,
@@ -156,7 +126,7 @@ impl Claim {
         if at - newest.at < RESOLUTION {
             return Some(true);
         }
-        if self.point.source != Source::Periodic {
+        if self.point.source != SuccessSource::Periodic {
             let id = self.point.backup_id;
             return Some(id.is_some() && newest.backup_id == id);
         }
@@ -182,7 +152,7 @@ impl Claim {
     /// tell.
     pub(super) fn is_shown(
         &self,
-        shown: &Shown,
+        shown: &PartitionListing,
         requested: Option<&Self>,
         schedule: Option<&Schedule>,
     ) -> Option<bool> {
@@ -191,32 +161,38 @@ impl Claim {
         }
         let newest = shown.newest.as_ref();
         let held = newest.map_or(Some(false), |newest| {
-            self.is_held_by(newest, requested, schedule)
+            self.is_covered_by(newest, requested, schedule)
         });
         held.filter(|held| *held || !shown.hides_before(self.point.at))
     }
 
     /// Whether a backup that cannot be restored is the newest one created before the end of the claimed
     /// one, and later than all that can: then that is the claimed one, or the claimed one is missing.
-    fn is_unrestorable(&self, shown: &Shown) -> bool {
+    fn is_unrestorable(&self, shown: &PartitionListing) -> bool {
         let newest = shown.newest.as_ref().map(|newest| newest.at);
         let unrestorable = shown.unrestorable.as_ref().map(|point| point.at);
-        self.point.source == Source::Periodic
+        self.point.source == SuccessSource::Periodic
             && unrestorable > newest
             && unrestorable <= Some(self.point.at)
     }
 
     /// Whether the list shows that the claimed backup itself cannot be restored: no wait is needed for
     /// a list to show it.
-    fn is_shown_unrestorable(&self, shown: &Shown) -> bool {
+    fn is_shown_unrestorable(&self, shown: &PartitionListing) -> bool {
         let unrestorable = shown.unrestorable.as_ref().map(|point| point.at);
         self.is_next && unrestorable > self.after && self.is_unrestorable(shown)
     }
 
     /// Whether a list shows the claimed backup, or would show it.
-    pub(super) fn is_settled(&self, shown: &Shown, list: ListRead, storage: Option<u32>) -> bool {
-        let by_upload = list.by_cluster_clock.is_some_and(|at| {
-            self.point.source == Source::Periodic && at - self.point.at >= SETTLED_AFTER_UPLOAD
+    pub(super) fn is_settled(
+        &self,
+        shown: &PartitionListing,
+        list: ListMetadata,
+        storage: Option<u32>,
+    ) -> bool {
+        let by_upload = list.cluster_time.is_some_and(|at| {
+            self.point.source == SuccessSource::Periodic
+                && at - self.point.at >= SETTLED_AFTER_UPLOAD
         });
         let is_late = by_upload
             || list.at - self.seen_at >= SETTLED_AFTER_SEEN
@@ -227,10 +203,12 @@ impl Claim {
     /// Takes over what is known of the claim before it, of the same source and storage.
     pub(super) fn follow(&mut self, before: &Arc<Self>) {
         match before.standing {
-            Standing::Refuted(_) | Standing::Doubted if self.standing == Standing::Open => {
-                self.standing = Standing::Doubted;
+            ClaimStatus::Refuted(_) | ClaimStatus::Doubted
+                if self.standing == ClaimStatus::Open =>
+            {
+                self.standing = ClaimStatus::Doubted;
             }
-            Standing::Open if self.standing == Standing::Open => {
+            ClaimStatus::Open if self.standing == ClaimStatus::Open => {
                 let earlier = before.earlier.as_ref().unwrap_or(before);
                 self.earlier = Some(Arc::clone(earlier));
                 self.open_since = before.open_since.min(self.open_since);
@@ -250,13 +228,13 @@ impl Claim {
     ) -> u64 {
         let mut refuted = u64::from(earlier == Some(false));
         let standing = match (newest, claim.standing) {
-            (Some(true), _) => Standing::Confirmed,
-            (Some(false), Standing::Confirmed) => Standing::Deleted(at),
-            (Some(false), Standing::Open | Standing::Doubted) => {
+            (Some(true), _) => ClaimStatus::Confirmed,
+            (Some(false), ClaimStatus::Confirmed) => ClaimStatus::Deleted(at),
+            (Some(false), ClaimStatus::Open | ClaimStatus::Doubted) => {
                 refuted += 1;
-                Standing::Refuted(at)
+                ClaimStatus::Refuted(at)
             }
-            (None, Standing::Open) if earlier == Some(false) => Standing::Doubted,
+            (None, ClaimStatus::Open) if earlier == Some(false) => ClaimStatus::Doubted,
             (_, before) => before,
         };
         let is_judged = earlier.is_some() || newest.is_some();
@@ -265,7 +243,7 @@ impl Claim {
             claim.standing = standing;
             claim.earlier.take_if(|_| is_judged);
             claim.open_since = claim.seen_at;
-            if standing == Standing::Confirmed {
+            if standing == ClaimStatus::Confirmed {
                 // Now it is known which one it is: no older one stands in for it when it is gone.
                 let before = shown.and_then(|created| created.checked_sub_signed(RESOLUTION));
                 claim.after = claim.after.max(before.filter(|it| *it < claim.point.at));

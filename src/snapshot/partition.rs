@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::claim::{FREQUENT, Terms};
-use super::{Outcome, RecoveryPoint, Seen, Snapshot, Source, Successes, record};
+use super::claim::{ClaimPolicy, FREQUENT};
+use super::record::{self, ProgressHistory, RecoveryPoint, SuccessSource};
+use super::successes::Successes;
+use super::totals::BackupOutcome;
 use crate::model::{
-    BackupHealth, BackupProgress, FailureCode, Partition, PeriodicAttempt, RestoreProgress,
-    RestoreState,
+    BackupHealth, BackupProgress, FailureCode, Partition, PeriodicAttempt, Read, RestoreProgress,
 };
-use crate::protection::applied::Applied;
-use crate::protection::history::History;
-use crate::protection::{Facts, Read};
+use crate::protection::effective::EffectiveConfiguration;
+use crate::protection::history::BackupHistory;
 
 /// What is known of one partition.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,20 +31,20 @@ pub struct PartitionSnapshot {
     /// was ever requested.
     pub progress: Option<Read<Option<Arc<BackupProgress>>>>,
     /// What was seen of its records so far; `None` before the first reading.
-    pub seen: Option<Arc<Seen>>,
+    pub progress_history: Option<Arc<ProgressHistory>>,
     /// The newest of [`Self::successes`] that counts. Only a list takes it away.
     pub last_success: Option<Arc<RecoveryPoint>>,
     /// What is claimed and what is proved.
     pub successes: Successes,
     /// The newest recovery point of which the log sequence number is known.
-    pub numbered: Option<Arc<RecoveryPoint>>,
+    pub newest_with_lsn: Option<Arc<RecoveryPoint>>,
     /// Log records newly covered by successful backups, within one data-loss epoch each.
     pub lsn_advance: u64,
     /// What was last seen to apply to it; `None` before the first reading. Remembered over
     /// restarts, so that a change meanwhile is noticed.
-    pub applied: Option<Arc<Applied>>,
+    pub configuration: Option<Arc<EffectiveConfiguration>>,
     /// When that was read.
-    pub applied_at: Option<DateTime<Utc>>,
+    pub configuration_read_at: Option<DateTime<Utc>>,
     /// When a policy was first seen to apply, without a gap since.
     pub protected_since: Option<DateTime<Utc>>,
     /// When the schedule was last seen to restart: protection began, was resumed or got another
@@ -64,7 +64,7 @@ pub struct PartitionSnapshot {
     /// The record of the last restore, as it was last read.
     pub restore: Option<Read<Option<RestoreProgress>>>,
     /// What the store holds for it, as it was last listed.
-    pub history: Option<Arc<Read<History>>>,
+    pub history: Option<Arc<Read<BackupHistory>>>,
 }
 
 impl PartitionSnapshot {
@@ -75,13 +75,13 @@ impl PartitionSnapshot {
             known_since: now,
             inventoried_at: None,
             progress: None,
-            seen: None,
+            progress_history: None,
             last_success: None,
             successes: Successes::default(),
-            numbered: None,
+            newest_with_lsn: None,
             lsn_advance: 0,
-            applied: None,
-            applied_at: None,
+            configuration: None,
+            configuration_read_at: None,
             protected_since: None,
             changed_at: None,
             health: None,
@@ -95,7 +95,7 @@ impl PartitionSnapshot {
     }
 
     /// A partition as an earlier process knew it.
-    pub fn remembered(
+    pub fn restored(
         partition: Partition,
         known_since: DateTime<Utc>,
         successes: Successes,
@@ -119,71 +119,13 @@ impl PartitionSnapshot {
 
     /// Whether a policy was last seen to apply to it.
     pub fn has_policy(&self) -> bool {
-        let applied = self.applied.as_deref();
+        let applied = self.configuration.as_deref();
         applied.is_some_and(|applied| applied.policy.is_some())
     }
 
     /// Log sequence number of the last success. A periodic one has that of its listed backup.
     pub fn last_success_lsn(&self) -> Option<u64> {
         self.successes.lsn_of(self.last_success.as_deref()?)
-    }
-
-    /// What the verdict on it rests on.
-    pub fn facts<'a>(&'a self, snapshot: &'a Snapshot) -> Facts<'a> {
-        let policies = snapshot.policies.as_ref();
-        let applied = self.applied.as_deref();
-        let policy = applied.and_then(|applied| applied.policy.as_ref());
-        let schedule = policy
-            .and_then(|(name, _)| policies?.value.get(name))
-            .and_then(|policy| policy.schedule.as_ref());
-        let seen = self.seen.as_deref();
-        let progress = self.progress.as_ref().map(|read| Read {
-            value: read.value.as_deref(),
-            at: read.at,
-        });
-        Facts {
-            applied: applied
-                .zip(self.applied_at)
-                .map(|(value, at)| Read { value, at }),
-            schedule: policies.map(|policies| Read {
-                value: schedule,
-                at: policies.at,
-            }),
-            progress,
-            record_since: seen.and_then(Seen::since),
-            running_since: seen.and_then(|seen| seen.running_since),
-            record_is_baseline: seen.is_some_and(|seen| seen.is_baseline),
-            health: self.health,
-            listed_at: self.listed_at,
-            last_success: self.last_success.as_ref().map(|point| point.at),
-            confirmation: self.successes.confirmation(self.last_success.as_deref()),
-            expected_since: match policy {
-                Some(_) => self.protected_since,
-                None => Some(self.known_since),
-            },
-            changed_at: self.changed_at,
-            reset_at: self.reset_at(),
-            watched_since: snapshot.status.since.max(Some(self.known_since)),
-            clocks: snapshot.status.clocks(),
-        }
-    }
-
-    /// When it was created, last lost data or was last restored, as far as the cluster shows.
-    fn reset_at(&self) -> Option<DateTime<Utc>> {
-        let record = self.restore.and_then(|read| read.value);
-        let restored = record
-            .filter(|record| record.state == RestoreState::Success)
-            .and_then(|record| record.timestamp);
-        let reset = self.partition.data_loss.max(restored);
-        reset.max(self.restore_reported)
-    }
-
-    /// The last success, unless it is dated in the future at `now`.
-    pub fn success_at(&self, snapshot: &Snapshot, now: DateTime<Utc>) -> Option<&RecoveryPoint> {
-        let latest = snapshot.status.clocks().latest_success(now);
-        self.last_success
-            .as_deref()
-            .filter(|point| point.at <= latest)
     }
 
     /// Takes over what changed about the successes.
@@ -198,9 +140,12 @@ impl PartitionSnapshot {
     pub(super) fn forget_later(&mut self, future: DateTime<Utc>, latest: DateTime<Utc>) {
         self.successes.forget_later(future);
         self.update_last_success(latest);
-        self.numbered.take_if(|point| point.at > future);
-        let counted = self.seen.as_ref().and_then(|seen| seen.newest_success);
-        if let (Some((at, _)), Some(seen)) = (counted, &mut self.seen)
+        self.newest_with_lsn.take_if(|point| point.at > future);
+        let counted = self
+            .progress_history
+            .as_ref()
+            .and_then(|seen| seen.newest_success);
+        if let (Some((at, _)), Some(seen)) = (counted, &mut self.progress_history)
             && at > future
         {
             Arc::make_mut(seen).newest_success = None;
@@ -211,8 +156,8 @@ impl PartitionSnapshot {
     pub(super) fn recall(&mut self, remembered: &Self, latest: DateTime<Utc>) {
         self.successes.recall(&remembered.successes, latest);
         self.update_last_success(latest);
-        if let Some(point) = &remembered.numbered {
-            RecoveryPoint::keep_newest(&mut self.numbered, point, latest);
+        if let Some(point) = &remembered.newest_with_lsn {
+            RecoveryPoint::keep_newest(&mut self.newest_with_lsn, point, latest);
         }
         self.lsn_advance = self.lsn_advance.saturating_add(remembered.lsn_advance);
         self.known_since = self.known_since.min(remembered.known_since);
@@ -238,10 +183,11 @@ impl PartitionSnapshot {
         &mut self,
         progress: Option<Arc<BackupProgress>>,
         at: DateTime<Utc>,
-        terms: &Terms<'_>,
+        terms: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
-    ) -> Option<Outcome> {
-        let completion = Seen::observe(&mut self.seen, progress.as_deref(), at, latest);
+    ) -> Option<BackupOutcome> {
+        let completion =
+            ProgressHistory::observe(&mut self.progress_history, progress.as_deref(), at, latest);
         let record = progress.as_deref();
         if let Some(point) = record.and_then(|record| RecoveryPoint::of_record(record, latest)) {
             self.claim(&point, None, at, terms, latest);
@@ -259,13 +205,13 @@ impl PartitionSnapshot {
         &mut self,
         health: BackupHealth,
         at: DateTime<Utc>,
-        terms: &Terms<'_>,
+        terms: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
     ) {
         let attempt = health.attempt;
         // Every restore begins with a data loss. One that fails is tried and reported again and
         // again, and each report would put the next backup off.
-        if self.restore_reported <= self.partition.data_loss {
+        if self.restore_reported <= self.partition.data_loss_time {
             self.restore_reported = health.restored_at.filter(|at| *at <= latest);
         }
         if let Some(point) = attempt.and_then(|attempt| RecoveryPoint::of_attempt(&attempt, latest))
@@ -292,8 +238,8 @@ impl PartitionSnapshot {
 
     /// Takes what applies to it in. The first reading is the baseline; later ones show when
     /// protection begins, ends, is resumed or changes its policy.
-    pub(super) fn read_applied(&mut self, applied: Arc<Applied>, at: DateTime<Utc>) {
-        if let Some(before) = self.applied.as_deref() {
+    pub(super) fn read_applied(&mut self, applied: Arc<EffectiveConfiguration>, at: DateTime<Utc>) {
+        if let Some(before) = self.configuration.as_deref() {
             let resumed = before.suspended.is_some() && applied.suspended.is_none();
             let renamed = before.policy_name() != applied.policy_name();
             if resumed || renamed {
@@ -304,8 +250,8 @@ impl PartitionSnapshot {
             Some(_) => self.protected_since.or(Some(at)),
             None => None,
         };
-        self.applied = Some(applied);
-        self.applied_at = Some(at);
+        self.configuration = Some(applied);
+        self.configuration_read_at = Some(at);
     }
 
     /// Replaces a failure code that would be one label value too many by `other`. The identity of
@@ -324,10 +270,10 @@ impl PartitionSnapshot {
         point: &RecoveryPoint,
         attempt_before: Option<DateTime<Utc>>,
         at: DateTime<Utc>,
-        terms: &Terms<'_>,
+        terms: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
     ) {
-        let is_requested = point.source == Source::Requested;
+        let is_requested = point.source == SuccessSource::Requested;
         let counts = self
             .successes
             .claim(point, attempt_before, at, terms, latest);
@@ -342,9 +288,9 @@ impl PartitionSnapshot {
     /// Counts the log records that a success newly covers.
     pub(super) fn count_advance(&mut self, point: &Arc<RecoveryPoint>, latest: DateTime<Utc>) {
         if point.lsn.is_some() {
-            let advance = point.advance_over(self.numbered.as_deref());
+            let advance = point.advance_over(self.newest_with_lsn.as_deref());
             self.lsn_advance = self.lsn_advance.saturating_add(advance);
-            RecoveryPoint::keep_newest(&mut self.numbered, point, latest);
+            RecoveryPoint::keep_newest(&mut self.newest_with_lsn, point, latest);
         }
     }
 }

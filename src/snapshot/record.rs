@@ -10,15 +10,19 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{MAX_FAILURE_CODES, Outcome};
+use super::totals::BackupOutcome;
 use crate::model::{BackupProgress, BackupState, FailureCode, ListedBackup, PeriodicAttempt};
+
+/// Maximum number of distinct failure codes that become label values; further codes become
+/// `other`.
+const MAX_FAILURE_CODES: usize = 64;
 
 /// Where a recovery point was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum SuccessSource {
     /// A list of the backups in the store. The upload has ended: metadata is uploaded last and
     /// deleted first (`BackupCopier.cs`).
-    Listed,
+    List,
     /// A report of a periodic backup in the health store.
     Periodic,
     /// The record of a requested backup.
@@ -29,7 +33,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryPoint {
     /// Where it was read.
-    pub source: Source,
+    pub source: SuccessSource,
     /// Moment of the snapshot that it holds.
     pub at: DateTime<Utc>,
     /// Its id, when the source tells.
@@ -38,7 +42,7 @@ pub struct RecoveryPoint {
     pub lsn: Option<u64>,
     /// Data-loss epoch of that number, when the source tells.
     pub data_loss_version: Option<u64>,
-    /// `storage_place` of the policy that applied when it was first read; `None` when that policy
+    /// `storage_fingerprint` of the policy that applied when it was first read; `None` when that policy
     /// was not known.
     pub storage: Option<u32>,
 }
@@ -48,7 +52,7 @@ impl RecoveryPoint {
     pub(super) fn of_record(record: &BackupProgress, latest: DateTime<Utc>) -> Option<Self> {
         let at = record.timestamp.filter(|at| *at <= latest)?;
         (record.state == BackupState::Success).then(|| Self {
-            source: Source::Requested,
+            source: SuccessSource::Requested,
             at,
             backup_id: record.backup_id,
             lsn: record.lsn,
@@ -60,7 +64,7 @@ impl RecoveryPoint {
     /// The recovery point that a periodic attempt claims. Its time is the end of the upload.
     pub(super) fn of_attempt(attempt: &PeriodicAttempt, latest: DateTime<Utc>) -> Option<Self> {
         (attempt.succeeded && attempt.ended <= latest).then_some(Self {
-            source: Source::Periodic,
+            source: SuccessSource::Periodic,
             at: attempt.ended,
             backup_id: None,
             lsn: None,
@@ -74,7 +78,7 @@ impl RecoveryPoint {
     pub(super) fn of_listed(backup: &ListedBackup, latest: DateTime<Utc>) -> Option<Self> {
         let at = backup.created.filter(|at| *at <= latest)?;
         Some(Self {
-            source: Source::Listed,
+            source: SuccessSource::List,
             at,
             backup_id: backup.backup_id,
             lsn: backup.lsn,
@@ -133,7 +137,7 @@ impl RecoveryPoint {
 
 /// What a record says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecordIdentity {
+pub struct ProgressKey {
     /// Its state.
     pub state: BackupState,
     /// Id of the backup.
@@ -144,7 +148,7 @@ pub struct RecordIdentity {
     pub code: Option<FailureCode>,
 }
 
-impl RecordIdentity {
+impl ProgressKey {
     fn of(record: &BackupProgress) -> Self {
         Self {
             state: record.state,
@@ -157,9 +161,9 @@ impl RecordIdentity {
 
 /// What was seen of a partition's records. That it exists means that a baseline exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct ProgressHistory {
     /// The record seen last, and since when it is as it is.
-    pub record: Option<(RecordIdentity, DateTime<Utc>)>,
+    pub record: Option<(ProgressKey, DateTime<Utc>)>,
     /// Time and id of the newest success that was counted or belongs to the baseline. A record
     /// that goes back behind it was read from an outdated replica.
     pub newest_success: Option<(DateTime<Utc>, Option<Uuid>)>,
@@ -169,7 +173,7 @@ pub struct Seen {
     pub is_baseline: bool,
 }
 
-impl Seen {
+impl ProgressHistory {
     /// When the record seen last was first seen as it is.
     pub fn since(&self) -> Option<DateTime<Utc>> {
         self.record.as_ref().map(|(_, since)| *since)
@@ -182,10 +186,10 @@ impl Seen {
         record: Option<&BackupProgress>,
         read_at: DateTime<Utc>,
         latest: DateTime<Utc>,
-    ) -> Option<Outcome> {
+    ) -> Option<BackupOutcome> {
         let baseline = seen.is_none();
         let seen = seen.get_or_insert_default();
-        let identity = record.map(RecordIdentity::of);
+        let identity = record.map(ProgressKey::of);
         if seen.record.as_ref().map(|(known, _)| known) == identity.as_ref() {
             return None;
         }
@@ -201,10 +205,10 @@ impl Seen {
         seen.record = identity.map(|identity| (identity, read_at));
         seen.is_baseline = baseline;
         let record = record?;
-        let outcome = Outcome::of(record.state)?;
+        let outcome = BackupOutcome::of(record.state)?;
         let dated = record.timestamp.filter(|at| *at <= latest);
-        let is_new = outcome != Outcome::Success || seen.is_newer_success(record, latest);
-        if let (Outcome::Success, true, Some(at)) = (outcome, is_new, dated) {
+        let is_new = outcome != BackupOutcome::Success || seen.is_newer_success(record, latest);
+        if let (BackupOutcome::Success, true, Some(at)) = (outcome, is_new, dated) {
             seen.newest_success = Some((at, record.backup_id));
         }
         (is_new && !baseline).then_some(outcome)

@@ -1,46 +1,46 @@
-//! The cluster itself and the exporter's work on it, as the last cycle left them.
+//! The state of the cluster itself and of the collectors after the last cycle.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::observations::{ClusterReading, Collector, CollectorStatus, Run, SecurityReading};
+use super::observations::{ClusterObservation, CollectorRun, SecurityStatus};
 use crate::inventory::Selection;
-use crate::protection::{Clocks, Read};
+use crate::model::{Collector, CollectorStatus, Read};
+use crate::protection::ClockSkew;
 
-/// A cluster and the exporter's work on it.
+/// The state of a cluster and of its collectors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterStatus {
-    /// Whether the last cycle reached a gateway and was let in on a native route; `None` before
-    /// the first cycle has ended.
+    /// Whether the gateway authorized a call to Service Fabric itself in the last cycle; `None` before
+    /// the end of the first.
     pub up: Option<bool>,
-    /// Whether the backup restore service answered; `None` when the gateway was not reached.
+    /// Whether the backup service answered; `None` if the gateway was unreachable.
     pub service_up: Option<bool>,
-    /// Since when this process watches it; `None` before the first observations.
+    /// When this process made the first observations.
     pub since: Option<DateTime<Utc>>,
     /// Runtime version, as last read.
     pub version: Option<String>,
-    /// Clock of the gateway minus own clock, from the last answer.
+    /// Clock of the gateway minus the exporter's, from the last answer.
     pub clock_skew: Option<TimeDelta>,
-    /// How it and the exporter know each other.
-    pub security: SecurityReading,
-    /// How the configured selection fitted the cluster when that could last be determined.
+    /// Authentication between exporter and cluster.
+    pub security: SecurityStatus,
+    /// Selectors that matched nothing when that could last be determined.
     pub selection: Option<Read<Arc<Selection>>>,
     /// The collectors that have run.
     pub collectors: BTreeMap<Collector, CollectorStatus>,
 }
 
 impl ClusterStatus {
-    /// Its clock and the exporter's.
-    pub(crate) fn clocks(&self) -> Clocks {
-        Clocks::ahead_by(self.clock_skew.unwrap_or_default())
+    pub(crate) fn clock_skew_or_zero(&self) -> ClockSkew {
+        ClockSkew::new(self.clock_skew.unwrap_or_default())
     }
 
     pub(super) fn note(
         &mut self,
-        runs: Vec<Run>,
-        cluster: Option<ClusterReading>,
+        runs: Vec<CollectorRun>,
+        cluster: Option<ClusterObservation>,
         now: DateTime<Utc>,
     ) {
         if let Some(reading) = cluster {

@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::claim::{ListRead, Shown, Terms};
-use super::{Claim, RecoveryPoint, Source, Standing};
-use crate::protection::confirmation::Confirmation;
+use super::claim::{Claim, ClaimPolicy, ClaimStatus};
+use super::listing::{ListMetadata, PartitionListing};
+use super::record::{RecoveryPoint, SuccessSource};
+use crate::protection::Confirmation;
 
 /// What is known of the successes of one partition.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,16 +39,16 @@ impl Successes {
     /// Whether a list has shown the backup of `success`, which is the last one, or a newer one.
     pub fn is_confirmed(&self, success: &RecoveryPoint) -> bool {
         let claim = self.claim_of(success);
-        success.source == Source::Listed
-            || claim.is_some_and(|claim| claim.standing == Standing::Confirmed)
+        success.source == SuccessSource::List
+            || claim.is_some_and(|claim| claim.standing == ClaimStatus::Confirmed)
     }
 
     /// The claim that `success`, which is the last one, was made by.
     fn claim_of(&self, success: &RecoveryPoint) -> Option<&Claim> {
         match success.source {
-            Source::Listed => None,
-            Source::Periodic => self.periodic.as_deref(),
-            Source::Requested => self.requested.as_deref(),
+            SuccessSource::List => None,
+            SuccessSource::Periodic => self.periodic.as_deref(),
+            SuccessSource::Requested => self.requested.as_deref(),
         }
     }
 
@@ -55,25 +56,25 @@ impl Successes {
     pub(super) fn confirmation(&self, last: Option<&RecoveryPoint>) -> Confirmation {
         let ended = self.claims().filter(|claim| !claim.counts());
         let ended = ended.max_by_key(|claim| claim.point.at);
-        let is_deleted = |claim: &&Arc<Claim>| matches!(claim.standing, Standing::Deleted(_));
+        let is_deleted = |claim: &&Arc<Claim>| matches!(claim.standing, ClaimStatus::Deleted(_));
         let deleted = self.claims().filter(is_deleted);
         let listed = self.listed.as_deref();
         let is_numbered = listed.is_some_and(|point| point.lsn.is_some());
         let claim = last.and_then(|last| self.claim_of(last));
-        let claim = claim.filter(|claim| !is_numbered && claim.standing != Standing::Confirmed);
+        let claim = claim.filter(|claim| !is_numbered && claim.standing != ClaimStatus::Confirmed);
         Confirmation {
             newest_listed: listed.map(|point| point.at),
             is_confirmed: last.is_some_and(|last| self.is_confirmed(last)),
             needs_list_since: claim.map(|claim| claim.open_since),
             deleted: deleted.map(|claim| claim.point.at).max(),
-            ended_claim: ended.map(|claim| (claim.point.at, claim.standing.ended_at())),
+            rejected_claim: ended.map(|claim| (claim.point.at, claim.standing.ended_at())),
         }
     }
 
     /// Log sequence number of `success`, which is the last one. A periodic one has that of its
     /// listed backup.
     pub(super) fn lsn_of(&self, success: &RecoveryPoint) -> Option<u64> {
-        let is_listed = success.source == Source::Periodic && self.is_confirmed(success);
+        let is_listed = success.source == SuccessSource::Periodic && self.is_confirmed(success);
         let listed = self.listed.as_deref().filter(|_| is_listed);
         success.lsn.or_else(|| listed?.lsn)
     }
@@ -89,14 +90,14 @@ impl Successes {
         point: &RecoveryPoint,
         attempt_before: Option<DateTime<Utc>>,
         seen_at: DateTime<Utc>,
-        terms: &Terms<'_>,
+        terms: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
     ) -> bool {
         let requested = self.requested.clone();
         let slot = match point.source {
-            Source::Periodic => &mut self.periodic,
-            Source::Requested => &mut self.requested,
-            Source::Listed => return false,
+            SuccessSource::Periodic => &mut self.periodic,
+            SuccessSource::Requested => &mut self.requested,
+            SuccessSource::List => return false,
         };
         // A claim that is dated in the future does not hide the next real one.
         if let Some(known) = slot.as_mut().filter(|known| known.point.at <= latest) {
@@ -127,7 +128,7 @@ impl Successes {
         let listed = self.listed.as_deref();
         let is_listed = listed.is_some_and(|listed| {
             !listed.is_elsewhere(terms.storage)
-                && claim.is_held_by(listed, requested.as_deref(), terms.schedule) == Some(true)
+                && claim.is_covered_by(listed, requested.as_deref(), terms.schedule) == Some(true)
         });
         let mut claim = Arc::new(claim);
         if is_listed {
@@ -142,9 +143,9 @@ impl Successes {
     /// Takes in what a list shows. Returns how many claims it refuted: of health, of progress.
     pub(super) fn read_list(
         &mut self,
-        shown: &Shown,
-        list: ListRead,
-        terms: &Terms<'_>,
+        shown: &PartitionListing,
+        list: ListMetadata,
+        terms: &ClaimPolicy<'_>,
     ) -> [u64; 2] {
         if shown.newest.is_some() {
             self.forget_later(list.future);
@@ -166,7 +167,7 @@ impl Successes {
 
     /// Replaces the proof by what a list shows. A proof ends where a complete list of its storage
     /// shows neither it nor a newer one, and where its own backup can no longer be restored.
-    fn read_proof(&mut self, shown: &Shown, list: ListRead, storage: Option<u32>) {
+    fn read_proof(&mut self, shown: &PartitionListing, list: ListMetadata, storage: Option<u32>) {
         let newest = shown.newest.as_ref();
         if let Some(known) = &self.listed {
             let broken = shown.unrestorable.as_ref();
@@ -188,12 +189,13 @@ impl Successes {
     }
 
     /// Whether `newest`, the newest restorable backup of a list, leaves no claim and no proof open.
-    pub(super) fn are_held_by(&self, newest: &RecoveryPoint, terms: &Terms<'_>) -> bool {
+    pub(super) fn are_covered_by(&self, newest: &RecoveryPoint, terms: &ClaimPolicy<'_>) -> bool {
         let requested = self.requested.as_deref();
         let is_newest = self.listed.as_ref().is_none_or(|it| it.at <= newest.at);
         let mut claims = self.claims().filter(|claim| claim.counts());
         is_newest
-            && claims.all(|claim| claim.is_held_by(newest, requested, terms.schedule) == Some(true))
+            && claims
+                .all(|claim| claim.is_covered_by(newest, requested, terms.schedule) == Some(true))
     }
 
     /// Forgets successes that are dated later than `future`.
@@ -253,7 +255,7 @@ fn recall(known: &mut Option<Arc<Claim>>, remembered: Option<&Arc<Claim>>, lates
     if claim.point.is_same_backup(&remembered.point) {
         claim.seen_at = claim.seen_at.min(remembered.seen_at);
         claim.open_since = claim.open_since.min(remembered.open_since);
-        if claim.standing == Standing::Open {
+        if claim.standing == ClaimStatus::Open {
             claim.standing = remembered.standing;
         }
     } else if !remembered.point.is_elsewhere(claim.point.storage) {

@@ -1,11 +1,11 @@
 use super::*;
-use crate::inventory::Scope;
+use crate::inventory::TopologyScope;
 use crate::model::{
-    BackupHealth, BackupKind, BackupState, Configuration, Entity, Epoch, Failure, Level, Listed,
-    ListedBackup, Partition, PartitionKind, PeriodicAttempt, RestoreProgress, RestoreState,
-    Schedule, Word,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupKind, BackupState, Collector,
+    ConfigurationScope, DecodedList, Epoch, Failure, LabelValue, ListedBackup, Partition,
+    PartitionKind, PeriodicAttempt, RestoreProgress, RestoreState, Schedule,
 };
-use crate::protection::history::History;
+use crate::protection::history::BackupHistory;
 use chrono::{TimeDelta, TimeZone};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn partition(id: PartitionId, service: &str) -> Partition {
         application: Some("fabric:/Shop".into()),
         service: Some(service.into()),
         kind: Some(PartitionKind::Singleton),
-        data_loss: None,
+        data_loss_time: None,
     }
 }
 
@@ -81,10 +81,14 @@ fn failed(state: BackupState, code: &str) -> BackupProgress {
 }
 
 fn read(snapshot: &Snapshot, second: i64, record: Option<BackupProgress>) -> Snapshot {
-    take(snapshot, second, Reading::Progress(record.map(Arc::new)))
+    take(
+        snapshot,
+        second,
+        PartitionObservation::Progress(record.map(Arc::new)),
+    )
 }
 
-fn take(snapshot: &Snapshot, second: i64, value: Reading) -> Snapshot {
+fn take(snapshot: &Snapshot, second: i64, value: PartitionObservation) -> Snapshot {
     let at = at(second);
     let observations = Observations {
         partitions: vec![(ID, Read { value, at })],
@@ -103,7 +107,7 @@ fn replay(records: &[Option<BackupProgress>]) -> Snapshot {
 
 fn completions(snapshot: &Snapshot) -> [u64; 3] {
     let totals = &snapshot.totals[&ServiceKey::of(&snapshot.partitions[&ID].partition)];
-    Outcome::ALL.map(|outcome| totals.completions(outcome))
+    BackupOutcome::ALL.map(|outcome| totals.completions(outcome))
 }
 
 fn last_success(snapshot: &Snapshot) -> Option<DateTime<Utc>> {
@@ -197,9 +201,9 @@ fn trusted(snapshot: &Snapshot, now: i64) -> Option<DateTime<Utc>> {
 fn cycle(snapshot: &Snapshot, second: i64, skew: i64) -> Snapshot {
     let observations = Observations {
         clock_skew: Some(TimeDelta::seconds(skew)),
-        cluster: Some(ClusterReading {
+        cluster: Some(ClusterObservation {
             up: true,
-            ..ClusterReading::default()
+            ..ClusterObservation::default()
         }),
         ..Observations::default()
     };
@@ -229,7 +233,7 @@ fn a_success_of_the_future_is_forgotten_where_the_clocks_agree() {
         for skew in [0, -3_600, 3_600] {
             let snapshot = cycle(&wrong, 60, skew);
             assert_eq!(last_success(&snapshot), None, "{skew}");
-            assert_eq!(one(&snapshot).numbered, None);
+            assert_eq!(one(&snapshot).newest_with_lsn, None);
             assert_eq!(trusted(&restarted(&snapshot), 400 * DAY), None);
         }
     }
@@ -250,9 +254,9 @@ fn a_clock_that_is_behind_for_a_moment_costs_no_success() {
 fn a_remembered_success_of_the_future_does_not_replace_a_real_one() {
     let real = read(&known(), 100, Some(success(90, 7)));
     let wrong = read(&known(), 400 * DAY, Some(success(400 * DAY, 9)));
-    let both = real.recalling(&wrong, at(110));
+    let both = real.merged_with(&wrong, at(110));
     assert_eq!(trusted(&both, 110), Some(at(90)));
-    let both = wrong.recalling(&real, at(110));
+    let both = wrong.merged_with(&real, at(110));
     assert_eq!(trusted(&both, 110), Some(at(90)));
 }
 
@@ -292,7 +296,10 @@ fn a_state_lasts_since_its_record_was_first_seen_in_it() {
     let snapshot = replay(&[None, accepted.clone(), accepted.clone()]);
     let since = |snapshot: &Snapshot| {
         let known = &snapshot.partitions[&ID];
-        known.seen.as_deref().and_then(Seen::since)
+        known
+            .progress_history
+            .as_deref()
+            .and_then(ProgressHistory::since)
     };
     assert_eq!(since(&snapshot), Some(at(2)));
     let moved = read(&snapshot, 9, Some(bare(BackupState::BackupInProgress)));
@@ -331,10 +338,10 @@ fn only_an_inventory_that_was_read_makes_a_partition_disappear() {
         let next = snapshot.advance(observations, at(2));
         next.partitions.contains_key(&ID)
     };
-    assert!(unread(Scope::Cluster));
-    assert!(unread(Scope::Application("fabric:/Shop".into())));
-    assert!(unread(Scope::Service("fabric:/Shop/Orders".into())));
-    assert!(!unread(Scope::Service("fabric:/Shop/Cart".into())));
+    assert!(unread(TopologyScope::Cluster));
+    assert!(unread(TopologyScope::Application("fabric:/Shop".into())));
+    assert!(unread(TopologyScope::Service("fabric:/Shop/Orders".into())));
+    assert!(!unread(TopologyScope::Service("fabric:/Shop/Cart".into())));
     let gone = snapshot.advance(listing(vec![partition(other, "fabric:/Shop/Cart")]), at(2));
     assert_eq!(gone.partitions.keys().collect::<Vec<_>>(), [&other]);
     assert_eq!(
@@ -347,14 +354,14 @@ fn only_an_inventory_that_was_read_makes_a_partition_disappear() {
 #[test]
 fn a_partition_unknown_to_the_backup_service_stays_while_the_inventory_lists_it() {
     let known = replay(&[Some(success(-100, 7))]);
-    let snapshot = take(&known, 9, Reading::NotFound);
+    let snapshot = take(&known, 9, PartitionObservation::NotFound);
     assert_eq!(snapshot.partitions[&ID].progress, None);
     assert_eq!(last_success(&snapshot), Some(at(-100)));
 
     let mut nameless = partition(ID, "");
     (nameless.application, nameless.service) = (None, None);
     let configured = Snapshot::empty("prod".into()).advance(listing(vec![nameless]), at(0));
-    let lost = take(&configured, 9, Reading::NotFound);
+    let lost = take(&configured, 9, PartitionObservation::NotFound);
     assert!(lost.partitions.is_empty());
 }
 
@@ -363,13 +370,13 @@ fn what_an_earlier_process_remembered_is_added_to_what_is_known() {
     let earlier = replay(&[None, Some(success(5, 7)), Some(success(10, 9))]);
     let failed = failed(BackupState::Failure, "E_ABORT");
     let live = read(&read(&known(), 50, None), 60, Some(failed));
-    let both = live.recalling(&earlier, at(60));
+    let both = live.merged_with(&earlier, at(60));
     assert_eq!(completions(&both), [2, 1, 0]);
     assert_eq!(last_success(&both), Some(at(10)));
     assert_eq!(both.partitions[&ID].lsn_advance, 2);
     let newer = read(&live, 70, Some(success(65, 11)));
     assert_eq!(
-        last_success(&newer.recalling(&earlier, at(70))),
+        last_success(&newer.merged_with(&earlier, at(70))),
         Some(at(65))
     );
 }
@@ -386,7 +393,7 @@ fn code_is_new_for_two_minutes_unless_an_earlier_process_counted_it() {
     let until = |snapshot: &Snapshot, code| snapshot.new_codes.until(&service, code);
     assert_eq!(until(&live, &old), Some(at(180)));
     assert_eq!(until(&live, &new), Some(at(190)));
-    let both = live.recalling(&earlier, at(80));
+    let both = live.merged_with(&earlier, at(80));
     assert_eq!(until(&both, &old), None, "its counter existed");
     assert_eq!(until(&both, &new), Some(at(190)));
     assert_eq!(until(&read(&both, 189, None), &new), Some(at(190)));
@@ -405,7 +412,7 @@ fn a_request_runs_since_it_was_accepted() {
     let since = |records: &[Option<BackupProgress>]| {
         let known = replay(records);
         let known = &known.partitions[&ID];
-        known.seen.as_ref().unwrap().running_since
+        known.progress_history.as_ref().unwrap().running_since
     };
     let both = [None, accepted.clone(), running.clone(), running.clone()];
     assert_eq!(since(&both), Some(at(2)));
@@ -448,12 +455,12 @@ fn the_sixty_fifth_failure_code_is_other() {
 #[test]
 fn a_collector_that_fails_keeps_the_time_of_its_last_success() {
     let end = |snapshot: &Snapshot, second, success| {
-        let reading = ClusterReading {
+        let reading = ClusterObservation {
             up: success,
             version: success.then(|| "10.1".to_owned()),
-            ..ClusterReading::default()
+            ..ClusterObservation::default()
         };
-        let run = Run {
+        let run = CollectorRun {
             collector: Collector::Progress,
             success,
             duration: Duration::from_secs(2),
@@ -477,29 +484,38 @@ fn a_collector_that_fails_keeps_the_time_of_its_last_success() {
 const HOURLY: &str = "Hourly";
 
 /// What is set at the application of [`partition`].
-fn set(policy: Option<&str>, suspended: Option<Level>) -> Settings {
+fn set(policy: Option<&str>, suspended: Option<ConfigurationScope>) -> ConfigurationSet {
     setting(
-        Entity::Application("fabric:/Shop".into()),
+        BackupEntity::Application("fabric:/Shop".into()),
         policy,
         suspended,
     )
 }
 
-fn setting(entity: Entity, policy: Option<&str>, suspended: Option<Level>) -> Settings {
-    let line = Configuration {
+fn setting(
+    entity: BackupEntity,
+    policy: Option<&str>,
+    suspended: Option<ConfigurationScope>,
+) -> ConfigurationSet {
+    let line = BackupConfiguration {
         entity,
         policy: policy.map(Into::into),
-        policy_from: None,
-        suspended_at: suspended,
+        policy_inherited_from: None,
+        suspension_inherited_from: suspended,
     };
     [line].into_iter().collect()
 }
 
 /// The configuration of an application, read at `second`.
-fn configure(snapshot: &Snapshot, application: &str, settings: Settings, second: i64) -> Snapshot {
+fn configure(
+    snapshot: &Snapshot,
+    application: &str,
+    settings: ConfigurationSet,
+    second: i64,
+) -> Snapshot {
     let (at, value) = (at(second), settings);
     let observations = Observations {
-        settings: vec![(application.into(), Read { value, at })],
+        configurations: vec![(application.into(), Read { value, at })],
         ..Observations::default()
     };
     snapshot.advance(observations, at)
@@ -511,7 +527,7 @@ fn protect(snapshot: &Snapshot, policy: Option<&str>, second: i64) -> Snapshot {
 }
 
 fn suspend(snapshot: &Snapshot, second: i64) -> Snapshot {
-    let settings = set(Some(HOURLY), Some(Level::Application));
+    let settings = set(Some(HOURLY), Some(ConfigurationScope::Application));
     configure(snapshot, "fabric:/Shop", settings, second)
 }
 
@@ -519,9 +535,9 @@ fn policy(name: &str, minutes: u64) -> Policy {
     Policy {
         name: name.into(),
         schedule: Some(Schedule::Frequency(Duration::from_secs(minutes * 60))),
-        storage: Word::new("FileShare"),
+        storage: LabelValue::new("FileShare"),
         auto_restore: false,
-        storage_place: 0,
+        storage_fingerprint: 0,
         max_incrementals: Some(5),
         retention: None,
         checksum: 0,
@@ -558,12 +574,12 @@ fn changed(snapshot: &Snapshot) -> Option<DateTime<Utc>> {
 #[test]
 fn protection_that_is_there_at_the_first_look_has_not_changed() {
     let snapshot = protect(&known(), Some(HOURLY), 10);
-    assert_eq!(one(&snapshot).applied_at, Some(at(10)));
+    assert_eq!(one(&snapshot).configuration_read_at, Some(at(10)));
     assert_eq!(one(&snapshot).protected_since, Some(at(10)));
     assert!(one(&snapshot).has_policy());
     assert_eq!(changed(&snapshot), None);
     let again = protect(&snapshot, Some(HOURLY), 20);
-    assert_eq!(one(&again).applied_at, Some(at(20)));
+    assert_eq!(one(&again).configuration_read_at, Some(at(20)));
     assert_eq!(one(&again).protected_since, Some(at(10)));
     assert_eq!(changed(&again), None);
     let bare = protect(&known(), None, 10);
@@ -604,10 +620,13 @@ fn a_resumption_is_a_change_and_a_suspension_is_none() {
 #[test]
 fn the_same_policy_from_another_level_is_no_change() {
     let snapshot = protect(&known(), Some(HOURLY), 10);
-    let own = setting(Entity::Partition(ID), Some(HOURLY), None);
+    let own = setting(BackupEntity::Partition(ID), Some(HOURLY), None);
     let snapshot = configure(&snapshot, "fabric:/Shop", own, 20);
-    let applied = one(&snapshot).applied.as_deref().unwrap();
-    assert_eq!(applied.policy, Some((HOURLY.into(), Level::Partition)));
+    let applied = one(&snapshot).configuration.as_deref().unwrap();
+    assert_eq!(
+        applied.policy,
+        Some((HOURLY.into(), ConfigurationScope::Partition))
+    );
     assert_eq!(changed(&snapshot), None);
 }
 
@@ -619,18 +638,21 @@ fn a_configuration_concerns_the_partitions_of_its_application_alone() {
     let both = vec![partition(ID, "fabric:/Shop/Orders"), elsewhere];
     let snapshot = Snapshot::empty("prod".into()).advance(listing(both), at(0));
     let snapshot = protect(&snapshot, Some(HOURLY), 10);
-    assert_eq!(one(&snapshot).applied_at, Some(at(10)));
+    assert_eq!(one(&snapshot).configuration_read_at, Some(at(10)));
     let untouched = &snapshot.partitions[&other];
-    assert_eq!((&untouched.applied, untouched.applied_at), (&None, None));
+    assert_eq!(
+        (&untouched.configuration, untouched.configuration_read_at),
+        (&None, None)
+    );
     // What one application answers of another one is not taken from it.
     let foreign = setting(
-        Entity::Application("fabric:/Shop2".into()),
+        BackupEntity::Application("fabric:/Shop2".into()),
         Some(HOURLY),
         None,
     );
     let snapshot = configure(&snapshot, "fabric:/Shop", foreign, 20);
     assert!(!one(&snapshot).has_policy());
-    assert_eq!(snapshot.partitions[&other].applied, None);
+    assert_eq!(snapshot.partitions[&other].configuration, None);
 }
 
 #[test]
@@ -648,7 +670,11 @@ fn a_change_while_the_exporter_was_down_is_noticed_and_nothing_else_is_one() {
     assert_eq!(changed(&kept), Some(at(100)));
     let begun = protect(&restarted(&protect(&known(), None, 10)), Some(HOURLY), 100);
     assert_eq!(changed(&begun), Some(at(100)));
-    assert_eq!(one(&restarted(&protected)).applied_at, None, "not read yet");
+    assert_eq!(
+        one(&restarted(&protected)).configuration_read_at,
+        None,
+        "not read yet"
+    );
 }
 
 #[test]
@@ -704,7 +730,7 @@ fn attempt(succeeded: bool, second: i64) -> BackupHealth {
 }
 
 fn healthy(snapshot: &Snapshot, second: i64, health: BackupHealth) -> Snapshot {
-    take(snapshot, second, Reading::Health(health))
+    take(snapshot, second, PartitionObservation::Health(health))
 }
 
 #[test]
@@ -761,15 +787,15 @@ fn a_restore_and_a_data_loss_reset_the_partition() {
         let data_loss = Some(at(second));
         let partition = partition(ID, "fabric:/Shop/Orders");
         listing(vec![Partition {
-            data_loss,
+            data_loss_time: data_loss,
             ..partition
         }])
     };
     let created = known().advance(lost(-1_000), at(10));
     assert_eq!(reset(&created), Some(at(-1_000)));
     let restore = |word: &str, second| {
-        Reading::Restore(Some(RestoreProgress {
-            state: RestoreState::from_word(word),
+        PartitionObservation::Restore(Some(RestoreProgress {
+            state: RestoreState::from_wire(word),
             timestamp: Some(at(second)),
         }))
     };
@@ -801,7 +827,7 @@ fn the_clock_skew_is_known_to_the_readings_that_it_comes_with() {
     for skew in [-3_600, -1_200, 0, 1_200, 3_600] {
         for clock in [0, -60, 400 * DAY] {
             let success = success(clock + skew - 30, 7);
-            let value = Reading::Progress(Some(Arc::new(success)));
+            let value = PartitionObservation::Progress(Some(Arc::new(success)));
             let observations = Observations {
                 clock_skew: Some(TimeDelta::seconds(skew)),
                 partitions: vec![(
@@ -823,22 +849,25 @@ fn the_clock_skew_is_known_to_the_readings_that_it_comes_with() {
 
 #[test]
 fn a_skew_is_corrected_unless_it_is_noise_or_too_large() {
-    let clocks = |seconds| {
+    let clock_skew = |seconds| {
         let snapshot = cycle(&known(), 10, seconds);
-        one(&snapshot).facts(&snapshot).clocks
+        one(&snapshot).facts(&snapshot).clock_skew
     };
     for corrected in [-3_600, -10, 10, 3_600] {
-        let clocks = clocks(corrected);
-        assert_eq!(clocks.correction().num_seconds(), corrected);
-        assert_eq!(clocks.apart_by(), None);
+        let clock_skew = clock_skew(corrected);
+        assert_eq!(clock_skew.correction().num_seconds(), corrected);
+        assert_eq!(clock_skew.excessive(), None);
     }
     for noise in [-9, 0, 9] {
-        assert_eq!(clocks(noise).correction(), TimeDelta::zero());
-        assert_eq!(clocks(noise).apart_by(), None);
+        assert_eq!(clock_skew(noise).correction(), TimeDelta::zero());
+        assert_eq!(clock_skew(noise).excessive(), None);
     }
     for apart in [-1_000_000_000, -86_400, -3_601, 3_601] {
-        assert_eq!(clocks(apart).correction(), TimeDelta::zero());
-        assert_eq!(clocks(apart).apart_by(), Some(TimeDelta::seconds(apart)));
+        assert_eq!(clock_skew(apart).correction(), TimeDelta::zero());
+        assert_eq!(
+            clock_skew(apart).excessive(),
+            Some(TimeDelta::seconds(apart))
+        );
     }
 }
 
@@ -890,8 +919,8 @@ fn broken(second: i64) -> ListedBackup {
 }
 
 /// A list without an item that could not be decoded.
-fn whole(items: Vec<ListedBackup>) -> Listed<ListedBackup> {
-    Listed { items, skipped: 0 }
+fn whole(items: Vec<ListedBackup>) -> DecodedList<ListedBackup> {
+    DecodedList { items, skipped: 0 }
 }
 
 fn list(snapshot: &Snapshot, second: i64, items: Vec<ListedBackup>) -> Snapshot {
@@ -1044,27 +1073,34 @@ fn a_history_joins_the_partitions_that_are_known() {
     assert_eq!(snapshot.partitions.len(), 1);
     let emptied = snapshot.advance(histories(Vec::new(), 200), at(200));
     let history = one(&emptied).history.as_deref().unwrap();
-    assert_eq!((history.at, history.value), (at(200), History::default()));
+    assert_eq!(
+        (history.at, history.value),
+        (at(200), BackupHistory::default())
+    );
 }
 
 #[test]
 fn a_restore_is_kept_as_it_was_last_read_whatever_its_state_is_called() {
     let restore = |word: &str| RestoreProgress {
-        state: RestoreState::from_word(word),
+        state: RestoreState::from_wire(word),
         timestamp: Some(at(5)),
     };
     let mut snapshot = known();
     for word in ["RestoreInProgress", "Success", "Rewinding"] {
-        snapshot = take(&snapshot, 10, Reading::Restore(Some(restore(word))));
+        snapshot = take(
+            &snapshot,
+            10,
+            PartitionObservation::Restore(Some(restore(word))),
+        );
         assert_eq!(one(&snapshot).restore.unwrap().value, Some(restore(word)));
     }
     let state = one(&snapshot).restore.unwrap().value.unwrap().state;
     assert_eq!(state, RestoreState::Unknown);
     assert_eq!(last_success(&snapshot), None, "a restore is no backup");
-    let none = take(&snapshot, 20, Reading::Restore(None));
+    let none = take(&snapshot, 20, PartitionObservation::Restore(None));
     assert_eq!(one(&none).restore.unwrap().value, None);
     assert_eq!(
-        take(&none, 30, Reading::NotFound).partitions[&ID].restore,
+        take(&none, 30, PartitionObservation::NotFound).partitions[&ID].restore,
         None
     );
 }
@@ -1073,14 +1109,14 @@ fn a_restore_is_kept_as_it_was_last_read_whatever_its_state_is_called() {
 fn one_kind_of_reading_leaves_the_others_alone() {
     let snapshot = replay(&[Some(success(-100, 7))]);
     let snapshot = healthy(&snapshot, 10, attempt(false, 5));
-    let snapshot = take(&snapshot, 11, Reading::Restore(None));
+    let snapshot = take(&snapshot, 11, PartitionObservation::Restore(None));
     let snapshot = list(&protect(&snapshot, Some(HOURLY), 12), 13, Vec::new());
     let known = one(&snapshot);
     assert_eq!(known.read_at(), Some(at(1)));
     assert_eq!(known.health.unwrap().at, at(10));
     assert_eq!(known.restore.unwrap().at, at(11));
     assert_eq!(
-        (known.applied_at, known.listed_at),
+        (known.configuration_read_at, known.listed_at),
         (Some(at(12)), Some(at(13)))
     );
 }

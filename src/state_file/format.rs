@@ -5,8 +5,7 @@
 //! missing one is noticed. The shapes here are the file format: they change only together with
 //! [`VERSION`], and are kept apart from the model so that the model may change freely.
 
-mod partition;
-mod service;
+mod entries;
 mod success;
 mod version_1;
 
@@ -18,11 +17,9 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use self::partition::PartitionEntry;
-use self::service::ServiceEntry;
-use super::{Contents, Damage};
+use self::entries::{PartitionEntry, ServiceEntry};
 use crate::model::{Name, PartitionId};
-use crate::snapshot::{PartitionSnapshot, ServiceKey, Snapshot, Totals};
+use crate::snapshot::{PartitionSnapshot, ServiceKey, ServiceTotals, Snapshot};
 
 /// The format written here.
 pub(super) const VERSION: u64 = 3;
@@ -33,6 +30,39 @@ const VERSION_2: u64 = 2;
 /// Longest line that is read, in bytes. An entry has three names of at most 1,024 characters, or
 /// two and 64 failure codes.
 const MAX_LINE: u64 = 64 * 1024;
+
+/// Largest state file that is read or written, in bytes: 2 KB for each of the 500,000 partitions
+/// that an exporter watches at most. They take 750 bytes on average.
+pub(super) const MAX_FILE: u64 = 1024 * 1024 * 1024;
+
+/// Why a state file could not be used, or not all of it.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Reading failed in the middle.
+    #[error("cannot read it")]
+    Read(#[source] io::Error),
+    /// It is larger than any state file.
+    #[error("it is too large: {0} bytes, the limit is {limit}", limit = MAX_FILE)]
+    TooLarge(u64),
+    /// Its first line is not that of a state file.
+    #[error("it is damaged, or not a state file")]
+    Header,
+    /// It has the format of version 1 and is cut short or otherwise damaged.
+    #[error("it is damaged")]
+    Decode(#[source] serde_json::Error),
+    /// It was written by a later version of the exporter.
+    #[error("it has format version {0}, this program reads versions 1 to {ours}", ours = VERSION)]
+    Version(u64),
+    /// Some entries have a wrong checksum or are missing.
+    #[error("it is damaged or cut short; {used} undamaged entries are used")]
+    Entries {
+        /// Undamaged entries.
+        used: u64,
+    },
+}
+
+/// The contents of a file, with what is wrong with a part of it.
+pub(super) type Contents = (BTreeMap<Arc<str>, Snapshot>, Option<ReadError>);
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -89,7 +119,7 @@ pub(super) fn write(clusters: &[Arc<Snapshot>], to: impl Write) -> io::Result<()
         for (key, totals) in &snapshot.totals {
             lines.write(&Line::Service(cluster(), ServiceEntry::of(key, totals)))?;
         }
-        for (name, mark) in &snapshot.policy_marks {
+        for (name, mark) in &snapshot.policy_fingerprints {
             lines.write(&Line::PolicyContentChecksum(
                 cluster(),
                 (&**name).into(),
@@ -121,36 +151,36 @@ impl<W: Write> Writer<W> {
 
 /// Reads a state file of any version. An empty file, which exists so that it can be mounted,
 /// remembers nothing.
-pub(super) fn read(mut from: impl BufRead) -> Result<Contents, Damage> {
-    match from.fill_buf().map_err(Damage::Read)?.first() {
+pub(super) fn read(mut from: impl BufRead) -> Result<Contents, ReadError> {
+    match from.fill_buf().map_err(ReadError::Read)?.first() {
         None => Ok((BTreeMap::new(), None)),
         Some(b'{') => read_document(from),
         Some(_) => read_lines(from),
     }
 }
 
-fn read_document(mut from: impl BufRead) -> Result<Contents, Damage> {
+fn read_document(mut from: impl BufRead) -> Result<Contents, ReadError> {
     let mut bytes = Vec::new();
-    from.read_to_end(&mut bytes).map_err(Damage::Read)?;
-    match version_1::version(&bytes).map_err(Damage::Decode)? {
-        1 => Ok((version_1::decode(&bytes).map_err(Damage::Decode)?, None)),
-        other => Err(Damage::Version(other)),
+    from.read_to_end(&mut bytes).map_err(ReadError::Read)?;
+    match version_1::version(&bytes).map_err(ReadError::Decode)? {
+        1 => Ok((version_1::decode(&bytes).map_err(ReadError::Decode)?, None)),
+        other => Err(ReadError::Version(other)),
     }
 }
 
-fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
+fn read_lines(mut from: impl BufRead) -> Result<Contents, ReadError> {
     let mut buffer = Vec::new();
-    next_line(&mut from, &mut buffer).map_err(Damage::Read)?;
+    next_line(&mut from, &mut buffer).map_err(ReadError::Read)?;
     match decode(&buffer) {
         Some(Line::State {
             version: VERSION | VERSION_2,
         }) => {}
-        Some(Line::State { version }) => return Err(Damage::Version(version)),
-        _ => return Err(Damage::Header),
+        Some(Line::State { version }) => return Err(ReadError::Version(version)),
+        _ => return Err(ReadError::Header),
     }
     let mut clusters: BTreeMap<Arc<str>, Cluster> = BTreeMap::new();
     let (mut used, mut damaged, mut expected) = (0, false, None);
-    while next_line(&mut from, &mut buffer).map_err(Damage::Read)? {
+    while next_line(&mut from, &mut buffer).map_err(ReadError::Read)? {
         match decode(&buffer) {
             // Behind the last line of a file that was written in place, there may be old ones.
             _ if expected.is_some() => damaged = true,
@@ -175,7 +205,7 @@ fn read_lines(mut from: impl BufRead) -> Result<Contents, Damage> {
         }
     }
     let is_whole = !damaged && expected == Some(used);
-    let damage = (!is_whole).then_some(Damage::Entries { used });
+    let damage = (!is_whole).then_some(ReadError::Entries { used });
     let clusters = clusters.into_iter().map(|(name, cluster)| {
         let snapshot = cluster.into_snapshot(Arc::clone(&name));
         (name, snapshot)
@@ -207,20 +237,12 @@ fn verified(line: &[u8]) -> Option<&[u8]> {
     (checksum == computed.as_bytes()).then_some(json)
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde calls it with a reference"
-)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
 /// What was read of one cluster. An entry that is there twice, which only an interrupted write
 /// makes, counts as it is first read: that is the newer one.
 #[derive(Default)]
 struct Cluster {
     partitions: BTreeMap<PartitionId, PartitionSnapshot>,
-    totals: BTreeMap<ServiceKey, Totals>,
+    totals: BTreeMap<ServiceKey, ServiceTotals>,
     marks: BTreeMap<Name, u32>,
 }
 
@@ -235,6 +257,6 @@ impl Cluster {
 
     fn into_snapshot(self, cluster: Arc<str>) -> Snapshot {
         let partitions = self.partitions.into_values().collect();
-        Snapshot::remembered(cluster, partitions, self.totals, self.marks)
+        Snapshot::restored(cluster, partitions, self.totals, self.marks)
     }
 }

@@ -14,16 +14,16 @@ const MAX_LINKS: usize = 40;
 /// The path of the state file is not that of a regular file.
 #[derive(Debug, thiserror::Error)]
 #[error("it is {kind}, not a regular file")]
-pub struct NotAFile {
+pub struct NotARegularFile {
     kind: &'static str,
 }
 
 /// Why a state file cannot be read and written, and what to change.
 #[derive(Debug, thiserror::Error)]
-pub enum Unusable {
+pub enum LocationError {
     /// It is a folder, a device, or the like.
     #[error("{0}: name a file, or leave state_file out")]
-    NotAFile(#[from] NotAFile),
+    NotARegularFile(#[from] NotARegularFile),
     /// Its folder does not exist.
     #[error("the folder {folder} does not exist: create it, writable for the user of the exporter", folder = folder.display())]
     NoFolder {
@@ -52,15 +52,15 @@ pub enum Unusable {
 /// # Errors
 ///
 /// When it cannot.
-pub fn check(path: &Path) -> Result<(), Unusable> {
-    let refused = |reason, path| Unusable::Refused {
+pub fn check(path: &Path) -> Result<(), LocationError> {
+    let refused = |reason, path| LocationError::Refused {
         folder: folder(path).to_owned(),
         reason,
     };
     let target = resolve(path).map_err(|reason| refused(reason, path))?;
     let existing = regular_file(&target)?;
     if existing.is_some() {
-        File::open(&target).map_err(|reason| Unusable::Unreadable { reason })?;
+        File::open(&target).map_err(|reason| LocationError::Unreadable { reason })?;
     }
     let folder = folder(&target);
     let replaceable = tempfile::tempfile_in(folder).and_then(|probe| match &existing {
@@ -75,7 +75,7 @@ pub fn check(path: &Path) -> Result<(), Unusable> {
     }
     if reason.kind() == io::ErrorKind::NotFound {
         let folder = folder.to_owned();
-        return Err(Unusable::NoFolder { folder });
+        return Err(LocationError::NoFolder { folder });
     }
     Err(refused(reason, &target))
 }
@@ -97,7 +97,7 @@ pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The metadata of the file at `path`; `None` if there is nothing.
-pub(super) fn regular_file(path: &Path) -> Result<Option<Metadata>, NotAFile> {
+pub(super) fn regular_file(path: &Path) -> Result<Option<Metadata>, NotARegularFile> {
     // An error other than its absence shows when the file is opened.
     let Ok(metadata) = fs::metadata(path) else {
         return Ok(None);
@@ -106,7 +106,7 @@ pub(super) fn regular_file(path: &Path) -> Result<Option<Metadata>, NotAFile> {
         return Ok(Some(metadata));
     }
     let kind = kind(metadata.file_type());
-    Err(NotAFile { kind })
+    Err(NotARegularFile { kind })
 }
 
 fn kind(file_type: FileType) -> &'static str {

@@ -12,7 +12,7 @@ use super::location::{self, beside};
 
 /// A locked state file; unlocked when dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub struct StateFileLock {
     _file: File,
 }
 
@@ -41,7 +41,7 @@ pub enum LockError {
     },
 }
 
-impl Lock {
+impl StateFileLock {
     /// Locks the state file at `path`.
     ///
     /// # Errors

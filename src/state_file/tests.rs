@@ -1,11 +1,12 @@
 use super::*;
 use crate::inventory::Inventory;
 use crate::model::{
-    BackupProgress, BackupState, Epoch, Failure, FailureCode, Partition, PartitionId, PartitionKind,
+    BackupProgress, BackupState, Epoch, Failure, FailureCode, Partition, PartitionId,
+    PartitionKind, Read,
 };
-use crate::protection::Read;
 use crate::snapshot::{
-    Claim, Observations, PartitionSnapshot, Reading, Source, Standing, Successes, Totals,
+    Claim, ClaimStatus, Observations, PartitionObservation, PartitionSnapshot, ServiceTotals,
+    SuccessSource, Successes,
 };
 use chrono::TimeZone;
 use proptest::prelude::*;
@@ -34,7 +35,7 @@ fn record(state: BackupState) -> BackupProgress {
 
 fn reading(second: i64, state: BackupState) -> Observations {
     let reading = Read {
-        value: Reading::Progress(Some(Arc::new(record(state)))),
+        value: PartitionObservation::Progress(Some(Arc::new(record(state)))),
         at: at(second),
     };
     Observations {
@@ -49,7 +50,7 @@ fn snapshot() -> Snapshot {
         application: name.map(|_| "fabric:/A \"quoted\" \\ name".into()),
         service: name.map(Into::into),
         kind: name.map(|_| PartitionKind::Int64Range),
-        data_loss: None,
+        data_loss_time: None,
     };
     let inventory = Inventory {
         listed: vec![partition(1, Some("fabric:/A/B")), partition(2, None)],
@@ -74,16 +75,16 @@ fn memory(snapshot: &Snapshot) -> Snapshot {
     let forget = |known: &PartitionSnapshot| PartitionSnapshot {
         inventoried_at: None,
         progress: None,
-        applied_at: None,
+        configuration_read_at: None,
         health: None,
         listed_at: None,
         ..known.clone()
     };
-    Snapshot::remembered(
+    Snapshot::restored(
         Arc::clone(&snapshot.cluster),
         snapshot.partitions.values().map(forget).collect(),
         snapshot.totals.clone(),
-        snapshot.policy_marks.clone(),
+        snapshot.policy_fingerprints.clone(),
     )
 }
 
@@ -151,7 +152,7 @@ fn large(partitions: u128) -> Arc<Snapshot> {
             application: Some("fabric:/Shop".into()),
             service: Some(format!("fabric:/Shop/Orders{}", id % 7).into()),
             kind: Some(PartitionKind::Named),
-            data_loss: None,
+            data_loss_time: None,
         };
         let second = i64::try_from(id).unwrap();
         let point = |source| crate::snapshot::RecoveryPoint {
@@ -164,31 +165,31 @@ fn large(partitions: u128) -> Arc<Snapshot> {
         };
         let claim = |source| Claim {
             standing: match id % 5 {
-                0 => Standing::Confirmed,
-                1 => Standing::Doubted,
-                2 => Standing::Refuted(at(second)),
-                3 => Standing::Deleted(at(second)),
-                _ => Standing::Open,
+                0 => ClaimStatus::Confirmed,
+                1 => ClaimStatus::Doubted,
+                2 => ClaimStatus::Refuted(at(second)),
+                3 => ClaimStatus::Deleted(at(second)),
+                _ => ClaimStatus::Open,
             },
             after: (id % 3 == 0).then(|| at(second * 60)),
             is_next: id % 3 == 0,
             ..Claim::new(point(source), at(second * 62))
         };
         let successes = Successes {
-            listed: (id % 2 == 0).then(|| Arc::new(point(Source::Listed))),
-            periodic: (id % 3 != 0).then(|| Arc::new(claim(Source::Periodic))),
-            requested: (id % 4 != 0).then(|| Arc::new(claim(Source::Requested))),
+            listed: (id % 2 == 0).then(|| Arc::new(point(SuccessSource::List))),
+            periodic: (id % 3 != 0).then(|| Arc::new(claim(SuccessSource::Periodic))),
+            requested: (id % 4 != 0).then(|| Arc::new(claim(SuccessSource::Requested))),
         };
         PartitionSnapshot {
             lsn_advance: second.cast_unsigned(),
-            numbered: successes.listed.clone(),
-            ..PartitionSnapshot::remembered(partition, at(second), successes)
+            newest_with_lsn: successes.listed.clone(),
+            ..PartitionSnapshot::restored(partition, at(second), successes)
         }
     });
     let marks = [("Hourly".into(), 7), ("Daily".into(), 8)];
     let partitions = remembered.collect();
     let (cluster, totals) = ("prod".into(), BTreeMap::new());
-    Arc::new(Snapshot::remembered(
+    Arc::new(Snapshot::restored(
         cluster,
         partitions,
         totals,
@@ -216,14 +217,14 @@ fn assert_noticed(damaged: &[u8], original: &Snapshot, most_lost: usize, what: &
             found += 1;
         }
         for (key, totals) in &snapshot.totals {
-            let is_lost = *totals == Totals::default();
+            let is_lost = *totals == ServiceTotals::default();
             assert!(
                 is_lost || Some(totals) == original.totals.get(key),
                 "{what}"
             );
         }
-        for (name, mark) in &snapshot.policy_marks {
-            assert_eq!(Some(mark), original.policy_marks.get(name), "{what}");
+        for (name, mark) in &snapshot.policy_fingerprints {
+            assert_eq!(Some(mark), original.policy_fingerprints.get(name), "{what}");
         }
     }
     assert!(
@@ -295,7 +296,7 @@ fn a_damaged_entry_is_dropped_and_the_file_is_kept() {
     fs::write(&path, &damaged).unwrap();
     let loaded = load(&path, at(5)).unwrap();
     assert_eq!(loaded.clusters["prod"].partitions.len(), 19);
-    let Some((damage, SetAside::Kept(to))) = loaded.damage else {
+    let Some((damage, Quarantine::Kept(to))) = loaded.damage else {
         panic!("it is damaged");
     };
     assert_eq!(
@@ -306,7 +307,7 @@ fn a_damaged_entry_is_dropped_and_the_file_is_kept() {
     assert_eq!(fs::read_to_string(to).unwrap(), damaged);
     // It stays until it is replaced, so that a crash before the next write costs nothing.
     assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
-    let Some((_, SetAside::NotCopied(_))) = load(&path, at(5)).unwrap().damage else {
+    let Some((_, Quarantine::NotCopied(_))) = load(&path, at(5)).unwrap().damage else {
         panic!("no file is overwritten");
     };
 }
@@ -320,7 +321,8 @@ fn every_cut_of_a_file_is_noticed_and_kept() {
         let cut = &whole[..length];
         fs::write(&path, cut).unwrap();
         let loaded = load(&path, at(length.try_into().unwrap())).unwrap();
-        let Some((Damage::Header | Damage::Entries { .. }, SetAside::Kept(to))) = loaded.damage
+        let Some((ReadError::Header | ReadError::Entries { .. }, Quarantine::Kept(to))) =
+            loaded.damage
         else {
             panic!("a cut at {length} is noticed");
         };
@@ -361,11 +363,17 @@ fn a_file_of_the_version_before_is_read_and_written_with_checksums() {
     assert_eq!((success.at, success.lsn), (at(-90), Some(42)));
     assert_eq!(known.lsn_advance, 17);
     assert_eq!(
-        known.seen.as_ref().unwrap().newest_success.unwrap().0,
+        known
+            .progress_history
+            .as_ref()
+            .unwrap()
+            .newest_success
+            .unwrap()
+            .0,
         at(-90)
     );
     assert!(
-        snapshot.policy_marks.is_empty(),
+        snapshot.policy_fingerprints.is_empty(),
         "computed from other parts"
     );
     let totals = snapshot.totals.values().find(|totals| totals.failed == 2);
@@ -398,10 +406,13 @@ fn a_success_of_version_2_is_a_claim_that_no_list_has_confirmed() {
     let snapshot = &loaded.clusters["prod"];
     let known = &snapshot.partitions[&PartitionId(Uuid::from_u128(1))];
     let success = known.last_success.as_ref().unwrap();
-    assert_eq!((success.at, success.source), (at(3_600), Source::Periodic));
+    assert_eq!(
+        (success.at, success.source),
+        (at(3_600), SuccessSource::Periodic)
+    );
     assert!(!known.successes.is_confirmed(success));
     assert_eq!(snapshot.unconfirmed_successes(), 1);
-    assert_eq!(known.numbered.as_ref().unwrap().lsn, Some(42));
+    assert_eq!(known.newest_with_lsn.as_ref().unwrap().lsn, Some(42));
     StateFile::new(path.clone())
         .save(&[Arc::new(snapshot.clone())])
         .unwrap();
@@ -436,7 +447,7 @@ fn a_file_that_is_not_understood_is_set_aside() {
         fs::write(&path, content).unwrap();
         let loaded = load(&path, at(5)).unwrap();
         assert!(loaded.clusters.is_empty());
-        let Some((damage, SetAside::Kept(to))) = loaded.damage else {
+        let Some((damage, Quarantine::Kept(to))) = loaded.damage else {
             panic!("{content} is understood");
         };
         assert_eq!(damage.to_string(), told);
@@ -451,10 +462,10 @@ fn a_file_that_is_too_large_is_set_aside_unread() {
     let (_folder, path) = in_folder();
     // It has holes and takes no space.
     File::create(&path).unwrap().set_len(2 * MAX_FILE).unwrap();
-    let Some((damage, SetAside::Kept(to))) = load(&path, at(5)).unwrap().damage else {
+    let Some((damage, Quarantine::Kept(to))) = load(&path, at(5)).unwrap().damage else {
         panic!("it is read");
     };
-    assert!(matches!(damage, Damage::TooLarge(length) if length == 2 * MAX_FILE));
+    assert!(matches!(damage, ReadError::TooLarge(length) if length == 2 * MAX_FILE));
     assert!(to.exists() && !path.exists());
 }
 
@@ -527,15 +538,15 @@ fn writing_in_place_leaves_no_old_lines() {
 fn only_one_process_holds_the_lock_and_a_left_lock_file_does_not_matter() {
     let (folder, path) = in_folder();
     fs::write(folder.path().join("state.json.lock"), "").unwrap();
-    let first = Lock::acquire(&path).unwrap();
-    let Err(error @ LockError::InUse { .. }) = Lock::acquire(&path) else {
+    let first = StateFileLock::acquire(&path).unwrap();
+    let Err(error @ LockError::InUse { .. }) = StateFileLock::acquire(&path) else {
         panic!("locked twice");
     };
     assert!(error.to_string().contains("in use by another exporter"));
     let file = StateFile::new(path.clone()).locked(first);
-    Lock::acquire(&path).unwrap_err();
+    StateFileLock::acquire(&path).unwrap_err();
     drop(file);
-    Lock::acquire(&path).unwrap();
+    StateFileLock::acquire(&path).unwrap();
 }
 
 #[test]
@@ -547,7 +558,10 @@ fn a_location_is_checked_without_a_trace() {
     check(&path).unwrap();
     assert_eq!(names(folder.path()), ["state.json"]);
     let missing = check(&folder.path().join("no/such/state.json")).unwrap_err();
-    assert!(matches!(missing, Unusable::NoFolder { .. }), "{missing}");
+    assert!(
+        matches!(missing, LocationError::NoFolder { .. }),
+        "{missing}"
+    );
     assert!(missing.to_string().contains("create it"), "{missing}");
     let folder = check(folder.path()).unwrap_err();
     assert!(
@@ -583,8 +597,8 @@ mod on_unix {
             );
         }
         assert_eq!(names(folder.path()), ["middle", "state.json"]);
-        let _lock = Lock::acquire(&path).unwrap();
-        Lock::acquire(&target).unwrap_err();
+        let _lock = StateFileLock::acquire(&path).unwrap();
+        StateFileLock::acquire(&target).unwrap_err();
         fs::remove_file(&target).unwrap();
         symlink(&path, &target).unwrap();
         save(&path).unwrap_err();
@@ -604,7 +618,7 @@ mod on_unix {
         assert!(fs::symlink_metadata(&path).unwrap().is_file());
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        let Some((_, SetAside::NotCopied(_))) = load(&path, at(5)).unwrap().damage else {
+        let Some((_, Quarantine::NotCopied(_))) = load(&path, at(5)).unwrap().damage else {
             panic!("it was copied");
         };
         assert_eq!(fs::read_to_string(&victim).unwrap(), "as it was");
@@ -652,7 +666,7 @@ fn a_checksum_of_a_policy_that_covered_fewer_members_is_read_and_not_used() {
     let mut lines = encoded(&large(3));
     let marks = [("Hourly".into(), 7), ("Daily".into(), 8)];
     assert_eq!(
-        format::read(&*lines).unwrap().0["prod"].policy_marks,
+        format::read(&*lines).unwrap().0["prod"].policy_fingerprints,
         marks.into()
     );
     let text = String::from_utf8(std::mem::take(&mut lines)).unwrap();
@@ -664,5 +678,5 @@ fn a_checksum_of_a_policy_that_covered_fewer_members_is_read_and_not_used() {
     }
     let (clusters, damage) = format::read(&*lines).unwrap();
     assert!(damage.is_none());
-    assert!(clusters["prod"].policy_marks.is_empty());
+    assert!(clusters["prod"].policy_fingerprints.is_empty());
 }

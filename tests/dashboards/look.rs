@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 use serde_json::Value;
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 use crate::board::{Board, items, of_panels, text, title};
 
@@ -87,7 +87,7 @@ pub(crate) fn states_as_words(board: &Board) -> Vec<String> {
                 wanted.extend([first, last].map(|number| number.to_string()));
             }
             if query.contains("_protection_severity{") {
-                let severities = Protection::ALL
+                let severities = ProtectionState::ALL
                     .iter()
                     .filter_map(|verdict| verdict.severity());
                 wanted.extend(severities.map(|severity| severity.to_string()));

@@ -15,9 +15,9 @@ use promql_parser::parser::{
 use regex::Regex;
 use servicefabric_backup_exporter::exposition::{Family, Kind, families};
 use servicefabric_backup_exporter::gateway::Reason;
-use servicefabric_backup_exporter::model::{BackupState, RestoreState};
-use servicefabric_backup_exporter::protection::Protection;
-use servicefabric_backup_exporter::snapshot::{Collector, Outcome};
+use servicefabric_backup_exporter::model::{BackupState, Collector, RestoreState};
+use servicefabric_backup_exporter::protection::ProtectionState;
+use servicefabric_backup_exporter::snapshot::BackupOutcome;
 
 /// What Prometheus adds to every series of a target.
 const TARGET: [&str; 2] = ["job", "instance"];
@@ -333,7 +333,7 @@ fn family(name: &str) -> Option<&'static Family> {
 fn words(name: &str, label: &str) -> Option<Vec<&'static str>> {
     match label {
         "state" if name.contains("_protection_state") => {
-            Some(Protection::ALL.map(Protection::as_str).to_vec())
+            Some(ProtectionState::ALL.map(ProtectionState::as_str).to_vec())
         }
         "state" if name.contains("_progress_state") => {
             Some(BackupState::ALL.map(BackupState::as_str).to_vec())
@@ -343,7 +343,7 @@ fn words(name: &str, label: &str) -> Option<Vec<&'static str>> {
         }
         "collector" => Some(Collector::ALL.map(Collector::as_str).to_vec()),
         "reason" => Some(Reason::ALL.map(Reason::as_str).to_vec()),
-        "outcome" => Some(Outcome::ALL.map(Outcome::as_str).to_vec()),
+        "outcome" => Some(BackupOutcome::ALL.map(BackupOutcome::as_str).to_vec()),
         _ => None,
     }
 }

@@ -195,7 +195,7 @@ async fn an_empty_configuration_asks_for_nothing() {
 async fn configured_headers_stand_on_every_answer() {
     let hash = bcrypt::hash("right", 4).unwrap();
     let served = Served::start(&format!(
-        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-XSS-Protection: 1\n    \
+        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-XSS-ProtectionState: 1\n    \
          Content-Security-Policy: \"default-src 'self'\"\nbasic_auth_users: {{alice: {hash}}}\n"
     ));
     let right = client::basic("alice", "right");

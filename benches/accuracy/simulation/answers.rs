@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use servicefabric_backup_exporter::gateway::Error;
 use servicefabric_backup_exporter::gateway::wire::{self, Subject};
 use servicefabric_backup_exporter::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
-    Name, PartitionId, Policy, RestoreProgress,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
+    ListedPartition, Name, PartitionId, Policy, RestoreProgress,
 };
 use servicefabric_backup_exporter::simulator::Appearance;
 
@@ -37,15 +37,15 @@ pub(crate) struct Answers {
     wire: Wire,
     rng: fastrand::Rng,
     version: Cache<(), String>,
-    applications: Cache<(), Listed<Name>>,
-    services: Cache<Name, Listed<Name>>,
-    partitions: Cache<Name, Listed<ListedPartition>>,
+    applications: Cache<(), DecodedList<Name>>,
+    services: Cache<Name, DecodedList<Name>>,
+    partitions: Cache<Name, DecodedList<ListedPartition>>,
     service_names: Cache<PartitionId, Name>,
     application_names: Cache<Name, Name>,
-    policies: Cache<(), Listed<Policy>>,
-    configurations: Cache<Name, Listed<Configuration>>,
-    settings: Cache<PartitionId, Option<Configuration>>,
-    entities: Cache<Name, Listed<Entity>>,
+    policies: Cache<(), DecodedList<Policy>>,
+    configurations: Cache<Name, DecodedList<BackupConfiguration>>,
+    settings: Cache<PartitionId, Option<BackupConfiguration>>,
+    entities: Cache<Name, DecodedList<BackupEntity>>,
     restores: Cache<PartitionId, Option<RestoreProgress>>,
     readings: BTreeMap<PartitionId, Readings>,
 }
@@ -135,7 +135,10 @@ impl Answers {
         self.cached(it, Side::Gateway, |its| &mut its.version, (&(), 0), call)
     }
 
-    pub(crate) fn applications(&mut self, it: &mut Question<'_>) -> Result<Listed<Name>, Error> {
+    pub(crate) fn applications(
+        &mut self,
+        it: &mut Question<'_>,
+    ) -> Result<DecodedList<Name>, Error> {
         let call: Call<'_, _> = &|client| client.get_all(&wire::APPLICATIONS, Subject::Cluster);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.applications;
         self.cached(it, Side::Gateway, cache, (&(), 0), call)
@@ -145,7 +148,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Listed<Name>, Error> {
+    ) -> Result<DecodedList<Name>, Error> {
         let call: Call<'_, _> =
             &|client| client.get_all(&wire::SERVICES, Subject::Application(application));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.services;
@@ -156,7 +159,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         service: &Name,
-    ) -> Result<Listed<ListedPartition>, Error> {
+    ) -> Result<DecodedList<ListedPartition>, Error> {
         let mark = it.world.marks.get(service).copied().unwrap_or_default();
         let call: Call<'_, _> =
             &|client| client.get_all(&wire::PARTITIONS, Subject::Service(service));
@@ -185,7 +188,7 @@ impl Answers {
         self.cached(it, Side::Gateway, cache, (service, 0), call)
     }
 
-    pub(crate) fn policies(&mut self, it: &mut Question<'_>) -> Result<Listed<Policy>, Error> {
+    pub(crate) fn policies(&mut self, it: &mut Question<'_>) -> Result<DecodedList<Policy>, Error> {
         let call: Call<'_, _> = &|client| client.get_all(&wire::POLICIES, Subject::Cluster);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.policies;
         self.cached(it, Side::BackupService, cache, (&(), 0), call)
@@ -195,7 +198,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Listed<Configuration>, Error> {
+    ) -> Result<DecodedList<BackupConfiguration>, Error> {
         let call: Call<'_, _> = &|client| {
             client.get_all(
                 &wire::APPLICATION_CONFIGURATIONS,
@@ -210,7 +213,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         id: PartitionId,
-    ) -> Result<Option<Configuration>, Error> {
+    ) -> Result<Option<BackupConfiguration>, Error> {
         let call: Call<'_, _> =
             &|client| client.get(&wire::PARTITION_CONFIGURATION, Subject::Partition(id));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.settings;
@@ -221,7 +224,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         policy: &Name,
-    ) -> Result<Listed<Entity>, Error> {
+    ) -> Result<DecodedList<BackupEntity>, Error> {
         let call: Call<'_, _> =
             &|client| client.get_all(&wire::ENTITIES_OF_POLICY, Subject::Policy(policy));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.entities;
@@ -248,7 +251,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Listed<ListedBackup>, Error> {
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         self.listed(it, &|client| {
             client.get_all(&wire::LATEST_BACKUPS, Subject::Application(application))
         })
@@ -259,7 +262,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         application: &Name,
-    ) -> Result<Listed<ListedBackup>, Error> {
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         self.listed(it, &|client| {
             client.get_all(&wire::ALL_BACKUPS, Subject::Application(application))
         })
@@ -270,7 +273,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
         id: PartitionId,
-    ) -> Result<Listed<ListedBackup>, Error> {
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         self.listed(it, &|client| {
             client.get_all(&wire::PARTITION_BACKUPS, Subject::Partition(id))
         })
@@ -289,8 +292,8 @@ impl Answers {
     fn listed(
         &mut self,
         it: &mut Question<'_>,
-        call: Call<'_, Listed<ListedBackup>>,
-    ) -> Result<Listed<ListedBackup>, Error> {
+        call: Call<'_, DecodedList<ListedBackup>>,
+    ) -> Result<DecodedList<ListedBackup>, Error> {
         match it
             .weather
             .spoils(Side::BackupService, it.now, &mut self.rng)

@@ -12,7 +12,7 @@ use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::model::BackupState;
 use servicefabric_backup_exporter::poller::Poller;
 use servicefabric_backup_exporter::protection::evidence::evidence;
-use servicefabric_backup_exporter::protection::{Protection, Rules, judge};
+use servicefabric_backup_exporter::protection::{ProtectionState, Rules, evaluate};
 use servicefabric_backup_exporter::settings::{self, Config};
 use servicefabric_backup_exporter::snapshot::{PartitionSnapshot, Snapshot};
 use servicefabric_backup_exporter::state_file::{self, StateFile};
@@ -115,14 +115,18 @@ impl Exporter {
     }
 
     /// The verdict that a scrape shows.
-    pub(crate) fn verdict(&self, snapshot: &Snapshot, known: &PartitionSnapshot) -> Protection {
-        judge(&known.facts(snapshot), &self.rules, time::exporter()).state
+    pub(crate) fn verdict(
+        &self,
+        snapshot: &Snapshot,
+        known: &PartitionSnapshot,
+    ) -> ProtectionState {
+        evaluate(&known.facts(snapshot), &self.rules, time::exporter()).state
     }
 
     /// The evidence of a verdict, in one line.
     pub(crate) fn evidence(&self, snapshot: &Snapshot, known: &PartitionSnapshot) -> String {
         let (facts, now) = (known.facts(snapshot), time::exporter());
-        let verdict = judge(&facts, &self.rules, now);
+        let verdict = evaluate(&facts, &self.rules, now);
         let rows = evidence(&facts, &self.rules, &verdict, now);
         let rows = rows.iter().filter_map(|row| {
             let age = row

@@ -3,7 +3,7 @@
 //! Responsible for recognizing when a breach or an alarm begins and ends, and for adding it to the
 //! figures.
 
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 use super::calendar::MINUTE;
 use super::tally::{Ended, Look, Tally};
@@ -47,16 +47,19 @@ impl Follower {
         let Look { truth, verdict, .. } = *look;
         *tally.minutes.entry((truth.expected, verdict)).or_default() += 1;
         let lies = protected_in_breach(look, tally);
-        let late = matches!(verdict, Protection::Overdue | Protection::NeverBackedUp);
-        let reported = late || verdict == Protection::Stuck;
-        let seen = truth.expected != Protection::Unknown && !look.lists_fail;
+        let late = matches!(
+            verdict,
+            ProtectionState::Overdue | ProtectionState::NeverBackedUp
+        );
+        let reported = late || verdict == ProtectionState::Stuck;
+        let seen = truth.expected != ProtectionState::Unknown && !look.lists_fail;
         let reported = [reported, look.naive[0], look.naive[1]];
         self.breach(look.now, truth, seen, reported, tally);
         let wrong = self.follow_alarms(look, late, tally);
         let is_wrong = u64::from(verdict != truth.expected);
         self.wrong = (self.wrong + 1) * is_wrong;
         let stays_wrong = self.wrong == 4;
-        let blind_word = truth.is_blind && verdict != Protection::Unknown;
+        let blind_word = truth.is_blind && verdict != ProtectionState::Unknown;
         tally.without_sight += u64::from(blind_word);
         let unreported = self.breach.filter(|it| seen && it.is_unreported());
         let errors = [
@@ -134,7 +137,7 @@ impl Follower {
         late: bool,
         tally: &mut Tally,
     ) -> Option<&'static str> {
-        let failing = look.verdict == Protection::Failing;
+        let failing = look.verdict == ProtectionState::Failing;
         let rings = [late, failing, look.naive[0], look.naive[1]];
         let means = meanings(look.truth);
         let mut wrong = None;
@@ -162,7 +165,7 @@ impl Follower {
 fn protected_in_breach(look: &Look, tally: &mut Tally) -> Option<&'static str> {
     let breach = look.truth.breach?;
     let age = look.now - breach.began;
-    if look.verdict != Protection::Protected || age <= IN_TIME {
+    if look.verdict != ProtectionState::Protected || age <= IN_TIME {
         return None;
     }
     let count = &mut tally.protected_in_breach;
@@ -189,7 +192,11 @@ fn protected_in_breach(look: &Look, tally: &mut Tally) -> Option<&'static str> {
 /// What each kind of alarm could mean, and whether it is so.
 fn meanings(truth: Instant) -> [bool; 4] {
     let breached = truth.breach.is_some();
-    let bad = breached || matches!(truth.real, Protection::Failing | Protection::Stuck);
+    let bad = breached
+        || matches!(
+            truth.real,
+            ProtectionState::Failing | ProtectionState::Stuck
+        );
     [breached, bad, bad, breached]
 }
 

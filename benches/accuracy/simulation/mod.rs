@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use servicefabric_backup_exporter::model::PartitionId;
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 use servicefabric_backup_exporter::snapshot::Snapshot;
 use uuid::Uuid;
 
@@ -220,7 +220,10 @@ impl Cluster {
                 continue;
             };
             let verdict = self.exporter.verdict(&snapshot, known);
-            let is_fine = matches!(verdict, Protection::Protected | Protection::Unknown);
+            let is_fine = matches!(
+                verdict,
+                ProtectionState::Protected | ProtectionState::Unknown
+            );
             let excuse = if is_fine {
                 ""
             } else {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use servicefabric_backup_exporter::gateway::Error;
-use servicefabric_backup_exporter::model::{Listed, ListedBackup, Name, PartitionId};
+use servicefabric_backup_exporter::model::{DecodedList, ListedBackup, Name, PartitionId};
 use servicefabric_backup_exporter::simulator::Entity;
 use uuid::Uuid;
 
@@ -245,12 +245,22 @@ impl State {
         }
     }
 
-    pub(crate) fn note_list(&mut self, application: &Name, at: i64, listed: &Listed<ListedBackup>) {
+    pub(crate) fn note_list(
+        &mut self,
+        application: &Name,
+        at: i64,
+        listed: &DecodedList<ListedBackup>,
+    ) {
         let is_complete = listed.skipped == 0 && !self.world.hides_containers(application);
         self.note_list_about(self.partitions_of(application), at, is_complete, listed);
     }
 
-    pub(crate) fn note_list_of(&mut self, id: PartitionId, at: i64, listed: &Listed<ListedBackup>) {
+    pub(crate) fn note_list_of(
+        &mut self,
+        id: PartitionId,
+        at: i64,
+        listed: &DecodedList<ListedBackup>,
+    ) {
         self.note_list_about(vec![id.0], at, listed.skipped == 0, listed);
     }
 
@@ -259,7 +269,7 @@ impl State {
         ids: Vec<Uuid>,
         at: i64,
         is_complete: bool,
-        listed: &Listed<ListedBackup>,
+        listed: &DecodedList<ListedBackup>,
     ) {
         for id in &ids {
             self.listed.remove(id);
@@ -289,7 +299,7 @@ impl State {
         }
     }
 
-    fn note_listed(&mut self, listed: &Listed<ListedBackup>) {
+    fn note_listed(&mut self, listed: &DecodedList<ListedBackup>) {
         for backup in &listed.items {
             if let Some(created) = backup.created {
                 let newest = self.listed.entry(backup.partition.0).or_insert(i64::MIN);

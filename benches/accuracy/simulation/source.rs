@@ -1,4 +1,4 @@
-//! The simulated cluster as the poller sees it: [`Source`] without a network.
+//! The simulated cluster as the poller sees it: [`ClusterApi`] without a network.
 //!
 //! Responsible for answering at the simulated moment of a question, as late as a slow gateway
 //! does, and for noting when what was answered. It must not look at what the exporter makes of it.
@@ -6,11 +6,11 @@
 use chrono::TimeDelta;
 use servicefabric_backup_exporter::gateway::{Error, Rotation};
 use servicefabric_backup_exporter::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
-    Name, PartitionId, Policy, RestoreProgress,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
+    ListedPartition, Name, PartitionId, Policy, RestoreProgress,
 };
-use servicefabric_backup_exporter::poller::Source;
-use servicefabric_backup_exporter::snapshot::SecurityReading;
+use servicefabric_backup_exporter::poller::ClusterApi;
+use servicefabric_backup_exporter::snapshot::SecurityStatus;
 
 use super::answers::{Answers, Question};
 use super::site::{Site, State};
@@ -43,7 +43,7 @@ impl Site {
     }
 }
 
-impl Source for Site {
+impl ClusterApi for Site {
     async fn refresh(&self) -> Option<Rotation> {
         None
     }
@@ -66,8 +66,8 @@ impl Source for Site {
         self.lock().heard.skew
     }
 
-    async fn security(&self) -> SecurityReading {
-        SecurityReading::default()
+    async fn security(&self) -> SecurityStatus {
+        SecurityStatus::default()
     }
 
     async fn cluster_version(&self) -> Answer<String> {
@@ -75,18 +75,18 @@ impl Source for Site {
         self.ask(Side::Gateway, question, |_, _, _| ()).await
     }
 
-    async fn applications(&self) -> Answer<Listed<Name>> {
+    async fn applications(&self) -> Answer<DecodedList<Name>> {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.applications(now);
         self.ask(Side::Gateway, question, |_, _, _| ()).await
     }
 
-    async fn persisted_services(&self, application: &str) -> Answer<Listed<Name>> {
+    async fn persisted_services(&self, application: &str) -> Answer<DecodedList<Name>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.services(now, &name);
         self.ask(Side::Gateway, question, |_, _, _| ()).await
     }
 
-    async fn partitions(&self, service: &str) -> Answer<Listed<ListedPartition>> {
+    async fn partitions(&self, service: &str) -> Answer<DecodedList<ListedPartition>> {
         let name = Name::from(service);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.partitions(now, &name);
         self.ask(Side::Gateway, question, |_, _, _| ()).await
@@ -128,7 +128,10 @@ impl Source for Site {
         self.ask(Side::HealthStore, question, note).await
     }
 
-    async fn backup_configuration(&self, application: &str) -> Answer<Listed<Configuration>> {
+    async fn backup_configuration(
+        &self,
+        application: &str,
+    ) -> Answer<DecodedList<BackupConfiguration>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.configuration(now, &name);
         let note = |state: &mut State, at, _: &_| state.note_configuration(&name, at);
@@ -138,7 +141,7 @@ impl Source for Site {
     async fn partition_backup_configuration(
         &self,
         partition: PartitionId,
-    ) -> Answer<Option<Configuration>> {
+    ) -> Answer<Option<BackupConfiguration>> {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.setting(now, partition);
         let note = |state: &mut State, at, _: &_| {
             let configuration = &mut state.sight(partition).configuration;
@@ -147,19 +150,19 @@ impl Source for Site {
         self.ask(Side::BackupService, question, note).await
     }
 
-    async fn policies(&self) -> Answer<Listed<Policy>> {
+    async fn policies(&self) -> Answer<DecodedList<Policy>> {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.policies(now);
         let note = |state: &mut State, at, _: &_| state.policies_read = Some(at);
         self.ask(Side::BackupService, question, note).await
     }
 
-    async fn entities_of_policy(&self, policy: &str) -> Answer<Listed<Entity>> {
+    async fn entities_of_policy(&self, policy: &str) -> Answer<DecodedList<BackupEntity>> {
         let name = Name::from(policy);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.entities(now, &name);
         self.ask(Side::BackupService, question, |_, _, _| ()).await
     }
 
-    async fn latest_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
+    async fn latest_backups(&self, application: &str) -> Answer<DecodedList<ListedBackup>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.newest(now, &name);
         let asked = time::now();
@@ -168,7 +171,7 @@ impl Source for Site {
         self.ask(Side::BackupService, question, note).await
     }
 
-    async fn latest_backups_of(&self, partition: PartitionId) -> Answer<Listed<ListedBackup>> {
+    async fn latest_backups_of(&self, partition: PartitionId) -> Answer<DecodedList<ListedBackup>> {
         let question = |it: &mut Answers, now: &mut Question<'_>| it.newest_of(now, partition);
         let asked = time::now();
         self.lock().sight(partition).list_asked = Some(asked);
@@ -176,7 +179,7 @@ impl Source for Site {
         self.ask(Side::BackupService, question, note).await
     }
 
-    async fn all_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
+    async fn all_backups(&self, application: &str) -> Answer<DecodedList<ListedBackup>> {
         let name = Name::from(application);
         let question = |it: &mut Answers, now: &mut Question<'_>| it.all(now, &name);
         let asked = time::now();

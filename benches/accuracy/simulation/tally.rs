@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 
 use super::truth::{IN_TIME, Instant, LISTS_EVERY};
 
@@ -21,7 +21,7 @@ pub(crate) const OBSERVERS: [&str; 3] = [
 pub(crate) struct Look {
     pub(crate) now: i64,
     pub(crate) truth: Instant,
-    pub(crate) verdict: Protection,
+    pub(crate) verdict: ProtectionState,
     /// Whether the two baselines alert.
     pub(crate) naive: [bool; 2],
     /// Whether only a list could show the breach, and none can be read, or the last one that was asked
@@ -62,7 +62,7 @@ pub(crate) struct Ended {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     /// Partition-minutes by what should be reported and what was.
-    pub(crate) minutes: BTreeMap<(Protection, Protection), u64>,
+    pub(crate) minutes: BTreeMap<(ProtectionState, ProtectionState), u64>,
     /// Partition-minutes in which the exporter did not run.
     pub(crate) down: u64,
     pub(crate) protected_in_breach: ProtectedInBreach,
@@ -112,7 +112,7 @@ impl Tally {
     }
 
     /// Partition-minutes in which `counts` holds of what should be reported and what was.
-    pub(crate) fn sum(&self, counts: impl Fn(Protection, Protection) -> bool) -> u64 {
+    pub(crate) fn sum(&self, counts: impl Fn(ProtectionState, ProtectionState) -> bool) -> u64 {
         let minutes = self.minutes.iter();
         let counted = minutes.filter(|((truth, said), _)| counts(*truth, *said));
         counted.map(|(_, count)| count).sum()

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use servicefabric_backup_exporter::protection::Protection;
+use servicefabric_backup_exporter::protection::ProtectionState;
 use servicefabric_backup_exporter::simulator::Happening;
 use uuid::Uuid;
 
@@ -96,11 +96,11 @@ pub(crate) struct Truth {
 pub(crate) struct Instant {
     /// The state that the exporter should report: `Unknown` where it cannot see, and without
     /// failures that show nowhere.
-    pub(crate) expected: Protection,
+    pub(crate) expected: ProtectionState,
     /// Whether the exporter could not see for more than one poll.
     pub(crate) is_blind: bool,
     /// The state as it is.
-    pub(crate) real: Protection,
+    pub(crate) real: ProtectionState,
     /// Since when the schedule and the allowance are broken, if they are.
     pub(crate) breach: Option<Breach>,
 }
@@ -277,13 +277,13 @@ impl Truth {
         let expected = if self.is_in_sight(now, sight, fresh, seen) {
             seen
         } else {
-            Protection::Unknown
+            ProtectionState::Unknown
         };
         // Answers of a slow gateway are dated when the last one of their kind has arrived.
         let lately = Fresh::of(sight, now - MINUTE);
         let was_in_sight = self.is_in_sight(now - MINUTE, sight, lately, seen);
         Instant {
-            is_blind: expected == Protection::Unknown && !was_in_sight,
+            is_blind: expected == ProtectionState::Unknown && !was_in_sight,
             expected,
             real,
             breach: breach.filter(|_| self.is_expected()),
@@ -379,33 +379,35 @@ impl Truth {
         is_late: bool,
         failed: Option<Attempt>,
         with_requests: bool,
-    ) -> Protection {
+    ) -> ProtectionState {
         let runs_since = self.requested.map(|since| now - since);
         if with_requests && runs_since.is_some_and(|age| age > STUCK_AFTER) {
-            return Protection::Stuck;
+            return ProtectionState::Stuck;
         }
         if self.terms.policy.is_none() && !self.terms.requests_expected {
-            return Protection::Unprotected;
+            return ProtectionState::Unprotected;
         }
         if self.terms.suspended {
-            return Protection::Suspended;
+            return ProtectionState::Suspended;
         }
         match (is_late, self.newest.is_none()) {
-            (true, true) => Protection::NeverBackedUp,
-            (true, false) => Protection::Overdue,
-            (false, _) if failed.is_some() => Protection::Failing,
-            (false, true) => Protection::Pending,
-            (false, false) => Protection::Protected,
+            (true, true) => ProtectionState::NeverBackedUp,
+            (true, false) => ProtectionState::Overdue,
+            (false, _) if failed.is_some() => ProtectionState::Failing,
+            (false, true) => ProtectionState::Pending,
+            (false, false) => ProtectionState::Protected,
         }
     }
 
     /// Whether it can be known with this sight that `state` is the state.
-    fn is_in_sight(&self, now: i64, sight: &Sight, fresh: Fresh, state: Protection) -> bool {
+    fn is_in_sight(&self, now: i64, sight: &Sight, fresh: Fresh, state: ProtectionState) -> bool {
         if !fresh.configuration || !(fresh.progress || fresh.health || fresh.list) {
             return false;
         }
         match state {
-            Protection::Stuck | Protection::Unprotected | Protection::Suspended => true,
+            ProtectionState::Stuck | ProtectionState::Unprotected | ProtectionState::Suspended => {
+                true
+            }
             _ if sight.clocks_disagree => false,
             _ if self.terms.policy.is_none() => fresh.progress,
             _ if !fresh.policies => false,
@@ -456,8 +458,11 @@ impl Truth {
 
     /// Whether the schedule may have restarted just before a process began that remembers nothing:
     /// no attempt has been reported since it restarted.
-    fn is_forgotten(&self, now: i64, sight: &Sight, state: Protection) -> bool {
-        let is_late = matches!(state, Protection::Overdue | Protection::NeverBackedUp);
+    fn is_forgotten(&self, now: i64, sight: &Sight, state: ProtectionState) -> bool {
+        let is_late = matches!(
+            state,
+            ProtectionState::Overdue | ProtectionState::NeverBackedUp
+        );
         let is_untried = self.reported.is_none_or(|at| at < self.restarted);
         let forgot = sight.forgot.filter(|forgot| *forgot > self.restarted);
         let late_from = forgot.and_then(|forgot| Some(self.next(forgot)? + ALLOWANCE));

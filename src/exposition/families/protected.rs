@@ -6,9 +6,8 @@ use super::{of_service, seconds};
 use crate::exposition::family::{Family, Kind, PARTITION, Source};
 use crate::exposition::samples::{Labels, Samples, Value};
 use crate::exposition::view::ClusterAt;
-use crate::model::{Level, PartitionKind, RestoreState, Schedule};
-use crate::protection::Protection;
-use crate::snapshot::Collector;
+use crate::model::{Collector, ConfigurationScope, PartitionKind, RestoreState, Schedule};
+use crate::protection::ProtectionState;
 
 /// In the order of the page.
 pub(super) const FAMILIES: &[Family] = &[
@@ -29,7 +28,7 @@ pub(super) const FAMILIES: &[Family] = &[
             let kind = p.known.partition.kind;
             let policy = p
                 .known
-                .applied
+                .configuration
                 .as_ref()
                 .and_then(|applied| applied.policy.as_ref());
             Some([
@@ -37,7 +36,7 @@ pub(super) const FAMILIES: &[Family] = &[
                 ("policy_name", policy.map(|(name, _)| &**name)),
                 (
                     "policy_inherited_from",
-                    policy.map(|(_, level)| Level::as_str(*level)),
+                    policy.map(|(_, level)| ConfigurationScope::as_str(*level)),
                 ),
             ])
         }),
@@ -109,7 +108,7 @@ pub(super) const FAMILIES: &[Family] = &[
         labels: PARTITION,
         help: "Log records newly covered by successful backups, summed within each data loss epoch",
         source: Source::Partition(|p| {
-            p.known.numbered.as_ref()?;
+            p.known.newest_with_lsn.as_ref()?;
             i64::try_from(p.known.lsn_advance).ok()
         }),
     },
@@ -187,7 +186,7 @@ pub(super) const FAMILIES: &[Family] = &[
         "servicefabric_backup_policy_interval_seconds",
         "Longest time between two backups that the schedule of the policy allows",
         |policy| {
-            let gap = policy.schedule.as_ref()?.longest_gap()?;
+            let gap = policy.schedule.as_ref()?.longest_interval()?;
             Some(Value::from(gap.as_secs()))
         },
     ),
@@ -227,7 +226,7 @@ pub(super) const FAMILIES: &[Family] = &[
 ];
 
 /// The verdicts, as label values.
-const STATES: [&str; Protection::ALL.len()] = words!(Protection);
+const STATES: [&str; ProtectionState::ALL.len()] = words!(ProtectionState);
 
 /// The states of a restore, as label values.
 const RESTORE_STATES: [&str; RestoreState::ALL.len()] = words!(RestoreState);

@@ -7,7 +7,7 @@ use crate::exposition::family::{Family, Kind, Source};
 use crate::exposition::samples::{Labels, Samples};
 use crate::exposition::view::{ClusterAt, PartitionView};
 use crate::model::{BackupState, Epoch};
-use crate::snapshot::{Outcome, Totals};
+use crate::snapshot::{BackupOutcome, ServiceTotals};
 
 /// In the order of the page.
 pub(super) const FAMILIES: &[Family] = &[
@@ -27,7 +27,13 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::partition(
         "servicefabric_backup_progress_state_since_timestamp_seconds",
         "When this exporter first saw the record of the last requested backup in its state",
-        |p| seconds(p.progress().and(p.known.seen.as_deref())?.since()?),
+        |p| {
+            seconds(
+                p.progress()
+                    .and(p.known.progress_history.as_deref())?
+                    .since()?,
+            )
+        },
     ),
     Family::partition(
         "servicefabric_backup_progress_timestamp_seconds",
@@ -102,7 +108,7 @@ const STATES: [&str; BackupState::ALL.len()] = words!(BackupState);
 /// A failure that was there at the first look may be years old: a page about it would be false.
 fn failure_observed(partition: &PartitionView<'_>) -> Option<i64> {
     let record = partition.progress()?;
-    let seen = partition.known.seen.as_deref()?;
+    let seen = partition.known.progress_history.as_deref()?;
     record
         .state
         .is_failure()
@@ -119,7 +125,7 @@ fn completions(
     samples: &mut Samples<'_>,
 ) -> fmt::Result {
     for (key, totals) in &cluster.view.snapshot.totals {
-        for outcome in Outcome::ALL {
+        for outcome in BackupOutcome::ALL {
             let labels = of_service(labels, key).with("outcome", Some(outcome.as_str()));
             samples.write(&labels, totals.completions(outcome).into())?;
         }
@@ -132,7 +138,7 @@ fn failures(
     labels: &Labels<'_>,
     samples: &mut Samples<'_>,
 ) -> fmt::Result {
-    for (key, Totals { failures, .. }) in &cluster.view.snapshot.totals {
+    for (key, ServiceTotals { failures, .. }) in &cluster.view.snapshot.totals {
         for (code, count) in failures {
             let labels = of_service(labels, key).with("code", Some(code.as_str()));
             samples.write(&labels, cluster.failures(key, code, *count).into())?;

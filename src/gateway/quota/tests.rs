@@ -15,11 +15,12 @@ use crate::clock;
 use crate::gateway::error::Cause;
 use crate::gateway::{Error, Gateway, Options, Reason};
 use crate::inventory::Shard;
+use crate::model::Collector;
 use crate::poller::Poller;
 use crate::settings::Security;
 use crate::settings::{Config, Poll};
 use crate::simulator::{self, Estate, Operation, Shape, Simulator};
-use crate::snapshot::{Collector, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::sync::lock;
 use crate::telemetry::Telemetry;
 

@@ -88,7 +88,7 @@ fn backup(reply: BackupReply) -> Result<ListedBackup, DecodeError> {
         partition: partition_id(partition)?,
         backup_id: reply.backup_id.value().and_then(|id| id.0),
         chain_id: reply.backup_chain_id.value().and_then(|id| id.0),
-        kind: BackupKind::from_word(&kind),
+        kind: BackupKind::from_wire(&kind),
         created: reply.creation_time_utc.value().and_then(|time| time.0),
         epoch: epoch.map(|Object(epoch)| Epoch::from(epoch)),
         lsn: lsn.and_then(Integer::known),

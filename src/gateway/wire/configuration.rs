@@ -16,7 +16,7 @@ use super::policy::policy_name;
 use super::query::Query;
 use super::route::Route;
 use crate::gateway::decode::{DecodeError, Field, Guid, Object};
-use crate::model::{Configuration, Entity, Level};
+use crate::model::{BackupConfiguration, BackupEntity, ConfigurationScope};
 
 // GET /Applications/{id}/$/GetBackupConfigurationInfo,
 // samples GetApplicationBackupConfigurationInfo.*
@@ -42,7 +42,7 @@ struct SuspensionReply {
 }
 
 /// The backup configuration of an application, and of every entity below it with a setting of its own.
-pub const APPLICATION_CONFIGURATIONS: Query<Page<Configuration>> = Query {
+pub const APPLICATION_CONFIGURATIONS: Query<Page<BackupConfiguration>> = Query {
     route: Route::backup(
         "GetApplicationBackupConfigurationInfo",
         &["$", "GetBackupConfigurationInfo"],
@@ -63,7 +63,7 @@ pub const APPLICATION_CONFIGURATIONS: Query<Page<Configuration>> = Query {
 // samples GetPartitionBackupConfigurationInfo.*
 
 /// The backup configuration that applies to a partition.
-pub const PARTITION_CONFIGURATION: Query<Option<Configuration>> = Query {
+pub const PARTITION_CONFIGURATION: Query<Option<BackupConfiguration>> = Query {
     route: Route::backup(
         "GetPartitionBackupConfigurationInfo",
         &["$", "GetBackupConfigurationInfo"],
@@ -78,20 +78,20 @@ pub const PARTITION_CONFIGURATION: Query<Option<Configuration>> = Query {
     not_enabled: Some(|| None),
 };
 
-fn configuration(reply: ConfigurationReply) -> Result<Option<Configuration>, DecodeError> {
-    let Some(level) = Level::from_word(&reply.kind.required()?) else {
+fn configuration(reply: ConfigurationReply) -> Result<Option<BackupConfiguration>, DecodeError> {
+    let Some(level) = ConfigurationScope::from_wire(&reply.kind.required()?) else {
         return Ok(None);
     };
     // A name that cannot be read must not pass for "no policy".
     let policy = reply.policy_name.readable()?;
     let policy = policy.filter(|name| !name.is_empty());
-    let policy_from = reply.policy_inherited_from.value();
+    let policy_inherited_from = reply.policy_inherited_from.value();
     let suspension = reply.suspension_info.value();
     let suspended_from = suspension.and_then(|Object(reply)| {
         let is_suspended = reply.is_suspended.value().unwrap_or_default();
         is_suspended.then(|| reply.suspension_inherited_from.value())
     });
-    Ok(Some(Configuration {
+    Ok(Some(BackupConfiguration {
         entity: EntityNames {
             application: reply.application_name,
             service: reply.service_name,
@@ -99,9 +99,10 @@ fn configuration(reply: ConfigurationReply) -> Result<Option<Configuration>, Dec
         }
         .entity(level)?,
         policy: policy.map(|name| policy_name(&name)).transpose()?,
-        policy_from: policy_from.and_then(|word| Level::from_word(&word)),
-        suspended_at: suspended_from.map(|word| {
-            word.and_then(|word| Level::from_word(&word))
+        policy_inherited_from: policy_inherited_from
+            .and_then(|word| ConfigurationScope::from_wire(&word)),
+        suspension_inherited_from: suspended_from.map(|word| {
+            word.and_then(|word| ConfigurationScope::from_wire(&word))
                 .unwrap_or(level)
         }),
     }))
@@ -120,7 +121,7 @@ struct EntityReply {
 }
 
 /// The entities that a policy is assigned to.
-pub const ENTITIES_OF_POLICY: Query<Page<Entity>> = Query {
+pub const ENTITIES_OF_POLICY: Query<Page<BackupEntity>> = Query {
     route: Route::backup(
         "GetAllEntitiesBackedUpByPolicy",
         &["$", "GetBackupEnabledEntities"],
@@ -133,7 +134,7 @@ pub const ENTITIES_OF_POLICY: Query<Page<Entity>> = Query {
                 service: reply.service_name,
                 partition: reply.partition_id,
             };
-            Level::from_word(&reply.entity_kind.required()?)
+            ConfigurationScope::from_wire(&reply.entity_kind.required()?)
                 .map(|level| names.entity(level))
                 .transpose()
         })
@@ -149,16 +150,16 @@ struct EntityNames {
 }
 
 impl EntityNames {
-    fn entity(self, level: Level) -> Result<Entity, DecodeError> {
+    fn entity(self, level: ConfigurationScope) -> Result<BackupEntity, DecodeError> {
         let named = |text: Field<String>| {
             let text = text.required()?;
             let decoded = percent_decode_str(&text).decode_utf8();
             name(&decoded.map_err(|_| DecodeError::Name)?)
         };
         Ok(match level {
-            Level::Application => Entity::Application(named(self.application)?),
-            Level::Service => Entity::Service(named(self.service)?),
-            Level::Partition => Entity::Partition(partition_id(self.partition)?),
+            ConfigurationScope::Application => BackupEntity::Application(named(self.application)?),
+            ConfigurationScope::Service => BackupEntity::Service(named(self.service)?),
+            ConfigurationScope::Partition => BackupEntity::Partition(partition_id(self.partition)?),
         })
     }
 }
@@ -174,40 +175,40 @@ mod tests {
     use crate::gateway::wire::tests::{answer, guid, is_read_or_not_understood, mutated};
     use crate::gateway::wire::{APPLICATIONS, ReplyError, Subject};
     use crate::model::PartitionId;
-    use Level::{Application, Partition, Service};
+    use ConfigurationScope::{Application, Partition, Service};
 
     const APPLICATION: &str = "fabric:/CalcApp";
     const SERVICE: &str = "fabric:/CalcApp/CalcService";
     const FIRST: &str = "1daae3f5-7fd6-42e9-b1ba-8c05f873994d";
     const SECOND: &str = "7216486c-1ee9-4b00-99b2-92b26fcb07f6";
 
-    fn application() -> Entity {
-        Entity::Application(APPLICATION.into())
+    fn application() -> BackupEntity {
+        BackupEntity::Application(APPLICATION.into())
     }
 
-    fn service() -> Entity {
-        Entity::Service(SERVICE.into())
+    fn service() -> BackupEntity {
+        BackupEntity::Service(SERVICE.into())
     }
 
-    fn partition(id: &str) -> Entity {
-        Entity::Partition(PartitionId(guid(id)))
+    fn partition(id: &str) -> BackupEntity {
+        BackupEntity::Partition(PartitionId(guid(id)))
     }
 
     fn line(
-        entity: Entity,
+        entity: BackupEntity,
         policy: &str,
-        policy_from: Level,
-        suspended_at: Option<Level>,
-    ) -> Configuration {
-        Configuration {
+        policy_inherited_from: ConfigurationScope,
+        suspension_inherited_from: Option<ConfigurationScope>,
+    ) -> BackupConfiguration {
+        BackupConfiguration {
             entity,
             policy: Some(policy.into()),
-            policy_from: Some(policy_from),
-            suspended_at,
+            policy_inherited_from: Some(policy_inherited_from),
+            suspension_inherited_from,
         }
     }
 
-    fn configurations(body: impl AsRef<[u8]>) -> Result<Page<Configuration>, ReplyError> {
+    fn configurations(body: impl AsRef<[u8]>) -> Result<Page<BackupConfiguration>, ReplyError> {
         answer(&APPLICATION_CONFIGURATIONS, body)
     }
 
@@ -319,10 +320,10 @@ mod tests {
             ("fabric:/100%", "fabric:/100%"),
         ] {
             let body = item(&json!({"ServiceName": encoded}));
-            let expected = Entity::Service(name.into());
+            let expected = BackupEntity::Service(name.into());
             assert_eq!(configurations(body).unwrap().items[0].entity, expected);
             let body = list_of(&json!({"EntityKind": "Application", "ApplicationName": encoded}));
-            let expected = Entity::Application(name.into());
+            let expected = BackupEntity::Application(name.into());
             assert_eq!(answer(&ENTITIES_OF_POLICY, body).unwrap().items, [expected]);
         }
         for unfit in ["fabric:/A%FF", "fabric:/A%0A", "fabric:/%2E%2E"] {
@@ -363,12 +364,12 @@ mod tests {
                 "PolicyInheritedFrom": word, "PolicyName": null, "SuspensionInfo": null,
             })));
             let items = page.unwrap().items;
-            let (policy, policy_from, suspended_at) = (None, None, None);
-            let bare = Configuration {
+            let (policy, policy_inherited_from, suspension_inherited_from) = (None, None, None);
+            let bare = BackupConfiguration {
                 entity: service(),
                 policy,
-                policy_from,
-                suspended_at,
+                policy_inherited_from,
+                suspension_inherited_from,
             };
             assert_eq!(items, [bare], "{word}");
         }
@@ -379,7 +380,11 @@ mod tests {
         for word in [json!("Invalid"), json!("Cluster"), json!(null)] {
             let suspension = json!({"IsSuspended": true, "SuspensionInheritedFrom": word});
             let page = configurations(item(&json!({"SuspensionInfo": suspension}))).unwrap();
-            let levels: Vec<_> = page.items.iter().map(|item| item.suspended_at).collect();
+            let levels: Vec<_> = page
+                .items
+                .iter()
+                .map(|item| item.suspension_inherited_from)
+                .collect();
             assert_eq!(levels, [Some(Service)], "{word}");
         }
     }
@@ -409,8 +414,8 @@ mod tests {
 
     #[test]
     fn every_sample_of_entities_is_read() {
-        let demo = Entity::Application("fabric:/DemoApp".into());
-        let voting = Entity::Service("fabric:/VotingApp/VotingActorService".into());
+        let demo = BackupEntity::Application("fabric:/DemoApp".into());
+        let voting = BackupEntity::Service("fabric:/VotingApp/VotingActorService".into());
         let expected = [
             ("page-1", vec![application(), demo], Some("fabric:/DemoApp")),
             ("page-2", vec![voting], None),
@@ -446,15 +451,15 @@ mod tests {
         }
     }
 
-    fn stands_in(entity: &Entity, text: &str) -> bool {
+    fn stands_in(entity: &BackupEntity, text: &str) -> bool {
         let text = text.replace("\\/", "/");
         let text = percent_decode_str(&text).decode_utf8_lossy();
         match entity {
-            Entity::Application(name) | Entity::Service(name) => {
+            BackupEntity::Application(name) | BackupEntity::Service(name) => {
                 text.contains(name.trim_start_matches("fabric:/"))
             }
             // Four digits: a mutation may take hyphens, but leaves the digits side by side.
-            Entity::Partition(id) => {
+            BackupEntity::Partition(id) => {
                 let digits: String = id.to_string().chars().take(4).collect();
                 text.to_lowercase().contains(&digits)
             }
@@ -469,7 +474,7 @@ mod tests {
             if let Ok(page) = &configurations {
                 for line in &page.items {
                     prop_assert!(stands_in(&line.entity, &text), "{line:?}");
-                    prop_assert!(line.suspended_at.is_none() || text.contains("true"));
+                    prop_assert!(line.suspension_inherited_from.is_none() || text.contains("true"));
                 }
             }
             prop_assert!(is_read_or_not_understood(configurations));

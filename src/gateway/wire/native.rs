@@ -151,7 +151,7 @@ fn stateful(partition: PartitionReply) -> Result<ListedPartition, DecodeError> {
     let kind = information.service_partition_kind.value();
     Ok(ListedPartition {
         id: partition_id(information.id)?,
-        kind: PartitionKind::from_word(kind.as_deref().unwrap_or_default()),
+        kind: PartitionKind::from_wire(kind.as_deref().unwrap_or_default()),
         data_loss_time: epoch.and_then(|Object(epoch)| Epoch::from(epoch).data_loss_time()),
     })
 }

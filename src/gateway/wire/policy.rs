@@ -17,7 +17,7 @@ use super::query::Query;
 use super::route::{POLICIES_PATH, Route};
 use super::schedule::{ScheduleReply, day_time_duration};
 use crate::gateway::decode::{DecodeError, Field, Integer, Object, ScalarText};
-use crate::model::{Name, Policy, Retention, Word};
+use crate::model::{LabelValue, Name, Policy, Retention};
 
 /// The name becomes a label value and a segment of a path, where dots would lead elsewhere.
 pub(super) fn policy_name(text: &str) -> Result<Name, DecodeError> {
@@ -160,7 +160,7 @@ pub const POLICIES: Query<Page<Policy>> = Query {
 
 fn policy(members: Members, checksum: u32) -> Result<Policy, DecodeError> {
     let storage = members.storage.value().map(|Object(storage)| storage);
-    let storage_place = storage.as_ref().map_or(0, StorageReply::place);
+    let storage_fingerprint = storage.as_ref().map_or(0, StorageReply::place);
     let kind = storage.and_then(|storage| storage.storage_kind.value());
     let incrementals = members.max_incremental_backups.value();
     let incrementals = incrementals.and_then(Integer::known);
@@ -170,8 +170,8 @@ fn policy(members: Members, checksum: u32) -> Result<Policy, DecodeError> {
     Ok(Policy {
         name: policy_name(&members.name)?,
         schedule: schedule.and_then(|Object(reply)| reply.schedule()),
-        storage: Word::new(&kind.unwrap_or_default()),
-        storage_place,
+        storage: LabelValue::new(&kind.unwrap_or_default()),
+        storage_fingerprint,
         auto_restore: members
             .auto_restore_on_data_loss
             .value()
@@ -219,8 +219,8 @@ mod tests {
         Policy {
             name: name.into(),
             schedule: Some(schedule),
-            storage: Word::new(storage),
-            storage_place: 0,
+            storage: LabelValue::new(storage),
+            storage_fingerprint: 0,
             auto_restore: false,
             max_incrementals: Some(incrementals),
             retention: kept.map(|(days, minimum)| Retention {
@@ -234,7 +234,7 @@ mod tests {
     /// What else is read of it; the checksums have tests of their own.
     fn without_place(policy: Policy) -> Policy {
         Policy {
-            storage_place: 0,
+            storage_fingerprint: 0,
             checksum: 0,
             ..policy
         }
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_policy_that_moves_to_another_place_is_another_one() {
-        let mark = |storage: Value| beside_a_plain_one(&json!({"Storage": storage})).mark();
+        let mark = |storage: Value| beside_a_plain_one(&json!({"Storage": storage})).fingerprint();
         for (key, kind) in [
             ("FriendlyName", "AzureBlobStore"),
             ("ContainerName", "AzureBlobStore"),
@@ -275,7 +275,7 @@ mod tests {
 
     /// The mark of a policy with `changes`.
     fn mark(changes: &Value) -> u32 {
-        beside_a_plain_one(changes).mark()
+        beside_a_plain_one(changes).fingerprint()
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
         let other = r#"{"X":1,"Schedule":{"Interval":"PT1H", "ScheduleKind":"FrequencyBased"},"Y":null,"Name":"P"}"#;
         let marks = [one, other].map(|item| {
             let page = answer(&POLICIES, format!("{{\"Items\":[{item}]}}")).unwrap();
-            page.items[0].mark()
+            page.items[0].fingerprint()
         });
         assert_eq!(marks[0], marks[1]);
         // Of every version of this program, so that an update is not taken for a change.
@@ -508,7 +508,7 @@ mod tests {
         ] {
             let read = without_place(beside_a_plain_one(&json!({"Storage": storage})));
             let expected = Policy {
-                storage: Word::new(word),
+                storage: LabelValue::new(word),
                 ..plain()
             };
             assert_eq!(read, expected, "{storage}");

@@ -49,7 +49,7 @@ pub const BACKUP_PROGRESS: Query<Option<BackupProgress>> = Query {
 
 /// In every state but Success the number is the sentinel 0, which says nothing.
 fn record(reply: ProgressReply) -> Result<BackupProgress, DecodeError> {
-    let state = BackupState::from_word(&reply.backup_state.required()?);
+    let state = BackupState::from_wire(&reply.backup_state.required()?);
     let epoch = reply.epoch_of_last_backup_record.value();
     let lsn = reply.lsn_of_last_backup_record.value();
     let lsn = lsn.and_then(Integer::known);
@@ -108,7 +108,7 @@ pub const RESTORE_PROGRESS: Query<Option<RestoreProgress>> = Query {
             return Ok(None);
         };
         Ok(Some(RestoreProgress {
-            state: RestoreState::from_word(&reply.restore_state.required()?),
+            state: RestoreState::from_wire(&reply.restore_state.required()?),
             timestamp: reply.time_stamp_utc.value().and_then(|time| time.0),
         }))
     },

@@ -1,12 +1,14 @@
 use super::*;
 use crate::inventory::Inventory;
 use crate::model::{
-    BackupHealth, BackupKind, BackupProgress, BackupState, Configuration, Entity, Level, Listed,
-    ListedBackup, Name, Partition, PartitionId, PeriodicAttempt, Policy, Schedule, Word,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupKind, BackupProgress, BackupState,
+    ConfigurationScope, DecodedList, LabelValue, ListedBackup, Name, Partition, PartitionId,
+    PeriodicAttempt, Policy, Read, Schedule,
 };
-use crate::protection::Read;
-use crate::protection::applied::Applied;
-use crate::snapshot::{ClusterReading, Observations, Reading, Snapshot, Totals};
+use crate::protection::effective::EffectiveConfiguration;
+use crate::snapshot::{
+    ClusterObservation, Observations, PartitionObservation, ServiceTotals, Snapshot,
+};
 use chrono::{NaiveTime, TimeDelta, TimeZone};
 use proptest::prelude::*;
 use std::time::Duration;
@@ -40,16 +42,16 @@ fn broken(created: i64) -> ListedBackup {
     }
 }
 
-fn policy(name: &str, kind: &str, storage_place: u32, schedule: Schedule) -> Policy {
+fn policy(name: &str, kind: &str, storage_fingerprint: u32, schedule: Schedule) -> Policy {
     Policy {
         name: name.into(),
         schedule: Some(schedule),
-        storage: Word::new(kind),
-        storage_place,
+        storage: LabelValue::new(kind),
+        storage_fingerprint,
         auto_restore: false,
         max_incrementals: None,
         retention: None,
-        checksum: storage_place,
+        checksum: storage_fingerprint,
     }
 }
 
@@ -57,19 +59,23 @@ fn hourly() -> Schedule {
     Schedule::Frequency(Duration::from_secs(3_600))
 }
 
-fn configuration(entity: Entity, policy: &str) -> Configuration {
-    Configuration {
+fn configuration(entity: BackupEntity, policy: &str) -> BackupConfiguration {
+    BackupConfiguration {
         entity,
         policy: Some(policy.into()),
-        policy_from: None,
-        suspended_at: None,
+        policy_inherited_from: None,
+        suspension_inherited_from: None,
     }
 }
 
 /// A list that was requested at that second.
-fn requested(second: i64, items: Vec<ListedBackup>, skipped: usize) -> Read<Listed<ListedBackup>> {
+fn requested(
+    second: i64,
+    items: Vec<ListedBackup>,
+    skipped: usize,
+) -> Read<DecodedList<ListedBackup>> {
     Read {
-        value: Listed { items, skipped },
+        value: DecodedList { items, skipped },
         at: at(second),
     }
 }
@@ -88,8 +94,8 @@ impl Known {
     fn with(policies: Vec<Policy>) -> Self {
         let other: Name = "fabric:/Shop/Other".into();
         let lines = policies.iter().zip([
-            Entity::Application(SHOP.into()),
-            Entity::Service(Name::clone(&other)),
+            BackupEntity::Application(SHOP.into()),
+            BackupEntity::Service(Name::clone(&other)),
         ]);
         let lines: Vec<_> = lines
             .map(|(policy, entity)| configuration(entity, &policy.name))
@@ -99,7 +105,7 @@ impl Known {
             application: Some(SHOP.into()),
             service: Some(service),
             kind: None,
-            data_loss: None,
+            data_loss_time: None,
         };
         let listed = vec![
             partition(ID, "fabric:/Shop/Orders".into()),
@@ -111,7 +117,7 @@ impl Known {
                 value: Inventory { listed, unread },
                 at: at(0),
             }),
-            settings: vec![(
+            configurations: vec![(
                 SHOP.into(),
                 Read {
                     value: lines.into_iter().collect(),
@@ -147,7 +153,7 @@ impl Known {
         self.policies(second, vec![policy("Hourly", "FileShare", place, hourly())])
     }
 
-    fn reading(&self, second: i64, value: Reading) -> Self {
+    fn reading(&self, second: i64, value: PartitionObservation) -> Self {
         let at = at(second);
         self.take(
             second,
@@ -164,7 +170,7 @@ impl Known {
             attempt: Some(PeriodicAttempt { succeeded, ended }),
             ..BackupHealth::default()
         };
-        self.reading(second, Reading::Health(health))
+        self.reading(second, PartitionObservation::Health(health))
     }
 
     /// A health report `Ok` of an attempt that ended at `ended`.
@@ -182,7 +188,10 @@ impl Known {
             lsn: None,
             failure: None,
         };
-        self.reading(second, Reading::Progress(Some(Arc::new(record))))
+        self.reading(
+            second,
+            PartitionObservation::Progress(Some(Arc::new(record))),
+        )
     }
 
     fn accepted(&self, second: i64) -> Self {
@@ -194,7 +203,10 @@ impl Known {
             lsn: None,
             failure: None,
         };
-        self.reading(second, Reading::Progress(Some(Arc::new(record))))
+        self.reading(
+            second,
+            PartitionObservation::Progress(Some(Arc::new(record))),
+        )
     }
 
     /// The list of the newest backups that was requested at that second.
@@ -275,7 +287,7 @@ impl Known {
 
     /// Claims that lists have refuted: of health, of progress.
     fn refuted(&self) -> [u64; 2] {
-        let of = |count: fn(&Totals) -> u64| self.0.totals.values().map(count).sum();
+        let of = |count: fn(&ServiceTotals) -> u64| self.0.totals.values().map(count).sum();
         [of(|it| it.refuted_health), of(|it| it.refuted_progress)]
     }
 }
@@ -406,8 +418,12 @@ fn absence_proves_nothing_where_a_storage_may_not_have_been_read() {
         let known = Known::with(vec![own, other.clone()]).ok(60, 30);
         let listed = known.list(300, Vec::new());
         assert_eq!(listed.last().is_some(), may_lack);
-        let list = |items| Listed { items, skipped: 0 };
-        let unsettled = |items| known.0.unsettled_by(&SHOP.into(), &list(items), at(300));
+        let list = |items| DecodedList { items, skipped: 0 };
+        let unsettled = |items| {
+            known
+                .0
+                .not_settled_by_list(&SHOP.into(), &list(items), at(300))
+        };
         let ids = |items| unsettled(items).iter().any(|(_, id)| *id == ID);
         assert_eq!(ids(Vec::new()), may_lack);
         assert!(!ids(vec![backup(10)]), "it holds the claim");
@@ -436,11 +452,17 @@ fn a_list_with_an_item_that_is_not_understood_proves_what_it_shows_and_no_more()
         (Some(30), false)
     );
     assert_eq!(incomplete.0.partitions[&ID].listed_at, None);
-    let list = Listed {
+    let list = DecodedList {
         items: Vec::new(),
         skipped: 1,
     };
-    assert_eq!(known.0.unsettled_by(&SHOP.into(), &list, at(300)).len(), 2);
+    assert_eq!(
+        known
+            .0
+            .not_settled_by_list(&SHOP.into(), &list, at(300))
+            .len(),
+        2
+    );
     let shown = known.skipping_list(300, vec![backup(10)], 1);
     assert!(shown.is_confirmed());
     let older = shown.skipping_list(600, vec![backup(1)], 1);
@@ -797,13 +819,13 @@ fn what_an_earlier_process_knew_of_a_claim_is_recalled() {
     let refuted = Known::new().ok(60, 30).list(300, Vec::new());
     let live = Known::new().ok(600, 30);
     assert_eq!(live.last(), Some(30));
-    let recalled = Known(live.0.recalling(&refuted.0, at(610)));
+    let recalled = Known(live.0.merged_with(&refuted.0, at(610)));
     assert_eq!(recalled.last(), None);
     let newer = Known::new().ok(HOUR + 60, HOUR + 30);
-    let doubted = Known(newer.0.recalling(&refuted.0, at(HOUR + 70)));
+    let doubted = Known(newer.0.merged_with(&refuted.0, at(HOUR + 70)));
     assert_eq!(doubted.last(), None);
     let proved = Known::new().ok(60, 30).list(300, vec![backup(10)]);
-    let recalled = Known(Known::new().0.recalling(&proved.0, at(610)));
+    let recalled = Known(Known::new().0.merged_with(&proved.0, at(610)));
     assert_eq!((recalled.last(), recalled.is_confirmed()), (Some(30), true));
 }
 
@@ -846,14 +868,14 @@ enum Happening {
 
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
-    Stored,
+    StoredBackups,
     Elsewhere,
     Lost,
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
-        3 => Just(Outcome::Stored),
+        3 => Just(Outcome::StoredBackups),
         1 => Just(Outcome::Elsewhere),
         2 => Just(Outcome::Lost),
     ]
@@ -902,7 +924,7 @@ impl World {
             return;
         }
         let (created, ended) = (now - 50, now - 10);
-        if let Outcome::Stored = outcome {
+        if let Outcome::StoredBackups = outcome {
             let place = self.place;
             self.store.push(Held {
                 created,
@@ -923,7 +945,7 @@ impl World {
             Happening::Requested(outcome) => {
                 let created = now - 8;
                 let place = match outcome {
-                    Outcome::Stored => Some(self.place),
+                    Outcome::StoredBackups => Some(self.place),
                     Outcome::Elsewhere => Some(9),
                     // The record shows the one before.
                     Outcome::Lost => None,
@@ -1003,9 +1025,9 @@ impl World {
             return true;
         }
         let (first_read, holds): (_, &dyn Fn(&Held) -> bool) = match success.source {
-            Source::Listed => (None, &|held| held.created >= second),
-            Source::Periodic => (Some(&self.first_read[0]), &|held| held.ended >= second),
-            Source::Requested => (Some(&self.first_read[1]), &|held| held.created >= second),
+            SuccessSource::List => (None, &|held| held.created >= second),
+            SuccessSource::Periodic => (Some(&self.first_read[0]), &|held| held.ended >= second),
+            SuccessSource::Requested => (Some(&self.first_read[1]), &|held| held.created >= second),
         };
         let is_late = first_read.is_none_or(|read| read[&second] + 60 <= *requested);
         !is_late || contents.iter().any(holds)
@@ -1050,7 +1072,7 @@ proptest! {
                 let ended = (claim.point.at - at(0)).num_seconds();
                 let is_here = claim.point.storage == Some(u32::try_from(*place).unwrap() + 1);
                 if is_here && contents.iter().any(|held| held.ended == ended) {
-                    prop_assert_eq!(claim.standing, Standing::Confirmed);
+                    prop_assert_eq!(claim.standing, ClaimStatus::Confirmed);
                 }
             }
         }
@@ -1070,12 +1092,12 @@ fn read_partition_by_partition() -> Known {
         application: Some(SHOP.into()),
         service: Some(service.into()),
         kind: None,
-        data_loss: None,
+        data_loss_time: None,
     };
     let second = PartitionId(Uuid::from_u128(2));
     let applied = |id, name: &str| {
-        let policy = Some((name.into(), Level::Service));
-        let value = Reading::Applied(Arc::new(Applied {
+        let policy = Some((name.into(), ConfigurationScope::Service));
+        let value = PartitionObservation::Configuration(Arc::new(EffectiveConfiguration {
             policy,
             suspended: None,
         }));
@@ -1127,7 +1149,7 @@ fn a_listed_backup_without_a_time_ends_nothing() {
 fn two_blob_policies_that_only_partitions_show_may_lack_a_storage() {
     let known = read_partition_by_partition().ok(60, 30);
     assert_eq!(known.list(300, Vec::new()).last(), Some(30));
-    assert_eq!(known.0.unsettled_without(&SHOP.into()).len(), 2);
+    assert_eq!(known.0.listable_one_by_one(&SHOP.into()).len(), 2);
 }
 
 #[test]
@@ -1145,9 +1167,9 @@ fn one_answer_of_a_node_that_is_behind_forgets_nothing() {
         .list(300, vec![backup(10)])
         .record(400, 20);
     let cycle = |known: &Known, second: i64, skew: i64| {
-        let cluster = ClusterReading {
+        let cluster = ClusterObservation {
             up: true,
-            ..ClusterReading::default()
+            ..ClusterObservation::default()
         };
         let observations = Observations {
             clock_skew: Some(TimeDelta::seconds(skew)),
@@ -1178,7 +1200,7 @@ fn a_claim_at_the_end_of_the_calendar_is_judged() {
     let daily = Schedule::Daily(vec!["02:00:00".parse().unwrap()]);
     let mut known = Known::with(vec![policy("Hourly", "FileShare", 1, daily)]);
     let point = RecoveryPoint {
-        source: Source::Periodic,
+        source: SuccessSource::Periodic,
         at: DateTime::<Utc>::MAX_UTC,
         backup_id: None,
         lsn: None,

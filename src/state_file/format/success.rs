@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::snapshot::{Claim, RecoveryPoint, Source, Standing, Successes};
+use crate::snapshot::{Claim, ClaimStatus, RecoveryPoint, SuccessSource, Successes};
 
 /// A recovery point. Its source is that of the field it stands in.
 #[derive(Serialize, Deserialize)]
@@ -37,12 +37,12 @@ pub(super) struct ClaimEntry {
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     is_next: bool,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    standing: Option<StandingEntry>,
+    standing: Option<ClaimStatusEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum StandingEntry {
+enum ClaimStatusEntry {
     Confirmed,
     Doubted,
     Refuted(DateTime<Utc>),
@@ -60,7 +60,7 @@ impl SuccessEntry {
         }
     }
 
-    pub(super) fn restore(self, source: Source) -> RecoveryPoint {
+    pub(super) fn restore(self, source: SuccessSource) -> RecoveryPoint {
         RecoveryPoint {
             source,
             at: self.at,
@@ -75,16 +75,16 @@ impl SuccessEntry {
     /// that no list has confirmed, known since `seen_at`. Only records and lists had ids.
     pub(super) fn restore_unconfirmed(self, seen_at: DateTime<Utc>) -> Successes {
         let source = match self.backup_id {
-            Some(_) => Source::Requested,
-            None => Source::Periodic,
+            Some(_) => SuccessSource::Requested,
+            None => SuccessSource::Periodic,
         };
         let claim = Some(Arc::new(Claim::new(self.restore(source), seen_at)));
         match source {
-            Source::Requested | Source::Listed => Successes {
+            SuccessSource::Requested | SuccessSource::List => Successes {
                 requested: claim,
                 ..Successes::default()
             },
-            Source::Periodic => Successes {
+            SuccessSource::Periodic => Successes {
                 periodic: claim,
                 ..Successes::default()
             },
@@ -95,11 +95,11 @@ impl SuccessEntry {
 impl ClaimEntry {
     pub(super) fn of(claim: &Claim) -> Self {
         let standing = match claim.standing {
-            Standing::Open => None,
-            Standing::Confirmed => Some(StandingEntry::Confirmed),
-            Standing::Doubted => Some(StandingEntry::Doubted),
-            Standing::Refuted(at) => Some(StandingEntry::Refuted(at)),
-            Standing::Deleted(at) => Some(StandingEntry::Deleted(at)),
+            ClaimStatus::Open => None,
+            ClaimStatus::Confirmed => Some(ClaimStatusEntry::Confirmed),
+            ClaimStatus::Doubted => Some(ClaimStatusEntry::Doubted),
+            ClaimStatus::Refuted(at) => Some(ClaimStatusEntry::Refuted(at)),
+            ClaimStatus::Deleted(at) => Some(ClaimStatusEntry::Deleted(at)),
         };
         Self {
             point: SuccessEntry::of(&claim.point),
@@ -111,13 +111,13 @@ impl ClaimEntry {
         }
     }
 
-    pub(super) fn restore(self, source: Source) -> Claim {
+    pub(super) fn restore(self, source: SuccessSource) -> Claim {
         let standing = match self.standing {
-            None => Standing::Open,
-            Some(StandingEntry::Confirmed) => Standing::Confirmed,
-            Some(StandingEntry::Doubted) => Standing::Doubted,
-            Some(StandingEntry::Refuted(at)) => Standing::Refuted(at),
-            Some(StandingEntry::Deleted(at)) => Standing::Deleted(at),
+            None => ClaimStatus::Open,
+            Some(ClaimStatusEntry::Confirmed) => ClaimStatus::Confirmed,
+            Some(ClaimStatusEntry::Doubted) => ClaimStatus::Doubted,
+            Some(ClaimStatusEntry::Refuted(at)) => ClaimStatus::Refuted(at),
+            Some(ClaimStatusEntry::Deleted(at)) => ClaimStatus::Deleted(at),
         };
         Claim {
             open_since: self.open_since.unwrap_or(self.seen_at),

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::partition::PartitionEntry;
-use super::service::ServiceEntry;
+use super::entries::{PartitionEntry, ServiceEntry};
 use crate::snapshot::Snapshot;
 
 #[derive(Deserialize)]
@@ -51,7 +50,7 @@ impl Cluster<'_> {
     fn into_snapshot(self, cluster: Arc<str>) -> Snapshot {
         let partitions = self.partitions.into_iter().map(PartitionEntry::restore);
         let totals = self.services.into_iter().map(ServiceEntry::restore);
-        Snapshot::remembered(
+        Snapshot::restored(
             cluster,
             partitions.collect(),
             totals.collect(),

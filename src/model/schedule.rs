@@ -7,7 +7,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, Utc, Weekday};
 
-use crate::model::Schedule;
+/// When a policy takes backups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schedule {
+    /// So long after the end of the last one.
+    Frequency(Duration),
+    /// At these times of every day, UTC. Sorted, distinct, at least one.
+    Daily(Vec<NaiveTime>),
+    /// At these times of these days of every week, UTC. Both sorted from Monday, distinct, at
+    /// least one.
+    Weekly(Vec<Weekday>, Vec<NaiveTime>),
+}
 
 /// More than a replica moves the start of a run: up to 10 s in either direction (`BackupTimer.cs`).
 pub(crate) const JITTER: TimeDelta = TimeDelta::minutes(1);
@@ -49,7 +59,7 @@ impl Schedule {
     }
 
     /// The longest time between two due moments.
-    pub fn longest_gap(&self) -> Option<Duration> {
+    pub fn longest_interval(&self) -> Option<Duration> {
         match self {
             Self::Frequency(interval) => Some(*interval),
             Self::Daily(_) | Self::Weekly(..) => self.gaps().into_iter().max()?.to_std().ok(),
@@ -138,7 +148,7 @@ mod tests {
     fn a_frequency_is_due_one_interval_later() {
         let schedule = Schedule::Frequency(Duration::from_secs(600));
         assert_eq!(schedule.next(at("23T10:00:03")), Some(at("23T10:10:03")));
-        assert_eq!(schedule.longest_gap(), Some(Duration::from_secs(600)));
+        assert_eq!(schedule.longest_interval(), Some(Duration::from_secs(600)));
     }
 
     #[test]
@@ -147,10 +157,10 @@ mod tests {
         assert_eq!(schedule.next(at("23T08:59:59")), Some(at("23T09:00:00")));
         assert_eq!(schedule.next(at("23T09:00:00")), Some(at("23T17:00:00")));
         assert_eq!(schedule.next(at("23T17:00:01")), Some(at("24T09:00:00")));
-        assert_eq!(schedule.longest_gap(), Some(hours(16)));
+        assert_eq!(schedule.longest_interval(), Some(hours(16)));
         let once = Schedule::Daily(vec![time("00:00:00")]);
         assert_eq!(once.next(at("23T00:00:00")), Some(at("24T00:00:00")));
-        assert_eq!(once.longest_gap(), Some(hours(24)));
+        assert_eq!(once.longest_interval(), Some(hours(24)));
     }
 
     #[test]
@@ -161,7 +171,7 @@ mod tests {
         assert_eq!(schedule.next(at("23T18:00:00")), Some(at("25T09:00:00")));
         assert_eq!(schedule.next(at("27T18:00:00")), Some(at("30T09:00:00")));
         // From Friday evening to Monday morning.
-        assert_eq!(schedule.longest_gap(), Some(hours(63)));
+        assert_eq!(schedule.longest_interval(), Some(hours(63)));
     }
 
     #[test]
@@ -169,7 +179,7 @@ mod tests {
         let schedule = Schedule::Weekly(vec![Weekday::Mon], vec![time("09:00:00")]);
         assert_eq!(schedule.next(at("23T08:00:00")), Some(at("23T09:00:00")));
         assert_eq!(schedule.next(at("23T09:00:00")), Some(at("30T09:00:00")));
-        assert_eq!(schedule.longest_gap(), Some(hours(24 * 7)));
+        assert_eq!(schedule.longest_interval(), Some(hours(24 * 7)));
     }
 
     #[test]
@@ -227,7 +237,7 @@ mod tests {
             let days = days.iter().map(|day| Weekday::try_from(*day).unwrap()).collect();
             for schedule in [Schedule::Daily(times.clone()), Schedule::Weekly(days, times)] {
                 let due = schedule.next(moment).unwrap();
-                let gap = TimeDelta::from_std(schedule.longest_gap().unwrap()).unwrap();
+                let gap = TimeDelta::from_std(schedule.longest_interval().unwrap()).unwrap();
                 prop_assert!(due > moment && due - moment <= gap);
             }
         }

@@ -1,17 +1,22 @@
-//! One partition in the state file, and its way to and from a snapshot.
+//! The entries of the state file for a partition and for a service.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::is_zero;
 use super::success::{ClaimEntry, SuccessEntry};
-use crate::model::{BackupState, FailureCode, Level, Partition, PartitionId, PartitionKind};
-use crate::protection::applied::Applied;
-use crate::snapshot::{PartitionSnapshot, RecordIdentity, Seen, Source, Successes};
+use crate::model::{
+    BackupState, ConfigurationScope, FailureCode, Partition, PartitionId, PartitionKind,
+};
+use crate::protection::effective::EffectiveConfiguration;
+use crate::snapshot::{
+    PartitionSnapshot, ProgressHistory, ProgressKey, ServiceKey, ServiceTotals, SuccessSource,
+    Successes,
+};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct PartitionEntry<'a> {
@@ -23,7 +28,7 @@ pub(super) struct PartitionEntry<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
-    seen: Option<SeenEntry<'a>>,
+    seen: Option<ProgressHistoryEntry<'a>>,
     /// Of versions 1 and 2; never written.
     #[serde(skip_serializing, default)]
     last_success: Option<SuccessEntry>,
@@ -56,7 +61,7 @@ struct AppliedEntry<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SeenEntry<'a> {
+struct ProgressHistoryEntry<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
     record: Option<RecordEntry<'a>>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -84,14 +89,17 @@ impl<'a> PartitionEntry<'a> {
     pub(super) fn of(known: &'a PartitionSnapshot) -> Self {
         let successes = &known.successes;
         let listed = successes.listed.as_deref();
-        let numbered = known.numbered.as_deref();
+        let numbered = known.newest_with_lsn.as_deref();
         let numbered = numbered.filter(|point| Some(*point) != listed);
         Self {
             id: known.partition.id.0,
             application: known.partition.application.as_deref().map(Cow::from),
             service: known.partition.service.as_deref().map(Cow::from),
             kind: known.partition.kind.map(|kind| kind.as_str().into()),
-            seen: known.seen.as_deref().map(SeenEntry::of),
+            seen: known
+                .progress_history
+                .as_deref()
+                .map(ProgressHistoryEntry::of),
             last_success: None,
             listed: successes.listed.as_deref().map(SuccessEntry::of),
             periodic: successes.periodic.as_deref().map(ClaimEntry::of),
@@ -99,7 +107,7 @@ impl<'a> PartitionEntry<'a> {
             numbered: numbered.map(SuccessEntry::of),
             lsn_advance: known.lsn_advance,
             known_since: known.known_since,
-            applied: known.applied.as_deref().map(AppliedEntry::of),
+            applied: known.configuration.as_deref().map(AppliedEntry::of),
             protected_since: known.protected_since,
             changed_at: known.changed_at,
         }
@@ -110,40 +118,42 @@ impl<'a> PartitionEntry<'a> {
             id: PartitionId(self.id),
             application: self.application.map(Into::into),
             service: self.service.map(Into::into),
-            kind: self.kind.map(|word| PartitionKind::from_word(&word)),
-            data_loss: None,
+            kind: self.kind.map(|word| PartitionKind::from_wire(&word)),
+            data_loss_time: None,
         };
         let successes = match self.last_success {
             Some(entry) => entry.restore_unconfirmed(self.known_since),
             None => Successes {
-                listed: self.listed.map(|it| Arc::new(it.restore(Source::Listed))),
+                listed: self
+                    .listed
+                    .map(|it| Arc::new(it.restore(SuccessSource::List))),
                 periodic: self
                     .periodic
-                    .map(|it| Arc::new(it.restore(Source::Periodic))),
+                    .map(|it| Arc::new(it.restore(SuccessSource::Periodic))),
                 requested: self
                     .requested
-                    .map(|it| Arc::new(it.restore(Source::Requested))),
+                    .map(|it| Arc::new(it.restore(SuccessSource::Requested))),
             },
         };
         let numbered = self
             .numbered
-            .map(|it| Arc::new(it.restore(Source::Requested)));
+            .map(|it| Arc::new(it.restore(SuccessSource::Requested)));
         let listed = successes.listed.clone();
         let numbered = numbered.or_else(|| listed.filter(|point| point.lsn.is_some()));
         PartitionSnapshot {
-            seen: self.seen.map(|entry| Arc::new(entry.restore())),
-            numbered,
+            progress_history: self.seen.map(|entry| Arc::new(entry.restore())),
+            newest_with_lsn: numbered,
             lsn_advance: self.lsn_advance,
-            applied: self.applied.map(|entry| Arc::new(entry.restore())),
+            configuration: self.applied.map(|entry| Arc::new(entry.restore())),
             protected_since: self.protected_since,
             changed_at: self.changed_at,
-            ..PartitionSnapshot::remembered(partition, self.known_since, successes)
+            ..PartitionSnapshot::restored(partition, self.known_since, successes)
         }
     }
 }
 
-impl<'a> SeenEntry<'a> {
-    fn of(seen: &'a Seen) -> Self {
+impl<'a> ProgressHistoryEntry<'a> {
+    fn of(seen: &'a ProgressHistory) -> Self {
         let record = seen.record.as_ref().map(|(identity, since)| RecordEntry {
             state: identity.state.as_str().into(),
             since: *since,
@@ -159,17 +169,17 @@ impl<'a> SeenEntry<'a> {
         }
     }
 
-    fn restore(self) -> Seen {
+    fn restore(self) -> ProgressHistory {
         let record = self.record.map(|entry| {
-            let identity = RecordIdentity {
-                state: BackupState::from_word(&entry.state),
+            let identity = ProgressKey {
+                state: BackupState::from_wire(&entry.state),
                 backup_id: entry.backup_id,
                 timestamp: entry.timestamp,
                 code: entry.code.map(|code| FailureCode::from_text(&code)),
             };
             (identity, entry.since)
         });
-        Seen {
+        ProgressHistory {
             record,
             newest_success: self.newest_success,
             running_since: self.running_since,
@@ -179,7 +189,7 @@ impl<'a> SeenEntry<'a> {
 }
 
 impl<'a> AppliedEntry<'a> {
-    fn of(applied: &'a Applied) -> Self {
+    fn of(applied: &'a EffectiveConfiguration) -> Self {
         let policy = applied.policy.as_ref();
         Self {
             policy: policy.map(|(name, level)| ((&**name).into(), level.as_str().into())),
@@ -188,11 +198,76 @@ impl<'a> AppliedEntry<'a> {
     }
 
     /// A level of a later version counts as the nearest one: it is only shown.
-    fn restore(self) -> Applied {
-        let level = |word: &str| Level::from_word(word).unwrap_or(Level::Partition);
-        Applied {
+    fn restore(self) -> EffectiveConfiguration {
+        let level = |word: &str| {
+            ConfigurationScope::from_wire(word).unwrap_or(ConfigurationScope::Partition)
+        };
+        EffectiveConfiguration {
             policy: self.policy.map(|(name, word)| (name.into(), level(&word))),
             suspended: self.suspended.map(|word| level(&word)),
         }
     }
+}
+
+/// The counters of a service.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ServiceEntry<'a> {
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    application: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
+    service: Option<Cow<'a, str>>,
+    successes: u64,
+    failed: u64,
+    timed_out: u64,
+    #[serde(borrow, skip_serializing_if = "BTreeMap::is_empty", default)]
+    failures: BTreeMap<Cow<'a, str>, u64>,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    refuted_health: u64,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    refuted_progress: u64,
+}
+
+impl<'a> ServiceEntry<'a> {
+    pub(super) fn of(key: &'a ServiceKey, totals: &'a ServiceTotals) -> Self {
+        let failures = totals.failures.iter();
+        Self {
+            application: key.application.as_deref().map(Cow::from),
+            service: key.service.as_deref().map(Cow::from),
+            successes: totals.successes,
+            failed: totals.failed,
+            timed_out: totals.timed_out,
+            failures: failures
+                .map(|(code, count)| (code.as_str().into(), *count))
+                .collect(),
+            refuted_health: totals.refuted_health,
+            refuted_progress: totals.refuted_progress,
+        }
+    }
+
+    pub(super) fn restore(self) -> (ServiceKey, ServiceTotals) {
+        let key = ServiceKey {
+            application: self.application.map(Into::into),
+            service: self.service.map(Into::into),
+        };
+        let failures = self.failures.into_iter();
+        let totals = ServiceTotals {
+            successes: self.successes,
+            failed: self.failed,
+            timed_out: self.timed_out,
+            failures: failures
+                .map(|(code, count)| (FailureCode::from_text(&code), count))
+                .collect(),
+            refuted_health: self.refuted_health,
+            refuted_progress: self.refuted_progress,
+        };
+        (key, totals)
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -1,24 +1,25 @@
-//! The seam between the poller and a cluster: every question that a cycle asks.
+//! The calls of the poller to a cluster.
 //!
 //! [`Gateway`] answers over the network; the accuracy bench answers from a simulated cluster, in
 //! simulated time. Each method means what the method of the same name of [`Gateway`] means.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 
 use crate::gateway::{Error, Gateway, Rotation};
 use crate::model::{
-    BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
-    Name, PartitionId, Policy, RestoreProgress,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
+    ListedPartition, Name, PartitionId, Policy, RestoreProgress,
 };
-use crate::snapshot::SecurityReading;
+use crate::snapshot::SecurityStatus;
 
 /// The result of a request.
 type Answer<T> = Result<T, Error>;
 
 /// A cluster that a [`Poller`](super::Poller) reads.
-pub trait Source: Send + Sync + 'static {
+pub trait ClusterApi: Send + Sync + 'static {
     /// See [`Gateway::refresh`].
     fn refresh(&self) -> impl Future<Output = Option<Rotation>> + Send;
 
@@ -38,25 +39,25 @@ pub trait Source: Send + Sync + 'static {
     fn clock_skew(&self) -> Option<TimeDelta>;
 
     /// The state of certificates and tokens.
-    fn security(&self) -> impl Future<Output = SecurityReading> + Send;
+    fn security(&self) -> impl Future<Output = SecurityStatus> + Send;
 
     /// See [`Gateway::cluster_version`].
     fn cluster_version(&self) -> impl Future<Output = Answer<String>> + Send;
 
     /// See [`Gateway::applications`].
-    fn applications(&self) -> impl Future<Output = Answer<Listed<Name>>> + Send;
+    fn applications(&self) -> impl Future<Output = Answer<DecodedList<Name>>> + Send;
 
     /// See [`Gateway::persisted_services`].
     fn persisted_services(
         &self,
         application: &str,
-    ) -> impl Future<Output = Answer<Listed<Name>>> + Send;
+    ) -> impl Future<Output = Answer<DecodedList<Name>>> + Send;
 
     /// See [`Gateway::partitions`].
     fn partitions(
         &self,
         service: &str,
-    ) -> impl Future<Output = Answer<Listed<ListedPartition>>> + Send;
+    ) -> impl Future<Output = Answer<DecodedList<ListedPartition>>> + Send;
 
     /// See [`Gateway::service_name`].
     fn service_name(&self, partition: PartitionId) -> impl Future<Output = Answer<Name>> + Send;
@@ -86,43 +87,60 @@ pub trait Source: Send + Sync + 'static {
     fn backup_configuration(
         &self,
         application: &str,
-    ) -> impl Future<Output = Answer<Listed<Configuration>>> + Send;
+    ) -> impl Future<Output = Answer<DecodedList<BackupConfiguration>>> + Send;
 
     /// See [`Gateway::partition_backup_configuration`].
     fn partition_backup_configuration(
         &self,
         partition: PartitionId,
-    ) -> impl Future<Output = Answer<Option<Configuration>>> + Send;
+    ) -> impl Future<Output = Answer<Option<BackupConfiguration>>> + Send;
 
     /// See [`Gateway::policies`].
-    fn policies(&self) -> impl Future<Output = Answer<Listed<Policy>>> + Send;
+    fn policies(&self) -> impl Future<Output = Answer<DecodedList<Policy>>> + Send;
 
     /// See [`Gateway::entities_of_policy`].
     fn entities_of_policy(
         &self,
         policy: &str,
-    ) -> impl Future<Output = Answer<Listed<Entity>>> + Send;
+    ) -> impl Future<Output = Answer<DecodedList<BackupEntity>>> + Send;
 
     /// See [`Gateway::latest_backups`].
     fn latest_backups(
         &self,
         application: &str,
-    ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
+    ) -> impl Future<Output = Answer<DecodedList<ListedBackup>>> + Send;
 
     /// See [`Gateway::latest_backups_of`].
     fn latest_backups_of(
         &self,
         partition: PartitionId,
-    ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
+    ) -> impl Future<Output = Answer<DecodedList<ListedBackup>>> + Send;
 
     /// See [`Gateway::all_backups`].
     fn all_backups(
         &self,
         application: &str,
-    ) -> impl Future<Output = Answer<Listed<ListedBackup>>> + Send;
+    ) -> impl Future<Output = Answer<DecodedList<ListedBackup>>> + Send;
 }
 
-impl Source for Gateway {
+/// The calls of `ask` for each of `items`, as futures that have not started. They own what they
+/// need, so that the stream of their answers is `Send`.
+pub(super) fn ask_each<S, I, F>(
+    gateway: &Arc<S>,
+    items: Vec<I>,
+    ask: impl Fn(Arc<S>, I) -> F,
+) -> impl Iterator<Item = impl Future<Output = (I, F::Output)>>
+where
+    I: Clone,
+    F: Future,
+{
+    items.into_iter().map(move |item| {
+        let answer = ask(Arc::clone(gateway), item.clone());
+        async move { (item, answer.await) }
+    })
+}
+
+impl ClusterApi for Gateway {
     async fn refresh(&self) -> Option<Rotation> {
         Self::refresh(self).await
     }
@@ -147,8 +165,8 @@ impl Source for Gateway {
         Self::clock_skew(self)
     }
 
-    async fn security(&self) -> SecurityReading {
-        SecurityReading {
+    async fn security(&self) -> SecurityStatus {
+        SecurityStatus {
             insecure: self.is_insecure(),
             client_certificate_expiry: self.client_certificate_expiry(),
             gateway_certificate_expiry: self.gateway_certificate_expiry(),
@@ -161,15 +179,15 @@ impl Source for Gateway {
         Self::cluster_version(self).await
     }
 
-    async fn applications(&self) -> Answer<Listed<Name>> {
+    async fn applications(&self) -> Answer<DecodedList<Name>> {
         Self::applications(self).await
     }
 
-    async fn persisted_services(&self, application: &str) -> Answer<Listed<Name>> {
+    async fn persisted_services(&self, application: &str) -> Answer<DecodedList<Name>> {
         Self::persisted_services(self, application).await
     }
 
-    async fn partitions(&self, service: &str) -> Answer<Listed<ListedPartition>> {
+    async fn partitions(&self, service: &str) -> Answer<DecodedList<ListedPartition>> {
         Self::partitions(self, service).await
     }
 
@@ -193,34 +211,37 @@ impl Source for Gateway {
         Self::backup_health(self, partition).await
     }
 
-    async fn backup_configuration(&self, application: &str) -> Answer<Listed<Configuration>> {
+    async fn backup_configuration(
+        &self,
+        application: &str,
+    ) -> Answer<DecodedList<BackupConfiguration>> {
         Self::backup_configuration(self, application).await
     }
 
     async fn partition_backup_configuration(
         &self,
         partition: PartitionId,
-    ) -> Answer<Option<Configuration>> {
+    ) -> Answer<Option<BackupConfiguration>> {
         Self::partition_backup_configuration(self, partition).await
     }
 
-    async fn policies(&self) -> Answer<Listed<Policy>> {
+    async fn policies(&self) -> Answer<DecodedList<Policy>> {
         Self::policies(self).await
     }
 
-    async fn entities_of_policy(&self, policy: &str) -> Answer<Listed<Entity>> {
+    async fn entities_of_policy(&self, policy: &str) -> Answer<DecodedList<BackupEntity>> {
         Self::entities_of_policy(self, policy).await
     }
 
-    async fn latest_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
+    async fn latest_backups(&self, application: &str) -> Answer<DecodedList<ListedBackup>> {
         Self::latest_backups(self, application).await
     }
 
-    async fn latest_backups_of(&self, partition: PartitionId) -> Answer<Listed<ListedBackup>> {
+    async fn latest_backups_of(&self, partition: PartitionId) -> Answer<DecodedList<ListedBackup>> {
         Self::latest_backups_of(self, partition).await
     }
 
-    async fn all_backups(&self, application: &str) -> Answer<Listed<ListedBackup>> {
+    async fn all_backups(&self, application: &str) -> Answer<DecodedList<ListedBackup>> {
         Self::all_backups(self, application).await
     }
 }

@@ -7,51 +7,51 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Configuration, Entity, Level, Name, Partition};
+use crate::model::{BackupConfiguration, BackupEntity, ConfigurationScope, Name, Partition};
 
 /// What the configuration says of a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Applied {
+pub struct EffectiveConfiguration {
     /// The policy that applies, and where it was set.
-    pub policy: Option<(Name, Level)>,
+    pub policy: Option<(Name, ConfigurationScope)>,
     /// Where protection is suspended, if it is.
-    pub suspended: Option<Level>,
+    pub suspended: Option<ConfigurationScope>,
 }
 
-impl Applied {
+impl EffectiveConfiguration {
     /// The name of the policy that applies.
     pub fn policy_name(&self) -> Option<&str> {
         self.policy.as_ref().map(|(name, _)| &**name)
     }
 }
 
-impl From<Configuration> for Applied {
+impl From<BackupConfiguration> for EffectiveConfiguration {
     /// The answer for a single partition, which is complete.
-    fn from(line: Configuration) -> Self {
+    fn from(line: BackupConfiguration) -> Self {
         let level = set_at(&line);
         Self {
             policy: line.policy.map(|name| (name, level)),
-            suspended: line.suspended_at,
+            suspended: line.suspension_inherited_from,
         }
     }
 }
 
 /// What was set in one application, by entity.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Settings(BTreeMap<Entity, Configuration>);
+pub struct ConfigurationSet(BTreeMap<BackupEntity, BackupConfiguration>);
 
-impl FromIterator<Configuration> for Settings {
-    fn from_iter<I: IntoIterator<Item = Configuration>>(lines: I) -> Self {
+impl FromIterator<BackupConfiguration> for ConfigurationSet {
+    fn from_iter<I: IntoIterator<Item = BackupConfiguration>>(lines: I) -> Self {
         let lines = lines.into_iter();
         Self(lines.map(|line| (line.entity.clone(), line)).collect())
     }
 }
 
-impl Settings {
+impl ConfigurationSet {
     /// What applies to `partition`: the policy that was set at the nearest level; suspended if any
     /// level is. `None` where only the partition's own answer determines it: see
     /// [`inherits_by_name`].
-    pub fn applied_to(&self, partition: &Partition) -> Option<Applied> {
+    pub fn applied_to(&self, partition: &Partition) -> Option<EffectiveConfiguration> {
         inherits_by_name(partition).then(|| Self::combined(&self.lines_above(partition)))
     }
 
@@ -63,23 +63,25 @@ impl Settings {
 
     /// What reaches a `partition` although its own answer is that it is not protected: a policy
     /// set at a service is sent to its partitions, whatever the name of the service.
-    pub fn set_at_service(&self, partition: &Partition) -> Applied {
+    pub fn set_at_service(&self, partition: &Partition) -> EffectiveConfiguration {
         let [_, service, _] = self.lines_above(partition);
-        Self::combined(&[service.filter(|line| set_at(line) == Level::Service)])
+        Self::combined(&[service.filter(|line| set_at(line) == ConfigurationScope::Service)])
     }
 
     /// A suspended partition without a policy of its own is listed with the policy of its
     /// application even where its service has another one (`GetBackupMappingInfoOperation.cs` of
     /// 6.4), and the line of an override does not show that its service is suspended. So each line
     /// counts at the level that it names.
-    fn combined(lines: &[Option<&Configuration>]) -> Applied {
+    fn combined(lines: &[Option<&BackupConfiguration>]) -> EffectiveConfiguration {
         let lines = lines.iter().flatten();
         let policies = lines
             .clone()
             .filter_map(|line| Some((line.policy.clone()?, set_at(line))));
-        Applied {
+        EffectiveConfiguration {
             policy: policies.max_by_key(|(_, level)| *level),
-            suspended: lines.filter_map(|line| line.suspended_at).max(),
+            suspended: lines
+                .filter_map(|line| line.suspension_inherited_from)
+                .max(),
         }
     }
 
@@ -89,13 +91,14 @@ impl Settings {
     }
 
     /// The lines that concern `partition`, farthest first.
-    fn lines_above(&self, partition: &Partition) -> [Option<&Configuration>; 3] {
-        let of =
-            |name: &Option<Name>, entity: fn(Name) -> Entity| self.0.get(&entity(name.clone()?));
+    fn lines_above(&self, partition: &Partition) -> [Option<&BackupConfiguration>; 3] {
+        let of = |name: &Option<Name>, entity: fn(Name) -> BackupEntity| {
+            self.0.get(&entity(name.clone()?))
+        };
         [
-            of(&partition.application, Entity::Application),
-            of(&partition.service, Entity::Service),
-            self.0.get(&Entity::Partition(partition.id)),
+            of(&partition.application, BackupEntity::Application),
+            of(&partition.service, BackupEntity::Service),
+            self.0.get(&BackupEntity::Partition(partition.id)),
         ]
     }
 }
@@ -120,11 +123,11 @@ pub fn is_unaltered(name: &str) -> bool {
 }
 
 /// Where the policy of `line` was set.
-fn set_at(line: &Configuration) -> Level {
-    line.policy_from.unwrap_or(match &line.entity {
-        Entity::Application(_) => Level::Application,
-        Entity::Service(_) => Level::Service,
-        Entity::Partition(_) => Level::Partition,
+fn set_at(line: &BackupConfiguration) -> ConfigurationScope {
+    line.policy_inherited_from.unwrap_or(match &line.entity {
+        BackupEntity::Application(_) => ConfigurationScope::Application,
+        BackupEntity::Service(_) => ConfigurationScope::Service,
+        BackupEntity::Partition(_) => ConfigurationScope::Partition,
     })
 }
 

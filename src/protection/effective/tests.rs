@@ -26,11 +26,11 @@ struct Stores {
 struct NullReference;
 
 /// The kind of a key by the number of its segments.
-fn level_of(key: &str) -> Level {
+fn level_of(key: &str) -> ConfigurationScope {
     match key.split('/').count() {
-        2 => Level::Application,
-        3 => Level::Service,
-        _ => Level::Partition,
+        2 => ConfigurationScope::Application,
+        3 => ConfigurationScope::Service,
+        _ => ConfigurationScope::Partition,
     }
 }
 
@@ -40,23 +40,28 @@ fn prefix(key: &str, levels: usize) -> String {
     segments.join("/")
 }
 
-fn entity_of(key: &str) -> Entity {
+fn entity_of(key: &str) -> BackupEntity {
     match level_of(key) {
-        Level::Application => Entity::Application(key.into()),
-        Level::Service => Entity::Service(key.into()),
-        Level::Partition => {
+        ConfigurationScope::Application => BackupEntity::Application(key.into()),
+        ConfigurationScope::Service => BackupEntity::Service(key.into()),
+        ConfigurationScope::Partition => {
             let id = key.split('/').next_back().unwrap();
-            Entity::Partition(PartitionId(id.parse().unwrap()))
+            BackupEntity::Partition(PartitionId(id.parse().unwrap()))
         }
     }
 }
 
-fn line(key: &str, policy: &str, from: Level, suspended_at: Option<Level>) -> Configuration {
-    Configuration {
+fn line(
+    key: &str,
+    policy: &str,
+    from: ConfigurationScope,
+    suspension_inherited_from: Option<ConfigurationScope>,
+) -> BackupConfiguration {
+    BackupConfiguration {
         entity: entity_of(key),
         policy: Some(policy.into()),
-        policy_from: Some(from),
-        suspended_at,
+        policy_inherited_from: Some(from),
+        suspension_inherited_from,
     }
 }
 
@@ -70,41 +75,41 @@ impl Stores {
             .collect()
     }
 
-    fn suspended_at(&self, key: &str) -> Option<Level> {
+    fn suspension_inherited_from(&self, key: &str) -> Option<ConfigurationScope> {
         let mut above = Self::line_of(key).into_iter();
         let nearest = above.find(|key| self.suspensions.contains(key));
         nearest.map(|key| level_of(&key))
     }
 
     /// What the replicas act on: the policy of the nearest level; suspended if any level is.
-    fn effective(&self, key: &str) -> Applied {
+    fn effective(&self, key: &str) -> EffectiveConfiguration {
         let mut above = Self::line_of(key).into_iter();
         let policy = above.find_map(|key| Some((&**self.mappings.get(&key)?, level_of(&key))));
         match policy {
-            None => Applied::default(),
-            Some((name, level)) => Applied {
+            None => EffectiveConfiguration::default(),
+            Some((name, level)) => EffectiveConfiguration {
                 policy: Some((name.into(), level)),
-                suspended: self.suspended_at(key),
+                suspended: self.suspension_inherited_from(key),
             },
         }
     }
 
     /// The answer at partition scope.
-    fn of_partition(&self, key: &str) -> Option<Configuration> {
+    fn of_partition(&self, key: &str) -> Option<BackupConfiguration> {
         let applied = self.effective(key);
         let (name, from) = applied.policy?;
         Some(line(key, &name, from, applied.suspended))
     }
 
     /// The answer at application or service scope; empty for 404.
-    fn list(&self, asked: &str) -> Result<Vec<Configuration>, NullReference> {
-        let of_asked = self.suspended_at(asked);
+    fn list(&self, asked: &str) -> Result<Vec<BackupConfiguration>, NullReference> {
+        let of_asked = self.suspension_inherited_from(asked);
         let own = Self::line_of(asked).into_iter();
         let mut own = own.filter_map(|key| Some((self.mappings.get(&key)?, level_of(&key))));
         let own = own
             .next()
             .map(|(name, from)| line(asked, name, from, of_asked));
-        let mut lines: Vec<Configuration> = own.into_iter().collect();
+        let mut lines: Vec<BackupConfiguration> = own.into_iter().collect();
         let below = |key: &String| key.starts_with(asked) && key != asked;
         let mut suspended: BTreeSet<&String> =
             self.suspensions.iter().filter(|key| below(key)).collect();
@@ -115,14 +120,19 @@ impl Stores {
         for key in suspended {
             // The mapping of the service is looked up, and overwritten by the application's.
             let name = self.mappings.get(&prefix(key, 1)).ok_or(NullReference)?;
-            lines.push(line(key, name, Level::Application, Some(level_of(key))));
+            lines.push(line(
+                key,
+                name,
+                ConfigurationScope::Application,
+                Some(level_of(key)),
+            ));
         }
         Ok(lines)
     }
 }
 
 fn partition_of(key: &str) -> Partition {
-    let Entity::Partition(id) = entity_of(key) else {
+    let BackupEntity::Partition(id) = entity_of(key) else {
         panic!("{key} is no partition");
     };
     Partition {
@@ -130,7 +140,7 @@ fn partition_of(key: &str) -> Partition {
         application: Some(prefix(key, 1).into()),
         service: Some(prefix(key, 2).into()),
         kind: None,
-        data_loss: None,
+        data_loss_time: None,
     }
 }
 
@@ -189,10 +199,10 @@ proptest! {
             if let Ok(mut lines) = stores.list(&prefix(&key, 1)) {
                 let count = lines.len();
                 lines.rotate_left(order.index(count.max(1)).min(count));
-                let settings: Settings = lines.into_iter().collect();
+                let settings: ConfigurationSet = lines.into_iter().collect();
                 prop_assert_eq!(settings.applied_to(&partition), Some(effective.clone()), "{}", key);
             }
-            let own = stores.of_partition(&key).map(Applied::from);
+            let own = stores.of_partition(&key).map(EffectiveConfiguration::from);
             prop_assert_eq!(own.unwrap_or_default(), effective, "{}", key);
         }
     }
@@ -218,10 +228,13 @@ fn a_suspended_partition_runs_with_the_policy_of_its_service_whatever_its_line_n
     let lines = stores.list(APP).unwrap();
     let listed = lines.last().unwrap();
     assert_eq!(listed.policy.as_deref(), Some("Far"), "the defect of 6.4");
-    let settings: Settings = lines.into_iter().collect();
+    let settings: ConfigurationSet = lines.into_iter().collect();
     let applied = settings.applied_to(&partition_of(PARTITION)).unwrap();
-    assert_eq!(applied.policy, Some(("Near".into(), Level::Service)));
-    assert_eq!(applied.suspended, Some(Level::Partition));
+    assert_eq!(
+        applied.policy,
+        Some(("Near".into(), ConfigurationScope::Service))
+    );
+    assert_eq!(applied.suspended, Some(ConfigurationScope::Partition));
 }
 
 #[test]
@@ -246,13 +259,17 @@ fn the_suspension_of_one_application_does_not_reach_another_whose_name_begins_al
     let leaked = lines
         .iter()
         .find(|line| line.entity == entity_of("fabric:/App10"));
-    assert_eq!(leaked.unwrap().suspended_at, Some(Level::Application));
-    let of_app1: Settings = lines.into_iter().collect();
-    let of_app10: Settings = stores.list("fabric:/App10").unwrap().into_iter().collect();
-    let applied = |settings: &Settings, key| settings.applied_to(&partition_of(key)).unwrap();
+    assert_eq!(
+        leaked.unwrap().suspension_inherited_from,
+        Some(ConfigurationScope::Application)
+    );
+    let of_app1: ConfigurationSet = lines.into_iter().collect();
+    let of_app10: ConfigurationSet = stores.list("fabric:/App10").unwrap().into_iter().collect();
+    let applied =
+        |settings: &ConfigurationSet, key| settings.applied_to(&partition_of(key)).unwrap();
     assert_eq!(
         applied(&of_app1, PARTITION).suspended,
-        Some(Level::Application)
+        Some(ConfigurationScope::Application)
     );
     assert_eq!(applied(&of_app10, other).suspended, None);
 }
@@ -273,31 +290,40 @@ fn names_that_the_service_alters_are_left_to_the_answer_of_the_partition() {
         (named("fabric:/A$B", "fabric:/A$B/C"), false),
     ] {
         let application = partition.application.as_deref().unwrap();
-        let policy = line(APP, "P", Level::Application, None);
-        let settings: Settings = [Configuration {
-            entity: Entity::Application(application.into()),
+        let policy = line(APP, "P", ConfigurationScope::Application, None);
+        let settings: ConfigurationSet = [BackupConfiguration {
+            entity: BackupEntity::Application(application.into()),
             ..policy
         }]
         .into_iter()
         .collect();
         let applied = settings.applied_to(&partition);
         assert_eq!(applied.is_some(), inherits, "{partition:?}");
-        assert_eq!(settings.set_at_service(&partition), Applied::default());
+        assert_eq!(
+            settings.set_at_service(&partition),
+            EffectiveConfiguration::default()
+        );
     }
 }
 
 #[test]
 fn a_policy_set_at_a_service_reaches_its_partitions_and_an_inherited_one_does_not() {
     let partition = partition_of(PARTITION);
-    for (from, reaches) in [(Level::Service, true), (Level::Application, false)] {
-        let settings: Settings = [
-            line(APP, "Far", Level::Application, None),
-            line(SERVICE, "Near", from, Some(Level::Service)),
+    for (from, reaches) in [
+        (ConfigurationScope::Service, true),
+        (ConfigurationScope::Application, false),
+    ] {
+        let settings: ConfigurationSet = [
+            line(APP, "Far", ConfigurationScope::Application, None),
+            line(SERVICE, "Near", from, Some(ConfigurationScope::Service)),
         ]
         .into_iter()
         .collect();
         let applied = settings.set_at_service(&partition);
         assert_eq!(applied.policy_name(), reaches.then_some("Near"));
-        assert_eq!(applied.suspended, reaches.then_some(Level::Service));
+        assert_eq!(
+            applied.suspended,
+            reaches.then_some(ConfigurationScope::Service)
+        );
     }
 }
