@@ -29,11 +29,13 @@ use quota::Quota;
 use retry::Budget;
 use token::Tokens;
 
+mod bearer;
 mod body;
 mod breaker;
 mod call;
 mod classify;
 mod connections;
+mod deadline;
 mod decode;
 mod endpoints;
 mod error;

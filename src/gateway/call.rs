@@ -14,14 +14,15 @@ use tracing::{info, warn};
 use url::Url;
 
 use crate::clock;
+use crate::gateway::bearer::Bearer;
 use crate::gateway::breaker::Lease;
+use crate::gateway::deadline::Deadline;
 use crate::gateway::decode::DecodeError;
 use crate::gateway::error::{Cause, Error, Reason};
-use crate::gateway::http::{Deadline, Exchange};
+use crate::gateway::http::Exchange;
 use crate::gateway::query::{self, Pace, Page, Query, Side, Subject};
 use crate::gateway::quota::Footprint;
 use crate::gateway::retry::{self, Course, Step, Time};
-use crate::gateway::token::Bearer;
 use crate::gateway::wire::{AadMetadata, NamedDirectory};
 use crate::gateway::{Gateway, locked};
 use crate::logging::chain;
@@ -157,7 +158,7 @@ impl Gateway {
             |cause: &Cause| matches!(cause, Cause::Refusal(refusal) if refusal.is_of_a_stranger());
         if outcome.as_ref().is_err_and(locked_out)
             && let Some(tokens) = &self.tokens
-            && let Some(newer) = tokens.after_refusal(bearer, self).await
+            && let Some(newer) = tokens.after_rejection(bearer, self).await
         {
             let again = self.attempts::<Q>(subject, token, Some(&newer), self.deadline::<Q>());
             outcome = again.await;
@@ -227,7 +228,7 @@ impl Gateway {
             self.endpoints.leave(course.position);
         }
         let time = Time {
-            left: deadline.left(),
+            left: deadline.remaining(),
             connect: self.transport.connect_timeout(),
         };
         let budget = &mut locked(&self.budget);

@@ -13,8 +13,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::gateway::bearer::Bearer;
 use crate::gateway::body::{self, Body, Unread};
 use crate::gateway::connections::Plan;
+use crate::gateway::deadline::Deadline;
 use crate::gateway::error::{BuildError, Cause};
 use crate::gateway::peer::{self, HttpFault};
 use crate::gateway::query::Pace;
@@ -22,7 +24,6 @@ use crate::gateway::retry::MAX_RETRIES;
 use crate::gateway::rotation::Rotating;
 use crate::gateway::security::{Auth, Security, Trust};
 use crate::gateway::tls;
-use crate::gateway::token::Bearer;
 
 /// Longest wait for a connection, however long a call may take.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,29 +42,6 @@ pub(super) struct Transport {
     /// take minutes.
     large_bodies: Arc<Semaphore>,
     large_lists: Arc<Semaphore>,
-}
-
-/// Until when a call, or all that it takes to get a token, may run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
-    pub(super) end: Instant,
-    /// How long it may take in all.
-    pub(super) timeout: Duration,
-}
-
-impl Deadline {
-    /// The deadline of what begins now.
-    pub(super) fn after(timeout: Duration) -> Self {
-        Self {
-            end: Instant::now() + timeout,
-            timeout,
-        }
-    }
-
-    /// How much time is left.
-    pub(super) fn left(self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
-    }
 }
 
 /// What came back.
@@ -184,7 +162,7 @@ impl Transport {
         if pace == Pace::Storage {
             return clients.unpooled.execute(request).await;
         }
-        let sent = clients.send(request, deadline.left() / 2).await;
+        let sent = clients.send(request, deadline.remaining() / 2).await;
         if sent.found_dead {
             self.lines.renew_dead(&connections, Instant::now()).await;
         }
