@@ -94,7 +94,7 @@ async fn open(
     for cluster in &config.clusters {
         let options = options(config, cluster, identity);
         let gateway = Gateway::open(options, Arc::clone(telemetry)).await;
-        let late = matches!(gateway, Err(BuildError::Late(_)));
+        let late = matches!(gateway, Err(BuildError::ReadTimeout(_)));
         gateways.push(gateway.map_err(|fault| (Arc::clone(&cluster.name), fault)));
         if late {
             break;

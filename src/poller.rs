@@ -238,13 +238,13 @@ impl<S: Source> Poller<S> {
         let cluster = &self.cluster.name;
         match self.gateway.refresh().await {
             None => {}
-            Some(Rotation::Renewed) => {
+            Some(Rotation::Reloaded) => {
                 info!(%cluster, "Cluster {cluster}: took over new certificates or keys.");
             }
-            Some(Rotation::Mended) => {
+            Some(Rotation::Recovered) => {
                 info!(%cluster, "Cluster {cluster}: the files with certificates and keys are good again.");
             }
-            Some(Rotation::Refused(fault)) => {
+            Some(Rotation::Failed(fault)) => {
                 let fault = chain(&fault);
                 error!(
                     %cluster,

@@ -301,7 +301,7 @@ async fn codings_that_are_not_supported_are_named() {
         let line = format!("Content-Encoding: {coding}\r\n");
         let bytes = answer("200 OK", &line, b"\x0b\x02\x80{}\x03", Framing::Length);
         let text = rejects(coding, &bytes, Reason::Decode).await;
-        assert_says(&text, &format!("it is compressed with {name}"));
+        assert_says(&text, &format!("unrequested content encoding {name}"));
         assert!(!text.contains("hunter2"), "{text}");
     }
 }
@@ -377,7 +377,7 @@ async fn servers_of_other_protocols_are_recognised() {
 #[tokio::test]
 async fn a_server_that_closes_without_an_answer_is_recognised() {
     let text = rejects("silence", b"", Reason::Connect).await;
-    assert_says(&text, "broke off before it answered");
+    assert_says(&text, "was closed before it answered");
     assert_says(&text, "use the port of the HTTP gateway, 19080 by default");
     let begun = rejects(
         "half of a body",
@@ -385,7 +385,7 @@ async fn a_server_that_closes_without_an_answer_is_recognised() {
         Reason::Connect,
     );
     let begun = begun.await;
-    assert_says(&begun, "broke off");
+    assert_says(&begun, "was closed");
     assert!(!begun.contains("19080"), "{begun}");
 }
 

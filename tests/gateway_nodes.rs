@@ -472,7 +472,7 @@ async fn a_bad_node_is_logged_when_it_turns_bad_and_when_it_works_again() {
         lines[2].contains("INFO") && lines[2].contains(&one.host()),
         "{lines:?}"
     );
-    assert!(lines[2].contains("works again"), "{lines:?}");
+    assert!(lines[2].contains("recovered"), "{lines:?}");
 }
 
 #[tokio::test]

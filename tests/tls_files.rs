@@ -452,9 +452,9 @@ fn a_pfx_that_cannot_be_used_is_told_with_the_command_that_mends_it() {
 async fn refresh(gateway: &Gateway) -> &'static str {
     match gateway.refresh().await {
         None => "nothing",
-        Some(Rotation::Renewed) => "renewed",
-        Some(Rotation::Mended) => "mended",
-        Some(Rotation::Refused(_)) => "refused",
+        Some(Rotation::Reloaded) => "renewed",
+        Some(Rotation::Recovered) => "mended",
+        Some(Rotation::Failed(_)) => "refused",
     }
 }
 
@@ -559,7 +559,7 @@ async fn a_bad_new_file_keeps_what_is_in_use_and_is_told_once() {
         gateway.cluster_version().await.unwrap();
     }
     fs::remove_file(&certificate).unwrap();
-    let Some(Rotation::Refused(fault)) = gateway.refresh().await else {
+    let Some(Rotation::Failed(fault)) = gateway.refresh().await else {
         panic!("another fault is news");
     };
     assert!(

@@ -19,13 +19,13 @@ use crate::gateway::decode::DecodeError;
 
 /// Why there is no body.
 #[derive(Debug)]
-pub(super) enum Unread {
+pub(super) enum BodyError {
     /// The connection broke off.
-    Broken(reqwest::Error),
+    Interrupted(reqwest::Error),
     /// It is larger than allowed.
     TooLarge,
     /// Its content coding is not supported, or its compressed data is not valid.
-    Coded(DecodeError),
+    Encoding(DecodeError),
 }
 
 /// A body, and the permit that a large one holds for as long as it is in memory.
@@ -53,17 +53,17 @@ pub(super) async fn read(
     mut response: Response,
     limit: usize,
     large: &Arc<Semaphore>,
-) -> Result<Body, Unread> {
-    let coding = Coding::of(response.headers()).map_err(Unread::Coded)?;
+) -> Result<Body, BodyError> {
+    let coding = Coding::of(response.headers()).map_err(BodyError::Encoding)?;
     let claimed = response.content_length().unwrap_or_default();
     if usize::try_from(claimed).is_ok_and(|claimed| claimed > limit) {
-        return Err(Unread::TooLarge);
+        return Err(BodyError::TooLarge);
     }
     let mut bytes = Vec::new();
     let mut permit = None;
-    while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Interrupted)? {
         if chunk.len() > limit - bytes.len() {
-            return Err(Unread::TooLarge);
+            return Err(BodyError::TooLarge);
         }
         if permit.is_none() && bytes.len() + chunk.len() > SMALL {
             permit = Some(Box::pin(permitted(large)).await);
@@ -118,7 +118,7 @@ impl Coding {
         }
     }
 
-    fn inflate(self, body: &[u8], limit: usize) -> Result<Vec<u8>, Unread> {
+    fn inflate(self, body: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
         match self {
             Self::Gzip => {
                 let mut inflated = Vec::new();
@@ -126,17 +126,17 @@ impl Coding {
                 let mut reader = MultiGzDecoder::new(body).take(allowed);
                 let read = reader.read_to_end(&mut inflated);
                 match read {
-                    _ if inflated.len() > limit => Err(Unread::TooLarge),
+                    _ if inflated.len() > limit => Err(BodyError::TooLarge),
                     Ok(_) => Ok(inflated),
-                    Err(_) => Err(Unread::Coded(DecodeError::Compression)),
+                    Err(_) => Err(BodyError::Encoding(DecodeError::Compression)),
                 }
             }
             // Not with flate2, whose reader takes the end of the input for the end of the data.
             Self::Deflate => decompress_to_vec_zlib_with_limit(body, limit)
                 .or_else(|fault| without_wrapper(fault, body, limit))
                 .map_err(|fault| match fault.status {
-                    TINFLStatus::HasMoreOutput => Unread::TooLarge,
-                    _ => Unread::Coded(DecodeError::Compression),
+                    TINFLStatus::HasMoreOutput => BodyError::TooLarge,
+                    _ => BodyError::Encoding(DecodeError::Compression),
                 }),
         }
     }
@@ -168,7 +168,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::gateway::connections::plain;
+    use crate::gateway::connections::client_builder;
 
     fn gzip(data: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -244,7 +244,7 @@ mod tests {
             for limit in [0, 1, 1_000, data.len() - 1] {
                 let inflated = coding.inflate(&body, limit);
                 assert!(
-                    matches!(inflated, Err(Unread::TooLarge)),
+                    matches!(inflated, Err(BodyError::TooLarge)),
                     "{coding:?} {limit}"
                 );
             }
@@ -272,7 +272,7 @@ mod tests {
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).await.ok();
         });
-        let client = plain(Duration::from_secs(60)).tls_certs_only([]);
+        let client = client_builder(Duration::from_secs(60)).tls_certs_only([]);
         let response = client.build().unwrap().get(url).send().await.unwrap();
         read(response, 4 << 20, large).await.unwrap()
     }

@@ -1,14 +1,14 @@
 //! Stops calling a side that does not answer, and finds out when it does again.
 //!
-//! [`Breaker`] is pure: time and randomness enter as arguments. [`Gate`] shares one between
-//! calls; every admitted call holds a [`Lease`], so that a probe whose caller went away does not
+//! [`Breaker`] is pure: time and randomness enter as arguments. [`CircuitBreaker`] shares one between
+//! calls; every admitted call holds a [`BreakerPermit`], so that a probe whose caller went away does not
 //! keep others from probing.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::gateway::error::Reason;
-use crate::gateway::locked;
+use crate::gateway::reason::Reason;
+use crate::sync::lock;
 
 /// Fewest failures in a row that open a breaker, whatever the concurrency.
 const MIN_FAILURES: usize = 5;
@@ -17,30 +17,30 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// A breaker shared by all calls to one side of the gateway.
 #[derive(Debug)]
-pub(super) struct Gate(Mutex<Breaker>);
+pub(super) struct CircuitBreaker(Mutex<Breaker>);
 
-impl Gate {
+impl CircuitBreaker {
     /// As many calls as run at once may fail of one cause; only then is it a series.
     pub(super) fn new(concurrency: usize) -> Self {
         Self(Mutex::new(Breaker::new(concurrency.max(MIN_FAILURES))))
     }
 
     /// Lets a call pass, or says why calls fail at the moment.
-    pub(super) fn enter(&self, now: Instant) -> Result<Lease<'_>, Reason> {
-        let pass = locked(&self.0).admit(now)?;
-        Ok(Lease {
-            gate: self,
+    pub(super) fn enter(&self, now: Instant) -> Result<BreakerPermit<'_>, Reason> {
+        let pass = lock(&self.0).admit(now)?;
+        Ok(BreakerPermit {
+            breaker: self,
             pass: Some(pass),
         })
     }
 
     /// Lets a call pass only while the breaker is closed: one that may take long would keep
     /// everybody waiting for its outcome if it were the probe.
-    pub(super) fn enter_closed(&self) -> Result<Lease<'_>, Reason> {
-        match self.open_because() {
+    pub(super) fn enter_closed(&self) -> Result<BreakerPermit<'_>, Reason> {
+        match self.open_reason() {
             Some(reason) => Err(reason),
-            None => Ok(Lease {
-                gate: self,
+            None => Ok(BreakerPermit {
+                breaker: self,
                 pass: Some(Pass::Normal),
             }),
         }
@@ -48,35 +48,35 @@ impl Gate {
 
     /// Forgets all failures: their cause may be gone.
     pub(super) fn reset(&self) {
-        locked(&self.0).state = State::Closed { failures: 0 };
+        lock(&self.0).state = State::Closed { failures: 0 };
     }
 
     /// What opened the breaker; `None` while it is closed.
-    pub(super) fn open_because(&self) -> Option<Reason> {
-        locked(&self.0).open_because()
+    pub(super) fn open_reason(&self) -> Option<Reason> {
+        lock(&self.0).open_reason()
     }
 }
 
 /// The right to make one call. Dropped without [`Self::settle`], it counts as never taken.
 #[derive(Debug)]
-pub(super) struct Lease<'a> {
-    gate: &'a Gate,
+pub(super) struct BreakerPermit<'a> {
+    breaker: &'a CircuitBreaker,
     pass: Option<Pass>,
 }
 
-impl Lease<'_> {
+impl BreakerPermit<'_> {
     /// Reports the outcome: the reason of a failure, or `None`.
     pub(super) fn settle(mut self, failure: Option<Reason>, now: Instant) {
         if let Some(pass) = self.pass.take() {
-            locked(&self.gate.0).record(pass, failure, now, fastrand::f64());
+            lock(&self.breaker.0).record(pass, failure, now, fastrand::f64());
         }
     }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if let Some(pass) = self.pass.take() {
-            locked(&self.gate.0).abandon(pass);
+            lock(&self.breaker.0).abandon(pass);
         }
     }
 }
@@ -119,7 +119,7 @@ impl Breaker {
         }
     }
 
-    fn open_because(&self) -> Option<Reason> {
+    fn open_reason(&self) -> Option<Reason> {
         match self.state {
             State::Closed { .. } => None,
             State::Open { because, .. } => Some(because),
@@ -237,10 +237,10 @@ mod tests {
         for outcome in outcomes {
             let pass = breaker.admit(now).unwrap();
             breaker.record(pass, outcome, now, 0.0);
-            assert_eq!(breaker.open_because(), None);
+            assert_eq!(breaker.open_reason(), None);
         }
         breaker.record(Pass::Normal, Some(Reason::Timeout), now, 0.0);
-        assert_eq!(breaker.open_because(), Some(Reason::Timeout));
+        assert_eq!(breaker.open_reason(), Some(Reason::Timeout));
         assert_eq!(breaker.admit(now), Err(Reason::Timeout));
     }
 
@@ -250,7 +250,7 @@ mod tests {
         for reason in Reason::ALL.into_iter().filter(|reason| !counts(*reason)) {
             let mut breaker = Breaker::new(1);
             breaker.record(Pass::Normal, Some(reason), now, 0.0);
-            assert_eq!(breaker.open_because(), None, "{reason:?}");
+            assert_eq!(breaker.open_reason(), None, "{reason:?}");
         }
     }
 
@@ -265,7 +265,7 @@ mod tests {
             assert!(breaker.admit(now).is_err(), "a second probe");
             breaker.record(probe, Some(Reason::Connect), now, 0.0);
         }
-        assert_eq!(breaker.open_because(), Some(Reason::Connect));
+        assert_eq!(breaker.open_reason(), Some(Reason::Connect));
     }
 
     #[test]
@@ -297,38 +297,38 @@ mod tests {
         breaker.record(probe, Some(Reason::Connect), after(now, 1.1), 0.0);
         breaker.abandon(probe);
         assert!(breaker.admit(after(now, 1.2)).is_err(), "{second:?} runs");
-        assert_eq!(breaker.open_because(), Some(Reason::Timeout));
+        assert_eq!(breaker.open_reason(), Some(Reason::Timeout));
     }
 
     #[test]
     fn a_call_that_may_take_long_is_never_the_probe() {
         let now = Instant::now();
-        let gate = Gate(Mutex::new(opened(now)));
-        assert_eq!(gate.enter_closed().err(), Some(Reason::Timeout));
-        let probe = gate.enter(after(now, 1.0)).unwrap();
-        assert_eq!(gate.enter_closed().err(), Some(Reason::Timeout));
+        let breaker = CircuitBreaker(Mutex::new(opened(now)));
+        assert_eq!(breaker.enter_closed().err(), Some(Reason::Timeout));
+        let probe = breaker.enter(after(now, 1.0)).unwrap();
+        assert_eq!(breaker.enter_closed().err(), Some(Reason::Timeout));
         probe.settle(None, now);
-        assert!(gate.enter_closed().is_ok());
+        assert!(breaker.enter_closed().is_ok());
     }
 
     #[test]
     fn a_reset_lets_everybody_pass_and_a_late_probe_does_not_undo_it() {
         let now = Instant::now();
-        let gate = Gate(Mutex::new(opened(now)));
-        let probe = gate.enter(after(now, 1.0)).unwrap();
-        gate.reset();
-        assert!(gate.enter(now).is_ok());
+        let breaker = CircuitBreaker(Mutex::new(opened(now)));
+        let probe = breaker.enter(after(now, 1.0)).unwrap();
+        breaker.reset();
+        assert!(breaker.enter(now).is_ok());
         probe.settle(Some(Reason::Tls), now);
-        assert_eq!(gate.open_because(), None);
+        assert_eq!(breaker.open_reason(), None);
     }
 
     #[test]
     fn a_probe_that_was_dropped_frees_its_place() {
         let now = Instant::now();
-        let gate = Gate(Mutex::new(opened(now)));
-        let probe = gate.enter(after(now, 1.0)).unwrap();
-        assert!(gate.enter(after(now, 1.0)).is_err());
+        let breaker = CircuitBreaker(Mutex::new(opened(now)));
+        let probe = breaker.enter(after(now, 1.0)).unwrap();
+        assert!(breaker.enter(after(now, 1.0)).is_err());
         drop(probe);
-        assert!(gate.enter(after(now, 1.0)).is_ok());
+        assert!(breaker.enter(after(now, 1.0)).is_ok());
     }
 }

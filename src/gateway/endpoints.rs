@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use url::Url;
 
-use crate::gateway::error::BuildError;
-use crate::gateway::locked;
+use crate::gateway::build_error::BuildError;
+use crate::sync::lock;
 
 /// At least one endpoint, in a ring.
 #[derive(Debug)]
@@ -67,8 +67,8 @@ impl Endpoints {
     }
 
     /// Notes that a call about `route` moved on from an endpoint. Returns whether that is new.
-    pub(super) fn note_fault(&self, position: usize, route: &'static str) -> bool {
-        let fault = self.faults.get(position).map(locked);
+    pub(super) fn record_failure(&self, position: usize, route: &'static str) -> bool {
+        let fault = self.faults.get(position).map(lock);
         fault.is_some_and(|mut fault| {
             let new = fault.is_none();
             fault.get_or_insert(route);
@@ -78,8 +78,8 @@ impl Endpoints {
 
     /// Notes an answer of the cluster about `route`. Returns whether it ends a fault: other routes
     /// may have worked all the time.
-    pub(super) fn note_answer(&self, position: usize, route: &'static str) -> bool {
-        let fault = self.faults.get(position).map(locked);
+    pub(super) fn record_answer(&self, position: usize, route: &'static str) -> bool {
+        let fault = self.faults.get(position).map(lock);
         fault.is_some_and(|mut fault| fault.take_if(|failed| *failed == route).is_some())
     }
 
@@ -147,15 +147,15 @@ mod tests {
     #[test]
     fn a_fault_begins_once_and_ends_with_an_answer_about_the_same_route() {
         let ring = endpoints(&["http://a", "http://b"]).unwrap();
-        assert!(!ring.note_answer(1, "A"));
-        assert!(ring.note_fault(1, "A"));
-        assert!(!ring.note_fault(1, "A"));
-        assert!(!ring.note_fault(1, "B"));
-        assert!(!ring.note_answer(1, "B"));
-        assert!(!ring.note_answer(0, "A"));
-        assert!(ring.note_answer(1, "A"));
-        assert!(!ring.note_answer(1, "A"));
-        assert!(ring.note_fault(1, "B"));
+        assert!(!ring.record_answer(1, "A"));
+        assert!(ring.record_failure(1, "A"));
+        assert!(!ring.record_failure(1, "A"));
+        assert!(!ring.record_failure(1, "B"));
+        assert!(!ring.record_answer(1, "B"));
+        assert!(!ring.record_answer(0, "A"));
+        assert!(ring.record_answer(1, "A"));
+        assert!(!ring.record_answer(1, "A"));
+        assert!(ring.record_failure(1, "B"));
     }
 
     #[test]

@@ -24,24 +24,24 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why bytes that came back are not an HTTP answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HttpFault {
+pub(super) enum ProtocolError {
     #[error("answers in TLS; write https instead of http")]
     Tls,
     #[error("does not speak HTTP; {PORT_HINT}")]
-    OtherProtocol,
+    NotHttp,
     #[error("sent a malformed HTTP answer")]
     Malformed,
     #[error("sent an HTTP answer with more than {MAX_HEADERS} header lines, or 400 KB of them")]
-    LargeHead,
+    HeadTooLarge,
 }
 
 /// Whether `error` means that an answer came back which could not be parsed, and why.
-pub(super) fn http_fault(error: &(dyn Error + 'static)) -> Option<HttpFault> {
+pub(super) fn protocol_error(error: &(dyn Error + 'static)) -> Option<ProtocolError> {
     let error = of_hyper(error).filter(|error| error.is_parse())?;
     Some(if error.is_parse_too_large() {
-        HttpFault::LargeHead
+        ProtocolError::HeadTooLarge
     } else {
-        HttpFault::Malformed
+        ProtocolError::Malformed
     })
 }
 
@@ -62,7 +62,7 @@ pub(super) fn spoke_first(error: &(dyn Error + 'static)) -> bool {
 
 /// Sends a minimal request to `endpoint` and judges the first bytes that come back. `None` when it
 /// speaks HTTP, sends nothing, or cannot be reached in time.
-pub(super) async fn probe(endpoint: &Url, deadline: Instant) -> Option<HttpFault> {
+pub(super) async fn probe(endpoint: &Url, deadline: Instant) -> Option<ProtocolError> {
     let deadline = deadline.min(Instant::now() + PROBE_TIMEOUT);
     let mut bytes = Vec::new();
     // Whatever has come by the deadline is enough to judge.
@@ -80,12 +80,12 @@ async fn exchange(endpoint: &Url, bytes: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn judge(bytes: &[u8]) -> Option<HttpFault> {
+fn judge(bytes: &[u8]) -> Option<ProtocolError> {
     match bytes {
         // A record of RFC 8446, section 5.1: an alert, mostly.
-        [0x14..=0x17, 3, ..] => Some(HttpFault::Tls),
+        [0x14..=0x17, 3, ..] => Some(ProtocolError::Tls),
         [] | [b'H', b'T', b'T', b'P', b'/', ..] => None,
-        _ => Some(HttpFault::OtherProtocol),
+        _ => Some(ProtocolError::NotHttp),
     }
 }
 
@@ -100,13 +100,16 @@ mod tests {
     #[test]
     fn first_bytes_tell_the_protocol() {
         for (bytes, fault) in [
-            (&b"\x15\x03\x01\x00\x02\x02\x46"[..], Some(HttpFault::Tls)),
-            (b"\x15\x03", Some(HttpFault::Tls)),
-            (b"\x16\x03\x03", Some(HttpFault::Tls)),
-            (b"\x15\x01", Some(HttpFault::OtherProtocol)),
-            (b"\x15", Some(HttpFault::OtherProtocol)),
-            (b"SSH-2.0-OpenSSH_9.2", Some(HttpFault::OtherProtocol)),
-            (b"\x00", Some(HttpFault::OtherProtocol)),
+            (
+                &b"\x15\x03\x01\x00\x02\x02\x46"[..],
+                Some(ProtocolError::Tls),
+            ),
+            (b"\x15\x03", Some(ProtocolError::Tls)),
+            (b"\x16\x03\x03", Some(ProtocolError::Tls)),
+            (b"\x15\x01", Some(ProtocolError::NotHttp)),
+            (b"\x15", Some(ProtocolError::NotHttp)),
+            (b"SSH-2.0-OpenSSH_9.2", Some(ProtocolError::NotHttp)),
+            (b"\x00", Some(ProtocolError::NotHttp)),
             (b"", None),
             (b"HTTP/1.1 200 OK", None),
             (b"HTTP/0.9", None),

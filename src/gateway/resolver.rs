@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
-use crate::gateway::locked;
+use crate::sync::lock;
 
 const LIMITS: Limits = Limits {
     prompt: 32,
@@ -122,7 +122,7 @@ impl Resolver {
 
     /// What is known of `host`, or where its addresses will arrive.
     fn join(&self, host: &str) -> Result<Addresses, watch::Receiver<Option<Answer>>> {
-        let mut hosts = locked(&self.0.hosts);
+        let mut hosts = lock(&self.0.hosts);
         match hosts.get(host) {
             Some(State::Known { addresses, until }) if Instant::now() < *until => {
                 return Ok(Arc::clone(addresses));
@@ -142,7 +142,7 @@ impl Resolver {
 
     async fn run(self, host: String, sender: watch::Sender<Option<Answer>>) {
         let answer = self.in_thread(&host).await.map_err(Arc::new);
-        let mut hosts = locked(&self.0.hosts);
+        let mut hosts = lock(&self.0.hosts);
         let now = Instant::now();
         hosts.retain(|_, state| !matches!(state, State::Known { until, .. } if *until <= now));
         match &answer {

@@ -24,7 +24,7 @@ use tower_service::Service;
 /// The clients of one endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
-    /// Keeps connections for later requests. Built with [`NoteOpening`].
+    /// Keeps connections for later requests. Built with [`TrackConnect`].
     pub(super) pooled: Client,
     /// Opens a connection for every request.
     pub(super) unpooled: Client,
@@ -32,7 +32,7 @@ pub(super) struct Clients {
 
 /// The outcome of a request.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(super) struct SendOutcome {
     pub(super) response: Result<Response, reqwest::Error>,
     /// Whether a connection of the pool was found dead.
     pub(super) found_dead: bool,
@@ -42,16 +42,16 @@ impl Clients {
     /// Sends `request` on a pooled connection if there is one. Sends it again on a new connection
     /// if the pooled one dies before it answers; or if it is silent for `patience`, and then takes
     /// the answer that comes first, because the gateway may just be slow.
-    pub(super) async fn send(&self, request: Request, patience: Duration) -> Sent {
+    pub(super) async fn send(&self, request: Request, patience: Duration) -> SendOutcome {
         let again = request.try_clone().expect("a GET has no body to stream");
-        let opening = Arc::new(Opening::default());
-        let first = OPENING.scope(Arc::clone(&opening), self.pooled.execute(request));
+        let tracker = Arc::new(ConnectTracker::default());
+        let first = TRACKER.scope(Arc::clone(&tracker), self.pooled.execute(request));
         let mut first = Box::pin(first);
         let resent = Instant::now() + patience;
         let (response, found_dead) = match timeout(patience, &mut first).await {
-            Ok(Err(error)) if !opening.caused(&error) => (self.unpooled.execute(again).await, true),
+            Ok(Err(error)) if !tracker.caused(&error) => (self.unpooled.execute(again).await, true),
             Ok(response) => (response, false),
-            Err(_) if opening.started() => (first.await, false),
+            Err(_) if tracker.started() => (first.await, false),
             Err(_) => match select(first, Box::pin(self.unpooled.execute(again))).await {
                 Either::Left((Err(_), second)) => (second.await, true),
                 Either::Left((response, _)) => (response, false),
@@ -60,7 +60,7 @@ impl Clients {
                 Either::Right((response, _)) => (response, resent.elapsed() < patience / 2),
             },
         };
-        Sent {
+        SendOutcome {
             response,
             found_dead,
         }
@@ -68,19 +68,19 @@ impl Clients {
 }
 
 tokio::task_local! {
-    static OPENING: Arc<Opening>;
+    static TRACKER: Arc<ConnectTracker>;
 }
 
 /// The connection that a request opens because it finds none in the pool. It may be sent on another
 /// one in the end, if that becomes idle first.
 #[derive(Debug, Default)]
-struct Opening {
+struct ConnectTracker {
     started: AtomicBool,
     /// Identifies the connection, once it is established.
     local_address: OnceLock<SocketAddr>,
 }
 
-impl Opening {
+impl ConnectTracker {
     fn started(&self) -> bool {
         self.started.load(Ordering::Relaxed)
     }
@@ -101,23 +101,23 @@ fn local_address(connected: &Connected) -> Option<SocketAddr> {
     extras.get().map(HttpInfo::local_addr)
 }
 
-/// Makes connectors note in [`OPENING`] which connection they open.
+/// Makes connectors note in [`TRACKER`] which connection they open.
 #[derive(Clone, Debug)]
-pub(super) struct NoteOpening;
+pub(super) struct TrackConnect;
 
-impl<S> Layer<S> for NoteOpening {
-    type Service = Noted<S>;
+impl<S> Layer<S> for TrackConnect {
+    type Service = TrackedConnector<S>;
 
-    fn layer(&self, connector: S) -> Noted<S> {
-        Noted(connector)
+    fn layer(&self, connector: S) -> TrackedConnector<S> {
+        TrackedConnector(connector)
     }
 }
 
 /// A connector whose connections are noted.
 #[derive(Clone, Debug)]
-pub(super) struct Noted<S>(S);
+pub(super) struct TrackedConnector<S>(S);
 
-impl<S, Target> Service<Target> for Noted<S>
+impl<S, Target> Service<Target> for TrackedConnector<S>
 where
     S: Service<Target>,
     S::Response: Connection,
@@ -133,17 +133,17 @@ where
 
     fn call(&mut self, target: Target) -> Self::Future {
         // The connection may be completed in another task, for a later request.
-        let opening = OPENING.try_with(Arc::clone).ok();
-        if let Some(opening) = &opening {
-            opening.started.store(true, Ordering::Relaxed);
+        let tracker = TRACKER.try_with(Arc::clone).ok();
+        if let Some(tracker) = &tracker {
+            tracker.started.store(true, Ordering::Relaxed);
         }
         let connecting = self.0.call(target);
         Box::pin(async move {
             let connection = connecting.await?;
-            if let (Some(opening), Some(address)) =
-                (opening, local_address(&connection.connected()))
+            if let (Some(tracker), Some(address)) =
+                (tracker, local_address(&connection.connected()))
             {
-                opening.local_address.get_or_init(|| address);
+                tracker.local_address.get_or_init(|| address);
             }
             Ok(connection)
         })

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use secrecy::SecretString;
 use url::{Host, Url};
 
-use crate::gateway::error::BuildError;
+use crate::gateway::build_error::BuildError;
 
 /// How one cluster and this exporter prove to each other who they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -20,11 +20,12 @@ use self::managed_identity::ManagedIdentityClient;
 use self::now::Now;
 use self::secret_file::SecretFile;
 use crate::gateway::bearer::Bearer;
+use crate::gateway::build_error::BuildError;
+use crate::gateway::client::Client;
 use crate::gateway::deadline::Deadline;
-use crate::gateway::error::{BuildError, Cause};
+use crate::gateway::file;
 use crate::gateway::file::FileError;
 use crate::gateway::security::{FabricIdentity, FabricIdentityError, TokenSource};
-use crate::gateway::{Gateway, file};
 use crate::logging::chain;
 use crate::sync::lock;
 
@@ -38,7 +39,7 @@ mod managed_identity;
 mod now;
 mod secret_file;
 
-pub(super) use error::TokenError;
+pub(super) use error::{TokenError, TokenUnavailable};
 
 /// The tokens of one cluster.
 #[derive(Debug)]
@@ -96,11 +97,11 @@ impl Tokens {
         Some(format!("No token is available yet. {error}."))
     }
 
-    /// A valid token. `gateway` reports the directory if it is not configured.
-    pub(super) async fn bearer(&self, gateway: &Gateway) -> Result<Bearer, Cause> {
+    /// A valid token. `client` asks the cluster for the directory if it is not configured.
+    pub(super) async fn bearer(&self, client: &Client) -> Result<Bearer, TokenUnavailable> {
         let mut request = match self.lookup() {
             Lookup::Cached(bearer) => return Ok(bearer),
-            Lookup::Backoff(error) => return Err(Cause::TokenNotDue(error)),
+            Lookup::Backoff(error) => return Err(TokenUnavailable::NotDue(error)),
             Lookup::Request(Some(old)) => match self.request.try_lock() {
                 Ok(request) => request,
                 Err(_) => return Ok(old),
@@ -110,8 +111,8 @@ impl Tokens {
         // Another call may have completed a request while this one waited for the lock.
         match self.lookup() {
             Lookup::Cached(bearer) => Ok(bearer),
-            Lookup::Backoff(error) => Err(Cause::TokenNotDue(error)),
-            Lookup::Request(_) => Box::pin(self.request(gateway, &mut request)).await,
+            Lookup::Backoff(error) => Err(TokenUnavailable::NotDue(error)),
+            Lookup::Request(_) => Box::pin(self.request(client, &mut request)).await,
         }
     }
 
@@ -119,7 +120,7 @@ impl Tokens {
     pub(super) async fn after_rejection(
         &self,
         rejected: &Bearer,
-        gateway: &Gateway,
+        client: &Client,
     ) -> Option<Bearer> {
         let mut request = self.request.lock().await;
         if !lock(&self.cache).reject(rejected, Now::read().instant) {
@@ -128,7 +129,7 @@ impl Tokens {
         let bearer = match self.lookup() {
             Lookup::Cached(bearer) => bearer,
             Lookup::Backoff(_) => return None,
-            Lookup::Request(_) => Box::pin(self.request(gateway, &mut request)).await.ok()?,
+            Lookup::Request(_) => Box::pin(self.request(client, &mut request)).await.ok()?,
         };
         (bearer != *rejected).then_some(bearer)
     }
@@ -157,7 +158,11 @@ impl Tokens {
     }
 
     /// Requests a token. `file` proves that the caller has locked `self.request`.
-    async fn request(&self, gateway: &Gateway, file: &mut SecretFile) -> Result<Bearer, Cause> {
+    async fn request(
+        &self,
+        client: &Client,
+        file: &mut SecretFile,
+    ) -> Result<Bearer, TokenUnavailable> {
         let deadline = Deadline::after(self.timeout);
         let token = match &self.provider {
             TokenProvider::File(path) => {
@@ -167,7 +172,7 @@ impl Tokens {
                     AccessToken::from_file(token.expose_secret(), &path, Now::read())
                 })
             }
-            TokenProvider::Entra(client) => client.token(gateway, file, deadline).await,
+            TokenProvider::Entra(entra) => entra.token(client, file, deadline).await,
             TokenProvider::ManagedIdentity(client) => client.token(deadline).await,
         };
         let fallback = match token {
@@ -175,7 +180,7 @@ impl Tokens {
             Err(error) => lock(&self.cache).fail(error, Now::read().instant),
         };
         match fallback {
-            Fallback::NoToken(error) => Err(Cause::Token(error)),
+            Fallback::NoToken(error) => Err(TokenUnavailable::Failed(error)),
             Fallback::OldToken {
                 bearer,
                 expires_at,

@@ -13,15 +13,17 @@ use tokio::sync::watch;
 use super::*;
 use crate::clock;
 use crate::config::{Config, Poll};
-use crate::gateway::{Error, Gateway, Options, Reason, Security, locked};
+use crate::gateway::error::Cause;
+use crate::gateway::{Error, Gateway, Options, Reason, Security};
 use crate::inventory::Shard;
 use crate::poller::Poller;
 use crate::simulator::{self, Estate, Operation, Shape, Simulator};
 use crate::snapshot::{Collector, Snapshot};
+use crate::sync::lock;
 use crate::telemetry::Telemetry;
 
-fn reason(outcome: Result<(), Cause>) -> Option<Reason> {
-    outcome.err().map(|cause| cause.reason())
+fn reason(outcome: Result<(), QuotaError>) -> Option<Reason> {
+    outcome.err().map(|error| Cause::from(error).reason())
 }
 
 #[test]
@@ -111,7 +113,7 @@ async fn all_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it
     }
     for items in 0..=total {
         let gateway = gateway(&simulator, &telemetry);
-        *locked(&gateway.cycle_quota) = Quota::new(items, usize::MAX);
+        *lock(&gateway.calls.cycle_quota) = Quota::new(items, usize::MAX);
         for _ in 0..2 {
             gateway.begin_cycle();
             let mut read = 0;
@@ -143,17 +145,17 @@ async fn all_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it
 async fn lists_of_backups_have_a_quota_of_their_own() {
     let simulator = simulate(4, 1, 1).await;
     let gateway = gateway(&simulator, &Arc::default());
-    *locked(&gateway.cycle_quota) = Quota::new(0, 0);
+    *lock(&gateway.calls.cycle_quota) = Quota::new(0, 0);
     assert!(gateway.applications().await.is_err());
     gateway.all_backups("fabric:/Unknown").await.unwrap_err();
-    locked(&gateway.storage_quota).check().unwrap();
-    *locked(&gateway.storage_quota) = Quota::new(0, 0);
+    lock(&gateway.calls.scan_quota).check().unwrap();
+    *lock(&gateway.calls.scan_quota) = Quota::new(0, 0);
     let one = [ListedPartition {
         id: crate::model::PartitionId(uuid::Uuid::from_u128(1)),
         kind: crate::model::PartitionKind::Singleton,
         data_loss_time: None,
     }];
-    assert!(locked(&gateway.storage_quota).charge(&one).is_err());
+    assert!(lock(&gateway.calls.scan_quota).charge(&one).is_err());
     let error = gateway.all_backups("fabric:/Unknown").await.unwrap_err();
     assert_eq!(
         (error.reason(), error.was_sent()),
@@ -162,14 +164,14 @@ async fn lists_of_backups_have_a_quota_of_their_own() {
     let route = Operation::GetApplicationBackupList.name();
     assert_eq!(simulator.requests()[route], 1);
     gateway.begin_lists();
-    locked(&gateway.storage_quota).check().unwrap();
+    lock(&gateway.calls.scan_quota).check().unwrap();
 }
 
 /// One cycle with a quota, after which `known` was known.
 async fn cycle(simulator: &Simulator, quota: Quota, known: Snapshot) -> (Arc<Snapshot>, u64) {
     let telemetry = Arc::default();
     let gateway = gateway(simulator, &telemetry);
-    *locked(&gateway.cycle_quota) = quota;
+    *lock(&gateway.calls.cycle_quota) = quota;
     let text = format!(
         "clusters: [{{name: test, endpoints: ['{}']}}]",
         simulator.url()

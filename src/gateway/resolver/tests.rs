@@ -9,7 +9,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use super::*;
-use crate::gateway::connections::plain;
+use crate::gateway::connections::client_builder;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -39,7 +39,7 @@ impl System {
 
     fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         let (calls, changed) = &*self.0;
-        let mut calls = locked(calls);
+        let mut calls = lock(calls);
         *calls.made.entry(host.to_owned()).or_default() += 1;
         calls.running += 1;
         calls.most = calls.most.max(calls.running);
@@ -54,20 +54,16 @@ impl System {
     }
 
     fn release(&self) {
-        locked(&self.0.0).released = true;
+        lock(&self.0.0).released = true;
         self.0.1.notify_all();
     }
 
     fn made(&self, host: &str) -> usize {
-        locked(&self.0.0)
-            .made
-            .get(host)
-            .copied()
-            .unwrap_or_default()
+        lock(&self.0.0).made.get(host).copied().unwrap_or_default()
     }
 
     fn running(&self) -> usize {
-        locked(&self.0.0).running
+        lock(&self.0.0).running
     }
 
     async fn until_running(&self, count: usize) {
@@ -127,7 +123,7 @@ async fn no_more_look_ups_run_than_allowed() {
         };
         let (answers, ()) = tokio::join!(calls, release);
         assert!(answers.iter().all(Result::is_ok));
-        assert_eq!(locked(&system.0.0).most, prompt.min(threads));
+        assert_eq!(lock(&system.0.0).most, prompt.min(threads));
     }
 }
 
@@ -207,7 +203,7 @@ fn pages_are_encoded_while_the_look_ups_of_all_clusters_hang() {
         let resolver = system.resolver(8, 64, Duration::from_millis(5));
         let mut calls = JoinSet::new();
         for number in 0..20 {
-            let client = plain(DEADLINE).tls_certs_only([]);
+            let client = client_builder(DEADLINE).tls_certs_only([]);
             let client = client.dns_resolver(resolver.clone()).build().unwrap();
             let url = format!("http://slow-{number}.invalid:19080/");
             calls.spawn(async move { client.get(url).send().await });
@@ -232,7 +228,7 @@ fn every_client_looks_hosts_up_outside_of_the_blocking_threads() {
     let (release, hanging) = std::sync::mpsc::channel::<()>();
     runtime.block_on(async {
         let blocked = spawn_blocking(move || hanging.recv());
-        let client = plain(DEADLINE).tls_certs_only([]).build().unwrap();
+        let client = client_builder(DEADLINE).tls_certs_only([]).build().unwrap();
         let call = client.get("http://localhost:1/").send();
         let error = timeout(DEADLINE, call).await.expect("it is resolved");
         assert!(error.unwrap_err().is_connect());

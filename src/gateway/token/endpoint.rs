@@ -18,7 +18,7 @@ use super::access_token::{AccessToken, TokenResponse};
 use super::error::TokenError;
 use super::error_response::ErrorResponse;
 use super::now::Now;
-use crate::gateway::body::{self, Unread};
+use crate::gateway::body::{self, BodyError};
 use crate::gateway::connections;
 use crate::gateway::deadline::Deadline;
 use crate::gateway::decode;
@@ -30,7 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The client for endpoints that the authorities of the system verify.
 pub(super) fn client() -> ClientBuilder {
-    connections::plain(CONNECT_TIMEOUT).tls_version_min(Version::TLS_1_2)
+    connections::client_builder(CONNECT_TIMEOUT).tls_version_min(Version::TLS_1_2)
 }
 
 pub(super) struct TokenRequest<'a> {
@@ -58,12 +58,12 @@ impl TokenRequest<'_> {
             let status = response.status().as_u16();
             let body = body::read(response, LIMIT, &permits).await;
             let body = body.map_err(|error| match error {
-                Unread::Broken(error) => unreachable(error),
-                Unread::TooLarge => TokenError::TooLarge {
+                BodyError::Interrupted(error) => unreachable(error),
+                BodyError::TooLarge => TokenError::TooLarge {
                     address: address.clone(),
                     limit: LIMIT,
                 },
-                Unread::Coded(error) => TokenError::Decode {
+                BodyError::Encoding(error) => TokenError::Decode {
                     address: address.clone(),
                     error,
                 },

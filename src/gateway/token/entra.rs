@@ -5,7 +5,6 @@
 //! audience of the token must be configured: otherwise a cluster could obtain the secret, or a token
 //! for another application.
 
-use reqwest::Client;
 use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
@@ -13,12 +12,12 @@ use super::access_token::AccessToken;
 use super::endpoint::{self, TokenRequest};
 use super::error::TokenError;
 use super::secret_file::SecretFile;
-use crate::gateway::Gateway;
+use crate::gateway::build_error::BuildError;
+use crate::gateway::client::{Call, Client};
 use crate::gateway::deadline::Deadline;
-use crate::gateway::error::BuildError;
 use crate::gateway::file;
 use crate::gateway::security::{Entra, EntraProtocol};
-use crate::gateway::wire::NamedDirectory;
+use crate::gateway::wire::{AAD_METADATA, NamedDirectory, Subject};
 
 /// The sign-in services of the public cloud, US Government and China (the second one of China is the
 /// default of older clusters there), from
@@ -38,7 +37,7 @@ const DEFAULT_AUTHORITY: &str = "https://login.microsoftonline.com";
 #[derive(Debug)]
 pub(super) struct EntraClient {
     settings: Entra,
-    client: Client,
+    client: reqwest::Client,
 }
 
 /// A directory (tenant) and its sign-in service.
@@ -57,7 +56,7 @@ impl EntraClient {
     /// Requests a token. `cluster` reports the settings of the directory that are not configured.
     pub(super) async fn token(
         &self,
-        cluster: &Gateway,
+        cluster: &Client,
         file: &mut SecretFile,
         deadline: Deadline,
     ) -> Result<AccessToken, TokenError> {
@@ -84,13 +83,19 @@ impl EntraClient {
 
     async fn directory(
         &self,
-        cluster: &Gateway,
+        cluster: &Client,
         deadline: Deadline,
     ) -> Result<Directory, TokenError> {
         if let Some(configured) = Directory::configured(&self.settings) {
             return Ok(configured);
         }
-        let named = cluster.directory(deadline).await;
+        let call = Call {
+            subject: &Subject::Cluster,
+            page: None,
+            bearer: None,
+            deadline,
+        };
+        let named = cluster.ask(&AAD_METADATA, call).await;
         let named = named.map_err(TokenError::Discovery)?;
         Directory::discovered(&self.settings, named.ok_or(TokenError::NoDirectory)?)
     }

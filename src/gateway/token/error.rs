@@ -4,6 +4,7 @@
 //! text contains a secret or a token, and the text of a token endpoint only as [`ErrorResponse`]
 //! sanitizes it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -11,8 +12,9 @@ use chrono::{DateTime, Utc};
 use super::error_response::ErrorResponse;
 use crate::gateway::bearer::BearerError;
 use crate::gateway::decode::DecodeError;
-use crate::gateway::error::{Cause, Reason};
+use crate::gateway::failure::Failure;
 use crate::gateway::file::FileError;
+use crate::gateway::reason::Reason;
 
 /// A failed attempt to obtain a token.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +34,7 @@ pub(in crate::gateway) enum TokenError {
         "the cluster did not report which directory issues its tokens; set tenant_id and authority \
          in auth.entra if it cannot be queried"
     )]
-    Discovery(#[source] Cause),
+    Discovery(#[source] Failure),
     #[error(
         "the cluster accepts no Entra ID tokens; enable Entra ID in the cluster, or use a client \
          certificate"
@@ -80,8 +82,25 @@ impl TokenError {
     /// The kind of failure; that of the call to the cluster if the discovery failed.
     pub(in crate::gateway) fn reason(&self) -> Reason {
         match self {
-            Self::Discovery(cause) => cause.reason(),
+            Self::Discovery(failure) => failure.reason(),
             _ => Reason::Token,
+        }
+    }
+}
+
+/// Why there is no token for a call.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::gateway) enum TokenUnavailable {
+    #[error("could not obtain a token")]
+    Failed(#[source] Arc<TokenError>),
+    #[error("could not obtain a token at the last attempt, and the next one is not due")]
+    NotDue(#[source] Arc<TokenError>),
+}
+
+impl TokenUnavailable {
+    pub(in crate::gateway) fn reason(&self) -> Reason {
+        match self {
+            Self::Failed(error) | Self::NotDue(error) => error.reason(),
         }
     }
 }

@@ -12,8 +12,8 @@ use url::Url;
 use super::access_token::AccessToken;
 use super::endpoint::{self, TokenRequest};
 use super::error::TokenError;
+use crate::gateway::build_error::BuildError;
 use crate::gateway::deadline::Deadline;
-use crate::gateway::error::BuildError;
 use crate::gateway::security::{
     FabricIdentity, FabricIdentityError, ManagedIdentity, Security, TlsVersion, Trust,
 };

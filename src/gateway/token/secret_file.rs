@@ -5,13 +5,13 @@ use std::path::Path;
 use secrecy::SecretString;
 
 use super::error::TokenError;
+use crate::gateway::blocking_read::BlockingRead;
 use crate::gateway::deadline::Deadline;
 use crate::gateway::file::FileError;
-use crate::gateway::look::Look;
 
 /// Reads the file without blocking the runtime, one read at a time.
 #[derive(Debug, Default)]
-pub(super) struct SecretFile(Look<Result<SecretString, FileError>>);
+pub(super) struct SecretFile(BlockingRead<Result<SecretString, FileError>>);
 
 impl SecretFile {
     /// Reads the file at `path` with `read`.

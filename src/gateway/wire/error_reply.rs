@@ -1,78 +1,77 @@
-//! Reads an answer that is not a success: who refused, and what that means for us.
+//! Responses with an error status: which system sent them, and the reason of the failure.
 //!
-//! The service's own error code decides, whatever the content type says; the status only when
-//! there is no code. An empty 404 on a backup route comes from the gateway's inner proxy and
-//! means that the cluster has no backup service.
+//! The error code of the service decides, whatever the content type is; the status decides only
+//! without a code. An empty 404 on a backup route comes from the gateway's reverse proxy and means
+//! that the cluster has no backup service.
 
 use std::fmt;
 
 use serde::Deserialize;
 use url::Url;
 
+use super::route::{RouteKind, Subject};
 use crate::gateway::decode::{self, Code, Field, Object};
-use crate::gateway::error::Reason;
-use crate::gateway::query::{RouteKind, Subject};
+use crate::gateway::reason::Reason;
 use crate::gateway::redact;
 use crate::model::FailureCode;
 
-/// An answer other than a success.
+/// A response with an error status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) status: u16,
+pub(in crate::gateway) struct ErrorReply {
+    pub(in crate::gateway) status: u16,
     /// `Error.Code`; `None` when there was no error document.
-    pub(super) code: Option<FailureCode>,
-    /// The beginning of `Error.Message`, or of the `Message` of Web API.
+    pub(in crate::gateway) code: Option<FailureCode>,
+    /// The beginning of `Error.Message`, or of `Message` from Web API.
     message: Option<Box<str>>,
-    /// Whether the message is that of an `ArgumentOutOfRangeException`: it has no code of its own.
+    /// Whether the message is the one of `ArgumentOutOfRangeException`, which has no code.
     is_index_out_of_range: bool,
-    pub(super) reason: Reason,
-    pub(super) transient: bool,
-    /// The endpoint that answered, where that is known.
+    pub(in crate::gateway) reason: Reason,
+    pub(in crate::gateway) transient: bool,
     endpoint: Option<String>,
-    /// What to do about it, where that is known.
-    advice: Option<Box<str>>,
+    /// How to fix the problem.
+    hint: Option<Box<str>>,
 }
 
-impl Refusal {
-    /// Whether the gateway itself does not know who asks; its services have error documents.
-    pub(super) fn is_of_a_stranger(&self) -> bool {
+impl ErrorReply {
+    /// Whether the gateway itself rejected our credentials: the services behind it send error codes.
+    pub(in crate::gateway) fn is_unauthenticated(&self) -> bool {
         self.reason == Reason::Forbidden && self.code.is_none()
     }
 
-    pub(super) fn advised(self, advice: String) -> Self {
-        let advice = Some(advice.into());
-        Self { advice, ..self }
+    pub(in crate::gateway) fn with_hint(self, hint: String) -> Self {
+        let hint = Some(hint.into());
+        Self { hint, ..self }
     }
 
-    pub(super) fn answered_by(self, endpoint: &Url) -> Self {
+    pub(in crate::gateway) fn from_endpoint(self, endpoint: &Url) -> Self {
         let endpoint = Some(endpoint.to_string());
         Self { endpoint, ..self }
     }
 
-    /// Whether the cluster has not answered: the node, or something in front of it, did. An empty
-    /// 404 and an empty 504 on a backup route concern the backup service, so every node answers
-    /// them. A 500 may be of the web server of either.
-    pub(super) fn is_of_the_node(&self) -> bool {
+    /// Whether the response comes from the node, or from a proxy in front of it, rather than from
+    /// the cluster. An empty 404 and an empty 504 on a backup route are about the backup service,
+    /// so every node sends them. A 500 can come from the web server of either.
+    pub(in crate::gateway) fn is_from_node(&self) -> bool {
         let is_of_web_server = self.status == 500 || self.reason == Reason::Api;
         self.code.is_none() && (is_of_web_server || self.reason == Reason::Forbidden)
     }
 
-    /// Whether the service that was to answer does not exist. The backup service answers the same
-    /// about a service of a user.
-    pub(super) fn is_service_not_found(&self) -> bool {
+    /// Whether a service does not exist: the one that implements the route, or, in a response of
+    /// the backup service, one of a user.
+    pub(in crate::gateway) fn is_service_not_found(&self) -> bool {
         let code = self.code.as_ref().map(FailureCode::as_str);
         code.is_some_and(is_service_not_found)
     }
 
-    pub(super) fn is_partition_not_found(&self) -> bool {
+    pub(in crate::gateway) fn is_partition_not_found(&self) -> bool {
         self.code.as_ref().is_some_and(|code| {
             matches!(code.as_str(), "FABRIC_E_PARTITION_NOT_FOUND" | "0x80071BE7")
         })
     }
 
-    /// Whether the application, service or partition that was asked about does not exist (any
-    /// more). `false` where the code is about the backup service itself.
-    pub(super) fn is_gone(&self) -> bool {
+    /// Whether the application, service or partition of the request does not exist. `false` where
+    /// the code is about the backup service itself.
+    pub(in crate::gateway) fn is_gone(&self) -> bool {
         let is_application_not_found = self.code.as_ref().is_some_and(|code| {
             matches!(
                 code.as_str(),
@@ -85,11 +84,11 @@ impl Refusal {
                 || self.is_partition_not_found())
     }
 
-    pub(super) fn is_index_out_of_range(&self) -> bool {
+    pub(in crate::gateway) fn is_index_out_of_range(&self) -> bool {
         self.is_index_out_of_range
     }
 
-    pub(super) fn is_null_reference(&self) -> bool {
+    pub(in crate::gateway) fn is_null_reference(&self) -> bool {
         self.status == 500
             && self
                 .code
@@ -97,19 +96,19 @@ impl Refusal {
                 .is_some_and(|code| matches!(code.as_str(), "E_UNEXPECTED" | "0x8000FFFF"))
     }
 
-    pub(super) fn is_unknown_to_health(&self) -> bool {
+    pub(in crate::gateway) fn is_unknown_to_health(&self) -> bool {
         let code = self.code.as_ref().map(FailureCode::as_str);
         code == Some("FABRIC_E_HEALTH_ENTITY_NOT_FOUND")
     }
 
-    /// Whether the backup service says that no policy applies.
-    pub(super) fn is_backup_not_enabled(&self) -> bool {
+    /// Whether the backup service reports that no policy applies.
+    pub(in crate::gateway) fn is_backup_not_enabled(&self) -> bool {
         let code = self.code.as_ref().map(FailureCode::as_str);
         code == Some("FABRIC_E_BACKUP_NOT_ENABLED")
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ErrorReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HTTP status {}", self.status)?;
         if let Some(endpoint) = &self.endpoint {
@@ -122,25 +121,25 @@ impl fmt::Display for Refusal {
         if let Some(message) = &self.message {
             write!(f, " ({message:?})")?;
         }
-        match &self.advice {
-            Some(advice) => write!(f, "; {advice}"),
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
             None => Ok(()),
         }
     }
 }
 
-/// Judges an answer by its status and body.
-pub(super) fn classify(
+/// Classifies a response by its status and body.
+pub(in crate::gateway) fn classify(
     kind: RouteKind,
     subject: &Subject<'_>,
     status: u16,
     body: &[u8],
-) -> Refusal {
+) -> ErrorReply {
     let error = ErrorBody::read(body);
     let code = error.code.as_ref().map(FailureCode::as_str);
     let masked = matches!((kind, subject), (RouteKind::Backup, Subject::Partition(_)))
         && error.is_masked_timeout();
-    // About policies there is no other service that could be missing.
+    // Requests about policies involve no other service that could be missing.
     let about_policies = matches!(subject, Subject::Cluster | Subject::Policy(_));
     let reason = match code {
         _ if masked => Reason::Timeout,
@@ -152,7 +151,7 @@ pub(super) fn classify(
             429 => Reason::Throttled,
             _ => Reason::Api,
         }),
-        // Thrown outside of the service's own error mapping, for instance while its store has no
+        // Thrown outside of the service's error mapping, for instance while its store has no
         // primary (`BaseController.cs`, `BaseStore.cs`).
         None if kind == RouteKind::Backup && status == 500 && error.is_of_web_api => {
             Reason::ServiceUnavailable
@@ -163,7 +162,7 @@ pub(super) fn classify(
         reason,
         Reason::Timeout | Reason::ServiceUnavailable | Reason::Throttled
     ) || (matches!(status, 502..=504) && reason != Reason::Forbidden);
-    Refusal {
+    ErrorReply {
         status,
         message: summary(&error.message),
         is_index_out_of_range: error.message.contains("Index was out of range"),
@@ -171,15 +170,15 @@ pub(super) fn classify(
         reason,
         transient,
         endpoint: None,
-        advice: None,
+        hint: None,
     }
 }
 
-/// Longest part of a message that is shown, in characters.
+/// Longest part of a message that is kept, in characters.
 const MAX_MESSAGE: usize = 200;
 
-/// The beginning of a message, without secrets. It ends before a document, which may be the storage
-/// of a policy: validation errors quote what they refuse.
+/// The beginning of a message, without secrets. It ends before a JSON document, which may be the
+/// storage of a policy: validation errors quote the rejected value.
 fn summary(message: &str) -> Option<Box<str>> {
     let text = redact::presentable(message);
     let text = text
@@ -190,8 +189,8 @@ fn summary(message: &str) -> Option<Box<str>> {
     (!text.is_empty()).then(|| text.into())
 }
 
-/// The codes that mean more to us than "an error". A code outside the service's own enumeration
-/// is written as a number; those numbers stand here that are documented.
+/// The codes with a reason of their own. A code outside the service's enumeration is sent as a
+/// number; the documented numbers are listed here.
 fn by_code(code: &str) -> Option<Reason> {
     Some(match code {
         "E_ACCESSDENIED" | "0x80070005" => Reason::Forbidden,
@@ -233,8 +232,8 @@ fn by_status(kind: RouteKind, status: u16, empty: bool) -> Reason {
     }
 }
 
-/// `{"Error":{"Code":…,"Message":…}}`, from the gateway and from the backup service alike, or
-/// `{"Message":…}`, from the Web API framework that the backup service runs in.
+/// `{"Error":{"Code":…,"Message":…}}` from the gateway and from the backup service, or
+/// `{"Message":…}` from the Web API framework that the backup service is built on.
 #[derive(Default)]
 struct ErrorBody {
     code: Option<FailureCode>,
@@ -244,7 +243,7 @@ struct ErrorBody {
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-struct ErrorReply {
+struct ErrorDocument {
     error: Field<Object<ErrorMembers>>,
     message: Field<String>,
 }
@@ -258,7 +257,7 @@ struct ErrorMembers {
 
 impl ErrorBody {
     fn read(body: &[u8]) -> Self {
-        let reply: Option<ErrorReply> = decode::document(body).unwrap_or_default();
+        let reply: Option<ErrorDocument> = decode::document(body).unwrap_or_default();
         let reply = reply.unwrap_or_default();
         if let Some(Object(error)) = reply.error.value() {
             return Self {
@@ -275,8 +274,8 @@ impl ErrorBody {
         }
     }
 
-    /// The backup service rethrows a time-out of its partition look-up as an argument error. Our
-    /// ids are well-formed, so the literal reading of this answer is never the true one.
+    /// The backup service rethrows a timeout of its partition lookup as an argument error. Our ids
+    /// are well-formed, so the literal meaning never applies.
     fn is_masked_timeout(&self) -> bool {
         let code = self.code.as_ref().map(FailureCode::as_str);
         matches!(code, Some("E_INVALIDARG" | "0x80070057")) && self.message == "Invalid Arguments."
@@ -294,7 +293,7 @@ mod tests {
 
     const PARTITION: Subject<'static> = Subject::Partition(PartitionId(Uuid::from_u128(1)));
 
-    /// The samples of errors: status, reason, and whether to ask again.
+    /// The samples of errors: status, reason, and whether they are transient.
     const SAMPLES: [(&str, u16, Reason, bool); 19] = [
         (
             "error.400.api-version-newer-than-cluster.gateway.json",
@@ -396,25 +395,25 @@ mod tests {
         listed.sort();
         assert_eq!(decode::tests::samples("error."), listed);
         for (file, status, reason, transient) in SAMPLES {
-            let refusal = classify(RouteKind::Backup, &PARTITION, status, &sample(file));
+            let reply = classify(RouteKind::Backup, &PARTITION, status, &sample(file));
             assert_eq!(
-                (refusal.reason, refusal.transient),
+                (reply.reason, reply.transient),
                 (reason, transient),
                 "{file}"
             );
-            let unprotected = file == "error.404.backup-not-enabled.json";
-            assert_eq!(refusal.is_backup_not_enabled(), unprotected, "{file}");
-            let vanished = file == "error.404.partition-not-found.json";
-            assert_eq!(refusal.is_partition_not_found(), vanished, "{file}");
-            assert_eq!(refusal.is_gone(), vanished, "{file}");
+            let not_enabled = file == "error.404.backup-not-enabled.json";
+            assert_eq!(reply.is_backup_not_enabled(), not_enabled, "{file}");
+            let not_found = file == "error.404.partition-not-found.json";
+            assert_eq!(reply.is_partition_not_found(), not_found, "{file}");
+            assert_eq!(reply.is_gone(), not_found, "{file}");
             let index = file == "error.400.list-index-out-of-range.brs.json";
-            assert_eq!(refusal.is_index_out_of_range(), index, "{file}");
+            assert_eq!(reply.is_index_out_of_range(), index, "{file}");
             let unexpected = [
                 "error.500.null-reference.brs.json",
                 "error.500.recovery-point-details.brs.json",
             ];
             assert_eq!(
-                refusal.is_null_reference(),
+                reply.is_null_reference(),
                 unexpected.contains(&file),
                 "{file}"
             );
@@ -422,14 +421,14 @@ mod tests {
     }
 
     #[test]
-    fn a_storage_that_cannot_be_read_is_an_error_to_stay() {
+    fn an_unreadable_storage_is_not_transient() {
         for (status, file) in [
             (400, "error.400.list-index-out-of-range.brs.json"),
             (500, "error.500.recovery-point-details.brs.json"),
         ] {
             let subject = Subject::Application("fabric:/A");
-            let refusal = classify(RouteKind::Backup, &subject, status, &sample(file));
-            assert_eq!((refusal.reason, refusal.transient), (Reason::Api, false));
+            let reply = classify(RouteKind::Backup, &subject, status, &sample(file));
+            assert_eq!((reply.reason, reply.transient), (Reason::Api, false));
         }
     }
 
@@ -460,9 +459,9 @@ mod tests {
             ("\"SOMETHING_NEW\"", 500, Api, false),
         ] {
             let body = format!("\u{feff}{{\"Error\":{{\"Code\":{code}}}}}");
-            let refusal = classify(RouteKind::Native, &PARTITION, status, body.as_bytes());
+            let reply = classify(RouteKind::Native, &PARTITION, status, body.as_bytes());
             assert_eq!(
-                (refusal.reason, refusal.transient),
+                (reply.reason, reply.transient),
                 (reason, transient),
                 "{code} {status}"
             );
@@ -470,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_gone_whatever_the_status() {
+    fn missing_entities_are_gone_whatever_the_status() {
         for code in [
             "\"FABRIC_E_SERVICE_DOES_NOT_EXIST\"",
             "\"FABRIC_E_APPLICATION_NOT_FOUND\"",
@@ -483,10 +482,10 @@ mod tests {
             for (kind, status) in [(RouteKind::Native, 404), (RouteKind::Backup, 500)] {
                 let body = format!("{{\"Error\":{{\"Code\":{code}}}}}");
                 let subject = Subject::Service("fabric:/A/S");
-                let refusal = classify(kind, &subject, status, body.as_bytes());
-                assert!(refusal.is_gone(), "{code} {kind:?}");
+                let reply = classify(kind, &subject, status, body.as_bytes());
+                assert!(reply.is_gone(), "{code} {kind:?}");
                 assert_eq!(
-                    (refusal.reason, refusal.transient),
+                    (reply.reason, reply.transient),
                     (Reason::Api, false),
                     "{code}"
                 );
@@ -494,14 +493,14 @@ mod tests {
         }
         // Here it is the backup service that does not exist.
         let body = b"{\"Error\":{\"Code\":\"FABRIC_E_SERVICE_DOES_NOT_EXIST\"}}";
-        let refusal = classify(RouteKind::Backup, &Subject::Cluster, 404, body);
-        assert!(!refusal.is_gone());
+        let reply = classify(RouteKind::Backup, &Subject::Cluster, 404, body);
+        assert!(!reply.is_gone());
         let body = b"{\"Error\":{\"Code\":\"FABRIC_E_BACKUP_NOT_ENABLED\"}}";
         assert!(!classify(RouteKind::Backup, &PARTITION, 404, body).is_gone());
     }
 
     #[test]
-    fn the_answer_of_the_web_framework_is_about_the_backup_service() {
+    fn a_web_api_error_is_about_the_backup_service() {
         use Reason::{Api, ServiceUnavailable};
         let body = sample("error.500.web-api-message.brs.json");
         for (kind, status, reason) in [
@@ -509,18 +508,18 @@ mod tests {
             (RouteKind::Backup, 404, Api),
             (RouteKind::Native, 500, Api),
         ] {
-            let refusal = classify(kind, &PARTITION, status, &body);
-            assert_eq!(refusal.reason, reason, "{kind:?} {status}");
-            assert_eq!(refusal.transient, reason == ServiceUnavailable);
+            let reply = classify(kind, &PARTITION, status, &body);
+            assert_eq!(reply.reason, reason, "{kind:?} {status}");
+            assert_eq!(reply.transient, reason == ServiceUnavailable);
         }
         for body in ["{}", "{\"Message\":5}", "{\"Error\":{\"Message\":\"x\"}}"] {
-            let refusal = classify(RouteKind::Backup, &PARTITION, 500, body.as_bytes());
-            assert_eq!(refusal.reason, Api, "{body}");
+            let reply = classify(RouteKind::Backup, &PARTITION, 500, body.as_bytes());
+            assert_eq!(reply.reason, Api, "{body}");
         }
     }
 
     #[test]
-    fn the_code_and_the_beginning_of_the_message_are_shown() {
+    fn display_has_the_code_and_the_beginning_of_the_message() {
         let (long, cut) = ("x".repeat(5_000), "x".repeat(200));
         for (message, shown) in [
             ("Operation timed out.", Some("Operation timed out.")),
@@ -537,10 +536,10 @@ mod tests {
             (&long, Some(&*cut)),
         ] {
             let body = format!("{{\"Error\":{{\"Code\":2148734208,\"Message\":\"{message}\"}}}}");
-            let refusal = classify(RouteKind::Backup, &PARTITION, 500, body.as_bytes());
+            let reply = classify(RouteKind::Backup, &PARTITION, 500, body.as_bytes());
             let shown = shown.map(|text| format!(" ({text:?})")).unwrap_or_default();
             let expected = format!("HTTP status 500 with code 0x80131500{shown}");
-            assert_eq!(refusal.to_string(), expected);
+            assert_eq!(reply.to_string(), expected);
         }
     }
 
@@ -566,14 +565,14 @@ mod tests {
             (Native, 500, "{\"Error\":null}", Api),
             (Native, 500, "{\"Error\":{\"Code\":1.5}}", Api),
         ] {
-            let refusal = classify(kind, &PARTITION, status, body.as_bytes());
-            assert_eq!(refusal.reason, reason, "{kind:?} {status} {body:?}");
-            assert_eq!(refusal.code, None, "{kind:?} {status} {body:?}");
+            let reply = classify(kind, &PARTITION, status, body.as_bytes());
+            assert_eq!(reply.reason, reason, "{kind:?} {status} {body:?}");
+            assert_eq!(reply.code, None, "{kind:?} {status} {body:?}");
         }
     }
 
     #[test]
-    fn a_service_that_does_not_exist_is_the_backup_service_only_where_no_other_can_be_meant() {
+    fn service_not_found_means_the_backup_service_only_where_no_other_is_involved() {
         for code in ["\"FABRIC_E_SERVICE_DOES_NOT_EXIST\"", "2147949517"] {
             let body = format!("{{\"Error\":{{\"Code\":{code}}}}}");
             for (kind, subject, reason) in [
@@ -591,18 +590,18 @@ mod tests {
                 (RouteKind::Backup, PARTITION, Reason::Api),
                 (RouteKind::Native, Subject::Cluster, Reason::Api),
             ] {
-                let refusal = classify(kind, &subject, 404, body.as_bytes());
-                assert_eq!(refusal.reason, reason, "{kind:?} {subject} {code}");
-                assert!(!refusal.transient && refusal.is_service_not_found());
+                let reply = classify(kind, &subject, 404, body.as_bytes());
+                assert_eq!(reply.reason, reason, "{kind:?} {subject} {code}");
+                assert!(!reply.transient && reply.is_service_not_found());
             }
         }
     }
 
     #[test]
-    fn answers_without_a_code_are_of_the_node_unless_they_are_about_what_is_behind_it() {
+    fn responses_without_a_code_come_from_the_node_unless_they_are_about_the_service_behind_it() {
         use RouteKind::{Backup, Native};
         let coded = "{\"Error\":{\"Code\":\"SOMETHING_NEW\"}}";
-        for (kind, status, body, of_the_node) in [
+        for (kind, status, body, expected) in [
             (Native, 401, "", true),
             (Native, 403, "", true),
             (Backup, 403, "", true),
@@ -618,31 +617,31 @@ mod tests {
             (Native, 403, coded, false),
             (Backup, 500, coded, false),
         ] {
-            let refusal = classify(kind, &PARTITION, status, body.as_bytes());
-            let judged = refusal.is_of_the_node();
-            assert_eq!(judged, of_the_node, "{kind:?} {status} {body}");
+            let reply = classify(kind, &PARTITION, status, body.as_bytes());
+            let from_node = reply.is_from_node();
+            assert_eq!(from_node, expected, "{kind:?} {status} {body}");
         }
     }
 
     #[test]
-    fn invalid_arguments_are_meant_literally_outside_of_partitions_and_backup_routes() {
+    fn invalid_arguments_are_a_masked_timeout_only_for_partitions_on_backup_routes() {
         let body = sample("error.400.masked-timeout.brs.json");
         let literal = [
             classify(RouteKind::Native, &PARTITION, 400, &body),
             classify(RouteKind::Backup, &Subject::Cluster, 400, &body),
             classify(RouteKind::Backup, &Subject::Application("A"), 400, &body),
         ];
-        for refusal in literal {
-            assert_eq!((refusal.reason, refusal.transient), (Reason::Api, false));
+        for reply in literal {
+            assert_eq!((reply.reason, reply.transient), (Reason::Api, false));
         }
     }
 
     proptest! {
         #[test]
-        fn any_body_can_be_judged(status: u16, body: Vec<u8>) {
-            let refusal = classify(RouteKind::Backup, &PARTITION, status, &body);
-            prop_assert_eq!(refusal.status, status);
-            prop_assert!(!refusal.is_partition_not_found());
+        fn any_body_can_be_classified(status: u16, body: Vec<u8>) {
+            let reply = classify(RouteKind::Backup, &PARTITION, status, &body);
+            prop_assert_eq!(reply.status, status);
+            prop_assert!(!reply.is_partition_not_found());
         }
     }
 }
