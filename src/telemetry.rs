@@ -1,8 +1,7 @@
-//! What the exporter counts about itself: its requests to the gateways and their failures.
+//! Counters of the exporter itself: requests to the gateways and their failures.
 //!
-//! Holds numbers only; names, types and help of the families stand in the catalogue. Label
-//! values come from enums of this crate and from the configured cluster names, never from
-//! the network.
+//! Names, types and help of the families are in [`crate::exposition`]. Label values come from enums and
+//! configured cluster names, never from the network.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -24,30 +23,40 @@ const DURATION_BUCKETS: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
 ];
 
-/// Statuses with which gateways, their proxy and the backup restore service answer a GET.
+/// Statuses of the gateway and the backup service for GET requests.
 const STATUSES: [&str; 11] = [
-    "200", "204", "400", "401", "403", "404", "500", "502", "503", "504", NO_ANSWER,
+    "200",
+    "204",
+    "400",
+    "401",
+    "403",
+    "404",
+    "500",
+    "502",
+    "503",
+    "504",
+    NO_RESPONSE,
 ];
 
-/// The label value of a request without an answer.
-const NO_ANSWER: &str = "none";
+/// Label value of a request without a response.
+const NO_RESPONSE: &str = "none";
 
-/// What the exposition shows of this process, taken at the moment of a scrape.
+/// State of this process at the time of a scrape.
 #[derive(Debug)]
 pub struct Process {
-    /// Its counters.
+    /// Counters of the exporter.
     pub telemetry: Arc<Telemetry>,
-    /// How the configuration came to be what it is.
+    /// Result of the last reload.
     pub reload: Reload,
-    /// When the certificate of its listener expires; `None` without TLS.
+    /// Expiry of the listener's certificate; `None` without TLS.
     pub web_certificate_expiry: Option<DateTime<Utc>>,
-    /// Which part of the partitions it watches.
+    /// The shard that it monitors.
     pub shard: Shard,
-    /// What the operating system says of it.
+    /// Resources of the process, from the operating system.
     pub resources: metrics_process::collector::Metrics,
 }
 
-/// What this program was built from.
+/// Versions of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildInfo {
     /// Version of the package.
@@ -67,21 +76,21 @@ impl BuildInfo {
     };
 }
 
-/// The last time the configuration was read.
+/// Result of the last reload of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Reload {
-    /// Whether it could be used.
+    /// Whether it succeeded.
     pub successful: bool,
-    /// When it last could.
+    /// Time of the last successful one.
     pub succeeded_at: DateTime<Utc>,
 }
 
-/// How the state file was last written. Both are `None` without a state file.
+/// Result of the last write of the state file. Both are `None` without a state file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateFileWrites {
     /// Whether the last write succeeded; `None` before the first one.
     pub successful: Option<bool>,
-    /// When one last succeeded.
+    /// Time of the last successful write.
     pub succeeded_at: Option<DateTime<Utc>>,
 }
 
@@ -95,7 +104,8 @@ pub struct Telemetry {
     pub(crate) undecodable_items: PerCluster<CollectorLabels, Counter>,
 }
 
-/// A family and its label sets, which it does not list itself: those of one cluster can be removed.
+/// A family with its label sets, so that those of one cluster can be removed: the family cannot list
+/// them.
 #[derive(Debug)]
 pub(crate) struct PerCluster<S, M> {
     pub(crate) family: Family<S, M, fn() -> M>,
@@ -123,8 +133,8 @@ impl<S: Clone + Eq + Hash, M: Clone> PerCluster<S, M> {
         self.family.get(labels).is_some()
     }
 
-    fn remove(&self, is_gone: impl Fn(&S) -> bool) {
-        for labels in self.known().extract_if(is_gone) {
+    fn remove(&self, matches: impl Fn(&S) -> bool) {
+        for labels in self.known().extract_if(matches) {
             self.family.remove(&labels);
         }
     }
@@ -173,8 +183,8 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
-    /// Lets the counters of undecodable items of a cluster start at 0, and its error counters for
-    /// each of `reasons`, so that the first one is an increase.
+    /// Initializes the counters of undecodable items and errors (for `reasons`) of a cluster with 0, so that
+    /// the first error is an increase.
     pub fn watch_cluster(&self, cluster_name: &Arc<str>, reasons: &[&'static str]) {
         for collector in Collector::ALL {
             self.undecodable(cluster_name, collector);
@@ -184,30 +194,32 @@ impl Telemetry {
         }
     }
 
-    /// Removes the counters of a cluster that is not watched any more; all others go on.
+    /// Removes the counters of a cluster that is no longer monitored.
     pub fn forget_cluster(&self, cluster_name: &str) {
-        let is_gone = |cluster: &Arc<str>| **cluster == *cluster_name;
-        self.gateway_requests.remove(|it| is_gone(&it.cluster_name));
+        let has_cluster = |cluster: &Arc<str>| **cluster == *cluster_name;
+        self.gateway_requests
+            .remove(|it| has_cluster(&it.cluster_name));
         let durations = &self.gateway_request_duration;
-        durations.remove(|it| is_gone(&it.cluster_name));
-        self.collector_errors.remove(|it| is_gone(&it.cluster_name));
+        durations.remove(|it| has_cluster(&it.cluster_name));
+        self.collector_errors
+            .remove(|it| has_cluster(&it.cluster_name));
         let undecodable = &self.undecodable_items;
-        undecodable.remove(|it| is_gone(&it.cluster_name));
+        undecodable.remove(|it| has_cluster(&it.cluster_name));
     }
 
-    /// How the state file was last written.
+    /// Result of the last write of the state file.
     pub fn state_file(&self) -> StateFileWrites {
         let state_file = self.state_file.lock();
         *state_file.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records how the state file was last written.
+    /// Sets the result of the last write of the state file.
     pub fn set_state_file(&self, writes: StateFileWrites) {
         let state_file = self.state_file.lock();
         *state_file.unwrap_or_else(PoisonError::into_inner) = writes;
     }
 
-    /// Counts a request that failed for good.
+    /// Counts a failed call.
     pub fn record_error(
         &self,
         cluster_name: &Arc<str>,
@@ -217,14 +229,14 @@ impl Telemetry {
         self.errors(cluster_name, collector, reason).inc();
     }
 
-    /// Counts items that could not be decoded.
+    /// Counts undecodable items.
     pub fn record_undecodable(&self, cluster_name: &Arc<str>, collector: Collector, items: usize) {
         let items = u64::try_from(items).unwrap_or(u64::MAX);
         self.undecodable(cluster_name, collector).inc_by(items);
     }
 
-    /// Counts one attempt of a request: its HTTP status, or `None` when no answer came. With the first
-    /// request of a route, the counters of the usual statuses start at 0, so that the first error is an increase.
+    /// Counts one attempt with its HTTP status, or `None` without a response. The first request of a route
+    /// initializes the counters of [`STATUSES`] with 0, so that the first error is an increase.
     pub fn record_request(
         &self,
         cluster_name: &Arc<str>,
@@ -232,7 +244,7 @@ impl Telemetry {
         status: Option<u16>,
         took: Duration,
     ) {
-        let of_route = RouteLabels {
+        let route_labels = RouteLabels {
             cluster_name: Arc::clone(cluster_name),
             route,
         };
@@ -243,18 +255,18 @@ impl Telemetry {
                 status,
             })
         };
-        if !self.gateway_request_duration.contains(&of_route) {
+        if !self.gateway_request_duration.contains(&route_labels) {
             for status in STATUSES {
                 requests(status.to_owned());
             }
         }
         requests(match status {
-            None => NO_ANSWER.to_owned(),
+            None => NO_RESPONSE.to_owned(),
             Some(status @ 100..=599) => status.to_string(),
             Some(_) => "other".to_owned(),
         })
         .inc();
-        let durations = self.gateway_request_duration.get(of_route);
+        let durations = self.gateway_request_duration.get(route_labels);
         durations.observe(took.as_secs_f64());
     }
 
@@ -286,7 +298,7 @@ mod tests {
 
     use super::*;
 
-    /// Every counter of `telemetry` as Prometheus reads it.
+    /// All counters of `telemetry` in text format.
     fn text(telemetry: &Telemetry) -> String {
         let (mut registry, mut text) = (Registry::default(), String::new());
         registry.register("r", "r", telemetry.gateway_requests.family.clone());
@@ -299,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn with_the_first_request_of_a_route_its_error_counters_start_at_0() {
+    fn first_request_of_a_route_initializes_its_error_counters() {
         let telemetry = Telemetry::default();
         telemetry.record_request(&"prod".into(), "Route", Some(200), Duration::ZERO);
         let before = text(&telemetry);
@@ -314,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_of_a_cluster_go_with_it_and_those_of_others_stay() {
+    fn forgotten_cluster_loses_its_counters_and_others_keep_theirs() {
         let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
         let telemetry = Telemetry::default();
         for (cluster, requests) in [(&kept, 3), (&gone, 5)] {
