@@ -1,11 +1,11 @@
-//! Counters of the exporter itself: requests to the gateways and their failures.
+//! Metrics of the exporter itself: its requests to the gateways and their failures.
 //!
-//! Names, types and help of the families are in [`crate::exposition`]. Label values come from enums and
-//! configured cluster names, never from the network.
+//! Holds numbers only; names, types and help of the families are in the catalogue. Label values
+//! come from enums of this crate and from the configured cluster names, never from the network.
 
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::inventory::Shard;
 use crate::snapshot::Collector;
+use crate::sync::lock;
 
 /// Upper bounds of the request duration histogram, in seconds: from a healthy native call (a few
 /// milliseconds) to the 120 seconds after which the gateway's own proxy gives up.
@@ -23,40 +24,30 @@ const DURATION_BUCKETS: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
 ];
 
-/// Statuses of the gateway and the backup service for GET requests.
+/// The usual statuses of responses of gateways, their proxy and the backup service.
 const STATUSES: [&str; 11] = [
-    "200",
-    "204",
-    "400",
-    "401",
-    "403",
-    "404",
-    "500",
-    "502",
-    "503",
-    "504",
-    NO_RESPONSE,
+    "200", "204", "400", "401", "403", "404", "500", "502", "503", "504", NO_ANSWER,
 ];
 
-/// Label value of a request without a response.
-const NO_RESPONSE: &str = "none";
+/// The label value of a request without a response.
+const NO_ANSWER: &str = "none";
 
-/// State of this process at the time of a scrape.
+/// The state of this process at the time of a scrape.
 #[derive(Debug)]
 pub struct Process {
-    /// Counters of the exporter.
+    /// The counters.
     pub telemetry: Arc<Telemetry>,
-    /// Result of the last reload.
+    /// The last reload of the configuration.
     pub reload: Reload,
-    /// Expiry of the listener's certificate; `None` without TLS.
+    /// When the certificate of the listener expires; `None` without TLS.
     pub web_certificate_expiry: Option<DateTime<Utc>>,
-    /// The shard that it monitors.
+    /// The shard of the partitions that this process watches.
     pub shard: Shard,
-    /// Resources of the process, from the operating system.
+    /// Resource usage as reported by the operating system.
     pub resources: metrics_process::collector::Metrics,
 }
 
-/// Versions of the program.
+/// The build of this program.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildInfo {
     /// Version of the package.
@@ -76,21 +67,21 @@ impl BuildInfo {
     };
 }
 
-/// Result of the last reload of the configuration.
+/// The last reload of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Reload {
     /// Whether it succeeded.
     pub successful: bool,
-    /// Time of the last successful one.
+    /// When it last succeeded.
     pub succeeded_at: DateTime<Utc>,
 }
 
-/// Result of the last write of the state file. Both are `None` without a state file.
+/// The writes of the state file. Both are `None` without a state file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateFileWrites {
     /// Whether the last write succeeded; `None` before the first one.
     pub successful: Option<bool>,
-    /// Time of the last successful write.
+    /// When a write last succeeded.
     pub succeeded_at: Option<DateTime<Utc>>,
 }
 
@@ -104,8 +95,7 @@ pub struct Telemetry {
     pub(crate) undecodable_items: PerCluster<CollectorLabels, Counter>,
 }
 
-/// A family with its label sets, so that those of one cluster can be removed: the family cannot list
-/// them.
+/// A family with its label sets, so that those of one cluster can be removed.
 #[derive(Debug)]
 pub(crate) struct PerCluster<S, M> {
     pub(crate) family: Family<S, M, fn() -> M>,
@@ -133,14 +123,14 @@ impl<S: Clone + Eq + Hash, M: Clone> PerCluster<S, M> {
         self.family.get(labels).is_some()
     }
 
-    fn remove(&self, matches: impl Fn(&S) -> bool) {
-        for labels in self.known().extract_if(matches) {
+    fn remove(&self, is_gone: impl Fn(&S) -> bool) {
+        for labels in self.known().extract_if(is_gone) {
             self.family.remove(&labels);
         }
     }
 
     fn known(&self) -> MutexGuard<'_, HashSet<S>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 
@@ -183,8 +173,8 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
-    /// Initializes the counters of undecodable items and errors (for `reasons`) of a cluster with 0, so that
-    /// the first error is an increase.
+    /// Starts the counters of undecodable items of a cluster at 0, and its error counters for each
+    /// of `reasons`, so that the first event is an increase.
     pub fn watch_cluster(&self, cluster_name: &Arc<str>, reasons: &[&'static str]) {
         for collector in Collector::ALL {
             self.undecodable(cluster_name, collector);
@@ -194,29 +184,25 @@ impl Telemetry {
         }
     }
 
-    /// Removes the counters of a cluster that is no longer monitored.
+    /// Removes the counters of a cluster that is no longer watched.
     pub fn forget_cluster(&self, cluster_name: &str) {
-        let has_cluster = |cluster: &Arc<str>| **cluster == *cluster_name;
-        self.gateway_requests
-            .remove(|it| has_cluster(&it.cluster_name));
+        let is_gone = |cluster: &Arc<str>| **cluster == *cluster_name;
+        self.gateway_requests.remove(|it| is_gone(&it.cluster_name));
         let durations = &self.gateway_request_duration;
-        durations.remove(|it| has_cluster(&it.cluster_name));
-        self.collector_errors
-            .remove(|it| has_cluster(&it.cluster_name));
+        durations.remove(|it| is_gone(&it.cluster_name));
+        self.collector_errors.remove(|it| is_gone(&it.cluster_name));
         let undecodable = &self.undecodable_items;
-        undecodable.remove(|it| has_cluster(&it.cluster_name));
+        undecodable.remove(|it| is_gone(&it.cluster_name));
     }
 
-    /// Result of the last write of the state file.
+    /// The writes of the state file.
     pub fn state_file(&self) -> StateFileWrites {
-        let state_file = self.state_file.lock();
-        *state_file.unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.state_file)
     }
 
-    /// Sets the result of the last write of the state file.
+    /// Records a write of the state file.
     pub fn set_state_file(&self, writes: StateFileWrites) {
-        let state_file = self.state_file.lock();
-        *state_file.unwrap_or_else(PoisonError::into_inner) = writes;
+        *lock(&self.state_file) = writes;
     }
 
     /// Counts a failed call.
@@ -229,14 +215,14 @@ impl Telemetry {
         self.errors(cluster_name, collector, reason).inc();
     }
 
-    /// Counts undecodable items.
+    /// Counts items that could not be decoded.
     pub fn record_undecodable(&self, cluster_name: &Arc<str>, collector: Collector, items: usize) {
         let items = u64::try_from(items).unwrap_or(u64::MAX);
         self.undecodable(cluster_name, collector).inc_by(items);
     }
 
-    /// Counts one attempt with its HTTP status, or `None` without a response. The first request of a route
-    /// initializes the counters of [`STATUSES`] with 0, so that the first error is an increase.
+    /// Counts one attempt of a request: its HTTP status, or `None` without a response. With the first
+    /// request of a route, the counters of the usual statuses start at 0, so that the first error is an increase.
     pub fn record_request(
         &self,
         cluster_name: &Arc<str>,
@@ -244,7 +230,7 @@ impl Telemetry {
         status: Option<u16>,
         took: Duration,
     ) {
-        let route_labels = RouteLabels {
+        let of_route = RouteLabels {
             cluster_name: Arc::clone(cluster_name),
             route,
         };
@@ -255,18 +241,18 @@ impl Telemetry {
                 status,
             })
         };
-        if !self.gateway_request_duration.contains(&route_labels) {
+        if !self.gateway_request_duration.contains(&of_route) {
             for status in STATUSES {
                 requests(status.to_owned());
             }
         }
         requests(match status {
-            None => NO_RESPONSE.to_owned(),
+            None => NO_ANSWER.to_owned(),
             Some(status @ 100..=599) => status.to_string(),
             Some(_) => "other".to_owned(),
         })
         .inc();
-        let durations = self.gateway_request_duration.get(route_labels);
+        let durations = self.gateway_request_duration.get(of_route);
         durations.observe(took.as_secs_f64());
     }
 
@@ -298,7 +284,7 @@ mod tests {
 
     use super::*;
 
-    /// All counters of `telemetry` in text format.
+    /// Every counter of `telemetry` as Prometheus reads it.
     fn text(telemetry: &Telemetry) -> String {
         let (mut registry, mut text) = (Registry::default(), String::new());
         registry.register("r", "r", telemetry.gateway_requests.family.clone());
@@ -311,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn first_request_of_a_route_initializes_its_error_counters() {
+    fn with_the_first_request_of_a_route_its_error_counters_start_at_0() {
         let telemetry = Telemetry::default();
         telemetry.record_request(&"prod".into(), "Route", Some(200), Duration::ZERO);
         let before = text(&telemetry);
@@ -326,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn forgotten_cluster_loses_its_counters_and_others_keep_theirs() {
+    fn counters_of_a_cluster_go_with_it_and_those_of_others_stay() {
         let (kept, gone): (Arc<str>, Arc<str>) = ("kept".into(), "gone".into());
         let telemetry = Telemetry::default();
         for (cluster, requests) in [(&kept, 3), (&gone, 5)] {

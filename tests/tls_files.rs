@@ -34,7 +34,7 @@ use crate::encodings::saved_by_windows;
 use crate::support::certificates::{
     Authority, Pair, between, params, self_signed, self_signed_as, written,
 };
-use crate::support::renegotiation::{Asks, Backend, Front, Manner};
+use crate::support::renegotiation::{Asks, Backend, Behaviour, Front};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
 
@@ -102,7 +102,7 @@ impl Scene {
 
     /// A gateway that knows these clients.
     fn front(&self, known: &[&Pair]) -> Front {
-        Front::start(Manner::of_service_fabric(&self.server, known, VERSION))
+        Front::start(Behaviour::of_service_fabric(&self.server, known, VERSION))
     }
 
     fn client_of(&self, front: &Front, auth: Auth) -> Gateway {
@@ -237,7 +237,7 @@ async fn files_that_windows_tools_save_are_taken() {
             server_name: None,
             thumbprints: Vec::new(),
         };
-        let manner = Manner::of_service_fabric(&server, &[&client], VERSION);
+        let manner = Behaviour::of_service_fabric(&server, &[&client], VERSION);
         let front = Front::start(manner);
         for auth in [scene.pem(), scene.pfx(true)] {
             let gateway = build(front.url(), trust.clone(), auth).unwrap();
@@ -496,9 +496,9 @@ async fn with_old_authorities_go_the_connections_they_let_in() {
     let scene = Scene::new();
     let (old, new) = (Authority::root("Old"), Authority::root("New"));
     let server = old.issue(&params("127.0.0.1"));
-    let front = Front::start(Manner {
+    let front = Front::start(Behaviour {
         asks: Asks::Never,
-        ..Manner::of_service_fabric(&server, &[], VERSION)
+        ..Behaviour::of_service_fabric(&server, &[], VERSION)
     });
     let trust = Trust::Authorities {
         ca_file: Some(scene.write("ca.pem", old.certificate())),
@@ -523,9 +523,9 @@ async fn with_old_authorities_go_the_connections_they_let_in() {
 #[tokio::test]
 async fn new_authorities_count_at_once_after_many_failures() {
     let scene = Scene::new();
-    let front = Front::start(Manner {
+    let front = Front::start(Behaviour {
         asks: Asks::Never,
-        ..Manner::of_service_fabric(&scene.server, &[], VERSION)
+        ..Behaviour::of_service_fabric(&scene.server, &[], VERSION)
     });
     let trust = Trust::Authorities {
         ca_file: Some(scene.write("ca.pem", Authority::root("Other").certificate())),
