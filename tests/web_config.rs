@@ -20,7 +20,7 @@ use std::process::{Command, Output};
 
 use proptest::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-use servicefabric_backup_exporter::config::web::{Demand, WebConfig};
+use servicefabric_backup_exporter::settings::web::{ClientAuth, WebConfig};
 use tempfile::TempDir;
 
 const FOLDER: &str = "tests/web-config";
@@ -149,7 +149,7 @@ fn every_key_is_read() {
     let limit = config.rate_limit.unwrap();
     assert_eq!((limit.interval.as_secs(), limit.burst), (90, 20));
     let tls = load(&folder, "tls.good.yml").unwrap().tls.unwrap();
-    assert_eq!(tls.clients.demand, Demand::RequireAndVerify);
+    assert_eq!(tls.clients.auth, ClientAuth::RequireAndVerify);
     assert_eq!(tls.clients.trusted.len(), 1);
     assert!(tls.clients.trusted[0].authority.is_some());
     assert_eq!(tls.clients.allowed_sans.unwrap(), ["scraper.example.org"]);
@@ -165,7 +165,7 @@ fn what_is_left_out_has_the_default_of_the_toolkit() {
     assert_eq!(config.rate_limit, None);
     let tls = load(&named_files(), "without-authorities.good.yml").unwrap();
     let tls = tls.tls.unwrap();
-    assert_eq!(tls.clients.demand, Demand::RequireAny);
+    assert_eq!(tls.clients.auth, ClientAuth::RequireAny);
     assert_eq!((tls.versions.len(), tls.suites.len()), (2, 9));
     assert_eq!((tls.curves.len(), tls.prefer_server_suites), (3, true));
 }
@@ -190,14 +190,14 @@ fn check_config_names_the_faults_of_both_files() {
     let good = check_config(&folder, GOOD, "");
     assert_eq!(good.status.code(), Some(0));
     let told = String::from_utf8(good.stdout).unwrap();
-    assert_eq!(told.matches(": no fault found\n").count(), 2, "{told}");
+    assert_eq!(told.matches(": no errors found\n").count(), 2, "{told}");
     let unverified = "tls_server_config: {cert_file: server.crt, key_file: server.key, \
                       client_auth_type: VerifyClientCertIfGiven}";
     let warned = check_config(&folder, GOOD, unverified);
     assert_eq!(warned.status.code(), Some(0));
     let told = String::from_utf8(warned.stdout).unwrap();
     assert!(told.starts_with("warning: "), "{told}");
-    assert!(told.contains("web.yml: certificates of clients"), "{told}");
+    assert!(told.contains("web.yml: client certificates"), "{told}");
     let bad = check_config(&folder, "clusters: 1", "basic_auth_users: {a: hunter2}");
     assert_eq!(bad.status.code(), Some(64));
     let told = String::from_utf8(bad.stderr).unwrap();

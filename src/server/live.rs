@@ -25,7 +25,8 @@ use self::certificate::Certificate;
 use super::tls;
 use crate::clock;
 use crate::config;
-use crate::config::web::{RateLimit, Stamps, Tls, Users, Validity, WebConfig};
+use crate::config::web::FileVersions;
+use crate::settings::web::{RateLimit, Tls, Users, Validity, WebConfig};
 
 /// The web configuration in a file, as it changes.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ struct Fixed {
 
 #[derive(Debug)]
 struct State {
-    stamps: Stamps,
+    stamps: FileVersions,
     /// Whether there has been anything in the file.
     was_filled: bool,
     tls: Option<Kept>,
@@ -127,7 +128,7 @@ impl Live {
     /// When any of it cannot be used.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let now = clock::now();
-        let (config, stamps) = WebConfig::load_with_stamps(path, now.into());
+        let (config, stamps) = WebConfig::load_versions(path, now.into());
         let config = config?;
         let (fixed, was_filled) = (Fixed::of(&config), !config.is_empty);
         let (mut warnings, mut tls) = (config.warnings(), None);
@@ -184,7 +185,7 @@ impl Live {
         let live = Arc::clone(self);
         // Files may be slow, and a key takes some time to be checked.
         let looked = spawn_blocking(move || {
-            if !state.stamps.still_hold() {
+            if !state.stamps.are_current() {
                 live.look_again(&mut state);
             }
             let current = state.current.clone();
@@ -203,8 +204,8 @@ impl Live {
     }
 
     fn look_again(&self, state: &mut State) {
-        let (config, stamps) = WebConfig::load_with_stamps(&self.path, clock::now().into());
-        if !stamps.is_same_text(&state.stamps) {
+        let (config, stamps) = WebConfig::load_versions(&self.path, clock::now().into());
+        if !stamps.has_same_contents(&state.stamps) {
             let was_closed = state.current.is_none();
             let new = config.map_err(OpenError::from);
             let new = new.and_then(|config| self.adopt(config, state));
@@ -267,7 +268,7 @@ fn warn_of(config: &WebConfig) {
 pub enum OpenError {
     /// The files are faulty.
     #[error(transparent)]
-    Faulty(#[from] config::Error),
+    Faulty(#[from] config::ConfigErrors),
     /// There was something in the file before.
     #[error("the file has become empty; to switch everything off, empty it and restart")]
     Emptied,

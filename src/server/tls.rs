@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 
 use self::clients::ClientJudge;
 use super::live::{Admission, Live};
-use crate::config::web::{Demand, Tls};
+use crate::settings::web::{ClientAuth, Tls};
 
 /// The name of HTTP/2 in a handshake.
 pub(super) const HTTP2: &[u8] = b"h2";
@@ -30,7 +30,7 @@ pub(super) fn server_config(tls: Tls, http2: bool) -> Result<ServerConfig, Error
         kx_groups: tls.curves,
         ..ring::default_provider()
     });
-    let judged = tls.clients.demand != Demand::Nothing;
+    let judged = tls.clients.auth != ClientAuth::None;
     let clients = ClientJudge::new(tls.clients, Arc::clone(&provider));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&tls.versions)?

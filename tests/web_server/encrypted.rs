@@ -359,7 +359,7 @@ async fn what_is_no_file_is_not_waited_for() {
         .unwrap()
         .unwrap_err()
         .to_string();
-    assert!(told.contains("this is no regular file"), "{told}");
+    assert!(told.contains("not a regular file"), "{told}");
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::task::spawn_blocking;
 
 use super::queue::Queue;
-use crate::config::web::{Hash, Users};
 use crate::server::network::Network;
+use crate::settings::web::{PasswordHash, Users};
 
 /// The most verdicts of each kind that are kept.
 const VERDICTS: usize = 100;
@@ -96,7 +96,7 @@ impl Logins {
         }
         let (logins, hash) = (Arc::clone(self), hash.clone());
         let compared = spawn_blocking(move || {
-            let good = hash.is_of(credentials.password.expose_secret()) && is_user;
+            let good = hash.matches(credentials.password.expose_secret()) && is_user;
             logins.lock().keep(fingerprint, good);
             // Not before: who waits looks for the verdict first. It is kept, and the work is
             // counted, even when nobody waits for it any more.
@@ -108,7 +108,7 @@ impl Logins {
 
     /// The hash to compare with, and whether it is that of the user. Who is unknown gets that
     /// of a user whom the name always leads to, so that it takes as long as with a known name.
-    fn hash<'a>(&self, users: &'a Users, name: &str) -> Option<(&'a Hash, bool)> {
+    fn hash<'a>(&self, users: &'a Users, name: &str) -> Option<(&'a PasswordHash, bool)> {
         let tag = hmac::sign(&self.key, name.as_bytes());
         let number = tag.as_ref().first_chunk().copied();
         let number = u64::from_be_bytes(number.unwrap_or_default());
@@ -121,7 +121,12 @@ impl Logins {
     }
 
     /// Of who is no user the hash is that of another, so that it does not tell them apart.
-    fn fingerprint(&self, credentials: &Credentials, hash: &Hash, is_user: bool) -> Fingerprint {
+    fn fingerprint(
+        &self,
+        credentials: &Credentials,
+        hash: &PasswordHash,
+        is_user: bool,
+    ) -> Fingerprint {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&[u8::from(is_user)]);
         let password = credentials.password.expose_secret();
@@ -199,7 +204,7 @@ mod tests {
 
     use super::super::queue::Turn;
     use super::*;
-    use crate::config::web::WebConfig;
+    use crate::settings::web::WebConfig;
 
     const PASSWORD: &str = "hunter2";
     const WAITING: usize = 16;

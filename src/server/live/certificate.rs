@@ -7,7 +7,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use tracing::{error, warn};
 
-use crate::config::web::Validity;
+use crate::settings::web::Validity;
 
 /// The certificate in use, and the last warning about its dates.
 #[derive(Debug, Default)]
