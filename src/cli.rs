@@ -1,7 +1,6 @@
-//! Commands and flags, named as Prometheus users know them.
+//! Commands and flags, named as in Prometheus.
 //!
-//! What was typed, parsed and bounded; nothing is done here. Every flag may stand before or after
-//! the command and has a twin in the environment.
+//! Every flag can be given before or after the command, or as an environment variable.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -12,12 +11,12 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use crate::inventory::Shard;
 use crate::logging::{Format, Level};
 
-/// Tells Prometheus whether every partition of an Azure Service Fabric cluster can be restored,
-/// and how much would be lost.
+/// Prometheus exporter for the Backup and Restore Service of Azure Service Fabric: whether every
+/// partition can be restored, and how much data would be lost.
 #[derive(Debug, Parser)]
 #[command(name = "servicefabric-backup-exporter", version)]
 pub struct Arguments {
-    /// What to do; without a command: run the exporter
+    /// Command to run; default: run the exporter
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -31,7 +30,7 @@ pub struct Arguments {
     )]
     pub config_file: PathBuf,
 
-    /// Address to serve on; may be given more than once
+    /// Address to listen on; can be repeated
     #[arg(
         long = "web.listen-address",
         env = "SFBE_WEB_LISTEN_ADDRESS",
@@ -42,7 +41,7 @@ pub struct Arguments {
     )]
     pub listen_addresses: Vec<String>,
 
-    /// File with TLS, users, headers and a rate limit for the exporter's own pages; empty: none
+    /// Web configuration file: TLS, users, headers and rate limit of the listener
     #[arg(
         long = "web.config.file",
         env = "SFBE_WEB_CONFIG_FILE",
@@ -53,7 +52,7 @@ pub struct Arguments {
     )]
     pub web_config_file: String,
 
-    /// Path to serve metrics on
+    /// Path of the metrics
     #[arg(
         long = "web.telemetry-path",
         env = "SFBE_WEB_TELEMETRY_PATH",
@@ -64,7 +63,7 @@ pub struct Arguments {
     )]
     pub telemetry_path: String,
 
-    /// Maximum number of pages encoded at a time
+    /// Maximum number of pages that are encoded concurrently
     #[arg(
         long = "web.max-requests",
         env = "SFBE_WEB_MAX_REQUESTS",
@@ -74,7 +73,7 @@ pub struct Arguments {
     )]
     pub max_requests: NonZeroUsize,
 
-    /// Let `POST /-/reload` read the configuration again
+    /// Enable reloading with `POST /-/reload`
     #[arg(
         long = "web.enable-lifecycle",
         env = "SFBE_WEB_ENABLE_LIFECYCLE",
@@ -94,7 +93,7 @@ pub struct Arguments {
     )]
     pub log_level: Level,
 
-    /// Format of the log
+    /// Log format
     #[arg(
         long = "log.format",
         env = "SFBE_LOG_FORMAT",
@@ -104,7 +103,7 @@ pub struct Arguments {
     )]
     pub log_format: Format,
 
-    /// Part of the partitions to watch when several exporters share a cluster, from 0
+    /// Shard of this exporter if several share a cluster, from 0
     #[arg(
         long = "shard",
         env = "SFBE_SHARD",
@@ -114,7 +113,7 @@ pub struct Arguments {
     )]
     pub shard: u32,
 
-    /// Exporters that share a cluster
+    /// Number of shards
     #[arg(
         long = "total-shards",
         env = "SFBE_TOTAL_SHARDS",
@@ -125,79 +124,78 @@ pub struct Arguments {
     pub total_shards: u32,
 }
 
-/// What to do instead of running the exporter.
+/// Commands other than running the exporter.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a simulated cluster and the exporter in one process: nothing else is needed
+    /// Run the exporter with a simulated cluster, in one process
     Demo(Demo),
-    /// Run a simulated gateway alone, on the listen address
+    /// Run only a simulated gateway, on the listen address
     Simulate(Simulate),
-    /// Check the configuration files and name every fault in them
+    /// Check the configuration files and print all errors
     CheckConfig,
 }
 
-/// The simulated cluster.
+/// Size and seed of the simulated cluster.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Simulated {
-    /// Seed of all that is random
+    /// Seed of the random number generator
     #[arg(long, default_value = "1")]
     pub seed: u64,
 
-    /// Partitions that can be backed up, roughly
+    /// Approximate number of partitions
     #[arg(long, value_name = "COUNT", default_value = "240", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub partitions: u32,
 }
 
-/// The simulated cluster and the exporter.
+/// Arguments of `demo`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Demo {
-    /// The cluster that is watched
+    /// The simulated cluster
     #[command(flatten)]
     pub simulated: Simulated,
 
-    /// Show it all in TLS, with certificates made at the start: a gateway that asks for a
-    /// certificate, an exporter that pins the gateway, and a page that asks for a password
+    /// Use TLS with generated certificates: the gateway requires a client certificate, the exporter
+    /// pins the gateway, and its own page requires a password
     #[arg(long)]
     pub secure: bool,
 }
 
-/// The simulated gateway alone.
+/// Arguments of `simulate`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Simulate {
-    /// The cluster that it is the gateway of
+    /// The simulated cluster
     #[command(flatten)]
     pub simulated: Simulated,
 
-    /// Be the gateway of a secured cluster behind a proxy that checks its clients and sends the
-    /// role of each as `X-Role: User` or `X-Role: Admin`; without that header nobody is let in.
-    /// Only the proxy may be able to reach the listen address
+    /// Simulate a secured cluster behind a proxy that authenticates clients and sends their role as
+    /// `X-Role: User` or `X-Role: Admin`. Requests without that header are rejected. Only the proxy
+    /// must be able to reach the listen address
     #[arg(long)]
     pub behind_proxy: bool,
 }
 
-/// Arguments that are well formed but make no sense.
+/// An invalid combination of arguments, or an invalid value.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
 impl Arguments {
-    /// The web configuration file, if there is one.
+    /// The web configuration file, if configured.
     pub fn web_config_file(&self) -> Option<&Path> {
         let file = &*self.web_config_file;
         (!file.is_empty()).then(|| Path::new(file))
     }
 
-    /// The part of the partitions to watch.
+    /// The shard of this exporter.
     ///
     /// # Errors
     ///
-    /// When there is no such part.
+    /// If `--shard` is not less than `--total-shards`.
     pub fn shard(&self) -> Result<Shard, UsageError> {
         let (shard, total) = (self.shard, self.total_shards);
         Shard::new(shard, total).ok_or_else(|| {
             UsageError(format!(
-                "--shard={shard} does not exist with --total-shards={total}: write a number from \
-                 0 to {}",
+                "expected --shard from 0 to {} with --total-shards={total}, found {shard}",
                 total.saturating_sub(1)
             ))
         })
@@ -206,11 +204,11 @@ impl Arguments {
 
 fn parse_path(path: &str) -> Result<String, String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
-    let taken = path.starts_with("/-/") || path.starts_with("/api/");
-    if path.starts_with('/') && path.bytes().all(plain) && !taken {
+    let is_reserved = path.starts_with("/-/") || path.starts_with("/api/");
+    if path.starts_with('/') && path.bytes().all(plain) && !is_reserved {
         return Ok(path.to_owned());
     }
-    Err("write a path like `/metrics`, outside of `/-/` and `/api/`".to_owned())
+    Err("expected a path such as `/metrics`, not below `/-/` or `/api/`".to_owned())
 }
 
 #[cfg(test)]
@@ -219,25 +217,25 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_definition_of_the_command_line_is_sound() {
+    fn command_line_definition_is_valid() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn every_flag_has_a_twin_in_the_environment() {
+    fn every_flag_has_an_environment_variable() {
         let command = Arguments::command();
         for flag in command
             .get_arguments()
             .filter(|flag| !["help", "version"].contains(&flag.get_id().as_str()))
         {
             let name = flag.get_long().unwrap();
-            let twin = format!("SFBE_{}", name.to_uppercase().replace(['.', '-'], "_"));
-            assert_eq!(flag.get_env().unwrap().to_str(), Some(&*twin));
+            let variable = format!("SFBE_{}", name.to_uppercase().replace(['.', '-'], "_"));
+            assert_eq!(flag.get_env().unwrap().to_str(), Some(&*variable));
         }
     }
 
     #[test]
-    fn flags_may_stand_before_and_after_the_command() {
+    fn flags_are_accepted_before_and_after_the_command() {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).unwrap();
         for line in ["x --log.level=warn demo", "x demo --log.level=warn"] {
             assert_eq!(parse(line).log_level, Level::Warn, "{line}");
@@ -247,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gateway_alone_takes_the_flags_of_the_cluster_and_its_own() {
+    fn simulate_has_the_flags_of_the_cluster_and_its_own() {
         let arguments = Arguments::try_parse_from(["x", "simulate", "--seed=3", "--behind-proxy"]);
         let Some(Command::Simulate(simulate)) = arguments.unwrap().command else {
             unreachable!("another command");
@@ -258,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_telemetry_path_is_a_path_that_is_free() {
+    fn telemetry_path_is_not_reserved() {
         for path in ["/metrics", "/", "/a/b-c.d"] {
             assert!(parse_path(path).is_ok(), "{path}");
         }

@@ -1,18 +1,14 @@
-//! The one place that reads the wall clock.
+//! The only module that reads the wall clock.
 //!
-//! Only the shell (poller, server, simulator) may call it; everything between the
-//! gateway and the exposition receives its `now` as an argument.
+//! The pure modules, from `inventory` to `exposition`, receive the time as an argument.
 
 use chrono::{DateTime, Utc};
 
-/// A function that returns the current time: [`now`], or the clock of a simulation.
+/// Returns the current time: [`now`], or a simulated time.
 pub type Clock = fn() -> DateTime<Utc>;
 
-/// The current time of this machine.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the clock the rule points to"
-)]
+/// The current time of the machine.
+#[expect(clippy::disallowed_methods, reason = "the only allowed call")]
 pub fn now() -> DateTime<Utc> {
     Utc::now()
 }

@@ -1,7 +1,6 @@
-//! The simulated cluster as a command: with the exporter beside it, or alone.
+//! The commands `demo` and `simulate`: the simulated cluster with the exporter, or alone.
 //!
-//! Wires the simulator up; what happens in it is the simulator's business. The exporter of the
-//! demo is the real one, polling over HTTP: only its configuration is made here.
+//! The exporter of the demo is the real one and polls over HTTP; only its configuration is created here.
 
 mod secure;
 
@@ -19,31 +18,31 @@ use url::Url;
 use self::secure::Secured;
 use crate::cli::{Arguments, Demo, Simulate, Simulated, UsageError};
 use crate::clock;
-use crate::run::{self, Signals, Source};
+use crate::run::{self, ConfigSource, Signals};
 use crate::settings::Security;
 use crate::settings::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
 use crate::simulator::{Access, Estate, Life, Options, Shape, Simulator, live};
 
-/// How often the demo polls: its days are compressed, so its interval is as well.
+/// Poll interval of the demo, which is as short as its simulated time is fast.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// What the landing page says of the demo.
-const NOTICE: &str = "This is a simulated cluster with its time compressed: backups are due every \
-                      half minute or two, and 45 seconds after that they are overdue.";
+/// Notice on the landing page.
+const NOTICE: &str = "This is a simulated cluster in which time runs fast: backups are due every 30 \
+                      to 120 seconds, and overdue 45 seconds later.";
 
-/// Partitions of each service, and services of each application, of the simulated estate.
+/// Shape of the simulated applications.
 const PARTITIONS_PER_SERVICE: u32 = 8;
 const SERVICES_PER_APPLICATION: u32 = 3;
 
-/// Runs a simulated cluster and the exporter until a signal ends them.
+/// Runs a simulated cluster and the exporter until a signal to stop.
 ///
 /// # Errors
 ///
-/// When an address is not free, and those of the exporter.
+/// If an address is in use, and those of the exporter.
 pub async fn demo(arguments: &Arguments, demo: &Demo) -> anyhow::Result<()> {
-    // Before there is anything that a signal would leave behind.
+    // Before the demo creates files, which the default signal handler would not remove.
     let signals = Signals::listen()?;
-    // The files of a secured demo last as long as this value.
+    // Dropping this value removes the files of a secured demo.
     let secured = secured(arguments, demo)?;
     let options = secured.as_ref().map(Secured::options).unwrap_or_default();
     let security = secured.as_ref().map(Secured::security).unwrap_or_default();
@@ -53,12 +52,12 @@ pub async fn demo(arguments: &Arguments, demo: &Demo) -> anyhow::Result<()> {
     let endpoint = simulator.url();
     info!(
         endpoint,
-        "The simulated cluster `demo` answers at {endpoint}; time runs fast in it: every state of \
-         a requested backup, and all that becomes of periodic ones, shows within two minutes."
+        "The simulated cluster `demo` listens on {endpoint}. Its time runs fast: every state of \
+         requested and periodic backups occurs within two minutes."
     );
     let endpoint = endpoint.parse();
-    let endpoint = endpoint.context("the simulator has no valid address")?;
-    let source = Source::Fixed {
+    let endpoint = endpoint.context("the simulator has an invalid address")?;
+    let source = ConfigSource::Fixed {
         config: Box::new(config(endpoint, security)),
         web_config: secured.as_ref().map(Secured::web_config),
         notice: NOTICE,
@@ -66,13 +65,13 @@ pub async fn demo(arguments: &Arguments, demo: &Demo) -> anyhow::Result<()> {
     run::exporter(arguments, source, signals).await
 }
 
-/// The credentials of a secured demo, and a word on how to use them.
+/// Creates the credentials of a secured demo, and logs how to use them.
 fn secured(arguments: &Arguments, demo: &Demo) -> anyhow::Result<Option<Secured>> {
     if !demo.secure {
         return Ok(None);
     }
     if arguments.web_config_file().is_some() {
-        let message = "--secure brings its own web configuration: leave --web.config.file out";
+        let message = "--secure has its own web configuration: remove --web.config.file";
         return Err(UsageError(message.to_owned()).into());
     }
     let secured = Secured::generate(clock::now())?;
@@ -83,20 +82,20 @@ fn secured(arguments: &Arguments, demo: &Demo) -> anyhow::Result<Option<Secured>
     let (folder, command) = (secured.folder().display(), secured.curl(&url));
     info!(
         %folder, command,
-        "Everything speaks TLS. Certificates, keys and the web configuration are in {folder} until \
-         the demo ends; to see the page: {command}"
+        "TLS is enabled. Certificates, keys and the web configuration are in {folder} until the demo \
+         ends. To get the metrics: {command}"
     );
     Ok(Some(secured))
 }
 
-/// Runs a simulated gateway on the listen addresses until Ctrl-C.
+/// Runs a simulated gateway on the listen addresses until a signal to stop.
 ///
 /// # Errors
 ///
-/// When an address is not free, or a web configuration is given.
+/// If an address is in use, or with a web configuration.
 pub async fn simulate(arguments: &Arguments, simulate: &Simulate) -> anyhow::Result<()> {
     if arguments.web_config_file().is_some() {
-        let message = "a simulated gateway has no web configuration: leave --web.config.file out";
+        let message = "a simulated gateway has no web configuration: remove --web.config.file";
         return Err(UsageError(message.to_owned()).into());
     }
     let options = Options {
@@ -109,20 +108,20 @@ pub async fn simulate(arguments: &Arguments, simulate: &Simulate) -> anyhow::Res
         if simulate.behind_proxy && !address.ip().is_loopback() {
             warn!(
                 %address,
-                "Clients that reach {address} without the proxy choose their own role: listen on \
-                 127.0.0.1, or let only the proxy connect."
+                "Clients that connect to {address} without the proxy can choose any role: listen on \
+                 127.0.0.1, or restrict access to the proxy."
             );
         }
         let simulator = start(listener, &simulate.simulated, options.clone())?;
         let url = simulator.url();
-        info!(url, "A simulated gateway answers at {url}.");
+        info!(url, "A simulated gateway listens on {url}.");
         simulators.push(simulator);
     }
     Signals::listen()?.stop().await;
     Ok(())
 }
 
-/// What the exporter of the demo is to watch, at a pace that fits the compressed days there.
+/// The configuration of the exporter, with intervals that fit the fast time of the cluster.
 fn config(endpoint: Url, security: Security) -> Config {
     Config {
         poll: Poll {
@@ -155,7 +154,7 @@ fn config(endpoint: Url, security: Security) -> Config {
     }
 }
 
-/// Open to everybody, or to whom the proxy in front of the gateway lets in.
+/// Access for everyone, or with the role that the proxy sends.
 fn access(behind_proxy: bool) -> Access {
     if !behind_proxy {
         return Access::default();
@@ -165,8 +164,8 @@ fn access(behind_proxy: bool) -> Access {
     access
 }
 
-/// Starts a gateway whose estate is older than its history, and in which backups are requested
-/// all the time.
+/// Starts a gateway whose cluster was created before its first backup, and in which backups are requested
+/// continuously.
 fn start(
     listener: TcpListener,
     simulated: &Simulated,
@@ -193,7 +192,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn behind_a_proxy_the_gateway_lets_in_whom_the_proxy_names() {
+    async fn gateway_behind_a_proxy_requires_the_role_of_the_proxy() {
         let simulated = Simulated {
             seed: 1,
             partitions: 8,

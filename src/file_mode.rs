@@ -1,11 +1,11 @@
-//! Who may read a file that holds a secret.
+//! Warns about files with secrets that every local user can read.
 //!
-//! Looks at the mode of the file alone, not at the folders above it. Never reads the file.
+//! Checks the mode of the file only, not of its directories.
 
 use std::path::Path;
 
-/// A warning, without the period at its end, when every local user may read the file at `path`. Files
-/// that cannot be looked at get none here: reading them fails.
+/// A warning, without the final period, if every local user can read the file at `path`. `None` if its
+/// metadata cannot be read, because reading the file will fail.
 #[cfg(unix)]
 pub(crate) fn exposure(path: &Path) -> Option<String> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +16,7 @@ pub(crate) fn exposure(path: &Path) -> Option<String> {
     let path = path.display();
     (mode & READ_BY_OTHERS != 0).then(|| {
         format!(
-            "{path} holds a secret, and every local user may read it (mode {mode:03o}): run `chmod \
+            "{path} contains a secret, and every local user can read it (mode {mode:03o}): run `chmod \
              640 {path}`, and `chown` it to the user or group that the exporter runs as"
         )
     })
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_every_user_may_read_are_named_with_their_mode_and_the_fix() {
+    fn warning_names_the_mode_and_the_fix() {
         let folder = tempfile::tempdir().unwrap();
         let (path, link) = (folder.path().join("key"), folder.path().join("link"));
         fs::write(&path, "").unwrap();

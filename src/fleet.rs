@@ -1,8 +1,8 @@
-//! The clusters that are watched now: one poller and one published snapshot each.
+//! The monitored clusters: one poller and one published snapshot each.
 //!
-//! Starts and replaces pollers; knows nothing of HTTP. A new configuration is taken over as a whole
-//! or not at all. A cluster whose settings stay the same keeps its poller, with the cycle in
-//! progress; a cluster that keeps its name keeps its snapshot and its counters.
+//! Starts and replaces pollers. A new configuration is applied completely or not at all. A cluster with
+//! unchanged settings keeps its poller and the current cycle; a cluster with the same name keeps its
+//! snapshot and counters.
 
 mod running;
 
@@ -30,7 +30,7 @@ use crate::settings::{FabricIdentity, FabricIdentityError};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
-/// The rules by which the partitions of `cluster` are judged.
+/// The rules for the protection state of partitions of `cluster`.
 pub fn rules(config: &Config, cluster: &Cluster) -> Rules {
     Rules {
         staleness: delta(config.poll.staleness),
@@ -44,60 +44,60 @@ pub fn rules(config: &Config, cluster: &Cluster) -> Rules {
     }
 }
 
-/// The configuration admits no duration that would not fit.
+/// Configured durations are at most a year, so this does not saturate.
 fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }
 
-/// Clusters that cannot be watched as they are configured, each with the reason.
+/// Clusters whose client cannot be created, with the errors.
 #[derive(Debug)]
-pub struct Unwatchable(Vec<(Arc<str>, BuildError)>);
+pub struct ClusterErrors(Vec<(Arc<str>, BuildError)>);
 
-impl std::error::Error for Unwatchable {}
+impl std::error::Error for ClusterErrors {}
 
-impl fmt::Display for Unwatchable {
+impl fmt::Display for ClusterErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (cluster, fault)) in self.0.iter().enumerate() {
+        for (index, (cluster, error)) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}cluster {cluster}: {}", chain(fault))?;
+            write!(f, "{separator}cluster {cluster}: {}", chain(error))?;
         }
         Ok(())
     }
 }
 
-/// The identity that Service Fabric gave this process, or why it cannot be used.
+/// The managed identity that Service Fabric provides, or why it is invalid.
 pub type Identity = Result<FabricIdentity, FabricIdentityError>;
 
-/// Looks whether the clusters of `config` could be watched, with all files that they name but
-/// without a connection. Tells what somebody should know though they can.
+/// Checks that a client can be created for each cluster of `config`. Reads the configured files, but opens
+/// no connection. Returns warnings.
 ///
 /// # Errors
 ///
-/// When one cannot; every fault is told.
-pub fn check(config: &Config, identity: Option<&Identity>) -> Result<Vec<String>, Unwatchable> {
+/// The errors of all clusters.
+pub fn check(config: &Config, identity: Option<&Identity>) -> Result<Vec<String>, ClusterErrors> {
     let telemetry = Arc::default();
     let gateways = config.clusters.iter().map(|cluster| {
         let gateway = Gateway::new(options(config, cluster, identity), Arc::clone(&telemetry));
-        gateway.map_err(|fault| (Arc::clone(&cluster.name), fault))
+        gateway.map_err(|error| (Arc::clone(&cluster.name), error))
     });
     let gateways = all(gateways.collect())?;
     Ok(warnings(config, &gateways).collect())
 }
 
-/// A client for each cluster, in their order. After one whose files do not come in time the others
-/// are not looked at: they may lie in the same place, and somebody waits.
+/// Creates the clients in the order of the clusters. Stops after a timeout of reading files, because other
+/// files may be in the same place and a reload request waits.
 async fn open(
     config: &Config,
     telemetry: &Arc<Telemetry>,
     identity: Option<&Identity>,
-) -> Result<Vec<Gateway>, Unwatchable> {
+) -> Result<Vec<Gateway>, ClusterErrors> {
     let mut gateways = Vec::new();
     for cluster in &config.clusters {
         let options = options(config, cluster, identity);
         let gateway = Gateway::open(options, Arc::clone(telemetry)).await;
-        let late = matches!(gateway, Err(BuildError::ReadTimeout(_)));
-        gateways.push(gateway.map_err(|fault| (Arc::clone(&cluster.name), fault)));
-        if late {
+        let timed_out = matches!(gateway, Err(BuildError::ReadTimeout(_)));
+        gateways.push(gateway.map_err(|error| (Arc::clone(&cluster.name), error)));
+        if timed_out {
             break;
         }
     }
@@ -115,21 +115,21 @@ fn options(config: &Config, cluster: &Cluster, identity: Option<&Identity>) -> O
     }
 }
 
-/// All gateways, or all faults.
+/// All gateways, or all errors.
 fn all(
     gateways: Vec<Result<Gateway, (Arc<str>, BuildError)>>,
-) -> Result<Vec<Gateway>, Unwatchable> {
-    let (mut good, mut faults) = (Vec::new(), Vec::new());
+) -> Result<Vec<Gateway>, ClusterErrors> {
+    let (mut good, mut errors) = (Vec::new(), Vec::new());
     for gateway in gateways {
         match gateway {
             Ok(gateway) => good.push(gateway),
-            Err(fault) => faults.push(fault),
+            Err(error) => errors.push(error),
         }
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         Ok(good)
     } else {
-        Err(Unwatchable(faults))
+        Err(ClusterErrors(errors))
     }
 }
 
@@ -138,11 +138,11 @@ fn warnings<'a>(
     gateways: &'a [Gateway],
 ) -> impl Iterator<Item = String> + use<'a> {
     let clusters = config.clusters.iter().zip(gateways);
-    let of_gateways = clusters.flat_map(|(cluster, gateway)| {
+    let gateway_warnings = clusters.flat_map(|(cluster, gateway)| {
         let warnings = gateway.warnings().into_iter();
         warnings.map(|warning| format!("Cluster {}: {warning}", cluster.name))
     });
-    config.warnings().into_iter().chain(of_gateways)
+    config.warnings().into_iter().chain(gateway_warnings)
 }
 
 /// The pollers of all configured clusters.
@@ -157,7 +157,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet without clusters, of a process that Service Fabric may have given an identity.
+    /// A fleet without clusters.
     pub fn new(telemetry: Arc<Telemetry>, shard: Shard, fabric_identity: Option<Identity>) -> Self {
         Self {
             telemetry,
@@ -169,17 +169,17 @@ impl Fleet {
         }
     }
 
-    /// The part of the partitions that it watches.
+    /// The shard that it monitors.
     pub fn shard(&self) -> Shard {
         self.shard
     }
 
-    /// The clusters, as they are replaced.
+    /// The monitored clusters, updated by each reload.
     pub fn subscribe(&self) -> watch::Receiver<Arc<[Watched]>> {
         self.watched.subscribe()
     }
 
-    /// What is known of every cluster now.
+    /// The current snapshots of all clusters.
     pub fn snapshots(&self) -> Vec<Arc<Snapshot>> {
         self.watched
             .borrow()
@@ -188,17 +188,17 @@ impl Fleet {
             .collect()
     }
 
-    /// Watches the clusters of `config` instead of those before. A snapshot stays with the name of
-    /// its cluster; what is `remembered` of that is added.
+    /// Replaces the monitored clusters by those of `config`. Clusters with the same name keep their
+    /// snapshot, merged with that in `remembered`.
     ///
     /// # Errors
     ///
-    /// When a client cannot be built; the fleet is then as it was.
+    /// If a client cannot be created; the fleet is then unchanged.
     pub async fn watch(
         &mut self,
         config: &Config,
         mut remembered: BTreeMap<Arc<str>, Snapshot>,
-    ) -> Result<(), Unwatchable> {
+    ) -> Result<(), ClusterErrors> {
         let gateways = open(config, &self.telemetry, self.fabric_identity.as_ref()).await?;
         for warning in warnings(config, &gateways) {
             warn!("Configuration: {warning}");
@@ -211,7 +211,7 @@ impl Fleet {
             let one = match before.remove(&cluster.name) {
                 Some(same) if remembered.is_none() && same.polls_like(cluster, config.poll) => {
                     same.adopt(gateway).await;
-                    same.judged_by(rules(config, cluster), config.metrics.states)
+                    same.with_rules(rules(config, cluster), config.metrics.states)
                 }
                 Some(other) => {
                     let fast = other.started.elapsed() > config.poll.interval && !other.is_warm();
@@ -240,7 +240,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Starts a poller, whose first cycle runs as fast as it can or at the pace of all others.
+    /// Starts a poller. With `fast`, its first cycle is not spread over the interval.
     fn start(
         &mut self,
         config: &Config,
@@ -279,8 +279,8 @@ impl Fleet {
         }
     }
 
-    /// Resolves when a poller has ended, which none does unasked: it has panicked.
-    pub async fn broken(&mut self) -> JoinError {
+    /// Waits until a poller panics.
+    pub async fn next_panic(&mut self) -> JoinError {
         loop {
             match self.pollers.join_next().await {
                 Some(Err(error)) if error.is_panic() => return error,
@@ -290,7 +290,7 @@ impl Fleet {
         }
     }
 
-    /// Stops all pollers; their snapshots stay.
+    /// Stops all pollers; the snapshots stay available.
     pub async fn stop(&mut self) {
         self.pollers.shutdown().await;
     }

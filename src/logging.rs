@@ -1,8 +1,8 @@
-//! The log of the process: one line per event on standard error, as logfmt or JSON.
+//! Logging: one line per event on standard error, as logfmt or JSON.
 //!
 //! Both formats have the keys of Prometheus' own logs: `ts`, `level`, `component`, `msg`, then the
-//! fields of the event. A line has no control character but its line feed. When standard error is
-//! closed or full, lines are lost and nothing else happens. Libraries are logged from `warn` on.
+//! fields of the event. Control characters are escaped. If standard error is closed or full, lines are
+//! lost. Events of libraries are logged from `warn`.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -23,10 +23,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::clock;
 
-/// The target of the events of this crate begins with it.
+/// Prefix of the targets of this crate.
 const CRATE: &str = "servicefabric_backup_exporter";
 
-/// How lines are written.
+/// Log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// `key=value`.
@@ -38,17 +38,17 @@ pub enum Format {
 /// Minimum severity to log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Level {
-    /// Every poll cycle and every request that failed.
+    /// Poll cycles and failed requests.
     Debug,
-    /// Start, reloads, the end of faults.
+    /// Start, reloads, recoveries.
     Info,
-    /// Faults that need attention.
+    /// Problems that need attention.
     Warn,
-    /// Faults that need action.
+    /// Problems that need action.
     Error,
 }
 
-/// Logs the events and panics of this process to standard error from now on.
+/// Installs the logger and the panic hook of this process.
 pub fn start(level: Level, format: Format) {
     let level = match level {
         Level::Debug => LevelFilter::DEBUG,
@@ -65,7 +65,7 @@ pub fn start(level: Level, format: Format) {
     panic::set_hook(Box::new(log_panic));
 }
 
-/// The message that a panic carries.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
@@ -75,7 +75,7 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let text = panic_message(panic.payload());
     let location = panic.location().map(ToString::to_string);
-    let location = location.as_deref().unwrap_or("an unknown place");
+    let location = location.as_deref().unwrap_or("an unknown location");
     let backtrace = Backtrace::capture();
     let captured = backtrace.status() == BacktraceStatus::Captured;
     error!(
@@ -91,7 +91,7 @@ struct Lines(Format);
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let line = line(self.0, &entries(event, clock::now()));
-        // There is no other place to report that the log cannot be written.
+        // There is nowhere to report that the log cannot be written.
         drop(io::stderr().write_all(line.as_bytes()));
     }
 }
@@ -113,7 +113,7 @@ fn entries(event: &Event<'_>, now: DateTime<Utc>) -> Vec<(&'static str, Value)> 
     entries
 }
 
-/// The part of the exporter that an event with this target comes from.
+/// The component of the exporter that has this target.
 fn component(target: &str) -> &str {
     let Some(path) = target.strip_prefix(CRATE) else {
         return target.split("::").next().unwrap_or(target);
@@ -125,7 +125,7 @@ fn component(target: &str) -> &str {
     }
 }
 
-/// The fields of one event, in their order.
+/// The fields of one event in order.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -173,7 +173,7 @@ impl Visit for Fields {
     }
 }
 
-/// One line with its line feed.
+/// A line with its line feed.
 fn line(format: Format, entries: &[(&str, Value)]) -> String {
     let line = match format {
         Format::Json => {
@@ -192,7 +192,7 @@ fn line(format: Format, entries: &[(&str, Value)]) -> String {
     escaped(&line) + "\n"
 }
 
-/// Quoted as a JSON string where needed, as go-logfmt does.
+/// Quotes the value as a JSON string where needed, as go-logfmt does.
 fn logfmt(value: &Value) -> String {
     let special = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '=' | '"');
     match value {
@@ -201,13 +201,13 @@ fn logfmt(value: &Value) -> String {
     }
 }
 
-/// JSON leaves DEL, the C1 controls and Unicode line separators as they are; terminals and log
-/// collectors do not. They occur only within quotes.
+/// Escapes DEL, C1 controls and Unicode line separators, which JSON allows, but terminals and log
+/// collectors interpret. They occur in quoted values only.
 fn escaped(line: &str) -> String {
     let mut text = String::with_capacity(line.len() + 1);
     for c in line.chars() {
         if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
-            write!(text, "\\u{:04x}", u32::from(c)).expect("a String takes everything");
+            write!(text, "\\u{:04x}", u32::from(c)).expect("writing to a String cannot fail");
         } else {
             text.push(c);
         }

@@ -1,4 +1,4 @@
-//! Arguments → exit code.
+//! Parses the arguments, runs the command, and maps its result to the exit code.
 
 #![forbid(unsafe_code)]
 
@@ -8,20 +8,20 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
-use servicefabric_backup_exporter::fleet::Unwatchable;
+use servicefabric_backup_exporter::fleet::ClusterErrors;
 use servicefabric_backup_exporter::server::web_config::WebConfigError;
 use servicefabric_backup_exporter::state_file::LocationError;
 use servicefabric_backup_exporter::{config, demo, logging, run};
 use tracing::error;
 
-/// Wrong arguments or a wrong configuration (`EX_USAGE` of sysexits).
+/// Exit code for invalid arguments or an invalid configuration (`EX_USAGE` of `sysexits.h`).
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(message) => {
-            // As in `print`, a stream that is closed or full changes no exit code.
+            // As in `print`, a closed stream does not change the exit code.
             drop(message.print());
             return if message.use_stderr() {
                 ExitCode::from(USAGE)
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    let ended = match &arguments.command {
+    let result = match &arguments.command {
         Some(Command::CheckConfig) => check(&arguments),
         _ => start(&arguments).inspect_err(|error| {
             for line in format!("{error:#}").lines() {
@@ -38,17 +38,17 @@ fn main() -> ExitCode {
             }
         }),
     };
-    match ended {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_a_misuse(&error) => ExitCode::from(USAGE),
+        Err(error) if is_usage_error(&error) => ExitCode::from(USAGE),
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Whether the arguments or one of the files are wrong.
-fn is_a_misuse(error: &anyhow::Error) -> bool {
+/// Whether the arguments or one of the configured files are invalid.
+fn is_usage_error(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigErrors>()
-        || error.is::<Unwatchable>()
+        || error.is::<ClusterErrors>()
         || error.is::<WebConfigError>()
         || error.is::<UsageError>()
         || error.is::<LocationError>()
@@ -64,12 +64,15 @@ fn check(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let files = [Some(&*arguments.config_file), arguments.web_config_file()];
     for file in files.into_iter().flatten() {
-        print(io::stdout(), &format!("{}: no fault found", file.display()));
+        print(
+            io::stdout(),
+            &format!("{}: no errors found", file.display()),
+        );
     }
     Ok(())
 }
 
-/// Prints a line, or nothing when the stream is closed or full: the exit code has the result.
+/// Prints a line. Errors are ignored, because the exit code has the result.
 fn print(mut stream: impl Write, line: &str) {
     drop(writeln!(stream, "{line}"));
 }
@@ -80,15 +83,17 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let ended = runtime.block_on(async {
+    let result = runtime.block_on(async {
         match &arguments.command {
-            None => run::exporter(arguments, run::Source::File, run::Signals::listen()?).await,
+            None => {
+                run::exporter(arguments, run::ConfigSource::File, run::Signals::listen()?).await
+            }
             Some(Command::Demo(shape)) => demo::demo(arguments, shape).await,
             Some(Command::Simulate(shape)) => demo::simulate(arguments, shape).await,
             Some(Command::CheckConfig) => Ok(()),
         }
     });
-    // A thread that still encodes a page must not hold the exit up.
+    // A thread that still encodes a page must not delay the exit.
     runtime.shutdown_background();
-    ended
+    result
 }

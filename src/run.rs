@@ -1,7 +1,7 @@
-//! The life of the exporter: start, reload, drain, end.
+//! The lifecycle of the exporter: start, reload, graceful shutdown.
 //!
-//! Puts the parts together and waits. A part that ends unasked ends the process, because half an
-//! exporter looks like a healthy one.
+//! If the listener or a poller ends unexpectedly, the process ends: an exporter that runs in part would
+//! look healthy.
 
 mod descriptors;
 mod environment;
@@ -37,32 +37,32 @@ use crate::settings::Config;
 use crate::state_file;
 use crate::telemetry::{BuildInfo, Reload, Telemetry};
 
-/// How often the exporter looks whether there is something new to remember.
-const REMEMBER_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which new snapshots are written to the state file.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Requests to reload that wait at a time; more wait in their connections.
+/// Maximum number of queued reload requests; more wait in their connections.
 const MAX_WAITING_RELOADS: usize = 64;
 
-/// The longest that the end of the process waits for the state file.
-const LAST_WRITE: Duration = Duration::from_secs(10);
+/// Timeout of the last write of the state file.
+const LAST_SAVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the configuration comes from.
+/// Source of the configuration.
 #[derive(Clone, Debug)]
-pub enum Source {
-    /// The file of the command line; a reload reads it again.
+pub enum ConfigSource {
+    /// The configuration file; a reload reads it again.
     File,
-    /// The program itself.
+    /// The program itself, for the demo.
     Fixed {
-        /// The configuration.
+        /// The same after each reload.
         config: Box<Config>,
-        /// The web configuration, in place of the one of the command line.
+        /// Web configuration file, instead of that of the command line.
         web_config: Option<PathBuf>,
-        /// What those are told who look at the landing page.
+        /// Notice on the landing page.
         notice: &'static str,
     },
 }
 
-impl Source {
+impl ConfigSource {
     fn load(&self, arguments: &Arguments) -> Result<Config, config::ConfigErrors> {
         match self {
             Self::File => {
@@ -93,16 +93,15 @@ impl Source {
     }
 }
 
-/// Checks the flags and reads the configuration and the web configuration, if there is one.
-/// `check-config` and the start both go through here, so that neither accepts what the other
-/// rejects.
+/// Checks the flags and reads the configuration and the optional web configuration. Used by
+/// `check-config` and the start, so that both accept the same files.
 ///
 /// # Errors
 ///
-/// When one of them is faulty; the faults of both files are listed.
-pub fn read(
+/// If one of them is invalid, with the errors of both files.
+fn read(
     arguments: &Arguments,
-    source: &Source,
+    source: &ConfigSource,
 ) -> anyhow::Result<(Config, Option<Arc<ReloadableWebConfig>>)> {
     arguments.shard()?;
     listener::check(&arguments.listen_addresses).map_err(listen_error)?;
@@ -113,39 +112,39 @@ pub fn read(
         .transpose();
     match (config, web) {
         (Ok(config), Ok(web)) => Ok((config, web.map(Arc::new))),
-        (Err(faults), Err(WebConfigError::Config(more))) => Err(faults.and(more).into()),
-        (Err(faults), _) => Err(faults.into()),
-        (_, Err(fault)) => Err(fault.into()),
+        (Err(errors), Err(WebConfigError::Config(more))) => Err(errors.and(more).into()),
+        (Err(errors), _) => Err(errors.into()),
+        (_, Err(error)) => Err(error.into()),
     }
 }
 
-/// Looks whether the exporter could start as it is configured, here and in this environment, and
-/// write its state file; connects to nothing. Returns warnings about a valid configuration.
+/// Checks that the exporter could start with its configuration and in its environment, and write its
+/// state file. Opens no connection. Returns warnings about a valid configuration.
 ///
 /// # Errors
 ///
-/// When it could not.
+/// If it could not start.
 pub fn check(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
-    let (config, web) = read(arguments, &Source::File)?;
+    let (config, web) = read(arguments, &ConfigSource::File)?;
     let identity = environment::fabric_identity();
     let mut warnings = fleet::check(&config, identity.as_ref())?;
     if let Some(path) = &config.state_file {
-        let checked = state_file::check(path);
-        checked.with_context(|| format!("state_file: cannot use {}", path.display()))?;
+        let result = state_file::check(path);
+        result.with_context(|| format!("state_file: cannot use {}", path.display()))?;
     }
     let web = web.iter().flat_map(|web| web.initial_warnings());
     warnings.extend(web.map(|warning| format!("{}: {warning}", arguments.web_config_file)));
     Ok(warnings)
 }
 
-/// Runs the exporter until one of `signals` ends it.
+/// Runs the exporter until it receives a signal to stop.
 ///
 /// # Errors
 ///
-/// When it cannot start, or when a part of it has broken.
+/// If it cannot start, or if a part of it fails.
 pub async fn exporter(
     arguments: &Arguments,
-    source: Source,
+    source: ConfigSource,
     mut signals: Signals,
 ) -> anyhow::Result<()> {
     let (config, web) = read(arguments, &source)?;
@@ -156,7 +155,7 @@ pub async fn exporter(
         started = Exporter::start(arguments, source, &config) => started?,
         () = signals.stop() => return Ok(()),
     };
-    announce(&config, &listeners, web.as_deref());
+    log_start(&config, &listeners, web.as_deref());
     let limits = descriptors::limits(&config);
     let router = server::router(exporter.app(web.clone(), reload_requests));
     let router = guarded(router, web.clone(), limits.connections);
@@ -164,24 +163,24 @@ pub async fn exporter(
     let serving = listener::serve(listeners, router, web, limits, shutdown.clone());
     let mut serving = tokio::spawn(serving);
 
-    let mut remember = interval(REMEMBER_INTERVAL);
-    remember.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let ended = loop {
+    let mut save = interval(SAVE_INTERVAL);
+    save.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let result = loop {
         tokio::select! {
             signal = signals.next() => match signal {
-                Signal::Reload => reloads.want(),
+                Signal::Reload => reloads.request(),
                 Signal::Stop => break Ok(()),
             },
-            requests = reloads.due() => tokio::select! {
+            requests = reloads.next() => tokio::select! {
                 () = exporter.reload(requests) => reloads.done(Instant::now()),
-                // A reload may wait for a disk that hangs.
+                // A reload can wait for a disk that hangs.
                 () = signals.stop() => break Ok(()),
             },
-            _ = remember.tick() => exporter.memory.save(exporter.fleet.snapshots()).await,
-            broken = exporter.fleet.broken() => {
-                break Err(anyhow::Error::new(broken).context("a poller has broken"));
+            _ = save.tick() => exporter.memory.save(exporter.fleet.snapshots()).await,
+            panic = exporter.fleet.next_panic() => {
+                break Err(anyhow::Error::new(panic).context("a poller panicked"));
             }
-            _ = &mut serving => return Err(anyhow!("the listener has ended")),
+            _ = &mut serving => return Err(anyhow!("the listener ended unexpectedly")),
         }
     };
     info!("Stopping.");
@@ -190,15 +189,15 @@ pub async fn exporter(
         () = exporter.stop(serving) => info!("Stopped."),
         () = signals.stop() => warn!("Stopped at once, by a second signal."),
     }
-    ended
+    result
 }
 
-/// Opens every address.
+/// Binds every address.
 ///
 /// # Errors
 ///
-/// When one is malformed or not free.
-pub fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
+/// If one is invalid or in use.
+pub(crate) fn bind(addresses: &[String]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
         match listener::bind(address) {
@@ -216,14 +215,14 @@ fn listen_error(error: io::Error) -> anyhow::Error {
     }
 }
 
-fn announce(config: &Config, listeners: &[TcpListener], web: Option<&ReloadableWebConfig>) {
+fn log_start(config: &Config, listeners: &[TcpListener], web: Option<&ReloadableWebConfig>) {
     let (clusters, version) = (config.clusters.len(), BuildInfo::CURRENT.version);
     let revision = BuildInfo::CURRENT.revision;
     info!(
         clusters,
         version, revision, "Version {version} is watching {clusters} clusters."
     );
-    // Which port it is nobody knows but the operating system when port 0 was asked for.
+    // Port 0 was replaced by the operating system.
     for address in listeners.iter().filter_map(|one| one.local_addr().ok()) {
         info!(%address, "Serving on {address}.");
     }
@@ -237,7 +236,7 @@ fn announce(config: &Config, listeners: &[TcpListener], web: Option<&ReloadableW
 /// The parts that a reload changes.
 struct Exporter<'a> {
     arguments: &'a Arguments,
-    source: Source,
+    source: ConfigSource,
     telemetry: Arc<Telemetry>,
     fleet: Fleet,
     memory: Memory,
@@ -245,10 +244,10 @@ struct Exporter<'a> {
 }
 
 impl<'a> Exporter<'a> {
-    /// Reads what is remembered and starts to poll.
+    /// Reads the state file and starts the pollers.
     async fn start(
         arguments: &'a Arguments,
-        source: Source,
+        source: ConfigSource,
         config: &Config,
     ) -> anyhow::Result<Self> {
         let telemetry = Arc::new(Telemetry::default());
@@ -287,7 +286,7 @@ impl<'a> Exporter<'a> {
         }
     }
 
-    /// Reads the configuration again and reports the result in the log, in the metrics, and to all
+    /// Reloads the configuration and reports the result in the log, the metrics, and to all
     /// `requests`.
     async fn reload(&mut self, requests: Vec<ReloadRequest>) {
         let result = self.try_reload().await;
@@ -299,21 +298,21 @@ impl<'a> Exporter<'a> {
                     succeeded_at: clock::now(),
                 });
             }
-            Err(faults) => {
+            Err(errors) => {
                 error!(
-                    faults,
-                    "The new configuration cannot be used; the old one stays."
+                    errors,
+                    "Cannot reload the configuration; the current one stays in use."
                 );
                 self.reload.send_modify(|reload| reload.successful = false);
             }
         }
         for request in requests {
-            // The client may be gone.
+            // The client may have disconnected.
             drop(request.send(result.clone()));
         }
     }
 
-    /// All or nothing: a configuration that cannot be used changes nothing.
+    /// An invalid configuration changes nothing.
     async fn try_reload(&mut self) -> Result<(), String> {
         let config = self
             .source
@@ -329,12 +328,12 @@ impl<'a> Exporter<'a> {
         Ok(())
     }
 
-    /// Ends in order: no more polls, what is known is written, answers under way are finished.
+    /// Stops polling, writes the state file, and waits for open responses.
     async fn stop(&mut self, serving: JoinHandle<bool>) {
         self.fleet.stop().await;
         let snapshots = self.fleet.snapshots();
-        self.memory.save_at_last(snapshots, LAST_WRITE).await;
-        // How gracefully it ended is in the log already.
+        self.memory.save_at_last(snapshots, LAST_SAVE_TIMEOUT).await;
+        // The listener has logged whether it ended gracefully.
         drop(serving.await);
     }
 }

@@ -55,7 +55,7 @@ fn assert_fails(arguments: &[&str], code: i32, told: &[&str]) {
 }
 
 #[test]
-fn arguments_that_do_not_exist_are_wrong_usage() {
+fn unknown_arguments_are_a_usage_error() {
     assert_fails(&["--no-such-flag"], 64, &["--no-such-flag", "--help"]);
     assert_fails(&["no-such-command"], 64, &["no-such-command", "--help"]);
     for value in ["--log.level=loud", "--web.max-requests=0", "--shard=x"] {
@@ -66,28 +66,28 @@ fn arguments_that_do_not_exist_are_wrong_usage() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_used_is_wrong_usage_and_every_fault_is_told() {
+fn invalid_configuration_is_a_usage_error_that_lists_all_errors() {
     for command in [&[][..], &["check-config"]] {
         let missing = [command, &["--config.file=missing.yml"]].concat();
-        assert_fails(&missing, 64, &["missing.yml: the file cannot be read"]);
+        assert_fails(&missing, 64, &["missing.yml: cannot read the file"]);
         let bad = [command, &["--config.file=bad.yml"]].concat();
-        let faults = [
+        let errors = [
             "bad.yml:1:18: poll.interval",
             "bad.yml:1:22: poll.timout",
             "bad.yml:2:12: clusters[0].endpoints",
         ];
-        assert_fails(&bad, 64, &faults);
+        assert_fails(&bad, 64, &errors);
         assert_eq!(run(&bad).stderr.lines().count(), 3);
     }
 }
 
 #[test]
-fn a_good_configuration_is_checked_without_opening_a_port() {
+fn check_config_opens_no_port() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("--web.listen-address={}", taken.local_addr().unwrap());
     let ended = run(&["check-config", "--config.file=good.yml", &address]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(ended.stdout, "good.yml: no fault found\n");
+    assert_eq!(ended.stdout, "good.yml: no errors found\n");
     assert_eq!(ended.stderr, "");
 }
 
@@ -319,18 +319,18 @@ fn valid_settings_that_are_probably_wrong_are_warned_about() {
         [
             "warning: Cluster a: applications.include: \"Shop\" never matches, because every name \
              starts with fabric:/; write \"fabric:/Shop\".",
-            "warning: Cluster b: collectors.configuration is off and there is no \
-             expected_interval, so the verdict on every partition is Unknown.",
-            "warning: Cluster c: collectors.policies is off, so the verdict on every partition \
-             under a policy is Unknown.",
-            "warning: Cluster d: collectors.health, backups and history are off, so the verdict \
-             on every partition under a policy is Unknown.",
-            "warning: Cluster e: collectors.progress is off, so the verdict on every partition \
-             without a policy is Unknown in spite of expected_interval.",
-            "warning: Cluster f: applications and services have no effect beside a list of \
+            "warning: Cluster b: collectors.configuration is off and expected_interval is not set, \
+             so the protection state of every partition is Unknown.",
+            "warning: Cluster c: collectors.policies is off, so the protection state of every \
+             partition with a policy is Unknown.",
+            "warning: Cluster d: collectors.health, backups and history are off, so the protection \
+             state of every partition with a policy is Unknown.",
+            "warning: Cluster e: collectors.progress is off, so the protection state of every \
+             partition without a policy is Unknown despite expected_interval.",
+            "warning: Cluster f: applications and services have no effect with a list of \
              partitions.",
-            "warning: Cluster g: its endpoint http://a.:1/ is also one of cluster a; partitions \
-             that both select are watched twice.",
+            "warning: Cluster g: endpoint http://a.:1/ also belongs to cluster a; partitions that \
+             both select are monitored twice.",
         ]
     );
 }

@@ -1,7 +1,7 @@
-//! Configuration files, good ones and bad ones, and the full text of what is wrong with the bad.
+//! Valid and invalid configuration files, with the errors of the invalid ones.
 //!
-//! `tests/config/NAME.bad.yml` stands beside `NAME.bad.txt`; the word `hunter2` marks secrets,
-//! which no message may repeat.
+//! `tests/config/NAME.bad.txt` has the errors of `NAME.bad.yml`. `hunter2` is a secret, which no error
+//! must contain.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use servicefabric_backup_exporter::settings::{Config, States};
 
 const FOLDER: &str = "tests/config";
 
-/// Names of the files that end so, without that end.
+/// Names of the files with this ending, without it.
 fn files(end: &str) -> BTreeSet<String> {
     fs::read_dir(FOLDER)
         .unwrap()
@@ -33,14 +33,14 @@ fn parse(file: &str) -> Result<Config, String> {
     Config::parse(&read(file), Path::new(file)).map_err(|error| error.to_string())
 }
 
-/// What is wrong with a bad file, as its golden file has it.
-fn told(name: &str) -> String {
+/// The errors of an invalid file, in the format of its golden file.
+fn errors_in(name: &str) -> String {
     let error = parse(&format!("{name}.bad.yml")).expect_err(name);
     format!("{error}\n")
 }
 
 #[test]
-fn good_files_are_accepted() {
+fn valid_files_are_accepted() {
     let good = files(".good.yml");
     assert!(good.len() >= 3);
     for name in good {
@@ -49,24 +49,24 @@ fn good_files_are_accepted() {
 }
 
 #[test]
-fn everything_wrong_with_a_bad_file_is_told() {
+fn errors_match_the_golden_files() {
     let bad = files(".bad.yml");
     assert_eq!(bad, files(".bad.txt"), "each bad file has its golden file");
     for name in bad {
-        let (told, golden) = (told(&name), format!("{name}.bad.txt"));
+        let (error, golden) = (errors_in(&name), format!("{name}.bad.txt"));
         if crate::support::bless::bless() {
-            fs::write(Path::new(FOLDER).join(&golden), &told).unwrap();
+            fs::write(Path::new(FOLDER).join(&golden), &error).unwrap();
         }
-        assert_eq!(told, read(&golden), "{name}");
+        assert_eq!(error, read(&golden), "{name}");
     }
 }
 
 #[test]
-fn each_fault_is_one_line_with_its_place_and_no_secret() {
+fn each_error_is_one_line_with_its_position_and_no_secret() {
     for name in files(".bad.yml") {
-        for line in told(&name).lines() {
-            let place = line.strip_prefix(&format!("{name}.bad.yml:")).expect(line);
-            let mut parts = place.splitn(3, ':');
+        for line in errors_in(&name).lines() {
+            let position = line.strip_prefix(&format!("{name}.bad.yml:")).expect(line);
+            let mut parts = position.splitn(3, ':');
             assert!(parts.next().unwrap().parse::<u64>().unwrap() > 0, "{line}");
             assert!(parts.next().unwrap().parse::<u64>().unwrap() > 0, "{line}");
             assert!(!line.contains("hunter2"), "{line}");
@@ -113,7 +113,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn a_key_without_a_value_is_left_out() {
+fn key_without_a_value_is_missing() {
     let empty = parse("left-out.good.yml").unwrap();
     let absent = parse("smallest.good.yml").unwrap();
     assert_eq!(empty.poll, absent.poll);
@@ -126,7 +126,7 @@ fn a_key_without_a_value_is_left_out() {
 }
 
 #[test]
-fn a_relative_state_file_starts_in_the_folder_of_the_configuration() {
+fn relative_state_file_starts_in_the_directory_of_the_configuration() {
     let state_file = |origin: &str, path: &str| {
         let text = format!("{}state_file: '{path}'\n", read("smallest.good.yml"));
         Config::parse(&text, Path::new(origin)).unwrap().state_file
@@ -152,35 +152,38 @@ fn load(bytes: &[u8]) -> String {
 #[test]
 fn a_file_is_read_from_disk() {
     assert_eq!(load(read("smallest.good.yml").as_bytes()), "good");
-    assert_eq!(load(b"clusters: []"), told_in("FILE", "clusters: []"));
+    assert_eq!(load(b"clusters: []"), errors_of("FILE", "clusters: []"));
 }
 
-fn told_in(origin: &str, text: &str) -> String {
+fn errors_of(origin: &str, text: &str) -> String {
     Config::parse(text, Path::new(origin))
         .unwrap_err()
         .to_string()
 }
 
 #[test]
-fn a_missing_file_is_told() {
+fn missing_file_is_reported() {
     let error = Config::load(Path::new("no/such/exporter.yml")).unwrap_err();
-    let told = error.to_string();
+    let error = error.to_string();
     assert!(
-        told.starts_with("no/such/exporter.yml: the file cannot be read: ")
-            && told.ends_with("; check the path and that the exporter may read it"),
-        "{told}"
+        error.starts_with("no/such/exporter.yml: cannot read the file: ")
+            && error.ends_with("; check the path and the permissions"),
+        "{error}"
     );
 }
 
 #[test]
-fn a_file_in_another_encoding_is_told_with_the_place() {
-    let told = "the file is not UTF-8 from here on; save it as UTF-8";
-    assert_eq!(load(b"# \xc3\xa4\n# b\xe4r\n"), format!("FILE:2:4: {told}"));
-    assert_eq!(load(b"\xff\xfea"), format!("FILE:1:1: {told}"));
+fn invalid_utf8_is_reported_with_its_position() {
+    let error = "invalid UTF-8; save the file as UTF-8";
+    assert_eq!(
+        load(b"# \xc3\xa4\n# b\xe4r\n"),
+        format!("FILE:2:4: {error}")
+    );
+    assert_eq!(load(b"\xff\xfea"), format!("FILE:1:1: {error}"));
 }
 
 #[test]
-fn files_that_windows_tools_save_are_read() {
+fn encodings_of_windows_tools_are_read() {
     for name in ["smallest", "everything", "security"] {
         let text = read(&format!("{name}.good.yml"));
         for bytes in saved_by_windows(&text) {
@@ -195,27 +198,27 @@ fn files_that_windows_tools_save_are_read() {
 }
 
 #[test]
-fn a_fault_has_the_same_place_in_every_encoding() {
+fn position_is_the_same_in_every_encoding() {
     let text = read("unknown-keys.bad.yml");
     for bytes in saved_by_windows(&text) {
-        assert_eq!(load(&bytes), told_in("FILE", &text));
+        assert_eq!(load(&bytes), errors_of("FILE", &text));
     }
 }
 
 #[test]
-fn a_file_of_more_than_a_mebibyte_is_refused() {
+fn file_larger_than_1_mib_is_rejected() {
     let mut text = read("smallest.good.yml").into_bytes();
     text.resize(1024 * 1024, b'\n');
     assert_eq!(load(&text), "good");
     text.push(b'\n');
     assert_eq!(
         load(&text),
-        "FILE: the file is larger than 1 MiB; is it a configuration?"
+        "FILE: the file is larger than 1 MiB; is it a configuration file?"
     );
 }
 
-/// Text that is likelier than most to be nearly a configuration.
-fn nearly() -> impl Strategy<Value = String> {
+/// Random text that resembles a configuration.
+fn random_configuration() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "clusters",
         "poll",
@@ -267,7 +270,7 @@ proptest! {
     }
 
     #[test]
-    fn each_fault_of_any_text_is_one_line(text in nearly()) {
+    fn each_error_of_any_text_is_one_line(text in random_configuration()) {
         if let Err(error) = Config::parse(&text, Path::new("e.yml")) {
             for line in error.to_string().lines() {
                 prop_assert!(line.starts_with("e.yml:"), "{line}");

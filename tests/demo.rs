@@ -115,7 +115,9 @@ async fn the_secured_demo_shows_the_page_to_who_does_as_it_says_and_cleans_up() 
     let setup = setup.env("TMPDIR", &temporary);
     let exporter = setup.start().await;
     let log = exporter.log();
-    let (_, command) = log.split_once("to see the page: curl --config ").unwrap();
+    let (_, command) = log
+        .split_once("To get the metrics: curl --config ")
+        .unwrap();
     let mut words = command.split_whitespace();
     let file = Path::new(words.next().unwrap());
     // Which port it is was left to the operating system.
@@ -171,7 +173,7 @@ async fn a_gateway_behind_a_proxy_warns_of_an_address_that_others_reach() {
         let setup = Setup::new("").flag("simulate").flag("--behind-proxy");
         let setup = setup.env("SFBE_WEB_LISTEN_ADDRESS", address);
         let exporter = setup.spawn();
-        exporter.logs("A simulated gateway answers").await;
+        exporter.logs("A simulated gateway listens").await;
         let warned = exporter.log().contains("choose their own role");
         assert_eq!(warned, warns, "{address}");
         exporter.kill();

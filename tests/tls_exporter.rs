@@ -127,7 +127,7 @@ async fn a_reload_with_other_pins_leaves_the_connections_of_the_old_ones() {
     exporter.signal("HUP");
     exporter.logs("missing.pem: cannot be read").await;
     exporter
-        .logs("The new configuration cannot be used; the old one stays.")
+        .logs("Cannot reload the configuration; the current one stays in use.")
         .await;
     let other = format!("{{thumbprints: ['{}']}}", self_signed("other").sha256());
     setup.configure(&cluster.config(&other));
@@ -164,7 +164,7 @@ async fn a_reload_takes_changed_files_as_a_start_does_and_restarts_nothing() {
     shows(&exporter, GOOD_FILES, 0.0).await;
     exporter.logs("the old ones stay").await;
     exporter.signal("HUP");
-    exporter.logs("took over new certificates or keys").await;
+    exporter.logs("reloaded changed certificates or keys").await;
     exporter.logs("The client certificate has expired").await;
     shows(&exporter, GOOD_FILES, 1.0).await;
     let now = servicefabric_backup_exporter::clock::now().timestamp();
@@ -243,7 +243,7 @@ fn what_works_but_should_be_known_is_told_by_check_config() {
     let ended = run(&setup, &["check-config"]);
     let told = String::from_utf8(ended.stdout).unwrap();
     assert_eq!(ended.status.code(), Some(0), "{told}");
-    for part in ["trust.insecure is set", "has expired", "no fault found"] {
+    for part in ["trust.insecure is set", "has expired", "no errors found"] {
         assert!(told.contains(part), "{part}: {told}");
     }
 }

@@ -477,7 +477,7 @@ async fn a_token_endpoint_that_hangs_holds_nobody_up_for_longer_than_a_call() {
     for call in calls {
         let error = call.unwrap_err();
         assert_eq!(error.reason(), Reason::Token);
-        assert!(chain(&error).contains("no complete answer from"));
+        assert!(chain(&error).contains("no complete response from"));
     }
     assert_eq!((issuer.count(), cluster.count()), (1, 0));
 }
@@ -491,13 +491,9 @@ async fn every_answer_that_is_no_token_is_told_for_what_it_is() {
         (
             200,
             "<html>sign in</html>",
-            "is no answer of a token endpoint",
+            "is not that of a token endpoint",
         ),
-        (
-            502,
-            "<html>Bad Gateway</html>",
-            "without an error that is understood",
-        ),
+        (502, "<html>Bad Gateway</html>", "without a valid error"),
         (
             400,
             entra_error,
@@ -510,9 +506,9 @@ async fn every_answer_that_is_no_token_is_told_for_what_it_is() {
         (
             200,
             r#"{"access_token":7}"#,
-            "is no answer of a token endpoint",
+            "is not that of a token endpoint",
         ),
-        (200, "[]", "is no answer of a token endpoint"),
+        (200, "[]", "is not that of a token endpoint"),
         (
             200,
             r#"{"access_token":"a b"}"#,
@@ -524,7 +520,7 @@ async fn every_answer_that_is_no_token_is_told_for_what_it_is() {
             "not allowed in an HTTP header",
         ),
         (200, &long, "is larger than 16384 bytes"),
-        (200, &" ".repeat(100_000), "has more than 65536 bytes"),
+        (200, &" ".repeat(100_000), "is larger than 65536 bytes"),
         (204, "", "HTTP status 204"),
     ] {
         let owned = body.to_owned();
@@ -601,7 +597,7 @@ async fn a_cluster_that_names_a_foreign_sign_in_service_gets_nothing() {
     let gateway = gateway(&cluster, TokenSource::Entra(entra));
     let (error, told) = refused(&gateway).await;
     assert_eq!(error.reason(), Reason::Token);
-    assert!(told.contains("write auth.entra.authority"), "{told}");
+    assert!(told.contains("set auth.entra.authority"), "{told}");
     assert_eq!((attacker.count(), cluster.count()), (0, 1));
     // Everybody is told who signs in; it does not show that we are let in.
     assert!(!gateway.native_access());
@@ -626,7 +622,7 @@ async fn who_is_not_the_pinned_cluster_is_asked_nothing_and_shown_nothing() {
     let another = "AB".repeat(32);
     let (error, told) = refused(&gateway(&another, None)).await;
     assert_eq!(error.reason(), Reason::Tls, "{told}");
-    assert!(told.contains("did not say which directory"), "{told}");
+    assert!(told.contains("did not report which directory"), "{told}");
     assert_eq!(issuer.count(), 0);
     let (error, _) = refused(&gateway(&another, Some("contoso.com"))).await;
     assert_eq!(error.reason(), Reason::Tls);
@@ -645,16 +641,21 @@ async fn a_cluster_that_cannot_tell_its_directory_is_told_for_what_it_is() {
             200,
             r#"{"type":"","metadata":{}}"#,
             Reason::Token,
-            "takes no tokens of Entra ID",
+            "accepts no Entra ID tokens",
         ),
         (
             200,
             r#"{"type":"aad","metadata":{}}"#,
             Reason::Token,
-            "names no tenant_id",
+            "reports no valid tenant_id",
         ),
-        (200, "<html>", Reason::Decode, "did not say which directory"),
-        (403, "", Reason::Forbidden, "did not say which directory"),
+        (
+            200,
+            "<html>",
+            Reason::Decode,
+            "did not report which directory",
+        ),
+        (403, "", Reason::Forbidden, "did not report which directory"),
     ] {
         let cluster = Double::start(move |_, _| answer(status, body)).await;
         let entra = Entra {
@@ -763,7 +764,7 @@ async fn a_file_without_a_good_token_is_told_by_its_path() {
         assert!(told.contains(expected), "{told}");
         let warnings = gateway.warnings();
         assert!(
-            warnings[0].contains("No token can be had yet."),
+            warnings[0].contains("No token is available yet."),
             "{warnings:?}"
         );
     }
@@ -855,7 +856,7 @@ async fn an_old_token_is_used_while_there_is_no_new_one_and_no_secret_is_ever_to
     assert_eq!(issuer.count(), 2);
     let logged = log.text();
     let warnings = logged
-        .matches("There is no new token for cluster test")
+        .matches("Cannot renew the token for cluster test")
         .count();
     assert_eq!(warnings, 1, "{logged}");
 

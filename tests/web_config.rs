@@ -188,14 +188,14 @@ fn check_config_names_the_faults_of_both_files() {
     let good = check_config(&folder, GOOD, "");
     assert_eq!(good.status.code(), Some(0));
     let told = String::from_utf8(good.stdout).unwrap();
-    assert_eq!(told.matches(": no fault found\n").count(), 2, "{told}");
+    assert_eq!(told.matches(": no errors found\n").count(), 2, "{told}");
     let unverified = "tls_server_config: {cert_file: server.crt, key_file: server.key, \
                       client_auth_type: VerifyClientCertIfGiven}";
     let warned = check_config(&folder, GOOD, unverified);
     assert_eq!(warned.status.code(), Some(0));
     let told = String::from_utf8(warned.stdout).unwrap();
     assert!(told.starts_with("warning: "), "{told}");
-    assert!(told.contains("web.yml: certificates of clients"), "{told}");
+    assert!(told.contains("web.yml: client certificates"), "{told}");
     let bad = check_config(&folder, "clusters: 1", "basic_auth_users: {a: hunter2}");
     assert_eq!(bad.status.code(), Some(64));
     let told = String::from_utf8(bad.stderr).unwrap();

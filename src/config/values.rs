@@ -125,12 +125,7 @@ pub(super) fn name(text: &str) -> Result<Arc<str>, String> {
 /// The URL of a gateway: scheme, host and port only.
 pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     const EXAMPLE: &str = "https://node1:19080";
-    // Other parts of the URL may contain a secret.
-    let shown = if text.contains(['@', '?', '#']) {
-        "another value".to_owned()
-    } else {
-        quoted(text)
-    };
+    let shown = quoted_url(text);
     let not_a_url = || format!("expected an http or https URL such as {EXAMPLE}, found {shown}");
     let url = Url::parse(text).map_err(|_| not_a_url())?;
     let surplus = if !url.username().is_empty() || url.password().is_some() {
@@ -149,6 +144,15 @@ pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     Err(format!(
         "expected a URL without {surplus} such as {EXAMPLE}, found {shown}"
     ))
+}
+
+/// A configured URL for a message. Parts other than scheme, host, port and path may contain a secret.
+pub(super) fn quoted_url(text: &str) -> String {
+    if text.contains(['@', '?', '#']) {
+        "a value that may contain a secret".to_owned()
+    } else {
+        quoted(text)
+    }
 }
 
 /// A partition id.

@@ -1,9 +1,8 @@
-//! Everything a demo needs to run in TLS from end to end, made anew at every start.
+//! Credentials of a demo with TLS, generated at each start.
 //!
-//! Responsible for the certificate of the simulated gateway, the read-only certificate of its
-//! client, and the certificate and password of the exporter's own page. It may not start
-//! anything. Its files lie in a folder that only their owner can enter and that goes with the
-//! value; no secret leaves it in any other way.
+//! The certificate of the simulated gateway, the read-only client certificate, and the certificate and
+//! password of the exporter's own page. The files are in a private directory, which is removed when the
+//! value is dropped.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,17 +22,16 @@ use tempfile::TempDir;
 use crate::settings::{Auth, ClientCertificate, Security, Thumbprint, Trust};
 use crate::simulator::{Access, Options, Role, ServerIdentity};
 
-/// How long the certificates are good: long enough for any demo, short enough for their expiry to
-/// be worth a look.
-const LIFE: TimeDelta = TimeDelta::days(30);
+/// Validity of the certificates: longer than any demo, short enough to show in the expiry metrics.
+const VALIDITY: TimeDelta = TimeDelta::days(30);
 
 /// The only user of the page.
 const USER: &str = "demo";
 
-/// What the tools of Apache and Prometheus use for passwords that people choose.
+/// The cost in the examples of the exporter toolkit.
 const BCRYPT_COST: u32 = 10;
 
-/// Where the gateway of the demo and the page of the exporter are reached.
+/// Names of the gateway and of the exporter's page.
 const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// The credentials of one demo.
@@ -46,20 +44,16 @@ pub(super) struct Secured {
 }
 
 impl Secured {
-    /// Makes certificates that are good from yesterday on, and a password, and writes them to a
-    /// new folder.
+    /// Generates certificates that are valid from yesterday, and a password, and writes them to a new
+    /// directory.
     ///
     /// # Errors
     ///
-    /// When the folder or a file cannot be written, or there is no randomness.
+    /// If the directory or a file cannot be written, or random numbers are not available.
     pub(super) fn generate(now: DateTime<Utc>) -> anyhow::Result<Self> {
-        let folder = private_folder().context("cannot make a folder for the demo")?;
+        let folder = private_folder().context("cannot create a directory for the demo")?;
         let path = folder.path();
-        let gateway = self_signed(
-            "cluster of the demo",
-            ExtendedKeyUsagePurpose::ServerAuth,
-            now,
-        )?;
+        let gateway = self_signed("demo cluster", ExtendedKeyUsagePurpose::ServerAuth, now)?;
         write(path, "gateway.pem", &gateway.cert.pem())?;
         let client = self_signed(
             "exporter, read-only",
@@ -83,7 +77,7 @@ impl Secured {
         })
     }
 
-    /// How the simulated gateway is to serve: in TLS, and for the read-only client alone.
+    /// Options of the simulated gateway: TLS, and access for the read-only client only.
     pub(super) fn options(&self) -> Options {
         Options {
             access: self.access.clone(),
@@ -92,8 +86,8 @@ impl Secured {
         }
     }
 
-    /// How the exporter and that gateway know each other: by the SHA-256 of the one's certificate,
-    /// as most clusters are pinned, and by the certificate of the other.
+    /// Settings of the exporter: pins the gateway by SHA-256, and authenticates with the client
+    /// certificate.
     pub(super) fn security(&self) -> Security {
         Security {
             trust: Trust::Thumbprints {
@@ -108,32 +102,30 @@ impl Secured {
         }
     }
 
-    /// The web configuration of the exporter: TLS, and one user with a password.
+    /// The web configuration file of the exporter: TLS, and one user with a password.
     pub(super) fn web_config(&self) -> PathBuf {
         self.folder.path().join("web.yml")
     }
 
-    /// The line that asks a page for what it shows; it holds no secret, and no quotes, which the log
-    /// would escape.
+    /// A command that gets a page. Contains no secret, and no quotes, which the log would escape.
     pub(super) fn curl(&self, url: &str) -> String {
         let file = self.folder.path().join("curl.conf");
         format!("curl --config {} {url}", file.display())
     }
 
-    /// The folder that holds all of it until this value is dropped.
+    /// The directory of all files.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
     }
 }
 
-/// The page is vouched for by an authority that vouches for nothing else: its key is gone when
-/// this is done.
+/// Writes the certificate of the page and its authority, whose key is dropped.
 fn write_page_certificate(folder: &Path, now: DateTime<Utc>) -> anyhow::Result<()> {
-    let mut params = params("authority of the demo", now)?;
+    let mut params = params("demo authority", now)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
-    let page = host("page of the demo", ExtendedKeyUsagePurpose::ServerAuth, now)?;
+    let page = host("demo page", ExtendedKeyUsagePurpose::ServerAuth, now)?;
     let key = KeyPair::generate()?;
     let certificate = page.signed_by(&key, &authority)?;
     write(folder, "authority.pem", &authority.pem())?;
@@ -141,12 +133,12 @@ fn write_page_certificate(folder: &Path, now: DateTime<Utc>) -> anyhow::Result<(
     write(folder, "page.key", &key.serialize_pem())
 }
 
-/// A password, its hash for the exporter, and the password itself for curl: on a command line
-/// everybody could read it.
+/// Writes the hash of a random password for the exporter, and the password for curl to a file, because
+/// every local user can read command lines.
 fn write_password(folder: &Path) -> anyhow::Result<()> {
     let random: [u8; 16] = generate(&SystemRandom::new())
         .ok()
-        .context("there is no randomness for the password of the demo")?
+        .context("cannot generate a random password")?
         .expose();
     let password = SecretString::from(format!("{:032x}", u128::from_be_bytes(random)));
     let hash = bcrypt::hash(password.expose_secret(), BCRYPT_COST)?;
@@ -164,7 +156,7 @@ fn write_password(folder: &Path) -> anyhow::Result<()> {
     write(folder, "curl.conf", &curl)
 }
 
-/// A certificate that nobody vouches for, as most clusters have one.
+/// A self-signed certificate, as most clusters have.
 fn self_signed(
     name: &str,
     purpose: ExtendedKeyUsagePurpose,
@@ -175,7 +167,7 @@ fn self_signed(
     Ok(CertifiedKey { cert, signing_key })
 }
 
-/// What a certificate says that is no authority.
+/// Parameters of an end-entity certificate.
 fn host(
     name: &str,
     purpose: ExtendedKeyUsagePurpose,
@@ -199,18 +191,18 @@ fn params(name: &str, now: DateTime<Utc>) -> Result<CertificateParams, rcgen::Er
         rcgen::date_time_ymd(day.year(), small(month), small(day_of_month))
     };
     params.not_before = midnight(now - TimeDelta::days(1));
-    params.not_after = midnight(now + LIFE);
+    params.not_after = midnight(now + VALIDITY);
     Ok(params)
 }
 
-/// A folder that nobody else can look into.
+/// A directory that only this user can access.
 fn private_folder() -> std::io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("servicefabric-backup-exporter-demo-");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // By default it would be open to all whom the umask of the user does not keep out.
+        // The default depends on the umask.
         builder.permissions(fs::Permissions::from_mode(0o700));
     }
     builder.tempdir()
@@ -255,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_gateway_lets_its_client_read_and_nobody_else() {
+    async fn gateway_grants_read_access_to_its_client_only() {
         let secured = Secured::generate(clock::now()).unwrap();
         let simulator = start(secured.options()).await;
         let gateway = Certificate::from_pem(read(&secured, "gateway.pem").as_bytes()).unwrap();
@@ -269,17 +261,17 @@ mod tests {
             ..
         } = secured.security()
         else {
-            unreachable!("neither pins nor a certificate");
+            unreachable!("pins and a client certificate");
         };
         let (certificate, key) = (fs::read(cert_file).unwrap(), fs::read(key_file).unwrap());
         let identity = Identity::from_pkcs8_pem(&certificate, &key).unwrap();
-        let stranger = || {
+        let unauthenticated = || {
             let builder = Client::builder().no_proxy().tls_info(true);
             builder.tls_certs_only([gateway.clone()])
         };
         for (client, expected) in [
-            (stranger().identity(identity), [200, 403]),
-            (stranger(), [403, 403]),
+            (unauthenticated().identity(identity), [200, 403]),
+            (unauthenticated(), [403, 403]),
         ] {
             let client = client.build().unwrap();
             let url = |path: &str| format!("{}/{path}", simulator.url());
@@ -297,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_authority_vouches_for_the_page_and_not_for_the_gateway() {
+    async fn authority_is_valid_for_the_page_and_not_for_the_gateway() {
         let secured = Secured::generate(clock::now()).unwrap();
         let page = [read(&secured, "page.pem"), read(&secured, "page.key")];
         let page = ServerIdentity::from_pem(&page[0], &page[1]).unwrap();
@@ -306,8 +298,8 @@ mod tests {
         let builder = Client::builder().no_proxy().tls_certs_only([authority]);
         let client = builder.pool_max_idle_per_host(0).build().unwrap();
         let url = simulator.url();
-        let refused = client.get(&url).send().await.unwrap_err();
-        assert!(refused.is_connect(), "{refused:?}");
+        let error = client.get(&url).send().await.unwrap_err();
+        assert!(error.is_connect(), "{error:?}");
         simulator.present(page);
         for url in [url.replace("127.0.0.1", "localhost"), url] {
             assert_eq!(client.get(&url).send().await.unwrap().status(), 403);
@@ -315,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_a_user_whose_password_is_in_the_file_for_curl_only() {
+    fn password_is_only_in_the_curl_configuration() {
         let secured = Secured::generate(clock::now()).unwrap();
         let (web, curl) = (
             fs::read_to_string(secured.web_config()).unwrap(),
@@ -333,7 +325,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_folder_is_private_and_goes_with_the_demo() {
+    fn directory_is_private_and_removed_with_the_demo() {
         use std::os::unix::fs::PermissionsExt;
 
         let secured = Secured::generate(clock::now()).unwrap();
@@ -345,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_certificates_are_good_for_a_while_around_the_start() {
+    fn certificates_are_valid_for_30_days() {
         let now = clock::now();
         let secured = Secured::generate(now).unwrap();
         for name in ["gateway.pem", "client.pem", "authority.pem", "page.pem"] {

@@ -13,7 +13,7 @@ use crate::protection::Rules;
 use crate::settings::{Cluster, Poll, States};
 use crate::snapshot::{PartitionSnapshot, Snapshot};
 
-/// A cluster as the server sees it.
+/// A monitored cluster, for the server.
 #[derive(Clone, Debug)]
 pub struct Watched {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -22,12 +22,12 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// What is known of it now.
+    /// The current snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
 
-    /// The same, and how to show it.
+    /// The current snapshot with the settings of its exposition.
     pub fn view(&self) -> ClusterView {
         ClusterView {
             snapshot: self.snapshot(),
@@ -53,8 +53,8 @@ impl Running {
         Arc::clone(&self.cluster.name)
     }
 
-    /// Whether a poller with these settings would send the same requests. The expected interval is
-    /// not among them: only verdicts depend on it.
+    /// Whether a poller with these settings would send the same requests. These do not depend on the
+    /// expected interval.
     pub(super) fn polls_like(&self, cluster: &Cluster, poll: Poll) -> bool {
         let cluster = Cluster {
             expected_interval: self.cluster.expected_interval,
@@ -63,24 +63,23 @@ impl Running {
         self.poll == poll && *self.cluster == cluster
     }
 
-    /// Whether it has read any partition.
+    /// Whether any partition has been read.
     pub(super) fn is_warm(&self) -> bool {
         let snapshot = self.watched.snapshot();
         let mut partitions = snapshot.partitions.values();
         partitions.any(|known| PartitionSnapshot::read_at(known).is_some())
     }
 
-    /// Takes over certificates and keys as `gateway`, a client with the same settings, has just read
-    /// them.
+    /// Replaces certificates and keys by those of `gateway`, a new client with the same settings.
     pub(super) async fn adopt(&self, gateway: Gateway) {
         if self.gateway.adopt(gateway).await {
             let cluster = &self.cluster.name;
-            info!(%cluster, "Cluster {cluster}: took over new certificates or keys.");
+            info!(%cluster, "Cluster {cluster}: reloaded changed certificates or keys.");
         }
     }
 
-    /// The same cluster with other rules for its verdicts and its page.
-    pub(super) fn judged_by(mut self, rules: Rules, states: States) -> Self {
+    /// Replaces the rules and the exposed states.
+    pub(super) fn with_rules(mut self, rules: Rules, states: States) -> Self {
         (self.watched.rules, self.watched.states) = (rules, states);
         self
     }
@@ -88,7 +87,7 @@ impl Running {
     /// Stops the poller and returns the last snapshot.
     pub(super) async fn end(mut self) -> Arc<Snapshot> {
         self.poller.abort();
-        // The poller has the only sender, which is dropped when it has ended.
+        // The poller has the only sender and drops it when it ends.
         while self.watched.snapshots.changed().await.is_ok() {}
         self.watched.snapshot()
     }

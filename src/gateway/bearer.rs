@@ -44,3 +44,28 @@ impl PartialEq for Bearer {
         self.0.expose_secret() == other.0.expose_secret()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_that_is_invalid_in_a_header_is_rejected() {
+        assert!(Bearer::new(&"x".repeat(MAX_TOKEN)).is_ok());
+        for token in ["", "a b", "a\r\nHost: b", "ü", "a\0"] {
+            assert!(matches!(
+                Bearer::new(token),
+                Err(BearerError::InvalidCharacter)
+            ));
+        }
+        let long = Bearer::new(&"x".repeat(MAX_TOKEN + 1));
+        assert!(matches!(long, Err(BearerError::TooLong)));
+    }
+
+    #[test]
+    fn bearer_is_hidden_in_debug_output() {
+        let bearer = Bearer::new("hunter2").unwrap();
+        assert_eq!(bearer.header(), "Bearer hunter2");
+        assert!(!format!("{bearer:?} {:?}", bearer.header()).contains("hunter2"));
+    }
+}

@@ -206,7 +206,7 @@ impl Caller {
         let outcome = self.client.ask(query, call).await;
         if outcome.as_ref().is_err_and(Failure::is_unauthenticated)
             && let Some(tokens) = &self.tokens
-            && let Some(newer) = tokens.after_refusal(bearer, &self.client).await
+            && let Some(newer) = tokens.after_rejection(bearer, &self.client).await
         {
             let again = Call {
                 bearer: Some(&newer),

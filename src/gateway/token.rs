@@ -1,26 +1,25 @@
-//! The bearer token of one cluster: where it comes from, and that there is one when it is needed.
+//! The bearer token of one cluster: from a file, from Entra ID or of a managed identity.
 //!
-//! However many calls need a token, one asks for it and the others wait, or go on with the old one
-//! while that is good. A failure is remembered, so that a source that is down is left in peace.
-//! Logs one thing, which no caller is told: that an old token is used because there is no new one,
-//! when the reason changes and when it ends.
+//! Concurrent calls that need a token cause one request; the others wait, or use the old token
+//! while it is valid. Failures are cached, so that an unavailable token endpoint is not flooded.
+//! Logs only the failure to renew a token while the old one is still valid, because no call fails
+//! then: once per reason, and the recovery.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::Instant;
+use secrecy::ExposeSecret as _;
 use tracing::{info, warn};
 
-use self::entra::Application;
-use self::issued::{Issued, Moment};
-use self::kept::{Fallback, Kept, Step};
-use self::managed_identity::IdentityService;
-use crate::clock;
+use self::access_token::AccessToken;
+use self::cache::{Fallback, Lookup, TokenCache};
+use self::entra::EntraClient;
+use self::managed_identity::ManagedIdentityClient;
+use self::now::Now;
+use self::secret_file::SecretFile;
 use crate::gateway::bearer::Bearer;
-use crate::gateway::blocking_read::BlockingRead;
 use crate::gateway::build_error::BuildError;
 use crate::gateway::client::Client;
 use crate::gateway::deadline::Deadline;
@@ -30,13 +29,15 @@ use crate::logging::chain;
 use crate::settings::{FabricIdentity, FabricIdentityError, TokenSource};
 use crate::sync::lock;
 
+mod access_token;
+mod cache;
 mod endpoint;
 mod entra;
 mod error;
-mod issued;
-mod kept;
+mod error_response;
 mod managed_identity;
-mod refusal;
+mod now;
+mod secret_file;
 
 pub(super) use error::{TokenError, TokenUnavailable};
 
@@ -44,216 +45,173 @@ pub(super) use error::{TokenError, TokenUnavailable};
 #[derive(Debug)]
 pub(super) struct Tokens {
     cluster: Arc<str>,
-    source: Source,
-    /// How long the source may take in all.
-    patience: Duration,
-    kept: Mutex<Kept>,
-    /// Held by the one who asks.
-    turn: tokio::sync::Mutex<SecretFile>,
-    /// What was wrong with the file of the source at the beginning. It may still come.
-    doubt: Option<FileError>,
+    provider: TokenProvider,
+    /// Limit for everything that belongs to one request.
+    timeout: Duration,
+    cache: Mutex<TokenCache>,
+    /// Locked during a request.
+    request: tokio::sync::Mutex<SecretFile>,
+    /// Why the file of the provider could not be used at the start. It may be created later.
+    file_error: Option<FileError>,
 }
 
-/// The file of the source, which may take its time.
-type SecretFile = BlockingRead<Result<SecretString, FileError>>;
-
 #[derive(Debug)]
-enum Source {
+enum TokenProvider {
     File(PathBuf),
-    Entra(Application),
-    ManagedIdentity(IdentityService),
+    Entra(EntraClient),
+    ManagedIdentity(ManagedIdentityClient),
 }
 
 impl Tokens {
-    /// Prepares the source: looks at the file that it names, asks for nothing.
+    /// Prepares the requests and checks the file of the provider; requests nothing.
     pub(super) fn new(
         cluster: Arc<str>,
         source: &TokenSource,
         fabric: Option<Result<FabricIdentity, FabricIdentityError>>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Self, BuildError> {
+        let (provider, file_error) = match source {
+            TokenSource::File(path) => (TokenProvider::File(path.clone()), file::token(path).err()),
+            TokenSource::Entra(entra) => (
+                TokenProvider::Entra(EntraClient::new(entra.clone())?),
+                file::secret(&entra.client_secret_file).err(),
+            ),
+            TokenSource::ManagedIdentity(identity) => {
+                let client = ManagedIdentityClient::new(identity, fabric)?;
+                (TokenProvider::ManagedIdentity(client), None)
+            }
+        };
         Ok(Self {
             cluster,
-            source: match source {
-                TokenSource::File(path) => Source::File(path.clone()),
-                TokenSource::Entra(entra) => Source::Entra(Application::new(entra.clone())?),
-                TokenSource::ManagedIdentity(identity) => {
-                    Source::ManagedIdentity(IdentityService::new(identity, fabric)?)
-                }
-            },
-            patience,
-            kept: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
-            doubt: doubt(source),
+            provider,
+            timeout,
+            cache: Mutex::default(),
+            request: tokio::sync::Mutex::default(),
+            file_error,
         })
     }
 
-    /// What somebody should know before the first token is needed: a full sentence.
+    /// A warning if the file of the provider could not be used at the start: full sentences.
     pub(super) fn warning(&self) -> Option<String> {
-        let doubt = self.doubt.as_ref()?;
-        Some(format!("No token can be had yet. {doubt}."))
+        let error = self.file_error.as_ref()?;
+        Some(format!("No token is available yet. {error}."))
     }
 
-    /// A token. `client` asks the cluster for the directory if it is not configured.
+    /// A valid token. `client` asks the cluster for the directory if it is not configured.
     pub(super) async fn bearer(&self, client: &Client) -> Result<Bearer, TokenUnavailable> {
-        let mut turn = match self.step() {
-            Step::Use(bearer) => return Ok(bearer),
-            Step::Wait(error) => return Err(TokenUnavailable::NotDue(error)),
-            Step::Ask(Some(old)) => match self.turn.try_lock() {
-                Ok(turn) => turn,
+        let mut request = match self.lookup() {
+            Lookup::Cached(bearer) => return Ok(bearer),
+            Lookup::Backoff(error) => return Err(TokenUnavailable::NotDue(error)),
+            Lookup::Request(Some(old)) => match self.request.try_lock() {
+                Ok(request) => request,
                 Err(_) => return Ok(old),
             },
-            Step::Ask(None) => self.turn.lock().await,
+            Lookup::Request(None) => self.request.lock().await,
         };
-        // Whoever had the turn before may have got one, or found that there is none.
-        match self.step() {
-            Step::Use(bearer) => Ok(bearer),
-            Step::Wait(error) => Err(TokenUnavailable::NotDue(error)),
-            Step::Ask(_) => Box::pin(self.ask(client, &mut turn)).await,
+        // Another call may have completed a request while this one waited for the lock.
+        match self.lookup() {
+            Lookup::Cached(bearer) => Ok(bearer),
+            Lookup::Backoff(error) => Err(TokenUnavailable::NotDue(error)),
+            Lookup::Request(_) => Box::pin(self.request(client, &mut request)).await,
         }
     }
 
-    /// Another token after the cluster refused `refused`; `None` when there is none that may be
-    /// any better.
-    pub(super) async fn after_refusal(&self, refused: &Bearer, client: &Client) -> Option<Bearer> {
-        let mut turn = self.turn.lock().await;
-        if !lock(&self.kept).refuse(refused, now().instant) {
+    /// Another token after the cluster rejected `rejected`; `None` if there is no other.
+    pub(super) async fn after_rejection(
+        &self,
+        rejected: &Bearer,
+        client: &Client,
+    ) -> Option<Bearer> {
+        let mut request = self.request.lock().await;
+        if !lock(&self.cache).reject(rejected, Now::read().instant) {
             return None;
         }
-        let bearer = match self.step() {
-            Step::Use(bearer) => bearer,
-            Step::Wait(_) => return None,
-            Step::Ask(_) => Box::pin(self.ask(client, &mut turn)).await.ok()?,
+        let bearer = match self.lookup() {
+            Lookup::Cached(bearer) => bearer,
+            Lookup::Backoff(_) => return None,
+            Lookup::Request(_) => Box::pin(self.request(client, &mut request)).await.ok()?,
         };
-        (bearer != *refused).then_some(bearer)
+        (bearer != *rejected).then_some(bearer)
     }
 
-    /// Has a file read again, because whatever writes it does not tell us; and any source asked
-    /// again that failed.
+    /// Makes the next call read a token file again, or end the backoff of another provider.
     pub(super) fn begin_cycle(&self) {
-        let (mut kept, now) = (lock(&self.kept), now().instant);
-        match self.source {
-            Source::File(_) => kept.look_again(now),
-            Source::Entra(_) | Source::ManagedIdentity(_) => kept.end_pause(now),
+        let (mut cache, now) = (lock(&self.cache), Now::read().instant);
+        match self.provider {
+            TokenProvider::File(_) => cache.renew(now),
+            TokenProvider::Entra(_) | TokenProvider::ManagedIdentity(_) => cache.end_backoff(now),
         }
     }
 
-    /// Whether the last attempt to get a token did not fail.
+    /// Whether the last request succeeded; `true` before the first one.
     pub(super) fn are_good(&self) -> bool {
-        !lock(&self.kept).has_failed()
+        !lock(&self.cache).has_failed()
     }
 
-    /// When the token that was last had ends, if that is known.
+    /// The reported expiry of the last token.
     pub(super) fn expires_at(&self) -> Option<DateTime<Utc>> {
-        lock(&self.kept).expires_at()
+        lock(&self.cache).expires_at()
     }
 
-    fn step(&self) -> Step {
-        lock(&self.kept).step(now().instant)
+    fn lookup(&self) -> Lookup {
+        lock(&self.cache).lookup(Now::read().instant)
     }
 
-    /// Asks the source. Whoever calls this has the turn.
-    async fn ask(
+    /// Requests a token. `file` proves that the caller has locked `self.request`.
+    async fn request(
         &self,
         client: &Client,
         file: &mut SecretFile,
     ) -> Result<Bearer, TokenUnavailable> {
-        let deadline = Deadline::after(self.patience);
-        let issued = match &self.source {
-            Source::File(path) => written(path, file, deadline).await,
-            Source::Entra(application) => application.token(client, file, deadline).await,
-            Source::ManagedIdentity(service) => service.token(deadline).await,
+        let deadline = Deadline::after(self.timeout);
+        let token = match &self.provider {
+            TokenProvider::File(path) => {
+                let token = file.read(file::token, path, deadline).await;
+                let path = path.display().to_string();
+                token.and_then(|token| {
+                    AccessToken::from_file(token.expose_secret(), &path, Now::read())
+                })
+            }
+            TokenProvider::Entra(entra) => entra.token(client, file, deadline).await,
+            TokenProvider::ManagedIdentity(client) => client.token(deadline).await,
         };
-        let fallback = match issued {
-            Ok(issued) => return Ok(self.take(issued)),
-            Err(error) => lock(&self.kept).fail(error, now().instant),
+        let fallback = match token {
+            Ok(token) => return Ok(self.store(token)),
+            Err(error) => lock(&self.cache).fail(error, Now::read().instant),
         };
         match fallback {
-            Fallback::Nothing(error) => Err(TokenUnavailable::Failed(error)),
-            Fallback::Old {
+            Fallback::NoToken(error) => Err(TokenUnavailable::Failed(error)),
+            Fallback::OldToken {
                 bearer,
-                until,
-                news,
+                expires_at,
+                log,
             } => {
-                if let Some(error) = news {
-                    self.warn(&error, until);
+                if let Some(error) = log {
+                    self.warn(&error, expires_at);
                 }
                 Ok(bearer)
             }
         }
     }
 
-    fn take(&self, issued: Issued) -> Bearer {
-        let (bearer, ended) = lock(&self.kept).succeed(issued);
-        if ended {
+    fn store(&self, token: AccessToken) -> Bearer {
+        let (bearer, recovered) = lock(&self.cache).store(token);
+        if recovered {
             let cluster = &self.cluster;
-            info!(%cluster, "There are new tokens for cluster {cluster} again.");
+            info!(%cluster, "The token for cluster {cluster} was renewed.");
         }
         bearer
     }
 
-    fn warn(&self, error: &TokenError, until: Option<DateTime<Utc>>) {
+    fn warn(&self, error: &TokenError, expires_at: Option<DateTime<Utc>>) {
         let cluster = &self.cluster;
-        let until = until
-            .map(|until| format!(" until {until}"))
-            .unwrap_or_default();
+        let until = expires_at.map(|at| format!(" until {at}"));
+        let until = until.unwrap_or_default();
         let error = chain(error);
         warn!(
             %cluster,
             error,
-            "There is no new token for cluster {cluster}; the old one is used{until}: {error}."
+            "Cannot renew the token for cluster {cluster}; the old one is used{until}: {error}."
         );
-    }
-}
-
-/// Why the file that the source needs cannot be used.
-fn doubt(source: &TokenSource) -> Option<FileError> {
-    match source {
-        TokenSource::File(path) => file::token(path).err(),
-        TokenSource::Entra(entra) => file::secret(&entra.client_secret_file).err(),
-        TokenSource::ManagedIdentity(_) => None,
-    }
-}
-
-/// Both clocks, of which the one that only goes on may be stopped by a test.
-fn now() -> Moment {
-    Moment {
-        instant: Instant::now().into_std(),
-        time: clock::now(),
-    }
-}
-
-async fn written(
-    path: &Path,
-    file: &mut SecretFile,
-    deadline: Deadline,
-) -> Result<Issued, TokenError> {
-    let token = read_by(file::token, path, file, deadline).await?;
-    Issued::written(token.expose_secret(), &path.display().to_string(), now())
-}
-
-/// The secret in the file at `path`.
-async fn secret_in(
-    path: &Path,
-    file: &mut SecretFile,
-    deadline: Deadline,
-) -> Result<SecretString, TokenError> {
-    read_by(file::secret, path, file, deadline).await
-}
-
-async fn read_by(
-    read: fn(&Path) -> Result<SecretString, FileError>,
-    path: &Path,
-    file: &mut SecretFile,
-    deadline: Deadline,
-) -> Result<SecretString, TokenError> {
-    let owned = path.to_owned();
-    let read = file.within(deadline.remaining(), move || read(&owned));
-    match read.await {
-        Some(read) => Ok(read?),
-        None => Err(TokenError::SlowFile {
-            path: path.display().to_string(),
-            timeout: deadline.timeout,
-        }),
     }
 }

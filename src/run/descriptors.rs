@@ -1,6 +1,6 @@
-//! How many connections of clients fit the limit of open files.
+//! Limits client connections to the file descriptors that are left.
 //!
-//! The connections to the gateways and the exporter's own files come first: without them there is
+//! Connections to the gateways and the exporter's own files take precedence: without them there is
 //! nothing to serve.
 
 use metrics_process::collector::collect;
@@ -10,17 +10,16 @@ use crate::server::listener::Limits;
 use crate::settings::Config;
 
 /// File descriptors of the process itself: listeners, connections that are being closed, the state
-/// file, certificates that are read again, and what the runtime needs.
-const OWN: u64 = 24;
+/// file, reloaded certificates, and the runtime.
+const RESERVED: u64 = 24;
 
-/// File descriptors of one cluster besides its requests: name look-ups, tokens, and connections that
-/// look at a certificate.
+/// File descriptors of one cluster besides its requests: name resolution and token requests.
 const PER_CLUSTER: u64 = 4;
 
 /// The minimum number of client connections.
-const LEAST: u64 = 8;
+const MIN_CONNECTIONS: u64 = 8;
 
-/// The default limits of the listener, with no more connections than file descriptors are left for.
+/// The default limits of the listener, with at most as many connections as file descriptors are left.
 pub(super) fn limits(config: &Config) -> Limits {
     let mut limits = Limits::default();
     let reserved = reserved(config);
@@ -44,20 +43,21 @@ pub(super) fn limits(config: &Config) -> Limits {
     limits
 }
 
-/// Every request of a cluster may have a connection, and keep one at the endpoint before it.
+/// File descriptors for everything except client connections. Each request can have a connection, and
+/// an idle one to the previous endpoint.
 fn reserved(config: &Config) -> u64 {
     let concurrency = config.poll.concurrency as u64;
     let clusters = config.clusters.iter();
-    let of_clusters = clusters.map(|cluster| {
+    let per_cluster = clusters.map(|cluster| {
         let endpoints = cluster.endpoints.len().clamp(1, 2) as u64;
         PER_CLUSTER.saturating_add(endpoints.saturating_mul(concurrency))
     });
-    of_clusters.fold(OWN, u64::saturating_add)
+    per_cluster.fold(RESERVED, u64::saturating_add)
 }
 
-/// The connections that are left, if they are fewer than `wanted`.
+/// The number of remaining connections, if less than `wanted`.
 fn lowered(files: u64, reserved: u64, wanted: usize) -> Option<usize> {
-    let left = files.saturating_sub(reserved).max(LEAST);
+    let left = files.saturating_sub(reserved).max(MIN_CONNECTIONS);
     usize::try_from(left).ok().filter(|left| *left < wanted)
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_what_the_limit_leaves_and_never_none() {
+    fn connections_are_limited_but_never_to_zero() {
         for (files, reserved, lowered_to) in [
             (1 << 20, 44, None),
             (556, 44, None),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cluster_has_file_descriptors_for_its_requests_and_one_change_of_endpoint() {
+    fn descriptors_are_reserved_for_requests_and_one_change_of_endpoint() {
         let of = |clusters: &str| {
             let text = format!("poll: {{concurrency: 16}}\nclusters: [{clusters}]\n");
             reserved(&Config::parse(&text, Path::new("exporter.yml")).unwrap())

@@ -1,13 +1,12 @@
-//! What the platform tells this process in its environment.
+//! Environment variables that Service Fabric sets.
 //!
-//! The one place that reads variables that are not flags: they hold a secret, which must not stand
-//! on a command line, and they are set by Service Fabric and by nobody else.
+//! They contain a secret, so they must not be flags.
 
 use crate::fleet::Identity;
 use crate::settings::FabricIdentity;
 
-/// The identity of the Service Fabric application that this process belongs to; `None` elsewhere.
-/// Other platforms set some of the three variables, and mean something else by them.
+/// The managed identity of the Service Fabric application of this process; `None` outside of Service
+/// Fabric. Requires all three variables, because other platforms set some of them.
 pub(super) fn fabric_identity() -> Option<Identity> {
     let names = [
         "IDENTITY_ENDPOINT",
@@ -22,7 +21,7 @@ pub(super) fn fabric_identity() -> Option<Identity> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the platform has no other way to say it, and a flag would show the secret"
+    reason = "set by Service Fabric; a flag would expose the secret"
 )]
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()

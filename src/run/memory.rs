@@ -1,9 +1,7 @@
-//! The state file in the process: read once, written whenever there is news.
+//! Reads the state file at the start and writes it after each change.
 //!
-//! Decides when; the state file decides what is written and how it stays whole. All file access
-//! runs on a blocking thread and is waited for with a deadline. A failure is logged when it starts
-//! and when it ends, and never ends the process: the exporter then only forgets at its next
-//! restart.
+//! All file access runs on blocking threads with a deadline. A failure is logged when it starts and when
+//! it ends. It does not end the process, but the state is lost at the next restart.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,17 +22,16 @@ use crate::state_file::{
 };
 use crate::telemetry::{StateFileWrites, Telemetry};
 
-/// The longest that a start or a reload waits for the state file: a large one on a slow disk takes
-/// a few seconds.
+/// Timeout of reading at a start or reload; a large file on a slow disk takes a few seconds.
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How long a write may take.
+/// Timeout of a write.
 const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The remembered clusters, by name.
+/// The stored clusters, by name.
 pub(super) type Remembered = BTreeMap<Arc<str>, Snapshot>;
 
-/// The state file, if there is one, and what was last written to it.
+/// The state file, if configured, and the snapshots that were last written.
 #[derive(Debug)]
 pub(super) struct Memory {
     /// As configured.
@@ -43,7 +40,7 @@ pub(super) struct Memory {
     file: Option<StateFile>,
     saved: Vec<Weak<Snapshot>>,
     writing: Option<Writing>,
-    /// Whether the log says that the file cannot be written.
+    /// Whether a failure has been logged.
     is_failing: bool,
     writes: StateFileWrites,
     telemetry: Arc<Telemetry>,

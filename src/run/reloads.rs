@@ -1,6 +1,6 @@
-//! When the configuration is read again: requests that arrive together share one reload.
+//! Queue of reload requests, which combines concurrent ones.
 //!
-//! A request is answered with the result of a reload that began after it had arrived.
+//! A request is answered with the result of a reload that started after it arrived.
 
 use std::future::pending;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::server::ReloadRequest;
 
-/// Shortest time from the end of one reload to the beginning of the next.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Minimum time from the end of one reload to the start of the next.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
 
-/// The reloads that are wanted.
+/// The queued reloads.
 #[derive(Debug)]
 pub(super) struct Reloads {
     requests: mpsc::Receiver<ReloadRequest>,
     waiting: Vec<ReloadRequest>,
-    wanted: bool,
+    is_requested: bool,
     not_before: Instant,
 }
 
@@ -27,37 +27,36 @@ impl Reloads {
         Self {
             requests,
             waiting: Vec::new(),
-            wanted: false,
+            is_requested: false,
             not_before: Instant::now(),
         }
     }
 
     /// Requests a reload without a reply.
-    pub(super) fn want(&mut self) {
-        self.wanted = true;
+    pub(super) fn request(&mut self) {
+        self.is_requested = true;
     }
 
-    /// Waits until a reload is wanted and due; returns the requests that it is to answer. Loses
-    /// nothing when it is cancelled.
-    pub(super) async fn due(&mut self) -> Vec<ReloadRequest> {
-        if !self.wanted {
+    /// Waits for the next reload; returns the requests to answer. Cancel safe.
+    pub(super) async fn next(&mut self) -> Vec<ReloadRequest> {
+        if !self.is_requested {
             match self.requests.recv().await {
                 Some(request) => self.waiting.push(request),
                 None => pending().await,
             }
-            self.wanted = true;
+            self.is_requested = true;
         }
         sleep_until(self.not_before).await;
         while let Ok(request) = self.requests.try_recv() {
             self.waiting.push(request);
         }
-        self.wanted = false;
+        self.is_requested = false;
         std::mem::take(&mut self.waiting)
     }
 
-    /// Notes that a reload ended at `now`.
+    /// Records that a reload ended at `now`.
     pub(super) fn done(&mut self, now: Instant) {
-        self.not_before = now + PAUSE;
+        self.not_before = now + MIN_PAUSE;
     }
 }
 
@@ -74,9 +73,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_that_wait_share_one_reload_and_every_one_is_answered() {
+    async fn queued_requests_share_one_reload_and_are_all_answered() {
         let (sender, mut reloads) = reloads();
-        assert!(reloads.due().now_or_never().is_none(), "none is wanted");
+        assert!(reloads.next().now_or_never().is_none(), "none is requested");
         for count in 0..=5 {
             let answers: Vec<_> = (0..count)
                 .map(|_| {
@@ -85,9 +84,9 @@ mod tests {
                     answered
                 })
                 .collect();
-            reloads.want();
-            reloads.want();
-            let answered = reloads.due().await;
+            reloads.request();
+            reloads.request();
+            let answered = reloads.next().await;
             assert_eq!(answered.len(), count);
             for request in answered {
                 request.send(Ok(())).unwrap();
@@ -95,21 +94,21 @@ mod tests {
             for answer in answers {
                 assert_eq!(answer.await.unwrap(), Ok(()));
             }
-            assert!(reloads.due().now_or_never().is_none(), "all are done");
+            assert!(reloads.next().now_or_never().is_none(), "all are done");
         }
     }
 
     #[tokio::test]
-    async fn a_reload_soon_after_another_waits_and_keeps_its_request() {
+    async fn reload_soon_after_another_waits_and_keeps_its_request() {
         let (sender, mut reloads) = reloads();
         reloads.done(Instant::now() + Duration::from_secs(3600));
         let (answer, mut answered) = oneshot::channel();
         sender.try_send(answer).unwrap();
         for _ in 0..3 {
-            assert!(reloads.due().now_or_never().is_none());
+            assert!(reloads.next().now_or_never().is_none());
         }
         assert!(answered.try_recv().is_err(), "not answered yet");
         reloads.not_before = Instant::now();
-        assert_eq!(reloads.due().await.len(), 1);
+        assert_eq!(reloads.next().await.len(), 1);
     }
 }

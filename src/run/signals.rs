@@ -1,6 +1,4 @@
-//! What the operating system asks of the process.
-//!
-//! SIGTERM and Ctrl-C stop, SIGHUP reloads. Elsewhere than on Unix there is only Ctrl-C.
+//! Signals: SIGTERM and Ctrl-C stop the process, SIGHUP reloads. On Windows there is only Ctrl-C.
 
 use std::io;
 
@@ -11,14 +9,14 @@ use tokio::signal::unix::{self, SignalKind};
 #[cfg(windows)]
 use tokio::signal::windows;
 
-/// What is asked.
+/// The requested action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     Reload,
     Stop,
 }
 
-/// The signals of this process, from the moment of listening on.
+/// Receives the signals of this process.
 #[derive(Debug)]
 pub struct Signals {
     #[cfg(unix)]
@@ -32,19 +30,18 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from their default handling, which ends the process and leaves
-    /// behind what it has made.
+    /// Replaces the default handlers, which end the process without cleaning up.
     ///
     /// # Errors
     ///
-    /// When the operating system does not let it.
+    /// If a handler cannot be installed.
     pub fn listen() -> anyhow::Result<Self> {
-        Self::take_over().context("cannot listen for signals")
+        Self::install().context("cannot listen for signals")
     }
 
-    fn take_over() -> io::Result<Self> {
-        // Its default handling ends the process when a file reaches the limit of `ulimit -f`. With a
-        // handler, which stays for the life of the process, the write fails instead.
+    fn install() -> io::Result<Self> {
+        // By default, SIGXFSZ ends the process when a file reaches the limit of `ulimit -f`. With a
+        // handler, which stays installed, the write fails instead.
         #[cfg(unix)]
         drop(unix::signal(SignalKind::from_raw(libc::SIGXFSZ))?);
         Ok(Self {
@@ -76,7 +73,7 @@ impl Signals {
         Signal::Stop
     }
 
-    /// Waits for the next request to stop.
+    /// Waits for a signal to stop.
     pub async fn stop(&mut self) {
         while self.next().await != Signal::Stop {}
     }

@@ -81,7 +81,7 @@ def identifier(name):
 
 
 def endpoint_of(demo):
-    match = re.search(r"answers at (http://[\d.:]+)", demo.said(50))
+    match = re.search(r"listens on (http://[\d.:]+)", demo.said(50))
     assert match, demo.said(50)
     return match[1]
 

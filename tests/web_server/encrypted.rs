@@ -369,7 +369,7 @@ async fn named_pipe_is_rejected_without_waiting() {
         .unwrap()
         .unwrap_err()
         .to_string();
-    assert!(error.contains("this is no regular file"), "{error}");
+    assert!(error.contains("not a regular file"), "{error}");
 }
 
 #[tokio::test]

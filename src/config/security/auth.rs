@@ -175,15 +175,14 @@ fn application(text: &str) -> Result<ApplicationId, String> {
 }
 
 fn authority(text: &str) -> Result<Url, String> {
-    secret_url(text, is_loopback, "https://login.microsoftonline.com")
+    let expected = "an https URL such as https://login.microsoftonline.com";
+    secret_url(text, is_loopback, expected)
 }
 
 fn metadata_service(text: &str) -> Result<Url, String> {
-    secret_url(
-        text,
-        |url| is_loopback(url) || url.host() == Some(METADATA_SERVICE),
-        "http://169.254.169.254/metadata/identity/oauth2/token",
-    )
+    let expected = "an https URL or http://169.254.169.254/metadata/identity/oauth2/token";
+    let is_local = |url: &Url| is_loopback(url) || url.host() == Some(METADATA_SERVICE);
+    secret_url(text, is_local, expected)
 }
 
 /// The Azure Instance Metadata Service. Requests to it do not leave the host of the virtual machine.
@@ -193,30 +192,26 @@ const METADATA_SERVICE: Host<&str> = Host::Ipv4(Ipv4Addr::new(169, 254, 169, 254
 fn secret_url(
     text: &str,
     is_local: impl FnOnce(&Url) -> bool,
-    example: &str,
+    expected: &str,
 ) -> Result<Url, String> {
-    // Other parts of the URL may contain a secret.
-    let shown = if text.contains(['@', '?', '#']) {
-        "another value".to_owned()
-    } else {
-        quoted(text)
-    };
-    let error = |expected: &str| format!("expected {expected} such as {example}, found {shown}");
-    let url = Url::parse(text).map_err(|_| error("an https URL"))?;
-    let bare = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    if !bare {
-        return Err(error("a URL with scheme, host, port and path only"));
+    let shown = values::quoted_url(text);
+    let url = Url::parse(text).map_err(|_| format!("expected {expected}, found {shown}"))?;
+    let has_other_parts = !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some();
+    if has_other_parts {
+        return Err(format!(
+            "expected {expected} with scheme, host, port and path only, found {shown}"
+        ));
     }
     match url.scheme() {
         "https" => Ok(url),
         "http" if is_local(&url) => Ok(url),
-        "http" => Err(error(
-            "an https URL, because secrets would be sent unencrypted,",
+        "http" => Err(format!(
+            "expected {expected}, found {shown}: secrets would be sent unencrypted"
         )),
-        _ => Err(error("an https URL")),
+        _ => Err(format!("expected {expected}, found {shown}")),
     }
 }
 

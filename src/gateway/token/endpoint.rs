@@ -1,7 +1,8 @@
-//! One question to a token endpoint.
+//! A request to a token endpoint.
 //!
-//! Bounded in time and size; never follows a redirect and never uses a proxy, because the question
-//! holds a secret. Not the client of the cluster: the servers here are believed for other reasons.
+//! Bounded in time and size. Follows no redirects and uses no proxy, because the request contains a
+//! secret. Separate from the client of the cluster, because the servers are trusted for other
+//! reasons.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,109 +14,104 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use url::Url;
 
+use super::access_token::{AccessToken, TokenResponse};
 use super::error::TokenError;
-use super::issued::{Issued, Reply};
-use super::now;
-use super::refusal::Refusal;
+use super::error_response::ErrorResponse;
+use super::now::Now;
 use crate::gateway::body::{self, BodyError};
 use crate::gateway::connections;
 use crate::gateway::deadline::Deadline;
 use crate::gateway::decode;
 
-/// Largest answer that is read, in bytes: a token has less than a quarter of it.
+/// Largest response, in bytes; a token is less than a quarter of it.
 const LIMIT: usize = 64 * 1024;
 
-/// Longest wait for a connection, within the time for all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes clients of token endpoints that the system's authorities vouch for.
+/// The client for endpoints that the authorities of the system verify.
 pub(super) fn client() -> ClientBuilder {
     connections::client_builder(CONNECT_TIMEOUT).tls_version_min(Version::TLS_1_2)
 }
 
-/// A question that is ready to be sent to a token endpoint.
-pub(super) struct Question<'a> {
+pub(super) struct TokenRequest<'a> {
     pub(super) address: &'a Url,
     pub(super) request: RequestBuilder,
-    /// By what we are known; should the answer quote it, nobody sees it.
+    /// The secret in the request, which is masked if an error response quotes it.
     pub(super) secret: Option<&'a SecretString>,
-    /// What to do when nobody can be reached, or answers.
-    pub(super) advice: &'static str,
+    /// What to check if the endpoint does not respond.
+    pub(super) hint: &'static str,
 }
 
-impl Question<'_> {
-    /// Asks, and reads the answer before `deadline`.
-    pub(super) async fn ask(self, deadline: Deadline) -> Result<Issued, TokenError> {
+impl TokenRequest<'_> {
+    pub(super) async fn send(self, deadline: Deadline) -> Result<AccessToken, TokenError> {
         let address = without_query(self.address);
-        let (secret, advice) = (self.secret, self.advice);
+        let (secret, hint) = (self.secret, self.hint);
         let unreachable = |source: reqwest::Error| TokenError::Unreachable {
             address: address.clone(),
-            advice,
+            hint,
             source: source.without_url(),
         };
-        // No answer within the limit needs a permit.
-        let large = Arc::new(Semaphore::new(0));
+        // No response within the limit needs a permit for large bodies.
+        let permits = Arc::new(Semaphore::new(0));
         let exchange = async {
             let response = self.request.send().await.map_err(unreachable)?;
             let status = response.status().as_u16();
-            let body = body::read(response, LIMIT, &large).await;
-            let body = body.map_err(|unread| match unread {
+            let body = body::read(response, LIMIT, &permits).await;
+            let body = body.map_err(|error| match error {
                 BodyError::Interrupted(error) => unreachable(error),
                 BodyError::TooLarge => TokenError::TooLarge {
                     address: address.clone(),
                     limit: LIMIT,
                 },
-                BodyError::Encoding(fault) => TokenError::Decode {
+                BodyError::Encoding(error) => TokenError::Decode {
                     address: address.clone(),
-                    fault,
+                    error,
                 },
             })?;
             Ok((status, body))
         };
         match timeout_at(deadline.end, exchange).await {
-            Ok(answer) => answer.and_then(|(status, body)| read(&address, status, &body, secret)),
-            Err(_) => Err(TokenError::Late {
-                address: address.clone(),
+            Ok(response) => {
+                response.and_then(|(status, body)| parse(address, status, &body, secret))
+            }
+            Err(_) => Err(TokenError::Timeout {
+                address,
                 timeout: deadline.timeout,
-                advice,
+                hint,
             }),
         }
     }
 }
 
-fn read(
-    address: &str,
+fn parse(
+    address: String,
     status: u16,
     body: &[u8],
     secret: Option<&SecretString>,
-) -> Result<Issued, TokenError> {
-    let address = address.to_owned();
+) -> Result<AccessToken, TokenError> {
     if status != 200 {
         let secret = secret.map(ExposeSecret::expose_secret).unwrap_or_default();
-        return Err(match Refusal::read(body, secret) {
-            Some(refusal) => TokenError::Refused {
+        return Err(match ErrorResponse::parse(body, secret) {
+            Some(response) => TokenError::Rejected {
                 address,
                 status,
-                refusal,
+                response,
             },
-            None => TokenError::Unexplained { address, status },
+            None => TokenError::InvalidError { address, status },
         });
     }
-    match decode::document::<Reply>(body) {
-        Ok(Some(reply)) => match reply
-            .access_token
-            .as_deref()
-            .filter(|token| !token.is_empty())
-        {
-            Some(token) => Issued::granted(token, &reply, now()),
-            None => Err(TokenError::NoToken { address }),
+    match decode::document::<TokenResponse>(body) {
+        Ok(Some(response)) => match response.access_token.as_deref() {
+            Some(token) if !token.is_empty() => {
+                AccessToken::from_response(token, &response, Now::read())
+            }
+            _ => Err(TokenError::NoToken { address }),
         },
         Ok(None) => Err(TokenError::NoToken { address }),
-        Err(fault) => Err(TokenError::Decode { address, fault }),
+        Err(error) => Err(TokenError::Decode { address, error }),
     }
 }
 
-/// What may be shown of an address: no query, no credentials.
 fn without_query(address: &Url) -> String {
     format!(
         "{}{}",

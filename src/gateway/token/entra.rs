@@ -1,26 +1,28 @@
-//! Tokens of Entra ID, for an application with a secret.
+//! Tokens of Entra ID for an application with a client secret.
 //!
-//! What is not configured is asked of the cluster each time, over its own verified connection. It
-//! may name the directory, but not where the secret goes, which is one of Microsoft's own sign-in
-//! services or one that somebody wrote down; and not for whom the token is, which it would be given.
+//! The cluster reports the directory if it is not configured, over its verified connection. The
+//! secret is only sent to a known Microsoft sign-in service or to the configured authority, and the
+//! audience of the token must be configured: otherwise a cluster could obtain the secret, or a token
+//! for another application.
 
 use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
-use super::endpoint::{self, Question};
+use super::access_token::AccessToken;
+use super::endpoint::{self, TokenRequest};
 use super::error::TokenError;
-use super::issued::Issued;
-use super::{SecretFile, secret_in};
+use super::secret_file::SecretFile;
 use crate::gateway::build_error::BuildError;
 use crate::gateway::client::{Call, Client};
 use crate::gateway::deadline::Deadline;
+use crate::gateway::file;
 use crate::gateway::wire::{AAD_METADATA, NamedDirectory, Subject};
 use crate::settings::{Entra, EntraProtocol, TenantId};
 
-/// The sign-in services of the public cloud, of US Government and of China (the second is what
-/// clusters there were set up with at first), as in
+/// The sign-in services of the public cloud, US Government and China (the second one of China is the
+/// default of older clusters there), from
 /// <https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud> and in the
-/// aliases of <https://login.microsoftonline.com/common/discovery/instance>.
+/// aliases in <https://login.microsoftonline.com/common/discovery/instance>.
 const SIGN_IN_SERVICES: [&str; 5] = [
     "login.microsoftonline.com",
     "login.windows.net",
@@ -29,38 +31,39 @@ const SIGN_IN_SERVICES: [&str; 5] = [
     "login.chinacloudapi.cn",
 ];
 
-/// What a cluster means that names no sign-in service.
-const PUBLIC: &str = "https://login.microsoftonline.com";
+/// The sign-in service if the cluster reports none.
+const DEFAULT_AUTHORITY: &str = "https://login.microsoftonline.com";
 
-/// The application that we are.
 #[derive(Debug)]
-pub(super) struct Application {
+pub(super) struct EntraClient {
     settings: Entra,
     client: reqwest::Client,
 }
 
-/// Where to ask.
+/// A directory (tenant) and its sign-in service.
 #[derive(Debug, PartialEq, Eq)]
 struct Directory {
     authority: Url,
     tenant: TenantId,
 }
 
-impl Application {
+impl EntraClient {
     pub(super) fn new(settings: Entra) -> Result<Self, BuildError> {
         let client = endpoint::client().build().map_err(BuildError::Client)?;
         Ok(Self { settings, client })
     }
 
-    /// Asks for a token; `cluster` only for what is not configured.
+    /// Requests a token. `cluster` reports the settings of the directory that are not configured.
     pub(super) async fn token(
         &self,
         cluster: &Client,
         file: &mut SecretFile,
         deadline: Deadline,
-    ) -> Result<Issued, TokenError> {
+    ) -> Result<AccessToken, TokenError> {
         let directory = self.directory(cluster, deadline).await?;
-        let secret = secret_in(&self.settings.client_secret_file, file, deadline).await?;
+        let secret = file
+            .read(file::secret, &self.settings.client_secret_file, deadline)
+            .await?;
         let address = directory.address(self.settings.protocol);
         let (key, audience) = audience(&self.settings);
         let form = [
@@ -69,13 +72,13 @@ impl Application {
             ("client_secret", secret.expose_secret()),
             (key, &audience),
         ];
-        let question = Question {
+        let request = TokenRequest {
             request: self.client.post(address.clone()).form(&form),
             address: &address,
             secret: Some(&secret),
-            advice: "the sign-in service must be reachable from here, without a proxy",
+            hint: "the sign-in service must be reachable without a proxy",
         };
-        question.ask(deadline).await
+        request.send(deadline).await
     }
 
     async fn directory(
@@ -94,7 +97,7 @@ impl Application {
         };
         let named = cluster.ask(&AAD_METADATA, call).await;
         let named = named.map_err(TokenError::Discovery)?;
-        Directory::named(&self.settings, named.ok_or(TokenError::NoDirectory)?)
+        Directory::discovered(&self.settings, named.ok_or(TokenError::NoDirectory)?)
     }
 }
 
@@ -106,8 +109,8 @@ impl Directory {
         })
     }
 
-    /// The configured, and what the cluster names for the rest.
-    fn named(settings: &Entra, named: NamedDirectory) -> Result<Self, TokenError> {
+    /// The configured settings, completed with those that the cluster reports.
+    fn discovered(settings: &Entra, named: NamedDirectory) -> Result<Self, TokenError> {
         let tenant = named.tenant.and_then(|text| text.parse().ok());
         Ok(Self {
             authority: match &settings.authority {
@@ -118,7 +121,9 @@ impl Directory {
                 .tenant_id
                 .clone()
                 .or(tenant)
-                .ok_or(TokenError::Unnamed { what: "tenant_id" })?,
+                .ok_or(TokenError::Undiscovered {
+                    setting: "tenant_id",
+                })?,
         })
     }
 
@@ -136,7 +141,7 @@ impl Directory {
     }
 }
 
-/// For what the token is, as the protocol spells it.
+/// The audience of the token, as a form field of the protocol.
 fn audience(settings: &Entra) -> (&'static str, String) {
     let cluster = &settings.cluster_application_id;
     match settings.protocol {
@@ -145,17 +150,24 @@ fn audience(settings: &Entra) -> (&'static str, String) {
     }
 }
 
-/// A sign-in service that a cluster names, if it is one that may have the secret. Only its host is
-/// taken: path and port are ours.
+/// The sign-in service that a cluster reports, if it is known. Only its host is used.
 fn authority(login: &str) -> Result<Url, TokenError> {
-    let login = if login.is_empty() { PUBLIC } else { login };
-    let url = Url::parse(login).map_err(|_| TokenError::Unnamed { what: "authority" })?;
+    let login = if login.is_empty() {
+        DEFAULT_AUTHORITY
+    } else {
+        login
+    };
+    let url = Url::parse(login).map_err(|_| TokenError::Undiscovered {
+        setting: "authority",
+    })?;
     let Some(Host::Domain(host)) = url.host() else {
-        return Err(TokenError::Unnamed { what: "authority" });
+        return Err(TokenError::Undiscovered {
+            setting: "authority",
+        });
     };
     let service = SIGN_IN_SERVICES.into_iter().find(|known| *known == host);
     let service = service.filter(|_| url.scheme() == "https" && url.port().is_none());
-    let service = service.ok_or_else(|| TokenError::ForeignAuthority {
+    let service = service.ok_or_else(|| TokenError::UnknownAuthority {
         host: url
             .origin()
             .ascii_serialization()
@@ -164,7 +176,7 @@ fn authority(login: &str) -> Result<Url, TokenError> {
             .collect(),
     })?;
     let address = format!("https://{service}");
-    Ok(Url::parse(&address).expect("each of the services is a host"))
+    Ok(Url::parse(&address).expect("every known service is a valid host"))
 }
 
 #[cfg(test)]
@@ -187,11 +199,11 @@ mod tests {
             login: Some(login.to_owned()),
             tenant: Some(tenant.to_owned()),
         };
-        Directory::named(&settings(), named)
+        Directory::discovered(&settings(), named)
     }
 
     #[test]
-    fn a_cluster_may_name_the_sign_in_services_of_microsoft() {
+    fn microsoft_sign_in_services_are_accepted() {
         for host in SIGN_IN_SERVICES {
             let login = format!("https://{host}/common/");
             let directory = named(&login, "contoso.com").unwrap();
@@ -200,15 +212,15 @@ mod tests {
                 format!("https://{host}/contoso.com/oauth2/token")
             );
         }
-        let unnamed = named("", "contoso.com").unwrap();
+        let default = named("", "contoso.com").unwrap();
         assert_eq!(
-            unnamed.authority.as_str(),
+            default.authority.as_str(),
             "https://login.microsoftonline.com/"
         );
     }
 
     #[test]
-    fn a_cluster_may_not_send_the_secret_elsewhere() {
+    fn other_sign_in_services_are_rejected() {
         for login in [
             "https://attacker.example",
             "https://login.microsoftonline.com.attacker.example",
@@ -219,8 +231,11 @@ mod tests {
             "ftp://login.microsoftonline.com",
         ] {
             let error = named(login, "contoso.com").unwrap_err();
-            let told = error.to_string();
-            assert!(told.contains("auth.entra.authority"), "{login}: {told}");
+            let message = error.to_string();
+            assert!(
+                message.contains("auth.entra.authority"),
+                "{login}: {message}"
+            );
         }
         for login in [
             "login.microsoftonline.com",
@@ -234,15 +249,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cluster_names_cannot_change_the_address() {
+    fn invalid_tenant_is_rejected() {
         for tenant in ["", "..", "a/b", "a?b", "a%2fb"] {
             let error = named("", tenant).unwrap_err();
-            assert!(error.to_string().contains("write auth.entra.tenant_id"));
+            assert!(error.to_string().contains("set auth.entra.tenant_id"));
         }
     }
 
     #[test]
-    fn what_is_configured_goes_before_what_the_cluster_names() {
+    fn configuration_precedes_discovery() {
         let settings = Entra {
             tenant_id: Some("ours".parse().unwrap()),
             protocol: EntraProtocol::V2,
@@ -253,7 +268,7 @@ mod tests {
             login: Some("https://attacker.example".to_owned()),
             tenant: Some("theirs".to_owned()),
         };
-        let directory = Directory::named(&settings, named).unwrap();
+        let directory = Directory::discovered(&settings, named).unwrap();
         assert_eq!(Directory::configured(&settings).unwrap(), directory);
         assert_eq!(
             directory.address(EntraProtocol::V2).as_str(),

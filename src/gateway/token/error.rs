@@ -1,31 +1,29 @@
-//! Why no token could be had.
+//! Errors of token requests.
 //!
-//! Every error says where the token was asked for and what to do about it. Addresses stand here
-//! without their query; no secret and no token is ever part of a text, and what a token endpoint
-//! says of its reasons only as [`Refusal`] lets it through.
+//! Each error names the file or the endpoint, and a solution. Addresses are without their query; no
+//! text contains a secret or a token, and the text of a token endpoint only as [`ErrorResponse`]
+//! sanitizes it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::refusal::Refusal;
+use super::error_response::ErrorResponse;
 use crate::gateway::bearer::BearerError;
 use crate::gateway::decode::DecodeError;
 use crate::gateway::failure::Failure;
 use crate::gateway::file::FileError;
 use crate::gateway::reason::Reason;
 
-/// An attempt to get a token that failed.
+/// A failed attempt to obtain a token.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::gateway) enum TokenError {
     #[error("a file cannot be used")]
     File(#[from] FileError),
     #[error("{path} could not be read within {timeout:?}")]
     SlowFile { path: String, timeout: Duration },
-    #[error(
-        "the token in {path} expired at {expired_at}; see that what writes this file still runs"
-    )]
+    #[error("the token in {path} expired at {expired_at}; check the process that writes the file")]
     Expired {
         path: String,
         expired_at: DateTime<Utc>,
@@ -33,55 +31,55 @@ pub(in crate::gateway) enum TokenError {
     #[error(transparent)]
     Bearer(#[from] BearerError),
     #[error(
-        "the cluster did not say which directory issues its tokens; write tenant_id and authority \
-         in auth.entra if it cannot be asked"
+        "the cluster did not report which directory issues its tokens; set tenant_id and authority \
+         in auth.entra if it cannot be queried"
     )]
     Discovery(#[source] Failure),
     #[error(
-        "the cluster says that it takes no tokens of Entra ID; switch Entra ID on in the cluster, \
-         or use a client certificate"
+        "the cluster accepts no Entra ID tokens; enable Entra ID in the cluster, or use a client \
+         certificate"
     )]
     NoDirectory,
-    #[error("the cluster names no {what}, or none that can be used; write auth.entra.{what}")]
-    Unnamed { what: &'static str },
+    #[error("the cluster reports no valid {setting}; set auth.entra.{setting}")]
+    Undiscovered { setting: &'static str },
     #[error(
-        "the cluster names {host} as its sign-in service, which is not known as one of \
-         Microsoft's, so it gets no secret; write auth.entra.authority if that is right"
+        "the cluster reports {host} as its sign-in service, which is not a known Microsoft \
+         service, so the secret is not sent to it; set auth.entra.authority if it is correct"
     )]
-    ForeignAuthority { host: String },
-    #[error("no connection to {address}, or it broke off; {advice}")]
+    UnknownAuthority { host: String },
+    #[error("no connection to {address}, or it was closed early; {hint}")]
     Unreachable {
         address: String,
-        advice: &'static str,
+        hint: &'static str,
         source: reqwest::Error,
     },
-    #[error("no complete answer from {address} within {timeout:?}; {advice}")]
-    Late {
+    #[error("no complete response from {address} within {timeout:?}; {hint}")]
+    Timeout {
         address: String,
         timeout: Duration,
-        advice: &'static str,
+        hint: &'static str,
     },
-    #[error("the answer of {address} has more than {limit} bytes")]
+    #[error("the response of {address} is larger than {limit} bytes")]
     TooLarge { address: String, limit: usize },
-    #[error("{address} answered HTTP status {status}: {refusal}")]
-    Refused {
+    #[error("{address} responded with HTTP status {status}: {response}")]
+    Rejected {
         address: String,
         status: u16,
-        refusal: Refusal,
+        response: ErrorResponse,
     },
     #[error(
-        "{address} answered HTTP status {status} without an error that is understood; is it a \
-         token endpoint, and does nothing stand in between?"
+        "{address} responded with HTTP status {status} without a valid error; check that it is a \
+         token endpoint and that there is no proxy in front of it"
     )]
-    Unexplained { address: String, status: u16 },
-    #[error("the answer of {address} is no answer of a token endpoint: {fault}")]
-    Decode { address: String, fault: DecodeError },
-    #[error("the answer of {address} has no access_token")]
+    InvalidError { address: String, status: u16 },
+    #[error("the response of {address} is not that of a token endpoint: {error}")]
+    Decode { address: String, error: DecodeError },
+    #[error("the response of {address} has no access_token")]
     NoToken { address: String },
 }
 
 impl TokenError {
-    /// The kind of failure. A cluster that cannot be asked fails as it does without tokens.
+    /// The kind of failure; that of the call to the cluster if the discovery failed.
     pub(in crate::gateway) fn reason(&self) -> Reason {
         match self {
             Self::Discovery(failure) => failure.reason(),

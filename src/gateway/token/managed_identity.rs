@@ -1,17 +1,17 @@
-//! Tokens of a managed identity: of the virtual machine, or of the Service Fabric application that
-//! the exporter is a part of.
+//! Tokens of a managed identity: that of the virtual machine, or of the Service Fabric application
+//! that contains the exporter.
 //!
-//! Both services are on this machine and know who asks; neither is asked through a proxy. The one
-//! of Service Fabric is believed by its certificate, which the platform names.
+//! Both services run on this machine, identify the caller themselves and are called without a proxy.
+//! The one of Service Fabric is trusted by the thumbprint in `IDENTITY_SERVER_THUMBPRINT`.
 
 use reqwest::Client;
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::endpoint::{self, Question};
+use super::access_token::AccessToken;
+use super::endpoint::{self, TokenRequest};
 use super::error::TokenError;
-use super::issued::Issued;
 use crate::gateway::build_error::BuildError;
 use crate::gateway::deadline::Deadline;
 use crate::gateway::tls::{self, CertificateExpiry, Credentials};
@@ -19,28 +19,27 @@ use crate::settings::{
     FabricIdentity, FabricIdentityError, ManagedIdentity, Security, TlsVersion, Trust,
 };
 
-/// The metadata service of a virtual machine and the version of its contract:
+/// The metadata service of a virtual machine, and its API version:
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>.
-const MACHINE: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
+const MACHINE_ADDRESS: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
 const MACHINE_VERSION: &str = "2018-02-01";
 
-/// The only version that the token service of Service Fabric takes:
+/// The only API version of the token service of Service Fabric:
 /// <https://learn.microsoft.com/azure/service-fabric/how-to-managed-identity-service-fabric-app-code>.
 const FABRIC_VERSION: &str = "2019-07-01-preview";
 
-/// The service that knows the identity.
 #[derive(Debug)]
-pub(super) struct IdentityService {
+pub(super) struct ManagedIdentityClient {
     address: Url,
     header: HeaderName,
-    /// Value of the header, where it is one: a machine is known by where it asks from.
+    /// Value of the header; `None` for a virtual machine, where the header is `true`.
     secret: Option<SecretString>,
-    advice: &'static str,
+    hint: &'static str,
     client: Client,
 }
 
-impl IdentityService {
-    /// The configured service, else the one that `fabric` names, else that of the machine.
+impl ManagedIdentityClient {
+    /// Uses the configured endpoint, otherwise that of `fabric`, otherwise that of the machine.
     pub(super) fn new(
         settings: &ManagedIdentity,
         fabric: Option<Result<FabricIdentity, FabricIdentityError>>,
@@ -48,64 +47,63 @@ impl IdentityService {
         match fabric.filter(|_| settings.endpoint.is_none()) {
             Some(fabric) => {
                 let fabric = fabric.map_err(BuildError::FabricIdentity)?;
-                Self::of_the_application(settings, &fabric)
+                Self::of_application(settings, &fabric)
             }
-            None => Self::of_the_machine(settings),
+            None => Self::of_machine(settings),
         }
     }
 
-    fn of_the_machine(settings: &ManagedIdentity) -> Result<Self, BuildError> {
-        let platform = || MACHINE.parse().expect("the address is fixed");
+    fn of_machine(settings: &ManagedIdentity) -> Result<Self, BuildError> {
+        let platform = || MACHINE_ADDRESS.parse().expect("the address is fixed");
         let service = settings.endpoint.clone().unwrap_or_else(platform);
         Ok(Self {
-            address: address(service, MACHINE_VERSION, settings),
+            address: with_query(service, MACHINE_VERSION, settings),
             header: HeaderName::from_static("metadata"),
             secret: None,
-            advice: "does the exporter run on a virtual machine of Azure that has an identity?",
+            hint: "check that the exporter runs on an Azure virtual machine with a managed identity",
             client: endpoint::client().build().map_err(BuildError::Client)?,
         })
     }
 
-    fn of_the_application(
+    fn of_application(
         settings: &ManagedIdentity,
         fabric: &FabricIdentity,
     ) -> Result<Self, BuildError> {
         Ok(Self {
-            address: address(fabric.endpoint.clone(), FABRIC_VERSION, settings),
+            address: with_query(fabric.endpoint.clone(), FABRIC_VERSION, settings),
             header: HeaderName::from_static("secret"),
             secret: Some(fabric.header.clone()),
-            advice: "the token service of Service Fabric must run on this node, with the \
-                     certificate of IDENTITY_SERVER_THUMBPRINT",
+            hint: "check that the token service of Service Fabric runs on this node, with the \
+                   certificate of IDENTITY_SERVER_THUMBPRINT",
             client: pinned(fabric).map_err(BuildError::Client)?,
         })
     }
 
-    /// Asks for a token.
-    pub(super) async fn token(&self, deadline: Deadline) -> Result<Issued, TokenError> {
+    pub(super) async fn token(&self, deadline: Deadline) -> Result<AccessToken, TokenError> {
         let secret = self.secret.as_ref().map(ExposeSecret::expose_secret);
         let value = HeaderValue::from_str(secret.unwrap_or("true"));
-        let mut value = value.expect("a secret was checked where it was read");
+        let mut value = value.expect("FabricIdentity has validated the secret");
         value.set_sensitive(true);
-        let request = self.client.get(self.address.clone());
-        let question = Question {
+        let get = self.client.get(self.address.clone());
+        let request = TokenRequest {
             address: &self.address,
-            request: request.header(&self.header, value),
+            request: get.header(&self.header, value),
             secret: self.secret.as_ref(),
-            advice: self.advice,
+            hint: self.hint,
         };
-        question.ask(deadline).await
+        request.send(deadline).await
     }
 }
 
-/// A client that believes the certificate which the platform named, and no other.
+/// A client that trusts only the certificate in the environment.
 fn pinned(fabric: &FabricIdentity) -> Result<Client, reqwest::Error> {
     let security = Security {
         trust: Trust::Thumbprints {
             thumbprints: vec![fabric.thumbprint],
-            // The platform names what is in use now, and renews it without us.
+            // The platform updates the environment only at the start of the process.
             accept_expired: true,
         },
-        // What holds a gateway back does not hold for this service.
+        // The reason for the limit of 1.2 applies to gateways only.
         tls_max_version: Some(TlsVersion::V1_3),
         ..Security::default()
     };
@@ -120,7 +118,7 @@ fn pinned(fabric: &FabricIdentity) -> Result<Client, reqwest::Error> {
     .build()
 }
 
-fn address(mut service: Url, version: &str, settings: &ManagedIdentity) -> Url {
+fn with_query(mut service: Url, version: &str, settings: &ManagedIdentity) -> Url {
     let mut query = service.query_pairs_mut();
     query.append_pair("api-version", version);
     query.append_pair("resource", settings.cluster_application_id.as_str());
@@ -150,15 +148,15 @@ mod tests {
     }
 
     #[test]
-    fn the_application_goes_before_the_machine_and_the_configuration_before_both() {
+    fn configured_endpoint_precedes_application_and_machine() {
         let (machine, fabric) = (settings(None), fabric());
         let query = "resource=api%3A%2F%2Fcluster%2F%26x&client_id=identity";
-        let service = IdentityService::new(&machine, None).unwrap();
+        let service = ManagedIdentityClient::new(&machine, None).unwrap();
         assert_eq!(
             service.address.as_str(),
-            format!("{MACHINE}?api-version=2018-02-01&{query}")
+            format!("{MACHINE_ADDRESS}?api-version=2018-02-01&{query}")
         );
-        let service = IdentityService::new(&machine, Some(Ok(fabric.clone()))).unwrap();
+        let service = ManagedIdentityClient::new(&machine, Some(Ok(fabric.clone()))).unwrap();
         assert_eq!(
             service.address.as_str(),
             format!(
@@ -167,7 +165,7 @@ mod tests {
             )
         );
         let configured = settings(Some("http://127.0.0.1:4000/token"));
-        let service = IdentityService::new(&configured, Some(Ok(fabric))).unwrap();
+        let service = ManagedIdentityClient::new(&configured, Some(Ok(fabric))).unwrap();
         assert!(
             service
                 .address
@@ -178,9 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_of_the_application_shows_itself_to_nobody() {
+    fn secret_is_hidden_in_debug_output() {
         let fabric = fabric();
-        let service = IdentityService::new(&settings(None), Some(Ok(fabric.clone()))).unwrap();
+        let service =
+            ManagedIdentityClient::new(&settings(None), Some(Ok(fabric.clone()))).unwrap();
         assert!(!format!("{service:?} {fabric:?}").contains("hunter2"));
     }
 }
