@@ -102,10 +102,6 @@ struct PartitionListJson<'a> {
 }
 
 #[derive(Serialize)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the names are those of the metric labels"
-)]
 struct PartitionJson<'a> {
     cluster_name: &'a str,
     application_name: Option<&'a str>,

@@ -163,7 +163,7 @@ fn write_warnings(view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result
     if let Some(reason) = selection.value.empty {
         writeln!(
             f,
-            "<p><strong>Cluster {cluster}: no partition is monitored, because {}.</strong></p>",
+            "<p><strong>Cluster {cluster}: no partition is watched, because {}.</strong></p>",
             HtmlEscaped(reason.as_str())
         )?;
     }

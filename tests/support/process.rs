@@ -142,7 +142,7 @@ impl Exporter {
 
     /// Waits until the log holds `text`.
     pub(crate) async fn logs(&self, text: &str) {
-        eventually(&format!("the log says {text}"), async || {
+        eventually(&format!("the log contains {text}"), async || {
             self.log().contains(text).then_some(())
         })
         .await;

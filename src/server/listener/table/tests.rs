@@ -188,7 +188,7 @@ fn connection_that_sends_requests_without_reading_is_closed() {
     let mut fixture = Fixture::new();
     let (id, close) = fixture.admit("10.0.0.1", 0).unwrap();
     let now = fixture.at(0);
-    let mut respond = |fixture: &mut Fixture| {
+    let respond = |fixture: &mut Fixture| {
         fixture.table.get_mut(id).unwrap().begin_response(now);
         fixture.table.start_sending(id, own(0), now, &LIMITS);
         fixture.table.get_mut(id).unwrap().finish_response();
