@@ -50,9 +50,9 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Response {
         let views: Vec<ClusterView> = clusters.iter().map(Watched::view).collect();
         let partitions = views.iter().flat_map(|view| {
             let partitions = view.snapshot.partitions.values();
-            partitions.map(|partition| Partition::new(view, partition, now))
+            partitions.map(|partition| PartitionJson::new(view, partition, now))
         });
-        let list = List {
+        let list = PartitionListJson {
             partitions: partitions.collect(),
         };
         Text::written(|text| serde_json::to_writer(text, &list))
@@ -81,7 +81,7 @@ pub(super) async fn partition(State(api): State<Arc<Api>>, Path(id): Path<String
     let now = clock::now();
     for view in api.app.clusters().iter().map(Watched::view) {
         if let Some(partition) = view.snapshot.partitions.get(&PartitionId(id)) {
-            let partition = axum::Json(Partition::new(&view, partition, now));
+            let partition = axum::Json(PartitionJson::new(&view, partition, now));
             return ([headers::NO_STORE], partition).into_response();
         }
     }
@@ -90,23 +90,19 @@ pub(super) async fn partition(State(api): State<Arc<Api>>, Path(id): Path<String
 
 fn error(status: StatusCode, text: &str) -> Response {
     #[derive(Serialize)]
-    struct Error<'a> {
+    struct ErrorJson<'a> {
         error: &'a str,
     }
-    (status, axum::Json(Error { error: text })).into_response()
+    (status, axum::Json(ErrorJson { error: text })).into_response()
 }
 
 #[derive(Serialize)]
-struct List<'a> {
-    partitions: Vec<Partition<'a>>,
+struct PartitionListJson<'a> {
+    partitions: Vec<PartitionJson<'a>>,
 }
 
 #[derive(Serialize)]
-#[expect(
-    clippy::struct_field_names,
-    reason = "the names are those of the metric labels"
-)]
-struct Partition<'a> {
+struct PartitionJson<'a> {
     cluster_name: &'a str,
     application_name: Option<&'a str>,
     service_name: Option<&'a str>,
@@ -114,23 +110,23 @@ struct Partition<'a> {
     partition_kind: Option<&'static str>,
     policy_name: Option<&'a str>,
     policy_inherited_from: Option<&'static str>,
-    protection: Protection,
+    protection: ProtectionJson,
     /// When its progress record was last read.
     read_at: Option<String>,
     stale: bool,
-    progress: Option<Progress<'a>>,
-    last_success: Option<LastSuccess>,
+    progress: Option<ProgressJson<'a>>,
+    last_success: Option<LastSuccessJson>,
 }
 
 #[derive(Serialize)]
-struct Protection {
+struct ProtectionJson {
     state: &'static str,
     due: Option<String>,
     evidence: Vec<Evidence>,
 }
 
 #[derive(Serialize)]
-struct Progress<'a> {
+struct ProgressJson<'a> {
     state: &'static str,
     since: Option<String>,
     timestamp: Option<String>,
@@ -138,17 +134,17 @@ struct Progress<'a> {
     lsn: Option<u64>,
     data_loss_version: Option<String>,
     configuration_version: Option<String>,
-    failure: Option<Failure<'a>>,
+    failure: Option<FailureJson<'a>>,
 }
 
 #[derive(Serialize)]
-struct Failure<'a> {
+struct FailureJson<'a> {
     code: &'a str,
     message: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct LastSuccess {
+struct LastSuccessJson {
     timestamp: String,
     age_seconds: i64,
     backup_id: Option<Uuid>,
@@ -156,7 +152,7 @@ struct LastSuccess {
     data_loss_version: Option<String>,
 }
 
-impl<'a> Partition<'a> {
+impl<'a> PartitionJson<'a> {
     fn new(view: &'a ClusterView, partition: &'a PartitionSnapshot, now: DateTime<Utc>) -> Self {
         let identity = &partition.partition;
         let policy = partition
@@ -172,7 +168,7 @@ impl<'a> Partition<'a> {
             partition_kind: identity.kind.map(PartitionKind::as_str),
             policy_name: policy.map(|(name, _)| &**name),
             policy_inherited_from: policy.map(|(_, level)| level.as_str()),
-            protection: Protection::new(view, partition, now),
+            protection: ProtectionJson::new(view, partition, now),
             read_at: partition.read_at().map(rfc3339),
             stale: partition.read_at().is_none_or(stale),
             progress: partition.record().map(|progress| {
@@ -180,16 +176,16 @@ impl<'a> Partition<'a> {
                     .progress_history
                     .as_deref()
                     .and_then(ProgressHistory::since);
-                Progress::new(progress, since)
+                ProgressJson::new(progress, since)
             }),
             last_success: partition
                 .success_at(&view.snapshot, now)
-                .map(|point| LastSuccess::new(point, partition.last_success_lsn(), now)),
+                .map(|point| LastSuccessJson::new(point, partition.last_success_lsn(), now)),
         }
     }
 }
 
-impl Protection {
+impl ProtectionJson {
     fn new(view: &ClusterView, partition: &PartitionSnapshot, now: DateTime<Utc>) -> Self {
         let facts = partition.facts(&view.snapshot);
         let verdict = evaluate(&facts, &view.rules, now);
@@ -201,7 +197,7 @@ impl Protection {
     }
 }
 
-impl<'a> Progress<'a> {
+impl<'a> ProgressJson<'a> {
     fn new(progress: &'a BackupProgress, since: Option<DateTime<Utc>>) -> Self {
         let epoch = progress.epoch;
         Self {
@@ -216,7 +212,7 @@ impl<'a> Progress<'a> {
             configuration_version: epoch
                 .and_then(|e| e.configuration_version)
                 .map(|v| v.to_string()),
-            failure: progress.failure.as_ref().map(|failure| Failure {
+            failure: progress.failure.as_ref().map(|failure| FailureJson {
                 code: failure.code.as_str(),
                 message: failure.message.as_deref(),
             }),
@@ -224,7 +220,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-impl LastSuccess {
+impl LastSuccessJson {
     /// The log sequence number is an argument, because a backup list reports it later than the
     /// health report that dates a periodic success.
     fn new(point: &RecoveryPoint, lsn: Option<u64>, now: DateTime<Utc>) -> Self {

@@ -65,7 +65,7 @@ pub(super) async fn landing_page(State(page): State<Arc<LandingPage>>) -> Respon
     let app = Arc::clone(&page.app);
     let encode = move |_: Option<&_>| {
         let views: Vec<ClusterView> = app.clusters().iter().map(Watched::view).collect();
-        let html = Html {
+        let html = LandingPageHtml {
             views: &views,
             telemetry_path: &app.telemetry_path,
             notice: app.notice,
@@ -81,14 +81,14 @@ pub(super) async fn landing_page(State(page): State<Arc<LandingPage>>) -> Respon
     (headers, headers::HTML_PAGE, String::clone(&html)).into_response()
 }
 
-struct Html<'a> {
+struct LandingPageHtml<'a> {
     views: &'a [ClusterView],
     telemetry_path: &'a str,
     notice: Option<&'static str>,
     now: DateTime<Utc>,
 }
 
-impl fmt::Display for Html<'_> {
+impl fmt::Display for LandingPageHtml<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let build = BuildInfo::CURRENT;
         f.write_str(HEAD)?;
@@ -118,7 +118,7 @@ impl fmt::Display for Html<'_> {
     }
 }
 
-impl Html<'_> {
+impl LandingPageHtml<'_> {
     fn write_cluster(&self, view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let snapshot = &view.snapshot;
         let status = &snapshot.status;
@@ -163,7 +163,7 @@ fn write_warnings(view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result
     if let Some(reason) = selection.value.empty {
         writeln!(
             f,
-            "<p><strong>Cluster {cluster}: no partition is monitored, because {}.</strong></p>",
+            "<p><strong>Cluster {cluster}: no partition is watched, because {}.</strong></p>",
             HtmlEscaped(reason.as_str())
         )?;
     }

@@ -35,7 +35,7 @@ pub struct ReloadableWebConfig {
     initial_warnings: Vec<String>,
     certificate: std::sync::Mutex<CertificateMonitor>,
     /// Locked while the files are read.
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<LoadedState>>,
 }
 
 /// Settings that take effect with a restart only.
@@ -46,7 +46,7 @@ struct RestartOnly {
 }
 
 #[derive(Debug)]
-struct State {
+struct LoadedState {
     versions: FileVersions,
     /// Whether the file has ever had settings.
     had_settings: bool,
@@ -87,7 +87,7 @@ impl ReloadableWebConfig {
         let mut certificate = CertificateMonitor::default();
         certificate.update(path, active.certificate, now);
         initial_warnings.extend(certificate.warning().map(str::to_owned));
-        let state = State {
+        let state = LoadedState {
             versions,
             had_settings,
             tls,
@@ -146,7 +146,7 @@ impl ReloadableWebConfig {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reload(&self, state: &mut State) {
+    fn reload(&self, state: &mut LoadedState) {
         let (config, versions) = WebConfig::load_versions(&self.path, clock::now().into());
         if !versions.has_same_contents(&state.versions) {
             let was_invalid = state.active.is_none();
@@ -161,7 +161,7 @@ impl ReloadableWebConfig {
     fn activate(
         &self,
         config: WebConfig,
-        state: &mut State,
+        state: &mut LoadedState,
     ) -> Result<ActiveWebConfig, WebConfigError> {
         // A file that is being overwritten is empty for a moment, which would grant access to all.
         if config.is_empty && state.had_settings {

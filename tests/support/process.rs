@@ -1,6 +1,6 @@
-//! The program itself as a child process, with its configuration and its log.
+//! Runs the exporter as a child process with its own folder and free ports.
 //!
-//! It gets a folder of its own and free ports, and is killed when the test is done with it.
+//! The process is killed when [`Exporter`] is dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::eventually;
 use super::page::Page;
 
-/// What is to be started.
+/// The configuration of an exporter process.
 pub(crate) struct Setup {
     folder: TempDir,
     launcher: Option<String>,
@@ -33,7 +33,6 @@ pub(crate) struct Exporter {
     address: String,
 }
 
-/// An answer.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
@@ -41,7 +40,7 @@ pub(crate) struct Reply {
 }
 
 impl Setup {
-    /// An exporter on a free port with this configuration.
+    /// An exporter on a free port with this configuration file.
     pub(crate) fn new(config: &str) -> Self {
         let setup = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -61,13 +60,14 @@ impl Setup {
         self
     }
 
-    /// Lets this shell script start it, whose arguments are the program and its arguments.
+    /// Starts the exporter through this shell script, whose arguments are the program and its
+    /// arguments.
     pub(crate) fn launched_by(mut self, script: &str) -> Self {
         self.launcher = Some(script.to_owned());
         self
     }
 
-    /// The last value given for a variable counts.
+    /// If a variable is set twice, the last value counts.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -78,7 +78,7 @@ impl Setup {
         fs::write(self.file("exporter.yml"), config).unwrap();
     }
 
-    /// A file in the folder of the configuration.
+    /// The path of a file in the folder of the configuration.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -88,7 +88,7 @@ impl Setup {
         self.folder.path()
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts the process and waits until it serves.
     pub(crate) async fn start(&self) -> Exporter {
         let mut exporter = self.spawn();
         exporter.address = eventually("the exporter serves", async || {
@@ -100,7 +100,7 @@ impl Setup {
         exporter
     }
 
-    /// Starts it, to end by itself.
+    /// Starts the process without waiting.
     pub(crate) fn spawn(&self) -> Exporter {
         let program = env!("CARGO_BIN_EXE_servicefabric-backup-exporter");
         let mut command = match &self.launcher {
@@ -136,20 +136,19 @@ impl Setup {
 }
 
 impl Exporter {
-    /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// Waits until the log holds `text`.
     pub(crate) async fn logs(&self, text: &str) {
-        eventually(&format!("the log says {text}"), async || {
+        eventually(&format!("the log contains {text}"), async || {
             self.log().contains(text).then_some(())
         })
         .await;
     }
 
-    /// The base addresses that it says it serves on.
+    /// The base URLs of the listeners, read from the log.
     pub(crate) fn addresses(&self) -> Vec<String> {
         let log = self.log();
         let served = log.lines().filter_map(|line| {
@@ -176,7 +175,7 @@ impl Exporter {
         self.ask(request).await
     }
 
-    /// As a user of the web configuration.
+    /// Sends a request with basic authentication.
     pub(crate) async fn get_as(&self, path: &str, user: &str, password: &str) -> Reply {
         let request = self.client.get(self.url(path));
         self.ask(request.basic_auth(user, Some(password))).await
@@ -191,14 +190,14 @@ impl Exporter {
         }
     }
 
-    /// A scrape; it never fails while the process lives.
+    /// Scrapes the metrics, which succeeds while the process runs.
     pub(crate) async fn scrape(&self) -> Page {
         let reply = self.get("/metrics").await;
         assert_eq!(reply.status, StatusCode::OK, "{}", reply.body);
         Page::parse(&reply.body)
     }
 
-    /// Scrapes until the page is as wanted.
+    /// Scrapes until the page matches `wanted`.
     pub(crate) async fn page_where(&self, what: &str, wanted: impl Fn(&Page) -> bool) -> Page {
         eventually(what, async || {
             let page = self.scrape().await;
@@ -207,7 +206,7 @@ impl Exporter {
         .await
     }
 
-    /// Waits until every cluster has been through a cycle.
+    /// Waits until every cluster has completed a cycle.
     pub(crate) async fn ready(&self) {
         eventually("the exporter is ready", async || {
             (self.get("/-/ready").await.status == StatusCode::OK).then_some(())
@@ -222,32 +221,32 @@ impl Exporter {
         assert!(status.success(), "{command}");
     }
 
-    /// What every user of the machine can see of how it was started.
+    /// The command line, which every user of the machine can read.
     pub(crate) fn command_line(&self) -> String {
         let id = self.child.id().to_string();
-        // Small Linux systems have no `ps`, the others have no such file.
+        // Minimal Linux systems have no `ps`; other systems have no `/proc`.
         let shown = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_else(|_| {
             let mut ps = Command::new("ps");
             ps.args(["-ww", "-o", "args=", "-p", &id]);
             ps.output().unwrap().stdout
         });
-        assert!(!shown.is_empty(), "the command line is not to be seen");
+        assert!(!shown.is_empty(), "cannot read the command line");
         String::from_utf8(shown).unwrap()
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process has exited.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         eventually("the exporter ends", async || self.child.try_wait().unwrap()).await
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Stops the process with SIGTERM and checks that it exits with 0.
     pub(crate) async fn stop(mut self) {
         self.signal("TERM");
         let status = self.ended().await;
         assert_eq!(status.code(), Some(0), "{}", self.log());
     }
 
-    /// Ends it without a warning.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -256,7 +255,7 @@ impl Exporter {
 
 impl Drop for Exporter {
     fn drop(&mut self) {
-        // Most have ended already.
+        // Most processes have exited already.
         drop(self.child.kill());
         drop(self.child.wait());
     }

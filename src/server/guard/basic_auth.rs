@@ -42,16 +42,16 @@ pub(super) enum LoginOutcome {
 }
 
 /// Keyed hash of the user name, whether the user exists, the bcrypt hash and the password.
-type Fingerprint = [u8; 32];
+type LoginFingerprint = [u8; 32];
 
 #[derive(Debug, Default)]
 struct OutcomeCache {
-    accepted: HashSet<Fingerprint>,
-    rejected: HashSet<Fingerprint>,
+    accepted: HashSet<LoginFingerprint>,
+    rejected: HashSet<LoginFingerprint>,
 }
 
 #[derive(Debug)]
-struct Credentials {
+struct BasicCredentials {
     user: String,
     password: SecretSlice<u8>,
 }
@@ -74,7 +74,7 @@ impl Authenticator {
         header: Option<&HeaderValue>,
         network: Network,
     ) -> LoginOutcome {
-        let Some(credentials) = header.and_then(Credentials::parse) else {
+        let Some(credentials) = header.and_then(BasicCredentials::parse) else {
             return LoginOutcome::Rejected;
         };
         let Some((hash, is_user)) = self.hash_to_compare(users, &credentials.user) else {
@@ -126,10 +126,10 @@ impl Authenticator {
     /// decoy.
     fn fingerprint(
         &self,
-        credentials: &Credentials,
+        credentials: &BasicCredentials,
         hash: &PasswordHash,
         is_user: bool,
-    ) -> Fingerprint {
+    ) -> LoginFingerprint {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&[u8::from(is_user)]);
         let password = credentials.password.expose_secret();
@@ -139,10 +139,10 @@ impl Authenticator {
             context.update(part);
         }
         let tag = context.sign();
-        Fingerprint::try_from(tag.as_ref()).expect("SHA-256 has 32 bytes")
+        LoginFingerprint::try_from(tag.as_ref()).expect("SHA-256 has 32 bytes")
     }
 
-    fn cached(&self, fingerprint: &Fingerprint) -> Option<LoginOutcome> {
+    fn cached(&self, fingerprint: &LoginFingerprint) -> Option<LoginOutcome> {
         self.lock().get(fingerprint).map(LoginOutcome::of)
     }
 
@@ -152,7 +152,7 @@ impl Authenticator {
 }
 
 /// The first 64 bits of the fingerprint, which clients cannot choose because its hash is keyed.
-fn tag(fingerprint: &Fingerprint) -> u64 {
+fn tag(fingerprint: &LoginFingerprint) -> u64 {
     let first = fingerprint.first_chunk().copied();
     u64::from_be_bytes(first.unwrap_or_default())
 }
@@ -168,12 +168,12 @@ impl LoginOutcome {
 }
 
 impl OutcomeCache {
-    fn get(&self, fingerprint: &Fingerprint) -> Option<bool> {
+    fn get(&self, fingerprint: &LoginFingerprint) -> Option<bool> {
         let accepted = self.accepted.contains(fingerprint);
         (accepted || self.rejected.contains(fingerprint)).then_some(accepted)
     }
 
-    fn insert(&mut self, fingerprint: Fingerprint, accepted: bool) {
+    fn insert(&mut self, fingerprint: LoginFingerprint, accepted: bool) {
         let outcomes = if accepted {
             &mut self.accepted
         } else {
@@ -189,7 +189,7 @@ impl OutcomeCache {
     }
 }
 
-impl Credentials {
+impl BasicCredentials {
     /// `None` unless the scheme is Basic with a name and a password.
     fn parse(header: &HeaderValue) -> Option<Self> {
         let (scheme, encoded) = header.as_bytes().split_at_checked("Basic ".len())?;
@@ -350,7 +350,7 @@ mod tests {
             .collect();
         tokio::task::yield_now().await;
         // The opposite of the outcome of a comparison, so that a comparison would show.
-        let credentials = Credentials::parse(&wrong).unwrap();
+        let credentials = BasicCredentials::parse(&wrong).unwrap();
         let (hash, is_user) = authenticator.hash_to_compare(&users, "user4").unwrap();
         let fingerprint = authenticator.fingerprint(&credentials, hash, is_user);
         authenticator.lock().insert(fingerprint, true);
@@ -426,7 +426,7 @@ mod tests {
     fn cached_outcomes_of_each_kind_are_bounded() {
         let mut outcomes = OutcomeCache::default();
         for number in 0..1000_u64 {
-            let mut fingerprint = Fingerprint::default();
+            let mut fingerprint = LoginFingerprint::default();
             fingerprint[..8].copy_from_slice(&number.to_be_bytes());
             outcomes.insert(fingerprint, number % 2 == 0);
             assert_eq!(outcomes.get(&fingerprint), Some(number % 2 == 0));
@@ -440,7 +440,7 @@ mod tests {
     #[test]
     fn debug_output_contains_no_secret() {
         let (authenticator, users) = (Authenticator::new(CAPACITY), users(&[4]));
-        let credentials = Credentials::parse(&header("user4", PASSWORD)).unwrap();
+        let credentials = BasicCredentials::parse(&header("user4", PASSWORD)).unwrap();
         let printed = format!("{authenticator:?} {users:?} {credentials:?}");
         assert!(
             !printed.contains(PASSWORD) && !printed.contains("$2b$"),

@@ -22,7 +22,7 @@ const REMEMBERED: usize = 1 << 18;
 pub(super) struct LoginQueue {
     /// Maximum number of waiting logins.
     capacity: usize,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
 }
 
 /// The permit to run a comparison. On drop, the next login receives it.
@@ -30,7 +30,7 @@ pub(super) struct LoginQueue {
 pub(super) struct ComparisonPermit(Arc<LoginQueue>);
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     comparing: bool,
     /// In the order of arrival.
     waiting: Vec<WaitingLogin>,
@@ -93,7 +93,7 @@ impl LoginQueue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -104,7 +104,7 @@ impl Drop for ComparisonPermit {
     }
 }
 
-impl State {
+impl QueueState {
     /// Adds a login, and rejects one if the queue is then too long.
     fn admit(
         &mut self,
@@ -206,10 +206,10 @@ mod tests {
     }
 
     /// A queue with a running comparison and waiting guesses, each from one of `networks`.
-    fn flooded(guesses: u64, networks: u64, capacity: usize) -> (State, Vec<Guess>) {
-        let mut state = State {
+    fn flooded(guesses: u64, networks: u64, capacity: usize) -> (QueueState, Vec<Guess>) {
+        let mut state = QueueState {
             comparing: true,
-            ..State::default()
+            ..QueueState::default()
         };
         let guesses = (0..guesses).map(|number| {
             let first_seen = state.first_seen.number(number);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     /// The number of comparisons that end before `login` is served.
-    fn comparisons(state: &mut State, login: &mut Guess) -> Option<u64> {
+    fn comparisons(state: &mut QueueState, login: &mut Guess) -> Option<u64> {
         for number in 1.. {
             drop(state.next()?);
             if !is_waiting(login) {
@@ -312,7 +312,7 @@ mod tests {
         let (mut state, _) = flooded(1, networks, capacity);
         let (mut tag, mut pending) = (1, Vec::new());
         let address = network(if own { networks } else { 0 });
-        let mut guess = |state: &mut State, pending: &mut Vec<Guess>| {
+        let mut guess = |state: &mut QueueState, pending: &mut Vec<Guess>| {
             pending.retain_mut(is_waiting);
             // Guessers that are rejected at once send another guess before the next comparison ends.
             for _ in pending.len()..guessers {

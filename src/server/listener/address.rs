@@ -22,14 +22,25 @@ use tokio::net::TcpListener;
 ///
 /// Outside of a Tokio runtime with I/O.
 pub fn bind(address: &str) -> io::Result<Vec<TcpListener>> {
-    match parse(address)? {
-        Target::AllInterfaces(port) => listen_on_all_interfaces(port),
-        Target::Address(address) => Ok(vec![listen(address)?]),
-        Target::Name(host, port) => listen_on_name(host, port),
-    }?
-    .into_iter()
-    .map(TcpListener::from_std)
-    .collect()
+    let mut listeners: Vec<std::net::TcpListener> = Vec::new();
+    let mut skipped = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for mut socket in sockets(address)? {
+        if let Some(first) = listeners.first() {
+            socket.set_port(first.local_addr()?.port());
+            if is_dual_stack(first)? && socket.ip() == Ipv4Addr::UNSPECIFIED {
+                continue;
+            }
+        }
+        match listen(socket) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_denied(&error) => return Err(error),
+            Err(error) => skipped = error,
+        }
+    }
+    if listeners.is_empty() {
+        return Err(skipped);
+    }
+    listeners.into_iter().map(TcpListener::from_std).collect()
 }
 
 /// Checks the syntax of `addresses`, that names resolve, and that no two addresses overlap. Opens no
@@ -42,14 +53,7 @@ pub fn bind(address: &str) -> io::Result<Vec<TcpListener>> {
 pub(crate) fn check(addresses: &[String]) -> io::Result<()> {
     let mut earlier: Vec<(&str, SocketAddr)> = Vec::new();
     for address in addresses {
-        let sockets = match parse(address)? {
-            Target::AllInterfaces(port) => vec![
-                (Ipv4Addr::UNSPECIFIED, port).into(),
-                (Ipv6Addr::UNSPECIFIED, port).into(),
-            ],
-            Target::Address(socket) => vec![socket],
-            Target::Name(host, port) => resolve(host, port)?,
-        };
+        let sockets = sockets(address)?;
         let overlapping =
             |(_, one): &&(&str, SocketAddr)| sockets.iter().any(|socket| overlap(*socket, *one));
         if let Some((other, _)) = earlier.iter().find(overlapping) {
@@ -68,12 +72,6 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && same_address
 }
 
-enum Target<'a> {
-    AllInterfaces(u16),
-    Address(SocketAddr),
-    Name(&'a str, u16),
-}
-
 #[derive(Debug, Error)]
 enum AddressError {
     #[error("invalid listen address `{0}`; expected `:port`, `host:port` or `[IPv6 address]:port`")]
@@ -89,90 +87,49 @@ enum AddressError {
     Resolve { host: String, source: io::Error },
 }
 
-fn parse(address: &str) -> io::Result<Target<'_>> {
-    if let Ok(address) = address.parse() {
-        return Ok(Target::Address(address));
+/// The socket addresses of a listen address.
+fn sockets(address: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(socket) = address.parse() {
+        return Ok(vec![socket]);
     }
-    address
-        .rsplit_once(':')
-        .and_then(|(host, port)| parse_name(host, port))
-        .ok_or_else(|| {
-            let error = AddressError::Malformed(address.to_owned());
-            io::Error::new(io::ErrorKind::InvalidInput, error)
-        })
+    let (host, port) = split(address).ok_or_else(|| {
+        let error = AddressError::Malformed(address.to_owned());
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    })?;
+    if host.is_empty() {
+        return Ok(vec![
+            (Ipv6Addr::UNSPECIFIED, port).into(),
+            (Ipv4Addr::UNSPECIFIED, port).into(),
+        ]);
+    }
+    let resolved = (host, port).to_socket_addrs().map_err(|source| {
+        let (kind, host) = (source.kind(), host.to_owned());
+        io::Error::new(kind, AddressError::Resolve { host, source })
+    });
+    let mut sockets: Vec<_> = resolved?.collect();
+    sockets.sort_unstable();
+    sockets.dedup();
+    Ok(sockets)
 }
 
-fn parse_name<'a>(host: &'a str, port: &str) -> Option<Target<'a>> {
+fn split(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
     // `u16::from_str` alone accepts a plus sign.
     if !host.chars().all(is_name) || !port.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    let port = port.parse().ok()?;
-    Some(match host {
-        "" => Target::AllInterfaces(port),
-        _ => Target::Name(host, port),
-    })
+    Some((host, port.parse().ok()?))
 }
 
-fn listen_on_all_interfaces(port: u16) -> io::Result<Vec<std::net::TcpListener>> {
-    let any_v4 = |port| listen((Ipv4Addr::UNSPECIFIED, port).into());
-    let any_v6 = match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
-        Ok(any_v6) => any_v6,
-        Err(error) if is_denied(&error) => return Err(error),
-        Err(_) => return Ok(vec![any_v4(port)?]),
-    };
-    if !is_v6_only(&any_v6)? {
-        return Ok(vec![any_v6]);
-    }
-    let port = any_v6.local_addr()?.port();
-    Ok(vec![any_v6, any_v4(port)?])
-}
-
-/// Whether an IPv6 socket accepts no IPv4: always on Windows, and on Linux if
-/// `net.ipv6.bindv6only` is set.
+/// Whether the listener accepts connections over IPv4 and IPv6. An IPv6 socket does so on Linux
+/// unless `net.ipv6.bindv6only` is set, and never on Windows.
 #[expect(
     deprecated,
     reason = "deprecated together with its setter, which has no effect on a bound socket; std has no other getter"
 )]
-fn is_v6_only(listener: &std::net::TcpListener) -> io::Result<bool> {
-    listener.only_v6()
-}
-
-fn listen_on_name(host: &str, mut port: u16) -> io::Result<Vec<std::net::TcpListener>> {
-    let mut addresses: Vec<SocketAddr> = resolve(host, port)?;
-    addresses.sort_unstable();
-    addresses.dedup();
-    let mut listeners = Vec::new();
-    let mut skipped = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for mut address in addresses {
-        address.set_port(port);
-        match listen(address) {
-            Ok(listener) => {
-                port = listener.local_addr()?.port();
-                listeners.push(listener);
-            }
-            Err(error) if is_denied(&error) => return Err(error),
-            Err(error) => skipped = error,
-        }
-    }
-    if listeners.is_empty() {
-        return Err(skipped);
-    }
-    Ok(listeners)
-}
-
-fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    match (host, port).to_socket_addrs() {
-        Ok(addresses) => Ok(addresses.collect()),
-        Err(source) => Err(io::Error::new(
-            source.kind(),
-            AddressError::Resolve {
-                host: host.to_owned(),
-                source,
-            },
-        )),
-    }
+fn is_dual_stack(listener: &std::net::TcpListener) -> io::Result<bool> {
+    Ok(listener.local_addr()?.ip() == Ipv6Addr::UNSPECIFIED && !listener.only_v6()?)
 }
 
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::Limits;
 use super::memory::ResponseMemory;
-use super::table::{ConnectionTable, Entry, TimeoutKind};
+use super::table::{ConnectionEntry, ConnectionTable, TimeoutKind};
 
 /// All slots of one server.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl ConnectionSlot {
     }
 
     /// `None` once the connection is evicted or closed.
-    fn update<T>(&self, update: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+    fn update<T>(&self, update: impl FnOnce(&mut ConnectionEntry) -> T) -> Option<T> {
         let mut table = self.slots.lock();
         Some(update(table.get_mut(self.id)?))
     }
@@ -153,7 +153,7 @@ impl ResponseGuard {
 
 impl Drop for ResponseGuard {
     fn drop(&mut self) {
-        self.0.update(Entry::finish_response);
+        self.0.update(ConnectionEntry::finish_response);
     }
 }
 

@@ -20,37 +20,42 @@ use crate::server::network::Network;
 /// Progress of a response is counted in units of this many bytes.
 const PROGRESS_UNIT: usize = 64 * 1024;
 
+/// Maximum number of responses of one connection that are not written yet. If the body of a request
+/// arrives after its response is in the buffer, hyper accepts the next request without a flush, so
+/// that a client that does not read could fill the memory with responses.
+const MAX_UNWRITTEN_RESPONSES: usize = 256;
+
 #[derive(Debug, Default)]
 pub(super) struct ConnectionTable {
     next_id: u64,
-    entries: HashMap<u64, Entry>,
+    entries: HashMap<u64, ConnectionEntry>,
     memory: TotalResponseMemory,
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ConnectionEntry {
     peer: Network,
-    phase: Phase,
+    phase: ConnectionPhase,
     close: CancellationToken,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum ConnectionPhase {
     /// Before the first complete request head.
     AwaitingRequest { since: Instant },
     /// From a complete request head until every byte of the response is written.
-    Responding(Response),
+    Responding(ActiveResponse),
     /// Between a response and the next complete request head.
     Idle { since: Instant },
 }
 
 #[derive(Debug)]
-struct Response {
+struct ActiveResponse {
+    /// When the request head of the first unwritten response was complete.
     since: Instant,
-    /// Responses that have begun and are not handed over to hyper completely. There can be two:
-    /// after a request with a body, hyper reads on while it sends the response.
+    /// The number of responses that are not completely handed over to hyper.
     unfinished: usize,
-    /// The memory of the responses that are being sent; empty while the first one is prepared.
+    /// The memory of the unwritten responses; empty while the first one is prepared.
     sending: Vec<ResponseMemory>,
     /// When the client last completed a progress unit, and the bytes it has read since.
     progressed: Instant,
@@ -83,9 +88,9 @@ impl ConnectionTable {
         let id = self.next_id;
         self.next_id += 1;
         let close = CancellationToken::new();
-        let entry = Entry {
+        let entry = ConnectionEntry {
             peer: peer.into(),
-            phase: Phase::AwaitingRequest { since: now },
+            phase: ConnectionPhase::AwaitingRequest { since: now },
             close: close.clone(),
         };
         self.entries.insert(id, entry);
@@ -96,8 +101,10 @@ impl ConnectionTable {
     /// response has stalled for longest. Connections of the peer with the most come first.
     pub(super) fn evict(&mut self, now: Instant, limits: &Limits) -> Option<()> {
         let victim = self.first_of_largest_peer(|_, entry| match &entry.phase {
-            Phase::AwaitingRequest { since } | Phase::Idle { since } => Some((false, *since)),
-            Phase::Responding(response) => {
+            ConnectionPhase::AwaitingRequest { since } | ConnectionPhase::Idle { since } => {
+                Some((false, *since))
+            }
+            ConnectionPhase::Responding(response) => {
                 let stalled = now.duration_since(response.progressed) >= limits.grace;
                 (response.is_sending() && stalled).then_some((true, response.progressed))
             }
@@ -109,7 +116,7 @@ impl ConnectionTable {
     /// The connection with the least `rank` of the peer that has the most connections.
     fn first_of_largest_peer<R: Ord>(
         &self,
-        rank: impl Fn(u64, &Entry) -> Option<R>,
+        rank: impl Fn(u64, &ConnectionEntry) -> Option<R>,
     ) -> Option<u64> {
         let mut counts: HashMap<Network, usize> = HashMap::new();
         for entry in self.entries.values() {
@@ -123,7 +130,7 @@ impl ConnectionTable {
     }
 
     pub(super) fn close_idle(&mut self) {
-        self.close(|entry| !matches!(entry.phase, Phase::Responding(_)));
+        self.close(|entry| !matches!(entry.phase, ConnectionPhase::Responding(_)));
     }
 
     /// Returns the number of closed connections.
@@ -131,7 +138,7 @@ impl ConnectionTable {
         self.close(|_| true)
     }
 
-    fn close(&mut self, selected: impl Fn(&Entry) -> bool) -> usize {
+    fn close(&mut self, selected: impl Fn(&ConnectionEntry) -> bool) -> usize {
         let entries = self.entries.iter();
         let ids: Vec<u64> = entries
             .filter(|(_, entry)| selected(entry))
@@ -142,11 +149,11 @@ impl ConnectionTable {
     }
 
     /// `None` once the connection is evicted or closed.
-    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut ConnectionEntry> {
         self.entries.get_mut(&id)
     }
 
-    pub(super) fn remove(&mut self, id: u64) -> Option<Entry> {
+    pub(super) fn remove(&mut self, id: u64) -> Option<ConnectionEntry> {
         let entry = self.entries.remove(&id)?;
         let sending = entry.sending().iter();
         sending.for_each(|response| self.memory.remove(response));
@@ -162,7 +169,7 @@ impl ConnectionTable {
         now: Instant,
         limits: &Limits,
     ) {
-        let Some(Phase::Responding(response)) =
+        let Some(ConnectionPhase::Responding(response)) =
             self.entries.get_mut(&id).map(|entry| &mut entry.phase)
         else {
             return;
@@ -173,8 +180,8 @@ impl ConnectionTable {
         self.memory.add(&memory);
         response.sending.push(memory);
         while self.memory.bytes() > self.budget(limits) {
-            let others = |other, entry: &Entry| match &entry.phase {
-                Phase::Responding(response) if other != id && response.is_sending() => {
+            let others = |other, entry: &ConnectionEntry| match &entry.phase {
+                ConnectionPhase::Responding(response) if other != id && response.is_sending() => {
                     Some(response.progressed)
                 }
                 _ => None,
@@ -190,7 +197,7 @@ impl ConnectionTable {
     /// [`Limits::response_memory`] in addition to two of the largest response: after a page is
     /// replaced, scrapers can still be reading the previous one.
     fn budget(&self, limits: &Limits) -> usize {
-        let sending = self.entries.values().flat_map(Entry::sending);
+        let sending = self.entries.values().flat_map(ConnectionEntry::sending);
         let largest = sending.map(ResponseMemory::bytes).max();
         let two = largest.unwrap_or_default().saturating_mul(2);
         limits.response_memory.saturating_add(two)
@@ -203,12 +210,12 @@ impl ConnectionTable {
             return false;
         };
         match &entry.phase {
-            Phase::Responding(response) if response.unfinished == 0 => {}
+            ConnectionPhase::Responding(response) if response.unfinished == 0 => {}
             _ => return false,
         }
         let sending = entry.sending().iter();
         sending.for_each(|response| self.memory.remove(response));
-        entry.phase = Phase::Idle { since: now };
+        entry.phase = ConnectionPhase::Idle { since: now };
         true
     }
 
@@ -223,13 +230,18 @@ impl ConnectionTable {
     }
 }
 
-impl Entry {
-    /// Records a complete request head.
+impl ConnectionEntry {
+    /// Records a complete request head. Closes the connection if too many responses are unwritten.
     pub(super) fn begin_response(&mut self, now: Instant) {
         match &mut self.phase {
-            Phase::Responding(response) => response.unfinished += 1,
-            Phase::AwaitingRequest { .. } | Phase::Idle { .. } => {
-                self.phase = Phase::Responding(Response {
+            ConnectionPhase::Responding(response) => {
+                response.unfinished += 1;
+                if response.sending.len() >= MAX_UNWRITTEN_RESPONSES {
+                    self.close.cancel();
+                }
+            }
+            ConnectionPhase::AwaitingRequest { .. } | ConnectionPhase::Idle { .. } => {
+                self.phase = ConnectionPhase::Responding(ActiveResponse {
                     since: now,
                     unfinished: 1,
                     sending: Vec::new(),
@@ -242,14 +254,14 @@ impl Entry {
 
     /// Records that a response is handed over to the stream, though not all of it is written.
     pub(super) fn finish_response(&mut self) {
-        if let Phase::Responding(response) = &mut self.phase {
+        if let ConnectionPhase::Responding(response) = &mut self.phase {
             response.unfinished = response.unfinished.saturating_sub(1);
         }
     }
 
     /// Records that the client has read `bytes` more.
     pub(super) fn progress(&mut self, bytes: usize, now: Instant) {
-        if let Phase::Responding(response) = &mut self.phase {
+        if let ConnectionPhase::Responding(response) = &mut self.phase {
             response.read_since += bytes;
             if response.read_since >= PROGRESS_UNIT {
                 (response.progressed, response.read_since) = (now, 0);
@@ -260,11 +272,11 @@ impl Entry {
     /// When the connection times out if nothing happens until then, and by which limit.
     pub(super) fn deadline(&self, limits: &Limits) -> (Instant, TimeoutKind) {
         match &self.phase {
-            Phase::AwaitingRequest { since } => {
+            ConnectionPhase::AwaitingRequest { since } => {
                 (*since + limits.first_request, TimeoutKind::Request)
             }
-            Phase::Idle { since } => (*since + limits.header_read, TimeoutKind::Request),
-            Phase::Responding(response) => {
+            ConnectionPhase::Idle { since } => (*since + limits.header_read, TimeoutKind::Request),
+            ConnectionPhase::Responding(response) => {
                 let total = (response.since + limits.response, TimeoutKind::Response);
                 let stall = (response.progressed + limits.stall, TimeoutKind::Stall);
                 if response.is_sending() && stall.0 < total.0 {
@@ -278,21 +290,21 @@ impl Entry {
 
     fn sending(&self) -> &[ResponseMemory] {
         match &self.phase {
-            Phase::Responding(response) => &response.sending,
-            Phase::AwaitingRequest { .. } | Phase::Idle { .. } => &[],
+            ConnectionPhase::Responding(response) => &response.sending,
+            ConnectionPhase::AwaitingRequest { .. } | ConnectionPhase::Idle { .. } => &[],
         }
     }
 
     #[cfg(test)]
     pub(super) fn responding_since(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Responding(response) => Some(response.since),
-            Phase::AwaitingRequest { .. } | Phase::Idle { .. } => None,
+            ConnectionPhase::Responding(response) => Some(response.since),
+            ConnectionPhase::AwaitingRequest { .. } | ConnectionPhase::Idle { .. } => None,
         }
     }
 }
 
-impl Response {
+impl ActiveResponse {
     fn is_sending(&self) -> bool {
         !self.sending.is_empty()
     }

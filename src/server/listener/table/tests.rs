@@ -184,6 +184,29 @@ fn above_the_memory_budget_the_slowest_connections_are_closed() {
 }
 
 #[test]
+fn connection_that_sends_requests_without_reading_is_closed() {
+    let mut fixture = Fixture::new();
+    let (id, close) = fixture.admit("10.0.0.1", 0).unwrap();
+    let now = fixture.at(0);
+    let respond = |fixture: &mut Fixture| {
+        fixture.table.get_mut(id).unwrap().begin_response(now);
+        fixture.table.start_sending(id, own(0), now, &LIMITS);
+        fixture.table.get_mut(id).unwrap().finish_response();
+    };
+    for _ in 0..MAX_UNWRITTEN_RESPONSES {
+        respond(&mut fixture);
+    }
+    assert!(!close.is_cancelled());
+    assert!(fixture.table.flushed(id, now));
+    for _ in 0..MAX_UNWRITTEN_RESPONSES {
+        respond(&mut fixture);
+    }
+    assert!(!close.is_cancelled(), "the client has read in between");
+    respond(&mut fixture);
+    assert!(close.is_cancelled());
+}
+
+#[test]
 fn memory_is_released_when_a_response_is_written_or_its_connection_is_closed() {
     let mut fixture = Fixture::new();
     let page = Bytes::from(vec![0; 100]);
