@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
 use servicefabric_backup_exporter::fleet::ClusterErrors;
-use servicefabric_backup_exporter::server::live::OpenError;
+use servicefabric_backup_exporter::server::web_config::WebConfigError;
 use servicefabric_backup_exporter::state_file::Unusable;
 use servicefabric_backup_exporter::{config, demo, logging, run};
 use tracing::error;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 fn is_usage_error(error: &anyhow::Error) -> bool {
     error.is::<config::ConfigErrors>()
         || error.is::<ClusterErrors>()
-        || error.is::<OpenError>()
+        || error.is::<WebConfigError>()
         || error.is::<UsageError>()
         || error.is::<Unusable>()
 }

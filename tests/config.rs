@@ -3,19 +3,12 @@
 //! `tests/config/NAME.bad.txt` has the errors of `NAME.bad.yml`. `hunter2` is a secret, which no error
 //! must contain.
 
-#![expect(clippy::unwrap_used, reason = "test helpers")]
-
-#[path = "support/bless.rs"]
-mod bless;
-#[path = "support/encodings.rs"]
-mod encodings;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use encodings::saved_by_windows;
+use crate::support::encodings::saved_by_windows;
 use proptest::prelude::*;
 use servicefabric_backup_exporter::settings::{Config, States};
 
@@ -61,7 +54,7 @@ fn errors_match_the_golden_files() {
     assert_eq!(bad, files(".bad.txt"), "each bad file has its golden file");
     for name in bad {
         let (error, golden) = (errors_in(&name), format!("{name}.bad.txt"));
-        if bless::bless() {
+        if crate::support::bless::bless() {
             fs::write(Path::new(FOLDER).join(&golden), &error).unwrap();
         }
         assert_eq!(error, read(&golden), "{name}");

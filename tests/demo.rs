@@ -1,22 +1,16 @@
 //! The demo as a process of its own, as somebody sees it who tries the exporter out.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::page::Page;
+use crate::support::process::Setup;
+use crate::support::{eventually, within};
 use reqwest::{Certificate, Client, StatusCode};
 use servicefabric_backup_exporter::model::BackupState;
 use servicefabric_backup_exporter::protection::Protection;
-use support::page::Page;
-use support::process::Setup;
-use support::{eventually, within};
 
 /// What the name of the folder of a secured demo begins with.
 const FOLDER: &str = "servicefabric-backup-exporter-demo-";
@@ -121,7 +115,9 @@ async fn the_secured_demo_shows_the_page_to_who_does_as_it_says_and_cleans_up() 
     let setup = setup.env("TMPDIR", &temporary);
     let exporter = setup.start().await;
     let log = exporter.log();
-    let (_, command) = log.split_once("To get the metrics: curl --config ").unwrap();
+    let (_, command) = log
+        .split_once("To get the metrics: curl --config ")
+        .unwrap();
     let mut words = command.split_whitespace();
     let file = Path::new(words.next().unwrap());
     // Which port it is was left to the operating system.

@@ -4,12 +4,6 @@
 //! The gateways here are OpenSSL in front of a canned answer, and behave as those of Service
 //! Fabric do: they ask for the certificate in the middle of a connection.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

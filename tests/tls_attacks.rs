@@ -3,12 +3,6 @@
 //! Counted in application bytes: what was sent inside TLS, or in the clear after the handshake was
 //! given up.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;

@@ -1,12 +1,6 @@
 //! The exporter before a secured cluster: what it says at the start, what it shows, and what a
 //! change of its files or its configuration does to it.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::fs;
 use std::process::{Command, Output};
 

@@ -1,14 +1,6 @@
 //! The files that certificates and keys live in: what is taken, what is refused and how that is
 //! told, and what happens when they change while the exporter runs.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/encodings.rs"]
-mod encodings;
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,10 +22,10 @@ use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use url::Url;
 
-use crate::encodings::saved_by_windows;
 use crate::support::certificates::{
     Authority, Pair, between, params, self_signed, self_signed_as, written,
 };
+use crate::support::encodings::saved_by_windows;
 use crate::support::renegotiation::{Asks, Backend, Behaviour, Front};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);

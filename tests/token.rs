@@ -4,8 +4,6 @@
 //! The cluster speaks http here, which the configuration refuses next to a token: what is tested
 //! is the way of the token, not that of the bytes.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;

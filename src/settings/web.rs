@@ -26,8 +26,6 @@ pub struct WebConfig {
     pub is_empty: bool,
     /// `None`: plain HTTP.
     pub tls: Option<Tls>,
-    /// Whether HTTP/2 is configured.
-    pub http2: bool,
     /// Headers of every response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Users with access; empty: no authentication.

@@ -16,7 +16,6 @@ use super::values::{boolean, client_auth, hash, header, interval};
 use super::{names, pem};
 use crate::settings::web::{ClientAuth, ClientCertificates, RateLimit, Tls, WebConfig};
 
-const HTTP2: bool = true;
 const BURST: u32 = 0;
 const MIN_VERSION: &SupportedProtocolVersion = &rustls::version::TLS12;
 const MAX_VERSION: &SupportedProtocolVersion = &rustls::version::TLS13;
@@ -26,15 +25,15 @@ const MAX_BURST: usize = 1_000_000_000;
 
 impl WebConfig {
     pub(super) fn read(s: &mut Section<'_>, is_empty: bool, files: &mut FileReader) -> Self {
-        let (http2, headers) = s.section("http_server_config", |s| {
-            let http2 = s.value("http2", HTTP2, boolean);
-            (http2, s.entries("headers", header))
+        let headers = s.section("http_server_config", |s| {
+            // Accepted for files of the toolkit; the listener speaks HTTP/1.1 only.
+            s.value("http2", true, boolean);
+            s.entries("headers", header)
         });
         let users = s.entries("basic_auth_users", |_, text| hash(text));
         Self {
             is_empty,
-            tls: s.section("tls_server_config", |s| Tls::read(s, http2, files)),
-            http2,
+            tls: s.section("tls_server_config", |s| Tls::read(s, files)),
             headers: headers.into_iter().map(|(_, header)| header).collect(),
             users: users.into_iter().collect(),
             rate_limit: s.section("rate_limit", RateLimit::read),
@@ -56,7 +55,7 @@ impl RateLimit {
 
 impl Tls {
     /// `None` if there is no certificate and no setting that requires one.
-    fn read(s: &mut Section<'_>, http2: bool, files: &mut FileReader) -> Option<Self> {
+    fn read(s: &mut Section<'_>, files: &mut FileReader) -> Option<Self> {
         let certificate = Pem::read(s, ["cert_file", "cert"], files);
         let key = Pem::read(s, ["key_file", "key"], files);
         let (clients, has_clients) = ClientCertificates::read(s, files);
@@ -71,7 +70,7 @@ impl Tls {
         certificate.require(s, "write for example `cert_file: exporter.crt`");
         key.require(s, "write for example `key_file: exporter.key`");
         if let Some(suites) = &suites {
-            check_suites(s, suites, &versions, http2);
+            check_suites(s, suites, &versions);
         }
         let certified = certified(s, &certificate, &key)?;
         let validity =
@@ -214,25 +213,23 @@ fn suites(s: &mut Section<'_>) -> Option<Vec<&'static str>> {
         let message = format!(
             "none of these suites is supported, because they are insecure (CBC, or RSA without \
              ECDHE); write for example {}",
-            names::HTTP2_SUITES.join(" and ")
+            names::EXAMPLE_SUITES.join(" and ")
         );
         s.error("cipher_suites", message);
     }
     Some(listed)
 }
 
-/// Rules between suites, versions and HTTP/2.
+/// Reports TLS 1.2 without a suite for it.
 fn check_suites(
     s: &mut Section<'_>,
     listed: &[&str],
     versions: &[&'static SupportedProtocolVersion],
-    http2: bool,
 ) {
     let supports = |version| versions.iter().any(|one| one.version == version);
     if listed.is_empty() || !supports(ProtocolVersion::TLSv1_2) {
         return;
     }
-    let wanted = names::HTTP2_SUITES.join(" or ");
     if names::suites(Some(listed))
         .iter()
         .all(|suite| suite.tls13().is_some())
@@ -240,14 +237,11 @@ fn check_suites(
     {
         s.error(
             "cipher_suites",
-            format!("expected a suite for TLS12; add {wanted}"),
+            format!(
+                "expected a suite for TLS12; add {}",
+                names::EXAMPLE_SUITES.join(" or ")
+            ),
         );
-    } else if http2 && !listed.iter().any(|name| names::HTTP2_SUITES.contains(name)) {
-        let message = format!(
-            "HTTP/2 over TLS12 requires another suite; add {wanted}, or write `min_version: TLS13`, \
-             or `http_server_config: {{http2: false}}`"
-        );
-        s.error("cipher_suites", message);
     }
 }
 

@@ -7,8 +7,8 @@ use crate::settings::quoted;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version};
 
-/// HTTP/2 over TLS 1.2 requires one of these (RFC 9113, section 9.2.2).
-pub(super) const HTTP2_SUITES: [&str; 2] = [
+/// Suites of TLS 1.2 that messages recommend.
+pub(super) const EXAMPLE_SUITES: [&str; 2] = [
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
 ];
@@ -83,7 +83,7 @@ pub(super) fn suite(name: &str) -> Result<&'static str, String> {
     known_suites().find(|known| *known == name).ok_or_else(|| {
         format!(
             "expected a cipher suite such as {}, found {}",
-            HTTP2_SUITES.join(" or "),
+            EXAMPLE_SUITES.join(" or "),
             quoted(name)
         )
     })
