@@ -200,7 +200,7 @@ fn listen_addresses_that_overlap_are_rejected_by_the_start_and_the_check() {
     ] {
         let one = format!("--web.listen-address={one}");
         let other = format!("--web.listen-address={other}");
-        assert_rejected(&[&one, &other], 64, &["overlap; give each address once"]);
+        assert_rejected(&[&one, &other], 64, &["overlap; specify each address once"]);
     }
     for (one, other) in [
         ("127.0.0.1:0", "127.0.0.1:0"),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
-use servicefabric_backup_exporter::server::listener::{Held, Limits, bind, serve};
+use servicefabric_backup_exporter::server::listener::{Limits, ResponseMemory, bind, serve};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -41,7 +41,7 @@ fn limits() -> Limits {
         response: DEADLINE * 2,
         stall: DEADLINE * 2,
         grace: DEADLINE * 2,
-        held_bytes: usize::MAX,
+        response_memory: usize::MAX,
         drain: DEADLINE * 2,
     }
 }
@@ -127,7 +127,7 @@ impl Signals {
                     page.page_entered.add_permits(1);
                     let page = Bytes::from_owner(Page::new(page.pages));
                     let shared = vec![page.clone()];
-                    (Extension(Held { shared, own: 0 }), page)
+                    (Extension(ResponseMemory { shared, own: 0 }), page)
                 }),
             )
             .route("/panic", get(panics))
@@ -508,7 +508,7 @@ async fn a_slow_reader_is_dropped() {
 async fn five_hundred_slow_readers_hold_little_memory_and_delay_nobody() {
     let exporter = Exporter::start(Limits {
         connections: 512,
-        held_bytes: 8 * PAGE,
+        response_memory: 8 * PAGE,
         ..limits()
     });
     let _slow = exporter.slow_readers(500).await;

@@ -129,7 +129,7 @@ fn everything_wrong_with_a_bad_file_is_told_on_one_line_each_without_a_secret() 
 fn every_key_is_read() {
     let folder = named_files();
     let config = load(&folder, "everything.good.yml").unwrap();
-    assert!(config.tls.is_none() && !config.http2 && !config.is_empty);
+    assert!(config.tls.is_none() && !config.is_empty);
     let headers: Vec<_> = config
         .headers
         .iter()
@@ -160,7 +160,7 @@ fn every_key_is_read() {
 #[test]
 fn what_is_left_out_has_the_default_of_the_toolkit() {
     let config = load(&named_files(), "empty.good.yml").unwrap();
-    assert!(config.is_empty && config.http2 && config.tls.is_none());
+    assert!(config.is_empty && config.tls.is_none());
     assert!(config.headers.is_empty() && config.users.is_empty());
     assert_eq!(config.rate_limit, None);
     let tls = load(&named_files(), "without-authorities.good.yml").unwrap();

@@ -42,8 +42,6 @@ pub struct WebConfig {
     pub is_empty: bool,
     /// How connections are encrypted; not at all when `None`.
     pub tls: Option<Tls>,
-    /// Whether encrypted connections may speak HTTP/2.
-    pub http2: bool,
     /// What is added to every response.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Who may see the pages; everybody when empty.
@@ -146,7 +144,6 @@ pub enum Demand {
 
 // Every default stands from here …
 
-const HTTP2: bool = true;
 const BURST: u32 = 0;
 const MIN_VERSION: &SupportedProtocolVersion = &rustls::version::TLS12;
 const MAX_VERSION: &SupportedProtocolVersion = &rustls::version::TLS13;

@@ -8,9 +8,10 @@ use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt as _;
-use hyper::client::conn::{http1, http2};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -73,25 +74,27 @@ impl Http1 {
         path: &str,
         authorization: Option<&str>,
     ) -> Result<Answer, Failure> {
+        collect(self.send(request(path, authorization)).await?).await
+    }
+
+    /// Returns as soon as the head of the response is there.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Failure> {
         self.0.ready().await?;
-        collect(self.0.send_request(request(path, authorization)).await?).await
+        Ok(self.0.send_request(request).await?)
+    }
+
+    /// Completes when the server has closed the connection.
+    pub(crate) async fn closed(&mut self) {
+        while self.0.ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
-/// A connection that speaks HTTP/2.
-pub(crate) async fn http2(
-    stream: TlsStream<TcpStream>,
-    window: u32,
-) -> Result<http2::SendRequest<Body>, Failure> {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(window)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-pub(crate) async fn collect(response: Response<hyper::body::Incoming>) -> Result<Answer, Failure> {
+async fn collect(response: Response<Incoming>) -> Result<Answer, Failure> {
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     Ok(Answer {
@@ -162,7 +165,13 @@ impl Tls {
         &self,
         address: SocketAddr,
     ) -> Result<TlsStream<TcpStream>, Failure> {
-        let stream = TcpStream::connect(address).await?;
+        self.connect_over(TcpStream::connect(address).await?).await
+    }
+
+    pub(crate) async fn connect_over(
+        &self,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
         let connector = TlsConnector::from(Arc::new(self.config.clone()));
         let name = ServerName::try_from("localhost").unwrap();
         Ok(connector.connect(name, stream).await?)

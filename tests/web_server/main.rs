@@ -10,10 +10,9 @@
 mod certificates;
 mod client;
 mod encrypted;
+mod http;
 mod logins;
-mod multiplexed;
 mod reload;
-mod stubborn;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -26,7 +25,7 @@ use axum::routing::get;
 use bytes::Bytes;
 use servicefabric_backup_exporter::server::guard::guarded;
 use servicefabric_backup_exporter::server::listener::{Limits, bind, serve};
-use servicefabric_backup_exporter::server::live::Live;
+use servicefabric_backup_exporter::server::web_config::ReloadableWebConfig;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -54,7 +53,7 @@ fn limits() -> Limits {
         response: DEADLINE * 2,
         stall: DEADLINE * 2,
         grace: DEADLINE * 2,
-        held_bytes: usize::MAX,
+        response_memory: usize::MAX,
         drain: DEADLINE * 2,
     }
 }
@@ -118,7 +117,7 @@ impl Served {
     }
 
     fn of(folder: Folder, limits: Limits) -> Self {
-        let live = Arc::new(Live::open(&folder.path("web.yml")).unwrap());
+        let live = Arc::new(ReloadableWebConfig::open(&folder.path("web.yml")).unwrap());
         let [slow_entered, slow_may_end] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
         let (entered, may_end) = (Arc::clone(&slow_entered), Arc::clone(&slow_may_end));
         let slow = async move || {

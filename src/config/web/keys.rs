@@ -15,23 +15,23 @@ use super::super::values::number;
 use super::files::Files;
 use super::values::{boolean, demand, hash, header, interval};
 use super::{
-    BURST, Clients, DEMAND, Demand, HTTP2, MAX_VERSION, MIN_VERSION, PREFER_SERVER_SUITES,
-    RateLimit, Tls, WebConfig, names, pem,
+    BURST, Clients, DEMAND, Demand, MAX_VERSION, MIN_VERSION, PREFER_SERVER_SUITES, RateLimit, Tls,
+    WebConfig, names, pem,
 };
 
 const MAX_BURST: usize = 1_000_000_000;
 
 impl WebConfig {
     pub(super) fn read(s: &mut Section<'_>, is_empty: bool, files: &mut Files) -> Self {
-        let (http2, headers) = s.section("http_server_config", |s| {
-            let http2 = s.value("http2", HTTP2, boolean);
-            (http2, s.entries("headers", header))
+        let headers = s.section("http_server_config", |s| {
+            // Accepted for files of the toolkit; the listener speaks HTTP/1.1 only.
+            s.value("http2", true, boolean);
+            s.entries("headers", header)
         });
         let users = s.entries("basic_auth_users", |_, text| hash(text));
         Self {
             is_empty,
-            tls: s.section("tls_server_config", |s| Tls::read(s, http2, files)),
-            http2,
+            tls: s.section("tls_server_config", |s| Tls::read(s, files)),
             headers: headers.into_iter().map(|(_, header)| header).collect(),
             users: users.into_iter().collect(),
             rate_limit: s.section("rate_limit", RateLimit::read),
@@ -53,7 +53,7 @@ impl RateLimit {
 
 impl Tls {
     /// `None` when there is neither a certificate nor anything that needs one.
-    fn read(s: &mut Section<'_>, http2: bool, files: &mut Files) -> Option<Self> {
+    fn read(s: &mut Section<'_>, files: &mut Files) -> Option<Self> {
         let certificate = Pem::read(s, ["cert_file", "cert"], files);
         let key = Pem::read(s, ["key_file", "key"], files);
         let (clients, asks) = Clients::read(s, files);
@@ -68,7 +68,7 @@ impl Tls {
         certificate.require(s, "write for example `cert_file: exporter.crt`");
         key.require(s, "write for example `key_file: exporter.key`");
         if let Some(suites) = &suites {
-            check_suites(s, suites, &versions, http2);
+            check_suites(s, suites, &versions);
         }
         let certified = certified(s, &certificate, &key)?;
         let validity =
@@ -204,39 +204,30 @@ fn suites(s: &mut Section<'_>) -> Option<Vec<&'static str>> {
         let message = format!(
             "this exporter has none of these suites, as they are outdated (CBC, or RSA without \
              ECDHE); write for example {}",
-            names::HTTP2_SUITES.join(" and ")
+            names::EXAMPLE_SUITES.join(" and ")
         );
         s.fault("cipher_suites", message);
     }
     Some(listed)
 }
 
-/// Rules about suites, versions and HTTP/2 at once.
+/// Reports TLS 1.2 without a suite for it.
 fn check_suites(
     s: &mut Section<'_>,
     listed: &[&str],
     versions: &[&'static SupportedProtocolVersion],
-    http2: bool,
 ) {
     let speaks = |version| versions.iter().any(|one| one.version == version);
     if listed.is_empty() || !speaks(ProtocolVersion::TLSv1_2) {
         return;
     }
-    let wanted = names::HTTP2_SUITES.join(" or ");
     if names::suites(Some(listed))
         .iter()
         .all(|suite| suite.tls13().is_some())
         && !speaks(ProtocolVersion::TLSv1_3)
     {
-        s.fault(
-            "cipher_suites",
-            format!("no suite for TLS12 is listed; add {wanted}"),
-        );
-    } else if http2 && !listed.iter().any(|name| names::HTTP2_SUITES.contains(name)) {
-        let message = format!(
-            "HTTP/2 over TLS12 needs another suite; add {wanted}, or write `min_version: TLS13`, \
-             or `http_server_config: {{http2: false}}`"
-        );
+        let wanted = names::EXAMPLE_SUITES.join(" or ");
+        let message = format!("no suite for TLS12 is listed; add {wanted}");
         s.fault("cipher_suites", message);
     }
 }

@@ -8,8 +8,8 @@ use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite, SupportedProtocolVer
 
 use super::super::fault::quoted;
 
-/// One of these is what HTTP/2 asks of every server that speaks TLS 1.2.
-pub(super) const HTTP2_SUITES: [&str; 2] = [
+/// Suites of TLS 1.2 that messages recommend.
+pub(super) const EXAMPLE_SUITES: [&str; 2] = [
     "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
 ];
@@ -88,7 +88,7 @@ pub(super) fn suite(name: &str) -> Result<&'static str, String> {
         format!(
             "{} is not a cipher suite; write for example {}",
             quoted(name),
-            HTTP2_SUITES.join(" or ")
+            EXAMPLE_SUITES.join(" or ")
         )
     })
 }
