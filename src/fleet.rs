@@ -1,9 +1,10 @@
-//! The clusters that are watched now: one poller and one published snapshot each.
+//! The clusters that are watched now: a poller and a publisher each.
 //!
 //! Starts and replaces pollers; knows nothing of HTTP. A new configuration is taken over as a whole
 //! or not at all. A cluster whose settings stay the same keeps its poller, with the cycle in
 //! progress; a cluster that keeps its name keeps its snapshot and its counters.
 
+mod publisher;
 mod running;
 
 use std::collections::BTreeMap;
@@ -12,15 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
+use self::publisher::{Published, Publisher};
 use self::running::Running;
 pub use self::running::Watched;
 use crate::clock;
+use crate::cluster_view::ViewSettings;
 use crate::config::{Cluster, Config};
+use crate::exposition::EncodedCluster;
 use crate::gateway::{BuildError, FabricIdentity, FabricIdentityError, Gateway, Options};
 use crate::inventory::Shard;
 use crate::logging::chain;
@@ -40,6 +44,13 @@ pub fn rules(config: &Config, cluster: &Cluster) -> Rules {
         expected_interval: cluster.expected_interval.map(delta),
         reads_configuration: cluster.collectors.configuration,
         reads_lists: cluster.collectors.backups || cluster.collectors.history,
+    }
+}
+
+fn view_settings(config: &Config, cluster: &Cluster) -> ViewSettings {
+    ViewSettings {
+        rules: rules(config, cluster),
+        states: config.metrics.states,
     }
 }
 
@@ -150,7 +161,9 @@ pub struct Fleet {
     telemetry: Arc<Telemetry>,
     shard: Shard,
     fabric_identity: Option<Identity>,
-    pollers: JoinSet<()>,
+    /// A poller and a publisher per cluster.
+    tasks: JoinSet<()>,
+    encoding_permits: Arc<Semaphore>,
     running: Vec<Running>,
     watched: watch::Sender<Arc<[Watched]>>,
 }
@@ -162,7 +175,8 @@ impl Fleet {
             telemetry,
             shard,
             fabric_identity,
-            pollers: JoinSet::new(),
+            tasks: JoinSet::new(),
+            encoding_permits: Arc::new(Semaphore::new(1)),
             running: Vec::new(),
             watched: watch::Sender::new(Arc::from([])),
         }
@@ -210,21 +224,22 @@ impl Fleet {
             let one = match before.remove(&cluster.name) {
                 Some(same) if remembered.is_none() && same.polls_like(cluster, config.poll) => {
                     same.adopt(gateway).await;
-                    same.judged_by(rules(config, cluster), config.metrics.states)
+                    same.settings.send_replace(view_settings(config, cluster));
+                    same
                 }
                 Some(other) => {
                     let fast = other.started.elapsed() > config.poll.interval && !other.is_warm();
-                    let known = other.end().await;
+                    let (known, encoded) = other.end().await;
                     let snapshot = match remembered {
                         Some(remembered) => Arc::new(known.merged_with(&remembered, clock::now())),
                         None => known,
                     };
-                    self.start(config, cluster, gateway, snapshot, fast)
+                    self.start(config, cluster, gateway, (snapshot, encoded), fast)
                 }
                 None => {
                     let empty = || Snapshot::empty(Arc::clone(&cluster.name));
                     let snapshot = Arc::new(remembered.unwrap_or_else(empty));
-                    self.start(config, cluster, gateway, snapshot, true)
+                    self.start(config, cluster, gateway, (snapshot, None), true)
                 }
             };
             running.push(one);
@@ -233,23 +248,28 @@ impl Fleet {
             gone.end().await;
             self.telemetry.forget_cluster(&name);
         }
-        let watched = running.iter().map(|one| one.watched.clone());
-        self.watched.send_replace(watched.collect());
         self.running = running;
+        // Every page then shows all clusters, by the new settings.
+        for one in &self.running {
+            one.published().await;
+        }
+        let watched = self.running.iter().map(|one| one.watched.clone());
+        self.watched.send_replace(watched.collect());
         Ok(())
     }
 
-    /// Starts a poller, whose first cycle runs as fast as it can or at the pace of all others.
+    /// Starts a poller and a publisher. The first cycle runs as fast as the concurrency allows if
+    /// `fast`. An encoding of an earlier poller is served until the first of this one.
     fn start(
         &mut self,
         config: &Config,
         cluster: &Cluster,
         gateway: Gateway,
-        snapshot: Arc<Snapshot>,
+        (snapshot, encoded): (Arc<Snapshot>, Published),
         fast: bool,
     ) -> Running {
         let (cluster, gateway) = (Arc::new(cluster.clone()), Arc::new(gateway));
-        let (published, snapshots) = watch::channel(snapshot);
+        let (snapshot_sender, snapshots) = watch::channel(snapshot);
         let poller = Poller::new(
             Arc::clone(&cluster),
             config.poll,
@@ -257,31 +277,43 @@ impl Fleet {
             Arc::clone(&gateway),
             clock::now,
             Arc::clone(&self.telemetry),
-            published,
+            snapshot_sender,
         );
         let poller = if fast {
             poller
         } else {
             poller.replacing_another()
         };
+        let settings = watch::Sender::new(view_settings(config, &cluster));
+        let (encoded_sender, published) = watch::channel(encoded);
+        let publisher = Publisher {
+            snapshots: snapshots.clone(),
+            settings: settings.subscribe(),
+            published: encoded_sender,
+            clock: clock::now,
+            permits: Arc::clone(&self.encoding_permits),
+            encode: EncodedCluster::encode,
+        };
         Running {
             watched: Watched {
+                name: Arc::clone(&cluster.name),
                 snapshots,
-                rules: rules(config, &cluster),
-                states: config.metrics.states,
+                published,
             },
             poll: config.poll,
             cluster,
             gateway,
-            poller: self.pollers.spawn(poller.run()),
+            poller: self.tasks.spawn(poller.run()),
+            publisher: self.tasks.spawn(publisher.run()),
+            settings,
             started: Instant::now(),
         }
     }
 
-    /// Resolves when a poller has ended, which none does unasked: it has panicked.
+    /// Resolves when a poller or a publisher panics.
     pub async fn broken(&mut self) -> JoinError {
         loop {
-            match self.pollers.join_next().await {
+            match self.tasks.join_next().await {
                 Some(Err(error)) if error.is_panic() => return error,
                 Some(_) => {}
                 None => std::future::pending().await,
@@ -289,8 +321,8 @@ impl Fleet {
         }
     }
 
-    /// Stops all pollers; their snapshots stay.
+    /// Stops all pollers and publishers; their snapshots and encodings stay.
     pub async fn stop(&mut self) {
-        self.pollers.shutdown().await;
+        self.tasks.shutdown().await;
     }
 }

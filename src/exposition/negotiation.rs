@@ -1,21 +1,21 @@
-//! What a scraper asks for: format by `Accept`, compression by `Accept-Encoding`.
+//! Content negotiation: the format by `Accept`, compression by `Accept-Encoding`.
 //!
-//! Pure. Clauses are weighed by their q-values, not matched as strings: every version of
-//! Prometheus sends other weights. Nothing that matches means text 0.0.4, never a refusal.
+//! Pure. Compares q-values, because versions of Prometheus send different weights. Without a
+//! match, the format is text 0.0.4; no request is rejected.
 
 /// The formats of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// OpenMetrics 1.0.0, asked for as such.
+    /// OpenMetrics 1.0.0.
     OpenMetrics1,
-    /// The same page for a scraper that asks for version 0.0.1 only.
+    /// The same page for a scraper that accepts only version 0.0.1.
     OpenMetrics0,
     /// The Prometheus text format 0.0.4.
     Text,
 }
 
 impl Format {
-    /// The format that an `Accept` header asks for.
+    /// The format with the highest weight in an `Accept` header.
     pub fn negotiate(accept: &str) -> Self {
         let mut best = (0, Self::Text);
         for clause in accept.split(',') {
@@ -83,7 +83,7 @@ pub fn accepts_gzip(accept_encoding: &str) -> bool {
 /// A weight of 1, in thousandths.
 const MAX_WEIGHT: u32 = 1000;
 
-/// A q-value in thousandths (RFC 9110, 12.4.2); one that cannot be read counts as 0.
+/// A q-value in thousandths (RFC 9110, 12.4.2); 0 if invalid.
 fn parse_weight(value: &str) -> u32 {
     let weight: f64 = value.trim().parse().unwrap_or(0.0);
     #[expect(

@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::*;
+use crate::cluster_view::ViewSettings;
+use crate::config::States;
 use crate::inventory::{Inventory, Shard};
 use crate::model::{
     BackupProgress, BackupState, Collector, Epoch, Failure, FailureCode, Partition, PartitionId,
@@ -8,12 +10,11 @@ use crate::model::{
 };
 use crate::protection::{ProtectionState, Rules};
 use crate::snapshot::{
-    ClusterObservation, CollectorRun, Observations, PartitionObservation, SecurityStatus,
+    ClusterObservation, CollectorRun, Observations, PartitionObservation, SecurityStatus, Snapshot,
 };
 use crate::telemetry::{Reload, StateFileWrites, Telemetry};
 use bytes::Bytes;
 use chrono::{TimeDelta, TimeZone};
-use family::Kind;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -131,12 +132,23 @@ fn run(collector: Collector, success: bool, milliseconds: u64) -> CollectorRun {
     }
 }
 
-fn view(states: States) -> ClusterView {
-    ClusterView {
-        snapshot: snapshot(),
+/// What a view is made of.
+type Seen = (Arc<Snapshot>, ViewSettings);
+
+fn settings(states: States) -> ViewSettings {
+    ViewSettings {
         rules: RULES,
         states,
     }
+}
+
+fn view(states: States) -> Seen {
+    (snapshot(), settings(states))
+}
+
+fn encoded((snapshot, settings): Seen, now: DateTime<Utc>) -> Arc<EncodedCluster> {
+    let view = ClusterView::new(snapshot, settings, now);
+    Arc::new(EncodedCluster::encode(view, None))
 }
 
 fn process() -> Arc<Process> {
@@ -163,11 +175,9 @@ fn process() -> Arc<Process> {
     })
 }
 
-fn page_of(views: Vec<ClusterView>, format: Format, now: DateTime<Utc>) -> Text {
-    let kept = views
-        .into_iter()
-        .map(|view| Arc::new(KeptPieces::encode(view, now, None)));
-    Page::assemble(&kept.collect::<Vec<_>>(), &process(), now).in_format(format)
+fn page_of(views: Vec<Seen>, format: Format, now: DateTime<Utc>) -> Text {
+    let clusters: Vec<_> = views.into_iter().map(|view| encoded(view, now)).collect();
+    Page::assemble(&clusters, &process(), now).in_format(format)
 }
 
 fn text(format: Format, now: DateTime<Utc>) -> String {
@@ -290,10 +300,10 @@ fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
     };
     let mut listed = Snapshot::clone(&snapshot());
     listed.partitions.get_mut(&id(3)).unwrap().progress_history = None;
-    let view = ClusterView {
-        snapshot: Arc::new(listed.advance(later, at(40))),
-        ..view(States::All)
-    };
+    let view = (
+        Arc::new(listed.advance(later, at(40))),
+        settings(States::All),
+    );
     let page = plain(&page_of(vec![view], Format::Text, at(60)));
     let observed = samples(&page, "servicefabric_backup_progress_failure_observed");
     let observed = observed.iter().map(|sample| {
@@ -331,7 +341,7 @@ fn record(number: u32) -> Option<BackupProgress> {
 }
 
 /// A cluster of partitions with the numbers 1 to `size`.
-fn fleet(size: u32) -> ClusterView {
+fn fleet(size: u32) -> Seen {
     let listed = (1..=size).map(|number| Partition {
         id: id(number.into()),
         application: Some(format!("fabric:/Shop{}", number % 13).into()),
@@ -356,10 +366,7 @@ fn fleet(size: u32) -> ClusterView {
         ..Observations::default()
     };
     let snapshot = Snapshot::empty("prod".into()).advance(observations, at(0));
-    ClusterView {
-        snapshot: Arc::new(snapshot),
-        ..view(States::All)
-    }
+    (Arc::new(snapshot), settings(States::All))
 }
 
 /// The samples of a family by the number of their partition.
@@ -428,10 +435,7 @@ fn pages_of_fifty_sizes_are_complete_plain_and_compressed() {
 fn no_series_stands_twice_and_families_are_not_interleaved() {
     let mut second = Snapshot::clone(&snapshot());
     second.cluster = "test".into();
-    let second = ClusterView {
-        snapshot: Arc::new(second),
-        ..view(States::All)
-    };
+    let second = (Arc::new(second), settings(States::All));
     let page = page_of(vec![view(States::All), second], Format::Text, at(60));
     let page = plain(&page);
     let mut series = HashSet::new();
@@ -493,25 +497,125 @@ fn what_is_stale_is_left_out_and_facts_of_the_past_stay() {
 }
 
 #[test]
-fn kept_pieces_hold_until_the_next_reading_grows_stale() {
-    let view = view(States::All);
-    let early = KeptPieces::encode(view.clone(), at(149), None);
-    assert!(early.still_hold(&view, at(149)));
-    assert!(!early.still_hold(&view, at(150)), "the code is not new");
-    let kept = KeptPieces::encode(view.clone(), at(150), Some(&early));
-    assert!(kept.still_hold(&view, at(299)));
-    assert!(!kept.still_hold(&view, at(300)), "the inventory is stale");
-    let renewed = KeptPieces::encode(view.clone(), at(300), Some(&kept));
-    assert!(renewed.still_hold(&view, at(309)));
-    assert!(!renewed.still_hold(&view, at(310)), "a progress is stale");
-    let other = ClusterView {
+fn view_is_valid_until_the_next_reading_grows_stale() {
+    let (snapshot, settings) = view(States::All);
+    let at_second = |second| ClusterView::new(Arc::clone(&snapshot), settings, at(second));
+    let early = at_second(149);
+    assert!(early.is_valid_at(at(149)));
+    assert!(!early.is_valid_at(at(148)), "before its moment");
+    assert!(!early.is_valid_at(at(150)), "the code is not new");
+    let later = at_second(150);
+    assert!(later.is_valid_at(at(299)));
+    assert!(!later.is_valid_at(at(300)), "the inventory is stale");
+    let renewed = at_second(300);
+    assert!(renewed.is_valid_at(at(309)));
+    assert!(!renewed.is_valid_at(at(310)), "a progress is stale");
+    let current = ViewSettings {
         states: States::Current,
-        ..view.clone()
+        ..settings
     };
-    assert!(!kept.still_hold(&other, at(60)));
+    let other = ClusterView::new(Arc::clone(&snapshot), current, at(60));
+    assert!(!other.has_facts_of(&at_second(60)) && !other.has_verdicts_of(&at_second(60)));
     // The first list is awaited for half an hour.
-    let all_stale = KeptPieces::encode(view.clone(), at(2_000), None);
-    assert!(all_stale.still_hold(&view, at(1_000_000)));
+    assert!(at_second(2_000).is_valid_at(at(1_000_000)));
+}
+
+/// Segments that `encoded` shares with `previous`, of those with samples.
+fn reused(encoded: &EncodedCluster, previous: &EncodedCluster) -> Vec<&'static str> {
+    let segments = encoded.segments.iter().zip(&previous.segments);
+    let families = families().zip(segments);
+    let reused = families
+        .filter(|(_, (segment, before))| !segment.is_empty() && segment.shares_memory_with(before));
+    reused.map(|(family, _)| family.name).collect()
+}
+
+#[test]
+fn segments_that_time_does_not_change_are_reused_and_the_page_is_that_of_a_new_encoding() {
+    for states in [States::All, States::Current] {
+        let (snapshot, settings) = view(states);
+        let mut previous: Option<Arc<EncodedCluster>> = None;
+        // Codes, readings, lists and verdicts turn within this time.
+        for second in (30..2_400).step_by(10).chain([120, 60]) {
+            let view = || ClusterView::new(Arc::clone(&snapshot), settings, at(second));
+            let incremental = Arc::new(EncodedCluster::encode(view(), previous.as_deref()));
+            let complete = Arc::new(EncodedCluster::encode(view(), None));
+            let page = |cluster: &Arc<EncodedCluster>| {
+                let page = Page::assemble(&[Arc::clone(cluster)], &process(), at(second));
+                let page = plain(&page.in_format(Format::OpenMetrics1));
+                let lines = page.lines().filter(is_from_the_snapshot);
+                lines.map(str::to_owned).collect::<Vec<_>>()
+            };
+            assert_eq!(page(&incremental), page(&complete), "{second} s");
+            previous = Some(incremental);
+        }
+    }
+}
+
+#[test]
+fn only_verdicts_are_encoded_again_when_only_a_verdict_changes() {
+    let (snapshot, settings) = view(States::All);
+    let settings = ViewSettings {
+        rules: Rules {
+            staleness: TimeDelta::days(9),
+            expected_interval: Some(TimeDelta::seconds(600)),
+            reads_configuration: false,
+            reads_lists: false,
+            ..RULES
+        },
+        ..settings
+    };
+    let encode = |now, previous: Option<&EncodedCluster>| {
+        let view = ClusterView::new(Arc::clone(&snapshot), settings, now);
+        EncodedCluster::encode(view, previous)
+    };
+    let mut before = encode(at(200), None);
+    let has_samples = before.segments.iter().filter(|it| !it.is_empty()).count();
+    loop {
+        let turn = before.view.valid_until().unwrap();
+        assert!(turn < at(3_600), "a verdict changes within the hour");
+        let after = encode(turn, Some(&before));
+        let reused = reused(&after, &before);
+        if !after.view.has_verdicts_of(&before.view) {
+            assert!(!reused.contains(&"servicefabric_backup_protection_state"));
+            assert!(reused.contains(&"servicefabric_backup_progress_state"));
+            let verdicts = families().filter(|family| family.shows_verdicts()).count();
+            assert!(reused.len() + verdicts >= has_samples, "{reused:?}");
+            break;
+        }
+        assert_eq!(reused.len(), has_samples);
+        before = after;
+    }
+}
+
+#[test]
+fn scrape_shares_the_segments_that_were_encoded_when_the_view_was_published() {
+    let cluster = encoded(view(States::All), at(60));
+    for scrape in 0..3 {
+        let page = Page::assemble(&[Arc::clone(&cluster)], &process(), at(60 + scrape));
+        for (index, family) in families().enumerate() {
+            if family.is_fresh_per_scrape() || cluster.segments[index].is_empty() {
+                continue;
+            }
+            let segments = &page.families[index];
+            assert_eq!(segments.len(), 1, "{}", family.name);
+            let shares = segments[0].shares_memory_with(&cluster.segments[index]);
+            assert!(shares, "{} was encoded by a scrape", family.name);
+        }
+    }
+}
+
+#[test]
+fn pages_of_no_and_of_one_partition_are_complete() {
+    for size in [0, 1] {
+        let page = page_of(vec![fleet(size)], Format::Text, at(60));
+        let text = plain(&page);
+        assert!(gzip::tests::gunzip(&page.gzip().concat()) == text.as_bytes());
+        let infos = samples(&text, "servicefabric_backup_partition_info");
+        assert_eq!(infos.len(), size as usize);
+        assert!(text.contains(&format!(
+            "servicefabric_backup_partitions{{cluster_name=\"prod\"}} {size}\n"
+        )));
+    }
 }
 
 #[test]
@@ -529,9 +633,9 @@ fn a_success_dated_in_the_future_is_not_shown_until_its_time_has_come() {
         assert_eq!(count(plausible - 1), 0, "{family}");
         assert_eq!(count(-400 * 86_400), 0, "{family}");
     }
-    let view = view(States::All);
-    let kept = KeptPieces::encode(view.clone(), at(plausible - 1), None);
-    assert!(!kept.still_hold(&view, at(plausible)));
+    let (snapshot, settings) = view(States::All);
+    let view = ClusterView::new(snapshot, settings, at(plausible - 1));
+    assert!(!view.is_valid_at(at(plausible)));
 }
 
 #[test]
@@ -545,10 +649,10 @@ fn every_date_that_a_record_can_have_is_encoded() {
             partitions: vec![(id(1), Read { value, at: at(40) })],
             ..Observations::default()
         };
-        let view = ClusterView {
-            snapshot: Arc::new(snapshot().advance(observations, at(40))),
-            ..view(States::All)
-        };
+        let view = (
+            Arc::new(snapshot().advance(observations, at(40))),
+            settings(States::All),
+        );
         let page = plain(&page_of(vec![view], Format::Text, at(40)));
         let shown = samples(&page, "servicefabric_backup_progress_timestamp_seconds");
         assert!(
@@ -599,10 +703,10 @@ fn ages_are_whole_seconds_rounded_down_and_may_be_negative() {
 
 #[test]
 fn a_cluster_of_which_nothing_is_known_shows_no_state() {
-    let view = ClusterView {
-        snapshot: Arc::new(Snapshot::empty("dark".into())),
-        ..view(States::All)
-    };
+    let view = (
+        Arc::new(Snapshot::empty("dark".into())),
+        settings(States::All),
+    );
     let page = plain(&page_of(vec![view], Format::Text, at(0)));
     assert!(!page.contains("cluster_up"), "{page}");
     assert!(page.contains("servicefabric_backup_partitions{cluster_name=\"dark\"} 0\n"));
@@ -699,19 +803,17 @@ fn scraped(
     code: &FailureCode,
     (first, interval, end): (i64, i64, i64),
 ) -> Vec<u64> {
-    let mut kept: Option<Arc<KeptPieces>> = None;
+    let mut previous: Option<Arc<EncodedCluster>> = None;
     let mut values = Vec::new();
     let mut second = first;
     while second <= end {
         let poll = polls.iter().rev().find(|(polled, _)| *polled <= second);
         let (_, snapshot) = poll.unwrap();
-        let view = ClusterView {
-            snapshot: Arc::clone(snapshot),
-            ..view(States::Current)
-        };
-        let pieces = Arc::new(KeptPieces::encode(view, at(second), kept.as_deref()));
-        let page = Page::assemble(&[Arc::clone(&pieces)], &process(), at(second));
-        kept = Some(pieces);
+        let settings = settings(States::Current);
+        let view = ClusterView::new(Arc::clone(snapshot), settings, at(second));
+        let cluster = Arc::new(EncodedCluster::encode(view, previous.as_deref()));
+        let page = Page::assemble(&[Arc::clone(&cluster)], &process(), at(second));
+        previous = Some(cluster);
         let page = plain(&page.in_format(Format::Text));
         let found = samples(&page, "servicefabric_backup_observed_failures_total");
         let label = format!("code=\"{}\"", code.as_str());

@@ -143,6 +143,12 @@ impl NewFailureCodes {
         Some(seen + Self::NEW_FOR)
     }
 
+    /// When the codes cease to be new.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = DateTime<Utc>> {
+        let codes = self.0.values().flat_map(BTreeMap::values);
+        codes.map(|seen| *seen + Self::NEW_FOR)
+    }
+
     /// Adds the codes that `after` counts and `before` does not, and drops those that are no longer
     /// new at `now`.
     pub(super) fn note(
