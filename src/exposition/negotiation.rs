@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scraper_gets_what_it_prefers() {
+    fn scrapers_get_the_format_with_the_highest_weight() {
         let prometheus_2_42 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let prometheus_2_53 = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         let prometheus_3_5 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;escaping=allow-utf-8;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_sent_only_when_it_is_asked_for() {
+    fn gzip_is_sent_only_if_accepted() {
         for accepted in ["gzip", "deflate, gzip;q=0.5", "GZIP", "*", "br, *;q=0.1"] {
             assert!(accepts_gzip(accepted), "{accepted}");
         }

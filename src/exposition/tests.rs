@@ -54,7 +54,7 @@ fn failure() -> BackupProgress {
     }
 }
 
-/// Three partitions: 1 has a success, 2 failed after a success, 3 was never asked for a backup.
+/// Three partitions: 1 has a success, 2 failed after a success, 3 has no record.
 fn snapshot() -> Arc<Snapshot> {
     let listed = (1..=3).map(|number| Partition {
         id: id(number),
@@ -132,8 +132,8 @@ fn run(collector: Collector, success: bool, milliseconds: u64) -> CollectorRun {
     }
 }
 
-/// What a view is made of.
-type Seen = (Arc<Snapshot>, ViewSettings);
+/// The inputs of a view.
+type Source = (Arc<Snapshot>, ViewSettings);
 
 fn settings(states: States) -> ViewSettings {
     ViewSettings {
@@ -142,11 +142,11 @@ fn settings(states: States) -> ViewSettings {
     }
 }
 
-fn view(states: States) -> Seen {
+fn view(states: States) -> Source {
     (snapshot(), settings(states))
 }
 
-fn encoded((snapshot, settings): Seen, now: DateTime<Utc>) -> Arc<EncodedCluster> {
+fn encoded((snapshot, settings): Source, now: DateTime<Utc>) -> Arc<EncodedCluster> {
     let view = ClusterView::new(snapshot, settings, now);
     Arc::new(EncodedCluster::encode(view, None))
 }
@@ -175,7 +175,7 @@ fn process() -> Arc<Process> {
     })
 }
 
-fn page_of(views: Vec<Seen>, format: Format, now: DateTime<Utc>) -> Text {
+fn page_of(views: Vec<Source>, format: Format, now: DateTime<Utc>) -> Text {
     let clusters: Vec<_> = views.into_iter().map(|view| encoded(view, now)).collect();
     Page::assemble(&clusters, &process(), now).in_format(format)
 }
@@ -198,8 +198,8 @@ fn samples(page: &str, family: &str) -> Vec<String> {
         .collect()
 }
 
-/// Not from this process and this build, and in an order that is the same each time.
-fn is_from_the_snapshot(line: &&str) -> bool {
+/// Whether the line does not depend on this process or build, nor on the order of a hash map.
+fn is_deterministic(line: &&str) -> bool {
     let others = [
         "process_",
         "build_info",
@@ -210,14 +210,14 @@ fn is_from_the_snapshot(line: &&str) -> bool {
 }
 
 #[test]
-fn the_page_of_a_known_cluster_is_as_it_was() {
+fn page_matches_the_snapshot() {
     let page = text(Format::OpenMetrics1, at(60));
-    let lines: Vec<&str> = page.lines().filter(is_from_the_snapshot).collect();
+    let lines: Vec<&str> = page.lines().filter(is_deterministic).collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]
-fn the_numbers_of_the_verdicts_are_those_that_the_help_names() {
+fn help_of_severity_names_every_severity() {
     let severity = families().find(|family| family.name.ends_with("protection_severity"));
     let (_, named) = severity.unwrap().help.split_once(": ").unwrap();
     let numbered = ProtectionState::ALL.into_iter().filter_map(|verdict| {
@@ -237,10 +237,7 @@ fn both_formats_have_the_same_samples() {
     );
     let samples = |page: &str| -> Vec<String> {
         let lines = page.lines().filter(|line| !line.starts_with('#'));
-        lines
-            .filter(is_from_the_snapshot)
-            .map(str::to_owned)
-            .collect()
+        lines.filter(is_deterministic).map(str::to_owned).collect()
     };
     assert_eq!(samples(&openmetrics), samples(&plain));
     assert!(openmetrics.ends_with("\n# EOF\n"));
@@ -248,7 +245,7 @@ fn both_formats_have_the_same_samples() {
 }
 
 #[test]
-fn the_openmetrics_headers_are_those_of_prometheus_client() {
+fn openmetrics_headers_equal_those_of_prometheus_client() {
     use prometheus_client::encoding::text::encode_registry;
     use prometheus_client::metrics::{
         counter::Counter, gauge::Gauge, histogram::Histogram, info::Info,
@@ -287,7 +284,7 @@ fn the_openmetrics_headers_are_those_of_prometheus_client() {
 }
 
 #[test]
-fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
+fn failure_is_observed_unless_it_precedes_the_first_read() {
     let read = |number, record: BackupProgress, second| {
         let value = PartitionObservation::Progress(Some(Arc::new(record)));
         let at = at(second);
@@ -318,7 +315,7 @@ fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
 }
 
 #[test]
-fn gzip_holds_the_same_page() {
+fn gzip_contains_the_same_page() {
     let page = page_of(vec![view(States::All)], Format::Text, at(60));
     let compressed = page.gzip().concat();
     let inflated = gzip::tests::gunzip(&compressed);
@@ -341,7 +338,7 @@ fn record(number: u32) -> Option<BackupProgress> {
 }
 
 /// A cluster of partitions with the numbers 1 to `size`.
-fn fleet(size: u32) -> Seen {
+fn fleet(size: u32) -> Source {
     let listed = (1..=size).map(|number| Partition {
         id: id(number.into()),
         application: Some(format!("fabric:/Shop{}", number % 13).into()),
@@ -432,7 +429,7 @@ fn pages_of_fifty_sizes_are_complete_plain_and_compressed() {
 }
 
 #[test]
-fn no_series_stands_twice_and_families_are_not_interleaved() {
+fn series_are_unique_and_families_are_not_interleaved() {
     let mut second = Snapshot::clone(&snapshot());
     second.cluster = "test".into();
     let second = (Arc::new(second), settings(States::All));
@@ -445,17 +442,17 @@ fn no_series_stands_twice_and_families_are_not_interleaved() {
         if let Some(header) = line.strip_prefix("# HELP ") {
             ended.insert(current);
             current = header.split(' ').next().unwrap();
-            assert!(!ended.contains(current), "{current} stands twice");
+            assert!(!ended.contains(current), "{current} is not unique");
         } else if !line.starts_with('#') {
             let (name, _) = line.rsplit_once(' ').unwrap();
             assert!(name.starts_with(current), "{line} below {current}");
-            assert!(series.insert(name), "{name} stands twice");
+            assert!(series.insert(name), "{name} is not unique");
         }
     }
 }
 
 #[test]
-fn with_current_states_only_the_one_that_is_is_shown() {
+fn current_states_expose_only_the_current_state() {
     let page = page_of(vec![view(States::Current)], Format::Text, at(60));
     let page = plain(&page);
     let states = samples(&page, "servicefabric_backup_progress_state");
@@ -467,8 +464,8 @@ fn with_current_states_only_the_one_that_is_is_shown() {
 }
 
 #[test]
-fn what_is_stale_is_left_out_and_facts_of_the_past_stay() {
-    // Partition 1 was read at 10 and is believed until 310, partition 2 at 20, partition 3 at 30.
+fn stale_values_are_absent_and_past_facts_stay() {
+    // Partition 1 was read at 10 and is fresh until 310, partition 2 at 20, partition 3 at 30.
     let count = |now, family| samples(&text(Format::Text, at(now)), family).len();
     let progress = [
         "servicefabric_backup_progress_age_seconds",
@@ -503,7 +500,7 @@ fn view_is_valid_until_the_next_reading_grows_stale() {
     let early = at_second(149);
     assert!(early.is_valid_at(at(149)));
     assert!(!early.is_valid_at(at(148)), "before its moment");
-    assert!(!early.is_valid_at(at(150)), "the code is not new");
+    assert!(!early.is_valid_at(at(150)), "the code is no longer new");
     let later = at_second(150);
     assert!(later.is_valid_at(at(299)));
     assert!(!later.is_valid_at(at(300)), "the inventory is stale");
@@ -530,7 +527,7 @@ fn reused(encoded: &EncodedCluster, previous: &EncodedCluster) -> Vec<&'static s
 }
 
 #[test]
-fn segments_that_time_does_not_change_are_reused_and_the_page_is_that_of_a_new_encoding() {
+fn reused_segments_equal_those_of_a_new_encoding() {
     for states in [States::All, States::Current] {
         let (snapshot, settings) = view(states);
         let mut previous: Option<Arc<EncodedCluster>> = None;
@@ -542,7 +539,7 @@ fn segments_that_time_does_not_change_are_reused_and_the_page_is_that_of_a_new_e
             let page = |cluster: &Arc<EncodedCluster>| {
                 let page = Page::assemble(&[Arc::clone(cluster)], &process(), at(second));
                 let page = plain(&page.in_format(Format::OpenMetrics1));
-                let lines = page.lines().filter(is_from_the_snapshot);
+                let lines = page.lines().filter(is_deterministic);
                 lines.map(str::to_owned).collect::<Vec<_>>()
             };
             assert_eq!(page(&incremental), page(&complete), "{second} s");
@@ -588,7 +585,7 @@ fn only_verdicts_are_encoded_again_when_only_a_verdict_changes() {
 }
 
 #[test]
-fn scrape_shares_the_segments_that_were_encoded_when_the_view_was_published() {
+fn scrape_does_not_encode_the_segments_of_a_view() {
     let cluster = encoded(view(States::All), at(60));
     for scrape in 0..3 {
         let page = Page::assemble(&[Arc::clone(&cluster)], &process(), at(60 + scrape));
@@ -619,7 +616,7 @@ fn pages_of_no_and_of_one_partition_are_complete() {
 }
 
 #[test]
-fn a_success_dated_in_the_future_is_not_shown_until_its_time_has_come() {
+fn success_dated_in_the_future_is_absent_until_its_time() {
     let families = [
         "servicefabric_backup_last_success_timestamp_seconds",
         "servicefabric_backup_last_success_age_seconds",
@@ -639,7 +636,7 @@ fn a_success_dated_in_the_future_is_not_shown_until_its_time_has_come() {
 }
 
 #[test]
-fn every_date_that_a_record_can_have_is_encoded() {
+fn every_date_is_encoded() {
     for date in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
         let value = PartitionObservation::Progress(Some(Arc::new(BackupProgress {
             timestamp: Some(date),
@@ -663,7 +660,7 @@ fn every_date_that_a_record_can_have_is_encoded() {
 }
 
 #[test]
-fn the_state_file_shows_only_where_there_is_one() {
+fn state_file_families_are_absent_without_a_state_file() {
     let process = process();
     let lines = || {
         let page = plain(&Page::assemble(&[], &process, at(0)).in_format(Format::Text));
@@ -702,22 +699,22 @@ fn ages_are_whole_seconds_rounded_down_and_may_be_negative() {
 }
 
 #[test]
-fn a_cluster_of_which_nothing_is_known_shows_no_state() {
+fn unread_cluster_has_no_state() {
     let view = (
-        Arc::new(Snapshot::empty("dark".into())),
+        Arc::new(Snapshot::empty("unread".into())),
         settings(States::All),
     );
     let page = plain(&page_of(vec![view], Format::Text, at(0)));
     assert!(!page.contains("cluster_up"), "{page}");
-    assert!(page.contains("servicefabric_backup_partitions{cluster_name=\"dark\"} 0\n"));
+    assert!(page.contains("servicefabric_backup_partitions{cluster_name=\"unread\"} 0\n"));
 }
 
 #[test]
-fn the_catalogue_keeps_its_own_rules() {
+fn catalogue_follows_the_naming_rules() {
     let mut names = HashSet::new();
     for family in families() {
         let name = family.name;
-        assert!(names.insert(name), "{name} stands twice");
+        assert!(names.insert(name), "{name} is not unique");
         assert!(
             name.starts_with("servicefabric_backup_") || name.starts_with("process_"),
             "{name}"
@@ -740,7 +737,7 @@ fn the_catalogue_keeps_its_own_rules() {
 }
 
 #[test]
-fn every_sample_carries_only_labels_of_its_row() {
+fn samples_have_only_labels_of_their_row() {
     let page = text(Format::Text, at(60));
     for family in families() {
         for sample in samples(&page, family.name) {
@@ -848,7 +845,7 @@ fn first_failure_of_any_code_is_an_increase_at_every_scrape_interval_up_to_two_m
 }
 
 #[test]
-fn failures_that_follow_a_new_code_at_once_are_all_counted() {
+fn failures_soon_after_a_new_code_are_all_counted() {
     let code = FailureCode::from_text("E_ABORT");
     let failures = [100, 110, 130, 219, 220, 400].map(|second| (second, code.clone()));
     let polls = polled(&failures);

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_that_wait_share_the_next_page_and_none_gets_an_earlier_one() {
+    async fn waiting_requests_share_the_next_page_and_get_no_earlier_one() {
         let (shared, permits) = (Shared::default(), Arc::new(Semaphore::new(1)));
         let encoded = Arc::new(AtomicUsize::new(0));
         let next = |signals: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>| {
@@ -118,9 +118,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_fails_one_page_only() {
+    async fn panic_fails_only_one_page() {
         let (shared, permits) = (Shared::default(), Arc::new(Semaphore::new(1)));
-        let failed = shared.next(&permits, || panic!("as the test wants it"));
+        let failed = shared.next(&permits, || panic!("injected"));
         assert!(failed.await.is_err());
         let page = shared.next(&permits, || 7);
         assert_eq!(*page.await.unwrap(), 7);

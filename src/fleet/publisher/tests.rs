@@ -132,8 +132,7 @@ async fn verdicts_are_published_when_time_changes_them() {
     let mut cluster = Cluster::start(snapshot(read_at, read_at), || {});
     let first = cluster.next().await.unwrap();
     assert_eq!(state(&first), ProtectionState::Protected);
-    // Due after 4 minutes, overdue after one more; unknown once the progress is stale. Both happen
-    // within the same second, so that the last view has the final state.
+    // The last backup is due after 4 minutes, and the progress is stale after 5.
     let turn = read_at + SETTINGS.rules.staleness;
     let mut last = cluster.next().await.unwrap();
     while state(&last) != ProtectionState::Unknown {
@@ -217,7 +216,7 @@ async fn panic_of_the_encoder_withdraws_the_page_until_an_encoding_succeeds() {
     let flag = Arc::clone(&fails);
     let now = clock();
     let mut cluster = Cluster::start(snapshot(now, now), move || {
-        assert!(!flag.load(Ordering::SeqCst), "as the test wants it");
+        assert!(!flag.load(Ordering::SeqCst), "injected");
     });
     cluster.next().await.unwrap();
     fails.store(true, Ordering::SeqCst);
