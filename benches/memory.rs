@@ -1,5 +1,5 @@
-//! Resident memory of the real process with 100,000 partitions and all collectors: while nobody scrapes it, and what
-//! scrapes add. The cluster is a process of its own.
+//! Resident memory of the exporter process with 100,000 partitions and all collectors, without scrapes, and the
+//! memory that scrapes add. The simulated cluster is a process of its own.
 
 mod cluster;
 mod figures;
@@ -16,8 +16,11 @@ use figures::Figures;
 
 const PARTITIONS: usize = 100_000;
 
-/// Cycles before memory is looked at.
+/// Cycles before the memory is measured.
 const CYCLES: usize = 4;
+
+/// The compressed page is always in memory: 82 MiB with collector history.
+const UNSCRAPED_LIMIT: f64 = 250.0 + 82.0;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -51,25 +54,25 @@ fn measure() -> io::Result<Figures> {
 }
 
 fn unscraped(exporter: &mut Exporter, figures: &mut Figures) -> io::Result<()> {
-    Figures::title("The exporter with 100,000 partitions, nobody scrapes");
+    Figures::title("The exporter with 100,000 partitions, no scrapes");
     let mut before = 0.0;
     for cycle in 1..=CYCLES {
         before = cpu_seconds(&exporter.id());
         exporter.await_cycle()?;
         let name = format!("resident after {cycle} cycles");
         if cycle == CYCLES {
-            figures.promise(&name, exporter.resident()?, 250.0, "MiB");
+            figures.promise(&name, exporter.resident()?, UNSCRAPED_LIMIT, "MiB");
         } else {
             Figures::row(&name, exporter.resident()?, "MiB");
         }
     }
-    figures.promise("peak until then", exporter.peak()?, 250.0, "MiB");
+    figures.promise("peak until then", exporter.peak()?, UNSCRAPED_LIMIT, "MiB");
     let cpu = cpu_seconds(&exporter.id()) - before;
     Figures::row("CPU of a cycle", cpu, "s");
     Ok(())
 }
 
-/// The first scrape after a cycle, which encodes what is kept, and the one after that.
+/// The first scrape after a cycle and the one after that. Neither encodes the cycle.
 fn scraped_once(
     exporter: &mut Exporter,
     name: &str,
@@ -87,7 +90,7 @@ fn scraped_once(
     Figures::row(&format!("{name}: body"), body, "MiB");
     Figures::row(&format!("{name}: added at the peak"), added, "MiB");
     if encoding == "identity" {
-        // The compressed pieces: the body is inflated while it is sent.
+        // The body is decompressed while it is sent.
         figures.promise("no compression: added / body", added / body, 0.25, "");
     }
     Figures::row(&format!("{name}: stays"), stays, "MiB");

@@ -1,9 +1,9 @@
-//! Snapshots → the bytes of `/metrics`.
+//! Encodes cluster views to the page of `/metrics`.
 //!
-//! Pure: no clock and no socket; `now` is an argument and one value serves a whole page. What
-//! changes only with a snapshot is encoded and compressed once and kept; ages and the exporter's
-//! own numbers are encoded for each page. The sample lines are the same in both formats, so one
-//! set of pieces serves OpenMetrics 1.0 and text 0.0.4, plain and compressed.
+//! Pure. Everything that does not depend on the time of a scrape is encoded and compressed once
+//! per [`ClusterView`]; a scrape adds the ages and the exporter's own metrics. OpenMetrics 1.0 and
+//! the text format 0.0.4 have the same sample lines, so the same segments serve both formats, with
+//! and without compression.
 
 mod encode;
 mod families;
@@ -11,101 +11,90 @@ mod family;
 mod gzip;
 pub mod negotiation;
 mod samples;
-mod view;
 
 use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
 
-use crate::protection::Rules;
-use crate::settings::States;
-use crate::snapshot::Snapshot;
+use crate::cluster_view::ClusterView;
 use crate::telemetry::Process;
+use encode::{encode_cluster, encode_fresh};
 pub use families::families;
-use family::Input;
-pub use family::{Family, Kind};
-use gzip::Piece;
+pub use family::Family;
+use gzip::Segment;
 pub use gzip::{INFLATING, Text};
 use negotiation::Format;
+pub use samples::Kind;
 
-/// A cluster as it is exposed: what is known of it and how to show it.
-#[derive(Clone, Debug)]
-pub struct ClusterView {
-    /// What is known.
-    pub snapshot: Arc<Snapshot>,
-    /// By what partitions are judged, and how long a reading is believed.
-    pub rules: Rules,
-    /// Which states of a stateset are exposed.
-    pub states: States,
-}
-
-/// The part of a cluster's page that holds until its snapshot changes, or time turns a verdict or
-/// makes a reading stale.
+/// The part of the page that a view of one cluster determines.
 #[derive(Debug)]
-pub struct KeptPieces {
-    view: ClusterView,
-    /// One per family, in the order of the catalogue, each with the moment until which it holds.
-    pieces: Vec<(Piece, Option<DateTime<Utc>>)>,
+pub struct EncodedCluster {
+    pub(crate) view: Arc<ClusterView>,
+    /// One per family, in the order of the catalogue; empty for families that are encoded with each
+    /// scrape.
+    segments: Vec<Segment>,
 }
 
-impl KeptPieces {
-    /// Encodes and compresses all that `view` says at `now`, ages excepted. What `earlier` still
-    /// says is taken from there.
-    pub fn encode(view: ClusterView, now: DateTime<Utc>, earlier: Option<&Self>) -> Self {
-        let earlier = earlier.filter(|earlier| earlier.shows(&view));
-        let input = Input::Cluster(view.clone(), now);
-        let pieces = families().enumerate().map(|(index, family)| {
-            let held = earlier.and_then(|earlier| earlier.piece(index, now));
-            match held {
-                Some(held) => held.clone(),
-                None if family.is_kept() => family.encode(&input),
-                None => (Piece::default(), None),
+impl EncodedCluster {
+    /// Encodes and compresses `view`. Segments of `previous` that would be the same are reused.
+    pub fn encode(view: ClusterView, previous: Option<&Self>) -> Self {
+        let view = Arc::new(view);
+        let has_verdicts = previous.is_some_and(|it| view.has_verdicts_of(&it.view));
+        let has_facts = previous.is_some_and(|it| view.has_facts_of(&it.view));
+        let is_reused = |family: &Family| {
+            if family.shows_verdicts() {
+                has_verdicts
+            } else {
+                has_facts
             }
+        };
+        let to_encode = families().filter(|it| !it.is_fresh_per_scrape() && !is_reused(it));
+        let mut encoded = encode_cluster(to_encode.collect(), &view).into_iter();
+        let segments = families().enumerate().map(|(index, family)| {
+            if family.is_fresh_per_scrape() {
+                return Segment::default();
+            }
+            let reused = previous.filter(|_| is_reused(family));
+            let segment = match reused {
+                Some(previous) => previous.segments.get(index).cloned(),
+                None => encoded.next(),
+            };
+            segment.unwrap_or_default()
         });
-        let pieces = pieces.collect();
-        Self { view, pieces }
-    }
-
-    /// Whether these pieces still say what `view` says at `now`.
-    pub fn still_hold(&self, view: &ClusterView, now: DateTime<Utc>) -> bool {
-        self.shows(view) && (0..self.pieces.len()).all(|index| self.piece(index, now).is_some())
-    }
-
-    /// Whether they were made from `view`, at whatever moment.
-    pub fn shows(&self, view: &ClusterView) -> bool {
-        Arc::ptr_eq(&self.view.snapshot, &view.snapshot)
-            && self.view.rules == view.rules
-            && self.view.states == view.states
-    }
-
-    fn piece(&self, index: usize, now: DateTime<Utc>) -> Option<&(Piece, Option<DateTime<Utc>>)> {
-        let piece = self.pieces.get(index);
-        piece.filter(|(_, valid_until)| valid_until.is_none_or(|until| now < until))
+        Self {
+            segments: segments.collect(),
+            view,
+        }
     }
 }
 
-/// The samples of all clusters and of the process, compressed: a page without its format.
+/// The samples of all clusters and of the process, compressed: a page without header lines.
 #[derive(Debug)]
 pub struct Page {
-    /// The pieces of each family, in the order of the catalogue.
-    families: Vec<Vec<Piece>>,
+    /// The segments of each family, in the order of the catalogue.
+    families: Vec<Vec<Segment>>,
 }
 
 impl Page {
-    /// Puts the kept pieces of all clusters together with what is fresh at `now`.
+    /// Joins the segments of `clusters` with the samples that depend on `now` and on `process`.
     pub fn assemble(
-        clusters: &[Arc<KeptPieces>],
+        clusters: &[Arc<EncodedCluster>],
         process: &Arc<Process>,
         now: DateTime<Utc>,
     ) -> Self {
+        let fresh = families().filter(|family| family.is_fresh_per_scrape());
+        let views = clusters.iter().map(|cluster| Arc::clone(&cluster.view));
+        let fresh = encode_fresh(fresh.collect(), views.collect(), process, now);
+        let mut fresh = fresh.into_iter();
         let families = families().enumerate().map(|(index, family)| {
-            let (of_process, _) = family.encode(&Input::Process(Arc::clone(process)));
-            let of_clusters = clusters.iter().map(|kept| match kept.pieces.get(index) {
-                Some((piece, _)) if family.is_kept() => piece.clone(),
-                _ => family.encode(&Input::Cluster(kept.view.clone(), now)).0,
-            });
-            let samples = of_clusters.chain([of_process]);
-            samples.filter(|piece| !piece.is_empty()).collect()
+            let segments: Vec<Segment> = if family.is_fresh_per_scrape() {
+                fresh.next().into_iter().collect()
+            } else {
+                let segments = clusters.iter().map(|cluster| cluster.segments.get(index));
+                segments.flatten().cloned().collect()
+            };
+            let with_samples = segments.into_iter().filter(|segment| !segment.is_empty());
+            with_samples.collect()
         });
         Self {
             families: families.collect(),
@@ -114,35 +103,35 @@ impl Page {
 
     /// The page with the header lines of `format`.
     pub fn in_format(&self, format: Format) -> Text {
-        let mut pieces = Vec::new();
+        let mut segments = Vec::new();
         for (samples, headers) in self.families.iter().zip(&*HEADERS) {
             if !samples.is_empty() {
-                pieces.push(headers.of(format).clone());
-                pieces.extend_from_slice(samples);
+                segments.push(headers.of(format).clone());
+                segments.extend_from_slice(samples);
             }
         }
         if format.is_openmetrics() {
-            pieces.push(END.clone());
+            segments.push(END.clone());
         }
-        Text { pieces }
+        Text { segments }
     }
 }
 
-/// The header lines of one family, compressed, in both formats.
+/// The compressed header lines of one family in both formats.
 struct Headers {
-    openmetrics: Piece,
-    text: Piece,
+    openmetrics: Segment,
+    text: Segment,
 }
 
 impl Headers {
     fn new(family: &Family) -> Self {
         Self {
-            openmetrics: Piece::of(family.openmetrics_header().as_bytes()),
-            text: Piece::of(family.text_header().as_bytes()),
+            openmetrics: Segment::of(family.openmetrics_header().as_bytes()),
+            text: Segment::of(family.text_header().as_bytes()),
         }
     }
 
-    fn of(&self, format: Format) -> &Piece {
+    fn of(&self, format: Format) -> &Segment {
         if format.is_openmetrics() {
             &self.openmetrics
         } else {
@@ -151,11 +140,11 @@ impl Headers {
     }
 }
 
-/// The headers of the catalogue, in its order.
+/// In the order of the catalogue.
 static HEADERS: LazyLock<Vec<Headers>> = LazyLock::new(|| families().map(Headers::new).collect());
 
-/// What ends a page in OpenMetrics.
-static END: LazyLock<Piece> = LazyLock::new(|| Piece::of(b"# EOF\n"));
+/// The last line of a page in OpenMetrics.
+static END: LazyLock<Segment> = LazyLock::new(|| Segment::of(b"# EOF\n"));
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,10 @@
-//! The monitored clusters: one poller and one published snapshot each.
+//! The monitored clusters: a poller and a publisher each.
 //!
 //! Starts and replaces pollers. A new configuration is applied completely or not at all. A cluster with
 //! unchanged settings keeps its poller and the current cycle; a cluster with the same name keeps its
 //! snapshot and counters.
 
+mod publisher;
 mod running;
 
 use std::collections::BTreeMap;
@@ -12,14 +13,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::warn;
 
+use self::publisher::{Published, Publisher};
 use self::running::Running;
 pub use self::running::Watched;
 use crate::clock;
+use crate::cluster_view::ViewSettings;
+use crate::exposition::EncodedCluster;
 use crate::gateway::{BuildError, Gateway, Options};
 use crate::inventory::Shard;
 use crate::logging::chain;
@@ -41,6 +45,13 @@ pub fn rules(config: &Config, cluster: &Cluster) -> Rules {
         expected_interval: cluster.expected_interval.map(delta),
         reads_configuration: cluster.collectors.configuration,
         reads_lists: cluster.collectors.backups || cluster.collectors.history,
+    }
+}
+
+fn view_settings(config: &Config, cluster: &Cluster) -> ViewSettings {
+    ViewSettings {
+        rules: rules(config, cluster),
+        states: config.metrics.states,
     }
 }
 
@@ -151,7 +162,9 @@ pub struct Fleet {
     telemetry: Arc<Telemetry>,
     shard: Shard,
     fabric_identity: Option<Identity>,
-    pollers: JoinSet<()>,
+    /// A poller and a publisher per cluster.
+    tasks: JoinSet<()>,
+    encoding_permits: Arc<Semaphore>,
     running: Vec<Running>,
     watched: watch::Sender<Arc<[Watched]>>,
 }
@@ -163,7 +176,8 @@ impl Fleet {
             telemetry,
             shard,
             fabric_identity,
-            pollers: JoinSet::new(),
+            tasks: JoinSet::new(),
+            encoding_permits: Arc::new(Semaphore::new(1)),
             running: Vec::new(),
             watched: watch::Sender::new(Arc::from([])),
         }
@@ -211,21 +225,22 @@ impl Fleet {
             let one = match before.remove(&cluster.name) {
                 Some(same) if remembered.is_none() && same.polls_like(cluster, config.poll) => {
                     same.adopt(gateway).await;
-                    same.with_rules(rules(config, cluster), config.metrics.states)
+                    same.settings.send_replace(view_settings(config, cluster));
+                    same
                 }
                 Some(other) => {
                     let fast = other.started.elapsed() > config.poll.interval && !other.is_warm();
-                    let known = other.end().await;
+                    let (known, encoded) = other.end().await;
                     let snapshot = match remembered {
                         Some(remembered) => Arc::new(known.merged_with(&remembered, clock::now())),
                         None => known,
                     };
-                    self.start(config, cluster, gateway, snapshot, fast)
+                    self.start(config, cluster, gateway, (snapshot, encoded), fast)
                 }
                 None => {
                     let empty = || Snapshot::empty(Arc::clone(&cluster.name));
                     let snapshot = Arc::new(remembered.unwrap_or_else(empty));
-                    self.start(config, cluster, gateway, snapshot, true)
+                    self.start(config, cluster, gateway, (snapshot, None), true)
                 }
             };
             running.push(one);
@@ -234,23 +249,28 @@ impl Fleet {
             gone.end().await;
             self.telemetry.forget_cluster(&name);
         }
-        let watched = running.iter().map(|one| one.watched.clone());
-        self.watched.send_replace(watched.collect());
         self.running = running;
+        // Every page then shows all clusters, by the new settings.
+        for one in &self.running {
+            one.published().await;
+        }
+        let watched = self.running.iter().map(|one| one.watched.clone());
+        self.watched.send_replace(watched.collect());
         Ok(())
     }
 
-    /// Starts a poller. With `fast`, its first cycle is not spread over the interval.
+    /// Starts a poller and a publisher. The first cycle runs as fast as the concurrency allows if
+    /// `fast`. An encoding of an earlier poller is served until the first of this one.
     fn start(
         &mut self,
         config: &Config,
         cluster: &Cluster,
         gateway: Gateway,
-        snapshot: Arc<Snapshot>,
+        (snapshot, encoded): (Arc<Snapshot>, Published),
         fast: bool,
     ) -> Running {
         let (cluster, gateway) = (Arc::new(cluster.clone()), Arc::new(gateway));
-        let (published, snapshots) = watch::channel(snapshot);
+        let (snapshot_sender, snapshots) = watch::channel(snapshot);
         let poller = Poller::new(
             Arc::clone(&cluster),
             config.poll,
@@ -258,31 +278,43 @@ impl Fleet {
             Arc::clone(&gateway),
             clock::now,
             Arc::clone(&self.telemetry),
-            published,
+            snapshot_sender,
         );
         let poller = if fast {
             poller
         } else {
             poller.replacing_another()
         };
+        let settings = watch::Sender::new(view_settings(config, &cluster));
+        let (encoded_sender, published) = watch::channel(encoded);
+        let publisher = Publisher {
+            snapshots: snapshots.clone(),
+            settings: settings.subscribe(),
+            published: encoded_sender,
+            clock: clock::now,
+            permits: Arc::clone(&self.encoding_permits),
+            encode: EncodedCluster::encode,
+        };
         Running {
             watched: Watched {
+                name: Arc::clone(&cluster.name),
                 snapshots,
-                rules: rules(config, &cluster),
-                states: config.metrics.states,
+                published,
             },
             poll: config.poll,
             cluster,
             gateway,
-            poller: self.pollers.spawn(poller.run()),
+            poller: self.tasks.spawn(poller.run()),
+            publisher: self.tasks.spawn(publisher.run()),
+            settings,
             started: Instant::now(),
         }
     }
 
-    /// Waits until a poller panics.
+    /// Waits until a poller or a publisher panics.
     pub async fn next_panic(&mut self) -> JoinError {
         loop {
-            match self.pollers.join_next().await {
+            match self.tasks.join_next().await {
                 Some(Err(error)) if error.is_panic() => return error,
                 Some(_) => {}
                 None => std::future::pending().await,
@@ -290,8 +322,8 @@ impl Fleet {
         }
     }
 
-    /// Stops all pollers; the snapshots stay available.
+    /// Stops all pollers and publishers; their snapshots and encodings stay available.
     pub async fn stop(&mut self) {
-        self.pollers.shutdown().await;
+        self.tasks.shutdown().await;
     }
 }

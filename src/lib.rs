@@ -9,14 +9,16 @@
 //!    ▲ gateway: client,         decoded          snapshot: remembers, counts              │ Arc,
 //!    │ TLS, wire, retries,                       state_file: what outlives a restart      │ one per
 //!    │ breaker                                                                            ▼ cluster
-//! fleet: one poller per cluster                              exposition: families → compressed pieces
+//! fleet: one poller per cluster                              cluster_view: verdicts at one moment
+//!                                                            exposition: families → compressed segments
 //!                                                                                         │
 //!                                                                                         ▼
 //!                                                    server: /metrics, landing page, API, health, reload
 //! ```
 //!
-//! Left of the observations and right of the pieces is shell: async, clock, sockets, files. In
-//! between ([`model`], [`inventory`], [`protection`], [`snapshot`], [`exposition`])
+//! Left of the observations and right of the segments is shell: async, clock, sockets, files. In
+//! between ([`model`], [`inventory`], [`protection`], [`snapshot`],
+//! [`cluster_view`], [`exposition`])
 //! there is none of it: values in, values out, no failure.
 //!
 //! Where a change goes:
@@ -34,6 +36,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod cluster_view;
 pub mod config;
 pub mod demo;
 pub mod exposition;

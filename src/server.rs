@@ -31,6 +31,7 @@ use self::api::Api;
 pub(crate) use self::app::{App, ReloadRequest};
 use self::landing_page::LandingPage;
 use self::metrics::MetricsPage;
+use crate::clock;
 use crate::fleet::Watched;
 
 pub(crate) fn router(app: App) -> Router {
@@ -60,13 +61,17 @@ pub(crate) fn router(app: App) -> Router {
     router.with_state(app)
 }
 
-/// 200 after the first cycle of every cluster, successful or not.
+/// 200 once all pages show the first cycle of every cluster, successful or not.
 async fn ready(State(app): State<Arc<App>>) -> Response {
-    let clusters = app.clusters();
-    let snapshots = clusters.iter().map(Watched::snapshot);
-    let waiting: Vec<_> = snapshots
-        .filter(|snapshot| !snapshot.is_ready())
-        .map(|snapshot| snapshot.cluster.to_string())
+    let (clusters, now) = (app.clusters(), clock::now());
+    let is_ready = |cluster: &Watched| {
+        let encoded = cluster.encoded(now);
+        encoded.is_some_and(|encoded| encoded.view.snapshot.is_ready())
+    };
+    let waiting: Vec<&str> = clusters
+        .iter()
+        .filter(|cluster| !is_ready(cluster))
+        .map(|cluster| &**cluster.name())
         .collect();
     if waiting.is_empty() {
         return "Ready.\n".into_response();

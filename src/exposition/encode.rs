@@ -1,173 +1,226 @@
-//! From a family and its input to sample lines, through `prometheus-client`.
+//! Encodes families to compressed sample lines through `prometheus-client`.
 //!
-//! Walks the clusters' partitions, services and collectors and asks the family's function for
-//! each. Writes samples only; header lines are the family's business.
+//! One registry per call writes all families, in the order of the catalogue.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 use uuid::Uuid;
 
-use super::ClusterView;
-use super::family::{Family, Input, Kind, Source};
-use super::samples::{Labels, Samples, Value};
-use super::view::{ClusterAt, PartitionView};
-use crate::model::{CollectorStatus, Policy};
+use super::family::{Family, SampleSource};
+use super::gzip::Segment;
+use super::samples::{Kind, Labels, Samples, SegmentSink, Value};
+use crate::cluster_view::{ClusterView, PartitionView};
 use crate::settings::States;
+use crate::telemetry::Process;
 
-/// A family and its input, as `prometheus-client` wants them.
+/// The samples of `families` for one cluster, a segment per family. Ages and the families of the
+/// process have none.
+pub(super) fn encode_cluster(
+    families: Vec<&'static Family>,
+    view: &Arc<ClusterView>,
+) -> Vec<Segment> {
+    encode(Source::Cluster(Arc::clone(view)), families)
+}
+
+/// The ages of all clusters at `now`, and the samples of the process, a segment per family.
+pub(super) fn encode_fresh(
+    families: Vec<&'static Family>,
+    views: Vec<Arc<ClusterView>>,
+    process: &Arc<Process>,
+    now: DateTime<Utc>,
+) -> Vec<Segment> {
+    let process = Arc::clone(process);
+    let source = Source::Fresh {
+        views,
+        process,
+        now,
+    };
+    encode(source, families)
+}
+
+fn encode(source: Source, families: Vec<&'static Family>) -> Vec<Segment> {
+    let mut sink = SegmentSink::default();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(FamilyCollector { families, source }));
+    encode_registry(&mut sink, &registry).expect("neither the sink nor a family fails");
+    sink.finish()
+}
+
+/// `prometheus-client` hands an encoder to a `Collector` only.
 #[derive(Debug)]
-pub(super) struct OneFamily {
-    pub(super) family: &'static Family,
-    pub(super) input: Input,
-    /// Where the encoder leaves until when its samples hold.
-    pub(super) valid_until: Arc<Mutex<Option<DateTime<Utc>>>>,
+struct FamilyCollector {
+    families: Vec<&'static Family>,
+    source: Source,
 }
 
-impl Collector for OneFamily {
+#[derive(Debug)]
+enum Source {
+    Cluster(Arc<ClusterView>),
+    Fresh {
+        views: Vec<Arc<ClusterView>>,
+        process: Arc<Process>,
+        now: DateTime<Utc>,
+    },
+}
+
+impl Collector for FamilyCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let kind = self.family.kind;
-        let metric_type = match kind {
-            Kind::Gauge => MetricType::Gauge,
-            Kind::Counter => MetricType::Counter,
-            Kind::Info => MetricType::Info,
-            Kind::Histogram => MetricType::Histogram,
-        };
-        let name = self.family.openmetrics_name();
-        let encoder = encoder.encode_descriptor(name, "", None, metric_type)?;
-        match (&self.family.source, &self.input) {
-            (Source::Telemetry(metric), Input::Process(process)) => {
-                metric(&process.telemetry).encode(encoder)
+        for family in &self.families {
+            let metric_type = match family.kind {
+                Kind::Gauge => MetricType::Gauge,
+                Kind::Counter => MetricType::Counter,
+                Kind::Info => MetricType::Info,
+                Kind::Histogram => MetricType::Histogram,
+            };
+            let name = family.openmetrics_name();
+            let encoder = encoder.encode_descriptor(name, "", None, metric_type)?;
+            match &self.source {
+                Source::Cluster(view) => write_cluster(family, view, encoder)?,
+                Source::Fresh {
+                    views,
+                    process,
+                    now,
+                } => write_fresh(family, views, process, *now, encoder)?,
             }
-            (Source::Process(write), Input::Process(process)) => {
-                write(process, &mut Samples { encoder, kind })
-            }
-            (Source::ProcessValue(value), Input::Process(process)) => {
-                let mut samples = Samples { encoder, kind };
-                let value = value(process);
-                value.map_or(Ok(()), |value| samples.write(&Labels::new(&[]), value))
-            }
-            (source, Input::Cluster(view, now)) => {
-                let cluster = ClusterAt::new(view, *now);
-                write_cluster(source, &cluster, Samples { encoder, kind })?;
-                let mut valid_until = self.valid_until.lock();
-                let valid_until = valid_until.as_deref_mut();
-                *valid_until.map_err(|_| fmt::Error)? = cluster.valid_until();
-                Ok(())
-            }
-            (_, Input::Process(_)) => Ok(()),
         }
+        Ok(())
     }
 }
 
-fn write_cluster(
-    source: &Source,
-    cluster: &ClusterAt<'_>,
-    mut samples: Samples<'_>,
+fn write_fresh(
+    family: &Family,
+    views: &[Arc<ClusterView>],
+    process: &Process,
+    now: DateTime<Utc>,
+    encoder: MetricEncoder<'_>,
 ) -> fmt::Result {
-    let view = cluster.view;
-    let cluster_name = Some(&*view.snapshot.cluster);
-    let of_cluster = Labels::new(&[("cluster_name", cluster_name)]);
-    match source {
-        Source::Cluster(write) => return write(cluster, &of_cluster, &mut samples),
-        Source::Policy(value) => {
-            return write_policies(cluster, *value, &of_cluster, &mut samples);
+    let kind = family.kind;
+    match &family.source {
+        SampleSource::Telemetry(metric) => metric(&process.telemetry).encode(encoder),
+        SampleSource::Process(write) => write(process, &mut Samples { encoder, kind }),
+        SampleSource::ProcessValue(value) => {
+            let mut samples = Samples { encoder, kind };
+            value(process).map_or(Ok(()), |value| samples.write(&Labels::new(&[]), value))
         }
-        Source::Collector(value) => {
-            return write_collectors(view, *value, &of_cluster, &mut samples);
+        SampleSource::Age(time) => {
+            let mut samples = Samples { encoder, kind };
+            let mut write = |partition: &PartitionView<'_>, labels: &Labels<'_>| {
+                time(partition).map_or(Ok(()), |time| {
+                    // Rounded down, also below zero: clocks may differ.
+                    let seconds = (now - time).num_milliseconds().div_euclid(1000);
+                    samples.write(labels, Value::Integer(seconds))
+                })
+            };
+            views
+                .iter()
+                .try_for_each(|view| for_each_partition(view, &mut write))
         }
-        Source::Telemetry(_) | Source::Process(_) | Source::ProcessValue(_) => return Ok(()),
-        Source::Partition(_) | Source::Age(_) | Source::State(..) | Source::Labelled(_) => {}
+        _ => Ok(()),
     }
-    for known in view.snapshot.partitions.values() {
-        let partition = PartitionView { cluster, known };
+}
+
+fn write_cluster(family: &Family, view: &ClusterView, encoder: MetricEncoder<'_>) -> fmt::Result {
+    let kind = family.kind;
+    let samples = &mut Samples { encoder, kind };
+    let cluster = Labels::new(&[("cluster_name", Some(&*view.snapshot.cluster))]);
+    match &family.source {
+        SampleSource::Cluster(write) => write(view, &cluster, samples),
+        SampleSource::Policy(value) => {
+            for policy in view.policies() {
+                if let Some(value) = value(policy) {
+                    let labels = cluster.with("policy_name", Some(&policy.name));
+                    samples.write(&labels, value)?;
+                }
+            }
+            Ok(())
+        }
+        SampleSource::Collector(value) => {
+            for (collector, status) in &view.snapshot.status.collectors {
+                if let Some(value) = value(status) {
+                    let labels = cluster.with("collector", Some(collector.as_str()));
+                    samples.write(&labels, value)?;
+                }
+            }
+            Ok(())
+        }
+        source => for_each_partition(view, &mut |partition, labels| {
+            write_partition(source, partition, labels, samples)
+        }),
+    }
+}
+
+fn for_each_partition(
+    view: &ClusterView,
+    write: &mut impl FnMut(&PartitionView<'_>, &Labels<'_>) -> fmt::Result,
+) -> fmt::Result {
+    let cluster = Some(&*view.snapshot.cluster);
+    for partition in view.partitions() {
+        let identity = &partition.known.partition;
         let mut id = Uuid::encode_buffer();
-        let id = known.partition.id.0.as_hyphenated().encode_lower(&mut id);
+        let id = identity.id.0.as_hyphenated().encode_lower(&mut id);
         let labels = Labels::new(&[
-            ("cluster_name", cluster_name),
-            ("application_name", known.partition.application.as_deref()),
-            ("service_name", known.partition.service.as_deref()),
+            ("cluster_name", cluster),
+            ("application_name", identity.application.as_deref()),
+            ("service_name", identity.service.as_deref()),
             ("partition_id", Some(id)),
         ]);
-        write_partition(source, &partition, &labels, &mut samples)?;
+        write(&partition, &labels)?;
     }
     Ok(())
 }
 
 fn write_partition(
-    source: &Source,
+    source: &SampleSource,
     partition: &PartitionView<'_>,
     labels: &Labels<'_>,
     samples: &mut Samples<'_>,
 ) -> fmt::Result {
-    let states = partition.cluster.view.states;
-    match source {
-        Source::Partition(value) => {
-            value(partition).map_or(Ok(()), |value| samples.write(labels, Value::Integer(value)))
+    let exposed = partition.cluster.settings.states;
+    let value = match source {
+        SampleSource::Partition(value) => value(partition),
+        SampleSource::Verdict(value) => value(&partition.verdict),
+        SampleSource::State(states, state) => {
+            return state(partition).map_or(Ok(()), |current| {
+                write_states(states, current, exposed, labels, samples)
+            });
         }
-        Source::Age(instant) => instant(partition).map_or(Ok(()), |instant| {
-            // Rounded down, below zero as well: clocks may disagree.
-            let seconds = (partition.cluster.now - instant)
-                .num_milliseconds()
-                .div_euclid(1000);
-            samples.write(labels, Value::Integer(seconds))
-        }),
-        Source::State(words, state) => state(partition).map_or(Ok(()), |current| {
-            let exposed = |word| states == States::All || word == current;
-            words
-                .iter()
-                .filter(|word| exposed(**word))
-                .try_for_each(|word| {
-                    let labels = labels.with("state", Some(word));
-                    samples.write(&labels, Value::from(*word == current))
-                })
-        }),
-        Source::Labelled(own) => own(partition).map_or(Ok(()), |own| {
-            let mut labels = *labels;
-            for (key, value) in own {
-                labels = labels.with(key, value);
-            }
-            samples.write(&labels, Value::Integer(1))
-        }),
-        Source::Cluster(_)
-        | Source::Policy(_)
-        | Source::Collector(_)
-        | Source::Telemetry(_)
-        | Source::Process(_)
-        | Source::ProcessValue(_) => Ok(()),
-    }
+        SampleSource::VerdictState(states, state) => {
+            let current = state(&partition.verdict);
+            return write_states(states, current, exposed, labels, samples);
+        }
+        SampleSource::Labelled(own) => {
+            return own(partition).map_or(Ok(()), |own| {
+                let labels = own
+                    .into_iter()
+                    .fold(*labels, |labels, (key, value)| labels.with(key, value));
+                samples.write(&labels, Value::Integer(1))
+            });
+        }
+        _ => None,
+    };
+    value.map_or(Ok(()), |value| samples.write(labels, Value::Integer(value)))
 }
 
-fn write_collectors(
-    view: &ClusterView,
-    value: fn(&CollectorStatus) -> Option<Value>,
+fn write_states(
+    states: &[&'static str],
+    current: &str,
+    exposed: States,
     labels: &Labels<'_>,
     samples: &mut Samples<'_>,
 ) -> fmt::Result {
-    for (collector, status) in &view.snapshot.status.collectors {
-        if let Some(value) = value(status) {
-            let labels = labels.with("collector", Some(collector.as_str()));
-            samples.write(&labels, value)?;
-        }
-    }
-    Ok(())
-}
-
-fn write_policies(
-    cluster: &ClusterAt<'_>,
-    value: fn(&Policy) -> Option<Value>,
-    labels: &Labels<'_>,
-    samples: &mut Samples<'_>,
-) -> fmt::Result {
-    for policy in cluster.policies() {
-        if let Some(value) = value(policy) {
-            let labels = labels.with("policy_name", Some(&policy.name));
-            samples.write(&labels, value)?;
-        }
+    let states = states
+        .iter()
+        .filter(|state| exposed == States::All || **state == current);
+    for state in states {
+        let labels = labels.with("state", Some(state));
+        samples.write(&labels, Value::from(*state == current))?;
     }
     Ok(())
 }

@@ -1,31 +1,28 @@
-//! The catalogue: every family that `/metrics` can show, one row each, in the order of the page.
+//! The catalogue: every family of `/metrics`, one row each, in the order of the page.
 //!
-//! A new metric is a new row in one of the sections. HELP, the reference in `docs/metrics.md` and
-//! the names that dashboards and rules may use are checked against these rows.
+//! A new metric is a new row in one of the sections. Tests compare `docs/metrics.md`, the dashboards
+//! and the rules with these rows.
 
-/// The label values of all states of an enum.
-macro_rules! words {
+/// The label values of all variants of an enum.
+macro_rules! label_values {
     ($states:ty) => {{
-        let mut words = [""; <$states>::ALL.len()];
+        let mut values = [""; <$states>::ALL.len()];
         let mut index = 0;
-        while index < words.len() {
-            words[index] = <$states>::ALL[index].as_str();
+        while index < values.len() {
+            values[index] = <$states>::ALL[index].as_str();
             index += 1;
         }
-        words
+        values
     }};
 }
 
+mod common;
 mod exporter;
 mod process;
 mod protected;
 mod requested;
 
-use chrono::{DateTime, Utc};
-
 use super::family::Family;
-use super::samples::Labels;
-use crate::snapshot::ServiceKey;
 
 const SECTIONS: [&[Family]; 4] = [
     requested::FAMILIES,
@@ -34,22 +31,7 @@ const SECTIONS: [&[Family]; 4] = [
     process::FAMILIES,
 ];
 
-/// A label that is left out.
-const NONE: (&str, Option<&str>) = ("", None);
-
-/// Every family.
+/// All families, in the order of the page.
 pub fn families() -> impl Iterator<Item = &'static Family> {
     SECTIONS.into_iter().flatten()
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "rows answer with an Option")]
-fn seconds(instant: DateTime<Utc>) -> Option<i64> {
-    Some(instant.timestamp())
-}
-
-/// The labels of a service.
-fn of_service<'a>(labels: &Labels<'a>, key: &'a ServiceKey) -> Labels<'a> {
-    labels
-        .with("application_name", key.application.as_deref())
-        .with("service_name", key.service.as_deref())
 }

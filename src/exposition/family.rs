@@ -1,103 +1,67 @@
-//! A family: one row of the catalogue, its header lines, and where its samples come from.
+//! A family: one row of the catalogue with its header lines and the source of its samples.
 //!
-//! Rows are plain data with plain functions. A function of a row may only look: it gets a view
-//! of one partition, one cluster or the process, and answers with a value or with nothing, and
-//! nothing means that no sample is written.
+//! Rows are data with plain functions of a partition, a cluster or the process. `None` writes no
+//! sample.
 
 use std::fmt::{self, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use prometheus_client::encoding::EncodeMetric;
-use prometheus_client::encoding::text::encode_registry;
-use prometheus_client::registry::Registry;
 
-use super::ClusterView;
-use super::encode::OneFamily;
-use super::gzip::Piece;
-use super::samples::{Labels, SampleSink, Samples, Value};
-use super::view::{ClusterAt, PartitionView};
+use super::samples::{Kind, Labels, Samples, Value};
+use crate::cluster_view::{ClusterView, PartitionView};
 use crate::model::{CollectorStatus, Policy};
+use crate::protection::Verdict;
 use crate::telemetry::{Process, Telemetry};
 
 /// One row of the catalogue.
 #[derive(Debug)]
 pub struct Family {
-    /// The name of its samples, as written in queries; a histogram's without its suffixes.
+    /// The name of its samples; that of a histogram without suffixes.
     pub name: &'static str,
-    /// How its samples behave.
+    /// Its type.
     pub kind: Kind,
-    /// The labels that a sample may carry.
+    /// The labels that a sample may have.
     pub labels: &'static [&'static str],
-    /// One line for people, without a final dot, backslash or line break.
+    /// One line without a final dot, backslash or line break.
     pub help: &'static str,
-    pub(super) source: Source,
+    pub(super) source: SampleSource,
 }
 
-/// The type of a family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Goes up and down.
-    Gauge,
-    /// Only goes up; it may start again at 0 with the process.
-    Counter,
-    /// Always 1; its labels are what it says. A gauge in the text format.
-    Info,
-    /// Counts observations in buckets.
-    Histogram,
-}
-
-impl Kind {
-    /// The word of the header line in OpenMetrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Gauge => "gauge",
-            Self::Counter => "counter",
-            Self::Info => "info",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-/// Where the samples of a family come from.
+/// The source of the samples of a family.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum SampleSource {
     /// At most one sample per partition.
     Partition(fn(&PartitionView<'_>) -> Option<i64>),
-    /// Whole seconds since an instant, at most one sample per partition.
+    /// At most one sample per partition.
+    Verdict(fn(&Verdict) -> Option<i64>),
+    /// Whole seconds since a time, at most one sample per partition.
     Age(fn(&PartitionView<'_>) -> Option<DateTime<Utc>>),
-    /// A sample per partition and state; the one the partition is in is 1.
+    /// A state set: one sample per partition and state, 1 for the current state.
     State(
         &'static [&'static str],
         fn(&PartitionView<'_>) -> Option<&'static str>,
     ),
+    /// A state set of the verdict.
+    VerdictState(&'static [&'static str], fn(&Verdict) -> &'static str),
     /// At most one sample of value 1 per partition, with labels of its own.
     Labelled(for<'a> fn(&PartitionView<'a>) -> Option<OwnLabels<'a>>),
-    /// Any samples of a cluster.
-    Cluster(fn(&ClusterAt<'_>, &Labels<'_>, &mut Samples<'_>) -> fmt::Result),
+    /// Any number of samples per cluster.
+    Cluster(fn(&ClusterView, &Labels<'_>, &mut Samples<'_>) -> fmt::Result),
     /// At most one sample per policy of a cluster.
     Policy(fn(&Policy) -> Option<Value>),
     /// At most one sample per collector of a cluster.
     Collector(fn(&CollectorStatus) -> Option<Value>),
-    /// A metric of the telemetry that writes itself.
+    /// A metric that encodes itself.
     Telemetry(fn(&Telemetry) -> &dyn EncodeMetric),
-    /// At most one sample of the process.
+    /// At most one sample.
     ProcessValue(fn(&Process) -> Option<Value>),
-    /// Any samples of the process.
+    /// Any number of samples.
     Process(fn(&Process, &mut Samples<'_>) -> fmt::Result),
 }
 
 /// Labels that only this family has; those without a value are left out.
 pub(super) type OwnLabels<'a> = [(&'static str, Option<&'a str>); 3];
-
-/// What a family is encoded from.
-#[derive(Clone, Debug)]
-pub(super) enum Input {
-    /// A cluster at one moment.
-    Cluster(ClusterView, DateTime<Utc>),
-    /// The exporter itself.
-    Process(Arc<Process>),
-}
 
 /// The labels of a partition.
 pub(super) const PARTITION: &[&str] = &[
@@ -107,7 +71,7 @@ pub(super) const PARTITION: &[&str] = &[
     "partition_id",
 ];
 
-/// Rows of the usual shapes.
+/// Constructors of common rows.
 impl Family {
     pub(super) const fn partition(
         name: &'static str,
@@ -119,7 +83,21 @@ impl Family {
             kind: Kind::Gauge,
             labels: PARTITION,
             help,
-            source: Source::Partition(value),
+            source: SampleSource::Partition(value),
+        }
+    }
+
+    pub(super) const fn verdict(
+        name: &'static str,
+        help: &'static str,
+        value: fn(&Verdict) -> Option<i64>,
+    ) -> Self {
+        Self {
+            name,
+            kind: Kind::Gauge,
+            labels: PARTITION,
+            help,
+            source: SampleSource::Verdict(value),
         }
     }
 
@@ -133,21 +111,21 @@ impl Family {
             kind: Kind::Gauge,
             labels: PARTITION,
             help,
-            source: Source::Age(instant),
+            source: SampleSource::Age(instant),
         }
     }
 
     pub(super) const fn cluster(
         name: &'static str,
         help: &'static str,
-        write: fn(&ClusterAt<'_>, &Labels<'_>, &mut Samples<'_>) -> fmt::Result,
+        write: fn(&ClusterView, &Labels<'_>, &mut Samples<'_>) -> fmt::Result,
     ) -> Self {
         Self {
             name,
             kind: Kind::Gauge,
             labels: &["cluster_name"],
             help,
-            source: Source::Cluster(write),
+            source: SampleSource::Cluster(write),
         }
     }
 
@@ -161,7 +139,7 @@ impl Family {
             kind: Kind::Gauge,
             labels: &["cluster_name", "policy_name"],
             help,
-            source: Source::Policy(value),
+            source: SampleSource::Policy(value),
         }
     }
 
@@ -175,7 +153,7 @@ impl Family {
             kind: Kind::Gauge,
             labels: &["cluster_name", "collector"],
             help,
-            source: Source::Collector(value),
+            source: SampleSource::Collector(value),
         }
     }
 
@@ -190,45 +168,32 @@ impl Family {
             kind,
             labels: &[],
             help,
-            source: Source::ProcessValue(value),
+            source: SampleSource::ProcessValue(value),
         }
     }
 }
 
 impl Family {
-    /// Whether its samples hold as long as a snapshot does, so that they are encoded once.
-    pub(super) fn is_kept(&self) -> bool {
-        match self.source {
-            Source::Partition(_)
-            | Source::State(..)
-            | Source::Labelled(_)
-            | Source::Cluster(_)
-            | Source::Policy(_)
-            | Source::Collector(_) => true,
-            Source::Age(_)
-            | Source::Telemetry(_)
-            | Source::ProcessValue(_)
-            | Source::Process(_) => false,
-        }
+    /// Whether its samples depend on the time of the scrape.
+    pub(super) fn is_fresh_per_scrape(&self) -> bool {
+        matches!(
+            self.source,
+            SampleSource::Age(_)
+                | SampleSource::Telemetry(_)
+                | SampleSource::ProcessValue(_)
+                | SampleSource::Process(_)
+        )
     }
 
-    /// The samples that `input` has for this family, compressed, and the first moment at which
-    /// they may come out differently.
-    pub(super) fn encode(&'static self, input: &Input) -> (Piece, Option<DateTime<Utc>>) {
-        let mut sink = SampleSink::new();
-        let valid_until = Arc::new(Mutex::new(None));
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(OneFamily {
-            family: self,
-            input: input.clone(),
-            valid_until: Arc::clone(&valid_until),
-        }));
-        encode_registry(&mut sink, &registry).expect("the sink never refuses");
-        let valid_until = *valid_until.lock().unwrap_or_else(PoisonError::into_inner);
-        (sink.finish(), valid_until)
+    /// Whether its samples depend on verdicts and on nothing else that changes with time.
+    pub(super) fn shows_verdicts(&self) -> bool {
+        matches!(
+            self.source,
+            SampleSource::Verdict(_) | SampleSource::VerdictState(..)
+        )
     }
 
-    /// The name in the header lines of OpenMetrics, where types own suffixes.
+    /// The name in the header lines of OpenMetrics, without the suffix of the type.
     pub(super) fn openmetrics_name(&self) -> &'static str {
         let suffix = match self.kind {
             Kind::Counter => "_total",
@@ -249,7 +214,7 @@ impl Family {
         let (name, kind, help) = (self.openmetrics_name(), self.kind.as_str(), self.help);
         let mut header = format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
         if let Some(unit) = self.unit() {
-            writeln!(header, "# UNIT {name} {unit}").expect("a String takes everything");
+            writeln!(header, "# UNIT {name} {unit}").expect("writing to a String cannot fail");
         }
         header
     }

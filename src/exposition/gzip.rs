@@ -1,12 +1,11 @@
-//! Compressed pieces that join into one gzip member.
+//! Compressed segments that join into one gzip member.
 //!
-//! A piece is a run of raw deflate blocks that ends on a byte boundary and refers to nothing
-//! before itself, together with the length and checksum of its text. Pieces can therefore be
+//! A segment is a run of raw deflate blocks that ends on a byte boundary and has no references to
+//! data before it, with the length and the checksum of its text. Segments can therefore be
 //! compressed once, cached, and joined in any order, as pigz joins the output of its threads. They
-//! form one member because some decoders read only the first of several members and ignore the
-//! rest.
+//! form one member, because some decoders read only the first member of a file.
 //!
-//! A piece ends with a sync flush. flate2 completes it only with a backend that keeps zlib's
+//! A segment ends with a sync flush. flate2 completes it only with a backend that keeps zlib's
 //! contract, hence its feature `zlib-rs`: once `miniz_oxide` has filled an output buffer during a
 //! flush, it drops the end of the stream.
 
@@ -22,13 +21,13 @@ use flate2::write::DeflateEncoder;
 /// The fastest level of zlib-rs that adapts its codes to the text: level 1 makes pages 40 % larger.
 const LEVEL: Compression = Compression::new(2);
 
-/// Text is compressed in runs of this many bytes, so that no family is in memory as text.
+/// Text is compressed in runs of this many bytes, so that no family is in memory uncompressed.
 const RUN: usize = 64 * 1024;
 
-/// The most bytes of text that are inflated at a time.
+/// The maximum number of bytes that are decompressed at a time.
 const PORTION: usize = 32 * 1024;
 
-/// The memory that inflating a text takes: a portion, the window of 32 KiB and the state beside it.
+/// The memory for decompressing a text: a portion, the window of 32 KiB and the decoder's state.
 pub const INFLATING: usize = PORTION + 64 * 1024;
 
 /// Header of a gzip member (RFC 1952, 2.3): deflate, no flags, no time, unknown system.
@@ -39,36 +38,41 @@ const FINAL_BLOCK: [u8; 2] = [0x03, 0x00];
 
 /// A compressed part of a page.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Piece {
+pub(super) struct Segment {
     deflate: Bytes,
     checksum: Hasher,
     length: u64,
 }
 
-impl Piece {
+impl Segment {
     /// Compresses `text`.
     pub(super) fn of(text: &[u8]) -> Self {
-        let mut builder = PieceBuilder::default();
+        let mut builder = SegmentBuilder::default();
         builder.push(text);
         builder.finish()
     }
 
-    /// Whether it holds no text.
+    #[cfg(test)]
+    pub(super) fn shares_memory_with(&self, other: &Self) -> bool {
+        self.deflate.as_ptr() == other.deflate.as_ptr()
+    }
+
+    /// Whether the text is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.length == 0
     }
 }
 
-/// Takes text in any portions and compresses it run by run.
+/// Compresses text run by run.
 #[derive(Debug)]
-pub(super) struct PieceBuilder {
+pub(super) struct SegmentBuilder {
     deflate: DeflateEncoder<Vec<u8>>,
     text: Vec<u8>,
     checksum: Hasher,
     length: u64,
 }
 
-impl Default for PieceBuilder {
+impl Default for SegmentBuilder {
     fn default() -> Self {
         Self {
             deflate: DeflateEncoder::new(Vec::new(), LEVEL),
@@ -79,7 +83,7 @@ impl Default for PieceBuilder {
     }
 }
 
-impl PieceBuilder {
+impl SegmentBuilder {
     pub(super) fn push(&mut self, text: &[u8]) {
         self.text.extend_from_slice(text);
         if self.text.len() >= RUN {
@@ -87,15 +91,15 @@ impl PieceBuilder {
         }
     }
 
-    pub(super) fn finish(mut self) -> Piece {
+    pub(super) fn finish(mut self) -> Segment {
         self.compress_text();
         if self.length == 0 {
-            return Piece::default();
+            return Segment::default();
         }
-        self.deflate.flush().expect("a Vec takes everything");
+        self.deflate.flush().expect("writing to a Vec cannot fail");
         let mut deflate = std::mem::take(self.deflate.get_mut());
         deflate.shrink_to_fit();
-        Piece {
+        Segment {
             deflate: deflate.into(),
             checksum: self.checksum,
             length: self.length,
@@ -106,12 +110,12 @@ impl PieceBuilder {
         self.checksum.update(&self.text);
         self.length += self.text.len() as u64;
         let written = self.deflate.write_all(&self.text);
-        written.expect("a Vec takes everything");
+        written.expect("writing to a Vec cannot fail");
         self.text.clear();
     }
 }
 
-impl io::Write for PieceBuilder {
+impl io::Write for SegmentBuilder {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.push(text);
         Ok(text.len())
@@ -122,35 +126,35 @@ impl io::Write for PieceBuilder {
     }
 }
 
-/// A text in compressed pieces: takes little memory, and is sent compressed or inflated.
+/// A text in compressed segments, sent compressed or decompressed on the fly.
 #[derive(Debug, Default)]
 pub struct Text {
-    pub(super) pieces: Vec<Piece>,
+    pub(super) segments: Vec<Segment>,
 }
 
 impl Text {
-    /// Compresses what `write` writes.
+    /// Compresses the output of `write`.
     ///
     /// # Errors
     ///
-    /// Those of `write`; writing itself cannot fail.
+    /// Those of `write`.
     pub fn written<E>(write: impl FnOnce(&mut dyn io::Write) -> Result<(), E>) -> Result<Self, E> {
-        let mut builder = PieceBuilder::default();
+        let mut builder = SegmentBuilder::default();
         write(&mut builder)?;
-        let pieces = vec![builder.finish()];
-        Ok(Self { pieces })
+        let segments = vec![builder.finish()];
+        Ok(Self { segments })
     }
 
     /// The number of bytes of the plain text.
     pub fn plain_length(&self) -> u64 {
-        self.pieces.iter().map(|piece| piece.length).sum()
+        self.segments.iter().map(|segment| segment.length).sum()
     }
 
-    /// The text as one gzip member, in chunks that share the memory of the pieces.
+    /// The text as one gzip member, in chunks that share the memory of the segments.
     pub fn gzip(&self) -> Vec<Bytes> {
         let mut checksum = Hasher::new();
-        for piece in &self.pieces {
-            checksum.combine(&piece.checksum);
+        for segment in &self.segments {
+            checksum.combine(&segment.checksum);
         }
         let [a, b, c, d, ..] = self.plain_length().to_le_bytes();
         let trailer = [checksum.finalize().to_le_bytes(), [a, b, c, d]].concat();
@@ -161,27 +165,27 @@ impl Text {
             .collect()
     }
 
-    /// The plain text, inflated in portions of at most 32 KiB as they are taken.
+    /// The plain text, decompressed in portions of at most 32 KiB on demand.
     pub fn plain(&self) -> impl Iterator<Item = Bytes> + Send + use<> {
         let mut inflated = DeflateDecoder::new(Chunks(self.deflate().collect()));
         std::iter::from_fn(move || next_portion(&mut inflated))
     }
 
-    /// The pieces as one stream of deflate blocks, with its end.
+    /// The segments as one complete deflate stream.
     fn deflate(&self) -> impl Iterator<Item = Bytes> {
-        let pieces = self.pieces.iter().map(|piece| piece.deflate.clone());
-        pieces.chain([Bytes::from_static(&FINAL_BLOCK)])
+        let segments = self.segments.iter().map(|segment| segment.deflate.clone());
+        segments.chain([Bytes::from_static(&FINAL_BLOCK)])
     }
 }
 
 fn next_portion(inflated: &mut DeflateDecoder<Chunks>) -> Option<Bytes> {
     let mut portion = Vec::with_capacity(PORTION);
     let read = inflated.take(PORTION as u64).read_to_end(&mut portion);
-    let length = read.expect("the pieces were compressed here");
+    let length = read.expect("the segments were compressed here");
     (length > 0).then(|| Bytes::from(portion))
 }
 
-/// Reads chunks one after the other and drops each once it is read.
+/// Reads chunks in order and drops each after it was read.
 #[derive(Debug)]
 struct Chunks(VecDeque<Bytes>);
 
@@ -243,10 +247,10 @@ pub(super) mod tests {
         text
     }
 
-    /// Joins pieces and expects that every decoder reads `expected` from them.
-    fn assert_holds(pieces: &[Piece], expected: &[u8]) {
+    /// Joins segments and expects that every decoder reads `expected` from them.
+    fn assert_holds(segments: &[Segment], expected: &[u8]) {
         let text = Text {
-            pieces: pieces.to_vec(),
+            segments: segments.to_vec(),
         };
         let member = text.gzip().concat();
         assert!(gunzip(&member) == expected, "miniz_oxide");
@@ -261,33 +265,33 @@ pub(super) mod tests {
         assert_eq!(text.plain_length(), expected.len() as u64);
     }
 
-    fn pieces_of_every_length(lengths: Range<usize>) {
+    fn segments_of_every_length(lengths: Range<usize>) {
         for source in texts(lengths.end) {
             for batch in lengths.clone().collect::<Vec<_>>().chunks(500) {
                 let parts: Vec<&[u8]> = batch.iter().map(|length| &source[..*length]).collect();
-                let pieces: Vec<Piece> = parts.iter().map(|text| Piece::of(text)).collect();
-                assert_holds(&pieces, &parts.concat());
+                let segments: Vec<Segment> = parts.iter().map(|text| Segment::of(text)).collect();
+                assert_holds(&segments, &parts.concat());
             }
         }
     }
 
     #[test]
-    fn pieces_of_every_length_up_to_10_000_bytes_are_complete() {
-        pieces_of_every_length(0..10_000);
+    fn segments_of_every_length_up_to_10_000_bytes_are_complete() {
+        segments_of_every_length(0..10_000);
     }
 
     #[test]
-    fn pieces_of_every_length_from_10_000_to_20_000_bytes_are_complete() {
-        pieces_of_every_length(10_000..20_001);
+    fn segments_of_every_length_from_10_000_to_20_000_bytes_are_complete() {
+        segments_of_every_length(10_000..20_001);
     }
 
     #[test]
-    fn long_pieces_are_complete() {
+    fn long_segments_are_complete() {
         let sources = texts(300_000);
         for length in (20_000..300_000).step_by(997) {
             for source in &sources {
                 let text = &source[..length];
-                assert_holds(&[Piece::of(text)], text);
+                assert_holds(&[Segment::of(text)], text);
             }
         }
     }
@@ -295,15 +299,15 @@ pub(super) mod tests {
     #[test]
     fn a_page_without_text_is_an_empty_member() {
         assert_holds(&[], b"");
-        assert_holds(&[Piece::of(b"")], b"");
-        assert!(Piece::of(b"").is_empty());
+        assert_holds(&[Segment::of(b"")], b"");
+        assert!(Segment::of(b"").is_empty());
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn pieces_from_random_portions_join_in_any_order(
+        fn segments_from_random_portions_join_in_any_order(
             cuts in proptest::collection::vec(
                 (any::<bool>(), proptest::collection::vec(0_usize..90_000, 0..5)),
                 1..5,
@@ -311,19 +315,19 @@ pub(super) mod tests {
             order in proptest::collection::vec(any::<Index>(), 0..8),
         ) {
             let [lines, noise] = texts(90_000);
-            let built: Vec<(Piece, Vec<u8>)> = cuts.iter().map(|(compressible, portions)| {
+            let built: Vec<(Segment, Vec<u8>)> = cuts.iter().map(|(compressible, portions)| {
                 let source = if *compressible { &lines } else { &noise };
                 let portions: Vec<&[u8]> = portions.iter().map(|length| &source[..*length]).collect();
-                let mut builder = PieceBuilder::default();
+                let mut builder = SegmentBuilder::default();
                 for portion in &portions {
                     builder.push(portion);
                 }
                 (builder.finish(), portions.concat())
             }).collect();
-            let joined: Vec<&(Piece, Vec<u8>)> = order.iter().map(|index| index.get(&built)).collect();
-            let pieces: Vec<Piece> = joined.iter().map(|(piece, _)| piece.clone()).collect();
+            let joined: Vec<&(Segment, Vec<u8>)> = order.iter().map(|index| index.get(&built)).collect();
+            let segments: Vec<Segment> = joined.iter().map(|(segment, _)| segment.clone()).collect();
             let expected: Vec<u8> = joined.iter().flat_map(|(_, text)| text.clone()).collect();
-            assert_holds(&pieces, &expected);
+            assert_holds(&segments, &expected);
         }
     }
 }

@@ -1,21 +1,21 @@
-//! What a scraper asks for: format by `Accept`, compression by `Accept-Encoding`.
+//! Content negotiation: the format by `Accept`, compression by `Accept-Encoding`.
 //!
-//! Pure. Clauses are weighed by their q-values, not matched as strings: every version of
-//! Prometheus sends other weights. Nothing that matches means text 0.0.4, never a refusal.
+//! Pure. Compares q-values, because versions of Prometheus send different weights. Without a
+//! match, the format is text 0.0.4; no request is rejected.
 
 /// The formats of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// OpenMetrics 1.0.0, asked for as such.
+    /// OpenMetrics 1.0.0.
     OpenMetrics1,
-    /// The same page for a scraper that asks for version 0.0.1 only.
+    /// The same page for a scraper that accepts only version 0.0.1.
     OpenMetrics0,
     /// The Prometheus text format 0.0.4.
     Text,
 }
 
 impl Format {
-    /// The format that an `Accept` header asks for.
+    /// The format with the highest weight in an `Accept` header.
     pub fn negotiate(accept: &str) -> Self {
         let mut best = (0, Self::Text);
         for clause in accept.split(',') {
@@ -83,7 +83,7 @@ pub fn accepts_gzip(accept_encoding: &str) -> bool {
 /// A weight of 1, in thousandths.
 const MAX_WEIGHT: u32 = 1000;
 
-/// A q-value in thousandths (RFC 9110, 12.4.2); one that cannot be read counts as 0.
+/// A q-value in thousandths (RFC 9110, 12.4.2); 0 if invalid.
 fn parse_weight(value: &str) -> u32 {
     let weight: f64 = value.trim().parse().unwrap_or(0.0);
     #[expect(
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_scraper_gets_what_it_prefers() {
+    fn scrapers_get_the_format_with_the_highest_weight() {
         let prometheus_2_42 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         let prometheus_2_53 = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         let prometheus_3_5 = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;escaping=allow-utf-8;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_sent_only_when_it_is_asked_for() {
+    fn gzip_is_sent_only_if_accepted() {
         for accepted in ["gzip", "deflate, gzip;q=0.5", "GZIP", "*", "br, *;q=0.1"] {
             assert!(accepts_gzip(accepted), "{accepted}");
         }

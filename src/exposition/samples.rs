@@ -1,20 +1,43 @@
-//! From a family to its sample lines: labels, values, and the sink that takes the lines.
+//! Labels, values, and the sink for the sample lines of one or more families.
 //!
-//! `prometheus-client` writes the lines, so that escaping and numbers are its business. It writes
-//! the header lines of OpenMetrics as well; those are dropped here, because the page puts the
-//! header of either format in front.
+//! `prometheus-client` writes the lines, and with them the header lines of OpenMetrics. The sink
+//! drops the headers, because a page adds those of the negotiated format.
 
 use std::fmt;
 
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 
-use super::family::Kind;
-use super::gzip::{Piece, PieceBuilder};
+use super::gzip::{Segment, SegmentBuilder};
 
-/// The most labels that a family of the catalogue has.
+/// The type of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up, or restarts at 0 with the process.
+    Counter,
+    /// Always 1, with information in labels. A gauge in the text format.
+    Info,
+    /// Counts observations in buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// The type in the header line of OpenMetrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gauge => "gauge",
+            Self::Counter => "counter",
+            Self::Info => "info",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// The maximum number of labels of a family.
 const CAPACITY: usize = 8;
 
-/// The labels of one sample. A label without a value is left out.
+/// The labels of one sample.
 #[derive(Clone, Copy)]
 pub(crate) struct Labels<'a> {
     pairs: [(&'static str, &'a str); CAPACITY],
@@ -33,7 +56,7 @@ impl<'a> Labels<'a> {
         labels
     }
 
-    /// These labels and one more.
+    /// These labels and one more, unless it has no value.
     #[must_use]
     pub(crate) fn with(mut self, key: &'static str, value: Option<&'a str>) -> Self {
         if let (Some(value), Some(free)) = (value, self.pairs.get_mut(self.length)) {
@@ -51,9 +74,7 @@ impl<'a> Labels<'a> {
 /// The value of a sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Value {
-    /// A count, a state, a whole number of seconds.
     Integer(i64),
-    /// Anything else.
     Float(f64),
 }
 
@@ -65,10 +86,10 @@ impl From<bool> for Value {
 
 impl From<u64> for Value {
     fn from(value: u64) -> Self {
-        // Wider numbers than 63 bits do not occur; as a float they would still be right.
+        // No value exceeds 63 bits; a float would still be correct.
         #[expect(
             clippy::cast_precision_loss,
-            reason = "every sample is a float in the end"
+            reason = "Prometheus stores every sample as a float"
         )]
         i64::try_from(value).map_or(Self::Float(value as f64), Self::Integer)
     }
@@ -108,43 +129,53 @@ fn write_value(sample: &mut MetricEncoder<'_>, kind: Kind, value: Value) -> fmt:
     }
 }
 
-/// Takes what `prometheus-client` writes, drops the lines that begin with `#`, and compresses.
-#[derive(Debug)]
-pub(super) struct SampleSink {
-    piece: PieceBuilder,
-    at_line_start: bool,
+/// Compresses sample lines into one segment per family and drops header lines.
+#[derive(Debug, Default)]
+pub(super) struct SegmentSink {
+    segments: Vec<Segment>,
+    /// The segment of the current family, once it has a sample.
+    current: Option<SegmentBuilder>,
+    families: usize,
+    in_line: bool,
     in_comment: bool,
 }
 
-impl SampleSink {
-    pub(super) fn new() -> Self {
-        Self {
-            piece: PieceBuilder::default(),
-            at_line_start: true,
-            in_comment: false,
-        }
+impl SegmentSink {
+    /// The segments in the order of the families, an empty one for a family without samples.
+    pub(super) fn finish(mut self) -> Vec<Segment> {
+        self.end_family();
+        self.segments
     }
 
-    pub(super) fn finish(self) -> Piece {
-        self.piece.finish()
+    fn end_family(&mut self) {
+        if self.segments.len() < self.families {
+            let segment = self.current.take().map(SegmentBuilder::finish);
+            self.segments.push(segment.unwrap_or_default());
+        }
     }
 }
 
-impl fmt::Write for SampleSink {
-    /// A comment is never begun in the middle of a fragment: label values are escaped, and
-    /// `prometheus-client` writes each part of a line on its own.
+impl fmt::Write for SegmentSink {
+    /// A `#` at the start of a fragment and of a line starts a comment: label values are escaped,
+    /// and `prometheus-client` writes each part of a line as a fragment of its own. It starts each
+    /// family with `# HELP `.
     fn write_str(&mut self, fragment: &str) -> fmt::Result {
-        if self.at_line_start && fragment.starts_with('#') {
+        if !self.in_line && fragment.starts_with('#') {
             self.in_comment = true;
+            if fragment == "# HELP " {
+                self.end_family();
+                self.families += 1;
+            }
         }
         if fragment.is_empty() {
             return Ok(());
         }
-        self.at_line_start = fragment.ends_with('\n');
+        self.in_line = !fragment.ends_with('\n');
         if !self.in_comment {
-            self.piece.push(fragment.as_bytes());
+            let segment = self.current.get_or_insert_default();
+            segment.push(fragment.as_bytes());
         }
-        self.in_comment &= !self.at_line_start;
+        self.in_comment &= self.in_line;
         Ok(())
     }
 }

@@ -1,19 +1,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::*;
+use crate::cluster_view::ViewSettings;
 use crate::inventory::{Inventory, Shard};
 use crate::model::{
     BackupProgress, BackupState, Collector, Epoch, Failure, FailureCode, Partition, PartitionId,
     PartitionKind, Read,
 };
 use crate::protection::{ProtectionState, Rules};
+use crate::settings::States;
 use crate::snapshot::{
-    ClusterObservation, CollectorRun, Observations, PartitionObservation, SecurityStatus,
+    ClusterObservation, CollectorRun, Observations, PartitionObservation, SecurityStatus, Snapshot,
 };
 use crate::telemetry::{Reload, StateFileWrites, Telemetry};
 use bytes::Bytes;
 use chrono::{TimeDelta, TimeZone};
-use family::Kind;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -53,7 +54,7 @@ fn failure() -> BackupProgress {
     }
 }
 
-/// Three partitions: 1 has a success, 2 failed after a success, 3 was never asked for a backup.
+/// Three partitions: 1 has a success, 2 failed after a success, 3 has no record.
 fn snapshot() -> Arc<Snapshot> {
     let listed = (1..=3).map(|number| Partition {
         id: id(number),
@@ -131,12 +132,23 @@ fn run(collector: Collector, success: bool, milliseconds: u64) -> CollectorRun {
     }
 }
 
-fn view(states: States) -> ClusterView {
-    ClusterView {
-        snapshot: snapshot(),
+/// The inputs of a view.
+type Source = (Arc<Snapshot>, ViewSettings);
+
+fn settings(states: States) -> ViewSettings {
+    ViewSettings {
         rules: RULES,
         states,
     }
+}
+
+fn view(states: States) -> Source {
+    (snapshot(), settings(states))
+}
+
+fn encoded((snapshot, settings): Source, now: DateTime<Utc>) -> Arc<EncodedCluster> {
+    let view = ClusterView::new(snapshot, settings, now);
+    Arc::new(EncodedCluster::encode(view, None))
 }
 
 fn process() -> Arc<Process> {
@@ -163,11 +175,9 @@ fn process() -> Arc<Process> {
     })
 }
 
-fn page_of(views: Vec<ClusterView>, format: Format, now: DateTime<Utc>) -> Text {
-    let kept = views
-        .into_iter()
-        .map(|view| Arc::new(KeptPieces::encode(view, now, None)));
-    Page::assemble(&kept.collect::<Vec<_>>(), &process(), now).in_format(format)
+fn page_of(views: Vec<Source>, format: Format, now: DateTime<Utc>) -> Text {
+    let clusters: Vec<_> = views.into_iter().map(|view| encoded(view, now)).collect();
+    Page::assemble(&clusters, &process(), now).in_format(format)
 }
 
 fn text(format: Format, now: DateTime<Utc>) -> String {
@@ -188,8 +198,8 @@ fn samples(page: &str, family: &str) -> Vec<String> {
         .collect()
 }
 
-/// Not from this process and this build, and in an order that is the same each time.
-fn is_from_the_snapshot(line: &&str) -> bool {
+/// Whether the line does not depend on this process or build, nor on the order of a hash map.
+fn is_deterministic(line: &&str) -> bool {
     let others = [
         "process_",
         "build_info",
@@ -200,14 +210,14 @@ fn is_from_the_snapshot(line: &&str) -> bool {
 }
 
 #[test]
-fn the_page_of_a_known_cluster_is_as_it_was() {
+fn page_matches_the_snapshot() {
     let page = text(Format::OpenMetrics1, at(60));
-    let lines: Vec<&str> = page.lines().filter(is_from_the_snapshot).collect();
+    let lines: Vec<&str> = page.lines().filter(is_deterministic).collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]
-fn the_numbers_of_the_verdicts_are_those_that_the_help_names() {
+fn help_of_severity_names_every_severity() {
     let severity = families().find(|family| family.name.ends_with("protection_severity"));
     let (_, named) = severity.unwrap().help.split_once(": ").unwrap();
     let numbered = ProtectionState::ALL.into_iter().filter_map(|verdict| {
@@ -227,10 +237,7 @@ fn both_formats_have_the_same_samples() {
     );
     let samples = |page: &str| -> Vec<String> {
         let lines = page.lines().filter(|line| !line.starts_with('#'));
-        lines
-            .filter(is_from_the_snapshot)
-            .map(str::to_owned)
-            .collect()
+        lines.filter(is_deterministic).map(str::to_owned).collect()
     };
     assert_eq!(samples(&openmetrics), samples(&plain));
     assert!(openmetrics.ends_with("\n# EOF\n"));
@@ -238,7 +245,7 @@ fn both_formats_have_the_same_samples() {
 }
 
 #[test]
-fn the_openmetrics_headers_are_those_of_prometheus_client() {
+fn openmetrics_headers_equal_those_of_prometheus_client() {
     use prometheus_client::encoding::text::encode_registry;
     use prometheus_client::metrics::{
         counter::Counter, gauge::Gauge, histogram::Histogram, info::Info,
@@ -277,7 +284,7 @@ fn the_openmetrics_headers_are_those_of_prometheus_client() {
 }
 
 #[test]
-fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
+fn failure_is_observed_unless_it_precedes_the_first_read() {
     let read = |number, record: BackupProgress, second| {
         let value = PartitionObservation::Progress(Some(Arc::new(record)));
         let at = at(second);
@@ -290,10 +297,10 @@ fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
     };
     let mut listed = Snapshot::clone(&snapshot());
     listed.partitions.get_mut(&id(3)).unwrap().progress_history = None;
-    let view = ClusterView {
-        snapshot: Arc::new(listed.advance(later, at(40))),
-        ..view(States::All)
-    };
+    let view = (
+        Arc::new(listed.advance(later, at(40))),
+        settings(States::All),
+    );
     let page = plain(&page_of(vec![view], Format::Text, at(60)));
     let observed = samples(&page, "servicefabric_backup_progress_failure_observed");
     let observed = observed.iter().map(|sample| {
@@ -308,7 +315,7 @@ fn a_failure_is_observed_unless_it_was_there_at_the_first_look() {
 }
 
 #[test]
-fn gzip_holds_the_same_page() {
+fn gzip_contains_the_same_page() {
     let page = page_of(vec![view(States::All)], Format::Text, at(60));
     let compressed = page.gzip().concat();
     let inflated = gzip::tests::gunzip(&compressed);
@@ -331,7 +338,7 @@ fn record(number: u32) -> Option<BackupProgress> {
 }
 
 /// A cluster of partitions with the numbers 1 to `size`.
-fn fleet(size: u32) -> ClusterView {
+fn fleet(size: u32) -> Source {
     let listed = (1..=size).map(|number| Partition {
         id: id(number.into()),
         application: Some(format!("fabric:/Shop{}", number % 13).into()),
@@ -356,10 +363,7 @@ fn fleet(size: u32) -> ClusterView {
         ..Observations::default()
     };
     let snapshot = Snapshot::empty("prod".into()).advance(observations, at(0));
-    ClusterView {
-        snapshot: Arc::new(snapshot),
-        ..view(States::All)
-    }
+    (Arc::new(snapshot), settings(States::All))
 }
 
 /// The samples of a family by the number of their partition.
@@ -425,13 +429,10 @@ fn pages_of_fifty_sizes_are_complete_plain_and_compressed() {
 }
 
 #[test]
-fn no_series_stands_twice_and_families_are_not_interleaved() {
+fn series_are_unique_and_families_are_not_interleaved() {
     let mut second = Snapshot::clone(&snapshot());
     second.cluster = "test".into();
-    let second = ClusterView {
-        snapshot: Arc::new(second),
-        ..view(States::All)
-    };
+    let second = (Arc::new(second), settings(States::All));
     let page = page_of(vec![view(States::All), second], Format::Text, at(60));
     let page = plain(&page);
     let mut series = HashSet::new();
@@ -441,17 +442,17 @@ fn no_series_stands_twice_and_families_are_not_interleaved() {
         if let Some(header) = line.strip_prefix("# HELP ") {
             ended.insert(current);
             current = header.split(' ').next().unwrap();
-            assert!(!ended.contains(current), "{current} stands twice");
+            assert!(!ended.contains(current), "{current} is not unique");
         } else if !line.starts_with('#') {
             let (name, _) = line.rsplit_once(' ').unwrap();
             assert!(name.starts_with(current), "{line} below {current}");
-            assert!(series.insert(name), "{name} stands twice");
+            assert!(series.insert(name), "{name} is not unique");
         }
     }
 }
 
 #[test]
-fn with_current_states_only_the_one_that_is_is_shown() {
+fn current_states_expose_only_the_current_state() {
     let page = page_of(vec![view(States::Current)], Format::Text, at(60));
     let page = plain(&page);
     let states = samples(&page, "servicefabric_backup_progress_state");
@@ -463,8 +464,8 @@ fn with_current_states_only_the_one_that_is_is_shown() {
 }
 
 #[test]
-fn what_is_stale_is_left_out_and_facts_of_the_past_stay() {
-    // Partition 1 was read at 10 and is believed until 310, partition 2 at 20, partition 3 at 30.
+fn stale_values_are_absent_and_past_facts_stay() {
+    // Partition 1 was read at 10 and is fresh until 310, partition 2 at 20, partition 3 at 30.
     let count = |now, family| samples(&text(Format::Text, at(now)), family).len();
     let progress = [
         "servicefabric_backup_progress_age_seconds",
@@ -493,29 +494,129 @@ fn what_is_stale_is_left_out_and_facts_of_the_past_stay() {
 }
 
 #[test]
-fn kept_pieces_hold_until_the_next_reading_grows_stale() {
-    let view = view(States::All);
-    let early = KeptPieces::encode(view.clone(), at(149), None);
-    assert!(early.still_hold(&view, at(149)));
-    assert!(!early.still_hold(&view, at(150)), "the code is not new");
-    let kept = KeptPieces::encode(view.clone(), at(150), Some(&early));
-    assert!(kept.still_hold(&view, at(299)));
-    assert!(!kept.still_hold(&view, at(300)), "the inventory is stale");
-    let renewed = KeptPieces::encode(view.clone(), at(300), Some(&kept));
-    assert!(renewed.still_hold(&view, at(309)));
-    assert!(!renewed.still_hold(&view, at(310)), "a progress is stale");
-    let other = ClusterView {
+fn view_is_valid_until_the_next_reading_grows_stale() {
+    let (snapshot, settings) = view(States::All);
+    let at_second = |second| ClusterView::new(Arc::clone(&snapshot), settings, at(second));
+    let early = at_second(149);
+    assert!(early.is_valid_at(at(149)));
+    assert!(!early.is_valid_at(at(148)), "before its moment");
+    assert!(!early.is_valid_at(at(150)), "the code is no longer new");
+    let later = at_second(150);
+    assert!(later.is_valid_at(at(299)));
+    assert!(!later.is_valid_at(at(300)), "the inventory is stale");
+    let renewed = at_second(300);
+    assert!(renewed.is_valid_at(at(309)));
+    assert!(!renewed.is_valid_at(at(310)), "a progress is stale");
+    let current = ViewSettings {
         states: States::Current,
-        ..view.clone()
+        ..settings
     };
-    assert!(!kept.still_hold(&other, at(60)));
+    let other = ClusterView::new(Arc::clone(&snapshot), current, at(60));
+    assert!(!other.has_facts_of(&at_second(60)) && !other.has_verdicts_of(&at_second(60)));
     // The first list is awaited for half an hour.
-    let all_stale = KeptPieces::encode(view.clone(), at(2_000), None);
-    assert!(all_stale.still_hold(&view, at(1_000_000)));
+    assert!(at_second(2_000).is_valid_at(at(1_000_000)));
+}
+
+/// Segments that `encoded` shares with `previous`, of those with samples.
+fn reused(encoded: &EncodedCluster, previous: &EncodedCluster) -> Vec<&'static str> {
+    let segments = encoded.segments.iter().zip(&previous.segments);
+    let families = families().zip(segments);
+    let reused = families
+        .filter(|(_, (segment, before))| !segment.is_empty() && segment.shares_memory_with(before));
+    reused.map(|(family, _)| family.name).collect()
 }
 
 #[test]
-fn a_success_dated_in_the_future_is_not_shown_until_its_time_has_come() {
+fn reused_segments_equal_those_of_a_new_encoding() {
+    for states in [States::All, States::Current] {
+        let (snapshot, settings) = view(states);
+        let mut previous: Option<Arc<EncodedCluster>> = None;
+        // Codes, readings, lists and verdicts turn within this time.
+        for second in (30..2_400).step_by(10).chain([120, 60]) {
+            let view = || ClusterView::new(Arc::clone(&snapshot), settings, at(second));
+            let incremental = Arc::new(EncodedCluster::encode(view(), previous.as_deref()));
+            let complete = Arc::new(EncodedCluster::encode(view(), None));
+            let page = |cluster: &Arc<EncodedCluster>| {
+                let page = Page::assemble(&[Arc::clone(cluster)], &process(), at(second));
+                let page = plain(&page.in_format(Format::OpenMetrics1));
+                let lines = page.lines().filter(is_deterministic);
+                lines.map(str::to_owned).collect::<Vec<_>>()
+            };
+            assert_eq!(page(&incremental), page(&complete), "{second} s");
+            previous = Some(incremental);
+        }
+    }
+}
+
+#[test]
+fn only_verdicts_are_encoded_again_when_only_a_verdict_changes() {
+    let (snapshot, settings) = view(States::All);
+    let settings = ViewSettings {
+        rules: Rules {
+            staleness: TimeDelta::days(9),
+            expected_interval: Some(TimeDelta::seconds(600)),
+            reads_configuration: false,
+            reads_lists: false,
+            ..RULES
+        },
+        ..settings
+    };
+    let encode = |now, previous: Option<&EncodedCluster>| {
+        let view = ClusterView::new(Arc::clone(&snapshot), settings, now);
+        EncodedCluster::encode(view, previous)
+    };
+    let mut before = encode(at(200), None);
+    let has_samples = before.segments.iter().filter(|it| !it.is_empty()).count();
+    loop {
+        let turn = before.view.valid_until().unwrap();
+        assert!(turn < at(3_600), "a verdict changes within the hour");
+        let after = encode(turn, Some(&before));
+        let reused = reused(&after, &before);
+        if !after.view.has_verdicts_of(&before.view) {
+            assert!(!reused.contains(&"servicefabric_backup_protection_state"));
+            assert!(reused.contains(&"servicefabric_backup_progress_state"));
+            let verdicts = families().filter(|family| family.shows_verdicts()).count();
+            assert!(reused.len() + verdicts >= has_samples, "{reused:?}");
+            break;
+        }
+        assert_eq!(reused.len(), has_samples);
+        before = after;
+    }
+}
+
+#[test]
+fn scrape_does_not_encode_the_segments_of_a_view() {
+    let cluster = encoded(view(States::All), at(60));
+    for scrape in 0..3 {
+        let page = Page::assemble(&[Arc::clone(&cluster)], &process(), at(60 + scrape));
+        for (index, family) in families().enumerate() {
+            if family.is_fresh_per_scrape() || cluster.segments[index].is_empty() {
+                continue;
+            }
+            let segments = &page.families[index];
+            assert_eq!(segments.len(), 1, "{}", family.name);
+            let shares = segments[0].shares_memory_with(&cluster.segments[index]);
+            assert!(shares, "{} was encoded by a scrape", family.name);
+        }
+    }
+}
+
+#[test]
+fn pages_of_no_and_of_one_partition_are_complete() {
+    for size in [0, 1] {
+        let page = page_of(vec![fleet(size)], Format::Text, at(60));
+        let text = plain(&page);
+        assert!(gzip::tests::gunzip(&page.gzip().concat()) == text.as_bytes());
+        let infos = samples(&text, "servicefabric_backup_partition_info");
+        assert_eq!(infos.len(), size as usize);
+        assert!(text.contains(&format!(
+            "servicefabric_backup_partitions{{cluster_name=\"prod\"}} {size}\n"
+        )));
+    }
+}
+
+#[test]
+fn success_dated_in_the_future_is_absent_until_its_time() {
     let families = [
         "servicefabric_backup_last_success_timestamp_seconds",
         "servicefabric_backup_last_success_age_seconds",
@@ -529,13 +630,13 @@ fn a_success_dated_in_the_future_is_not_shown_until_its_time_has_come() {
         assert_eq!(count(plausible - 1), 0, "{family}");
         assert_eq!(count(-400 * 86_400), 0, "{family}");
     }
-    let view = view(States::All);
-    let kept = KeptPieces::encode(view.clone(), at(plausible - 1), None);
-    assert!(!kept.still_hold(&view, at(plausible)));
+    let (snapshot, settings) = view(States::All);
+    let view = ClusterView::new(snapshot, settings, at(plausible - 1));
+    assert!(!view.is_valid_at(at(plausible)));
 }
 
 #[test]
-fn every_date_that_a_record_can_have_is_encoded() {
+fn every_date_is_encoded() {
     for date in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
         let value = PartitionObservation::Progress(Some(Arc::new(BackupProgress {
             timestamp: Some(date),
@@ -545,10 +646,10 @@ fn every_date_that_a_record_can_have_is_encoded() {
             partitions: vec![(id(1), Read { value, at: at(40) })],
             ..Observations::default()
         };
-        let view = ClusterView {
-            snapshot: Arc::new(snapshot().advance(observations, at(40))),
-            ..view(States::All)
-        };
+        let view = (
+            Arc::new(snapshot().advance(observations, at(40))),
+            settings(States::All),
+        );
         let page = plain(&page_of(vec![view], Format::Text, at(40)));
         let shown = samples(&page, "servicefabric_backup_progress_timestamp_seconds");
         assert!(
@@ -559,7 +660,7 @@ fn every_date_that_a_record_can_have_is_encoded() {
 }
 
 #[test]
-fn the_state_file_shows_only_where_there_is_one() {
+fn state_file_families_are_absent_without_a_state_file() {
     let process = process();
     let lines = || {
         let page = plain(&Page::assemble(&[], &process, at(0)).in_format(Format::Text));
@@ -598,22 +699,22 @@ fn ages_are_whole_seconds_rounded_down_and_may_be_negative() {
 }
 
 #[test]
-fn a_cluster_of_which_nothing_is_known_shows_no_state() {
-    let view = ClusterView {
-        snapshot: Arc::new(Snapshot::empty("dark".into())),
-        ..view(States::All)
-    };
+fn unread_cluster_has_no_state() {
+    let view = (
+        Arc::new(Snapshot::empty("unread".into())),
+        settings(States::All),
+    );
     let page = plain(&page_of(vec![view], Format::Text, at(0)));
     assert!(!page.contains("cluster_up"), "{page}");
-    assert!(page.contains("servicefabric_backup_partitions{cluster_name=\"dark\"} 0\n"));
+    assert!(page.contains("servicefabric_backup_partitions{cluster_name=\"unread\"} 0\n"));
 }
 
 #[test]
-fn the_catalogue_keeps_its_own_rules() {
+fn catalogue_follows_the_naming_rules() {
     let mut names = HashSet::new();
     for family in families() {
         let name = family.name;
-        assert!(names.insert(name), "{name} stands twice");
+        assert!(names.insert(name), "{name} is not unique");
         assert!(
             name.starts_with("servicefabric_backup_") || name.starts_with("process_"),
             "{name}"
@@ -636,7 +737,7 @@ fn the_catalogue_keeps_its_own_rules() {
 }
 
 #[test]
-fn every_sample_carries_only_labels_of_its_row() {
+fn samples_have_only_labels_of_their_row() {
     let page = text(Format::Text, at(60));
     for family in families() {
         for sample in samples(&page, family.name) {
@@ -699,19 +800,17 @@ fn scraped(
     code: &FailureCode,
     (first, interval, end): (i64, i64, i64),
 ) -> Vec<u64> {
-    let mut kept: Option<Arc<KeptPieces>> = None;
+    let mut previous: Option<Arc<EncodedCluster>> = None;
     let mut values = Vec::new();
     let mut second = first;
     while second <= end {
         let poll = polls.iter().rev().find(|(polled, _)| *polled <= second);
         let (_, snapshot) = poll.unwrap();
-        let view = ClusterView {
-            snapshot: Arc::clone(snapshot),
-            ..view(States::Current)
-        };
-        let pieces = Arc::new(KeptPieces::encode(view, at(second), kept.as_deref()));
-        let page = Page::assemble(&[Arc::clone(&pieces)], &process(), at(second));
-        kept = Some(pieces);
+        let settings = settings(States::Current);
+        let view = ClusterView::new(Arc::clone(snapshot), settings, at(second));
+        let cluster = Arc::new(EncodedCluster::encode(view, previous.as_deref()));
+        let page = Page::assemble(&[Arc::clone(&cluster)], &process(), at(second));
+        previous = Some(cluster);
         let page = plain(&page.in_format(Format::Text));
         let found = samples(&page, "servicefabric_backup_observed_failures_total");
         let label = format!("code=\"{}\"", code.as_str());
@@ -746,7 +845,7 @@ fn first_failure_of_any_code_is_an_increase_at_every_scrape_interval_up_to_two_m
 }
 
 #[test]
-fn failures_that_follow_a_new_code_at_once_are_all_counted() {
+fn failures_soon_after_a_new_code_are_all_counted() {
     let code = FailureCode::from_text("E_ABORT");
     let failures = [100, 110, 130, 219, 220, 400].map(|second| (second, code.clone()));
     let polls = polled(&failures);

@@ -19,18 +19,17 @@ use super::body::text_body;
 use super::headers;
 use super::shared::Shared;
 use crate::clock;
-use crate::exposition::{ClusterView, Text};
-use crate::fleet::Watched;
+use crate::cluster_view::PartitionView;
+use crate::exposition::Text;
 use crate::model::{BackupProgress, PartitionId, PartitionKind};
-use crate::protection::evaluate;
 use crate::protection::evidence::{Evidence, evidence};
-use crate::snapshot::{PartitionSnapshot, ProgressHistory, RecoveryPoint};
+use crate::snapshot::{ProgressHistory, RecoveryPoint};
 
 /// The API and the list that concurrent requests share.
 #[derive(Debug)]
 pub(super) struct Api {
     app: Arc<App>,
-    list: Shared<Result<Text, serde_json::Error>>,
+    list: Shared<Option<Text>>,
 }
 
 impl Api {
@@ -44,22 +43,22 @@ impl Api {
 
 /// The partitions of all clusters.
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Response {
-    let clusters = api.app.clusters();
-    let encode = move |_: Option<&_>| {
+    let app = Arc::clone(&api.app);
+    let encode = move || {
         let now = clock::now();
-        let views: Vec<ClusterView> = clusters.iter().map(Watched::view).collect();
-        let partitions = views.iter().flat_map(|view| {
-            let partitions = view.snapshot.partitions.values();
-            partitions.map(|partition| PartitionJson::new(view, partition, now))
+        let clusters = app.encoded(now).ok()?;
+        let partitions = clusters.iter().flat_map(|cluster| {
+            let partitions = cluster.view.partitions();
+            partitions.map(|partition| PartitionJson::new(partition, now))
         });
         let list = PartitionListJson {
             partitions: partitions.collect(),
         };
-        Text::written(|text| serde_json::to_writer(text, &list))
+        Text::written(|text| serde_json::to_writer(text, &list)).ok()
     };
     let encoded = api.list.next(&api.app.encoding_permits, encode).await;
     if let Ok(encoded) = &encoded
-        && let Ok(text) = &**encoded
+        && let Some(text) = &**encoded
     {
         let headers = [(CONTENT_TYPE, "application/json"), headers::NO_STORE];
         return (headers, text_body(text, false)).into_response();
@@ -79,9 +78,15 @@ pub(super) async fn partition(State(api): State<Arc<Api>>, Path(id): Path<String
         );
     };
     let now = clock::now();
-    for view in api.app.clusters().iter().map(Watched::view) {
-        if let Some(partition) = view.snapshot.partitions.get(&PartitionId(id)) {
-            let partition = axum::Json(PartitionJson::new(&view, partition, now));
+    let clusters = match api.app.encoded(now) {
+        Ok(clusters) => clusters,
+        Err(not_encoded) => {
+            return error(StatusCode::INTERNAL_SERVER_ERROR, &not_encoded.to_string());
+        }
+    };
+    for cluster in clusters {
+        if let Some(partition) = cluster.view.partition(PartitionId(id)) {
+            let partition = axum::Json(PartitionJson::new(partition, now));
             return ([headers::NO_STORE], partition).into_response();
         }
     }
@@ -153,24 +158,24 @@ struct LastSuccessJson {
 }
 
 impl<'a> PartitionJson<'a> {
-    fn new(view: &'a ClusterView, partition: &'a PartitionSnapshot, now: DateTime<Utc>) -> Self {
+    fn new(shown: PartitionView<'a>, now: DateTime<Utc>) -> Self {
+        let partition = shown.known;
         let identity = &partition.partition;
         let policy = partition
             .configuration
             .as_ref()
             .and_then(|applied| applied.policy.as_ref());
-        let stale = |at| now - at >= view.rules.staleness;
         Self {
-            cluster_name: &view.snapshot.cluster,
+            cluster_name: &shown.cluster.snapshot.cluster,
             application_name: identity.application.as_deref(),
             service_name: identity.service.as_deref(),
             partition_id: identity.id.to_string(),
             partition_kind: identity.kind.map(PartitionKind::as_str),
             policy_name: policy.map(|(name, _)| &**name),
             policy_inherited_from: policy.map(|(_, level)| level.as_str()),
-            protection: ProtectionJson::new(view, partition, now),
+            protection: ProtectionJson::new(shown, now),
             read_at: partition.read_at().map(rfc3339),
-            stale: partition.read_at().is_none_or(stale),
+            stale: !shown.has_fresh_progress(),
             progress: partition.record().map(|progress| {
                 let since = partition
                     .progress_history
@@ -178,21 +183,26 @@ impl<'a> PartitionJson<'a> {
                     .and_then(ProgressHistory::since);
                 ProgressJson::new(progress, since)
             }),
-            last_success: partition
-                .success_at(&view.snapshot, now)
+            last_success: shown
+                .last_success()
                 .map(|point| LastSuccessJson::new(point, partition.last_success_lsn(), now)),
         }
     }
 }
 
 impl ProtectionJson {
-    fn new(view: &ClusterView, partition: &PartitionSnapshot, now: DateTime<Utc>) -> Self {
-        let facts = partition.facts(&view.snapshot);
-        let verdict = evaluate(&facts, &view.rules, now);
+    fn new(partition: PartitionView<'_>, now: DateTime<Utc>) -> Self {
+        let PartitionView {
+            cluster,
+            known,
+            verdict,
+        } = partition;
+        let facts = known.facts(&cluster.snapshot);
+        let now = cluster.last_valid(now);
         Self {
             state: verdict.state.as_str(),
             due: verdict.due.map(rfc3339),
-            evidence: evidence(&facts, &view.rules, &verdict, now),
+            evidence: evidence(&facts, &cluster.settings.rules, &verdict, now),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::web_config::ReloadableWebConfig;
+use crate::exposition::EncodedCluster;
 use crate::fleet::Watched;
 use crate::inventory::Shard;
 use crate::telemetry::{Reload, Telemetry};
@@ -34,4 +36,26 @@ impl App {
     pub(super) fn clusters(&self) -> Arc<[Watched]> {
         Arc::clone(&self.clusters.borrow())
     }
+
+    /// The encoding of every cluster.
+    ///
+    /// # Errors
+    ///
+    /// If the encoding of a cluster failed or is late.
+    pub(super) fn encoded(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Arc<EncodedCluster>>, NotEncoded> {
+        let clusters = self.clusters();
+        let encoded = clusters.iter().map(|cluster| {
+            let encoded = cluster.encoded(now);
+            encoded.ok_or_else(|| NotEncoded(Arc::clone(cluster.name())))
+        });
+        encoded.collect()
+    }
 }
+
+/// A cluster without a current encoding.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("The metrics of cluster {0} are unavailable: encoding failed or is late; see the log.")]
+pub(super) struct NotEncoded(Arc<str>);

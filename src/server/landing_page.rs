@@ -11,16 +11,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 
-use super::app::App;
+use super::app::{App, NotEncoded};
 use super::headers;
 use super::shared::Shared;
 use crate::clock;
-use crate::exposition::ClusterView;
-use crate::fleet::Watched;
+use crate::cluster_view::ClusterView;
+use crate::exposition::EncodedCluster;
 use crate::inventory::listed;
-use crate::protection::{ProtectionState, evaluate};
+use crate::protection::ProtectionState;
 use crate::telemetry::BuildInfo;
 
 const HEAD: &str = "<!DOCTYPE html>
@@ -49,7 +48,7 @@ th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px sol
 #[derive(Debug)]
 pub(super) struct LandingPage {
     app: Arc<App>,
-    html: Shared<String>,
+    html: Shared<Result<String, NotEncoded>>,
 }
 
 impl LandingPage {
@@ -63,29 +62,30 @@ impl LandingPage {
 
 pub(super) async fn landing_page(State(page): State<Arc<LandingPage>>) -> Response {
     let app = Arc::clone(&page.app);
-    let encode = move |_: Option<&_>| {
-        let views: Vec<ClusterView> = app.clusters().iter().map(Watched::view).collect();
+    let encode = move || {
         let html = LandingPageHtml {
-            views: &views,
+            clusters: &app.encoded(clock::now())?,
             telemetry_path: &app.telemetry_path,
             notice: app.notice,
-            now: clock::now(),
         };
-        html.to_string()
+        Ok(html.to_string())
     };
-    let Ok(html) = page.html.next(&page.app.encoding_permits, encode).await else {
-        let text = "Failed to encode the page.\n";
-        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
+    let html = page.html.next(&page.app.encoding_permits, encode).await;
+    let error = match html.as_deref() {
+        Ok(Ok(html)) => {
+            let headers = [(CONTENT_TYPE, "text/html; charset=utf-8")];
+            return (headers, headers::HTML_PAGE, html.clone()).into_response();
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "Failed to encode the page.".to_owned(),
     };
-    let headers = [(CONTENT_TYPE, "text/html; charset=utf-8")];
-    (headers, headers::HTML_PAGE, String::clone(&html)).into_response()
+    (StatusCode::INTERNAL_SERVER_ERROR, error + "\n").into_response()
 }
 
 struct LandingPageHtml<'a> {
-    views: &'a [ClusterView],
+    clusters: &'a [Arc<EncodedCluster>],
     telemetry_path: &'a str,
     notice: Option<&'static str>,
-    now: DateTime<Utc>,
 }
 
 impl fmt::Display for LandingPageHtml<'_> {
@@ -96,14 +96,14 @@ impl fmt::Display for LandingPageHtml<'_> {
             writeln!(f, "<p><strong>{}</strong></p>", HtmlEscaped(notice))?;
         }
         f.write_str("<table>\n<tr><th>Cluster</th><th>Gateway</th><th>Backup service</th>")?;
-        f.write_str("<th>Partitions</th><th>ProtectionState</th></tr>\n")?;
-        for view in self.views {
-            self.write_cluster(view, f)?;
+        f.write_str("<th>Partitions</th><th>Protection</th></tr>\n")?;
+        for cluster in self.clusters {
+            write_cluster(&cluster.view, f)?;
         }
         f.write_str("</table>\n")?;
-        self.views
+        self.clusters
             .iter()
-            .try_for_each(|view| write_warnings(view, f))?;
+            .try_for_each(|cluster| write_warnings(&cluster.view, f))?;
         write!(
             f,
             "<ul>\n<li><a href=\"{}\">Metrics</a></li>\n\
@@ -118,39 +118,35 @@ impl fmt::Display for LandingPageHtml<'_> {
     }
 }
 
-impl LandingPageHtml<'_> {
-    fn write_cluster(&self, view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let snapshot = &view.snapshot;
-        let status = &snapshot.status;
-        let gateway = match (status.up, &status.version) {
-            (None, _) => "not polled yet".to_owned(),
-            (Some(false), _) => "unreachable, or rejects the exporter".to_owned(),
-            (Some(true), Some(version)) => format!("up, version {version}"),
-            (Some(true), None) => "up".to_owned(),
-        };
-        let service = match status.service_up {
-            None => "unknown",
-            Some(true) => "up",
-            Some(false) => "not installed, unreachable, or rejects the exporter",
-        };
-        let mut counts: BTreeMap<ProtectionState, usize> = BTreeMap::new();
-        for partition in snapshot.partitions.values() {
-            let facts = partition.facts(snapshot);
-            let state = evaluate(&facts, &view.rules, self.now).state;
-            *counts.entry(state).or_default() += 1;
-        }
-        write!(
-            f,
-            "<tr><td>{}</td><td>{}</td><td>{service}</td><td>{}</td><td>",
-            HtmlEscaped(&snapshot.cluster),
-            HtmlEscaped(&gateway),
-            snapshot.partitions.len(),
-        )?;
-        for (state, count) in counts {
-            write!(f, "{count} {}<br>", state.as_str())?;
-        }
-        f.write_str("</td></tr>\n")
+fn write_cluster(view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let snapshot = &view.snapshot;
+    let status = &snapshot.status;
+    let gateway = match (status.up, &status.version) {
+        (None, _) => "not polled yet".to_owned(),
+        (Some(false), _) => "unreachable, or rejects the exporter".to_owned(),
+        (Some(true), Some(version)) => format!("up, version {version}"),
+        (Some(true), None) => "up".to_owned(),
+    };
+    let service = match status.service_up {
+        None => "unknown",
+        Some(true) => "up",
+        Some(false) => "not installed, unreachable, or rejects the exporter",
+    };
+    let mut counts: BTreeMap<ProtectionState, usize> = BTreeMap::new();
+    for partition in view.partitions() {
+        *counts.entry(partition.verdict.state).or_default() += 1;
     }
+    write!(
+        f,
+        "<tr><td>{}</td><td>{}</td><td>{service}</td><td>{}</td><td>",
+        HtmlEscaped(&snapshot.cluster),
+        HtmlEscaped(&gateway),
+        snapshot.partitions.len(),
+    )?;
+    for (state, count) in counts {
+        write!(f, "{count} {}<br>", state.as_str())?;
+    }
+    f.write_str("</td></tr>\n")
 }
 
 /// Writes warnings about selectors that match nothing and about a cluster without partitions.

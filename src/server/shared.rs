@@ -1,6 +1,7 @@
 //! Pages that are encoded once for all requests that wait for them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{Mutex, Semaphore};
@@ -8,37 +9,39 @@ use tokio::task::{JoinError, spawn_blocking};
 
 type Latest<T> = Option<(Instant, Arc<T>)>;
 
-/// A page, encoded off the runtime's threads, one at a time.
+/// A page that is encoded on a blocking thread, one at a time.
 #[derive(Debug)]
 pub(super) struct Shared<T> {
-    /// The last page, and the moment before it was encoded.
+    /// The last page and when its encoding started, as long as requests wait.
     latest: Arc<Mutex<Latest<T>>>,
+    requests: AtomicUsize,
 }
 
 impl<T> Default for Shared<T> {
     fn default() -> Self {
         Self {
             latest: Arc::default(),
+            requests: AtomicUsize::new(0),
         }
     }
 }
 
 impl<T: Send + Sync + 'static> Shared<T> {
-    /// A page that is encoded after the call: by the next call of `encode`, which gets the last
-    /// page, and for which a permit is needed.
+    /// The next page whose encoding starts after the call. Encoding needs a permit.
     ///
     /// # Errors
     ///
-    /// When `encode` panics.
+    /// If `encode` panics.
     pub(super) async fn next(
         &self,
         permits: &Arc<Semaphore>,
-        encode: impl FnOnce(Option<&T>) -> T + Send + 'static,
+        encode: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Arc<T>, JoinError> {
         let arrival = Instant::now();
+        let _request = Request::new(self);
         let mut latest = Arc::clone(&self.latest).lock_owned().await;
-        if let Some((began, page)) = &*latest
-            && *began >= arrival
+        if let Some((started, page)) = &*latest
+            && *started >= arrival
         {
             return Ok(Arc::clone(page));
         }
@@ -46,9 +49,11 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let permit = permit.expect("the semaphore is never closed");
         // Encoding completes for the other requests even if this client disconnects.
         let encoding = spawn_blocking(move || {
-            let began = Instant::now();
-            let page = Arc::new(encode(latest.as_ref().map(|(_, page)| &**page)));
-            *latest = Some((began, Arc::clone(&page)));
+            let started = Instant::now();
+            // The memory of the last page is free before this one is encoded.
+            *latest = None;
+            let page = Arc::new(encode());
+            *latest = Some((started, Arc::clone(&page)));
             drop(permit);
             page
         });
@@ -56,10 +61,28 @@ impl<T: Send + Sync + 'static> Shared<T> {
     }
 }
 
+/// Drops the page with the last request that waits for it, because it refers to encoded clusters.
+struct Request<'a, T>(&'a Shared<T>);
+
+impl<'a, T> Request<'a, T> {
+    fn new(shared: &'a Shared<T>) -> Self {
+        shared.requests.fetch_add(1, Ordering::AcqRel);
+        Self(shared)
+    }
+}
+
+impl<T> Drop for Request<'_, T> {
+    fn drop(&mut self) {
+        let is_last = self.0.requests.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last && let Ok(mut latest) = self.0.latest.try_lock() {
+            *latest = None;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use futures_util::future::join_all;
@@ -68,12 +91,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_that_wait_share_the_next_page_and_none_gets_an_earlier_one() {
+    async fn waiting_requests_share_the_next_page_and_get_no_earlier_one() {
         let (shared, permits) = (Shared::default(), Arc::new(Semaphore::new(1)));
         let encoded = Arc::new(AtomicUsize::new(0));
         let next = |signals: Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>| {
             let encoded = Arc::clone(&encoded);
-            shared.next(&permits, move |_| {
+            shared.next(&permits, move || {
                 if let Some((begun, may_end)) = signals {
                     begun.send(()).unwrap();
                     may_end.recv().unwrap();
@@ -95,14 +118,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_fails_one_page_only() {
+    async fn panic_fails_only_one_page() {
         let (shared, permits) = (Shared::default(), Arc::new(Semaphore::new(1)));
-        let failed = shared.next(&permits, |_| panic!("as the test wants it"));
+        let failed = shared.next(&permits, || panic!("injected"));
         assert!(failed.await.is_err());
-        let page = shared.next(&permits, |earlier: Option<&u8>| {
-            assert_eq!(earlier, None);
-            7
-        });
+        let page = shared.next(&permits, || 7);
         assert_eq!(*page.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn no_page_stays_in_memory_after_the_last_request() {
+        let (shared, permits) = (Shared::default(), Arc::new(Semaphore::new(1)));
+        let page = shared.next(&permits, || 7).await.unwrap();
+        assert_eq!(Arc::strong_count(&page), 1);
     }
 }

@@ -141,6 +141,12 @@ impl NewFailureCodes {
         Some(seen + Self::NEW_FOR)
     }
 
+    /// When the codes cease to be new.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = DateTime<Utc>> {
+        let codes = self.0.values().flat_map(BTreeMap::values);
+        codes.map(|seen| *seen + Self::NEW_FOR)
+    }
+
     /// Adds the codes in `after` that are not in `before`, and removes those that are no longer new.
     pub(super) fn note(
         &mut self,

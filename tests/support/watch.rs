@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use servicefabric_backup_exporter::clock::{self, Clock};
+use servicefabric_backup_exporter::cluster_view::{ClusterView, ViewSettings};
 use servicefabric_backup_exporter::exposition::negotiation::Format;
-use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page as Exposed};
+use servicefabric_backup_exporter::exposition::{EncodedCluster, Page as Exposed};
 use servicefabric_backup_exporter::gateway::{self, Gateway};
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::model::{Collector, PartitionId};
@@ -180,11 +181,11 @@ impl Watch {
     /// The page that a scraper would get now.
     pub(crate) fn page(&self) -> Page {
         let now = clock::now();
-        let view = ClusterView {
-            snapshot: self.snapshot(),
+        let settings = ViewSettings {
             rules: RULES,
             states: States::All,
         };
+        let view = ClusterView::new(self.snapshot(), settings, now);
         let process = Arc::new(Process {
             telemetry: Arc::clone(&self.telemetry),
             reload: Reload {
@@ -195,8 +196,8 @@ impl Watch {
             shard: Shard::default(),
             resources: metrics_process::collector::collect(),
         });
-        let kept = [Arc::new(KeptPieces::encode(view, now, None))];
-        let page = Exposed::assemble(&kept, &process, now).in_format(Format::Text);
+        let clusters = [Arc::new(EncodedCluster::encode(view, None))];
+        let page = Exposed::assemble(&clusters, &process, now).in_format(Format::Text);
         let portions: Vec<_> = page.plain().collect();
         Page::parse(std::str::from_utf8(&portions.concat()).unwrap())
     }

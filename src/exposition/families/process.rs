@@ -1,38 +1,37 @@
-//! The standard families of a process.
+//! The standard process metrics of Prometheus clients.
 
-use crate::exposition::family::{Family, Kind};
-use crate::exposition::samples::Value;
+use crate::exposition::family::Family;
+use crate::exposition::samples::{Kind, Value};
 
-/// In the order of the page.
 pub(super) const FAMILIES: &[Family] = &[
     Family::process(
         "process_cpu_seconds_total",
         Kind::Counter,
-        "User and system CPU time of the process",
+        "Total user and system CPU time of the process",
         |process| process.resources.cpu_seconds_total.map(Value::Float),
     ),
     Family::process(
         "process_open_fds",
         Kind::Gauge,
-        "Open file descriptors",
+        "Number of open file descriptors",
         |process| process.resources.open_fds.map(Value::from),
     ),
     Family::process(
         "process_max_fds",
         Kind::Gauge,
-        "Most file descriptors that may be open",
+        "Maximum number of open file descriptors",
         |process| process.resources.max_fds.map(Value::from),
     ),
     Family::process(
         "process_virtual_memory_bytes",
         Kind::Gauge,
-        "Virtual memory of the process",
+        "Virtual memory size of the process",
         |process| process.resources.virtual_memory_bytes.map(Value::from),
     ),
     Family::process(
         "process_virtual_memory_max_bytes",
         Kind::Gauge,
-        "Most virtual memory that the process may have, if there is a limit",
+        "Maximum virtual memory of the process; absent without a limit",
         |process| {
             let limit = process.resources.virtual_memory_max_bytes;
             limit.filter(|limit| *limit > 0).map(Value::from)
@@ -41,19 +40,19 @@ pub(super) const FAMILIES: &[Family] = &[
     Family::process(
         "process_resident_memory_bytes",
         Kind::Gauge,
-        "Resident memory of the process",
+        "Resident memory size of the process",
         |process| process.resources.resident_memory_bytes.map(Value::from),
     ),
     Family::process(
         "process_start_time_seconds",
         Kind::Gauge,
-        "When the process started",
+        "Start time of the process",
         |process| process.resources.start_time_seconds.map(Value::from),
     ),
     Family::process(
         "process_threads",
         Kind::Gauge,
-        "Threads of the process",
+        "Number of threads of the process",
         |process| process.resources.threads.map(Value::from),
     ),
 ];

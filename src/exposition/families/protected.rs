@@ -1,15 +1,14 @@
-//! Families of protection: what is backed up by what, when the next backup is due, the verdict.
+//! Families of protection: policies, successes, due times, verdicts and restores.
 
 use std::fmt;
 
-use super::{of_service, seconds};
-use crate::exposition::family::{Family, Kind, PARTITION, Source};
-use crate::exposition::samples::{Labels, Samples, Value};
-use crate::exposition::view::ClusterAt;
+use super::common::{of_service, seconds};
+use crate::cluster_view::ClusterView;
+use crate::exposition::family::{Family, PARTITION, SampleSource};
+use crate::exposition::samples::{Kind, Labels, Samples, Value};
 use crate::model::{Collector, ConfigurationScope, PartitionKind, RestoreState, Schedule};
 use crate::protection::ProtectionState;
 
-/// In the order of the page.
 pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "servicefabric_backup_partition_info",
@@ -23,8 +22,8 @@ pub(super) const FAMILIES: &[Family] = &[
             "policy_name",
             "policy_inherited_from",
         ],
-        help: "A known partition, what it is, and the policy that applies to it",
-        source: Source::Labelled(|p| {
+        help: "A watched partition, its kind and its effective policy",
+        source: SampleSource::Labelled(|p| {
             let kind = p.known.partition.kind;
             let policy = p
                 .known
@@ -51,29 +50,29 @@ pub(super) const FAMILIES: &[Family] = &[
             "partition_id",
             "state",
         ],
-        help: "Whether the partition is protected and its backup on time, by all that was read and is believed at the scrape: 1 for the state it is in",
-        source: Source::State(&STATES, |p| Some(p.verdict().state.as_str())),
+        help: "ProtectionState state of the partition, based on data no older than `staleness`: 1 for the current state",
+        source: SampleSource::VerdictState(&STATES, |verdict| verdict.state.as_str()),
     },
-    Family::partition(
+    Family::verdict(
         "servicefabric_backup_protection_severity",
-        "How bad the verdict is: 1 Protected, 2 Pending, 3 Failing, 4 Suspended, 5 Unprotected, 6 Stuck, 7 Overdue, 8 NeverBackedUp; absent while it is Unknown",
-        |p| p.verdict().state.severity(),
+        "Severity of the protection state: 1 Protected, 2 Pending, 3 Failing, 4 Suspended, 5 Unprotected, 6 Stuck, 7 Overdue, 8 NeverBackedUp; absent while it is Unknown",
+        |verdict| verdict.state.severity(),
     ),
     Family::partition(
         "servicefabric_backup_last_success_timestamp_seconds",
-        "Time of the newest backup known to be good, from whatever source; it stays through new requests, failures and restarts, until a list of the store shows neither it nor a newer one",
+        "Time of the newest known recovery point from any source; kept across new requests, failures and restarts until a backup list contains neither it nor a newer one",
         |p| seconds(p.last_success()?.at),
     ),
     Family::partition(
         "servicefabric_backup_last_listed_timestamp_seconds",
-        "Time of the newest restorable backup that a list of the store has shown",
+        "Time of the newest restorable backup in the backup lists",
         |p| seconds(p.newest_listed()?.at),
     ),
     Family::cluster(
         "servicefabric_backup_unconfirmed_successes",
-        "Partitions whose last success no list of the store has confirmed",
+        "Number of partitions whose last success no backup list has confirmed",
         |cluster, labels, samples| {
-            let count = cluster.view.snapshot.unconfirmed_successes() as u64;
+            let count = cluster.snapshot.unconfirmed_successes() as u64;
             samples.write(labels, count.into())
         },
     ),
@@ -81,22 +80,22 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "servicefabric_backup_claims_refuted_total",
         kind: Kind::Counter,
         labels: &["cluster_name", "application_name", "service_name", "source"],
-        help: "Successes that health or the record of a requested backup reported and a list of the store did not hold, by source",
-        source: Source::Cluster(refuted),
+        help: "Total successes in health reports and progress records that a backup list did not contain, by source",
+        source: SampleSource::Cluster(refuted),
     },
     Family::partition(
         "servicefabric_backup_unrestorable_backups",
-        "Backups in the last list of the store that cannot be restored: the cluster reports a failure for them, their validation failed or, with collector history, a part of their chain is missing",
+        "Number of backups in the last backup list that cannot be restored: the cluster reports a failure, validation failed or, with collector history, part of the chain is missing",
         |p| Some(p.unrestorable()?.into()),
     ),
     Family::age(
         "servicefabric_backup_last_success_age_seconds",
-        "Seconds since the newest backup known to be good, at the scrape: the data that a restore would lose",
+        "Age of the newest known recovery point at the scrape: the changes that a restore would lose",
         |p| Some(p.last_success()?.at),
     ),
     Family::partition(
         "servicefabric_backup_last_success_lsn",
-        "Log sequence number of the last record in the newest backup known to be good, once it is told",
+        "Log sequence number of the last record in the newest known recovery point; absent until reported",
         |p| {
             p.last_success()?;
             i64::try_from(p.known.last_success_lsn()?).ok()
@@ -106,67 +105,67 @@ pub(super) const FAMILIES: &[Family] = &[
         name: "servicefabric_backup_lsn_advance_total",
         kind: Kind::Counter,
         labels: PARTITION,
-        help: "Log records newly covered by successful backups, summed within each data loss epoch",
-        source: Source::Partition(|p| {
+        help: "Total log records newly covered by successful backups, summed within each data loss epoch",
+        source: SampleSource::Partition(|p| {
             p.known.newest_with_lsn.as_ref()?;
             i64::try_from(p.known.lsn_advance).ok()
         }),
     },
-    Family::partition(
+    Family::verdict(
         "servicefabric_backup_due_timestamp_seconds",
-        "When the next success is due under the schedule, the allowance not included",
-        |p| seconds(p.verdict().due?),
+        "Time at which the next success is due under the schedule, without the allowance",
+        |verdict| seconds(verdict.due?),
     ),
     Family::cluster(
         "servicefabric_backup_overdue_allowance_seconds",
-        "Grace after the due moment before a backup counts as overdue",
+        "Time after the due time until a backup counts as overdue",
         |cluster, labels, samples| {
-            let allowance = cluster.view.rules.overdue_allowance.num_seconds();
+            let allowance = cluster.settings.rules.overdue_allowance.num_seconds();
             samples.write(labels, Value::Integer(allowance))
         },
     ),
     Family::partition(
         "servicefabric_backup_periodic_success",
-        "1 if the last periodic backup succeeded, 0 if it failed, as the replica reported to the health store",
+        "1 if the last periodic backup succeeded, 0 if it failed, from the health report of the replica",
         |p| Some(p.attempt()?.succeeded.into()),
     ),
     Family::partition(
         "servicefabric_backup_periodic_attempt_timestamp_seconds",
-        "When the last periodic backup ended, well or not",
+        "Time of the last periodic backup, successful or not",
         |p| seconds(p.attempt()?.ended),
     ),
     Family::partition(
         "servicefabric_backup_suspended",
-        "1 if the protection of a protected partition is suspended, there or above",
+        "1 if the protection of the partition is suspended, directly or through its service or application; absent without a policy",
         |p| {
-            let applied = p.applied()?;
+            let applied = p.configuration()?;
             applied.policy.as_ref()?;
             Some(applied.suspended.is_some().into())
         },
     ),
     Family::partition(
         "servicefabric_backup_chain_length",
-        "Restorable backups in the newest chain, the full one included, as last listed (collector history)",
+        "Number of restorable backups in the newest chain, including the full backup, in the last backup list (collector history)",
         |p| i64::try_from(p.history()?.chain_length?).ok(),
     ),
     Family::partition(
         "servicefabric_backup_last_full_timestamp_seconds",
-        "Time of the newest restorable full backup, as last listed (collector history)",
+        "Time of the newest restorable full backup in the last backup list (collector history)",
         |p| seconds(p.history()?.last_full?),
     ),
     Family::partition(
         "servicefabric_backup_oldest_recovery_point_timestamp_seconds",
-        "Time of the oldest restorable backup in the store, as last listed (collector history)",
+        "Time of the oldest restorable backup in the last backup list (collector history)",
         |p| seconds(p.history()?.oldest?),
     ),
     Family::partition(
         "servicefabric_backup_recovery_points",
-        "Restorable backups in the store, as last listed (collector history)",
+        "Number of restorable backups in the last backup list (collector history)",
         |p| i64::try_from(p.history()?.recovery_points).ok(),
     ),
     Family::partition(
         "servicefabric_backup_partition_data_loss_timestamp_seconds",
-        "When the partition last lost data, which a restore does on purpose, or was created",
+        "Time of the last data loss or of the creation of the partition; a restore counts as data loss",
         |p| seconds(p.data_loss()?),
     ),
     Family {
@@ -180,11 +179,11 @@ pub(super) const FAMILIES: &[Family] = &[
             "auto_restore",
         ],
         help: "A backup policy of the cluster",
-        source: Source::Cluster(policies),
+        source: SampleSource::Cluster(policies),
     },
     Family::policy(
         "servicefabric_backup_policy_interval_seconds",
-        "Longest time between two backups that the schedule of the policy allows",
+        "Longest time between two backups under the schedule of the policy",
         |policy| {
             let gap = policy.schedule.as_ref()?.longest_interval()?;
             Some(Value::from(gap.as_secs()))
@@ -192,17 +191,17 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::policy(
         "servicefabric_backup_policy_max_incrementals",
-        "Most incremental backups between two full ones",
+        "Maximum number of incremental backups between two full backups",
         |policy| Some(Value::Integer(policy.max_incrementals?.into())),
     ),
     Family::policy(
         "servicefabric_backup_policy_retention_seconds",
-        "How long the policy keeps backups",
+        "Retention time of backups under the policy",
         |policy| Some(Value::from(policy.retention?.duration.as_secs())),
     ),
     Family::policy(
         "servicefabric_backup_policy_minimum_backups",
-        "How many backups the policy keeps however old they are",
+        "Number of backups that the policy keeps regardless of age",
         |policy| Some(Value::Integer(policy.retention?.minimum_backups?.into())),
     ),
     Family {
@@ -215,24 +214,22 @@ pub(super) const FAMILIES: &[Family] = &[
             "partition_id",
             "state",
         ],
-        help: "State of the last restore, as of the last poll: 1 for the state it is in",
-        source: Source::State(&RESTORE_STATES, |p| Some(p.restore()?.state.as_str())),
+        help: "State of the last restore in the last poll: 1 for the current state",
+        source: SampleSource::State(&RESTORE_STATES, |p| Some(p.restore()?.state.as_str())),
     },
     Family::partition(
         "servicefabric_backup_restore_timestamp_seconds",
-        "Time of the last restore (TimeStampUtc), while the cluster tells one",
+        "Time of the last restore (TimeStampUtc); absent if the cluster does not report it",
         |p| seconds(p.restore()?.timestamp?),
     ),
 ];
 
-/// The verdicts, as label values.
-const STATES: [&str; ProtectionState::ALL.len()] = words!(ProtectionState);
+const STATES: [&str; ProtectionState::ALL.len()] = label_values!(ProtectionState);
 
-/// The states of a restore, as label values.
-const RESTORE_STATES: [&str; RestoreState::ALL.len()] = words!(RestoreState);
+const RESTORE_STATES: [&str; RestoreState::ALL.len()] = label_values!(RestoreState);
 
-fn refuted(cluster: &ClusterAt<'_>, labels: &Labels<'_>, samples: &mut Samples<'_>) -> fmt::Result {
-    for (key, totals) in &cluster.view.snapshot.totals {
+fn refuted(cluster: &ClusterView, labels: &Labels<'_>, samples: &mut Samples<'_>) -> fmt::Result {
+    for (key, totals) in &cluster.snapshot.totals {
         let of_sources = [
             (Collector::Health, totals.refuted_health),
             (Collector::Progress, totals.refuted_progress),
@@ -245,11 +242,7 @@ fn refuted(cluster: &ClusterAt<'_>, labels: &Labels<'_>, samples: &mut Samples<'
     Ok(())
 }
 
-fn policies(
-    cluster: &ClusterAt<'_>,
-    labels: &Labels<'_>,
-    samples: &mut Samples<'_>,
-) -> fmt::Result {
+fn policies(cluster: &ClusterView, labels: &Labels<'_>, samples: &mut Samples<'_>) -> fmt::Result {
     for policy in cluster.policies() {
         let auto_restore = if policy.auto_restore { "true" } else { "false" };
         let labels = labels

@@ -1,15 +1,14 @@
-//! Families of the last requested backup: what `GetBackupProgress` tells.
+//! Families of the last requested backup, from `GetBackupProgress`.
 
 use std::fmt;
 
-use super::{NONE, of_service, seconds};
-use crate::exposition::family::{Family, Kind, Source};
-use crate::exposition::samples::{Labels, Samples};
-use crate::exposition::view::{ClusterAt, PartitionView};
+use super::common::{NONE, of_service, seconds};
+use crate::cluster_view::{ClusterView, PartitionView};
+use crate::exposition::family::{Family, SampleSource};
+use crate::exposition::samples::{Kind, Labels, Samples};
 use crate::model::{BackupState, Epoch};
 use crate::snapshot::{BackupOutcome, ServiceTotals};
 
-/// In the order of the page.
 pub(super) const FAMILIES: &[Family] = &[
     Family {
         name: "servicefabric_backup_progress_state",
@@ -21,12 +20,12 @@ pub(super) const FAMILIES: &[Family] = &[
             "partition_id",
             "state",
         ],
-        help: "State of the last requested backup, as of the last poll: 1 for the state it is in; periodic backups never show here",
-        source: Source::State(&STATES, |p| Some(p.progress()?.state.as_str())),
+        help: "State of the last requested backup in the last poll: 1 for the current state; does not include periodic backups",
+        source: SampleSource::State(&STATES, |p| Some(p.progress()?.state.as_str())),
     },
     Family::partition(
         "servicefabric_backup_progress_state_since_timestamp_seconds",
-        "When this exporter first saw the record of the last requested backup in its state",
+        "Time since which this exporter has seen the last requested backup in its current state",
         |p| {
             seconds(
                 p.progress()
@@ -37,17 +36,17 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::partition(
         "servicefabric_backup_progress_timestamp_seconds",
-        "Time of the last requested backup (TimeStampUtc), while the cluster tells one: only in state Success",
+        "Time of the last requested backup (TimeStampUtc); only in state Success",
         |p| seconds(p.progress()?.timestamp?),
     ),
     Family::age(
         "servicefabric_backup_progress_age_seconds",
-        "Seconds since the time of the last requested backup (TimeStampUtc), at the scrape",
+        "Age of the last requested backup (TimeStampUtc) at the scrape",
         |p| p.progress()?.timestamp,
     ),
     Family::partition(
         "servicefabric_backup_progress_lsn",
-        "Log sequence number of the last record in the last requested backup, if it is a Success",
+        "Log sequence number of the last record in the last requested backup; only in state Success",
         |p| i64::try_from(p.progress()?.lsn?).ok(),
     ),
     Family::partition(
@@ -57,7 +56,7 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     Family::partition(
         "servicefabric_backup_progress_data_loss_timestamp_seconds",
-        "Data loss version in the epoch of the last record in the last requested backup, as the time it stands for: the last data loss or the creation of the partition",
+        "Time of the last data loss or of the creation of the partition, from the data loss version in the epoch of the last requested backup",
         |p| seconds(epoch(p)?.data_loss_time()?),
     ),
     Family {
@@ -70,15 +69,15 @@ pub(super) const FAMILIES: &[Family] = &[
             "partition_id",
             "code",
         ],
-        help: "1 while the record of the last requested backup carries a failure, by its code",
-        source: Source::Labelled(|p| {
+        help: "1 while the record of the last requested backup contains a failure, by failure code",
+        source: SampleSource::Labelled(|p| {
             let failure = p.progress()?.failure.as_ref()?;
             Some([("code", Some(failure.code.as_str())), NONE, NONE])
         }),
     },
     Family::partition(
         "servicefabric_backup_progress_failure_observed",
-        "1 if this exporter saw the last requested backup end in Failure or Timeout, 0 if that was so when it first looked; absent in other states",
+        "1 if the last requested backup ended in Failure or Timeout while this exporter watched it, 0 if it had ended before; absent in other states",
         failure_observed,
     ),
     Family {
@@ -90,22 +89,21 @@ pub(super) const FAMILIES: &[Family] = &[
             "service_name",
             "outcome",
         ],
-        help: "Distinct requested backups that this exporter saw end, by outcome; those between two polls may be missed",
-        source: Source::Cluster(completions),
+        help: "Total requested backups that this exporter saw end, by outcome; can miss backups between two polls",
+        source: SampleSource::Cluster(completions),
     },
     Family {
         name: "servicefabric_backup_observed_failures_total",
         kind: Kind::Counter,
         labels: &["cluster_name", "application_name", "service_name", "code"],
-        help: "Distinct requested backups that this exporter saw fail or time out, by failure code; a new code stays at 0 for two minutes, so that increase() includes its first failure",
-        source: Source::Cluster(failures),
+        help: "Total requested backups that this exporter saw fail or time out, by failure code; a new code is 0 for two minutes, so that increase() includes its first failure",
+        source: SampleSource::Cluster(failures),
     },
 ];
 
-/// The states of a requested backup, as label values.
-const STATES: [&str; BackupState::ALL.len()] = words!(BackupState);
+const STATES: [&str; BackupState::ALL.len()] = label_values!(BackupState);
 
-/// A failure that was there at the first look may be years old: a page about it would be false.
+/// A failure that precedes the first read may be years old and must not page anyone.
 fn failure_observed(partition: &PartitionView<'_>) -> Option<i64> {
     let record = partition.progress()?;
     let seen = partition.known.progress_history.as_deref()?;
@@ -120,11 +118,11 @@ fn epoch(partition: &PartitionView<'_>) -> Option<Epoch> {
 }
 
 fn completions(
-    cluster: &ClusterAt<'_>,
+    cluster: &ClusterView,
     labels: &Labels<'_>,
     samples: &mut Samples<'_>,
 ) -> fmt::Result {
-    for (key, totals) in &cluster.view.snapshot.totals {
+    for (key, totals) in &cluster.snapshot.totals {
         for outcome in BackupOutcome::ALL {
             let labels = of_service(labels, key).with("outcome", Some(outcome.as_str()));
             samples.write(&labels, totals.completions(outcome).into())?;
@@ -133,12 +131,8 @@ fn completions(
     Ok(())
 }
 
-fn failures(
-    cluster: &ClusterAt<'_>,
-    labels: &Labels<'_>,
-    samples: &mut Samples<'_>,
-) -> fmt::Result {
-    for (key, ServiceTotals { failures, .. }) in &cluster.view.snapshot.totals {
+fn failures(cluster: &ClusterView, labels: &Labels<'_>, samples: &mut Samples<'_>) -> fmt::Result {
+    for (key, ServiceTotals { failures, .. }) in &cluster.snapshot.totals {
         for (code, count) in failures {
             let labels = of_service(labels, key).with("code", Some(code.as_str()));
             samples.write(&labels, cluster.failures(key, code, *count).into())?;
