@@ -12,7 +12,7 @@ use hyper::http::response::{Builder, Response};
 use serde_json::{Value, json};
 
 use super::record::Progress;
-use super::{Never, Switches};
+use super::switches::{Never, Switches};
 
 const JSON: &str = "application/json; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";

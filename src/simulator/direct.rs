@@ -7,9 +7,9 @@
 use chrono::{DateTime, Utc};
 use hyper::{Method, Uri};
 
-use super::Options;
 use super::access::Role;
 use super::estate::Estate;
+use super::options::Options;
 use super::request::Request;
 use super::routes::{self, Paging, Terms};
 

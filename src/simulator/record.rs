@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{EpochSpelling, Sentinel, Switches};
+use super::switches::{EpochSpelling, Sentinel, Switches};
 
 /// What a requested backup will come to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,48 +11,30 @@ use hyper::StatusCode;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::access::{Access, Role};
+use super::access::Role;
 use super::answer::{Answer, Kind};
-use super::estate::{Entity, Estate, Refusal, RestorePlan};
+use super::estate::{Entity, Estate, Refusal};
 use super::record::Plan;
 use super::request::{Operation, Request, parse_version};
-use super::{Pages, Switches};
 
 mod backup_lists;
 mod cluster;
 mod configuration;
+mod errors;
 mod health;
 mod lists;
 mod names;
 mod page;
 mod policies;
 mod policy_body;
+mod terms;
 
-pub(super) use page::Paging;
+pub(super) use terms::{Paging, Terms};
 
-/// What an answer depends on besides the request and the estate.
-#[derive(Debug)]
-pub(super) struct Terms<'a> {
-    pub(super) switches: &'a Switches,
-    pub(super) cluster_version: &'a str,
-    pub(super) on_demand: &'a Plan,
-    pub(super) restore: &'a RestorePlan,
-    /// False while the cluster has no backup service.
-    pub(super) backup_service: bool,
-    pub(super) paging: Paging,
-    pub(super) access: &'a Access,
-    /// As what the sender of the request is let in.
-    pub(super) role: Role,
-}
-
-impl Terms<'_> {
-    /// Whether `MaxResults` makes the pages of 6.4, faults included.
-    fn pages_as_in_64(&self) -> bool {
-        self.switches.pages == Pages::AsIn64
-            && self.switches.page_size.is_none()
-            && self.paging == Paging::Normal
-    }
-}
+use errors::{
+    accepted, brs_error, brs_invalid_argument, invalid_argument, not_a_guid, not_found, refusal,
+};
+use names::id_of;
 
 /// Answers a request and, where it asks for that, changes the estate.
 pub(super) fn answer(
@@ -235,89 +217,4 @@ fn on_demand(
         ..terms.on_demand.clone()
     };
     accepted(estate.request_backup(id, plan, now))
-}
-
-fn accepted(result: Result<(), Refusal>) -> Answer {
-    result.map_or_else(refusal, |()| Answer::empty(StatusCode::ACCEPTED))
-}
-
-fn refusal(why: Refusal) -> Answer {
-    match why {
-        Refusal::InProgress => brs_error(
-            StatusCode::CONFLICT,
-            "FABRIC_E_BACKUP_IN_PROGRESS",
-            "Backup already in Progress",
-        ),
-        Refusal::RestoreInProgress => brs_error(
-            StatusCode::CONFLICT,
-            "FABRIC_E_RESTORE_IN_PROGRESS",
-            "Restore already in Progress.",
-        ),
-        Refusal::NotEnabled => brs_error(
-            StatusCode::NOT_FOUND,
-            "FABRIC_E_BACKUP_NOT_ENABLED",
-            "Backup Mapping is not existing.",
-        ),
-        Refusal::NoSuchPolicy => policies::no_such_policy(),
-        Refusal::NoSuchBackup => not_found(Kind::Backup, "FABRIC_E_KEY_NOT_FOUND"),
-        Refusal::NotFound => not_found(Kind::Backup, "FABRIC_E_PARTITION_NOT_FOUND"),
-        Refusal::NoSuchService => not_found(Kind::Backup, "FABRIC_E_SERVICE_DOES_NOT_EXIST"),
-        Refusal::NoSuchApplication => not_found(Kind::Backup, "FABRIC_E_APPLICATION_NOT_FOUND"),
-        Refusal::Stateless => brs_error(
-            StatusCode::BAD_REQUEST,
-            "FABRIC_E_INVALID_FOR_STATELESS_SERVICES",
-            "The operation is not valid for stateless services.",
-        ),
-        Refusal::StorageUnreachable => brs_error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "E_UNEXPECTED",
-            "Unable to get recovery point details.",
-        ),
-        // COR_E_EXCEPTION, 0x80131500, of the exception that gathers others.
-        Refusal::StorageFailed => {
-            Answer::masked_by_number(2_148_734_208, "One or more errors occurred.")
-        }
-        Refusal::NothingToIndex => backup_lists::index_out_of_range(false),
-    }
-}
-
-fn not_found(kind: Kind, code: &str) -> Answer {
-    let message = match code {
-        "FABRIC_E_PARTITION_NOT_FOUND" => "The specified partition was not found.",
-        "FABRIC_E_APPLICATION_NOT_FOUND" => "The specified application was not found.",
-        "FABRIC_E_KEY_NOT_FOUND" => "The specified backup was not found.",
-        _ => "The specified service was not found.",
-    };
-    Answer::error(kind, StatusCode::NOT_FOUND, code, message)
-}
-
-/// What the backup service makes of a partition id that is not a GUID: the `FormatException` of
-/// the lookup (0x80131537) is masked like any other that is no error of Service Fabric.
-fn not_a_guid(request: &Request) -> Answer {
-    const MESSAGE: &str = "Guid should contain 32 digits with 4 dashes \
-                           (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx).";
-    if request.is_on_demand() {
-        Answer::masked()
-    } else {
-        Answer::masked_by_number(2_148_734_263, MESSAGE)
-    }
-}
-
-/// The gateway's one answer to whatever it does not understand.
-fn invalid_argument() -> Answer {
-    Answer::error(Kind::Native, StatusCode::BAD_REQUEST, "E_INVALIDARG", "")
-}
-
-fn brs_invalid_argument(message: &str) -> Answer {
-    brs_error(StatusCode::BAD_REQUEST, "E_INVALIDARG", message)
-}
-
-fn brs_error(status: StatusCode, code: &str, message: &str) -> Answer {
-    Answer::error(Kind::Backup, status, code, message)
-}
-
-/// An id as the gateway writes it from api-version 6.0 on.
-fn id_of(name: &str) -> String {
-    let relative = name.strip_prefix("fabric:/").unwrap_or(name);
-    relative.replace('/', "~")
 }

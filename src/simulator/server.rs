@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
@@ -26,15 +26,17 @@ use super::access::{Access, Caller, Fingerprint};
 use super::answer::Answer;
 use super::estate::Estate;
 use super::faults::{Fault, Faults, Filter};
+use super::options::{Latency, Options};
 use super::request::Request;
 use super::routes::{self, Paging, Terms};
 use super::tls::{self, ServerIdentity};
-use super::{Latency, Options};
 use crate::clock;
 
+mod lock;
 mod meter;
 mod wire;
 
+use lock::lock;
 use meter::{Meter, Seat};
 use wire::{Fuse, Wire, WireBody};
 
@@ -187,11 +189,6 @@ impl Drop for Simulator {
     fn drop(&mut self) {
         self.stop.cancel();
     }
-}
-
-/// A panic of a test while it held the lock must not hide its message behind another one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn listen(

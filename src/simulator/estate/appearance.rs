@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::health::Report;
+use super::health_event::Report;
 use super::{Estate, Partition};
 use crate::simulator::record::Record;
 
@@ -41,7 +41,7 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::simulator::estate::health::Said;
+    use crate::simulator::estate::health_event::Said;
     use crate::simulator::record::Outcome;
     use crate::simulator::{Scheme, ServiceKind};
 

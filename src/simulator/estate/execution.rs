@@ -5,54 +5,23 @@
 //! (`BackupRestoreManager.cs`, `BackupNowAsync`). It goes on when the request has timed out; its
 //! result is then dropped although the backup is stored (`BackupRestoreServiceImpl.cs`).
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
+use super::Estate;
 use super::agenda::{Event, RequestStep};
+use super::log::Happening;
 use super::policy::InForce;
 use super::replica::StateProvider;
+use super::requests::{Execution, RESEND};
 use super::store::{Backup, Validation};
-use super::{Estate, Happening, later};
-use crate::simulator::record::{Code, Epoch, Outcome, Plan, Record, RecoveryPoint};
-
-/// How often the backup service sends a request again (`BackupPartitionWorkItem.cs`).
-pub(super) const RESEND: Duration = Duration::from_secs(30);
+use super::time::later;
+use crate::simulator::record::{Code, Epoch, Outcome, Record, RecoveryPoint};
 
 /// Codes of a failed upload begin with it (`BackupCopier.cs`).
 const COPIER: &str = "FABRIC_E_BACKUPCOPIER_";
-
-/// Requested backups that have not ended.
-#[derive(Debug, Default)]
-pub(super) struct Requests {
-    pub(super) jobs: HashMap<Uuid, Job>,
-    pub(super) executions: HashMap<Uuid, Execution>,
-}
-
-/// What the backup service waits for.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) serial: u64,
-    pub(super) plan: Plan,
-}
-
-/// What a primary does about a request.
-#[derive(Debug)]
-pub(super) struct Execution {
-    /// Its own number; the next primary has another one for the same request.
-    pub(super) number: u64,
-    /// That of the request.
-    pub(super) serial: u64,
-    plan: Plan,
-    policy: Option<Arc<InForce>>,
-    /// When the primary cancels it: its own `BackupTimeout`.
-    deadline: Option<DateTime<Utc>>,
-    /// When it had its turn.
-    began: Option<DateTime<Utc>>,
-}
 
 impl Estate {
     /// The primary takes the request on, unless it is busy with an older one or unreachable.
@@ -212,36 +181,5 @@ impl Estate {
     fn shown(&self, id: Uuid, at: DateTime<Utc>) -> DateTime<Utc> {
         let clock = self.periodic.replicas.get(&id).map(|it| it.clock);
         (at + clock.unwrap_or_default()).trunc_subsecs(0)
-    }
-}
-
-impl Execution {
-    /// When the work ends that began at a moment.
-    fn ends(&self, began: DateTime<Utc>) -> DateTime<Utc> {
-        later(began, self.plan.running_for)
-    }
-}
-
-impl Requests {
-    /// When the requested backup that a primary is taking will have ended.
-    pub(super) fn busy_until(&self, id: Uuid) -> Option<DateTime<Utc>> {
-        let execution = self.executions.get(&id)?;
-        let ends = execution.ends(execution.began?);
-        Some(execution.deadline.map_or(ends, |it| it.min(ends)))
-    }
-
-    /// The number of the request that the backup service waits for.
-    pub(super) fn serial_of(&self, id: Uuid) -> Option<u64> {
-        Some(self.jobs.get(&id)?.serial)
-    }
-
-    /// Forgets what a primary does about a request.
-    pub(super) fn drop_execution(&mut self, id: Uuid) {
-        self.executions.remove(&id);
-    }
-
-    pub(super) fn forget(&mut self, id: Uuid) {
-        self.jobs.remove(&id);
-        self.executions.remove(&id);
     }
 }

@@ -1,10 +1,4 @@
-//! Everything that happens in a cluster without being asked for, one event after the other.
-//!
-//! Responsible for the order of events and for the timers. What an event does stands elsewhere:
-//! `propagation` configures replicas, `upload` takes periodic backups, `on_demand` requested
-//! ones, `primary` moves primaries, `restore` restores, `retention` deletes. Everything due is
-//! kept in order of time and every partition draws from its own seed, so many small steps and
-//! one large one give the same world.
+//! The state of everything that happens without a request: policies, replicas, storages, events.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -13,18 +7,18 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Estate;
 use super::agenda::{Agenda, Event, Step};
 use super::behaviour::Behaviour;
-use super::health::{Report, Said};
+use super::entity::{Entity, Mappings};
+use super::health_event::{Report, Said};
 use super::log::{Happened, Happening};
+use super::place::Place;
 use super::policy::{InForce, Policies};
-use super::protection::Mappings;
 use super::replica::{Replica, Tempo};
-use super::restore::Restore;
-use super::store::{CleanUp, Stores};
+use super::restore_progress::Restore;
+use super::store::{Backup, CleanUp, Stores, Validation};
+use super::time::later;
 use super::timer::Reason;
-use super::{Entity, later};
 
 /// Everything that moves without being asked, and what it moves by.
 #[derive(Debug, Default)]
@@ -46,66 +40,7 @@ pub(in crate::simulator) struct Periodic {
     pub(super) log: Option<Vec<Happened>>,
     serial: u64,
     /// Until when everything has happened.
-    time: DateTime<Utc>,
-}
-
-impl Estate {
-    /// Sets how long things take from now on.
-    pub fn set_tempo(&mut self, tempo: Tempo) {
-        self.periodic.tempo = tempo;
-    }
-
-    /// Sets what the backup service does from now on.
-    pub fn set_behaviour(&mut self, behaviour: Behaviour) {
-        self.periodic.behaviour = behaviour;
-    }
-
-    /// Does everything that was due until `now`, in order of time.
-    pub fn tick(&mut self, now: DateTime<Utc>) {
-        self.periodic.time = self.periodic.time.max(now);
-        while let Some((at, event)) = self.periodic.agenda.next(now) {
-            match event {
-                Event::Request(id, serial, step) => self.advance_request(id, serial, step, at),
-                Event::Replica(id, step) => self.take(id, step, at),
-                Event::Retention(policy, serial, tries) => {
-                    self.run_retention(&policy, serial, tries, at);
-                }
-                Event::CleanUp(serial) => self.clean_up(serial, at),
-            }
-        }
-    }
-
-    /// Number of periodic backups that were started.
-    pub fn attempts(&self) -> u64 {
-        self.periodic.attempts
-    }
-
-    /// When the timer of a partition fires next; `None` when it has none that runs.
-    pub fn next_backup(&self, id: Uuid) -> Option<DateTime<Utc>> {
-        let (at, step) = self.periodic.replicas.get(&id)?.timer?;
-        (step == Step::Start).then_some(at)
-    }
-
-    /// Stops the timers of these partitions at a moment without a trace, as an upgrade once did
-    /// (release notes of 8.2 CU6, 9.0 CU3 and 9.1): only the age of the last event shows it, and
-    /// only a restart of the schedule ends it.
-    pub fn stop_silently(&mut self, ids: impl IntoIterator<Item = Uuid>, at: DateTime<Utc>) {
-        for id in ids {
-            let event = Event::Replica(id, Step::Silence);
-            self.periodic.agenda.insert(at, event);
-        }
-    }
-
-    fn take(&mut self, id: Uuid, step: Step, at: DateTime<Utc>) {
-        match step {
-            Step::Deliver(item, failures) => self.deliver(id, item, failures, at),
-            Step::Ask => self.ask_for_policy(id, at),
-            Step::Silence => self.periodic.silence(id, at),
-            Step::Start => self.start_backup(id, at),
-            Step::End => self.end_backup(id, at),
-            Step::Restore => self.advance_restore(id, at),
-        }
-    }
+    pub(super) time: DateTime<Utc>,
 }
 
 impl Periodic {
@@ -181,7 +116,7 @@ impl Periodic {
         self.note(at, id, Happening::Armed { due });
     }
 
-    fn silence(&mut self, id: Uuid, at: DateTime<Utc>) {
+    pub(super) fn silence(&mut self, id: Uuid, at: DateTime<Utc>) {
         self.set_timer(id, None);
         if let Some(replica) = self.replicas.get_mut(&id) {
             replica.running = None;
@@ -236,5 +171,34 @@ impl Periodic {
     /// The policy on which a replica acts.
     pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<InForce>> {
         self.replicas.get(&id)?.metadata.active.as_ref()
+    }
+
+    pub(super) fn note(&mut self, at: DateTime<Utc>, partition: Uuid, what: Happening) {
+        let happened = Happened {
+            at,
+            partition,
+            what,
+        };
+        if let Some(log) = &mut self.log {
+            log.push(happened);
+        }
+    }
+
+    pub(super) fn note_stored(
+        &mut self,
+        id: Uuid,
+        place: Option<Place>,
+        backup: &Backup,
+        taken: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) {
+        let stored = Happening::Stored {
+            place,
+            backup: backup.id,
+            chain: backup.chain,
+            taken,
+            restorable: backup.validation == Validation::None,
+        };
+        self.note(at, id, stored);
     }
 }

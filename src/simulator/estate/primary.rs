@@ -9,11 +9,11 @@ use uuid::Uuid;
 use super::Estate;
 use super::agenda::Event;
 use super::agenda::RequestStep;
-use super::execution::RESEND;
-use super::health::Said;
-use super::later;
+use super::health_event::Said;
 use super::log::Happening;
 use super::replica::StateProvider;
+use super::requests::RESEND;
+use super::time::later;
 use super::timer::Reason;
 
 impl Estate {

@@ -15,10 +15,11 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::agenda::{Event, Step, WorkItem};
-use super::health::Said;
+use super::health_event::Said;
 use super::log::Happening;
 use super::policy::InForce;
-use super::{Entity, Estate, later};
+use super::time::later;
+use super::{Entity, Estate};
 
 /// Items that are taken from the queue at once; a full batch is followed by the next.
 const BATCH: usize = 5;

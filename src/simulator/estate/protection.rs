@@ -6,7 +6,6 @@
 //! and suspensions outlive their entity, suspensions also the policy that they suspend
 //! (`DeleteBackupPolicyOperation.cs`, `DisableBackupMappingOperation.cs`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -14,18 +13,8 @@ use uuid::Uuid;
 
 use super::agenda::WorkItem;
 use super::periodic::Periodic;
-use super::{Estate, InForce, Refusal, ServiceKind};
-
-/// Something that can be protected.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entity {
-    /// All partitions of an application, by its full name.
-    Application(Arc<str>),
-    /// All partitions of a service, by its full name.
-    Service(Arc<str>),
-    /// One partition.
-    Partition(Uuid),
-}
+use super::policy::InForce;
+use super::{Entity, Estate, Refusal, ServiceKind};
 
 /// What the cluster says about the protection of an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,27 +24,6 @@ pub(in crate::simulator) struct Protection {
     pub(in crate::simulator) from: &'static str,
     /// The nearest suspended level.
     pub(in crate::simulator) suspended_from: Option<&'static str>,
-}
-
-impl Entity {
-    /// An application.
-    pub fn application(name: &str) -> Self {
-        Self::Application(name.into())
-    }
-
-    /// A service.
-    pub fn service(name: &str) -> Self {
-        Self::Service(name.into())
-    }
-
-    /// `Kind`, `EntityKind` and the word of inheritance.
-    pub(in crate::simulator) fn level(&self) -> &'static str {
-        match self {
-            Self::Application(_) => "Application",
-            Self::Service(_) => "Service",
-            Self::Partition(_) => "Partition",
-        }
-    }
 }
 
 impl Estate {
@@ -283,6 +251,3 @@ impl Periodic {
         self.suspensions.contains(entity)
     }
 }
-
-/// Explicit enablements: which policy each entity was given.
-pub(super) type Mappings = BTreeMap<Entity, Arc<str>>;

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::agenda::Step;
 use super::behaviour::Behaviour;
-use super::health::Property;
-use super::later;
+use super::health_event::Property;
 use super::policy::InForce;
+use super::time::later;
 use super::timer::{Reason, Timer};
 use crate::simulator::record::RecoveryPoint;
 

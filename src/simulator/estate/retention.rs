@@ -17,7 +17,8 @@ use super::periodic::Periodic;
 use super::place::Place;
 use super::policy::{InForce, Retention, SetRetention};
 use super::store::{Backup, CleanUp, Shelf};
-use super::{Entity, Estate, Refusal, later};
+use super::time::later;
+use super::{Entity, Estate, Refusal};
 
 /// A failed run of retention is tried again so often, a minute apart.
 const TRIES: u8 = 5;

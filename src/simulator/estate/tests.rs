@@ -9,7 +9,6 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::health::Said;
 use super::*;
 use crate::simulator::record::{Code, Outcome, Plan};
 

@@ -8,14 +8,15 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::Estate;
 use super::agenda::Step;
-use super::health::Said;
+use super::health_event::Said;
 use super::log::Happening;
 use super::periodic::Periodic;
 use super::replica::{Running, StateProvider, draw};
 use super::store::{Backup, Validation};
+use super::time::later;
 use super::timer::Reason;
-use super::{Estate, later};
 use crate::simulator::record::Epoch;
 
 impl Estate {

@@ -11,8 +11,8 @@ use chrono::{DateTime, NaiveTime, SubsecRound, TimeDelta, Utc, Weekday};
 use uuid::Uuid;
 
 use crate::simulator::estate::{
-    Entity, Estate, Policy, RestorePlan, Retention, Schedule, Scheme, ServiceKind, StateProvider,
-    Storage, Tempo,
+    Entity, Estate, Policy, Refusal, RestorePlan, Retention, Schedule, Scheme, ServiceKind,
+    StateProvider, Storage, Tempo,
 };
 use crate::simulator::faults::{Fault, Filter};
 
@@ -280,7 +280,7 @@ fn add(estate: &mut Estate, application: &str, service: &str, since: DateTime<Ut
 }
 
 /// The demo asks for nothing that can be refused.
-fn attempt(result: Result<(), crate::simulator::Refusal>) {
+fn attempt(result: Result<(), Refusal>) {
     if let Err(refusal) = result {
         tracing::debug!(?refusal, "the demo could not set the scene");
     }

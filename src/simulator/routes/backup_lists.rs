@@ -10,11 +10,12 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::errors::{brs_error, brs_invalid_argument, index_out_of_range, refusal};
 use super::lists::partition_information;
 use super::names::Names;
 use super::page::{Page, Query, whole};
 use super::policies::page;
-use super::{Terms, brs_error, brs_invalid_argument, refusal};
+use super::terms::Terms;
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Entity, Estate, Listed, Refusal, Validation};
 use crate::simulator::record::{Epoch, location};
@@ -58,20 +59,6 @@ pub(super) fn list(
     page.answer(page.rest(wished).into_iter(), |(key, listed)| {
         (key.clone(), item(listed, &names, terms))
     })
-}
-
-/// A storage could not be read while nothing was listed yet, or there is nothing in it to read:
-/// the error is written into the first element of an empty list, which is an error of its own
-/// (BRS `GetRestorePointsOperation.cs`). Outside of pages a task throws it, and the texts of what
-/// tasks throw are joined by commas (BRS `BaseController.cs`).
-pub(super) fn index_out_of_range(is_page: bool) -> Answer {
-    const MESSAGE: &str = "Index was out of range. Must be non-negative and less than the size of \
-                           the collection.\r\nParameter name: index";
-    if is_page {
-        return brs_invalid_argument(MESSAGE);
-    }
-    let status = StatusCode::INTERNAL_SERVER_ERROR;
-    brs_error(status, "E_UNEXPECTED", &format!("{MESSAGE} ,\r\n"))
 }
 
 /// A page that was asked for with `MaxResults`: a storage without anything to list fails it, and

@@ -9,8 +9,9 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::errors::invalid_argument;
 use super::page::{Page, Query};
-use super::{Terms, invalid_argument};
+use super::terms::Terms;
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Estate, Report, Service};
 

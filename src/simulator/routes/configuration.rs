@@ -11,14 +11,15 @@ use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use serde_json::Value;
 
+use super::errors::{accepted, brs_error, brs_invalid_argument, refusal};
 use super::names::{Names, NullReference};
 use super::page::whole;
 use super::policies::{key, page};
-use super::{Terms, brs_error, brs_invalid_argument, refusal};
+use super::terms::Terms;
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Entity, Estate, Refusal};
 use crate::simulator::request::{Operation, Request};
-use crate::simulator::{Prefixes, UnconfiguredApplication};
+use crate::simulator::switches::{Prefixes, UnconfiguredApplication};
 
 /// Between the last URI of a page and the letter of the list that it is in (BRS `Constants.cs`).
 const SEPARATOR: char = '+';
@@ -50,7 +51,7 @@ pub(super) fn change(
         }
         _ => estate.resume(entity, now),
     };
-    super::accepted(changed)
+    accepted(changed)
 }
 
 /// The message of this refusal is a document of its own.

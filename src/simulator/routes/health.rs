@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Terms;
+use super::terms::Terms;
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Estate, Health, Report, Restore, Said, filetime};
 use crate::simulator::record::Epoch;

@@ -10,13 +10,15 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::errors::{invalid_argument, not_found};
+use super::names::id_of;
 use super::page::{Page, Query};
-use super::{Terms, id_of, invalid_argument, not_found};
-use crate::simulator::PartitionEpoch;
+use super::terms::Terms;
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{
     BACKUP_RESTORE_SERVICE, Estate, Keys, Partition, SYSTEM, Service, ServiceKind,
 };
+use crate::simulator::switches::PartitionEpoch;
 
 pub(super) fn applications(estate: &Estate, query: &Query, terms: &Terms<'_>) -> Answer {
     let Some(page) = Page::requested(Kind::Native, "fabric:/", query, terms) else {

@@ -137,3 +137,9 @@ fn stored(name: &str, prefix: &str) -> String {
     let rest = name.strip_prefix(prefix).unwrap_or(name);
     rest.trim_matches('/').replace('/', "$")
 }
+
+/// An id as the gateway writes it from api-version 6.0 on.
+pub(super) fn id_of(name: &str) -> String {
+    let relative = name.strip_prefix("fabric:/").unwrap_or(name);
+    relative.replace('/', "~")
+}

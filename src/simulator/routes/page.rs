@@ -7,22 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use super::Terms;
-use crate::simulator::TokenEnd;
+use super::terms::{Paging, Terms};
 use crate::simulator::answer::{Answer, Kind};
+use crate::simulator::switches::TokenEnd;
 
 /// Between the list a token belongs to and the last item shown.
 const MARK: char = '|';
-
-/// Whether a list comes to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Paging {
-    Normal,
-    /// Every page is the first one, with a new token.
-    Endless,
-    /// Every page is the first one, with the token of the page before.
-    Repeated,
-}
 
 pub(super) type Query = HashMap<String, String>;
 

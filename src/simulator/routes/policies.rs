@@ -10,13 +10,15 @@ use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::errors::{brs_error, brs_invalid_argument, refusal};
 use super::names::Names;
 use super::page::{Page, Query};
-use super::{Terms, brs_error, brs_invalid_argument, policy_body, refusal};
+use super::policy_body;
+use super::terms::Terms;
 use crate::simulator::answer::{Answer, Kind};
 use crate::simulator::estate::{Entity, Estate, Policy, Refusal, Schedule, Storage};
 use crate::simulator::request::Request;
-use crate::simulator::{CANARY, Secrets, Switches};
+use crate::simulator::switches::{CANARY, Secrets, Switches};
 
 pub(super) fn list(estate: &Estate, query: &Query, terms: &Terms<'_>) -> Answer {
     let Some(page) = page("BackupPolicies", query, terms) else {
@@ -125,15 +127,6 @@ pub(super) fn key(entity: &Entity) -> String {
         Entity::Service(name) => format!("2!{name}"),
         Entity::Partition(id) => format!("3!{id}"),
     }
-}
-
-/// The refusal of a policy that does not exist.
-pub(super) fn no_such_policy() -> Answer {
-    brs_error(
-        StatusCode::NOT_FOUND,
-        "FABRIC_E_BACKUP_POLICY_DOES_NOT_EXIST",
-        "Fabric Backup Policy doesn't exist",
-    )
 }
 
 fn policy_item(policy: &Policy, switches: &Switches) -> Value {
