@@ -856,7 +856,7 @@ async fn the_configuration_counts_for_the_breaker_and_keeps_lists_back() {
 async fn names_of_several_levels_are_understood_by_backup_services_old_and_new() {
     for brs_accepts_tilde in [false, true] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let shape = simulator::Shape {
+        let shape = simulator::EstateSize {
             seed: 1,
             applications: 4,
             services_per_application: 1,

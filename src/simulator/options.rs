@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::access::Access;
 use super::estate::RestorePlan;
-use super::record::Plan;
+use super::record::BackupPlan;
 use super::switches::Switches;
 use super::tls::ServerIdentity;
 
@@ -19,7 +19,7 @@ pub struct Options {
     pub latency: Latency,
     /// How a backup goes that is requested over HTTP; its `timeout` is replaced by the
     /// `BackupTimeout` of the request.
-    pub on_demand: Plan,
+    pub on_demand: BackupPlan,
     /// How a restore goes that is requested over HTTP.
     pub restore: RestorePlan,
     /// Who is let in at first.
@@ -34,7 +34,7 @@ impl Default for Options {
             switches: Switches::default(),
             cluster_version: "10.1.2493.9590".to_owned(),
             latency: Latency::None,
-            on_demand: Plan::default(),
+            on_demand: BackupPlan::default(),
             restore: RestorePlan::default(),
             access: Access::default(),
             identity: None,

@@ -40,7 +40,7 @@ pub enum Code {
 
 /// How a requested backup will go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct BackupPlan {
     /// How long the request stays Accepted.
     pub accepted_for: Duration,
     /// How long it is `BackupInProgress` after that.
@@ -52,7 +52,7 @@ pub struct Plan {
     pub timeout: Option<Duration>,
 }
 
-impl Default for Plan {
+impl Default for BackupPlan {
     fn default() -> Self {
         Self {
             accepted_for: Duration::from_secs(5),

@@ -17,7 +17,7 @@ use crate::gateway::error::Cause;
 use crate::gateway::{Error, Gateway, Options, Reason, Security};
 use crate::inventory::Shard;
 use crate::poller::Poller;
-use crate::simulator::{self, Estate, Operation, Shape, Simulator};
+use crate::simulator::{self, Estate, EstateSize, Operation, Simulator};
 use crate::snapshot::{Collector, Snapshot};
 use crate::sync::lock;
 use crate::telemetry::Telemetry;
@@ -73,7 +73,7 @@ proptest! {
 }
 
 async fn simulate(applications: usize, services: usize, partitions: usize) -> Simulator {
-    let shape = Shape {
+    let shape = EstateSize {
         seed: 3,
         applications,
         services_per_application: services,

@@ -15,7 +15,7 @@ use super::time::later;
 
 /// What a report of the backup machinery says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::simulator) enum Said {
+pub(in crate::simulator) enum HealthReportKind {
     /// `Backup`, Ok: the last periodic attempt ended without an error that the manager saw.
     BackedUp,
     /// `Backup`, Warning: the last periodic attempt failed.
@@ -30,8 +30,8 @@ pub(in crate::simulator) enum Said {
 
 /// The last report on one property.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(in crate::simulator) struct Report {
-    pub(in crate::simulator) said: Said,
+pub(in crate::simulator) struct HealthReport {
+    pub(in crate::simulator) kind: HealthReportKind,
     /// When the author made it, on the clock of its node.
     pub(in crate::simulator) at: DateTime<Utc>,
     pub(in crate::simulator) ok_since: Option<DateTime<Utc>>,
@@ -41,14 +41,14 @@ pub(in crate::simulator) struct Report {
 
 /// The reports on one property: the last one sent, and the one after it that may still wait.
 #[derive(Debug)]
-pub(super) struct Property {
+pub(super) struct HealthProperty {
     /// When in each round of reports the node of the partition sends its own, from 0 to 1.
     phase: f64,
-    sent: Option<Report>,
-    newest: Option<Report>,
+    sent: Option<HealthReport>,
+    newest: Option<HealthReport>,
 }
 
-impl Property {
+impl HealthProperty {
     pub(super) fn new(phase: f64) -> Self {
         Self {
             phase,
@@ -59,7 +59,7 @@ impl Property {
 
     pub(super) fn post(
         &mut self,
-        said: Said,
+        kind: HealthReportKind,
         source: DateTime<Utc>,
         at: DateTime<Utc>,
         every: Duration,
@@ -73,16 +73,23 @@ impl Property {
         }
         let stored = self.sending_after(at, every);
         let before = self.sent.filter(|it| it.is_shown(stored));
-        let unchanged = before.is_some_and(|it| it.is_warning() == (said == Said::Failed));
+        let unchanged =
+            before.is_some_and(|it| it.is_warning() == (kind == HealthReportKind::Failed));
         let since = |known: Option<DateTime<Utc>>, reached: bool| match (reached, unchanged) {
             (true, false) => Some(stored),
             _ => known,
         };
-        self.newest = Some(Report {
-            said,
+        self.newest = Some(HealthReport {
+            kind,
             at: source,
-            ok_since: since(before.and_then(|it| it.ok_since), said != Said::Failed),
-            warning_since: since(before.and_then(|it| it.warning_since), said == Said::Failed),
+            ok_since: since(
+                before.and_then(|it| it.ok_since),
+                kind != HealthReportKind::Failed,
+            ),
+            warning_since: since(
+                before.and_then(|it| it.warning_since),
+                kind == HealthReportKind::Failed,
+            ),
             stored,
         });
     }
@@ -96,28 +103,30 @@ impl Property {
         later(at, Duration::from_millis(wait.unsigned_abs())).trunc_subsecs(3)
     }
 
-    pub(super) fn shown(&self, now: DateTime<Utc>) -> Option<Report> {
+    pub(super) fn shown(&self, now: DateTime<Utc>) -> Option<HealthReport> {
         let newest = self.newest.filter(|it| it.stored <= now);
         newest.or(self.sent).filter(|it| it.is_shown(now))
     }
 }
 
-impl Report {
+impl HealthReport {
     /// When the health manager stored it.
     pub(in crate::simulator) fn stored(&self) -> DateTime<Utc> {
         self.stored
     }
 
     pub(in crate::simulator) fn is_warning(&self) -> bool {
-        self.said == Said::Failed
+        self.kind == HealthReportKind::Failed
     }
 
     /// How long it is shown; `None` is for ever.
     pub(in crate::simulator) fn time_to_live(&self) -> Option<TimeDelta> {
-        match self.said {
-            Said::BackedUp | Said::Failed | Said::RestoredItself => None,
-            Said::Disabled => Some(TimeDelta::seconds(1)),
-            Said::Restored => Some(TimeDelta::hours(2)),
+        match self.kind {
+            HealthReportKind::BackedUp
+            | HealthReportKind::Failed
+            | HealthReportKind::RestoredItself => None,
+            HealthReportKind::Disabled => Some(TimeDelta::seconds(1)),
+            HealthReportKind::Restored => Some(TimeDelta::hours(2)),
         }
     }
 

@@ -7,22 +7,22 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::place::Place;
+use super::storage_id::StorageId;
 
 /// Something that happened to a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Happened {
+pub struct EstateEvent {
     /// When.
     pub at: DateTime<Utc>,
     /// To which partition.
     pub partition: Uuid,
     /// What.
-    pub what: Happening,
+    pub what: EstateEventKind,
 }
 
 /// What can happen to a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum EstateEventKind {
     /// Its replica received another policy, or another version of it, and restarted its schedule;
     /// or it received that it must not back up any more.
     Configured {
@@ -41,7 +41,7 @@ pub enum Happening {
     /// replica counted it.
     Stored {
         /// The storage; `None` where the request of an unprotected partition brought its own.
-        place: Option<Place>,
+        storage_id: Option<StorageId>,
         /// Id of the backup.
         backup: Uuid,
         /// Id of the full backup that its chain begins with.
@@ -54,7 +54,7 @@ pub enum Happening {
     /// Retention or `CleanBackup` deleted a backup.
     Deleted {
         /// The storage.
-        place: Place,
+        storage_id: StorageId,
         /// Id of the backup.
         backup: Uuid,
     },

@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::backup_service::BackupService;
 use super::behaviour::Behaviour;
 use super::keys::{Keys, Scheme};
-use super::periodic::Periodic;
 use super::replica::StateProvider;
 use super::requests::Requests;
 use crate::simulator::record::{Epoch, Progress, Record};
@@ -38,7 +38,7 @@ pub struct Estate {
     /// Applications and services that are listed while they are being deleted.
     pub(super) deleting: BTreeSet<Arc<str>>,
     /// What happens without being asked for; nothing until there is a policy.
-    pub(in crate::simulator) periodic: Periodic,
+    pub(in crate::simulator) backup_service: BackupService,
 }
 
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Estate {
             requests: Requests::default(),
             vanished: Vanished::default(),
             deleting: BTreeSet::new(),
-            periodic: Periodic::default(),
+            backup_service: BackupService::default(),
         };
         for service in [
             BACKUP_RESTORE_SERVICE,
@@ -155,7 +155,7 @@ impl Estate {
 
     /// What its backup service does.
     pub fn behaviour(&self) -> Behaviour {
-        self.periodic.behaviour
+        self.backup_service.behaviour
     }
 
     /// The truth about a partition, as the default switches spell it: JSON null when no backup

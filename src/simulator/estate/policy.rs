@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveTime, Utc, Weekday};
 
-use super::place::Place;
+use super::storage_id::StorageId;
 
 /// A backup policy as an operator creates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,17 +92,17 @@ pub struct Retention {
 
 /// One version of a policy.
 #[derive(Debug)]
-pub(in crate::simulator) struct InForce {
+pub(in crate::simulator) struct PolicyVersion {
     pub(in crate::simulator) policy: Policy,
     /// Its internal id: another one after each update (`UpdateBackupPolicyOperation.cs`).
     pub(super) version: u64,
-    pub(super) place: Place,
+    pub(super) storage_id: StorageId,
 }
 
 /// All policies of a cluster.
 #[derive(Debug, Default)]
 pub(in crate::simulator) struct Policies {
-    pub(in crate::simulator) by_name: BTreeMap<Arc<str>, Arc<InForce>>,
+    pub(in crate::simulator) by_name: BTreeMap<Arc<str>, Arc<PolicyVersion>>,
     pub(super) retentions: BTreeMap<Arc<str>, SetRetention>,
     /// When the storage of a policy refuses uploads.
     pub(super) outages: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
@@ -129,7 +129,7 @@ pub(super) struct Account {
 }
 
 impl Policies {
-    pub(super) fn storage_fails(&self, policy: &InForce, at: DateTime<Utc>) -> bool {
+    pub(super) fn storage_fails(&self, policy: &PolicyVersion, at: DateTime<Utc>) -> bool {
         contain(&self.outages, &policy.policy.name, at)
     }
 
@@ -165,7 +165,7 @@ impl Policies {
 
     /// What the backup service of 6.4 takes for one storage: it compares connection strings and
     /// share paths only (`AzureBlobBackupStorageInfo.cs`, `FileShareBackupStorageInfo.cs`).
-    pub(super) fn counts_as(&self, policy: &InForce) -> String {
+    pub(super) fn counts_as(&self, policy: &PolicyVersion) -> String {
         match self.accounts.get(&policy.policy.name) {
             Some(Account {
                 encrypted: true, ..

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::Estate;
 use super::agenda::WorkItem;
-use super::policy::{Account, InForce, Policy};
+use super::policy::{Account, Policy, PolicyVersion};
 
 impl Estate {
     /// Adds a policy, or replaces the one of this name: every partition it applies to restarts
@@ -19,18 +19,18 @@ impl Estate {
 
     fn put_in_force(&mut self, policy: Policy, now: DateTime<Utc>) {
         let name: Arc<str> = policy.name.as_str().into();
-        let version = self.periodic.next_serial();
-        let description = self.periodic.policies.describe(&policy);
-        let place = self.periodic.stores.place(description);
-        let in_force = Arc::new(InForce {
+        let version = self.backup_service.next_serial();
+        let description = self.backup_service.policies.describe(&policy);
+        let storage_id = self.backup_service.stores.storage_id(description);
+        let policy_version = Arc::new(PolicyVersion {
             policy,
             version,
-            place,
+            storage_id,
         });
-        self.periodic.arm_retention(&in_force, now);
-        let policies = &mut self.periodic.policies;
-        policies.by_name.insert(Arc::clone(&name), in_force);
-        for entity in self.periodic.enabled_with(&name) {
+        self.backup_service.arm_retention(&policy_version, now);
+        let policies = &mut self.backup_service.policies;
+        policies.by_name.insert(Arc::clone(&name), policy_version);
+        for entity in self.backup_service.enabled_with(&name) {
             self.send(&entity, WorkItem::Enable, now);
         }
     }
@@ -56,7 +56,13 @@ impl Estate {
     /// `UpdateSecretsAsync`).
     pub fn change_certificate(&mut self, now: DateTime<Utc>) {
         self.tick(now);
-        let policies: Vec<_> = self.periodic.policies.by_name.values().cloned().collect();
+        let policies: Vec<_> = self
+            .backup_service
+            .policies
+            .by_name
+            .values()
+            .cloned()
+            .collect();
         for policy in policies {
             self.put_in_force(policy.policy.clone(), now);
         }
@@ -66,18 +72,18 @@ impl Estate {
     /// this name.
     pub fn remove_policy(&mut self, name: &str, now: DateTime<Utc>) -> bool {
         self.tick(now);
-        for entity in self.periodic.enabled_with(name) {
-            self.periodic.mappings.remove(&entity);
+        for entity in self.backup_service.enabled_with(name) {
+            self.backup_service.mappings.remove(&entity);
             self.send(&entity, WorkItem::Disable, now);
         }
-        let policies = &mut self.periodic.policies;
+        let policies = &mut self.backup_service.policies;
         policies.retentions.remove(name);
         policies.by_name.remove(name).is_some()
     }
 
     /// A policy by its name.
     pub fn policy(&self, name: &str) -> Option<&Policy> {
-        Some(&self.periodic.policies.by_name.get(name)?.policy)
+        Some(&self.backup_service.policies.by_name.get(name)?.policy)
     }
 
     /// Puts the Azure storage of a policy into an account: call it before the policy is added.
@@ -89,26 +95,26 @@ impl Estate {
             name: account.to_owned(),
             encrypted,
         };
-        let accounts = &mut self.periodic.policies.accounts;
+        let accounts = &mut self.backup_service.policies.accounts;
         accounts.insert(policy.to_owned(), account);
     }
 
     /// Makes the storage of a policy refuse every upload that ends in this window.
     pub fn fail_storage(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
-        let outages = &mut self.periodic.policies.outages;
+        let outages = &mut self.backup_service.policies.outages;
         outages.entry(policy.to_owned()).or_default().push(window);
     }
 
     /// Makes the storage of a policy refuse to be listed in this window.
     pub fn fail_listing(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
-        let unlisted = &mut self.periodic.policies.unlisted;
+        let unlisted = &mut self.backup_service.policies.unlisted;
         unlisted.entry(policy.to_owned()).or_default().push(window);
     }
 
     /// Cancels the reading of the storage of a policy in this window: lists leave it out without a
     /// word, because only faulted tasks fail them (`GetRestorePointsOperation.cs`).
     pub fn cancel_listing(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
-        let cancelled = &mut self.periodic.policies.cancelled;
+        let cancelled = &mut self.backup_service.policies.cancelled;
         let windows = cancelled.entry(policy.to_owned()).or_default();
         windows.push(window);
     }

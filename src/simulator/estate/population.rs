@@ -59,7 +59,7 @@ impl Estate {
     /// and its mapping and suspension stay too.
     pub fn remove_partition(&mut self, id: Uuid) {
         self.requests.forget(id);
-        self.periodic.forget_partition(id);
+        self.backup_service.forget_partition(id);
         let Some(partition) = self.partitions.remove(&id) else {
             return;
         };

@@ -7,9 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::policy::InForce;
+use super::policy::PolicyVersion;
 use super::time::later;
-use crate::simulator::record::Plan;
+use crate::simulator::record::BackupPlan;
 
 /// How often the backup service sends a request again (`BackupPartitionWorkItem.cs`).
 pub(super) const RESEND: Duration = Duration::from_secs(30);
@@ -17,15 +17,15 @@ pub(super) const RESEND: Duration = Duration::from_secs(30);
 /// Requested backups that have not ended.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    pub(super) jobs: HashMap<Uuid, Job>,
+    pub(super) pending: HashMap<Uuid, PendingRequest>,
     pub(super) executions: HashMap<Uuid, Execution>,
 }
 
 /// What the backup service waits for.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct PendingRequest {
     pub(super) serial: u64,
-    pub(super) plan: Plan,
+    pub(super) plan: BackupPlan,
 }
 
 /// What a primary does about a request.
@@ -35,8 +35,8 @@ pub(super) struct Execution {
     pub(super) number: u64,
     /// That of the request.
     pub(super) serial: u64,
-    pub(super) plan: Plan,
-    pub(super) policy: Option<Arc<InForce>>,
+    pub(super) plan: BackupPlan,
+    pub(super) policy: Option<Arc<PolicyVersion>>,
     /// When the primary cancels it: its own `BackupTimeout`.
     pub(super) deadline: Option<DateTime<Utc>>,
     /// When it had its turn.
@@ -60,7 +60,7 @@ impl Requests {
 
     /// The number of the request that the backup service waits for.
     pub(super) fn serial_of(&self, id: Uuid) -> Option<u64> {
-        Some(self.jobs.get(&id)?.serial)
+        Some(self.pending.get(&id)?.serial)
     }
 
     /// Forgets what a primary does about a request.
@@ -69,7 +69,7 @@ impl Requests {
     }
 
     pub(super) fn forget(&mut self, id: Uuid) {
-        self.jobs.remove(&id);
+        self.pending.remove(&id);
         self.executions.remove(&id);
     }
 }

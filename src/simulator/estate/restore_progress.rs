@@ -65,12 +65,12 @@ pub(in crate::simulator) struct Restore {
     /// where there are none, but only until it has succeeded (`RestoreStatus.cs`).
     pub(in crate::simulator) target: Option<(Epoch, Option<u64>)>,
     pub(super) plan: RestorePlan,
-    pub(super) source: Source,
+    pub(super) source: RestoreSource,
 }
 
 /// The backup that a partition is restored from.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct RestoreSource {
     pub(super) partition: Uuid,
     pub(super) backup: Backup,
 }

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::entity::Entity;
 use super::keys::Keys;
-use super::place::Place;
 use super::replica::Metadata;
+use super::storage_id::StorageId;
 use crate::simulator::record::Epoch;
 
 /// What a check of the storage has found (`ValidationResult`, clients of 2026).
@@ -67,7 +67,7 @@ impl PartialEq for Backup {
 
 /// Where the backups of one partition lie.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::simulator) struct Folder {
+pub(in crate::simulator) struct FolderPath {
     pub(in crate::simulator) application: Arc<str>,
     pub(in crate::simulator) service: Arc<str>,
     pub(in crate::simulator) partition: Uuid,
@@ -75,7 +75,7 @@ pub(in crate::simulator) struct Folder {
 
 /// What lies in a folder, oldest first.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct FolderContents {
     pub(super) keys: Keys,
     pub(super) backups: VecDeque<Backup>,
 }
@@ -83,14 +83,14 @@ pub(super) struct Shelf {
 /// What a `CleanBackup` will delete.
 #[derive(Debug)]
 pub(super) struct CleanUp {
-    pub(super) place: Place,
+    pub(super) storage_id: StorageId,
     pub(super) scope: Entity,
 }
 
 /// All storages.
 #[derive(Debug, Default)]
 pub(super) struct Stores {
-    places: HashMap<String, Place>,
+    storage_ids: HashMap<String, StorageId>,
     storages: Vec<Files>,
 }
 
@@ -99,36 +99,40 @@ pub(super) struct Stores {
 pub(super) struct Files {
     /// Whether the container exists: the first upload creates it.
     pub(super) exists: bool,
-    pub(super) folders: BTreeMap<Folder, Shelf>,
+    pub(super) folders: BTreeMap<FolderPath, FolderContents>,
 }
 
 impl Stores {
     /// The storage of this description.
-    pub(super) fn place(&mut self, description: String) -> Place {
-        let next = Place(self.storages.len());
-        let place = *self.places.entry(description).or_insert(next);
-        if place == next {
+    pub(super) fn storage_id(&mut self, description: String) -> StorageId {
+        let next = StorageId(self.storages.len());
+        let storage_id = *self.storage_ids.entry(description).or_insert(next);
+        if storage_id == next {
             self.storages.push(Files::default());
         }
-        place
+        storage_id
     }
 
-    pub(super) fn files(&self, place: Place) -> Option<&Files> {
-        self.storages.get(place.0)
+    pub(super) fn files(&self, storage_id: StorageId) -> Option<&Files> {
+        self.storages.get(storage_id.0)
     }
 
-    pub(super) fn files_mut(&mut self, place: Place) -> &mut Files {
+    pub(super) fn files_mut(&mut self, storage_id: StorageId) -> &mut Files {
         self.storages
-            .get_mut(place.0)
+            .get_mut(storage_id.0)
             .expect("a place is made together with its files")
     }
 
-    pub(super) fn shelf_mut(&mut self, place: Place, folder: &Folder) -> Option<&mut Shelf> {
-        self.files_mut(place).folders.get_mut(folder)
+    pub(super) fn folder_contents_mut(
+        &mut self,
+        storage_id: StorageId,
+        folder: &FolderPath,
+    ) -> Option<&mut FolderContents> {
+        self.files_mut(storage_id).folders.get_mut(folder)
     }
 }
 
-impl Shelf {
+impl FolderContents {
     pub(super) fn add(&mut self, mut backup: Backup) {
         backup.taken = backup.taken.trunc_subsecs(0);
         let later = self.backups.iter().rev();

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::place::Place;
 use super::replica::Metadata;
-use super::store::{Backup, Files, Folder, Shelf, Validation};
+use super::storage_id::StorageId;
+use super::store::{Backup, Files, FolderContents, FolderPath, Validation};
 use super::{Entity, Estate};
 
 impl Estate {
@@ -24,7 +24,7 @@ impl Estate {
         let Some(partition) = self.partitions.get(&id) else {
             return;
         };
-        let replica = self.periodic.replica_mut(id);
+        let replica = self.backup_service.replica_mut(id);
         if replica.running.is_some() {
             return;
         }
@@ -39,26 +39,35 @@ impl Estate {
             epoch: partition.epoch,
             metadata: Metadata::default(),
         };
-        self.store(id, policy.place, damaged, at, at);
+        self.store(id, policy.storage_id, damaged, at, at);
     }
 
     /// Creates the container or share of a policy, as operators do; otherwise the first upload
     /// does, and lists fail until then.
     pub fn create_container(&mut self, policy: &str) {
-        if let Some(policy) = self.periodic.policies.by_name.get(policy) {
-            self.periodic.stores.files_mut(policy.place).exists = true;
+        if let Some(policy) = self.backup_service.policies.by_name.get(policy) {
+            self.backup_service
+                .stores
+                .files_mut(policy.storage_id)
+                .exists = true;
         }
     }
 
     /// The storage of a policy.
-    pub fn place_of(&self, policy: &str) -> Option<Place> {
-        Some(self.periodic.policies.by_name.get(policy)?.place)
+    pub fn storage_id_of(&self, policy: &str) -> Option<StorageId> {
+        Some(self.backup_service.policies.by_name.get(policy)?.storage_id)
     }
 
     /// What lies in a storage for a partition now, oldest first, whether or not a list shows it.
-    pub fn stored(&self, id: Uuid, place: Place) -> Vec<Backup> {
+    pub fn stored(&self, id: Uuid, storage_id: StorageId) -> Vec<Backup> {
         let folder = self.folder_of(id);
-        let kept = folder.and_then(|it| self.periodic.stores.files(place)?.folders.get(&it));
+        let kept = folder.and_then(|it| {
+            self.backup_service
+                .stores
+                .files(storage_id)?
+                .folders
+                .get(&it)
+        });
         kept.map_or_else(Vec::new, |it| it.backups.iter().cloned().collect())
     }
 
@@ -66,7 +75,7 @@ impl Estate {
     pub(super) fn store(
         &mut self,
         id: Uuid,
-        place: Place,
+        storage_id: StorageId,
         backup: Backup,
         taken: DateTime<Utc>,
         at: DateTime<Utc>,
@@ -74,12 +83,12 @@ impl Estate {
         let (Some(folder), Some(partition)) = (self.folder_of(id), self.partitions.get(&id)) else {
             return;
         };
-        self.periodic
-            .note_stored(id, Some(place), &backup, taken, at);
-        let files = self.periodic.stores.files_mut(place);
+        self.backup_service
+            .record_stored(id, Some(storage_id), &backup, taken, at);
+        let files = self.backup_service.stores.files_mut(storage_id);
         files.exists = true;
         let kept = files.folders.entry(folder);
-        let kept = kept.or_insert_with(|| Shelf {
+        let kept = kept.or_insert_with(|| FolderContents {
             keys: partition.keys.clone(),
             backups: VecDeque::new(),
         });
@@ -87,8 +96,8 @@ impl Estate {
     }
 
     /// Where the backups of an existing partition lie.
-    pub(super) fn folder_of(&self, id: Uuid) -> Option<Folder> {
-        Some(Folder {
+    pub(super) fn folder_of(&self, id: Uuid) -> Option<FolderPath> {
+        Some(FolderPath {
             application: self.application_of(id)?,
             service: self.service_of(id)?,
             partition: id,
@@ -100,7 +109,7 @@ impl Estate {
         &self,
         scope: &Entity,
         files: &'a Files,
-    ) -> Vec<(&'a Folder, &'a Shelf)> {
+    ) -> Vec<(&'a FolderPath, &'a FolderContents)> {
         let (application, service, partition) = match scope {
             Entity::Application(name) => (Some(Arc::clone(name)), None, None),
             Entity::Service(name) => {
@@ -113,7 +122,7 @@ impl Estate {
         let Some(application) = application else {
             return Vec::new();
         };
-        let first = Folder {
+        let first = FolderPath {
             application: Arc::clone(&application),
             service: service.clone().unwrap_or_default(),
             partition: partition.unwrap_or_default(),

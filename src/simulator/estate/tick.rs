@@ -10,45 +10,47 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::Estate;
-use super::agenda::{Event, Step};
+use super::agenda::{ScheduledEvent, Step};
 use super::behaviour::Behaviour;
-use super::log::Happened;
+use super::log::EstateEvent;
 use super::replica::Tempo;
 
 impl Estate {
     /// Sets how long things take from now on.
     pub fn set_tempo(&mut self, tempo: Tempo) {
-        self.periodic.tempo = tempo;
+        self.backup_service.tempo = tempo;
     }
 
     /// Sets what the backup service does from now on.
     pub fn set_behaviour(&mut self, behaviour: Behaviour) {
-        self.periodic.behaviour = behaviour;
+        self.backup_service.behaviour = behaviour;
     }
 
     /// Does everything that was due until `now`, in order of time.
     pub fn tick(&mut self, now: DateTime<Utc>) {
-        self.periodic.time = self.periodic.time.max(now);
-        while let Some((at, event)) = self.periodic.agenda.next(now) {
+        self.backup_service.time = self.backup_service.time.max(now);
+        while let Some((at, event)) = self.backup_service.agenda.next(now) {
             match event {
-                Event::Request(id, serial, step) => self.advance_request(id, serial, step, at),
-                Event::Replica(id, step) => self.take(id, step, at),
-                Event::Retention(policy, serial, tries) => {
+                ScheduledEvent::Request(id, serial, step) => {
+                    self.advance_request(id, serial, step, at)
+                }
+                ScheduledEvent::Replica(id, step) => self.take(id, step, at),
+                ScheduledEvent::Retention(policy, serial, tries) => {
                     self.run_retention(&policy, serial, tries, at);
                 }
-                Event::CleanUp(serial) => self.clean_up(serial, at),
+                ScheduledEvent::CleanUp(serial) => self.clean_up(serial, at),
             }
         }
     }
 
     /// Number of periodic backups that were started.
     pub fn attempts(&self) -> u64 {
-        self.periodic.attempts
+        self.backup_service.attempts
     }
 
     /// When the timer of a partition fires next; `None` when it has none that runs.
     pub fn next_backup(&self, id: Uuid) -> Option<DateTime<Utc>> {
-        let (at, step) = self.periodic.replicas.get(&id)?.timer?;
+        let (at, step) = self.backup_service.replicas.get(&id)?.timer?;
         (step == Step::Start).then_some(at)
     }
 
@@ -57,8 +59,8 @@ impl Estate {
     /// only a restart of the schedule ends it.
     pub fn stop_silently(&mut self, ids: impl IntoIterator<Item = Uuid>, at: DateTime<Utc>) {
         for id in ids {
-            let event = Event::Replica(id, Step::Silence);
-            self.periodic.agenda.insert(at, event);
+            let event = ScheduledEvent::Replica(id, Step::Silence);
+            self.backup_service.agenda.insert(at, event);
         }
     }
 
@@ -66,7 +68,7 @@ impl Estate {
         match step {
             Step::Deliver(item, failures) => self.deliver(id, item, failures, at),
             Step::Ask => self.ask_for_policy(id, at),
-            Step::Silence => self.periodic.silence(id, at),
+            Step::Silence => self.backup_service.silence(id, at),
             Step::Start => self.start_backup(id, at),
             Step::End => self.end_backup(id, at),
             Step::Restore => self.advance_restore(id, at),
@@ -74,8 +76,11 @@ impl Estate {
     }
 
     /// What happened since the last call, in order. The first call only starts to write it down.
-    pub fn take_log(&mut self) -> Vec<Happened> {
-        self.periodic.log.replace(Vec::new()).unwrap_or_default()
+    pub fn take_log(&mut self) -> Vec<EstateEvent> {
+        self.backup_service
+            .log
+            .replace(Vec::new())
+            .unwrap_or_default()
     }
 }
 
@@ -84,8 +89,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::simulator::estate::Happening;
-    use crate::simulator::record::{Outcome, Plan};
+    use crate::simulator::estate::EstateEventKind;
+    use crate::simulator::record::{BackupPlan, Outcome};
     use crate::simulator::{Scheme, ServiceKind};
 
     #[test]
@@ -95,9 +100,9 @@ mod tests {
         let kind = ServiceKind::Persisted;
         let id = estate.add_service("fabric:/A", "fabric:/A/B", kind, Scheme::Singleton, start)[0];
         let mut request = |outcome, at| {
-            let plan = Plan {
+            let plan = BackupPlan {
                 outcome,
-                ..Plan::default()
+                ..BackupPlan::default()
             };
             estate.request_backup(id, plan, at).unwrap();
             estate.tick(at + Duration::from_secs(60));
@@ -108,16 +113,16 @@ mod tests {
         let later = start + Duration::from_secs(600);
         let taken = later + Duration::from_secs(15);
         let log = request(Outcome::Success, later);
-        assert_eq!(log[0], Happening::Requested);
-        assert_eq!(log[2], Happening::BackedUpOnRequest { taken });
-        let Happening::Stored { place, .. } = log[1] else {
+        assert_eq!(log[0], EstateEventKind::Requested);
+        assert_eq!(log[2], EstateEventKind::BackedUpOnRequest { taken });
+        let EstateEventKind::Stored { storage_id, .. } = log[1] else {
             panic!("{log:?}");
         };
-        assert_eq!(place, None, "the partition is not protected");
+        assert_eq!(storage_id, None, "the partition is not protected");
         let later = start + Duration::from_secs(1200);
         assert_eq!(
             request(Outcome::Timeout, later),
-            [Happening::Requested, Happening::RequestFailed]
+            [EstateEventKind::Requested, EstateEventKind::RequestFailed]
         );
         assert!(estate.take_log().is_empty());
     }

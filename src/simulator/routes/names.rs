@@ -114,7 +114,7 @@ impl<'a> Names<'a> {
         entity: &Entity,
     ) -> Result<Option<(&'static str, &'a str)>, NullReference> {
         let line = self.estate.line(entity);
-        let own = |it: &Entity| Some((it.level(), self.estate.periodic.own_policy(it)?));
+        let own = |it: &Entity| Some((it.level(), self.estate.backup_service.own_policy(it)?));
         if !self.estate.behaviour().null_reference {
             return Ok(line.iter().find_map(own));
         }

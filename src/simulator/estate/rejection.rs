@@ -2,7 +2,7 @@
 
 /// Why the cluster did not do what it was asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Rejection {
     /// The request before it has not ended.
     InProgress,
     /// A restore has not ended.

@@ -2,15 +2,15 @@
 
 use crate::simulator::access::{Access, Role};
 use crate::simulator::estate::RestorePlan;
-use crate::simulator::record::Plan;
+use crate::simulator::record::BackupPlan;
 use crate::simulator::switches::{Pages, Switches};
 
 /// What an answer depends on besides the request and the estate.
 #[derive(Debug)]
-pub(in crate::simulator) struct Terms<'a> {
+pub(in crate::simulator) struct ResponseSettings<'a> {
     pub(in crate::simulator) switches: &'a Switches,
     pub(in crate::simulator) cluster_version: &'a str,
-    pub(in crate::simulator) on_demand: &'a Plan,
+    pub(in crate::simulator) on_demand: &'a BackupPlan,
     pub(in crate::simulator) restore: &'a RestorePlan,
     /// False while the cluster has no backup service.
     pub(in crate::simulator) backup_service: bool,
@@ -20,7 +20,7 @@ pub(in crate::simulator) struct Terms<'a> {
     pub(in crate::simulator) role: Role,
 }
 
-impl Terms<'_> {
+impl ResponseSettings<'_> {
     /// Whether `MaxResults` makes the pages of 6.4, faults included.
     pub(super) fn pages_as_in_64(&self) -> bool {
         self.switches.pages == Pages::AsIn64

@@ -7,22 +7,22 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::agenda::{Agenda, Event, Step};
+use super::agenda::{Agenda, ScheduledEvent, Step};
 use super::behaviour::Behaviour;
 use super::entity::{Entity, Mappings};
-use super::health_event::{Report, Said};
-use super::log::{Happened, Happening};
-use super::place::Place;
-use super::policy::{InForce, Policies};
+use super::health_event::{HealthReport, HealthReportKind};
+use super::log::{EstateEvent, EstateEventKind};
+use super::policy::{Policies, PolicyVersion};
 use super::replica::{Replica, Tempo};
 use super::restore_progress::Restore;
+use super::storage_id::StorageId;
 use super::store::{Backup, CleanUp, Stores, Validation};
 use super::time::later;
 use super::timer::Reason;
 
 /// Everything that moves without being asked, and what it moves by.
 #[derive(Debug, Default)]
-pub(in crate::simulator) struct Periodic {
+pub(in crate::simulator) struct BackupService {
     pub(in crate::simulator) policies: Policies,
     pub(in crate::simulator) behaviour: Behaviour,
     pub(super) mappings: Mappings,
@@ -37,13 +37,13 @@ pub(in crate::simulator) struct Periodic {
     pub(super) agenda: Agenda,
     pub(super) attempts: u64,
     /// What happened since it was last taken out; `None` while nobody wants to know.
-    pub(super) log: Option<Vec<Happened>>,
+    pub(super) log: Option<Vec<EstateEvent>>,
     serial: u64,
     /// Until when everything has happened.
     pub(super) time: DateTime<Utc>,
 }
 
-impl Periodic {
+impl BackupService {
     /// The present of a question: no earlier than what has happened already.
     pub(super) fn present(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.time.max(now)
@@ -62,10 +62,10 @@ impl Periodic {
         };
         let before = std::mem::replace(&mut replica.timer, next);
         if let Some((at, step)) = before {
-            self.agenda.remove(at, Event::Replica(id, step));
+            self.agenda.remove(at, ScheduledEvent::Replica(id, step));
         }
         if let Some((at, step)) = next {
-            self.agenda.insert(at, Event::Replica(id, step));
+            self.agenda.insert(at, ScheduledEvent::Replica(id, step));
         }
     }
 
@@ -81,8 +81,8 @@ impl Periodic {
         let due = replica.arm(reason, at, &self.tempo, self.behaviour);
         self.set_timer(id, due.map(|due| (due, Step::Start)));
         match due {
-            Some(due) => self.note(at, id, Happening::Armed { due }),
-            None if is_active => self.note(at, id, Happening::TimerStopped),
+            Some(due) => self.record_event(at, id, EstateEventKind::Armed { due }),
+            None if is_active => self.record_event(at, id, EstateEventKind::TimerStopped),
             None => {}
         }
     }
@@ -99,7 +99,7 @@ impl Periodic {
             return self.arm(id, Reason::Exhausted, at);
         };
         self.set_timer(id, Some((due, Step::Start)));
-        self.note(at, id, Happening::Armed { due });
+        self.record_event(at, id, EstateEventKind::Armed { due });
     }
 
     /// Arms the timer of a schedule that has just begun.
@@ -113,7 +113,7 @@ impl Periodic {
         let wait = self.tempo.jitter.mul_f64(replica.rng.f64());
         let due = later(at, wait);
         self.set_timer(id, Some((due, Step::Start)));
-        self.note(at, id, Happening::Armed { due });
+        self.record_event(at, id, EstateEventKind::Armed { due });
     }
 
     pub(super) fn silence(&mut self, id: Uuid, at: DateTime<Utc>) {
@@ -121,7 +121,7 @@ impl Periodic {
         if let Some(replica) = self.replicas.get_mut(&id) {
             replica.running = None;
             replica.silenced = true;
-            self.note(at, id, Happening::TimerStopped);
+            self.record_event(at, id, EstateEventKind::TimerStopped);
         }
     }
 
@@ -142,7 +142,7 @@ impl Periodic {
     }
 
     /// The events `Backup` and `Restore` as the health manager shows them.
-    pub(super) fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<Report>; 2] {
+    pub(super) fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<HealthReport>; 2] {
         let Some(replica) = self.replicas.get(&id) else {
             return [None, None];
         };
@@ -151,15 +151,17 @@ impl Periodic {
     }
 
     /// The replica of a partition reports at `at`, on the clock of the cluster.
-    pub(super) fn report(&mut self, id: Uuid, said: Said, at: DateTime<Utc>) {
+    pub(super) fn report(&mut self, id: Uuid, kind: HealthReportKind, at: DateTime<Utc>) {
         let every = self.tempo.health_reports;
         let replica = self.replica_mut(id);
         let source = at + replica.clock;
-        let property = match said {
-            Said::BackedUp | Said::Failed | Said::Disabled => &mut replica.backup,
-            Said::Restored | Said::RestoredItself => &mut replica.restore,
+        let property = match kind {
+            HealthReportKind::BackedUp | HealthReportKind::Failed | HealthReportKind::Disabled => {
+                &mut replica.backup
+            }
+            HealthReportKind::Restored | HealthReportKind::RestoredItself => &mut replica.restore,
         };
-        property.post(said, source, at, every);
+        property.post(kind, source, at, every);
     }
 
     /// The replica of a partition; it exists from the first time on that it has something to do.
@@ -169,12 +171,17 @@ impl Periodic {
     }
 
     /// The policy on which a replica acts.
-    pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<InForce>> {
+    pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<PolicyVersion>> {
         self.replicas.get(&id)?.metadata.active.as_ref()
     }
 
-    pub(super) fn note(&mut self, at: DateTime<Utc>, partition: Uuid, what: Happening) {
-        let happened = Happened {
+    pub(super) fn record_event(
+        &mut self,
+        at: DateTime<Utc>,
+        partition: Uuid,
+        what: EstateEventKind,
+    ) {
+        let happened = EstateEvent {
             at,
             partition,
             what,
@@ -184,21 +191,21 @@ impl Periodic {
         }
     }
 
-    pub(super) fn note_stored(
+    pub(super) fn record_stored(
         &mut self,
         id: Uuid,
-        place: Option<Place>,
+        storage_id: Option<StorageId>,
         backup: &Backup,
         taken: DateTime<Utc>,
         at: DateTime<Utc>,
     ) {
-        let stored = Happening::Stored {
-            place,
+        let stored = EstateEventKind::Stored {
+            storage_id,
             backup: backup.id,
             chain: backup.chain,
             taken,
             restorable: backup.validation == Validation::None,
         };
-        self.note(at, id, stored);
+        self.record_event(at, id, stored);
     }
 }
