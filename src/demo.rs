@@ -21,7 +21,7 @@ use crate::clock;
 use crate::run::{self, ConfigSource, Signals};
 use crate::settings::Security;
 use crate::settings::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
-use crate::simulator::{Access, Estate, Life, Options, Shape, Simulator, live};
+use crate::simulator::{Access, Activity, Estate, EstateSize, Options, Simulator, run_activity};
 
 /// Poll interval of the demo, which is as short as its simulated time is fast.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -173,17 +173,21 @@ fn start(
 ) -> anyhow::Result<Arc<Simulator>> {
     let now = clock::now();
     let per_application = SERVICES_PER_APPLICATION * PARTITIONS_PER_SERVICE;
-    let shape = Shape {
+    let shape = EstateSize {
         seed: simulated.seed,
         applications: simulated.partitions.div_ceil(per_application) as usize,
         services_per_application: SERVICES_PER_APPLICATION as usize,
         partitions_per_service: PARTITIONS_PER_SERVICE as usize,
     };
     let mut estate = Estate::generate(&shape, now - TimeDelta::days(30));
-    let life = Life::begin(simulated.seed, 1.0, &mut estate, now);
+    let activity = Activity::begin(simulated.seed, 1.0, &mut estate, now);
     let simulator = Simulator::start(listener, estate, options);
     let simulator = Arc::new(simulator.context("cannot start the simulated gateway")?);
-    tokio::spawn(live(Arc::clone(&simulator), life, CancellationToken::new()));
+    tokio::spawn(run_activity(
+        Arc::clone(&simulator),
+        activity,
+        CancellationToken::new(),
+    ));
     Ok(simulator)
 }
 

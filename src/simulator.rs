@@ -3,226 +3,41 @@
 //! Written from the documented behaviour of the gateway and of its backup service, in its own
 //! types: it shares no type and no code with the client, so a mistake of the one cannot hide a
 //! mistake of the other. [`Estate`] is the pure world, `routes` turns a request into an answer,
-//! [`Access`] says who is let in, `server` owns sockets, TLS and faults, [`Life`] keeps a demo
+//! [`Access`] says who is let in, `server` owns sockets, TLS and faults, [`Activity`] keeps a demo
 //! estate busy. Same seed, same world.
 
-use std::time::Duration;
-
 mod access;
-mod answer;
+mod activity;
 mod direct;
 mod estate;
 mod faults;
 mod generation;
-mod life;
 mod malformed;
+mod options;
 mod record;
 mod request;
+mod response;
 mod routes;
 mod server;
+mod switches;
 mod tls;
 
 pub use access::{Access, EntraMetadata, Role};
+pub use activity::{Activity, run_activity};
 pub use estate::{
-    Appearance, Backup, Behaviour, Entity, Estate, Happened, Happening, Place, Policy, Refusal,
+    Appearance, Backup, Behaviour, Entity, Estate, EstateEvent, EstateEventKind, Policy, Rejection,
     RestoreOutcome, RestorePlan, Retention, Schedule, Scheme, ServiceKind, StateProvider, Storage,
-    Tempo, Validation,
+    StorageId, Tempo, Validation,
 };
 pub use faults::{Fault, Filter};
-pub use generation::Shape;
-pub use life::{Life, live};
+pub use generation::EstateSize;
 pub use malformed::Malformation;
-pub use record::{Code, Outcome, Plan};
+pub use options::{Latency, Options};
+pub use record::{BackupPlan, Code, Outcome};
 pub use request::Operation;
 pub use server::Simulator;
+pub use switches::{
+    CANARY, EpochSpelling, Never, Pages, PartitionEpoch, Prefixes, Secrets, Sentinel, Switches,
+    TokenEnd, UnconfiguredApplication,
+};
 pub use tls::{ServerIdentity, UnusableIdentity};
-
-/// How a simulated gateway serves its estate.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Spellings in which real runtimes differ.
-    pub switches: Switches,
-    /// Version of the cluster; native routes refuse an `api-version` newer than it.
-    pub cluster_version: String,
-    /// How long every answer takes.
-    pub latency: Latency,
-    /// How a backup goes that is requested over HTTP; its `timeout` is replaced by the
-    /// `BackupTimeout` of the request.
-    pub on_demand: Plan,
-    /// How a restore goes that is requested over HTTP.
-    pub restore: RestorePlan,
-    /// Who is let in at first.
-    pub access: Access,
-    /// Certificate and key at first; `None`: plain HTTP.
-    pub identity: Option<ServerIdentity>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            switches: Switches::default(),
-            cluster_version: "10.1.2493.9590".to_owned(),
-            latency: Latency::None,
-            on_demand: Plan::default(),
-            restore: RestorePlan::default(),
-            access: Access::default(),
-            identity: None,
-        }
-    }
-}
-
-/// Spellings in which runtimes differ, or might; the default is what runtime 6.4 writes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Switches {
-    /// Write `LsnOfLastBackupRecord` as a string, as the published specification has it.
-    pub lsn_as_string: bool,
-    /// Keys of `EpochOfLastBackupRecord`.
-    pub epoch_spelling: EpochSpelling,
-    /// How the last page of a list says that it is the last.
-    pub token_end: TokenEnd,
-    /// The answer for a partition no backup was ever requested for.
-    pub never: Never,
-    /// How an unset `TimeStampUtc` is printed.
-    pub sentinel: Sentinel,
-    /// Name of the epoch in partitions.
-    pub partition_epoch: PartitionEpoch,
-    /// Add properties that this contract does not know to every kind of object.
-    pub newer_fields: bool,
-    /// Whether the backup service understands `~` in application and service ids.
-    pub brs_accepts_tilde: bool,
-    /// The most items of one page of a list; `None` puts everything on one page.
-    pub page_size: Option<usize>,
-    /// How policies print their secrets.
-    pub secrets: Secrets,
-    /// What an application without a policy of its own answers.
-    pub unconfigured_application: UnconfiguredApplication,
-    /// How applications are told apart in the list of what applies to them.
-    pub prefixes: Prefixes,
-    /// What `MaxResults` does to lists of backups and of what applies.
-    pub pages: Pages,
-}
-
-/// How every secret begins that a policy prints.
-pub const CANARY: &str = "canary-secret-that-must-not-sing";
-
-/// Keys of the epoch in a backup record.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EpochSpelling {
-    /// `DataLossVersion`, `ConfigurationVersion`: since 6.4.
-    #[default]
-    Version,
-    /// `DataLossNumber`, `ConfigurationNumber`: 6.2, 6.3, and the documentation.
-    Number,
-}
-
-/// Connection strings and passwords in a policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Secrets {
-    /// `****`.
-    #[default]
-    Stars,
-    /// Something that begins with [`CANARY`]: whoever reads policies must not let it out.
-    Canaries,
-}
-
-/// `GetBackupConfigurationInfo` of an application that has no policy of its own while services
-/// of it have one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnconfiguredApplication {
-    /// The list of those services, as 6.4 answers (`GetBackupMappingInfoOperation.cs`).
-    #[default]
-    Overrides,
-    /// 404. No source shows it.
-    NotFound,
-}
-
-/// How the names of applications are compared when what applies below them is listed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Prefixes {
-    /// By how they begin: the answer for `App1` also shows what was configured in `App10`, as 6.4
-    /// does (`BackupMappingStore.cs`, `SuspendStore.cs`).
-    #[default]
-    Clash,
-    /// As a whole.
-    Apart,
-}
-
-/// Pages of lists of backups and of what applies, where the client asks for some.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pages {
-    /// Those of 6.4. What applies (`GetBackupMappingInfoOperation.cs`): the page after a token
-    /// that ends in `S` has lost the suspended entities and is 404. Backups
-    /// (`GetRestorePointsOperation.cs`): a storage with nothing to list fails the page, and the
-    /// latest backup of a partition is that of each page.
-    #[default]
-    AsIn64,
-    /// Every item once.
-    Complete,
-}
-
-/// `ContinuationToken` of the last page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TokenEnd {
-    /// The empty string on native routes, `null` from the backup service.
-    #[default]
-    ByRoute,
-    /// The empty string everywhere.
-    Empty,
-    /// `null` everywhere.
-    Null,
-    /// No such key.
-    Absent,
-}
-
-/// `GetBackupProgress` of a partition no backup was ever requested for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Never {
-    /// 200 with the four characters `null`.
-    #[default]
-    Null,
-    /// 200 without a body.
-    EmptyBody,
-    /// 204.
-    NoContent,
-}
-
-/// Time zone of the node that prints an unset time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sentinel {
-    /// `0001-01-01T00:00:00Z`.
-    #[default]
-    Utc,
-    /// `0001-01-01T08:00:00Z`: a node eight hours west of UTC.
-    WestOfUtc,
-}
-
-/// Name of the epoch of a partition in `GetPartitions`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PartitionEpoch {
-    /// `PrimaryEpoch` from api-version 6.4 on, `CurrentConfigurationEpoch` below.
-    #[default]
-    ByVersion,
-    /// Always `PrimaryEpoch`.
-    Primary,
-    /// Always `CurrentConfigurationEpoch`.
-    CurrentConfiguration,
-}
-
-/// How long an answer takes before it starts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Latency {
-    /// As fast as it can.
-    #[default]
-    None,
-    /// Always the same.
-    Fixed(Duration),
-    /// Between two bounds, most answers near the lower one, with a long tail; drawn from a seed.
-    Spread {
-        /// Seed of the draws.
-        seed: u64,
-        /// Fastest answer.
-        low: Duration,
-        /// Slowest answer.
-        high: Duration,
-    },
-}

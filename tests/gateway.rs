@@ -858,7 +858,7 @@ async fn configuration_failures_open_the_breaker_for_backup_lists() {
 async fn names_of_several_levels_work_with_old_and_new_backup_services() {
     for brs_accepts_tilde in [false, true] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let shape = simulator::Shape {
+        let shape = simulator::EstateSize {
             seed: 1,
             applications: 4,
             services_per_application: 1,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::support::watch::requests;
 use crate::support::{estate, eventually, simulate};
+use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::fleet::Fleet;
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::settings::{Config, States};
@@ -193,7 +194,8 @@ async fn settings_of_verdicts_and_pages_change_without_a_restart() {
         snapshot(&fleet, "one")?.is_ready().then_some(())
     })
     .await;
-    let view = fleet.subscribe().borrow()[0].view();
+    let encoded = fleet.subscribe().borrow()[0].encoded(clock::now()).unwrap();
+    let view = encoded.view.settings;
     assert_eq!(view.states, States::Current);
     assert_eq!(view.rules.overdue_allowance.num_minutes(), 7);
     assert_eq!(view.rules.stuck_after.num_minutes(), 9);

@@ -11,9 +11,9 @@ use chrono::{DateTime, Utc};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::simulator::{
-    Code, Entity, EpochSpelling, Estate, Fault, Filter, Latency, Malformation, Never, Operation,
-    Options, Outcome, PartitionEpoch, Plan, Policy, Schedule, Scheme, Sentinel, ServiceKind, Shape,
-    Simulator, Storage, Switches, TokenEnd,
+    BackupPlan, Code, Entity, EpochSpelling, Estate, EstateSize, Fault, Filter, Latency,
+    Malformation, Never, Operation, Options, Outcome, PartitionEpoch, Policy, Schedule, Scheme,
+    Sentinel, ServiceKind, Simulator, Storage, Switches, TokenEnd,
 };
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -119,8 +119,8 @@ impl Reply {
     }
 }
 
-fn shape() -> Shape {
-    Shape {
+fn shape() -> EstateSize {
+    EstateSize {
         seed: 11,
         applications: 5,
         services_per_application: 3,
@@ -246,10 +246,10 @@ async fn records_without_a_success_equal_their_samples() {
 
 #[tokio::test]
 async fn a_backup_requested_over_http_runs_by_itself_and_refuses_a_second_one() {
-    let plan = Plan {
+    let plan = BackupPlan {
         accepted_for: Duration::from_millis(800),
         running_for: Duration::from_millis(800),
-        ..Plan::default()
+        ..BackupPlan::default()
     };
     let gateway = Gateway::start(Options {
         on_demand: plan,

@@ -12,8 +12,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{
-    Access, Code, Entity, Estate, Latency, Options, Outcome, Policy, Role, Schedule,
-    ServerIdentity, Shape, Simulator, Storage,
+    Access, Code, Entity, Estate, EstateSize, Latency, Options, Outcome, Policy, Role, Schedule,
+    ServerIdentity, Simulator, Storage,
 };
 use tokio::net::TcpListener;
 
@@ -145,7 +145,7 @@ fn security(folder: &Path) -> io::Result<(Access, ServerIdentity)> {
 /// fail, 1 times out, 2 are at it, and 5 were never asked for one. Of ten applications six have a
 /// policy, the services of two have one each, two have none; a twentieth is suspended.
 fn estate(partitions: usize, now: DateTime<Utc>) -> Estate {
-    let shape = Shape {
+    let shape = EstateSize {
         seed: 1,
         applications: partitions.div_ceil(PARTITIONS_PER_SERVICE * SERVICES_PER_APPLICATION),
         services_per_application: SERVICES_PER_APPLICATION,

@@ -23,7 +23,6 @@ use servicefabric_backup_exporter::exposition::negotiation::Format;
 use servicefabric_backup_exporter::exposition::{EncodedCluster, Page, Text};
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::protection::Rules;
-use servicefabric_backup_exporter::protection::{Rules, evaluate};
 use servicefabric_backup_exporter::settings::States;
 use servicefabric_backup_exporter::snapshot::{Observations, Snapshot};
 use servicefabric_backup_exporter::state_file::{self, StateFile};

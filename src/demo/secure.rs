@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::clock;
-    use crate::simulator::{Estate, Shape, Simulator};
+    use crate::simulator::{Estate, EstateSize, Simulator};
 
     fn read(secured: &Secured, name: &str) -> String {
         fs::read_to_string(secured.folder().join(name)).unwrap()
@@ -236,7 +236,7 @@ mod tests {
 
     async fn start(options: Options) -> Simulator {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let shape = Shape {
+        let shape = EstateSize {
             seed: 1,
             applications: 1,
             services_per_application: 1,

@@ -97,15 +97,15 @@ impl Access {
     }
 
     /// The role in which a request is answered; `None` keeps its sender out.
-    pub(super) fn role(&self, caller: &Caller, operation: Operation) -> Option<Role> {
+    pub(super) fn role(&self, client: &ClientIdentity, operation: Operation) -> Option<Role> {
         if !self.secured {
             return Some(Role::Admin);
         }
         let by = |known: &HashMap<Fingerprint, Role>, it: Option<_>| known.get(&it?).copied();
         // A token that is not valid leaves the question to the certificate.
-        let token = by(&self.tokens, caller.token);
-        let certificate = by(&self.certificates, caller.certificate);
-        let front = caller.front.filter(|_| self.trusts_front);
+        let token = by(&self.tokens, client.token);
+        let certificate = by(&self.certificates, client.certificate);
+        let front = client.front.filter(|_| self.trusts_front);
         let known = token.or(certificate).or(front);
         known.or_else(|| (operation == Operation::GetAadMetadata).then_some(Role::User))
     }
@@ -131,13 +131,13 @@ impl Access {
 
 /// What the sender of a request shows of itself.
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(super) struct ClientIdentity {
     certificate: Option<Fingerprint>,
     token: Option<Fingerprint>,
     front: Option<Role>,
 }
 
-impl Caller {
+impl ClientIdentity {
     /// Of a request with these headers, on a connection with this certificate.
     pub(super) fn of(headers: &HeaderMap, certificate: Option<Fingerprint>) -> Self {
         let word = |name| headers.get(name)?.to_str().ok();
@@ -179,18 +179,21 @@ mod tests {
 
     const READ: Operation = Operation::GetApplicationInfoList;
 
-    fn caller(headers: &[(&'static str, &'static str)], certificate: Option<&[u8]>) -> Caller {
+    fn client(
+        headers: &[(&'static str, &'static str)],
+        certificate: Option<&[u8]>,
+    ) -> ClientIdentity {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        Caller::of(&map, certificate.map(Fingerprint::of))
+        ClientIdentity::of(&map, certificate.map(Fingerprint::of))
     }
 
     #[test]
     fn an_open_cluster_takes_everybody_for_an_administrator() {
         let access = Access::default();
-        let nobody = caller(&[("x-role", "None")], None);
+        let nobody = client(&[("x-role", "None")], None);
         assert_eq!(access.role(&nobody, READ), Some(Role::Admin));
     }
 
@@ -211,8 +214,8 @@ mod tests {
         ];
         for (authorization, certificate, role) in cases {
             let headers = authorization.map(|it| ("authorization", it));
-            let caller = caller(headers.as_slice(), certificate);
-            assert_eq!(access.role(&caller, READ), role, "{caller:?}");
+            let client = client(headers.as_slice(), certificate);
+            assert_eq!(access.role(&client, READ), role, "{client:?}");
         }
     }
 
@@ -221,7 +224,7 @@ mod tests {
         let mut access = Access::secured();
         let words = ["User", "Admin", "None", "admin", "All", ""];
         let asked = |access: &Access| {
-            words.map(|word| access.role(&caller(&[("x-role", word)], None), READ))
+            words.map(|word| access.role(&client(&[("x-role", word)], None), READ))
         };
         assert_eq!(asked(&access), [None; 6]);
         access.trust_front();
@@ -233,7 +236,7 @@ mod tests {
     fn no_token_shows_in_what_is_printed_for_debugging() {
         let mut access = Access::secured();
         access.admit_token("canary", Role::User);
-        let caller = caller(&[("authorization", "Bearer canary")], None);
-        assert!(!format!("{access:?}{caller:?}").contains("canary"));
+        let client = client(&[("authorization", "Bearer canary")], None);
+        assert!(!format!("{access:?}{client:?}").contains("canary"));
     }
 }

@@ -7,11 +7,11 @@
 use chrono::{DateTime, Utc};
 use hyper::{Method, Uri};
 
-use super::Options;
 use super::access::Role;
 use super::estate::Estate;
+use super::options::Options;
 use super::request::Request;
-use super::routes::{self, Paging, Terms};
+use super::routes::{self, Paging, ResponseSettings};
 
 impl Options {
     /// Status and body of the answer to a GET of `address` at `now`. Nothing happens in the
@@ -22,7 +22,7 @@ impl Options {
     /// Never: the headers of the simulator are valid.
     pub fn answer(&self, estate: &mut Estate, address: &Uri, now: DateTime<Utc>) -> (u16, Vec<u8>) {
         let request = Request::parse(&Method::GET, address);
-        let terms = Terms {
+        let settings = ResponseSettings {
             switches: &self.switches,
             cluster_version: &self.cluster_version,
             on_demand: &self.on_demand,
@@ -32,7 +32,7 @@ impl Options {
             access: &self.access,
             role: Role::Admin,
         };
-        let answer = routes::answer(estate, &request, &terms, now);
+        let answer = routes::answer(estate, &request, &settings, now);
         let (head, body) = answer.render(&self.switches);
         let head = head.body(()).expect("the simulator writes valid headers");
         (head.status().as_u16(), body.to_vec())

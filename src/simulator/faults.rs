@@ -9,9 +9,9 @@ use std::time::Duration;
 use hyper::StatusCode;
 use uuid::Uuid;
 
-use super::answer::{Answer, Kind};
 use super::malformed::Malformation;
 use super::request::{Operation, Request};
+use super::response::{GatewayResponse, RouteKind};
 
 /// HRESULT of .NET's `TimeoutException`, 0x80131505.
 const TIMEOUT_EXCEPTION: u32 = 2_148_734_213;
@@ -128,7 +128,7 @@ impl Active {
     fn matches(&self, request: &Request) -> bool {
         let kind = request.operation.kind();
         let strikes = match self.fault {
-            Fault::ServiceAbsent => kind == Kind::Backup,
+            Fault::ServiceAbsent => kind == RouteKind::Backup,
             Fault::StorageError500 | Fault::IndexOutOfRange400 => request.lists_backups(),
             Fault::Masked500 => request.names_an_entity() && !request.is_on_demand(),
             _ => true,
@@ -138,11 +138,11 @@ impl Active {
         }
         match self.filter {
             Filter::All => true,
-            Filter::Native => kind == Kind::Native,
-            Filter::Backup => kind == Kind::Backup,
+            Filter::Native => kind == RouteKind::Native,
+            Filter::Backup => kind == RouteKind::Backup,
             Filter::Operation(operation) => operation == request.operation,
             Filter::Partition(id) => request.partition() == Some(id),
-            Filter::Application(name) => kind == Kind::Backup && request.is_within(name),
+            Filter::Application(name) => kind == RouteKind::Backup && request.is_within(name),
         }
     }
 }
@@ -150,35 +150,35 @@ impl Active {
 impl Fault {
     /// The answer given in place of the right one; `None` where the right one is looked up and
     /// only spoilt. What never answers has one too, because a backup must not be requested by it.
-    pub(super) fn answer(self, kind: Kind) -> Option<Answer> {
+    pub(super) fn answer(self, kind: RouteKind) -> Option<GatewayResponse> {
         match self {
-            Self::ServiceAbsent => Some(Answer::empty(StatusCode::NOT_FOUND)),
+            Self::ServiceAbsent => Some(GatewayResponse::empty(StatusCode::NOT_FOUND)),
             Self::HangThen504(_) | Self::Hang | Self::Reset | Self::Closed => {
-                Some(Answer::empty(StatusCode::GATEWAY_TIMEOUT))
+                Some(GatewayResponse::empty(StatusCode::GATEWAY_TIMEOUT))
             }
-            Self::Masked400 => Some(Answer::masked()),
-            Self::Masked500 => Some(Answer::masked_by_number(
+            Self::Masked400 => Some(GatewayResponse::masked()),
+            Self::Masked500 => Some(GatewayResponse::masked_by_number(
                 TIMEOUT_EXCEPTION,
                 "Operation timed out.",
             )),
-            Self::WebApi500 => Some(Answer::web_api_error()),
-            Self::Forbidden => Some(Answer::no_certificate()),
-            Self::Html503 => Some(Answer::service_unavailable()),
-            Self::InternalError | Self::StorageError500 => Some(Answer::error(
+            Self::WebApi500 => Some(GatewayResponse::web_api_error()),
+            Self::Forbidden => Some(GatewayResponse::no_certificate()),
+            Self::Html503 => Some(GatewayResponse::service_unavailable()),
+            Self::InternalError | Self::StorageError500 => Some(GatewayResponse::error(
                 kind,
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "E_UNEXPECTED",
                 "Unable to get recovery point details.",
             )),
-            Self::IndexOutOfRange400 => Some(Answer::error(
+            Self::IndexOutOfRange400 => Some(GatewayResponse::error(
                 kind,
                 StatusCode::BAD_REQUEST,
                 "E_INVALIDARG",
                 "Index was out of range. Must be non-negative and less than the size of the \
                  collection.\r\nParameter name: index",
             )),
-            Self::NotJson => Some(Answer::not_json()),
-            Self::TooLarge(_) => Some(Answer::json(serde_json::Value::Null)),
+            Self::NotJson => Some(GatewayResponse::not_json()),
+            Self::TooLarge(_) => Some(GatewayResponse::json(serde_json::Value::Null)),
             Self::SlowBody(_)
             | Self::TruncatedBody
             | Self::EndlessPaging

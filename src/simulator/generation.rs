@@ -39,7 +39,7 @@ const PARTITIONS: [&str; 6] = ["eu", "us", "apac", "latam", "africa", "anz"];
 /// How large an estate is: `applications` × `services_per_application` ×
 /// `partitions_per_service` partitions that can be backed up, and a few decoys on top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct EstateSize {
     /// Seed of all ids and numbers.
     pub seed: u64,
     /// Applications outside `fabric:/System`.
@@ -52,18 +52,18 @@ pub struct Shape {
 
 impl Estate {
     /// Makes up the estate of this shape, as if everything in it had been created at `created`.
-    pub fn generate(shape: &Shape, created: DateTime<Utc>) -> Self {
-        let mut estate = Self::empty(shape.seed, created);
+    pub fn generate(size: &EstateSize, created: DateTime<Utc>) -> Self {
+        let mut estate = Self::empty(size.seed, created);
         let first = estate.rng.usize(..SERVICES.len());
-        for index in 0..shape.applications {
+        for index in 0..size.applications {
             let application = format!("fabric:/{}", pick(&APPLICATIONS, index, "App1"));
-            for number in 0..shape.services_per_application {
+            for number in 0..size.services_per_application {
                 let rotated = match SERVICES.len() {
                     known if number < known => (number + first + index) % known,
                     _ => number,
                 };
                 let service = format!("{application}/{}", pick(&SERVICES, rotated, "Service"));
-                let scheme = scheme(index + number, shape.partitions_per_service);
+                let scheme = scheme(index + number, size.partitions_per_service);
                 estate.add_service(
                     &application,
                     &service,
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    const SHAPE: Shape = Shape {
+    const SHAPE: EstateSize = EstateSize {
         seed: 42,
         applications: 10,
         services_per_application: 10,
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_estate_and_another_seed_another_one() {
-        let ids = |seed| Estate::generate(&Shape { seed, ..SHAPE }, born()).partition_ids();
+        let ids = |seed| Estate::generate(&EstateSize { seed, ..SHAPE }, born()).partition_ids();
         assert_eq!(ids(42), ids(42));
         let (one, other): (HashSet<_>, HashSet<_>) =
             (ids(42).into_iter().collect(), ids(43).into_iter().collect());
@@ -162,13 +162,13 @@ mod tests {
 
     #[test]
     fn one_hundred_thousand_partitions_are_no_trouble() {
-        let shape = Shape {
+        let size = EstateSize {
             applications: 50,
             services_per_application: 20,
             partitions_per_service: 100,
             ..SHAPE
         };
-        let estate = Estate::generate(&shape, born());
+        let estate = Estate::generate(&size, born());
         let ids = estate.partition_ids();
         assert_eq!(ids.len(), 100_000);
         assert!(ids.iter().all(|id| estate.service_of(*id).is_some()));

@@ -34,7 +34,7 @@ pub enum Malformation {
 
 impl Malformation {
     /// The body with its last item spoilt.
-    pub(super) fn spoil(self, body: &Bytes) -> Bytes {
+    pub(super) fn corrupt(self, body: &Bytes) -> Bytes {
         let Ok(mut json) = serde_json::from_slice::<Value>(body) else {
             return body.clone();
         };

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{EpochSpelling, Sentinel, Switches};
+use super::switches::{EpochSpelling, Sentinel, Switches};
 
 /// What a requested backup will come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum Code {
 
 /// How a requested backup will go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct BackupPlan {
     /// How long the request stays Accepted.
     pub accepted_for: Duration,
     /// How long it is `BackupInProgress` after that.
@@ -52,7 +52,7 @@ pub struct Plan {
     pub timeout: Option<Duration>,
 }
 
-impl Default for Plan {
+impl Default for BackupPlan {
     fn default() -> Self {
         Self {
             accepted_for: Duration::from_secs(5),

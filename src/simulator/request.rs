@@ -11,8 +11,8 @@ use hyper::{Method, Uri};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::answer::Kind;
 use super::estate::Entity;
+use super::response::RouteKind;
 
 /// The collections that ids belong to.
 const APPLICATIONS: &str = "Applications";
@@ -33,7 +33,7 @@ const POST: &str = "POST";
 struct Route {
     operation: Operation,
     name: &'static str,
-    kind: Kind,
+    kind: RouteKind,
     method: &'static str,
     collection: &'static str,
     has_id: bool,
@@ -55,7 +55,7 @@ macro_rules! operations {
         const ROUTES: &[Route] = &[$(Route {
             operation: Operation::$name,
             name: stringify!($name),
-            kind: Kind::$kind,
+            kind: RouteKind::$kind,
             method: $method,
             collection: $collection,
             has_id: $has_id,
@@ -159,8 +159,8 @@ impl Operation {
         self.route().map_or("Unknown", |route| route.name)
     }
 
-    pub(super) fn kind(self) -> Kind {
-        self.route().map_or(Kind::Native, |route| route.kind)
+    pub(super) fn kind(self) -> RouteKind {
+        self.route().map_or(RouteKind::Native, |route| route.kind)
     }
 
     /// Whether it changes something.
@@ -252,7 +252,7 @@ impl Request {
     /// Whether it is a backup route below an application, a service or a partition.
     pub(super) fn names_an_entity(&self) -> bool {
         let collection = self.operation.collection();
-        self.operation.kind() == Kind::Backup && collection != POLICIES
+        self.operation.kind() == RouteKind::Backup && collection != POLICIES
     }
 
     /// Whether it is about one request for a backup or a restore: the routes on which a failed

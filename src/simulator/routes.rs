@@ -11,73 +11,60 @@ use hyper::StatusCode;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::access::{Access, Role};
-use super::answer::{Answer, Kind};
-use super::estate::{Entity, Estate, Refusal, RestorePlan};
-use super::record::Plan;
+use super::access::Role;
+use super::estate::{Entity, Estate, Rejection};
+use super::record::BackupPlan;
 use super::request::{Operation, Request, parse_version};
-use super::{Pages, Switches};
+use super::response::{GatewayResponse, RouteKind};
 
 mod backup_lists;
 mod cluster;
 mod configuration;
+mod errors;
 mod health;
 mod lists;
 mod names;
 mod page;
 mod policies;
 mod policy_body;
+mod settings;
 
-pub(super) use page::Paging;
+pub(super) use settings::{Paging, ResponseSettings};
 
-/// What an answer depends on besides the request and the estate.
-#[derive(Debug)]
-pub(super) struct Terms<'a> {
-    pub(super) switches: &'a Switches,
-    pub(super) cluster_version: &'a str,
-    pub(super) on_demand: &'a Plan,
-    pub(super) restore: &'a RestorePlan,
-    /// False while the cluster has no backup service.
-    pub(super) backup_service: bool,
-    pub(super) paging: Paging,
-    pub(super) access: &'a Access,
-    /// As what the sender of the request is let in.
-    pub(super) role: Role,
-}
-
-impl Terms<'_> {
-    /// Whether `MaxResults` makes the pages of 6.4, faults included.
-    fn pages_as_in_64(&self) -> bool {
-        self.switches.pages == Pages::AsIn64
-            && self.switches.page_size.is_none()
-            && self.paging == Paging::Normal
-    }
-}
+use errors::{
+    accepted, brs_error, brs_invalid_argument, invalid_argument, not_a_guid, not_found, rejection,
+};
+use names::id_of;
 
 /// Answers a request and, where it asks for that, changes the estate.
 pub(super) fn answer(
     estate: &mut Estate,
     request: &Request,
-    terms: &Terms<'_>,
+    settings: &ResponseSettings<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> GatewayResponse {
     match request.operation.kind() {
-        Kind::Native => native(estate, request, terms, now),
-        Kind::Backup if !terms.backup_service || !estate.has_backup_service() => {
-            Answer::empty(StatusCode::NOT_FOUND)
+        RouteKind::Native => native(estate, request, settings, now),
+        RouteKind::Backup if !settings.backup_service || !estate.has_backup_service() => {
+            GatewayResponse::empty(StatusCode::NOT_FOUND)
         }
-        Kind::Backup if terms.role == Role::User && request.operation.changes() => {
+        RouteKind::Backup if settings.role == Role::User && request.operation.changes() => {
             brs_error(StatusCode::FORBIDDEN, "E_ACCESSDENIED", "Access Denied.")
         }
-        Kind::Backup => backup(estate, request, terms, now),
+        RouteKind::Backup => backup(estate, request, settings, now),
     }
 }
 
-fn native(estate: &Estate, request: &Request, terms: &Terms<'_>, now: DateTime<Utc>) -> Answer {
+fn native(
+    estate: &Estate,
+    request: &Request,
+    settings: &ResponseSettings<'_>,
+    now: DateTime<Utc>,
+) -> GatewayResponse {
     if request.operation == Operation::GetExplorer {
-        return Answer::explorer();
+        return GatewayResponse::explorer();
     }
-    let newest = parse_version(terms.cluster_version).unwrap_or((6, 4));
+    let newest = parse_version(settings.cluster_version).unwrap_or((6, 4));
     let allowed = request.operation.minimum_version()..=newest;
     let Some(version) = request.api_version().filter(|it| allowed.contains(it)) else {
         return invalid_argument();
@@ -87,64 +74,71 @@ fn native(estate: &Estate, request: &Request, terms: &Terms<'_>, now: DateTime<U
         return invalid_argument();
     }
     match request.operation {
-        Operation::GetNodeInfoList => cluster::nodes(&request.query, terms),
+        Operation::GetNodeInfoList => cluster::nodes(&request.query, settings),
         Operation::GetClusterHealth => cluster::health(estate, now),
         Operation::GetApplicationHealth => {
             cluster::application_health(estate, &request.name(), now)
         }
         Operation::GetServiceHealth => cluster::service_health(estate, &request.name(), now),
-        Operation::GetClusterVersion => Answer::json(json!({"Version": terms.cluster_version})),
-        Operation::GetAadMetadata => Answer::json(terms.access.metadata()),
-        Operation::GetApplicationInfoList => lists::applications(estate, &request.query, terms),
-        Operation::GetApplicationInfo => lists::application(estate, &request.name(), terms),
+        Operation::GetClusterVersion => {
+            GatewayResponse::json(json!({"Version": settings.cluster_version}))
+        }
+        Operation::GetAadMetadata => GatewayResponse::json(settings.access.metadata()),
+        Operation::GetApplicationInfoList => lists::applications(estate, &request.query, settings),
+        Operation::GetApplicationInfo => lists::application(estate, &request.name(), settings),
         Operation::GetServiceInfoList => {
-            lists::services(estate, &request.name(), &request.query, terms)
+            lists::services(estate, &request.name(), &request.query, settings)
         }
         Operation::GetPartitionInfoList => {
-            lists::partitions(estate, &request.name(), version, &request.query, terms)
+            lists::partitions(estate, &request.name(), version, &request.query, settings)
         }
         Operation::GetApplicationNameInfo => application_name(estate, &request.name()),
         Operation::Unknown => invalid_argument(),
-        _ => native_partition(estate, request, terms, now),
+        _ => native_partition(estate, request, settings, now),
     }
 }
 
 fn native_partition(
     estate: &Estate,
     request: &Request,
-    terms: &Terms<'_>,
+    settings: &ResponseSettings<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> GatewayResponse {
     let Some(id) = request.partition() else {
         return invalid_argument();
     };
     match request.operation {
-        Operation::GetPartitionInfo => lists::partition(estate, id, terms),
+        Operation::GetPartitionInfo => lists::partition(estate, id, settings),
         Operation::GetPartitionHealth => health::of_partition(estate, id, now),
         _ => match estate.service_of(id) {
             Some(name) => name_info(&name),
-            None => not_found(Kind::Native, "FABRIC_E_PARTITION_NOT_FOUND"),
+            None => not_found(RouteKind::Native, "FABRIC_E_PARTITION_NOT_FOUND"),
         },
     }
 }
 
-fn application_name(estate: &Estate, service: &str) -> Answer {
+fn application_name(estate: &Estate, service: &str) -> GatewayResponse {
     let found = estate.services.get(service);
     match found.filter(|_| !estate.is_being_deleted(service)) {
         Some(service) => name_info(&service.application),
-        None => not_found(Kind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST"),
+        None => not_found(RouteKind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST"),
     }
 }
 
-fn name_info(name: &str) -> Answer {
-    Answer::json(json!({"Id": id_of(name), "Name": name}))
+fn name_info(name: &str) -> GatewayResponse {
+    GatewayResponse::json(json!({"Id": id_of(name), "Name": name}))
 }
 
-fn backup(estate: &mut Estate, request: &Request, terms: &Terms<'_>, now: DateTime<Utc>) -> Answer {
+fn backup(
+    estate: &mut Estate,
+    request: &Request,
+    settings: &ResponseSettings<'_>,
+    now: DateTime<Utc>,
+) -> GatewayResponse {
     // A timeout below 1 is refused before the operation begins (BRS `BaseController.cs`).
     match request.timeout() {
-        Some(Err(_)) => return Answer::masked(),
-        Some(Ok(seconds)) if seconds < 1 => return Answer::web_api_error(),
+        Some(Err(_)) => return GatewayResponse::masked(),
+        Some(Ok(seconds)) if seconds < 1 => return GatewayResponse::web_api_error(),
         _ => {}
     }
     // The service reads the version as one number, so here 6.10 is older than 6.4.
@@ -157,14 +151,14 @@ fn backup(estate: &mut Estate, request: &Request, terms: &Terms<'_>, now: DateTi
         Operation::CreateBackupPolicy => policies::create(estate, request, now),
         Operation::UpdateBackupPolicy => policies::update(estate, request, now),
         Operation::DeleteBackupPolicy => policies::delete(estate, &request.id, now),
-        Operation::GetBackupPolicyList => policies::list(estate, &request.query, terms),
-        Operation::GetBackupPolicyByName => policies::by_name(estate, &request.id, terms),
+        Operation::GetBackupPolicyList => policies::list(estate, &request.query, settings),
+        Operation::GetBackupPolicyByName => policies::by_name(estate, &request.id, settings),
         Operation::GetAllEntitiesBackedUpByPolicy => {
-            policies::enabled(estate, &request.id, &request.query, terms)
+            policies::enabled(estate, &request.id, &request.query, settings)
         }
-        _ => match request.entity(terms.switches.brs_accepts_tilde) {
+        _ => match request.entity(settings.switches.brs_accepts_tilde) {
             None => not_a_guid(request),
-            Some(entity) => backup_entity(estate, request, &entity, terms, now),
+            Some(entity) => backup_entity(estate, request, &entity, settings, now),
         },
     }
 }
@@ -173,25 +167,25 @@ fn backup_entity(
     estate: &mut Estate,
     request: &Request,
     entity: &Entity,
-    terms: &Terms<'_>,
+    settings: &ResponseSettings<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> GatewayResponse {
     use Operation as Op;
     match request.operation {
         Op::GetApplicationBackupConfigurationInfo
         | Op::GetServiceBackupConfigurationInfo
         | Op::GetPartitionBackupConfigurationInfo => {
-            configuration::read(estate, request, entity, terms)
+            configuration::read(estate, request, entity, settings)
         }
         Op::GetApplicationBackupList | Op::GetServiceBackupList | Op::GetPartitionBackupList => {
-            backup_lists::list(estate, request, entity, terms, now)
+            backup_lists::list(estate, request, entity, settings, now)
         }
         Op::GetPartitionBackupProgress
         | Op::GetPartitionRestoreProgress
         | Op::BackupPartition
         | Op::RestorePartition => match entity {
-            Entity::Partition(id) => backup_partition(estate, request, *id, terms, now),
-            _ => Answer::masked(),
+            Entity::Partition(id) => backup_partition(estate, request, *id, settings, now),
+            _ => GatewayResponse::masked(),
         },
         _ => configuration::change(estate, request, entity, now),
     }
@@ -201,21 +195,21 @@ fn backup_partition(
     estate: &mut Estate,
     request: &Request,
     id: Uuid,
-    terms: &Terms<'_>,
+    settings: &ResponseSettings<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> GatewayResponse {
     match request.operation {
-        Operation::BackupPartition => on_demand(estate, request, id, terms, now),
+        Operation::BackupPartition => on_demand(estate, request, id, settings, now),
         Operation::RestorePartition => {
             let backup = request.property("BackupId").and_then(|it| it.parse().ok());
-            accepted(estate.request_restore(id, backup, terms.restore.clone(), now))
+            accepted(estate.request_restore(id, backup, settings.restore.clone(), now))
         }
         Operation::GetPartitionRestoreProgress if estate.partitions.contains_key(&id) => {
-            health::restore(estate.restore_of(id), terms)
+            health::restore(estate.restore_of(id), settings)
         }
         _ => estate
             .progress(id)
-            .map_or_else(|| refusal(Refusal::NotFound), Answer::progress),
+            .map_or_else(|| rejection(Rejection::NotFound), GatewayResponse::progress),
     }
 }
 
@@ -223,101 +217,16 @@ fn on_demand(
     estate: &mut Estate,
     request: &Request,
     id: Uuid,
-    terms: &Terms<'_>,
+    settings: &ResponseSettings<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> GatewayResponse {
     let minutes = request.query.get("BackupTimeout").map(|it| it.parse());
     let Some(minutes) = minutes.unwrap_or(Ok(10_u32)).ok().filter(|it| *it > 0) else {
-        return Answer::masked();
+        return GatewayResponse::masked();
     };
-    let plan = Plan {
+    let plan = BackupPlan {
         timeout: Some(std::time::Duration::from_secs(u64::from(minutes) * 60)),
-        ..terms.on_demand.clone()
+        ..settings.on_demand.clone()
     };
     accepted(estate.request_backup(id, plan, now))
-}
-
-fn accepted(result: Result<(), Refusal>) -> Answer {
-    result.map_or_else(refusal, |()| Answer::empty(StatusCode::ACCEPTED))
-}
-
-fn refusal(why: Refusal) -> Answer {
-    match why {
-        Refusal::InProgress => brs_error(
-            StatusCode::CONFLICT,
-            "FABRIC_E_BACKUP_IN_PROGRESS",
-            "Backup already in Progress",
-        ),
-        Refusal::RestoreInProgress => brs_error(
-            StatusCode::CONFLICT,
-            "FABRIC_E_RESTORE_IN_PROGRESS",
-            "Restore already in Progress.",
-        ),
-        Refusal::NotEnabled => brs_error(
-            StatusCode::NOT_FOUND,
-            "FABRIC_E_BACKUP_NOT_ENABLED",
-            "Backup Mapping is not existing.",
-        ),
-        Refusal::NoSuchPolicy => policies::no_such_policy(),
-        Refusal::NoSuchBackup => not_found(Kind::Backup, "FABRIC_E_KEY_NOT_FOUND"),
-        Refusal::NotFound => not_found(Kind::Backup, "FABRIC_E_PARTITION_NOT_FOUND"),
-        Refusal::NoSuchService => not_found(Kind::Backup, "FABRIC_E_SERVICE_DOES_NOT_EXIST"),
-        Refusal::NoSuchApplication => not_found(Kind::Backup, "FABRIC_E_APPLICATION_NOT_FOUND"),
-        Refusal::Stateless => brs_error(
-            StatusCode::BAD_REQUEST,
-            "FABRIC_E_INVALID_FOR_STATELESS_SERVICES",
-            "The operation is not valid for stateless services.",
-        ),
-        Refusal::StorageUnreachable => brs_error(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "E_UNEXPECTED",
-            "Unable to get recovery point details.",
-        ),
-        // COR_E_EXCEPTION, 0x80131500, of the exception that gathers others.
-        Refusal::StorageFailed => {
-            Answer::masked_by_number(2_148_734_208, "One or more errors occurred.")
-        }
-        Refusal::NothingToIndex => backup_lists::index_out_of_range(false),
-    }
-}
-
-fn not_found(kind: Kind, code: &str) -> Answer {
-    let message = match code {
-        "FABRIC_E_PARTITION_NOT_FOUND" => "The specified partition was not found.",
-        "FABRIC_E_APPLICATION_NOT_FOUND" => "The specified application was not found.",
-        "FABRIC_E_KEY_NOT_FOUND" => "The specified backup was not found.",
-        _ => "The specified service was not found.",
-    };
-    Answer::error(kind, StatusCode::NOT_FOUND, code, message)
-}
-
-/// What the backup service makes of a partition id that is not a GUID: the `FormatException` of
-/// the lookup (0x80131537) is masked like any other that is no error of Service Fabric.
-fn not_a_guid(request: &Request) -> Answer {
-    const MESSAGE: &str = "Guid should contain 32 digits with 4 dashes \
-                           (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx).";
-    if request.is_on_demand() {
-        Answer::masked()
-    } else {
-        Answer::masked_by_number(2_148_734_263, MESSAGE)
-    }
-}
-
-/// The gateway's one answer to whatever it does not understand.
-fn invalid_argument() -> Answer {
-    Answer::error(Kind::Native, StatusCode::BAD_REQUEST, "E_INVALIDARG", "")
-}
-
-fn brs_invalid_argument(message: &str) -> Answer {
-    brs_error(StatusCode::BAD_REQUEST, "E_INVALIDARG", message)
-}
-
-fn brs_error(status: StatusCode, code: &str, message: &str) -> Answer {
-    Answer::error(Kind::Backup, status, code, message)
-}
-
-/// An id as the gateway writes it from api-version 6.0 on.
-fn id_of(name: &str) -> String {
-    let relative = name.strip_prefix("fabric:/").unwrap_or(name);
-    relative.replace('/', "~")
 }

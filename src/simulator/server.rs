@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
@@ -22,21 +22,23 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::access::{Access, Caller, Fingerprint};
-use super::answer::Answer;
+use super::access::{Access, ClientIdentity, Fingerprint};
 use super::estate::Estate;
 use super::faults::{Fault, Faults, Filter};
+use super::options::{Latency, Options};
 use super::request::Request;
-use super::routes::{self, Paging, Terms};
+use super::response::GatewayResponse;
+use super::routes::{self, Paging, ResponseSettings};
 use super::tls::{self, ServerIdentity};
-use super::{Latency, Options};
 use crate::clock;
 
+mod lock;
 mod meter;
 mod wire;
 
-use meter::{Meter, Seat};
-use wire::{Fuse, Wire, WireBody};
+use lock::lock;
+use meter::{InFlightRequest, Meter};
+use wire::{ResetSwitch, ResettableStream, ResponseBody};
 
 /// How long a client may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -48,15 +50,15 @@ const LARGEST_REQUEST: usize = 64 * 1024;
 /// A simulated gateway that serves an [`Estate`] until it is dropped or stopped.
 #[derive(Debug)]
 pub struct Simulator {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     address: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 #[derive(Debug)]
-struct Shared {
-    world: Mutex<World>,
+struct SharedState {
+    state: Mutex<GatewayState>,
     identity: Mutex<Option<ServerIdentity>>,
     options: Options,
     chance: Mutex<fastrand::Rng>,
@@ -64,7 +66,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct World {
+struct GatewayState {
     estate: Estate,
     access: Access,
     faults: Faults,
@@ -79,8 +81,8 @@ impl Simulator {
             Latency::Spread { seed, .. } => seed,
             _ => 0,
         };
-        let shared = Arc::new(Shared {
-            world: Mutex::new(World {
+        let shared = Arc::new(SharedState {
+            state: Mutex::new(GatewayState {
                 estate,
                 access: options.access.clone(),
                 faults: Faults::default(),
@@ -116,13 +118,13 @@ impl Simulator {
     /// Looks at the world, or changes it, while it is being served. Requests wait until `f` is
     /// done, and `f` must not use this simulator: it would wait for itself.
     pub fn with_estate<R>(&self, f: impl FnOnce(&mut Estate) -> R) -> R {
-        f(&mut lock(&self.shared.world).estate)
+        f(&mut lock(&self.shared.state).estate)
     }
 
     /// Looks at who is let in, or changes it from the next request on. `f` must not use this
     /// simulator.
     pub fn with_access<R>(&self, f: impl FnOnce(&mut Access) -> R) -> R {
-        f(&mut lock(&self.shared.world).access)
+        f(&mut lock(&self.shared.state).access)
     }
 
     /// Shows another certificate on connections from now on, and knows no session from before.
@@ -133,17 +135,17 @@ impl Simulator {
 
     /// Makes things go wrong until [`Self::heal`]. The fault injected last goes first.
     pub fn inject(&self, fault: Fault, filter: Filter) {
-        self.world().faults.inject(fault, filter, None);
+        self.state().faults.inject(fault, filter, None);
     }
 
     /// Makes things go wrong for the next `count` requests that match.
     pub fn inject_next(&self, count: u64, fault: Fault, filter: Filter) {
-        self.world().faults.inject(fault, filter, Some(count));
+        self.state().faults.inject(fault, filter, Some(count));
     }
 
     /// Ends all faults; answers already under way are not changed by it.
     pub fn heal(&self) {
-        self.world().faults.heal();
+        self.state().faults.heal();
     }
 
     /// How many requests arrived, by [`super::Operation::name`].
@@ -178,8 +180,8 @@ impl Simulator {
         self.tasks.wait().await;
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
-        lock(&self.shared.world)
+    fn state(&self) -> MutexGuard<'_, GatewayState> {
+        lock(&self.shared.state)
     }
 }
 
@@ -189,14 +191,9 @@ impl Drop for Simulator {
     }
 }
 
-/// A panic of a test while it held the lock must not hide its message behind another one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn listen(
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -215,13 +212,13 @@ async fn listen(
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(stream: TcpStream, shared: Arc<SharedState>) {
     shared.meter.count_connection();
-    let fuse = Fuse::default();
-    let wire = Wire::new(stream, fuse.clone());
+    let reset_switch = ResetSwitch::default();
+    let wire = ResettableStream::new(stream, reset_switch.clone());
     let identity = lock(&shared.identity).clone();
     let Some(identity) = identity else {
-        return speak_http(wire, shared, fuse, None).await;
+        return speak_http(wire, shared, reset_switch, None).await;
     };
     let handshake = timeout(HANDSHAKE, identity.accept(wire)).await;
     match handshake.unwrap_or_else(|late| Err(late.into())) {
@@ -230,20 +227,24 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
                 shared.meter.count_full_handshake();
             }
             let certificate = tls::certificate_of(&stream);
-            speak_http(stream, shared, fuse, certificate).await;
+            speak_http(stream, shared, reset_switch, certificate).await;
         }
         Err(error) => tracing::debug!(%error, "no TLS with a client of the simulated gateway"),
     }
 }
 
 /// Serves HTTP on a connection whose client has shown this certificate.
-async fn speak_http<S>(stream: S, shared: Arc<Shared>, fuse: Fuse, certificate: Option<Fingerprint>)
-where
+async fn speak_http<S>(
+    stream: S,
+    shared: Arc<SharedState>,
+    reset_switch: ResetSwitch,
+    certificate: Option<Fingerprint>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let caller = Caller::of(request.headers(), certificate);
-        respond(Arc::clone(&shared), fuse.clone(), caller, request)
+        let client = ClientIdentity::of(request.headers(), certificate);
+        respond(Arc::clone(&shared), reset_switch.clone(), client, request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .title_case_headers(true)
@@ -254,12 +255,12 @@ where
 }
 
 async fn respond(
-    shared: Arc<Shared>,
-    fuse: Fuse,
-    caller: Caller,
+    shared: Arc<SharedState>,
+    reset_switch: ResetSwitch,
+    client: ClientIdentity,
     incoming: hyper::Request<Incoming>,
-) -> io::Result<Response<WireBody>> {
-    let seat = Arc::new(Seat::take(&shared.meter));
+) -> io::Result<Response<ResponseBody>> {
+    let in_flight_request = Arc::new(InFlightRequest::take(&shared.meter));
     let mut request = Request::parse(incoming.method(), incoming.uri());
     shared.meter.count(&request);
     let body = Limited::new(incoming.into_body(), LARGEST_REQUEST);
@@ -270,25 +271,25 @@ async fn respond(
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
     }
-    let (fault, answer) = shared.look_up(&request, &caller);
+    let (fault, answer) = shared.look_up(&request, &client);
     match fault {
         Some(Fault::Hang) => std::future::pending::<()>().await,
         Some(Fault::HangThen504(time)) => tokio::time::sleep(time).await,
-        Some(Fault::Reset) => return Err(fuse.blow()),
+        Some(Fault::Reset) => return Err(reset_switch.request_reset()),
         Some(Fault::Closed) => return Err(io::Error::other("closed without an answer")),
         _ => {}
     }
     let (head, body) = answer.render(&shared.options.switches);
     Ok(match fault {
         Some(Fault::TooLarge(bytes)) => wire::unbounded(head, bytes),
-        Some(Fault::SlowBody(time)) => wire::slow(head, &body, time, seat),
+        Some(Fault::SlowBody(time)) => wire::slow(head, &body, time, in_flight_request),
         Some(Fault::TruncatedBody) => wire::truncated(head, &body),
-        Some(Fault::Malformed(how)) => wire::whole(head, how.spoil(&body)),
+        Some(Fault::Malformed(how)) => wire::whole(head, how.corrupt(&body)),
         _ => wire::whole(head, body),
     })
 }
 
-impl Shared {
+impl SharedState {
     /// The latency of the next answer.
     fn pause(&self) -> Duration {
         match self.options.latency {
@@ -301,32 +302,36 @@ impl Shared {
         }
     }
 
-    fn look_up(&self, request: &Request, caller: &Caller) -> (Option<Fault>, Answer) {
+    fn look_up(
+        &self,
+        request: &Request,
+        client: &ClientIdentity,
+    ) -> (Option<Fault>, GatewayResponse) {
         let now = clock::now();
-        let mut guard = lock(&self.world);
-        let world = &mut *guard;
-        world.estate.tick(now);
-        let Some(role) = world.access.role(caller, request.operation) else {
-            return (None, Answer::no_certificate());
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        state.estate.tick(now);
+        let Some(role) = state.access.role(client, request.operation) else {
+            return (None, GatewayResponse::no_certificate());
         };
-        let fault = world.faults.strike(request);
+        let fault = state.faults.strike(request);
         let replaced = fault.and_then(|fault| fault.answer(request.operation.kind()));
         let answer = replaced.unwrap_or_else(|| {
-            let terms = Terms {
+            let settings = ResponseSettings {
                 switches: &self.options.switches,
                 cluster_version: &self.options.cluster_version,
                 on_demand: &self.options.on_demand,
                 restore: &self.options.restore,
-                backup_service: !world.faults.service_absent(),
+                backup_service: !state.faults.service_absent(),
                 paging: match fault {
                     Some(Fault::EndlessPaging) => Paging::Endless,
                     Some(Fault::RepeatedToken) => Paging::Repeated,
                     _ => Paging::Normal,
                 },
-                access: &world.access,
+                access: &state.access,
                 role,
             };
-            routes::answer(&mut world.estate, request, &terms, now)
+            routes::answer(&mut state.estate, request, &settings, now)
         });
         (fault, answer)
     }

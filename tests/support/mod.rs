@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use servicefabric_backup_exporter::simulator::{
-    Code, Estate, Options, Outcome, Plan, Shape, Simulator,
+    BackupPlan, Code, Estate, EstateSize, Options, Outcome, Simulator,
 };
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
@@ -65,7 +65,7 @@ pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
 /// An estate of four applications with two services each, `partitions` in each of those, and
 /// decoys that cannot be backed up.
 pub(crate) fn estate(partitions: usize) -> Estate {
-    let shape = Shape {
+    let shape = EstateSize {
         seed: 7,
         applications: 4,
         services_per_application: 2,
@@ -99,10 +99,10 @@ pub(crate) fn with_history(mut estate: Estate) -> Estate {
 
 /// Puts a backup of the partition in progress; it stays so for longer than any test.
 fn start_backup(estate: &mut Estate, id: Uuid) {
-    let plan = Plan {
+    let plan = BackupPlan {
         accepted_for: Duration::ZERO,
         running_for: Duration::from_secs(1_000_000_000),
-        ..Plan::default()
+        ..BackupPlan::default()
     };
     estate.request_backup(id, plan, born()).unwrap();
     estate.tick(at(1));

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use servicefabric_backup_exporter::simulator::{Code, Entity, Outcome, Plan, RestorePlan, Storage};
+use servicefabric_backup_exporter::simulator::{
+    BackupPlan, Code, Entity, Outcome, RestorePlan, Storage,
+};
 use uuid::Uuid;
 
 use super::Setting;
@@ -339,7 +341,7 @@ impl Trouble {
         at: i64,
     ) {
         let mut seconds = |range| Duration::from_secs(self.rng.u64(range));
-        let plan = Plan {
+        let plan = BackupPlan {
             accepted_for: seconds(2..40),
             running_for: seconds(10..240),
             outcome,

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use servicefabric_backup_exporter::protection::ProtectionState;
-use servicefabric_backup_exporter::simulator::Happening;
+use servicefabric_backup_exporter::simulator::EstateEventKind;
 use uuid::Uuid;
 
 use super::calendar::{Calendar, HOUR, MINUTE, SECOND};
@@ -169,15 +169,17 @@ impl Truth {
     }
 
     /// Takes in what happened to it.
-    pub(crate) fn note(&mut self, what: Happening, at: i64) {
+    pub(crate) fn note(&mut self, what: EstateEventKind, at: i64) {
         match what {
-            Happening::Configured { active: true } if self.changed_unseen > Some(self.changed) => {
+            EstateEventKind::Configured { active: true }
+                if self.changed_unseen > Some(self.changed) =>
+            {
                 self.restarted_unseen = Some(at);
             }
-            Happening::Configured { active: true } | Happening::Restored => {
+            EstateEventKind::Configured { active: true } | EstateEventKind::Restored => {
                 self.restarted = self.restarted.max(at);
             }
-            Happening::Stored {
+            EstateEventKind::Stored {
                 backup,
                 chain,
                 taken,
@@ -196,32 +198,34 @@ impl Truth {
                 }
                 (self.failed, self.deleted) = (None, None);
             }
-            Happening::Stored { backup, taken, .. } => {
+            EstateEventKind::Stored { backup, taken, .. } => {
                 self.damaged.insert(backup, taken.timestamp_millis());
             }
-            Happening::Deleted { backup, .. } => self.delete(backup, at),
-            Happening::BackedUp { .. } => (self.failed, self.reported) = (None, Some(at)),
-            Happening::Failed => {
+            EstateEventKind::Deleted { backup, .. } => self.delete(backup, at),
+            EstateEventKind::BackedUp { .. } => (self.failed, self.reported) = (None, Some(at)),
+            EstateEventKind::Failed => {
                 self.reported = Some(at);
                 // A change of role ends an attempt without a report, but only after its upload.
                 let was_uploaded = self.newest.is_some_and(|it| it.ended == at);
                 (self.failed, self.uploaded_at) =
                     (Some(Attempt::Periodic), was_uploaded.then_some(at));
             }
-            Happening::PrimaryMoved => {
+            EstateEventKind::PrimaryMoved => {
                 if self.uploaded_at == Some(at) {
                     self.failed = None;
                 }
             }
-            Happening::Requested => self.requested = Some(at),
-            Happening::BackedUpOnRequest { .. } => (self.requested, self.failed) = (None, None),
-            Happening::RequestFailed => {
+            EstateEventKind::Requested => self.requested = Some(at),
+            EstateEventKind::BackedUpOnRequest { .. } => {
+                (self.requested, self.failed) = (None, None)
+            }
+            EstateEventKind::RequestFailed => {
                 (self.requested, self.failed) = (None, Some(Attempt::Requested));
             }
-            Happening::Configured { active: false }
-            | Happening::Armed { .. }
-            | Happening::TimerStopped
-            | Happening::AwaitsRestore => {}
+            EstateEventKind::Configured { active: false }
+            | EstateEventKind::Armed { .. }
+            | EstateEventKind::TimerStopped
+            | EstateEventKind::AwaitsRestore => {}
         }
     }
 

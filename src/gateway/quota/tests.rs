@@ -19,7 +19,7 @@ use crate::model::Collector;
 use crate::poller::Poller;
 use crate::settings::Security;
 use crate::settings::{Config, Poll};
-use crate::simulator::{self, Estate, Operation, Shape, Simulator};
+use crate::simulator::{self, Estate, EstateSize, Operation, Simulator};
 use crate::snapshot::Snapshot;
 use crate::sync::lock;
 use crate::telemetry::Telemetry;
@@ -75,7 +75,7 @@ proptest! {
 }
 
 async fn simulate(applications: usize, services: usize, partitions: usize) -> Simulator {
-    let shape = Shape {
+    let shape = EstateSize {
         seed: 3,
         applications,
         services_per_application: services,

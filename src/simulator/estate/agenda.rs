@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 /// Everything that will happen.
 #[derive(Debug, Default)]
-pub(super) struct Agenda(BTreeSet<(DateTime<Utc>, Event)>);
+pub(super) struct Agenda(BTreeSet<(DateTime<Utc>, ScheduledEvent)>);
 
 /// Something that happens without being asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Event {
+pub(super) enum ScheduledEvent {
     /// A step of an on-demand backup: of the request with this number or, where the primary
     /// finishes, of its work with this number.
     Request(Uuid, u64, RequestStep),
@@ -66,16 +66,16 @@ pub(super) enum WorkItem {
 }
 
 impl Agenda {
-    pub(super) fn insert(&mut self, at: DateTime<Utc>, event: Event) {
+    pub(super) fn insert(&mut self, at: DateTime<Utc>, event: ScheduledEvent) {
         self.0.insert((at, event));
     }
 
-    pub(super) fn remove(&mut self, at: DateTime<Utc>, event: Event) {
+    pub(super) fn remove(&mut self, at: DateTime<Utc>, event: ScheduledEvent) {
         self.0.remove(&(at, event));
     }
 
     /// Takes out the first event that is due at `now`.
-    pub(super) fn next(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, Event)> {
+    pub(super) fn next(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, ScheduledEvent)> {
         self.0.first().filter(|(at, _)| *at <= now)?;
         self.0.pop_first()
     }

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::health::Report;
+use super::health_event::HealthReport;
 use super::{Estate, Partition};
 use crate::simulator::record::Record;
 
@@ -14,7 +14,7 @@ use crate::simulator::record::Record;
 #[derive(Clone, Debug)]
 pub struct Appearance {
     record: Record,
-    reports: [Option<Report>; 2],
+    reports: [Option<HealthReport>; 2],
 }
 
 impl Estate {
@@ -23,7 +23,7 @@ impl Estate {
         let partition = self.partitions.get(&id)?;
         Some(Appearance {
             record: partition.record.clone(),
-            reports: self.periodic.shown_reports(id, now),
+            reports: self.backup_service.shown_reports(id, now),
         })
     }
 
@@ -32,7 +32,7 @@ impl Estate {
     pub fn still_looks(&self, id: Uuid, before: &Appearance, now: DateTime<Utc>) -> bool {
         let looks = |it: &Partition| it.record == before.record;
         self.partitions.get(&id).is_some_and(looks)
-            && self.periodic.shown_reports(id, now) == before.reports
+            && self.backup_service.shown_reports(id, now) == before.reports
     }
 }
 
@@ -41,7 +41,7 @@ mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::simulator::estate::health::Said;
+    use crate::simulator::estate::health_event::HealthReportKind;
     use crate::simulator::record::Outcome;
     use crate::simulator::{Scheme, ServiceKind};
 
@@ -56,7 +56,9 @@ mod tests {
         estate.conclude(id, Outcome::Success, start);
         assert!(!estate.still_looks(id, &never, start));
         let backed_up = estate.appearance(id, start).unwrap();
-        estate.periodic.report(id, Said::Restored, start);
+        estate
+            .backup_service
+            .report(id, HealthReportKind::Restored, start);
         let sent = start + TimeDelta::seconds(30);
         assert!(!estate.still_looks(id, &backed_up, sent));
         // The report of a restore expires by itself.

@@ -7,13 +7,15 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::Estate;
-use super::log::Happening;
-use super::store::{Shelf, Validation};
+use super::log::EstateEventKind;
+use super::store::{FolderContents, Validation};
 
 impl Estate {
     /// A check of the storage finds this of a backup of a partition.
     pub fn record_check(&mut self, id: Uuid, backup: Uuid, found: Validation) {
-        let backups = self.shelf_of(id).map(|shelf| &mut shelf.backups);
+        let backups = self
+            .folder_contents(id)
+            .map(|contents| &mut contents.backups);
         let mut backups = backups.into_iter().flatten();
         if let Some(backup) = backups.find(|it| it.id == backup) {
             backup.validation = found;
@@ -22,19 +24,21 @@ impl Estate {
 
     /// Somebody deletes a backup of a partition; increments that need it stay behind.
     pub fn delete_backup(&mut self, id: Uuid, backup: Uuid, now: DateTime<Utc>) {
-        let Some(place) = self.applied_policy(id).map(|policy| policy.place) else {
+        let Some(storage_id) = self.applied_policy(id).map(|policy| policy.storage_id) else {
             return;
         };
-        if let Some(shelf) = self.shelf_of(id) {
-            shelf.backups.retain(|it| it.id != backup);
+        if let Some(contents) = self.folder_contents(id) {
+            contents.backups.retain(|it| it.id != backup);
         }
-        let deleted = Happening::Deleted { place, backup };
-        self.periodic.note(now, id, deleted);
+        let deleted = EstateEventKind::Deleted { storage_id, backup };
+        self.backup_service.record_event(now, id, deleted);
     }
 
-    fn shelf_of(&mut self, id: Uuid) -> Option<&mut Shelf> {
-        let place = self.applied_policy(id)?.place;
+    fn folder_contents(&mut self, id: Uuid) -> Option<&mut FolderContents> {
+        let storage_id = self.applied_policy(id)?.storage_id;
         let folder = self.folder_of(id)?;
-        self.periodic.stores.shelf_mut(place, &folder)
+        self.backup_service
+            .stores
+            .folder_contents_mut(storage_id, &folder)
     }
 }

@@ -5,68 +5,37 @@
 //! (`BackupRestoreManager.cs`, `BackupNowAsync`). It goes on when the request has timed out; its
 //! result is then dropped although the backup is stored (`BackupRestoreServiceImpl.cs`).
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
-use super::agenda::{Event, RequestStep};
-use super::policy::InForce;
+use super::Estate;
+use super::agenda::{RequestStep, ScheduledEvent};
+use super::log::EstateEventKind;
+use super::policy::PolicyVersion;
 use super::replica::StateProvider;
+use super::requests::{Execution, RESEND};
 use super::store::{Backup, Validation};
-use super::{Estate, Happening, later};
-use crate::simulator::record::{Code, Epoch, Outcome, Plan, Record, RecoveryPoint};
-
-/// How often the backup service sends a request again (`BackupPartitionWorkItem.cs`).
-pub(super) const RESEND: Duration = Duration::from_secs(30);
+use super::time::later;
+use crate::simulator::record::{Code, Epoch, Outcome, Record, RecoveryPoint};
 
 /// Codes of a failed upload begin with it (`BackupCopier.cs`).
 const COPIER: &str = "FABRIC_E_BACKUPCOPIER_";
 
-/// Requested backups that have not ended.
-#[derive(Debug, Default)]
-pub(super) struct Requests {
-    pub(super) jobs: HashMap<Uuid, Job>,
-    pub(super) executions: HashMap<Uuid, Execution>,
-}
-
-/// What the backup service waits for.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) serial: u64,
-    pub(super) plan: Plan,
-}
-
-/// What a primary does about a request.
-#[derive(Debug)]
-pub(super) struct Execution {
-    /// Its own number; the next primary has another one for the same request.
-    pub(super) number: u64,
-    /// That of the request.
-    pub(super) serial: u64,
-    plan: Plan,
-    policy: Option<Arc<InForce>>,
-    /// When the primary cancels it: its own `BackupTimeout`.
-    deadline: Option<DateTime<Utc>>,
-    /// When it had its turn.
-    began: Option<DateTime<Utc>>,
-}
-
 impl Estate {
     /// The primary takes the request on, unless it is busy with an older one or unreachable.
     pub(super) fn deliver_request(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let isolated = self.periodic.unreachable.get(&id);
+        let isolated = self.backup_service.unreachable.get(&id);
         let isolated = isolated.is_some_and(|it| it.contains(&at));
         let policy = self.applied_policy(id);
-        let number = self.periodic.next_serial();
-        let Some(job) = self.requests.jobs.get(&id) else {
+        let number = self.backup_service.next_serial();
+        let Some(job) = self.requests.pending.get(&id) else {
             return;
         };
         if isolated || self.requests.executions.contains_key(&id) {
-            let event = Event::Request(id, job.serial, RequestStep::Deliver);
-            return self.periodic.agenda.insert(later(at, RESEND), event);
+            let event = ScheduledEvent::Request(id, job.serial, RequestStep::Deliver);
+            return self.backup_service.agenda.insert(later(at, RESEND), event);
         }
         let execution = Execution {
             number,
@@ -77,12 +46,12 @@ impl Estate {
             began: None,
         };
         if let Some(deadline) = execution.deadline {
-            let event = Event::Request(id, number, RequestStep::Finish);
-            self.periodic.agenda.insert(deadline, event);
+            let event = ScheduledEvent::Request(id, number, RequestStep::Finish);
+            self.backup_service.agenda.insert(deadline, event);
         }
         self.requests.executions.insert(id, execution);
         self.set_state(id, Record::InProgress);
-        let replica = self.periodic.replicas.get(&id);
+        let replica = self.backup_service.replicas.get(&id);
         if replica.is_none_or(|it| it.running.is_none()) {
             self.begin_waiting_request(id, at);
         }
@@ -93,9 +62,9 @@ impl Estate {
         let execution = self.requests.executions.get_mut(&id);
         if let Some(execution) = execution.filter(|it| it.began.is_none()) {
             execution.began = Some(at);
-            let event = Event::Request(id, execution.number, RequestStep::Finish);
+            let event = ScheduledEvent::Request(id, execution.number, RequestStep::Finish);
             let ends = later(at, execution.plan.running_for);
-            self.periodic.agenda.insert(ends, event);
+            self.backup_service.agenda.insert(ends, event);
         }
     }
 
@@ -118,25 +87,25 @@ impl Estate {
         let Some(record) = record.filter(|_| !is_late) else {
             return;
         };
-        self.requests.jobs.remove(&id);
+        self.requests.pending.remove(&id);
         let worked = matches!(&record, Record::Success(it) if it.taken == self.shown(id, taken));
         self.set_state(id, record);
         let what = if worked {
-            Happening::BackedUpOnRequest { taken }
+            EstateEventKind::BackedUpOnRequest { taken }
         } else {
-            Happening::RequestFailed
+            EstateEventKind::RequestFailed
         };
-        self.periodic.note(at, id, what);
+        self.backup_service.record_event(at, id, what);
     }
 
     fn try_to_store(
         &mut self,
         id: Uuid,
-        policy: Option<&Arc<InForce>>,
+        policy: Option<&Arc<PolicyVersion>>,
         taken: DateTime<Utc>,
         at: DateTime<Utc>,
     ) -> Option<Record> {
-        if policy.is_some_and(|it| self.periodic.policies.storage_fails(it, at)) {
+        if policy.is_some_and(|it| self.backup_service.policies.storage_fails(it, at)) {
             let code = Code::Name(format!("{COPIER}UNEXPECTED_ERROR"));
             let message = "An error occurred during this operation.  Please check the trace logs \
                            for more details.";
@@ -152,10 +121,10 @@ impl Estate {
     fn failure(&mut self, id: Uuid, code: Code, message: String) -> Record {
         let in_upload = matches!(&code, Code::Name(name) if name.starts_with(COPIER));
         let provider = self.provider_of(id);
-        if !(in_upload && self.periodic.drops_upload_errors(provider)) {
+        if !(in_upload && self.backup_service.drops_upload_errors(provider)) {
             return Record::Failure(Arc::new((code, message)));
         }
-        match self.periodic.replica_mut(id).requested.clone() {
+        match self.backup_service.replica_mut(id).requested.clone() {
             Some(former) => Record::Success(Box::new(former)),
             None => Record::Failure(Arc::new((
                 Code::Name("E_POINTER".to_owned()),
@@ -169,14 +138,14 @@ impl Estate {
     pub(super) fn store_requested(
         &mut self,
         id: Uuid,
-        policy: Option<&InForce>,
+        policy: Option<&PolicyVersion>,
         taken: DateTime<Utc>,
         at: DateTime<Utc>,
     ) -> Option<RecoveryPoint> {
         let shown = self.shown(id, taken);
         let is_actor = self.provider_of(id) == StateProvider::KeyValueStore;
         let partition = self.partitions.get_mut(&id)?;
-        let replica = self.periodic.replica_mut(id);
+        let replica = self.backup_service.replica_mut(id);
         partition.lsn += replica.rng.u64(1..500);
         let epoch = if is_actor {
             Epoch::default()
@@ -202,46 +171,17 @@ impl Estate {
             metadata: replica.metadata.clone(),
         };
         match policy {
-            Some(policy) => self.store(id, policy.place, backup, taken, at),
-            None => self.periodic.note_stored(id, None, &backup, taken, at),
+            Some(policy) => self.store(id, policy.storage_id, backup, taken, at),
+            None => self
+                .backup_service
+                .record_stored(id, None, &backup, taken, at),
         }
         Some(point)
     }
 
     /// A moment as the node of the primary prints it.
     fn shown(&self, id: Uuid, at: DateTime<Utc>) -> DateTime<Utc> {
-        let clock = self.periodic.replicas.get(&id).map(|it| it.clock);
+        let clock = self.backup_service.replicas.get(&id).map(|it| it.clock);
         (at + clock.unwrap_or_default()).trunc_subsecs(0)
-    }
-}
-
-impl Execution {
-    /// When the work ends that began at a moment.
-    fn ends(&self, began: DateTime<Utc>) -> DateTime<Utc> {
-        later(began, self.plan.running_for)
-    }
-}
-
-impl Requests {
-    /// When the requested backup that a primary is taking will have ended.
-    pub(super) fn busy_until(&self, id: Uuid) -> Option<DateTime<Utc>> {
-        let execution = self.executions.get(&id)?;
-        let ends = execution.ends(execution.began?);
-        Some(execution.deadline.map_or(ends, |it| it.min(ends)))
-    }
-
-    /// The number of the request that the backup service waits for.
-    pub(super) fn serial_of(&self, id: Uuid) -> Option<u64> {
-        Some(self.jobs.get(&id)?.serial)
-    }
-
-    /// Forgets what a primary does about a request.
-    pub(super) fn drop_execution(&mut self, id: Uuid) {
-        self.executions.remove(&id);
-    }
-
-    pub(super) fn forget(&mut self, id: Uuid) {
-        self.jobs.remove(&id);
-        self.executions.remove(&id);
     }
 }

@@ -7,14 +7,14 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::policy::{InForce, Storage};
-use super::store::{Backup, Folder};
-use super::{Entity, Estate, Keys, Refusal};
+use super::policy::{PolicyVersion, Storage};
+use super::store::{Backup, FolderPath};
+use super::{Entity, Estate, Keys, Rejection};
 
 /// A backup and where it lies.
 #[derive(Clone, Debug)]
-pub(in crate::simulator) struct Listed {
-    pub(in crate::simulator) folder: Folder,
+pub(in crate::simulator) struct ListedBackup {
+    pub(in crate::simulator) folder: FolderPath,
     pub(in crate::simulator) keys: Keys,
     pub(in crate::simulator) backup: Backup,
 }
@@ -32,7 +32,7 @@ impl Estate {
         &self,
         scope: &Entity,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Listed>, Refusal> {
+    ) -> Result<Vec<ListedBackup>, Rejection> {
         let storages = self.listed_by_storage(scope, now, false)?;
         Ok(storages.into_iter().flatten().collect())
     }
@@ -44,47 +44,51 @@ impl Estate {
         scope: &Entity,
         now: DateTime<Utc>,
         newest: bool,
-    ) -> Result<Vec<Vec<Listed>>, Refusal> {
+    ) -> Result<Vec<Vec<ListedBackup>>, Rejection> {
         self.check_scope(scope)?;
         let policies = self.policies_within(scope);
         if policies.is_empty() || self.is_mangled(scope) {
-            return Err(Refusal::NotEnabled);
+            return Err(Rejection::NotEnabled);
         }
         let mut storages = Vec::new();
         for policy in policies {
             let name = &policy.policy.name;
-            if self.periodic.policies.listing_is_cancelled(name, now) {
+            if self.backup_service.policies.listing_is_cancelled(name, now) {
                 continue;
             }
             let is_first = storages.iter().all(Vec::is_empty);
-            if self.periodic.policies.listing_fails(name, now) {
+            if self.backup_service.policies.listing_fails(name, now) {
                 return Err(if is_first {
-                    Refusal::StorageUnreachable
+                    Rejection::StorageUnreachable
                 } else {
-                    Refusal::StorageFailed
+                    Rejection::StorageFailed
                 });
             }
-            let files = self.periodic.stores.files(policy.place);
+            let files = self.backup_service.stores.files(policy.storage_id);
             let folders = files.map_or_else(Vec::new, |it| self.folders_of(scope, it));
             let is_missing = match policy.policy.storage {
                 Storage::FileShare { .. } => folders.is_empty(),
                 _ => files.is_none_or(|it| !it.exists),
             };
-            if is_missing && self.periodic.behaviour.missing_container_fails_lists {
+            if is_missing && self.backup_service.behaviour.missing_container_fails_lists {
                 return Err(if is_first {
-                    Refusal::NothingToIndex
+                    Rejection::NothingToIndex
                 } else {
-                    Refusal::StorageFailed
+                    Rejection::StorageFailed
                 });
             }
-            let listed = folders.into_iter().flat_map(|(folder, shelf)| {
-                let count = shelf.backups.len();
+            let listed = folders.into_iter().flat_map(|(folder, contents)| {
+                let count = contents.backups.len();
                 let first = if newest { count.saturating_sub(1) } else { 0 };
-                shelf.backups.iter().skip(first).map(move |backup| Listed {
-                    folder: folder.clone(),
-                    keys: shelf.keys.clone(),
-                    backup: backup.clone(),
-                })
+                contents
+                    .backups
+                    .iter()
+                    .skip(first)
+                    .map(move |backup| ListedBackup {
+                        folder: folder.clone(),
+                        keys: contents.keys.clone(),
+                        backup: backup.clone(),
+                    })
             });
             storages.push(listed.collect());
         }
@@ -93,8 +97,8 @@ impl Estate {
 
     /// The policies whose storages are read: of a partition the one that applies, otherwise all
     /// that are set at the scope, above and below, those that count as one storage once.
-    fn policies_within(&self, scope: &Entity) -> Vec<&InForce> {
-        let periodic = &self.periodic;
+    fn policies_within(&self, scope: &Entity) -> Vec<&PolicyVersion> {
+        let backup_service = &self.backup_service;
         if let Entity::Partition(_) = scope {
             return self
                 .policy_of(scope)
@@ -106,15 +110,15 @@ impl Estate {
         let above = above
             .iter()
             .skip(1)
-            .filter_map(|it| periodic.own_policy(it));
-        let own = periodic.own_policy(scope);
-        let below = periodic
+            .filter_map(|it| backup_service.own_policy(it));
+        let own = backup_service.own_policy(scope);
+        let below = backup_service
             .mapped()
             .filter(|it| *it != scope && self.is_within(it, scope));
-        let below = below.filter_map(|it| periodic.own_policy(it));
-        let mut found: Vec<&InForce> = Vec::new();
+        let below = below.filter_map(|it| backup_service.own_policy(it));
+        let mut found: Vec<&PolicyVersion> = Vec::new();
         for name in own.into_iter().chain(above).chain(below) {
-            let Some(policy) = periodic.policies.by_name.get(name) else {
+            let Some(policy) = backup_service.policies.by_name.get(name) else {
                 continue;
             };
             let is_read = found.iter().any(|it| self.counts_as_one(it, policy));
@@ -125,30 +129,30 @@ impl Estate {
         found
     }
 
-    fn counts_as_one(&self, one: &InForce, other: &InForce) -> bool {
-        if !self.periodic.behaviour.compares_storages_by_account {
-            return one.place == other.place;
+    fn counts_as_one(&self, one: &PolicyVersion, other: &PolicyVersion) -> bool {
+        if !self.backup_service.behaviour.compares_storages_by_account {
+            return one.storage_id == other.storage_id;
         }
-        let policies = &self.periodic.policies;
+        let policies = &self.backup_service.policies;
         policies.counts_as(one) == policies.counts_as(other)
     }
 
     /// Refuses scopes that do not exist.
-    fn check_scope(&self, scope: &Entity) -> Result<(), Refusal> {
-        let (exists, refusal) = match scope {
+    fn check_scope(&self, scope: &Entity) -> Result<(), Rejection> {
+        let (exists, rejection) = match scope {
             Entity::Application(name) => (
                 self.applications.contains_key(name) && !self.is_being_deleted(name),
-                Refusal::NoSuchApplication,
+                Rejection::NoSuchApplication,
             ),
             Entity::Service(name) => (
                 self.services.contains_key(name) && !self.is_being_deleted(name),
-                Refusal::NoSuchService,
+                Rejection::NoSuchService,
             ),
             Entity::Partition(id) => match self.service_of(*id) {
-                Some(name) => (!self.is_being_deleted(&name), Refusal::NoSuchService),
-                None => (false, Refusal::NotFound),
+                Some(name) => (!self.is_being_deleted(&name), Rejection::NoSuchService),
+                None => (false, Rejection::NotFound),
             },
         };
-        exists.then_some(()).ok_or(refusal)
+        exists.then_some(()).ok_or(rejection)
     }
 }

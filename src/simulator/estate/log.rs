@@ -7,25 +7,22 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Estate;
-use super::periodic::Periodic;
-use super::place::Place;
-use super::store::{Backup, Validation};
+use super::storage_id::StorageId;
 
 /// Something that happened to a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Happened {
+pub struct EstateEvent {
     /// When.
     pub at: DateTime<Utc>,
     /// To which partition.
     pub partition: Uuid,
     /// What.
-    pub what: Happening,
+    pub what: EstateEventKind,
 }
 
 /// What can happen to a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum EstateEventKind {
     /// Its replica received another policy, or another version of it, and restarted its schedule;
     /// or it received that it must not back up any more.
     Configured {
@@ -44,7 +41,7 @@ pub enum Happening {
     /// replica counted it.
     Stored {
         /// The storage; `None` where the request of an unprotected partition brought its own.
-        place: Option<Place>,
+        storage_id: Option<StorageId>,
         /// Id of the backup.
         backup: Uuid,
         /// Id of the full backup that its chain begins with.
@@ -57,7 +54,7 @@ pub enum Happening {
     /// Retention or `CleanBackup` deleted a backup.
     Deleted {
         /// The storage.
-        place: Place,
+        storage_id: StorageId,
         /// Id of the backup.
         backup: Uuid,
     },
@@ -84,85 +81,4 @@ pub enum Happening {
     Restored,
     /// The partition lost its data and waits for a restore without write status.
     AwaitsRestore,
-}
-
-impl Estate {
-    /// What happened since the last call, in order. The first call only starts to write it down.
-    pub fn take_log(&mut self) -> Vec<Happened> {
-        self.periodic.log.replace(Vec::new()).unwrap_or_default()
-    }
-}
-
-impl Periodic {
-    pub(super) fn note(&mut self, at: DateTime<Utc>, partition: Uuid, what: Happening) {
-        let happened = Happened {
-            at,
-            partition,
-            what,
-        };
-        if let Some(log) = &mut self.log {
-            log.push(happened);
-        }
-    }
-
-    pub(super) fn note_stored(
-        &mut self,
-        id: Uuid,
-        place: Option<Place>,
-        backup: &Backup,
-        taken: DateTime<Utc>,
-        at: DateTime<Utc>,
-    ) {
-        let stored = Happening::Stored {
-            place,
-            backup: backup.id,
-            chain: backup.chain,
-            taken,
-            restorable: backup.validation == Validation::None,
-        };
-        self.note(at, id, stored);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::simulator::record::{Outcome, Plan};
-    use crate::simulator::{Scheme, ServiceKind};
-
-    #[test]
-    fn the_log_reports_what_happened_once_from_the_first_call_on() {
-        let start = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
-        let mut estate = Estate::empty(1, start);
-        let kind = ServiceKind::Persisted;
-        let id = estate.add_service("fabric:/A", "fabric:/A/B", kind, Scheme::Singleton, start)[0];
-        let mut request = |outcome, at| {
-            let plan = Plan {
-                outcome,
-                ..Plan::default()
-            };
-            estate.request_backup(id, plan, at).unwrap();
-            estate.tick(at + Duration::from_secs(60));
-            let log = estate.take_log().into_iter();
-            log.map(|it| it.what).collect::<Vec<_>>()
-        };
-        assert_eq!(request(Outcome::Success, start), [], "nobody had asked");
-        let later = start + Duration::from_secs(600);
-        let taken = later + Duration::from_secs(15);
-        let log = request(Outcome::Success, later);
-        assert_eq!(log[0], Happening::Requested);
-        assert_eq!(log[2], Happening::BackedUpOnRequest { taken });
-        let Happening::Stored { place, .. } = log[1] else {
-            panic!("{log:?}");
-        };
-        assert_eq!(place, None, "the partition is not protected");
-        let later = start + Duration::from_secs(1200);
-        assert_eq!(
-            request(Outcome::Timeout, later),
-            [Happening::Requested, Happening::RequestFailed]
-        );
-        assert!(estate.take_log().is_empty());
-    }
 }

@@ -10,75 +10,53 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::agenda::{Event, RequestStep};
-use super::execution::Job;
-use super::{Estate, Happening, ServiceKind, later};
-use crate::simulator::record::{Outcome, Plan, Record};
-
-/// Why the cluster did not do what it was asked to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The request before it has not ended.
-    InProgress,
-    /// A restore has not ended.
-    RestoreInProgress,
-    /// No such partition.
-    NotFound,
-    /// No such service.
-    NoSuchService,
-    /// No such application.
-    NoSuchApplication,
-    /// No such policy.
-    NoSuchPolicy,
-    /// No such backup in the storage that applies, or its chain is incomplete.
-    NoSuchBackup,
-    /// No policy applies.
-    NotEnabled,
-    /// The partition has no state to back up.
-    Stateless,
-    /// A storage could not be listed: "Unable to get recovery point details.".
-    StorageUnreachable,
-    /// A list failed before it had an item because a container or folder does not exist: "Index
-    /// was out of range" (`GetRestorePointsOperation.cs`).
-    NothingToIndex,
-    /// A list failed after it had items of another storage: code 2148734208.
-    StorageFailed,
-}
+use super::agenda::{RequestStep, ScheduledEvent};
+use super::log::EstateEventKind;
+use super::requests::PendingRequest;
+use super::time::later;
+use super::{Estate, Rejection, ServiceKind};
+use crate::simulator::record::{BackupPlan, Outcome, Record};
 
 impl Estate {
     /// Requests a backup: the record becomes Accepted and the success before it is gone.
     pub fn request_backup(
         &mut self,
         id: Uuid,
-        plan: Plan,
+        plan: BackupPlan,
         now: DateTime<Utc>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         self.tick(now);
         let restoring = self.restore_runs(id);
-        let partition = self.partitions.get_mut(&id).ok_or(Refusal::NotFound)?;
+        let partition = self.partitions.get_mut(&id).ok_or(Rejection::NotFound)?;
         let kind = self.services.get(&partition.service).map(|it| it.kind);
         if !matches!(kind, Some(ServiceKind::Persisted | ServiceKind::Volatile)) {
-            return Err(Refusal::Stateless);
+            return Err(Rejection::Stateless);
         }
-        if self.requests.jobs.contains_key(&id) {
-            return Err(Refusal::InProgress);
+        if self.requests.pending.contains_key(&id) {
+            return Err(Rejection::InProgress);
         }
         if restoring {
-            return Err(Refusal::RestoreInProgress);
+            return Err(Rejection::RestoreInProgress);
         }
         partition.record = Record::Accepted;
-        let serial = self.periodic.next_serial();
-        let agenda = &mut self.periodic.agenda;
+        let serial = self.backup_service.next_serial();
+        let agenda = &mut self.backup_service.agenda;
         if plan.outcome != Outcome::Never {
             let at = later(now, plan.accepted_for);
-            agenda.insert(at, Event::Request(id, serial, RequestStep::Deliver));
+            agenda.insert(
+                at,
+                ScheduledEvent::Request(id, serial, RequestStep::Deliver),
+            );
         }
         if let Some(timeout) = plan.timeout {
             let at = later(now, timeout);
-            agenda.insert(at, Event::Request(id, serial, RequestStep::Expire));
+            agenda.insert(at, ScheduledEvent::Request(id, serial, RequestStep::Expire));
         }
-        self.requests.jobs.insert(id, Job { serial, plan });
-        self.periodic.note(now, id, Happening::Requested);
+        self.requests
+            .pending
+            .insert(id, PendingRequest { serial, plan });
+        self.backup_service
+            .record_event(now, id, EstateEventKind::Requested);
         Ok(())
     }
 
@@ -95,12 +73,14 @@ impl Estate {
             Outcome::Failure(code, message) => Record::Failure(Arc::new((code, message))),
             Outcome::Timeout => Record::Timeout,
             Outcome::Never => {
-                let serial = self.periodic.next_serial();
-                let plan = Plan {
+                let serial = self.backup_service.next_serial();
+                let plan = BackupPlan {
                     outcome: Outcome::Never,
-                    ..Plan::default()
+                    ..BackupPlan::default()
                 };
-                self.requests.jobs.insert(id, Job { serial, plan });
+                self.requests
+                    .pending
+                    .insert(id, PendingRequest { serial, plan });
                 Record::Accepted
             }
         };
@@ -133,9 +113,10 @@ impl Estate {
     ) {
         match step {
             RequestStep::Expire if self.requests.serial_of(id) == Some(serial) => {
-                self.requests.jobs.remove(&id);
+                self.requests.pending.remove(&id);
                 self.set_state(id, Record::Timeout);
-                self.periodic.note(at, id, Happening::RequestFailed);
+                self.backup_service
+                    .record_event(at, id, EstateEventKind::RequestFailed);
             }
             RequestStep::Deliver if self.requests.serial_of(id) == Some(serial) => {
                 self.deliver_request(id, at);
@@ -159,7 +140,7 @@ mod tests {
 
     use super::*;
     use crate::simulator::record::Code;
-    use crate::simulator::{Scheme, Shape};
+    use crate::simulator::{EstateSize, Scheme};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -168,20 +149,20 @@ mod tests {
     }
 
     fn world() -> (Estate, Uuid) {
-        let shape = Shape {
+        let size = EstateSize {
             seed: 1,
             applications: 2,
             services_per_application: 1,
             partitions_per_service: 1,
         };
-        let estate = Estate::generate(&shape, start());
+        let estate = Estate::generate(&size, start());
         let id = estate.partition_ids()[1];
         assert_eq!(&*estate.application_of(id).unwrap(), "fabric:/Shop");
         (estate, id)
     }
 
-    fn plan(outcome: Outcome) -> Plan {
-        Plan {
+    fn plan(outcome: Outcome) -> BackupPlan {
+        BackupPlan {
             accepted_for: SECOND * 2,
             running_for: SECOND * 4,
             outcome,
@@ -263,7 +244,7 @@ mod tests {
         again(&mut estate, start()).unwrap();
         let running = start() + SECOND * 3;
         estate.tick(running);
-        assert_eq!(again(&mut estate, running), Err(Refusal::InProgress));
+        assert_eq!(again(&mut estate, running), Err(Rejection::InProgress));
         let ended = start() + SECOND * 6;
         estate.tick(ended);
         assert_eq!(again(&mut estate, ended), Ok(()));
@@ -272,7 +253,7 @@ mod tests {
     #[test]
     fn a_stuck_request_stays_accepted_and_refuses_others_until_its_timeout() {
         let (mut estate, id) = world();
-        let stuck = Plan {
+        let stuck = BackupPlan {
             timeout: Some(SECOND * 600),
             ..plan(Outcome::Never)
         };
@@ -281,7 +262,7 @@ mod tests {
         assert_eq!(state(&estate, id), "Accepted");
         assert_eq!(
             estate.request_backup(id, stuck, start()),
-            Err(Refusal::InProgress)
+            Err(Rejection::InProgress)
         );
         estate.tick(start() + SECOND * 600);
         assert_eq!(state(&estate, id), "Timeout");
@@ -290,7 +271,7 @@ mod tests {
     #[test]
     fn a_backup_slower_than_its_timeout_ends_as_timeout() {
         let (mut estate, id) = world();
-        let slow = Plan {
+        let slow = BackupPlan {
             timeout: Some(SECOND * 3),
             ..plan(Outcome::Success)
         };
@@ -324,7 +305,7 @@ mod tests {
         assert_eq!(estate.record(id), None);
         assert_eq!(
             estate.request_backup(id, plan(Outcome::Success), start()),
-            Err(Refusal::NotFound)
+            Err(Rejection::NotFound)
         );
         assert_eq!(estate.requests.serial_of(id), None);
     }
@@ -336,7 +317,7 @@ mod tests {
         let ids = estate.add_service("fabric:/A", "fabric:/A/B", kind, Scheme::Singleton, start());
         assert_eq!(
             estate.request_backup(ids[0], plan(Outcome::Success), start()),
-            Err(Refusal::Stateless)
+            Err(Rejection::Stateless)
         );
     }
 }

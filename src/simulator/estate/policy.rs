@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveTime, Utc, Weekday};
 
-use super::Estate;
-use super::agenda::WorkItem;
-use super::place::Place;
+use super::storage_id::StorageId;
 
 /// A backup policy as an operator creates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,25 +92,25 @@ pub struct Retention {
 
 /// One version of a policy.
 #[derive(Debug)]
-pub(in crate::simulator) struct InForce {
+pub(in crate::simulator) struct PolicyVersion {
     pub(in crate::simulator) policy: Policy,
     /// Its internal id: another one after each update (`UpdateBackupPolicyOperation.cs`).
     pub(super) version: u64,
-    pub(super) place: Place,
+    pub(super) storage_id: StorageId,
 }
 
 /// All policies of a cluster.
 #[derive(Debug, Default)]
 pub(in crate::simulator) struct Policies {
-    pub(in crate::simulator) by_name: BTreeMap<Arc<str>, Arc<InForce>>,
+    pub(in crate::simulator) by_name: BTreeMap<Arc<str>, Arc<PolicyVersion>>,
     pub(super) retentions: BTreeMap<Arc<str>, SetRetention>,
     /// When the storage of a policy refuses uploads.
-    outages: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
+    pub(super) outages: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
     /// When it refuses to be listed.
-    unlisted: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
+    pub(super) unlisted: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
     /// When reading it for a list is cancelled.
-    cancelled: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
-    accounts: BTreeMap<String, Account>,
+    pub(super) cancelled: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
+    pub(super) accounts: BTreeMap<String, Account>,
 }
 
 /// A retention that was set.
@@ -125,118 +123,13 @@ pub(super) struct SetRetention {
 
 /// The storage account of a policy.
 #[derive(Debug)]
-struct Account {
-    name: String,
-    encrypted: bool,
-}
-
-impl Estate {
-    /// Adds a policy, or replaces the one of this name: every partition it applies to restarts
-    /// its schedule, one whole interval from now, with a full backup.
-    pub fn add_policy(&mut self, policy: Policy, now: DateTime<Utc>) {
-        self.tick(now);
-        self.put_in_force(policy, now);
-    }
-
-    fn put_in_force(&mut self, policy: Policy, now: DateTime<Utc>) {
-        let name: Arc<str> = policy.name.as_str().into();
-        let version = self.periodic.next_serial();
-        let description = self.periodic.policies.describe(&policy);
-        let place = self.periodic.stores.place(description);
-        let in_force = Arc::new(InForce {
-            policy,
-            version,
-            place,
-        });
-        self.periodic.arm_retention(&in_force, now);
-        let policies = &mut self.periodic.policies;
-        policies.by_name.insert(Arc::clone(&name), in_force);
-        for entity in self.periodic.enabled_with(&name) {
-            self.send(&entity, WorkItem::Enable, now);
-        }
-    }
-
-    /// Changes a policy in place; false when there is none of this name.
-    pub fn update_policy(
-        &mut self,
-        name: &str,
-        now: DateTime<Utc>,
-        change: impl FnOnce(&mut Policy),
-    ) -> bool {
-        let Some(mut policy) = self.policy(name).cloned() else {
-            return false;
-        };
-        change(&mut policy);
-        name.clone_into(&mut policy.name);
-        self.add_policy(policy, now);
-        true
-    }
-
-    /// Changes the certificate that secrets are encrypted with: every policy gets another internal
-    /// id and is sent to every partition, which no API shows (`BackupRestoreService.cs`,
-    /// `UpdateSecretsAsync`).
-    pub fn change_certificate(&mut self, now: DateTime<Utc>) {
-        self.tick(now);
-        let policies: Vec<_> = self.periodic.policies.by_name.values().cloned().collect();
-        for policy in policies {
-            self.put_in_force(policy.policy.clone(), now);
-        }
-    }
-
-    /// Removes a policy and protection by it, also of what is gone; false when there is none of
-    /// this name.
-    pub fn remove_policy(&mut self, name: &str, now: DateTime<Utc>) -> bool {
-        self.tick(now);
-        for entity in self.periodic.enabled_with(name) {
-            self.periodic.mappings.remove(&entity);
-            self.send(&entity, WorkItem::Disable, now);
-        }
-        let policies = &mut self.periodic.policies;
-        policies.retentions.remove(name);
-        policies.by_name.remove(name).is_some()
-    }
-
-    /// A policy by its name.
-    pub fn policy(&self, name: &str) -> Option<&Policy> {
-        Some(&self.periodic.policies.by_name.get(name)?.policy)
-    }
-
-    /// Puts the Azure storage of a policy into an account: call it before the policy is added.
-    /// Policies that share an account by its connection string in plain text count as one
-    /// storage, whatever their containers; with encrypted secrets each counts for itself. Without
-    /// this call every container has an account of its own.
-    pub fn set_account(&mut self, policy: &str, account: &str, encrypted: bool) {
-        let account = Account {
-            name: account.to_owned(),
-            encrypted,
-        };
-        let accounts = &mut self.periodic.policies.accounts;
-        accounts.insert(policy.to_owned(), account);
-    }
-
-    /// Makes the storage of a policy refuse every upload that ends in this window.
-    pub fn fail_storage(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
-        let outages = &mut self.periodic.policies.outages;
-        outages.entry(policy.to_owned()).or_default().push(window);
-    }
-
-    /// Makes the storage of a policy refuse to be listed in this window.
-    pub fn fail_listing(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
-        let unlisted = &mut self.periodic.policies.unlisted;
-        unlisted.entry(policy.to_owned()).or_default().push(window);
-    }
-
-    /// Cancels the reading of the storage of a policy in this window: lists leave it out without a
-    /// word, because only faulted tasks fail them (`GetRestorePointsOperation.cs`).
-    pub fn cancel_listing(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
-        let cancelled = &mut self.periodic.policies.cancelled;
-        let windows = cancelled.entry(policy.to_owned()).or_default();
-        windows.push(window);
-    }
+pub(super) struct Account {
+    pub(super) name: String,
+    pub(super) encrypted: bool,
 }
 
 impl Policies {
-    pub(super) fn storage_fails(&self, policy: &InForce, at: DateTime<Utc>) -> bool {
+    pub(super) fn storage_fails(&self, policy: &PolicyVersion, at: DateTime<Utc>) -> bool {
         contain(&self.outages, &policy.policy.name, at)
     }
 
@@ -249,7 +142,7 @@ impl Policies {
     }
 
     /// What makes two storages the same one.
-    fn describe(&self, policy: &Policy) -> String {
+    pub(super) fn describe(&self, policy: &Policy) -> String {
         match &policy.storage {
             Storage::AzureBlob { container, .. } => {
                 let account = self.accounts.get(&policy.name);
@@ -272,7 +165,7 @@ impl Policies {
 
     /// What the backup service of 6.4 takes for one storage: it compares connection strings and
     /// share paths only (`AzureBlobBackupStorageInfo.cs`, `FileShareBackupStorageInfo.cs`).
-    pub(super) fn counts_as(&self, policy: &InForce) -> String {
+    pub(super) fn counts_as(&self, policy: &PolicyVersion) -> String {
         match self.accounts.get(&policy.policy.name) {
             Some(Account {
                 encrypted: true, ..

@@ -3,22 +3,16 @@
 //! Responsible for what that changes besides: a new partition asks for its policy, and a vanished
 //! one is still named by its mapping, its suspension and its backups.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::replica::StateProvider;
-use super::{Estate, Keys, Partition, Scheme, Service, ServiceKind, filetime};
+use super::time::filetime;
+use super::{Estate, Keys, Partition, Scheme, Service, ServiceKind};
 use crate::simulator::record::{Epoch, Record};
-
-/// To what vanished partitions and services belonged.
-#[derive(Debug, Default)]
-pub(super) struct Vanished {
-    pub(super) partitions: HashMap<Uuid, Arc<str>>,
-    pub(super) services: HashMap<Arc<str>, Arc<str>>,
-}
 
 impl Estate {
     /// Adds a service, its application too when it is new; returns its partitions.
@@ -65,7 +59,7 @@ impl Estate {
     /// and its mapping and suspension stay too.
     pub fn remove_partition(&mut self, id: Uuid) {
         self.requests.forget(id);
-        self.periodic.forget_partition(id);
+        self.backup_service.forget_partition(id);
         let Some(partition) = self.partitions.remove(&id) else {
             return;
         };

@@ -7,13 +7,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::Estate;
-use super::agenda::Event;
 use super::agenda::RequestStep;
-use super::execution::RESEND;
-use super::health::Said;
-use super::later;
-use super::log::Happening;
+use super::agenda::ScheduledEvent;
+use super::health_event::HealthReportKind;
+use super::log::EstateEventKind;
 use super::replica::StateProvider;
+use super::requests::RESEND;
+use super::time::later;
 use super::timer::Reason;
 
 impl Estate {
@@ -31,7 +31,7 @@ impl Estate {
             return;
         }
         self.cancel_request(id, now);
-        let replica = self.periodic.replica_mut(id);
+        let replica = self.backup_service.replica_mut(id);
         match replica.running.as_mut() {
             Some(running) => running.successor = Some(clock),
             None => self.install_primary(id, clock, now),
@@ -49,22 +49,23 @@ impl Estate {
         }
         self.cancel_request(id, now);
         let provider = self.provider_of(id);
-        let running = self.periodic.replica_mut(id).running.take();
-        self.periodic.set_timer(id, None);
+        let running = self.backup_service.replica_mut(id).running.take();
+        self.backup_service.set_timer(id, None);
         if let Some(running) = running {
-            let periodic = &mut self.periodic;
+            let backup_service = &mut self.backup_service;
             let reports_ok = if running.taken > now {
-                periodic.behaviour.cancelled_reports_ok
+                backup_service.behaviour.cancelled_reports_ok
             } else {
-                provider == StateProvider::KeyValueStore && periodic.drops_upload_errors(provider)
+                provider == StateProvider::KeyValueStore
+                    && backup_service.drops_upload_errors(provider)
             };
-            let said = if reports_ok {
-                Said::BackedUp
+            let kind = if reports_ok {
+                HealthReportKind::BackedUp
             } else {
-                Said::Failed
+                HealthReportKind::Failed
             };
-            periodic.report(id, said, now);
-            periodic.note(now, id, Happening::Failed);
+            backup_service.report(id, kind, now);
+            backup_service.record_event(now, id, EstateEventKind::Failed);
         }
         self.install_primary(id, TimeDelta::zero(), now);
     }
@@ -75,9 +76,10 @@ impl Estate {
             return;
         };
         partition.epoch.configuration += 1 << 32;
-        self.periodic.replica_mut(id).take_over(clock);
-        self.periodic.note(at, id, Happening::PrimaryMoved);
-        self.periodic.arm(id, Reason::Takeover, at);
+        self.backup_service.replica_mut(id).take_over(clock);
+        self.backup_service
+            .record_event(at, id, EstateEventKind::PrimaryMoved);
+        self.backup_service.arm(id, Reason::Takeover, at);
     }
 
     /// A requested backup is lost with its primary; the backup service sends it again to the
@@ -85,8 +87,8 @@ impl Estate {
     fn cancel_request(&mut self, id: Uuid, now: DateTime<Utc>) {
         self.requests.drop_execution(id);
         if let Some(serial) = self.requests.serial_of(id) {
-            let event = Event::Request(id, serial, RequestStep::Deliver);
-            self.periodic.agenda.insert(later(now, RESEND), event);
+            let event = ScheduledEvent::Request(id, serial, RequestStep::Deliver);
+            self.backup_service.agenda.insert(later(now, RESEND), event);
         }
     }
 }

@@ -14,11 +14,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::agenda::{Event, Step, WorkItem};
-use super::health::Said;
-use super::log::Happening;
-use super::policy::InForce;
-use super::{Entity, Estate, later};
+use super::agenda::{ScheduledEvent, Step, WorkItem};
+use super::health_event::HealthReportKind;
+use super::log::EstateEventKind;
+use super::policy::PolicyVersion;
+use super::time::later;
+use super::{Entity, Estate};
 
 /// Items that are taken from the queue at once; a full batch is followed by the next.
 const BATCH: usize = 5;
@@ -33,13 +34,13 @@ impl Estate {
     /// Lets the backup service fail to reach the primaries of these partitions for a while.
     pub fn isolate(&mut self, ids: impl IntoIterator<Item = Uuid>, window: &Range<DateTime<Utc>>) {
         let windows = ids.into_iter().map(|id| (id, window.clone()));
-        self.periodic.unreachable.extend(windows);
+        self.backup_service.unreachable.extend(windows);
     }
 
     /// Sends a change to the replicas below an entity: an application or service is first
     /// resolved to its partitions, which takes a round more (`ResolveToPartitionWorkItem.cs`).
     pub(super) fn send(&mut self, entity: &Entity, item: WorkItem, now: DateTime<Utc>) {
-        let every = self.periodic.tempo.propagation;
+        let every = self.backup_service.tempo.propagation;
         let mut at = next_round(now, every);
         if !matches!(entity, Entity::Partition(_)) {
             at = later(at, every);
@@ -51,8 +52,8 @@ impl Estate {
             } else {
                 BATCH_TAKES * batch
             };
-            let event = Event::Replica(id, Step::Deliver(item, 0));
-            self.periodic.agenda.insert(later(at, pause), event);
+            let event = ScheduledEvent::Replica(id, Step::Deliver(item, 0));
+            self.backup_service.agenda.insert(later(at, pause), event);
         }
     }
 
@@ -60,13 +61,16 @@ impl Estate {
         if !self.partitions.contains_key(&id) {
             return;
         }
-        let isolated = self.periodic.unreachable.get(&id);
+        let isolated = self.backup_service.unreachable.get(&id);
         if isolated.is_some_and(|it| it.contains(&at)) {
             let known = REDELIVERIES.get(usize::from(failures));
             let minutes = known.copied().unwrap_or(REDELIVERIES[3]);
             let again = later(at, Duration::from_secs(60 * minutes));
             let step = Step::Deliver(item, failures.saturating_add(1));
-            return self.periodic.agenda.insert(again, Event::Replica(id, step));
+            return self
+                .backup_service
+                .agenda
+                .insert(again, ScheduledEvent::Replica(id, step));
         }
         let applied = self.applied_policy(id);
         let suspended = self.suspension_of(&Entity::Partition(id)).is_some();
@@ -83,8 +87,8 @@ impl Estate {
     /// A new partition asks the backup service for its policy.
     pub(super) fn ask_for_policy(&mut self, id: Uuid, at: DateTime<Utc>) {
         let entity = Entity::Partition(id);
-        let suspended = if self.periodic.behaviour.newcomers_ignore_suspension {
-            self.periodic.is_suspended(&entity)
+        let suspended = if self.backup_service.behaviour.newcomers_ignore_suspension {
+            self.backup_service.is_suspended(&entity)
         } else {
             self.suspension_of(&entity).is_some()
         };
@@ -96,46 +100,46 @@ impl Estate {
     /// A partition that was just created starts to ask at once.
     pub(super) fn inform_newcomer(&mut self, id: Uuid, now: DateTime<Utc>) {
         let is_persisted = !self.partitions_of(&Entity::Partition(id)).is_empty();
-        if is_persisted && !self.periodic.mappings.is_empty() {
-            self.periodic
+        if is_persisted && !self.backup_service.mappings.is_empty() {
+            self.backup_service
                 .agenda
-                .insert(now, Event::Replica(id, Step::Ask));
+                .insert(now, ScheduledEvent::Replica(id, Step::Ask));
         }
     }
 
     /// Protection begins, or has another policy (`UpdateBackupSchedulingPolicyAsync`); the same
     /// version of the same policy changes nothing.
-    fn enable_replica(&mut self, id: Uuid, policy: Arc<InForce>, at: DateTime<Utc>) {
-        let periodic = &mut self.periodic;
-        let replica = periodic.replica_mut(id);
+    fn enable_replica(&mut self, id: Uuid, policy: Arc<PolicyVersion>, at: DateTime<Utc>) {
+        let backup_service = &mut self.backup_service;
+        let replica = backup_service.replica_mut(id);
         let active = replica.metadata.active.as_ref();
         if active.is_some_and(|it| it.version == policy.version) {
             return;
         }
         replica.restart(Some(policy), at);
         let is_running = replica.running.is_some();
-        periodic.note(at, id, Happening::Configured { active: true });
+        backup_service.record_event(at, id, EstateEventKind::Configured { active: true });
         // A backup under way is discarded; the end of it arms the timer.
         if !is_running {
-            periodic.arm_first(id, at);
+            backup_service.arm_first(id, at);
         }
     }
 
     /// Protection ends or is suspended: timer and schedule go, the health event is cleared.
     fn disable_replica(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let periodic = &mut self.periodic;
-        let replica = periodic.replica_mut(id);
+        let backup_service = &mut self.backup_service;
+        let replica = backup_service.replica_mut(id);
         let was_active = replica.metadata.active.is_some();
         replica.restart(None, at);
         replica.awaits_restore = false;
         if replica.running.is_none() {
-            periodic.set_timer(id, None);
+            backup_service.set_timer(id, None);
         } else {
-            periodic.discard_running(id, at);
+            backup_service.discard_running(id, at);
         }
-        periodic.report(id, Said::Disabled, at);
+        backup_service.report(id, HealthReportKind::Disabled, at);
         if was_active {
-            periodic.note(at, id, Happening::Configured { active: false });
+            backup_service.record_event(at, id, EstateEventKind::Configured { active: false });
         }
     }
 }

@@ -6,26 +6,15 @@
 //! and suspensions outlive their entity, suspensions also the policy that they suspend
 //! (`DeleteBackupPolicyOperation.cs`, `DisableBackupMappingOperation.cs`).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::agenda::WorkItem;
-use super::periodic::Periodic;
-use super::{Estate, InForce, Refusal, ServiceKind};
-
-/// Something that can be protected.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entity {
-    /// All partitions of an application, by its full name.
-    Application(Arc<str>),
-    /// All partitions of a service, by its full name.
-    Service(Arc<str>),
-    /// One partition.
-    Partition(Uuid),
-}
+use super::backup_service::BackupService;
+use super::policy::PolicyVersion;
+use super::{Entity, Estate, Rejection, ServiceKind};
 
 /// What the cluster says about the protection of an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,27 +26,6 @@ pub(in crate::simulator) struct Protection {
     pub(in crate::simulator) suspended_from: Option<&'static str>,
 }
 
-impl Entity {
-    /// An application.
-    pub fn application(name: &str) -> Self {
-        Self::Application(name.into())
-    }
-
-    /// A service.
-    pub fn service(name: &str) -> Self {
-        Self::Service(name.into())
-    }
-
-    /// `Kind`, `EntityKind` and the word of inheritance.
-    pub(in crate::simulator) fn level(&self) -> &'static str {
-        match self {
-            Self::Application(_) => "Application",
-            Self::Service(_) => "Service",
-            Self::Partition(_) => "Partition",
-        }
-    }
-}
-
 impl Estate {
     /// Protects an entity with a policy; a policy it had of its own is replaced.
     pub fn enable(
@@ -65,40 +33,40 @@ impl Estate {
         entity: &Entity,
         policy: &str,
         now: DateTime<Utc>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         self.tick(now);
         self.check(entity)?;
-        let known = self.periodic.policies.by_name.get_key_value(policy);
-        let policy = Arc::clone(known.ok_or(Refusal::NoSuchPolicy)?.0);
-        self.periodic.mappings.insert(entity.clone(), policy);
+        let known = self.backup_service.policies.by_name.get_key_value(policy);
+        let policy = Arc::clone(known.ok_or(Rejection::NoSuchPolicy)?.0);
+        self.backup_service.mappings.insert(entity.clone(), policy);
         self.send(entity, WorkItem::Enable, now);
         Ok(())
     }
 
     /// Takes the policy away that an entity has of its own; what it inherits stays, and so does
     /// its suspension.
-    pub fn disable(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Refusal> {
+    pub fn disable(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Rejection> {
         self.tick(now);
         self.check(entity)?;
-        let had = self.periodic.mappings.remove(entity);
-        had.ok_or(Refusal::NotEnabled)?;
+        let had = self.backup_service.mappings.remove(entity);
+        had.ok_or(Rejection::NotEnabled)?;
         self.send(entity, WorkItem::Disable, now);
         Ok(())
     }
 
     /// Suspends an entity and everything below it, protected or not: replicas stop, and their
     /// events vanish (`SuspendBackupOperation.cs`).
-    pub fn suspend(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Refusal> {
+    pub fn suspend(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Rejection> {
         self.tick(now);
         self.check(entity)?;
-        self.periodic.suspensions.insert(entity.clone());
+        self.backup_service.suspensions.insert(entity.clone());
         self.send(entity, WorkItem::Suspend, now);
         Ok(())
     }
 
     /// Ends the suspension of this level; replicas start as if they had just been protected.
     /// Refused while nothing in the application is enabled (`ResumeBackupOperation.cs`).
-    pub fn resume(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Refusal> {
+    pub fn resume(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Rejection> {
         self.tick(now);
         self.check(entity)?;
         let line = self.line(entity);
@@ -106,13 +74,13 @@ impl Estate {
             .last()
             .filter(|it| matches!(it, Entity::Application(_)));
         let is_enabled = application.is_some_and(|scope| {
-            let mut mapped = self.periodic.mapped();
+            let mut mapped = self.backup_service.mapped();
             mapped.any(|it| self.is_within(it, scope))
         });
         if !is_enabled {
-            return Err(Refusal::NotEnabled);
+            return Err(Rejection::NotEnabled);
         }
-        self.periodic.suspensions.remove(entity);
+        self.backup_service.suspensions.remove(entity);
         self.send(entity, WorkItem::Enable, now);
         Ok(())
     }
@@ -123,9 +91,11 @@ impl Estate {
         let line = self.line(partition);
         let is_found = |it: &&Entity| *it == partition || !self.is_mangled(it);
         let mut found = line.iter().filter(is_found);
-        let suspended = found.clone().find(|it| self.periodic.is_suspended(it));
+        let suspended = found
+            .clone()
+            .find(|it| self.backup_service.is_suspended(it));
         let (from, policy) =
-            found.find_map(|it| Some((it.level(), self.periodic.mappings.get(it)?)))?;
+            found.find_map(|it| Some((it.level(), self.backup_service.mappings.get(it)?)))?;
         Some(Protection {
             policy: Arc::clone(policy),
             from,
@@ -136,33 +106,35 @@ impl Estate {
     /// The nearest suspended level of an entity and what it is part of.
     pub(super) fn suspension_of(&self, entity: &Entity) -> Option<&'static str> {
         let line = self.line(entity);
-        let suspended = line.iter().find(|it| self.periodic.is_suspended(it));
+        let suspended = line.iter().find(|it| self.backup_service.is_suspended(it));
         suspended.map(Entity::level)
     }
 
     /// The policy that applies to an entity, suspended or not.
-    pub(super) fn policy_of(&self, entity: &Entity) -> Option<&Arc<InForce>> {
+    pub(super) fn policy_of(&self, entity: &Entity) -> Option<&Arc<PolicyVersion>> {
         let line = self.line(entity);
-        let policy = line.iter().find_map(|it| self.periodic.mappings.get(it))?;
-        self.periodic.policies.by_name.get(policy)
+        let policy = line
+            .iter()
+            .find_map(|it| self.backup_service.mappings.get(it))?;
+        self.backup_service.policies.by_name.get(policy)
     }
 
     /// The policy that the backup service sends to a partition: that of the application does not
     /// get through where a name needs percent-encoding (`SendToServiceNodeWorkItem.cs`).
-    pub(super) fn applied_policy(&self, id: Uuid) -> Option<Arc<InForce>> {
+    pub(super) fn applied_policy(&self, id: Uuid) -> Option<Arc<PolicyVersion>> {
         let entity = Entity::Partition(id);
         let line = self.line(&entity);
         let reach = if self.is_mangled(&entity) { 2 } else { 3 };
         let mut line = line.iter().take(reach);
-        let policy = line.find_map(|it| self.periodic.mappings.get(it))?;
-        self.periodic.policies.by_name.get(policy).cloned()
+        let policy = line.find_map(|it| self.backup_service.mappings.get(it))?;
+        self.backup_service.policies.by_name.get(policy).cloned()
     }
 
     /// Whether the name of an entity needs percent-encoding, which 6.4 applies to the keys it asks
     /// for and not to those it stores (`UtilityHelper.cs`).
     pub(in crate::simulator) fn is_mangled(&self, entity: &Entity) -> bool {
         let needs_encoding = |name: &str| name.contains(' ') || !name.is_ascii();
-        self.periodic.behaviour.mangles_encoded_names
+        self.backup_service.behaviour.mangles_encoded_names
             && match entity {
                 Entity::Application(name) | Entity::Service(name) => needs_encoding(name),
                 Entity::Partition(id) => self.home_of(*id).is_some_and(|it| needs_encoding(&it)),
@@ -216,19 +188,19 @@ impl Estate {
     }
 
     /// Whether there is such an entity, and whether it has a state.
-    fn check(&self, entity: &Entity) -> Result<(), Refusal> {
+    fn check(&self, entity: &Entity) -> Result<(), Rejection> {
         let service = match entity {
             Entity::Application(name) => {
                 let known = self.applications.contains_key(name);
-                return known.then_some(()).ok_or(Refusal::NoSuchApplication);
+                return known.then_some(()).ok_or(Rejection::NoSuchApplication);
             }
             Entity::Service(name) => Some(Arc::clone(name)),
-            Entity::Partition(id) => Some(self.service_of(*id).ok_or(Refusal::NotFound)?),
+            Entity::Partition(id) => Some(self.service_of(*id).ok_or(Rejection::NotFound)?),
         };
         match service.and_then(|name| self.kind_of(&name)) {
-            None => Err(Refusal::NoSuchService),
+            None => Err(Rejection::NoSuchService),
             Some(ServiceKind::Persisted) => Ok(()),
-            Some(_) => Err(Refusal::Stateless),
+            Some(_) => Err(Rejection::Stateless),
         }
     }
 
@@ -255,7 +227,7 @@ impl Estate {
     }
 }
 
-impl Periodic {
+impl BackupService {
     /// What a policy was explicitly enabled for, also what is gone since.
     pub(in crate::simulator) fn enabled_with(&self, policy: &str) -> Vec<Entity> {
         let mappings = self.mappings.iter();
@@ -283,6 +255,3 @@ impl Periodic {
         self.suspensions.contains(entity)
     }
 }
-
-/// Explicit enablements: which policy each entity was given.
-pub(super) type Mappings = BTreeMap<Entity, Arc<str>>;

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::agenda::Step;
 use super::behaviour::Behaviour;
-use super::health::Property;
-use super::later;
-use super::policy::InForce;
+use super::health_event::HealthProperty;
+use super::policy::PolicyVersion;
+use super::time::later;
 use super::timer::{Reason, Timer};
 use crate::simulator::record::RecoveryPoint;
 
@@ -74,7 +74,7 @@ impl Default for Tempo {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metadata {
     /// The policy it acts on; `None` while none applies or protection is suspended.
-    pub(super) active: Option<Arc<InForce>>,
+    pub(super) active: Option<Arc<PolicyVersion>>,
     /// When that policy arrived (`PolicyUpdateTime`).
     pub(super) updated: DateTime<Utc>,
     pub(super) recovery_point: Option<DateTime<Utc>>,
@@ -89,7 +89,7 @@ pub(super) struct Replica {
     pub(super) timer: Option<(DateTime<Utc>, Step)>,
     /// Jitter of the run that the timer is armed for.
     pub(super) jitter: TimeDelta,
-    pub(super) running: Option<Running>,
+    pub(super) running: Option<RunningBackup>,
     pub(super) chain: Option<Chain>,
     pub(super) failures: u32,
     /// How much the clock of its node is ahead.
@@ -100,14 +100,14 @@ pub(super) struct Replica {
     pub(super) awaits_restore: bool,
     /// The last backup that this primary took on request.
     pub(super) requested: Option<RecoveryPoint>,
-    pub(super) backup: Property,
-    pub(super) restore: Property,
+    pub(super) backup: HealthProperty,
+    pub(super) restore: HealthProperty,
 }
 
 /// A periodic backup under way.
 #[derive(Debug)]
-pub(super) struct Running {
-    pub(super) policy: Arc<InForce>,
+pub(super) struct RunningBackup {
+    pub(super) policy: Arc<PolicyVersion>,
     /// The schedule as it was when the backup began.
     pub(super) metadata: Metadata,
     pub(super) backup: Uuid,
@@ -145,13 +145,13 @@ impl Replica {
             silenced: false,
             awaits_restore: false,
             requested: None,
-            backup: Property::new(phase),
-            restore: Property::new(phase),
+            backup: HealthProperty::new(phase),
+            restore: HealthProperty::new(phase),
         }
     }
 
     /// Begins from nothing with another policy, or with none. A backup under way goes on.
-    pub(super) fn restart(&mut self, active: Option<Arc<InForce>>, at: DateTime<Utc>) {
+    pub(super) fn restart(&mut self, active: Option<Arc<PolicyVersion>>, at: DateTime<Utc>) {
         self.metadata = Metadata {
             active,
             updated: at + self.clock,

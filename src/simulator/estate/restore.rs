@@ -5,102 +5,17 @@
 //! loss version, a broken chain. Must not answer requests. While a restore runs, neither backups
 //! nor other restores are accepted.
 
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::agenda::{Event, Step, WorkItem};
-use super::health::Said;
-use super::log::Happening;
-use super::store::{Backup, Validation};
+use super::agenda::{ScheduledEvent, Step, WorkItem};
+use super::health_event::HealthReportKind;
+use super::log::EstateEventKind;
+use super::restore_progress::{Restore, RestoreOutcome, RestorePlan, RestoreSource, RestoreState};
+use super::store::Validation;
+use super::time::{filetime, later};
 use super::timer::Reason;
-use super::{Entity, Estate, Refusal, filetime, later};
-use crate::simulator::record::Epoch;
-
-/// How a restore will go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestorePlan {
-    /// How long the request stays Accepted.
-    pub accepted_for: Duration,
-    /// How long the primary takes.
-    pub running_for: Duration,
-    /// How long the secondaries take after it, a state that only newer runtimes show; nothing at
-    /// all skips it.
-    pub secondaries_for: Duration,
-    /// How it ends.
-    pub outcome: RestoreOutcome,
-}
-
-/// What a restore comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestoreOutcome {
-    /// The partition has the state of the backup.
-    Success,
-    /// It fails, and the partition keeps its state.
-    Failure,
-    /// It does not end in time, and the partition keeps its state.
-    Timeout,
-}
-
-impl Default for RestorePlan {
-    fn default() -> Self {
-        Self {
-            accepted_for: Duration::from_secs(5),
-            running_for: Duration::from_secs(30),
-            secondaries_for: Duration::from_secs(10),
-            outcome: RestoreOutcome::Success,
-        }
-    }
-}
-
-/// `RestoreState`, by the words of the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::simulator) enum RestoreState {
-    Accepted,
-    RestoreInProgress,
-    SecondariesInProgress,
-    Success,
-    Failure,
-    Timeout,
-}
-
-/// What the service remembers of the last restore of a partition.
-#[derive(Clone, Debug)]
-pub(in crate::simulator) struct Restore {
-    pub(in crate::simulator) state: RestoreState,
-    /// When it succeeded.
-    pub(in crate::simulator) ended: Option<DateTime<Utc>>,
-    /// Epoch and LSN of the backup, for as long as the restore has not failed; -1 on the wire
-    /// where there are none, but only until it has succeeded (`RestoreStatus.cs`).
-    pub(in crate::simulator) target: Option<(Epoch, Option<u64>)>,
-    plan: RestorePlan,
-    source: Source,
-}
-
-/// The backup that a partition is restored from.
-#[derive(Clone, Debug)]
-struct Source {
-    partition: Uuid,
-    backup: Backup,
-}
-
-impl RestoreState {
-    pub(in crate::simulator) fn word(self) -> &'static str {
-        match self {
-            Self::Accepted => "Accepted",
-            Self::RestoreInProgress => "RestoreInProgress",
-            Self::SecondariesInProgress => "SecondariesInProgress",
-            Self::Success => "Success",
-            Self::Failure => "Failure",
-            Self::Timeout => "Timeout",
-        }
-    }
-
-    fn is_end(self) -> bool {
-        matches!(self, Self::Success | Self::Failure | Self::Timeout)
-    }
-}
+use super::{Entity, Estate, Rejection};
 
 impl Estate {
     /// Requests a restore of a listed backup: the one of this id, which may belong to another
@@ -112,14 +27,14 @@ impl Estate {
         backup: Option<Uuid>,
         plan: RestorePlan,
         now: DateTime<Utc>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         self.tick(now);
         let own = self.sources(&Entity::Partition(id), now)?;
         if self.restore_runs(id) {
-            return Err(Refusal::RestoreInProgress);
+            return Err(Rejection::RestoreInProgress);
         }
         if self.requests.serial_of(id).is_some() {
-            return Err(Refusal::InProgress);
+            return Err(Rejection::InProgress);
         }
         let source = match backup {
             None => own.into_iter().next_back(),
@@ -131,7 +46,7 @@ impl Estate {
                 all.find(|it| it.backup.id == wanted)
             }
         };
-        let source = source.ok_or(Refusal::NoSuchBackup)?;
+        let source = source.ok_or(Rejection::NoSuchBackup)?;
         self.begin_restore(id, source, plan, now);
         Ok(())
     }
@@ -146,8 +61,8 @@ impl Estate {
         }
         self.raise_data_loss(id, now);
         let policy = self.applied_policy(id);
-        let repeats = self.periodic.behaviour.repeats_old_restores;
-        let old = self.periodic.restores.get(&id).filter(|_| repeats);
+        let repeats = self.backup_service.behaviour.repeats_old_restores;
+        let old = self.backup_service.restores.get(&id).filter(|_| repeats);
         let source = match old.map(|it| it.source.clone()) {
             Some(old) => Some(old),
             None if policy.is_some_and(|it| it.policy.auto_restore_on_data_loss) => {
@@ -156,15 +71,17 @@ impl Estate {
             }
             None => None,
         };
-        self.periodic.stop_for_restore(id);
+        self.backup_service.stop_for_restore(id);
         match source {
             Some(source) => {
                 self.apply(id, &source, now);
-                self.periodic.report(id, Said::RestoredItself, now);
+                self.backup_service
+                    .report(id, HealthReportKind::RestoredItself, now);
             }
-            None if self.periodic.active_policy(id).is_some() => {
-                self.periodic.replica_mut(id).awaits_restore = true;
-                self.periodic.note(now, id, Happening::AwaitsRestore);
+            None if self.backup_service.active_policy(id).is_some() => {
+                self.backup_service.replica_mut(id).awaits_restore = true;
+                self.backup_service
+                    .record_event(now, id, EstateEventKind::AwaitsRestore);
             }
             None => {}
         }
@@ -172,7 +89,7 @@ impl Estate {
 
     /// The last restore of a partition.
     pub(in crate::simulator) fn restore_of(&self, id: Uuid) -> Option<&Restore> {
-        self.periodic.restores.get(&id)
+        self.backup_service.restores.get(&id)
     }
 
     pub(super) fn restore_runs(&self, id: Uuid) -> bool {
@@ -180,22 +97,28 @@ impl Estate {
     }
 
     /// Listed backups of a scope whose chain is complete, oldest first.
-    fn sources(&self, scope: &Entity, now: DateTime<Utc>) -> Result<Vec<Source>, Refusal> {
+    fn sources(&self, scope: &Entity, now: DateTime<Utc>) -> Result<Vec<RestoreSource>, Rejection> {
         let listed = self.listed(scope, now)?;
         let has_full = |chain: Uuid| listed.iter().any(|it| it.backup.id == chain);
         let complete = listed.iter().filter(|it| has_full(it.backup.chain));
         Ok(complete
-            .map(|it| Source {
+            .map(|it| RestoreSource {
                 partition: it.folder.partition,
                 backup: it.backup.clone(),
             })
             .collect())
     }
 
-    fn begin_restore(&mut self, id: Uuid, source: Source, plan: RestorePlan, at: DateTime<Utc>) {
+    fn begin_restore(
+        &mut self,
+        id: Uuid,
+        source: RestoreSource,
+        plan: RestorePlan,
+        at: DateTime<Utc>,
+    ) {
         let next = later(at, plan.accepted_for);
-        let event = Event::Replica(id, Step::Restore);
-        self.periodic.agenda.insert(next, event);
+        let event = ScheduledEvent::Replica(id, Step::Restore);
+        self.backup_service.agenda.insert(next, event);
         let restore = Restore {
             state: RestoreState::Accepted,
             ended: None,
@@ -203,11 +126,11 @@ impl Estate {
             plan,
             source,
         };
-        self.periodic.restores.insert(id, restore);
+        self.backup_service.restores.insert(id, restore);
     }
 
     pub(super) fn advance_restore(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let Some(restore) = self.periodic.restores.get_mut(&id) else {
+        let Some(restore) = self.backup_service.restores.get_mut(&id) else {
             return;
         };
         let is_valid = restore.source.backup.validation == Validation::None;
@@ -221,7 +144,7 @@ impl Estate {
                 let source = restore.source.clone();
                 let secondaries = restore.plan.secondaries_for;
                 self.raise_data_loss(id, at);
-                self.periodic.stop_for_restore(id);
+                self.backup_service.stop_for_restore(id);
                 self.apply(id, &source, at);
                 if secondaries.is_zero() {
                     return self.advance_restore(id, at);
@@ -239,14 +162,15 @@ impl Estate {
             (RestoreState::SecondariesInProgress, _) => {
                 restore.state = RestoreState::Success;
                 restore.ended = Some(at);
-                self.periodic.report(id, Said::Restored, at);
+                self.backup_service
+                    .report(id, HealthReportKind::Restored, at);
                 None
             }
             _ => None,
         };
         if let Some(delay) = next {
-            let event = Event::Replica(id, Step::Restore);
-            self.periodic.agenda.insert(later(at, delay), event);
+            let event = ScheduledEvent::Replica(id, Step::Restore);
+            self.backup_service.agenda.insert(later(at, delay), event);
         }
     }
 
@@ -261,21 +185,22 @@ impl Estate {
     /// (`BackupRestoreManager.cs`, `InitializeAsync`): armed as after a change of primary if it
     /// is that of this partition, asked for anew otherwise. Then the backup service pushes the
     /// policy of now.
-    fn apply(&mut self, id: Uuid, source: &Source, at: DateTime<Utc>) {
+    fn apply(&mut self, id: Uuid, source: &RestoreSource, at: DateTime<Utc>) {
         if let (Some(partition), Some(lsn)) = (self.partitions.get_mut(&id), source.backup.lsn) {
             partition.lsn = lsn;
         }
         let is_own = source.partition == id;
-        let replica = self.periodic.replica_mut(id);
+        let replica = self.backup_service.replica_mut(id);
         replica.awaits_restore = false;
         replica.take_over(TimeDelta::zero());
         replica.restart(None, at);
         if is_own {
             replica.metadata = source.backup.metadata.clone();
         }
-        self.periodic.note(at, id, Happening::Restored);
+        self.backup_service
+            .record_event(at, id, EstateEventKind::Restored);
         if is_own {
-            self.periodic.arm(id, Reason::Takeover, at);
+            self.backup_service.arm(id, Reason::Takeover, at);
         } else {
             self.ask_for_policy(id, at);
         }

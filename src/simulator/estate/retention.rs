@@ -11,13 +11,14 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::agenda::Event;
-use super::log::Happening;
-use super::periodic::Periodic;
-use super::place::Place;
-use super::policy::{InForce, Retention, SetRetention};
-use super::store::{Backup, CleanUp, Shelf};
-use super::{Entity, Estate, Refusal, later};
+use super::agenda::ScheduledEvent;
+use super::backup_service::BackupService;
+use super::log::EstateEventKind;
+use super::policy::{PolicyVersion, Retention, SetRetention};
+use super::storage_id::StorageId;
+use super::store::{Backup, CleanUp, FolderContents};
+use super::time::later;
+use super::{Entity, Estate, Rejection};
 
 /// A failed run of retention is tried again so often, a minute apart.
 const TRIES: u8 = 5;
@@ -34,11 +35,11 @@ impl Estate {
         &mut self,
         entity: &Entity,
         now: DateTime<Utc>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejection> {
         self.tick(now);
-        let before = self.periodic.own_policy(entity);
+        let before = self.backup_service.own_policy(entity);
         let before = before
-            .and_then(|it| self.periodic.policies.by_name.get(it))
+            .and_then(|it| self.backup_service.policies.by_name.get(it))
             .cloned();
         self.disable(entity, now)?;
         let Some(policy) = before else {
@@ -47,39 +48,43 @@ impl Estate {
         if !self.cleans(entity, &policy) {
             return Ok(());
         }
-        let serial = self.periodic.next_serial();
+        let serial = self.backup_service.next_serial();
         let clean_up = CleanUp {
-            place: policy.place,
+            storage_id: policy.storage_id,
             scope: entity.clone(),
         };
-        self.periodic.clean_ups.insert(serial, clean_up);
+        self.backup_service.clean_ups.insert(serial, clean_up);
         let at = later(now, CLEANS_UP_AFTER);
-        self.periodic.agenda.insert(at, Event::CleanUp(serial));
+        self.backup_service
+            .agenda
+            .insert(at, ScheduledEvent::CleanUp(serial));
         Ok(())
     }
 
     /// Whether `CleanBackup` deletes anything where another policy is inherited from then on: it
     /// should keep what that policy still shows, and does the contrary.
-    fn cleans(&self, entity: &Entity, policy: &InForce) -> bool {
+    fn cleans(&self, entity: &Entity, policy: &PolicyVersion) -> bool {
         let Some(inherited) = self.policy_of(entity) else {
             return true;
         };
-        let policies = &self.periodic.policies;
+        let policies = &self.backup_service.policies;
         let is_same = policies.counts_as(policy) == policies.counts_as(inherited);
-        is_same == self.periodic.behaviour.inverted_clean_up
+        is_same == self.backup_service.behaviour.inverted_clean_up
     }
 
     pub(super) fn clean_up(&mut self, serial: u64, at: DateTime<Utc>) {
-        let Some(clean_up) = self.periodic.clean_ups.remove(&serial) else {
+        let Some(clean_up) = self.backup_service.clean_ups.remove(&serial) else {
             return;
         };
         for id in self.partitions_of(&clean_up.scope) {
             let own = Entity::Partition(id);
             // The filter looks at mappings of partitions only.
-            if own != clean_up.scope && self.periodic.own_policy(&own).is_some() {
+            if own != clean_up.scope && self.backup_service.own_policy(&own).is_some() {
                 continue;
             }
-            self.delete(id, clean_up.place, at, |shelf| shelf.taken_before(at));
+            self.delete(id, clean_up.storage_id, at, |contents| {
+                contents.taken_before(at)
+            });
         }
     }
 
@@ -87,8 +92,8 @@ impl Estate {
     /// but not armed. Everything else goes on, from what is replicated.
     pub fn fail_over_backup_service(&mut self, now: DateTime<Utc>) {
         self.tick(now);
-        if self.periodic.behaviour.retention_stops_after_failover {
-            for set in self.periodic.policies.retentions.values_mut() {
+        if self.backup_service.behaviour.retention_stops_after_failover {
+            for set in self.backup_service.policies.retentions.values_mut() {
                 set.serial = 0;
             }
         }
@@ -101,7 +106,7 @@ impl Estate {
         tries: u8,
         at: DateTime<Utc>,
     ) {
-        let policies = &self.periodic.policies;
+        let policies = &self.backup_service.policies;
         let set = policies.retentions.get(name);
         let set = set.filter(|it| it.serial == serial).map(|it| it.retention);
         let (Some(retention), Some(policy)) = (set, policies.by_name.get(name).cloned()) else {
@@ -109,20 +114,23 @@ impl Estate {
         };
         if policies.listing_fails(name, at) && tries < TRIES {
             let again = later(at, Duration::from_secs(60));
-            let event = Event::Retention(Arc::clone(name), serial, tries + 1);
-            return self.periodic.agenda.insert(again, event);
+            let event = ScheduledEvent::Retention(Arc::clone(name), serial, tries + 1);
+            return self.backup_service.agenda.insert(again, event);
         }
         if !policies.listing_fails(name, at) {
             for id in self.partitions_under(&policy) {
-                self.delete(id, policy.place, at, |shelf| shelf.expired(retention, at));
+                self.delete(id, policy.storage_id, at, |contents| {
+                    contents.expired(retention, at)
+                });
             }
         }
-        self.periodic.plan_retention(name, serial, retention, at);
+        self.backup_service
+            .plan_retention(name, serial, retention, at);
     }
 
     /// Existing partitions for which a policy is the effective one.
-    fn partitions_under(&self, policy: &InForce) -> Vec<Uuid> {
-        let entities = self.periodic.enabled_with(&policy.policy.name);
+    fn partitions_under(&self, policy: &PolicyVersion) -> Vec<Uuid> {
+        let entities = self.backup_service.enabled_with(&policy.policy.name);
         let ids = entities.iter().flat_map(|it| self.partitions_of(it));
         ids.filter(|id| {
             let applied = self.applied_policy(*id);
@@ -135,30 +143,34 @@ impl Estate {
     fn delete(
         &mut self,
         id: Uuid,
-        place: Place,
+        storage_id: StorageId,
         at: DateTime<Utc>,
-        which: impl Fn(&Shelf) -> Range<usize>,
+        which: impl Fn(&FolderContents) -> Range<usize>,
     ) {
         let Some(folder) = self.folder_of(id) else {
             return;
         };
-        let Some(backups) = self.periodic.stores.shelf_mut(place, &folder) else {
+        let Some(backups) = self
+            .backup_service
+            .stores
+            .folder_contents_mut(storage_id, &folder)
+        else {
             return;
         };
         let which = which(backups);
         for backup in backups.take(which) {
-            let what = Happening::Deleted {
-                place,
+            let what = EstateEventKind::Deleted {
+                storage_id,
                 backup: backup.id,
             };
-            self.periodic.note(at, id, what);
+            self.backup_service.record_event(at, id, what);
         }
     }
 }
 
-impl Periodic {
+impl BackupService {
     /// Retention is armed where it is set or changed, and only there.
-    pub(super) fn arm_retention(&mut self, policy: &InForce, now: DateTime<Utc>) {
+    pub(super) fn arm_retention(&mut self, policy: &PolicyVersion, now: DateTime<Utc>) {
         let name: Arc<str> = policy.policy.name.as_str().into();
         let Some(retention) = policy.policy.retention else {
             self.policies.retentions.remove(&name);
@@ -187,12 +199,12 @@ impl Periodic {
         } else {
             day
         };
-        let event = Event::Retention(Arc::clone(name), serial, 0);
+        let event = ScheduledEvent::Retention(Arc::clone(name), serial, 0);
         self.agenda.insert(later(at, every), event);
     }
 }
 
-impl Shelf {
+impl FolderContents {
     /// Backups taken before a moment.
     fn taken_before(&self, moment: DateTime<Utc>) -> Range<usize> {
         0..self.backups.partition_point(|it| it.taken < moment)

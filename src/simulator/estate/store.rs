@@ -10,9 +10,10 @@ use std::sync::Arc;
 use chrono::{DateTime, SubsecRound, Utc};
 use uuid::Uuid;
 
-use super::place::Place;
+use super::entity::Entity;
+use super::keys::Keys;
 use super::replica::Metadata;
-use super::{Entity, Estate, Keys};
+use super::storage_id::StorageId;
 use crate::simulator::record::Epoch;
 
 /// What a check of the storage has found (`ValidationResult`, clients of 2026).
@@ -66,7 +67,7 @@ impl PartialEq for Backup {
 
 /// Where the backups of one partition lie.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::simulator) struct Folder {
+pub(in crate::simulator) struct FolderPath {
     pub(in crate::simulator) application: Arc<str>,
     pub(in crate::simulator) service: Arc<str>,
     pub(in crate::simulator) partition: Uuid,
@@ -74,7 +75,7 @@ pub(in crate::simulator) struct Folder {
 
 /// What lies in a folder, oldest first.
 #[derive(Debug)]
-pub(super) struct Shelf {
+pub(super) struct FolderContents {
     pub(super) keys: Keys,
     pub(super) backups: VecDeque<Backup>,
 }
@@ -82,14 +83,14 @@ pub(super) struct Shelf {
 /// What a `CleanBackup` will delete.
 #[derive(Debug)]
 pub(super) struct CleanUp {
-    pub(super) place: Place,
+    pub(super) storage_id: StorageId,
     pub(super) scope: Entity,
 }
 
 /// All storages.
 #[derive(Debug, Default)]
 pub(super) struct Stores {
-    places: HashMap<String, Place>,
+    storage_ids: HashMap<String, StorageId>,
     storages: Vec<Files>,
 }
 
@@ -98,154 +99,41 @@ pub(super) struct Stores {
 pub(super) struct Files {
     /// Whether the container exists: the first upload creates it.
     pub(super) exists: bool,
-    pub(super) folders: BTreeMap<Folder, Shelf>,
-}
-
-impl Estate {
-    /// Puts a backup into the list of a partition that a check has found damaged. It lies in the
-    /// storage of the policy that applies; without one, or while another backup is under way, nothing
-    /// happens: backups of a partition never overlap.
-    pub fn list_unrestorable(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let Some(policy) = self.applied_policy(id) else {
-            return;
-        };
-        let Some(partition) = self.partitions.get(&id) else {
-            return;
-        };
-        let replica = self.periodic.replica_mut(id);
-        if replica.running.is_some() {
-            return;
-        }
-        let backup = replica.new_id();
-        let damaged = Backup {
-            id: backup,
-            chain: backup,
-            full: true,
-            taken: at,
-            lsn: Some(partition.lsn),
-            validation: Validation::ChecksumMismatchFailure,
-            epoch: partition.epoch,
-            metadata: Metadata::default(),
-        };
-        self.store(id, policy.place, damaged, at, at);
-    }
-
-    /// Creates the container or share of a policy, as operators do; otherwise the first upload
-    /// does, and lists fail until then.
-    pub fn create_container(&mut self, policy: &str) {
-        if let Some(policy) = self.periodic.policies.by_name.get(policy) {
-            self.periodic.stores.files_mut(policy.place).exists = true;
-        }
-    }
-
-    /// The storage of a policy.
-    pub fn place_of(&self, policy: &str) -> Option<Place> {
-        Some(self.periodic.policies.by_name.get(policy)?.place)
-    }
-
-    /// What lies in a storage for a partition now, oldest first, whether or not a list shows it.
-    pub fn stored(&self, id: Uuid, place: Place) -> Vec<Backup> {
-        let folder = self.folder_of(id);
-        let kept = folder.and_then(|it| self.periodic.stores.files(place)?.folders.get(&it));
-        kept.map_or_else(Vec::new, |it| it.backups.iter().cloned().collect())
-    }
-
-    /// An upload has finished, snapshot and end on the clock of the cluster.
-    pub(super) fn store(
-        &mut self,
-        id: Uuid,
-        place: Place,
-        backup: Backup,
-        taken: DateTime<Utc>,
-        at: DateTime<Utc>,
-    ) {
-        let (Some(folder), Some(partition)) = (self.folder_of(id), self.partitions.get(&id)) else {
-            return;
-        };
-        self.periodic
-            .note_stored(id, Some(place), &backup, taken, at);
-        let files = self.periodic.stores.files_mut(place);
-        files.exists = true;
-        let kept = files.folders.entry(folder);
-        let kept = kept.or_insert_with(|| Shelf {
-            keys: partition.keys.clone(),
-            backups: VecDeque::new(),
-        });
-        kept.add(backup);
-    }
-
-    /// Where the backups of an existing partition lie.
-    pub(super) fn folder_of(&self, id: Uuid) -> Option<Folder> {
-        Some(Folder {
-            application: self.application_of(id)?,
-            service: self.service_of(id)?,
-            partition: id,
-        })
-    }
-
-    /// The folders of an entity in a storage, those of vanished partitions too.
-    pub(super) fn folders_of<'a>(
-        &self,
-        scope: &Entity,
-        files: &'a Files,
-    ) -> Vec<(&'a Folder, &'a Shelf)> {
-        let (application, service, partition) = match scope {
-            Entity::Application(name) => (Some(Arc::clone(name)), None, None),
-            Entity::Service(name) => {
-                let found = self.services.get(name);
-                let application = found.map(|it| Arc::clone(&it.application));
-                (application, Some(Arc::clone(name)), None)
-            }
-            Entity::Partition(id) => (self.application_of(*id), self.service_of(*id), Some(*id)),
-        };
-        let Some(application) = application else {
-            return Vec::new();
-        };
-        let first = Folder {
-            application: Arc::clone(&application),
-            service: service.clone().unwrap_or_default(),
-            partition: partition.unwrap_or_default(),
-        };
-        files
-            .folders
-            .range(first..)
-            .take_while(|(folder, _)| {
-                folder.application == application
-                    && service.as_ref().is_none_or(|it| folder.service == *it)
-                    && partition.is_none_or(|it| folder.partition == it)
-            })
-            .collect()
-    }
+    pub(super) folders: BTreeMap<FolderPath, FolderContents>,
 }
 
 impl Stores {
     /// The storage of this description.
-    pub(super) fn place(&mut self, description: String) -> Place {
-        let next = Place(self.storages.len());
-        let place = *self.places.entry(description).or_insert(next);
-        if place == next {
+    pub(super) fn storage_id(&mut self, description: String) -> StorageId {
+        let next = StorageId(self.storages.len());
+        let storage_id = *self.storage_ids.entry(description).or_insert(next);
+        if storage_id == next {
             self.storages.push(Files::default());
         }
-        place
+        storage_id
     }
 
-    pub(super) fn files(&self, place: Place) -> Option<&Files> {
-        self.storages.get(place.0)
+    pub(super) fn files(&self, storage_id: StorageId) -> Option<&Files> {
+        self.storages.get(storage_id.0)
     }
 
-    fn files_mut(&mut self, place: Place) -> &mut Files {
+    pub(super) fn files_mut(&mut self, storage_id: StorageId) -> &mut Files {
         self.storages
-            .get_mut(place.0)
+            .get_mut(storage_id.0)
             .expect("a place is made together with its files")
     }
 
-    pub(super) fn shelf_mut(&mut self, place: Place, folder: &Folder) -> Option<&mut Shelf> {
-        self.files_mut(place).folders.get_mut(folder)
+    pub(super) fn folder_contents_mut(
+        &mut self,
+        storage_id: StorageId,
+        folder: &FolderPath,
+    ) -> Option<&mut FolderContents> {
+        self.files_mut(storage_id).folders.get_mut(folder)
     }
 }
 
-impl Shelf {
-    fn add(&mut self, mut backup: Backup) {
+impl FolderContents {
+    pub(super) fn add(&mut self, mut backup: Backup) {
         backup.taken = backup.taken.trunc_subsecs(0);
         let later = self.backups.iter().rev();
         let later = later.take_while(|it| it.taken > backup.taken).count();

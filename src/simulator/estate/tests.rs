@@ -9,9 +9,8 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-use super::health::Said;
 use super::*;
-use crate::simulator::record::{Code, Outcome, Plan};
+use crate::simulator::record::{BackupPlan, Code, Outcome};
 
 mod actors;
 mod configuration;
@@ -83,15 +82,15 @@ fn carts_service() -> Entity {
 }
 
 /// `fabric:/App/Orders`, protected since the start by a policy at the application.
-struct World {
+struct GatewayState {
     estate: Estate,
     ids: Vec<Uuid>,
     /// The first of them.
     id: Uuid,
-    log: Vec<Happened>,
+    log: Vec<EstateEvent>,
 }
 
-impl World {
+impl GatewayState {
     fn with(partitions: usize, policy: Policy) -> Self {
         let mut estate = Estate::empty(7, start());
         estate.set_tempo(Tempo {
@@ -140,7 +139,7 @@ impl World {
     }
 
     /// Requests a backup of the first partition.
-    fn request(&mut self, plan: Plan, now: DateTime<Utc>) {
+    fn request(&mut self, plan: BackupPlan, now: DateTime<Utc>) {
         self.estate.request_backup(self.id, plan, now).unwrap();
     }
 
@@ -166,7 +165,7 @@ impl World {
     }
 
     fn now(&self) -> DateTime<Utc> {
-        self.estate.periodic.present(start())
+        self.estate.backup_service.present(start())
     }
 
     fn tick(&mut self, now: DateTime<Utc>) {
@@ -175,7 +174,7 @@ impl World {
     }
 
     /// Lets time pass until something happens to a partition, in small steps; the moment of it.
-    fn until(&mut self, id: Uuid, is_it: impl Fn(Happening) -> bool) -> DateTime<Utc> {
+    fn until(&mut self, id: Uuid, is_it: impl Fn(EstateEventKind) -> bool) -> DateTime<Utc> {
         let mut now = self.now();
         self.tick(now);
         let seen = self.log.len();
@@ -195,22 +194,22 @@ impl World {
 
     /// The end of the next periodic backup that counts.
     fn until_backup(&mut self) -> DateTime<Utc> {
-        self.until(self.id, |it| matches!(it, Happening::BackedUp { .. }))
+        self.until(self.id, |it| matches!(it, EstateEventKind::BackedUp { .. }))
     }
 
     fn until_failure(&mut self) -> DateTime<Utc> {
-        self.until(self.id, |it| it == Happening::Failed)
+        self.until(self.id, |it| it == EstateEventKind::Failed)
     }
 
     /// Everything of one kind that has happened to a partition.
-    fn all<T>(&self, id: Uuid, of: impl Fn(&Happened) -> Option<T>) -> Vec<T> {
+    fn all<T>(&self, id: Uuid, of: impl Fn(&EstateEvent) -> Option<T>) -> Vec<T> {
         let log = self.log.iter();
         log.filter(|it| it.partition == id).filter_map(of).collect()
     }
 
     fn armed(&self, id: Uuid) -> Vec<DateTime<Utc>> {
         self.all(id, |it| match it.what {
-            Happening::Armed { due } => Some(due),
+            EstateEventKind::Armed { due } => Some(due),
             _ => None,
         })
     }
@@ -218,13 +217,13 @@ impl World {
     /// Moments of the snapshots of all uploads that finished.
     fn stored(&self, id: Uuid) -> Vec<DateTime<Utc>> {
         self.all(id, |it| match it.what {
-            Happening::Stored { taken, .. } => Some(taken),
+            EstateEventKind::Stored { taken, .. } => Some(taken),
             _ => None,
         })
     }
 
     fn counted(&self, id: Uuid) -> usize {
-        let counted = |it: &Happened| matches!(it.what, Happening::BackedUp { .. });
+        let counted = |it: &EstateEvent| matches!(it.what, EstateEventKind::BackedUp { .. });
         self.all(id, |it| counted(it).then_some(())).len()
     }
 
@@ -245,11 +244,11 @@ impl World {
     }
 
     /// What the health event `Backup` says as soon as it can be seen.
-    fn said(&mut self, at: DateTime<Utc>) -> Option<Said> {
+    fn kind(&mut self, at: DateTime<Utc>) -> Option<HealthReportKind> {
         let seen = at + 31 * SECOND;
         self.tick(seen);
-        let [backup, _] = self.estate.periodic.shown_reports(self.id, seen);
-        Some(backup?.said)
+        let [backup, _] = self.estate.backup_service.shown_reports(self.id, seen);
+        Some(backup?.kind)
     }
 
     fn state(&self) -> String {

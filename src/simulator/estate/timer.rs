@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, Utc, Weekday};
 
-use super::later;
 use super::policy::Schedule;
+use super::time::later;
 
 /// Why a timer is armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

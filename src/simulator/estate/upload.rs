@@ -8,27 +8,29 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
+use super::Estate;
 use super::agenda::Step;
-use super::health::Said;
-use super::log::Happening;
-use super::periodic::Periodic;
-use super::replica::{Running, StateProvider, draw};
+use super::backup_service::BackupService;
+use super::health_event::HealthReportKind;
+use super::log::EstateEventKind;
+use super::replica::{RunningBackup, StateProvider, draw};
 use super::store::{Backup, Validation};
+use super::time::later;
 use super::timer::Reason;
-use super::{Estate, later};
 use crate::simulator::record::Epoch;
 
 impl Estate {
     /// The timer fired: the backup starts, or waits for the requested one that runs.
     pub(super) fn start_backup(&mut self, id: Uuid, at: DateTime<Utc>) {
         if let Some(free) = self.requests.busy_until(id).filter(|free| *free > at) {
-            return self.periodic.set_timer(id, Some((free, Step::Start)));
+            return self.backup_service.set_timer(id, Some((free, Step::Start)));
         }
         let provider = self.provider_of(id);
-        let periodic = &mut self.periodic;
-        let (Some(partition), Some(replica)) =
-            (self.partitions.get_mut(&id), periodic.replicas.get_mut(&id))
-        else {
+        let backup_service = &mut self.backup_service;
+        let (Some(partition), Some(replica)) = (
+            self.partitions.get_mut(&id),
+            backup_service.replicas.get_mut(&id),
+        ) else {
             return;
         };
         let Some(policy) = replica.metadata.active.clone() else {
@@ -36,11 +38,11 @@ impl Estate {
         };
         // The schedule lies in the partition itself, so even an idle one writes a little.
         partition.lsn += replica.rng.u64(1..500);
-        let taken = later(at, draw(&mut replica.rng, &periodic.tempo.snapshot));
-        let ended = later(taken, draw(&mut replica.rng, &periodic.tempo.upload));
+        let taken = later(at, draw(&mut replica.rng, &backup_service.tempo.snapshot));
+        let ended = later(taken, draw(&mut replica.rng, &backup_service.tempo.upload));
         let backup = replica.new_id();
         let most = policy.policy.max_incremental_backups;
-        replica.running = Some(Running {
+        replica.running = Some(RunningBackup {
             policy,
             metadata: replica.metadata.clone(),
             backup,
@@ -50,21 +52,22 @@ impl Estate {
             uploads: true,
             successor: None,
         });
-        periodic.attempts += 1;
-        periodic.set_timer(id, Some((ended, Step::End)));
+        backup_service.attempts += 1;
+        backup_service.set_timer(id, Some((ended, Step::End)));
     }
 
     /// The upload has ended, well or not.
     pub(super) fn end_backup(&mut self, id: Uuid, at: DateTime<Utc>) {
-        let periodic = &mut self.periodic;
-        periodic.set_timer(id, None);
-        let Some(replica) = periodic.replicas.get_mut(&id) else {
+        let backup_service = &mut self.backup_service;
+        backup_service.set_timer(id, None);
+        let Some(replica) = backup_service.replicas.get_mut(&id) else {
             return;
         };
         let Some(running) = replica.running.take() else {
             return;
         };
-        let uploaded = running.uploads && !periodic.policies.storage_fails(&running.policy, at);
+        let uploaded =
+            running.uploads && !backup_service.policies.storage_fails(&running.policy, at);
         // The policy, or its absence, is another one than when the backup began: the callback
         // returns false.
         let discarded = replica.metadata.active.is_none()
@@ -74,23 +77,24 @@ impl Estate {
         }
         if let Some(clock) = running.successor {
             // "Not primary" ends the old replica's work without a report.
-            self.periodic.note(at, id, Happening::Failed);
+            self.backup_service
+                .record_event(at, id, EstateEventKind::Failed);
             self.install_primary(id, clock, at);
         } else if uploaded && !discarded {
-            self.periodic.count(id, &running, at);
+            self.backup_service.count(id, &running, at);
         } else {
             let provider = self.provider_of(id);
-            self.periodic.fail(id, provider, at);
+            self.backup_service.fail(id, provider, at);
         }
         self.begin_waiting_request(id, at);
     }
 
-    fn store_periodic(&mut self, id: Uuid, running: &Running, at: DateTime<Utc>) {
+    fn store_periodic(&mut self, id: Uuid, running: &RunningBackup, at: DateTime<Utc>) {
         let is_actor = self.provider_of(id) == StateProvider::KeyValueStore;
         let Some(partition) = self.partitions.get(&id) else {
             return;
         };
-        let clock = self.periodic.replicas.get(&id).map(|it| it.clock);
+        let clock = self.backup_service.replicas.get(&id).map(|it| it.clock);
         let backup = Backup {
             id: running.backup,
             chain: running.chain.id,
@@ -105,8 +109,8 @@ impl Estate {
             validation: Validation::None,
             metadata: running.metadata.clone(),
         };
-        let place = running.policy.place;
-        self.store(id, place, backup, running.taken, at);
+        let storage_id = running.policy.storage_id;
+        self.store(id, storage_id, backup, running.taken, at);
     }
 
     /// The state provider of the service of a partition.
@@ -117,9 +121,9 @@ impl Estate {
     }
 }
 
-impl Periodic {
+impl BackupService {
     /// A backup that was uploaded under the policy that still applies.
-    fn count(&mut self, id: Uuid, running: &Running, at: DateTime<Utc>) {
+    fn count(&mut self, id: Uuid, running: &RunningBackup, at: DateTime<Utc>) {
         let Some(replica) = self.replicas.get_mut(&id) else {
             return;
         };
@@ -132,20 +136,20 @@ impl Periodic {
         replica.metadata.recovery_point = Some(at + replica.clock + shift);
         replica.chain = Some(running.chain);
         let taken = running.taken;
-        self.note(at, id, Happening::BackedUp { taken });
-        self.report(id, Said::BackedUp, at);
+        self.record_event(at, id, EstateEventKind::BackedUp { taken });
+        self.report(id, HealthReportKind::BackedUp, at);
         self.arm(id, Reason::Scheduled, at);
     }
 
     /// A backup that failed or was discarded. The store of an actor service takes either for a
     /// success (`ReplicatedStore.BackupAsyncOperation.cpp`, `OnUserPostBackupCompleted`).
     fn fail(&mut self, id: Uuid, provider: StateProvider, at: DateTime<Utc>) {
-        self.note(at, id, Happening::Failed);
+        self.record_event(at, id, EstateEventKind::Failed);
         if self.drops_upload_errors(provider) {
-            self.report(id, Said::BackedUp, at);
+            self.report(id, HealthReportKind::BackedUp, at);
             self.arm(id, Reason::Scheduled, at);
         } else {
-            self.report(id, Said::Failed, at);
+            self.report(id, HealthReportKind::Failed, at);
             self.arm_after_failure(id, at);
         }
     }

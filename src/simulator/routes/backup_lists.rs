@@ -10,15 +10,16 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::errors::{brs_error, brs_invalid_argument, index_out_of_range, rejection};
 use super::lists::partition_information;
 use super::names::Names;
-use super::page::{Page, Query, whole};
+use super::page::{ListPage, QueryParameters, whole};
 use super::policies::page;
-use super::{Terms, brs_error, brs_invalid_argument, refusal};
-use crate::simulator::answer::{Answer, Kind};
-use crate::simulator::estate::{Entity, Estate, Listed, Refusal, Validation};
+use super::settings::ResponseSettings;
+use crate::simulator::estate::{Entity, Estate, ListedBackup, Rejection, Validation};
 use crate::simulator::record::{Epoch, location};
 use crate::simulator::request::Request;
+use crate::simulator::response::{GatewayResponse, RouteKind};
 
 /// How long after its snapshot a backup is checked.
 const CHECKED_AFTER: TimeDelta = TimeDelta::minutes(5);
@@ -30,60 +31,46 @@ pub(super) fn list(
     estate: &Estate,
     request: &Request,
     entity: &Entity,
-    terms: &Terms<'_>,
+    settings: &ResponseSettings<'_>,
     now: DateTime<Utc>,
-) -> Answer {
+) -> GatewayResponse {
     let query = &request.query;
-    let (Some(wish), Some(page)) = (Wish::of(query), page(&request.id, query, terms)) else {
+    let (Some(wish), Some(page)) = (Wish::of(query), page(&request.id, query, settings)) else {
         return brs_invalid_argument("Invalid Arguments.");
     };
     let most = query.get("MaxResults").and_then(|it| it.parse().ok());
     let most = most.filter(|most: &usize| *most > 0);
-    let as_in_64 = most.filter(|_| terms.pages_as_in_64());
+    let as_in_64 = most.filter(|_| settings.pages_as_in_64());
     let only_newest = wish.is_only_for_latest() && as_in_64.is_none();
     let storages = match estate.listed_by_storage(entity, now, only_newest) {
         Ok(storages) => storages,
-        Err(Refusal::NothingToIndex | Refusal::StorageUnreachable)
+        Err(Rejection::NothingToIndex | Rejection::StorageUnreachable)
             if estate.behaviour().missing_container_fails_lists =>
         {
             return index_out_of_range(as_in_64.is_some());
         }
-        Err(why) => return refusal(why),
+        Err(why) => return rejection(why),
     };
     let names = Names::of(estate);
     if let Some(most) = as_in_64 {
-        return page_of_64(&storages, &wish, &page, most, &names, terms);
+        return page_of_64(&storages, &wish, &page, most, &names, settings);
     }
     let wished = wish.select(&storages).into_iter();
     page.answer(page.rest(wished).into_iter(), |(key, listed)| {
-        (key.clone(), item(listed, &names, terms))
+        (key.clone(), item(listed, &names, settings))
     })
-}
-
-/// A storage could not be read while nothing was listed yet, or there is nothing in it to read:
-/// the error is written into the first element of an empty list, which is an error of its own
-/// (BRS `GetRestorePointsOperation.cs`). Outside of pages a task throws it, and the texts of what
-/// tasks throw are joined by commas (BRS `BaseController.cs`).
-pub(super) fn index_out_of_range(is_page: bool) -> Answer {
-    const MESSAGE: &str = "Index was out of range. Must be non-negative and less than the size of \
-                           the collection.\r\nParameter name: index";
-    if is_page {
-        return brs_invalid_argument(MESSAGE);
-    }
-    let status = StatusCode::INTERNAL_SERVER_ERROR;
-    brs_error(status, "E_UNEXPECTED", &format!("{MESSAGE} ,\r\n"))
 }
 
 /// A page that was asked for with `MaxResults`: a storage without anything to list fails it, and
 /// `Latest` is looked for on each page alone (BRS `GetRestorePointsOperation.cs`).
 fn page_of_64(
-    storages: &[Vec<Listed>],
+    storages: &[Vec<ListedBackup>],
     wish: &Wish,
-    page: &Page<'_>,
+    page: &ListPage<'_>,
     most: usize,
     names: &Names<'_>,
-    terms: &Terms<'_>,
-) -> Answer {
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     let every = Wish {
         latest: false,
         ..*wish
@@ -115,8 +102,8 @@ fn page_of_64(
         let newest = newest.filter(|((key, _), next)| folder(key) != *next);
         shown = newest.map(|(shown, _)| shown).collect();
     }
-    let items = shown.iter().map(|(_, it)| item(it, names, terms));
-    whole(items.collect(), token, Kind::Backup, terms)
+    let items = shown.iter().map(|(_, it)| item(it, names, settings));
+    whole(items.collect(), token, RouteKind::Backup, settings)
 }
 
 fn storage_key(index: usize) -> String {
@@ -131,7 +118,7 @@ struct Wish {
 }
 
 impl Wish {
-    fn of(query: &Query) -> Option<Self> {
+    fn of(query: &QueryParameters) -> Option<Self> {
         let time = |key: &str| {
             query
                 .get(key)
@@ -154,7 +141,7 @@ impl Wish {
 
     /// What is wished for, under keys that order it: storage by storage, partition by partition,
     /// oldest first.
-    fn select<'a>(&self, storages: &'a [Vec<Listed>]) -> BTreeMap<String, &'a Listed> {
+    fn select<'a>(&self, storages: &'a [Vec<ListedBackup>]) -> BTreeMap<String, &'a ListedBackup> {
         let mut selected = BTreeMap::new();
         let numbered = storages.iter().enumerate();
         let listed = numbered.flat_map(|(index, it)| it.iter().map(move |it| (index, it)));
@@ -188,14 +175,14 @@ fn moment(text: &str) -> Option<DateTime<Utc>> {
     exact.or_else(|| Some(text.parse::<NaiveDateTime>().ok()?.and_utc()))
 }
 
-fn item(listed: &Listed, names: &Names<'_>, terms: &Terms<'_>) -> Value {
+fn item(listed: &ListedBackup, names: &Names<'_>, settings: &ResponseSettings<'_>) -> Value {
     let (folder, backup) = (&listed.folder, &listed.backup);
     let lsn = backup
         .lsn
         .map_or_else(|| "-1".to_owned(), |lsn| lsn.to_string());
     let epoch = match backup.lsn {
-        Some(_) => backup.epoch.to_json(terms.switches.epoch_spelling),
-        None => Epoch::unknown(terms.switches.epoch_spelling),
+        Some(_) => backup.epoch.to_json(settings.switches.epoch_spelling),
+        None => Epoch::unknown(settings.switches.epoch_spelling),
     };
     let names = (
         &*names.spelled(&folder.application),
@@ -217,7 +204,7 @@ fn item(listed: &Listed, names: &Names<'_>, terms: &Terms<'_>) -> Value {
     });
     // Only a runtime that checks backups finds one damaged.
     let checked = backup.validation != Validation::None;
-    if terms.switches.newer_fields || checked {
+    if settings.switches.newer_fields || checked {
         let at = backup.taken + CHECKED_AFTER;
         item["ValidationTimeUtc"] = json!(checked.then(|| second(at)));
         item["ValidationResult"] = json!(backup.validation.word());

@@ -9,27 +9,28 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::page::{Page, Query};
-use super::{Terms, invalid_argument};
-use crate::simulator::answer::{Answer, Kind};
-use crate::simulator::estate::{Estate, Report, Service};
+use super::errors::invalid_argument;
+use super::page::{ListPage, QueryParameters};
+use super::settings::ResponseSettings;
+use crate::simulator::estate::{Estate, HealthReport, Service};
+use crate::simulator::response::{GatewayResponse, RouteKind};
 
 /// Nodes of every cluster.
 const NODES: usize = 5;
 
-pub(super) fn nodes(query: &Query, terms: &Terms<'_>) -> Answer {
-    let page = Page::requested(Kind::Native, "Nodes", query, terms);
+pub(super) fn nodes(query: &QueryParameters, settings: &ResponseSettings<'_>) -> GatewayResponse {
+    let page = ListPage::requested(RouteKind::Native, "Nodes", query, settings);
     let page = page.and_then(|page| page.with_limit(query.get("MaxResults")));
     let Some(page) = page else {
         return invalid_argument();
     };
     let names = (0..NODES).map(|index| (node_name(index), index));
     page.answer(page.rest(names).into_iter(), |(name, index)| {
-        (name.clone(), node(*index, terms))
+        (name.clone(), node(*index, settings))
     })
 }
 
-pub(super) fn health(estate: &Estate, now: DateTime<Utc>) -> Answer {
+pub(super) fn health(estate: &Estate, now: DateTime<Utc>) -> GatewayResponse {
     let applications: Vec<_> = estate
         .applications
         .keys()
@@ -52,10 +53,14 @@ pub(super) fn health(estate: &Estate, now: DateTime<Utc>) -> Answer {
     let mut body = entity_health(state);
     body["NodeHealthStates"] = nodes;
     body["ApplicationHealthStates"] = applications;
-    Answer::json(body)
+    GatewayResponse::json(body)
 }
 
-pub(super) fn application_health(estate: &Estate, name: &str, now: DateTime<Utc>) -> Answer {
+pub(super) fn application_health(
+    estate: &Estate,
+    name: &str,
+    now: DateTime<Utc>,
+) -> GatewayResponse {
     let Some(services) = estate.applications.get(name) else {
         return not_in_the_store();
     };
@@ -68,10 +73,10 @@ pub(super) fn application_health(estate: &Estate, name: &str, now: DateTime<Utc>
     body["Name"] = json!(name);
     body["ServiceHealthStates"] = services;
     body["DeployedApplicationHealthStates"] = json!([]);
-    Answer::json(body)
+    GatewayResponse::json(body)
 }
 
-pub(super) fn service_health(estate: &Estate, name: &str, now: DateTime<Utc>) -> Answer {
+pub(super) fn service_health(estate: &Estate, name: &str, now: DateTime<Utc>) -> GatewayResponse {
     let Some(service) = estate.services.get(name) else {
         return not_in_the_store();
     };
@@ -86,7 +91,7 @@ pub(super) fn service_health(estate: &Estate, name: &str, now: DateTime<Utc>) ->
     let mut body = entity_health(service_state(estate, service, now));
     body["Name"] = json!(name);
     body["PartitionHealthStates"] = partitions;
-    Answer::json(body)
+    GatewayResponse::json(body)
 }
 
 fn entity_health(state: &str) -> Value {
@@ -98,9 +103,9 @@ fn entity_health(state: &str) -> Value {
     })
 }
 
-fn not_in_the_store() -> Answer {
-    Answer::error(
-        Kind::Native,
+fn not_in_the_store() -> GatewayResponse {
+    GatewayResponse::error(
+        RouteKind::Native,
         StatusCode::NOT_FOUND,
         "FABRIC_E_HEALTH_ENTITY_NOT_FOUND",
         "Entity not found in health store.",
@@ -121,7 +126,7 @@ fn service_state(estate: &Estate, service: &Service, now: DateTime<Utc>) -> &'st
 fn partition_state(estate: &Estate, id: Uuid, now: DateTime<Utc>) -> &'static str {
     let health = estate.health_of(id, now);
     let mut reports = health.iter().flat_map(|it| &it.reports);
-    if reports.any(Report::is_warning) {
+    if reports.any(HealthReport::is_warning) {
         "Warning"
     } else {
         "Ok"
@@ -140,12 +145,12 @@ fn node_id(index: usize) -> String {
     format!("{:032x}", index + 1)
 }
 
-fn node(index: usize, terms: &Terms<'_>) -> Value {
+fn node(index: usize, settings: &ResponseSettings<'_>) -> Value {
     json!({
         "Name": node_name(index),
         "IpAddressOrFQDN": format!("10.0.0.{}", index + 4),
         "Type": "NodeType0",
-        "CodeVersion": terms.cluster_version,
+        "CodeVersion": settings.cluster_version,
         "ConfigVersion": "1",
         "NodeStatus": "Up",
         "NodeUpTimeInSeconds": "698803",

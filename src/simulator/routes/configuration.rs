@@ -11,14 +11,15 @@ use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use serde_json::Value;
 
+use super::errors::{accepted, brs_error, brs_invalid_argument, rejection};
 use super::names::{Names, NullReference};
 use super::page::whole;
 use super::policies::{key, page};
-use super::{Terms, brs_error, brs_invalid_argument, refusal};
-use crate::simulator::answer::{Answer, Kind};
-use crate::simulator::estate::{Entity, Estate, Refusal};
+use super::settings::ResponseSettings;
+use crate::simulator::estate::{Entity, Estate, Rejection};
 use crate::simulator::request::{Operation, Request};
-use crate::simulator::{Prefixes, UnconfiguredApplication};
+use crate::simulator::response::{GatewayResponse, RouteKind};
+use crate::simulator::switches::{Prefixes, UnconfiguredApplication};
 
 /// Between the last URI of a page and the letter of the list that it is in (BRS `Constants.cs`).
 const SEPARATOR: char = '+';
@@ -29,7 +30,7 @@ pub(super) fn change(
     request: &Request,
     entity: &Entity,
     now: DateTime<Utc>,
-) -> Answer {
+) -> GatewayResponse {
     use Operation as Op;
     let changed = match request.operation {
         Op::EnableApplicationBackup | Op::EnableServiceBackup | Op::EnablePartitionBackup => {
@@ -50,7 +51,7 @@ pub(super) fn change(
         }
         _ => estate.resume(entity, now),
     };
-    super::accepted(changed)
+    accepted(changed)
 }
 
 /// The message of this refusal is a document of its own.
@@ -63,19 +64,23 @@ pub(super) fn read(
     estate: &Estate,
     request: &Request,
     entity: &Entity,
-    terms: &Terms<'_>,
-) -> Answer {
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     let names = Names::of(estate);
     match entity {
-        Entity::Partition(id) if !estate.partitions.contains_key(id) => refusal(Refusal::NotFound),
-        Entity::Partition(_) => Answer::json(of_partition(&names, entity).unwrap_or_default()),
+        Entity::Partition(id) if !estate.partitions.contains_key(id) => {
+            rejection(Rejection::NotFound)
+        }
+        Entity::Partition(_) => {
+            GatewayResponse::json(of_partition(&names, entity).unwrap_or_default())
+        }
         // Applications, and services whose name has two levels, are not looked up.
         Entity::Service(name)
             if !estate.services.contains_key(name) && name.matches('/').count() != 2 =>
         {
-            refusal(Refusal::NoSuchService)
+            rejection(Rejection::NoSuchService)
         }
-        _ => list(&names, request, entity, terms),
+        _ => list(&names, request, entity, settings),
     }
 }
 
@@ -85,15 +90,20 @@ fn of_partition(names: &Names<'_>, entity: &Entity) -> Option<Value> {
     Some(names.line(entity, &found.policy, found.from, found.suspended_from))
 }
 
-fn list(names: &Names<'_>, request: &Request, entity: &Entity, terms: &Terms<'_>) -> Answer {
+fn list(
+    names: &Names<'_>,
+    request: &Request,
+    entity: &Entity,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     let query = &request.query;
     let wish: Option<usize> = match query.get("MaxResults").map(|it| it.parse()) {
         None => Some(0),
         Some(wish) => wish.ok(),
     };
     let token = query.get("ContinuationToken").filter(|it| !it.is_empty());
-    let as_in_64 = terms.pages_as_in_64();
-    let mut listing = Listing::of(names, entity, terms);
+    let as_in_64 = settings.pages_as_in_64();
+    let mut listing = Listing::of(names, entity, settings);
     let Some(wish) = wish else {
         return brs_invalid_argument("Invalid Arguments.");
     };
@@ -110,17 +120,17 @@ fn list(names: &Names<'_>, request: &Request, entity: &Entity, terms: &Terms<'_>
         );
     }
     let hidden = !listing.has_own_line
-        && terms.switches.unconfigured_application == UnconfiguredApplication::NotFound
+        && settings.switches.unconfigured_application == UnconfiguredApplication::NotFound
         && matches!(entity, Entity::Application(_));
     if listing.lines.is_empty() || hidden {
-        return refusal(Refusal::NotEnabled);
+        return rejection(Rejection::NotEnabled);
     }
     let lines = listing.lines.into_iter();
     if as_in_64 {
         let items = lines.map(|(_, line)| line).collect();
-        return whole(items, listing.token, Kind::Backup, terms);
+        return whole(items, listing.token, RouteKind::Backup, settings);
     }
-    let Some(page) = page(&request.id, query, terms) else {
+    let Some(page) = page(&request.id, query, settings) else {
         return brs_invalid_argument("Invalid Arguments.");
     };
     page.answer(page.rest(lines).into_iter(), |(key, line)| {
@@ -148,10 +158,10 @@ struct Listing<'a> {
 }
 
 impl<'a> Listing<'a> {
-    fn of(names: &'a Names<'a>, entity: &'a Entity, terms: &Terms<'_>) -> Self {
-        let periodic = &names.estate.periodic;
+    fn of(names: &'a Names<'a>, entity: &'a Entity, settings: &ResponseSettings<'_>) -> Self {
+        let backup_service = &names.estate.backup_service;
         let asked = names.uri(entity);
-        let clash = terms.switches.prefixes == Prefixes::Clash;
+        let clash = settings.switches.prefixes == Prefixes::Clash;
         let is_listed = |key: &str| {
             let rest = key.strip_prefix(&*asked);
             rest.is_some_and(|rest| clash || rest.is_empty() || rest.starts_with('/'))
@@ -160,10 +170,10 @@ impl<'a> Listing<'a> {
         let within = |keyed: (String, &'a Entity)| is_listed(&keyed.0).then_some(keyed);
         let line: Vec<Entity> = names.estate.line(entity);
         let mut suspending = line.iter().filter(|it| names.is_found(it));
-        let suspended = suspending.find(|it| periodic.is_suspended(it));
+        let suspended = suspending.find(|it| backup_service.is_suspended(it));
         // The entity itself is looked up as it was asked for.
         let mut protecting = line.iter().filter(|it| *it == entity || names.is_found(it));
-        let policy = protecting.find_map(|it| Some((it.level(), periodic.own_policy(it)?)));
+        let policy = protecting.find_map(|it| Some((it.level(), backup_service.own_policy(it)?)));
         let suspended = suspended.map(Entity::level);
         let own_line = policy.map(|(from, policy)| names.line(entity, policy, from, suspended));
         Self {
@@ -172,8 +182,16 @@ impl<'a> Listing<'a> {
             suspended,
             has_own_line: own_line.is_some(),
             own_line,
-            mappings: periodic.mapped().map(keyed).filter_map(within).collect(),
-            suspensions: periodic.suspended().map(keyed).filter_map(within).collect(),
+            mappings: backup_service
+                .mapped()
+                .map(keyed)
+                .filter_map(within)
+                .collect(),
+            suspensions: backup_service
+                .suspended()
+                .map(keyed)
+                .filter_map(within)
+                .collect(),
             asked,
             lines: Vec::new(),
             shown: 0,
@@ -224,7 +242,7 @@ impl<'a> Listing<'a> {
                 continue;
             }
             let own = self.suspensions.remove(&uri).map(Entity::level);
-            let Some(policy) = self.names.estate.periodic.own_policy(entity) else {
+            let Some(policy) = self.names.estate.backup_service.own_policy(entity) else {
                 continue;
             };
             if only_suspended {

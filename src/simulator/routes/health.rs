@@ -9,34 +9,37 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Terms;
-use crate::simulator::answer::{Answer, Kind};
-use crate::simulator::estate::{Estate, Health, Report, Restore, Said, filetime};
+use super::settings::ResponseSettings;
+use crate::simulator::estate::{Estate, Health, HealthReport, HealthReportKind, Restore, filetime};
 use crate::simulator::record::Epoch;
+use crate::simulator::response::{GatewayResponse, RouteKind};
 
 /// How .NET writes the longest time there is.
 const FOR_EVER: &str = "P10675199DT2H48M5.4775807S";
 
-pub(super) fn of_partition(estate: &Estate, id: Uuid, now: DateTime<Utc>) -> Answer {
+pub(super) fn of_partition(estate: &Estate, id: Uuid, now: DateTime<Utc>) -> GatewayResponse {
     let Some(health) = estate.health_of(id, now) else {
-        return Answer::error(
-            Kind::Native,
+        return GatewayResponse::error(
+            RouteKind::Native,
             StatusCode::NOT_FOUND,
             "FABRIC_E_HEALTH_ENTITY_NOT_FOUND",
             "Entity not found in health store.",
         );
     };
-    Answer::json(body(id, &health))
+    GatewayResponse::json(body(id, &health))
 }
 
 /// `RestoreProgressInfo`, as in the samples `GetPartitionRestoreProgress.*.json`; the LSN is a
 /// bare number, and there is no `FailureError`.
-pub(super) fn restore(restore: Option<&Restore>, terms: &Terms<'_>) -> Answer {
+pub(super) fn restore(
+    restore: Option<&Restore>,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     let Some(restore) = restore else {
-        return Answer::json(Value::Null);
+        return GatewayResponse::json(Value::Null);
     };
     let ended = restore.ended;
-    let spelling = terms.switches.epoch_spelling;
+    let spelling = settings.switches.epoch_spelling;
     let epoch = restore.target.map(|(epoch, lsn)| match lsn {
         Some(_) => epoch.to_json(spelling),
         None => Epoch::unknown(spelling),
@@ -46,7 +49,7 @@ pub(super) fn restore(restore: Option<&Restore>, terms: &Terms<'_>) -> Answer {
         Some((_, None)) => json!(-1),
         Some((_, Some(lsn))) => json!(lsn),
     };
-    Answer::json(json!({
+    GatewayResponse::json(json!({
         "RestoreState": restore.state.word(),
         "TimeStampUtc": ended.map_or_else(
             || "0001-01-01T00:00:00Z".to_owned(),
@@ -84,7 +87,7 @@ fn body(id: Uuid, health: &Health) -> Value {
     })
 }
 
-fn evaluation(report: &Report) -> Value {
+fn evaluation(report: &HealthReport) -> Value {
     json!({"HealthEvaluation": {
         "Kind": "Event",
         "AggregatedHealthState": "Warning",
@@ -95,21 +98,23 @@ fn evaluation(report: &Report) -> Value {
     }})
 }
 
-fn event(report: &Report) -> Value {
+fn event(report: &HealthReport) -> Value {
     let at = report.at.format("%-m/%-d/%Y %-I:%M:%S %p");
-    let (property, description) = match report.said {
-        Said::BackedUp => (
+    let (property, description) = match report.kind {
+        HealthReportKind::BackedUp => (
             "Backup",
             format!("Partition successfully backed up at {at} GMT"),
         ),
-        Said::Failed => (
+        HealthReportKind::Failed => (
             "Backup",
             "Failed to take periodic backup for this partition with error:\n\
              System.UnauthorizedAccessException: Access is denied."
                 .to_owned(),
         ),
-        Said::Disabled => ("Backup", "Periodic backup successfully disabled".to_owned()),
-        Said::Restored | Said::RestoredItself => (
+        HealthReportKind::Disabled => {
+            ("Backup", "Periodic backup successfully disabled".to_owned())
+        }
+        HealthReportKind::Restored | HealthReportKind::RestoredItself => (
             "Restore",
             format!("Partition was successfully restored at {at} GMT."),
         ),
@@ -124,7 +129,7 @@ fn event(report: &Report) -> Value {
         ),
         "Description": description,
         "SequenceNumber": filetime(report.at).to_string(),
-        "RemoveWhenExpired": !matches!(report.said, Said::BackedUp | Said::Failed),
+        "RemoveWhenExpired": !matches!(report.kind, HealthReportKind::BackedUp | HealthReportKind::Failed),
         "SourceUtcTimestamp": millis(Some(report.at)),
         "LastModifiedUtcTimestamp": millis(Some(report.stored())),
         "IsExpired": false,

@@ -10,16 +10,22 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::page::{Page, Query};
-use super::{Terms, id_of, invalid_argument, not_found};
-use crate::simulator::PartitionEpoch;
-use crate::simulator::answer::{Answer, Kind};
+use super::errors::{invalid_argument, not_found};
+use super::names::id_of;
+use super::page::{ListPage, QueryParameters};
+use super::settings::ResponseSettings;
 use crate::simulator::estate::{
     BACKUP_RESTORE_SERVICE, Estate, Keys, Partition, SYSTEM, Service, ServiceKind,
 };
+use crate::simulator::response::{GatewayResponse, RouteKind};
+use crate::simulator::switches::PartitionEpoch;
 
-pub(super) fn applications(estate: &Estate, query: &Query, terms: &Terms<'_>) -> Answer {
-    let Some(page) = Page::requested(Kind::Native, "fabric:/", query, terms) else {
+pub(super) fn applications(
+    estate: &Estate,
+    query: &QueryParameters,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
+    let Some(page) = ListPage::requested(RouteKind::Native, "fabric:/", query, settings) else {
         return invalid_argument();
     };
     let Some(page) = page.with_limit(query.get("MaxResults")) else {
@@ -32,39 +38,43 @@ pub(super) fn applications(estate: &Estate, query: &Query, terms: &Terms<'_>) ->
         .map(|(name, _)| &**name)
         .filter(|name| *name != SYSTEM);
     page.answer(names, |name| {
-        (name.to_string(), application_item(estate, name, terms))
+        (name.to_string(), application_item(estate, name, settings))
     })
 }
 
 /// One application; one that does not exist is 204.
-pub(super) fn application(estate: &Estate, name: &str, terms: &Terms<'_>) -> Answer {
+pub(super) fn application(
+    estate: &Estate,
+    name: &str,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     if estate.applications.contains_key(name) && name != SYSTEM {
-        Answer::json(application_item(estate, name, terms))
+        GatewayResponse::json(application_item(estate, name, settings))
     } else {
-        Answer::empty(StatusCode::NO_CONTENT)
+        GatewayResponse::empty(StatusCode::NO_CONTENT)
     }
 }
 
 pub(super) fn services(
     estate: &Estate,
     application: &str,
-    query: &Query,
-    terms: &Terms<'_>,
-) -> Answer {
+    query: &QueryParameters,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     let names = estate.applications.get(application);
     let Some(names) = names.filter(|_| !estate.is_being_deleted(application)) else {
-        return not_found(Kind::Native, "FABRIC_E_APPLICATION_NOT_FOUND");
+        return not_found(RouteKind::Native, "FABRIC_E_APPLICATION_NOT_FOUND");
     };
-    let Some(page) = Page::requested(Kind::Native, application, query, terms) else {
+    let Some(page) = ListPage::requested(RouteKind::Native, application, query, settings) else {
         return invalid_argument();
     };
     let after = page.after.as_deref();
     let services = names
         .range::<str, _>((after.map_or(Unbounded, Excluded), Unbounded))
-        .filter(|name| terms.backup_service || ***name != *BACKUP_RESTORE_SERVICE)
+        .filter(|name| settings.backup_service || ***name != *BACKUP_RESTORE_SERVICE)
         .filter_map(|name| Some((&**name, estate.services.get(name)?)));
     page.answer(services, |(name, service)| {
-        let mut item = service_item(name, service, terms);
+        let mut item = service_item(name, service, settings);
         if estate.is_being_deleted(name) {
             item["ServiceStatus"] = json!("Deleting");
         }
@@ -76,14 +86,14 @@ pub(super) fn partitions(
     estate: &Estate,
     service: &str,
     version: (u32, u32),
-    query: &Query,
-    terms: &Terms<'_>,
-) -> Answer {
+    query: &QueryParameters,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     let found = estate.services.get(service);
     let Some(found) = found.filter(|_| !estate.is_being_deleted(service)) else {
-        return not_found(Kind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST");
+        return not_found(RouteKind::Native, "FABRIC_E_SERVICE_DOES_NOT_EXIST");
     };
-    let Some(page) = Page::requested(Kind::Native, service, query, terms) else {
+    let Some(page) = ListPage::requested(RouteKind::Native, service, query, settings) else {
         return invalid_argument();
     };
     let after = page.after.as_deref().map(str::parse::<Uuid>);
@@ -94,28 +104,32 @@ pub(super) fn partitions(
         .partitions
         .range((after.map_or(Unbounded, Excluded), Unbounded))
         .filter_map(|id| Some((*id, estate.partitions.get(id)?)));
-    let epoch = epoch_key(terms, version >= (6, 4));
+    let epoch = epoch_key(settings, version >= (6, 4));
     page.answer(ids, |(id, partition)| {
-        let item = partition_item(*id, partition, found.kind, epoch, terms);
+        let item = partition_item(*id, partition, found.kind, epoch, settings);
         (id.to_string(), item)
     })
 }
 
 /// One partition; one that does not exist is 204.
-pub(super) fn partition(estate: &Estate, id: Uuid, terms: &Terms<'_>) -> Answer {
+pub(super) fn partition(
+    estate: &Estate,
+    id: Uuid,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     let partition = estate.partitions.get(&id);
     let service = partition.and_then(|it| estate.services.get(&it.service));
     match partition.zip(service) {
-        None => Answer::empty(StatusCode::NO_CONTENT),
+        None => GatewayResponse::empty(StatusCode::NO_CONTENT),
         Some((partition, service)) => {
-            let epoch = epoch_key(terms, false);
-            Answer::json(partition_item(id, partition, service.kind, epoch, terms))
+            let epoch = epoch_key(settings, false);
+            GatewayResponse::json(partition_item(id, partition, service.kind, epoch, settings))
         }
     }
 }
 
 /// As in the samples `GetApplicationInfoList.*.json`.
-fn application_item(estate: &Estate, name: &str, terms: &Terms<'_>) -> Value {
+fn application_item(estate: &Estate, name: &str, settings: &ResponseSettings<'_>) -> Value {
     let type_name = name.rsplit('/').next().unwrap_or(name);
     let mut item = json!({
         "Id": id_of(name),
@@ -127,7 +141,7 @@ fn application_item(estate: &Estate, name: &str, terms: &Terms<'_>) -> Value {
         "HealthState": "Ok",
         "ApplicationDefinitionKind": "ServiceFabricApplicationDescription",
     });
-    if terms.switches.newer_fields {
+    if settings.switches.newer_fields {
         item["ManagedApplicationIdentity"] = json!({"ManagedIdentities": []});
         item["ApplicationMetadata"] = json!({"ArmMetadata": {}});
     }
@@ -136,7 +150,7 @@ fn application_item(estate: &Estate, name: &str, terms: &Terms<'_>) -> Value {
 
 /// As in the sample `GetServiceInfoList.mixed.json`; only stateful services have
 /// `HasPersistedState`.
-fn service_item(name: &str, service: &Service, terms: &Terms<'_>) -> Value {
+fn service_item(name: &str, service: &Service, settings: &ResponseSettings<'_>) -> Value {
     let type_name = name.rsplit('/').next().unwrap_or(name);
     let mut item = json!({
         "Id": id_of(name),
@@ -153,7 +167,7 @@ fn service_item(name: &str, service: &Service, terms: &Terms<'_>) -> Value {
         ServiceKind::Volatile => item["HasPersistedState"] = json!(false),
         ServiceKind::Stateless | ServiceKind::SelfReconfiguring => {}
     }
-    if terms.switches.newer_fields {
+    if settings.switches.newer_fields {
         item["ServiceMetadata"] = json!({"ArmMetadata": {}});
     }
     item
@@ -165,7 +179,7 @@ fn partition_item(
     partition: &Partition,
     kind: ServiceKind,
     epoch_key: &str,
-    terms: &Terms<'_>,
+    settings: &ResponseSettings<'_>,
 ) -> Value {
     let mut item = json!({
         "ServiceKind": kind_word(kind),
@@ -189,7 +203,7 @@ fn partition_item(
             item["MinInstanceCount"] = json!(2);
         }
     }
-    if terms.switches.newer_fields {
+    if settings.switches.newer_fields {
         item["PartitionMetadata"] = json!({"ArmMetadata": {}});
     }
     item
@@ -210,8 +224,8 @@ pub(super) fn partition_information(id: Uuid, keys: &Keys) -> Value {
     }
 }
 
-fn epoch_key(terms: &Terms<'_>, primary: bool) -> &'static str {
-    match (terms.switches.partition_epoch, primary) {
+fn epoch_key(settings: &ResponseSettings<'_>, primary: bool) -> &'static str {
+    match (settings.switches.partition_epoch, primary) {
         (PartitionEpoch::Primary, _) | (PartitionEpoch::ByVersion, true) => "PrimaryEpoch",
         _ => "CurrentConfigurationEpoch",
     }

@@ -114,7 +114,7 @@ impl<'a> Names<'a> {
         entity: &Entity,
     ) -> Result<Option<(&'static str, &'a str)>, NullReference> {
         let line = self.estate.line(entity);
-        let own = |it: &Entity| Some((it.level(), self.estate.periodic.own_policy(it)?));
+        let own = |it: &Entity| Some((it.level(), self.estate.backup_service.own_policy(it)?));
         if !self.estate.behaviour().null_reference {
             return Ok(line.iter().find_map(own));
         }
@@ -136,4 +136,10 @@ impl<'a> Names<'a> {
 fn stored(name: &str, prefix: &str) -> String {
     let rest = name.strip_prefix(prefix).unwrap_or(name);
     rest.trim_matches('/').replace('/', "$")
+}
+
+/// An id as the gateway writes it from api-version 6.0 on.
+pub(super) fn id_of(name: &str) -> String {
+    let relative = name.strip_prefix("fabric:/").unwrap_or(name);
+    relative.replace('/', "~")
 }

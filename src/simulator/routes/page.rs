@@ -7,47 +7,37 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use super::Terms;
-use crate::simulator::TokenEnd;
-use crate::simulator::answer::{Answer, Kind};
+use super::settings::{Paging, ResponseSettings};
+use crate::simulator::response::{GatewayResponse, RouteKind};
+use crate::simulator::switches::TokenEnd;
 
 /// Between the list a token belongs to and the last item shown.
 const MARK: char = '|';
 
-/// Whether a list comes to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Paging {
-    Normal,
-    /// Every page is the first one, with a new token.
-    Endless,
-    /// Every page is the first one, with the token of the page before.
-    Repeated,
-}
-
-pub(super) type Query = HashMap<String, String>;
+pub(super) type QueryParameters = HashMap<String, String>;
 
 /// Where a page begins and how much it may hold.
-pub(super) struct Page<'a> {
-    kind: Kind,
+pub(super) struct ListPage<'a> {
+    kind: RouteKind,
     /// What the list belongs to; stands before the mark of its tokens.
     context: &'a str,
     token: Option<&'a str>,
     pub(super) after: Option<String>,
     limit: usize,
-    terms: &'a Terms<'a>,
+    settings: &'a ResponseSettings<'a>,
 }
 
-impl<'a> Page<'a> {
+impl<'a> ListPage<'a> {
     /// `None` when the token is not one of this list.
     pub(super) fn requested(
-        kind: Kind,
+        kind: RouteKind,
         context: &'a str,
-        query: &'a Query,
-        terms: &'a Terms<'a>,
+        query: &'a QueryParameters,
+        settings: &'a ResponseSettings<'a>,
     ) -> Option<Self> {
         let token = query.get("ContinuationToken").map(String::as_str);
         let token = token.filter(|it| !it.is_empty());
-        let after = match (token, terms.paging) {
+        let after = match (token, settings.paging) {
             (Some(token), Paging::Normal) => {
                 let (of, after) = token.rsplit_once(MARK)?;
                 (of == context).then(|| Some(after.to_owned()))?
@@ -59,8 +49,8 @@ impl<'a> Page<'a> {
             context,
             token,
             after,
-            limit: terms.switches.page_size.unwrap_or(usize::MAX),
-            terms,
+            limit: settings.switches.page_size.unwrap_or(usize::MAX),
+            settings,
         })
     }
 
@@ -87,7 +77,7 @@ impl<'a> Page<'a> {
         &self,
         items: impl Iterator<Item = T>,
         render: impl Fn(&T) -> (String, Value),
-    ) -> Answer {
+    ) -> GatewayResponse {
         let mut items = items.peekable();
         let mut shown = Vec::new();
         let mut last = None;
@@ -98,7 +88,7 @@ impl<'a> Page<'a> {
             last = Some(key);
         }
         let more = last.filter(|_| items.peek().is_some());
-        whole(shown, self.next_token(more), self.kind, self.terms)
+        whole(shown, self.next_token(more), self.kind, self.settings)
     }
 
     fn next_token(&self, more: Option<String>) -> Option<String> {
@@ -108,7 +98,7 @@ impl<'a> Page<'a> {
                 .and_then(|it| it.rsplit_once(MARK)?.1.parse().ok());
             turn.unwrap_or(0_u64) + 1
         };
-        let last = match self.terms.paging {
+        let last = match self.settings.paging {
             Paging::Normal => more,
             Paging::Endless => Some(turn().to_string()),
             Paging::Repeated => Some("1".to_owned()),
@@ -126,12 +116,12 @@ impl<'a> Page<'a> {
 pub(super) fn whole(
     items: Vec<Value>,
     token: Option<String>,
-    kind: Kind,
-    terms: &Terms<'_>,
-) -> Answer {
-    let end = match (terms.switches.token_end, kind) {
-        (TokenEnd::ByRoute, Kind::Native) => TokenEnd::Empty,
-        (TokenEnd::ByRoute, Kind::Backup) => TokenEnd::Null,
+    kind: RouteKind,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
+    let end = match (settings.switches.token_end, kind) {
+        (TokenEnd::ByRoute, RouteKind::Native) => TokenEnd::Empty,
+        (TokenEnd::ByRoute, RouteKind::Backup) => TokenEnd::Null,
         (end, _) => end,
     };
     let token = match (token, end) {
@@ -143,5 +133,5 @@ pub(super) fn whole(
     let mut body = Map::new();
     body.extend(token.map(|token| ("ContinuationToken".to_owned(), token)));
     body.insert("Items".to_owned(), Value::Array(items));
-    Answer::json(Value::Object(body))
+    GatewayResponse::json(Value::Object(body))
 }

@@ -10,42 +10,57 @@ use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::errors::{brs_error, brs_invalid_argument, rejection};
 use super::names::Names;
-use super::page::{Page, Query};
-use super::{Terms, brs_error, brs_invalid_argument, policy_body, refusal};
-use crate::simulator::answer::{Answer, Kind};
-use crate::simulator::estate::{Entity, Estate, Policy, Refusal, Schedule, Storage};
+use super::page::{ListPage, QueryParameters};
+use super::policy_body;
+use super::settings::ResponseSettings;
+use crate::simulator::estate::{Entity, Estate, Policy, Rejection, Schedule, Storage};
 use crate::simulator::request::Request;
-use crate::simulator::{CANARY, Secrets, Switches};
+use crate::simulator::response::{GatewayResponse, RouteKind};
+use crate::simulator::switches::{CANARY, Secrets, Switches};
 
-pub(super) fn list(estate: &Estate, query: &Query, terms: &Terms<'_>) -> Answer {
-    let Some(page) = page("BackupPolicies", query, terms) else {
+pub(super) fn list(
+    estate: &Estate,
+    query: &QueryParameters,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
+    let Some(page) = page("BackupPolicies", query, settings) else {
         return brs_invalid_argument("Invalid Arguments.");
     };
-    let policies = estate.periodic.policies.by_name.iter();
+    let policies = estate.backup_service.policies.by_name.iter();
     let rest = page.rest(policies.map(|(name, it)| (name.to_string(), &it.policy)));
     page.answer(rest.into_iter(), |(name, policy)| {
-        (name.clone(), policy_item(policy, terms.switches))
+        (name.clone(), policy_item(policy, settings.switches))
     })
 }
 
-pub(super) fn by_name(estate: &Estate, name: &str, terms: &Terms<'_>) -> Answer {
+pub(super) fn by_name(
+    estate: &Estate,
+    name: &str,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     match estate.policy(name) {
-        Some(policy) => Answer::json(policy_item(policy, terms.switches)),
-        None => refusal(Refusal::NoSuchPolicy),
+        Some(policy) => GatewayResponse::json(policy_item(policy, settings.switches)),
+        None => rejection(Rejection::NoSuchPolicy),
     }
 }
 
 /// What a policy was explicitly enabled for, as in `GetAllEntitiesBackedUpByPolicy.*.json`.
-pub(super) fn enabled(estate: &Estate, name: &str, query: &Query, terms: &Terms<'_>) -> Answer {
+pub(super) fn enabled(
+    estate: &Estate,
+    name: &str,
+    query: &QueryParameters,
+    settings: &ResponseSettings<'_>,
+) -> GatewayResponse {
     if estate.policy(name).is_none() {
-        return refusal(Refusal::NoSuchPolicy);
+        return rejection(Rejection::NoSuchPolicy);
     }
-    let Some(page) = page(name, query, terms) else {
+    let Some(page) = page(name, query, settings) else {
         return brs_invalid_argument("Invalid Arguments.");
     };
     let names = Names::of(estate);
-    let entities = estate.periodic.enabled_with(name).into_iter();
+    let entities = estate.backup_service.enabled_with(name).into_iter();
     let rest = page.rest(entities.map(|it| (key(&it), it)));
     page.answer(rest.into_iter(), |(key, entity)| {
         let mut item = names.of_entity(entity);
@@ -55,7 +70,11 @@ pub(super) fn enabled(estate: &Estate, name: &str, query: &Query, terms: &Terms<
 }
 
 /// Creates a policy: 201.
-pub(super) fn create(estate: &mut Estate, request: &Request, now: DateTime<Utc>) -> Answer {
+pub(super) fn create(
+    estate: &mut Estate,
+    request: &Request,
+    now: DateTime<Utc>,
+) -> GatewayResponse {
     let policy = match policy_body::read(&request.json()) {
         Ok(policy) => policy,
         Err(property) => return invalid_property(property),
@@ -68,26 +87,30 @@ pub(super) fn create(estate: &mut Estate, request: &Request, now: DateTime<Utc>)
         );
     }
     estate.add_policy(policy, now);
-    Answer::empty(StatusCode::CREATED)
+    GatewayResponse::empty(StatusCode::CREATED)
 }
 
 /// Replaces a policy: 200. Every update restarts the schedules of what it applies to, whatever
 /// has changed (BRS `UpdateBackupPolicyOperation.cs`).
-pub(super) fn update(estate: &mut Estate, request: &Request, now: DateTime<Utc>) -> Answer {
+pub(super) fn update(
+    estate: &mut Estate,
+    request: &Request,
+    now: DateTime<Utc>,
+) -> GatewayResponse {
     let policy = match policy_body::read(&request.json()) {
         Ok(policy) => policy,
         Err(property) => return invalid_property(property),
     };
     if estate.update_policy(&request.id, now, |it| *it = policy) {
-        Answer::empty(StatusCode::OK)
+        GatewayResponse::empty(StatusCode::OK)
     } else {
-        refusal(Refusal::NoSuchPolicy)
+        rejection(Rejection::NoSuchPolicy)
     }
 }
 
 /// Deletes a policy that applies to nothing: 200.
-pub(super) fn delete(estate: &mut Estate, name: &str, now: DateTime<Utc>) -> Answer {
-    if !estate.periodic.enabled_with(name).is_empty() {
+pub(super) fn delete(estate: &mut Estate, name: &str, now: DateTime<Utc>) -> GatewayResponse {
+    if !estate.backup_service.enabled_with(name).is_empty() {
         return brs_error(
             StatusCode::BAD_REQUEST,
             "FABRIC_E_BACKUP_IS_ENABLED",
@@ -95,13 +118,13 @@ pub(super) fn delete(estate: &mut Estate, name: &str, now: DateTime<Utc>) -> Ans
         );
     }
     if estate.remove_policy(name, now) {
-        Answer::empty(StatusCode::OK)
+        GatewayResponse::empty(StatusCode::OK)
     } else {
-        refusal(Refusal::NoSuchPolicy)
+        rejection(Rejection::NoSuchPolicy)
     }
 }
 
-fn invalid_property(property: &str) -> Answer {
+fn invalid_property(property: &str) -> GatewayResponse {
     brs_invalid_argument(&format!(
         "{{Message:The request is invalid.,ModelState:{{backupPolicy.{property}:[The {property} \
          field is invalid.]}}}}"
@@ -111,10 +134,11 @@ fn invalid_property(property: &str) -> Answer {
 /// The page of a list of the backup service.
 pub(super) fn page<'a>(
     context: &'a str,
-    query: &'a Query,
-    terms: &'a Terms<'a>,
-) -> Option<Page<'a>> {
-    Page::requested(Kind::Backup, context, query, terms)?.with_limit(query.get("MaxResults"))
+    query: &'a QueryParameters,
+    settings: &'a ResponseSettings<'a>,
+) -> Option<ListPage<'a>> {
+    ListPage::requested(RouteKind::Backup, context, query, settings)?
+        .with_limit(query.get("MaxResults"))
 }
 
 /// What tells an entity apart in a token; applications come first, partitions last. Clients put
@@ -125,15 +149,6 @@ pub(super) fn key(entity: &Entity) -> String {
         Entity::Service(name) => format!("2!{name}"),
         Entity::Partition(id) => format!("3!{id}"),
     }
-}
-
-/// The refusal of a policy that does not exist.
-pub(super) fn no_such_policy() -> Answer {
-    brs_error(
-        StatusCode::NOT_FOUND,
-        "FABRIC_E_BACKUP_POLICY_DOES_NOT_EXIST",
-        "Fabric Backup Policy doesn't exist",
-    )
 }
 
 fn policy_item(policy: &Policy, switches: &Switches) -> Value {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::lock;
+use super::lock::lock;
 use crate::simulator::request::Request;
 
 #[derive(Debug, Default)]
@@ -61,9 +61,9 @@ impl Meter {
 
 /// One request under way.
 #[derive(Debug)]
-pub(super) struct Seat(Arc<Meter>);
+pub(super) struct InFlightRequest(Arc<Meter>);
 
-impl Seat {
+impl InFlightRequest {
     pub(super) fn take(meter: &Arc<Meter>) -> Self {
         let taken = meter.in_flight.fetch_add(1, Ordering::AcqRel) + 1;
         meter.peak.fetch_max(taken, Ordering::AcqRel);
@@ -71,7 +71,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }

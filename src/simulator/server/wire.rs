@@ -22,7 +22,7 @@ use hyper::http::response::Builder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-pub(super) type WireBody = UnsyncBoxBody<Bytes, io::Error>;
+pub(super) type ResponseBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// In how many pieces a slow body arrives.
 const PIECES: usize = 16;
@@ -33,7 +33,7 @@ const CHUNK: usize = 64 * 1024;
 /// How long half a body gets to reach the client before the connection is closed.
 const BEFORE_THE_CUT: Duration = Duration::from_millis(20);
 
-pub(super) fn whole(head: Builder, body: Bytes) -> Response<WireBody> {
+pub(super) fn whole(head: Builder, body: Bytes) -> Response<ResponseBody> {
     assemble(
         head,
         Full::new(body)
@@ -47,8 +47,8 @@ pub(super) fn slow<S: Send + Sync + 'static>(
     head: Builder,
     body: &Bytes,
     time: Duration,
-    seat: Arc<S>,
-) -> Response<WireBody> {
+    in_flight_request: Arc<S>,
+) -> Response<ResponseBody> {
     let length = body.len();
     let size = length.div_ceil(PIECES).max(1);
     let pieces: Vec<Bytes> = (0..length)
@@ -57,10 +57,10 @@ pub(super) fn slow<S: Send + Sync + 'static>(
         .collect();
     let pause = time / u32::try_from(pieces.len().max(1)).unwrap_or(u32::MAX);
     let pieces = stream::iter(pieces).then(move |piece| {
-        let seat = Arc::clone(&seat);
+        let in_flight_request = Arc::clone(&in_flight_request);
         async move {
             tokio::time::sleep(pause).await;
-            drop(seat);
+            drop(in_flight_request);
             Ok(piece)
         }
     });
@@ -68,7 +68,7 @@ pub(super) fn slow<S: Send + Sync + 'static>(
 }
 
 /// Half of the body; the connection closes in place of the other half.
-pub(super) fn truncated(head: Builder, body: &Bytes) -> Response<WireBody> {
+pub(super) fn truncated(head: Builder, body: &Bytes) -> Response<ResponseBody> {
     let half = body.slice(..body.len() / 2);
     let cut = stream::once(async {
         tokio::time::sleep(BEFORE_THE_CUT).await;
@@ -79,7 +79,7 @@ pub(super) fn truncated(head: Builder, body: &Bytes) -> Response<WireBody> {
 }
 
 /// One JSON string of at least so many bytes, chunk by chunk, its length not declared.
-pub(super) fn unbounded(head: Builder, bytes: u64) -> Response<WireBody> {
+pub(super) fn unbounded(head: Builder, bytes: u64) -> Response<ResponseBody> {
     let chunk = Bytes::from(vec![b'x'; CHUNK]);
     let chunks = usize::try_from(bytes.div_ceil(CHUNK as u64)).unwrap_or(usize::MAX);
     let quote = || stream::iter([Bytes::from_static(b"\"")]);
@@ -87,22 +87,22 @@ pub(super) fn unbounded(head: Builder, bytes: u64) -> Response<WireBody> {
     assemble(head, streamed(quote().chain(text).chain(quote()).map(Ok)))
 }
 
-fn streamed(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> WireBody {
+fn streamed(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> ResponseBody {
     StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
-fn assemble(head: Builder, body: WireBody) -> Response<WireBody> {
+fn assemble(head: Builder, body: ResponseBody) -> Response<ResponseBody> {
     head.body(body)
         .expect("every header is a constant or a number")
 }
 
 /// Makes the connection it belongs to end in a reset.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Fuse(Arc<AtomicBool>);
+pub(super) struct ResetSwitch(Arc<AtomicBool>);
 
-impl Fuse {
+impl ResetSwitch {
     /// The error to give up the connection with.
-    pub(super) fn blow(&self) -> io::Error {
+    pub(super) fn request_reset(&self) -> io::Error {
         self.0.store(true, Ordering::Release);
         io::Error::other("connection reset on purpose")
     }
@@ -110,18 +110,21 @@ impl Fuse {
 
 /// A TCP stream that is closed by RST instead of FIN once its fuse is blown.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct ResettableStream {
     stream: TcpStream,
-    fuse: Fuse,
+    reset_switch: ResetSwitch,
 }
 
-impl Wire {
-    pub(super) fn new(stream: TcpStream, fuse: Fuse) -> Self {
+impl ResettableStream {
+    pub(super) fn new(stream: TcpStream, reset_switch: ResetSwitch) -> Self {
         // Without it, small answers wait for the client's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection to the simulated gateway keeps Nagle's delay");
         }
-        Self { stream, fuse }
+        Self {
+            stream,
+            reset_switch,
+        }
     }
 
     fn stream(self: Pin<&mut Self>) -> Pin<&mut TcpStream> {
@@ -129,9 +132,9 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
+impl Drop for ResettableStream {
     fn drop(&mut self) {
-        if self.fuse.0.load(Ordering::Acquire)
+        if self.reset_switch.0.load(Ordering::Acquire)
             && let Err(error) = self.stream.set_zero_linger()
         {
             tracing::warn!(%error, "the simulated gateway could not reset a connection");
@@ -139,7 +142,7 @@ impl Drop for Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ResettableStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -149,7 +152,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ResettableStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

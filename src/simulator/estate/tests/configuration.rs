@@ -3,11 +3,11 @@
 
 use super::*;
 
-fn is_restart(it: Happening) -> bool {
-    it == Happening::Configured { active: true }
+fn is_restart(it: EstateEventKind) -> bool {
+    it == EstateEventKind::Configured { active: true }
 }
 
-fn restarts(world: &World) -> usize {
+fn restarts(world: &GatewayState) -> usize {
     world.log.iter().filter(|it| is_restart(it.what)).count()
 }
 
@@ -46,7 +46,7 @@ fn everything_that_changes_the_internal_id_restarts_the_schedule() {
         }),
     ];
     for (what, change) in changes {
-        let mut world = World::hourly();
+        let mut world = GatewayState::hourly();
         let ended = world.until_backup();
         let now = ended + 30 * MINUTE;
         change(&mut world.estate, now);
@@ -60,7 +60,7 @@ fn everything_that_changes_the_internal_id_restarts_the_schedule() {
 
 #[test]
 fn an_override_that_is_removed_restarts_the_schedule() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.estate.add_policy(named("Other"), start());
     world.estate.enable(&orders(), "Other", start()).unwrap();
     let ended = world.until_backup();
@@ -75,7 +75,7 @@ fn an_override_that_is_removed_restarts_the_schedule() {
 
 #[test]
 fn the_same_policy_enabled_again_restarts_nothing() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     let (next, before) = (world.next(), restarts(&world));
     for entity in [app(), orders(), Entity::Partition(world.id)] {
@@ -98,23 +98,23 @@ fn the_same_policy_enabled_again_restarts_nothing() {
 
 #[test]
 fn a_suspension_that_ends_within_a_round_of_the_queue_has_no_effect() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     let (next, before) = (world.next(), restarts(&world));
     let now = ended + 5 * MINUTE;
     world.estate.suspend(&app(), now).unwrap();
     world.estate.resume(&app(), now + 3 * SECOND).unwrap();
-    assert_eq!(world.said(now), Some(Said::BackedUp));
+    assert_eq!(world.kind(now), Some(HealthReportKind::BackedUp));
     assert_eq!((world.next(), restarts(&world)), (next, before));
 }
 
 #[test]
 fn a_clearing_is_seen_up_to_half_a_minute_after_it_reached_the_replica() {
-    let mut world = World::with(60, hourly());
+    let mut world = GatewayState::with(60, hourly());
     world.tick(start() + 2 * HOUR);
     let now = start() + 2 * HOUR + 30 * MINUTE;
     world.estate.suspend(&app(), now).unwrap();
-    let shown = |world: &mut World, seconds: u32| {
+    let shown = |world: &mut GatewayState, seconds: u32| {
         let at = now + seconds * SECOND;
         world.tick(at);
         let ids = world.ids.iter();
@@ -129,7 +129,7 @@ fn a_clearing_is_seen_up_to_half_a_minute_after_it_reached_the_replica() {
 
 #[test]
 fn an_item_that_cannot_be_delivered_comes_again_after_1_2_4_and_8_minutes() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     for (away, delivered) in [(50, 60), (100, 180), (400, 420), (500, 900), (1000, 1380)] {
         let now = world.now().max(ended) + MINUTE;
@@ -149,7 +149,7 @@ fn a_new_partition_starts_to_back_up_although_its_application_is_suspended() {
         (Behaviour::default(), true),
         (Behaviour::without_faults(), false),
     ] {
-        let mut world = World::hourly();
+        let mut world = GatewayState::hourly();
         world.estate.set_behaviour(behaviour);
         world.estate.suspend(&app(), start() + MINUTE).unwrap();
         let id = world.add("fabric:/App/Carts", born);
@@ -168,7 +168,7 @@ fn a_new_partition_starts_to_back_up_although_its_application_is_suspended() {
 
 #[test]
 fn newcomers_are_protected_like_their_application_when_they_have_state() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let born = start() + 5 * MINUTE;
     let persisted = world.add("fabric:/App/Carts", born);
     let kind = ServiceKind::Volatile;
@@ -186,13 +186,13 @@ fn newcomers_are_protected_like_their_application_when_they_have_state() {
     let cache = Entity::Partition(volatile);
     assert_eq!(
         world.estate.enable(&cache, "Hourly", born),
-        Err(Refusal::Stateless)
+        Err(Rejection::Stateless)
     );
 }
 
 #[test]
 fn the_nearest_level_decides_on_the_policy_and_any_level_suspends() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let partition = Entity::Partition(world.id);
     world.estate.add_policy(named("Other"), start());
     world.estate.enable(&partition, "Other", start()).unwrap();
@@ -209,17 +209,17 @@ fn the_nearest_level_decides_on_the_policy_and_any_level_suspends() {
     assert_eq!(world.estate.protection(&partition), None);
     assert_eq!(
         world.estate.enable(&partition, "Hourly", start()),
-        Err(Refusal::NoSuchPolicy)
+        Err(Rejection::NoSuchPolicy)
     );
 }
 
 #[test]
 fn a_suspension_survives_a_disable_and_is_not_lifted_while_nothing_is_enabled() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.estate.suspend(&orders(), start()).unwrap();
     world.estate.disable(&app(), start() + MINUTE).unwrap();
     let resumed = world.estate.resume(&orders(), start() + 2 * MINUTE);
-    assert_eq!(resumed, Err(Refusal::NotEnabled));
+    assert_eq!(resumed, Err(Rejection::NotEnabled));
     let now = start() + HOUR;
     world.estate.enable(&app(), "Hourly", now).unwrap();
     world.tick(now + MINUTE);
@@ -231,11 +231,14 @@ fn a_suspension_survives_a_disable_and_is_not_lifted_while_nothing_is_enabled() 
 
 #[test]
 fn mappings_and_suspensions_outlive_their_service() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.estate.disable(&app(), start()).unwrap();
     world.estate.enable(&orders(), "Hourly", start()).unwrap();
     world.estate.remove_service("fabric:/App/Orders");
-    assert_eq!(world.estate.periodic.enabled_with("Hourly"), [orders()]);
+    assert_eq!(
+        world.estate.backup_service.enabled_with("Hourly"),
+        [orders()]
+    );
     let born = start() + HOUR;
     let id = world.add("fabric:/App/Orders", born);
     world.tick(born + MINUTE);
@@ -247,13 +250,19 @@ fn mappings_and_suspensions_outlive_their_service() {
     let protection = world.estate.protection(&Entity::Partition(id)).unwrap();
     assert_eq!(protection.suspended_from, Some("Service"));
     assert!(world.estate.remove_policy("Hourly", born));
-    assert!(world.estate.periodic.enabled_with("Hourly").is_empty());
+    assert!(
+        world
+            .estate
+            .backup_service
+            .enabled_with("Hourly")
+            .is_empty()
+    );
 }
 
 #[test]
 fn a_policy_does_not_reach_below_an_application_whose_name_needs_encoding() {
     let reached = |behaviour, at_service: bool| {
-        let mut world = World::hourly();
+        let mut world = GatewayState::hourly();
         world.estate.set_behaviour(behaviour);
         let id = world.add("fabric:/Große App/Orders", start());
         let entity = if at_service {
@@ -269,15 +278,21 @@ fn a_policy_does_not_reach_below_an_application_whose_name_needs_encoding() {
         (world.counted(id), shown, listed)
     };
     let faulty = Behaviour::default();
-    assert_eq!(reached(faulty, false), (0, false, Err(Refusal::NotEnabled)));
-    assert_eq!(reached(faulty, true), (1, false, Err(Refusal::NotEnabled)));
+    assert_eq!(
+        reached(faulty, false),
+        (0, false, Err(Rejection::NotEnabled))
+    );
+    assert_eq!(
+        reached(faulty, true),
+        (1, false, Err(Rejection::NotEnabled))
+    );
     let fixed = Behaviour::without_faults();
     assert_eq!(reached(fixed, false), (1, true, Ok(1)));
 }
 
 #[test]
 fn a_runtime_that_does_not_wait_backs_up_at_once_after_a_restart() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.estate.set_behaviour(Behaviour {
         waits_after_restart: false,
         ..Behaviour::default()

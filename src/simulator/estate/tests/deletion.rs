@@ -13,14 +13,14 @@ fn kept(hours: u32, minimum: usize) -> Policy {
     }
 }
 
-fn deleted(world: &World) -> usize {
-    let deleted = |it: &&Happened| matches!(it.what, Happening::Deleted { .. });
+fn deleted(world: &GatewayState) -> usize {
+    let deleted = |it: &&EstateEvent| matches!(it.what, EstateEventKind::Deleted { .. });
     world.log.iter().filter(deleted).count()
 }
 
 #[test]
 fn retention_runs_every_hour_and_keeps_whole_chains() {
-    let mut world = World::with(1, kept(10, 0));
+    let mut world = GatewayState::with(1, kept(10, 0));
     for hour in 0..100 {
         let now = start() + hour * HOUR;
         world.tick(now);
@@ -41,7 +41,7 @@ fn retention_runs_every_hour_and_keeps_whole_chains() {
 
 #[test]
 fn retention_of_a_day_or_more_runs_once_a_day() {
-    let mut world = World::with(1, kept(24, 0));
+    let mut world = GatewayState::with(1, kept(24, 0));
     let mut days = Vec::new();
     for hour in 0..24 * 6 {
         let before = deleted(&world);
@@ -55,7 +55,7 @@ fn retention_of_a_day_or_more_runs_once_a_day() {
 
 #[test]
 fn the_minimum_keeps_the_beginning_of_a_chain() {
-    let mut world = World::with(1, kept(4, 10));
+    let mut world = GatewayState::with(1, kept(4, 10));
     world.tick(start() + 40 * HOUR);
     let backups = world.backups();
     assert!((10..=12).contains(&backups.len()), "{}", backups.len());
@@ -67,7 +67,7 @@ fn the_minimum_keeps_the_beginning_of_a_chain() {
 
 #[test]
 fn a_storage_that_cannot_be_listed_is_tried_again_and_then_an_interval_later() {
-    let mut world = World::with(1, kept(4, 0));
+    let mut world = GatewayState::with(1, kept(4, 0));
     let run = start() + 13 * HOUR;
     world.estate.fail_listing("Hourly", run..run + 3 * MINUTE);
     world.tick(run - MINUTE);
@@ -83,7 +83,7 @@ fn a_storage_that_cannot_be_listed_is_tried_again_and_then_an_interval_later() {
 #[test]
 fn retention_stops_with_a_failover_of_the_backup_service_until_it_is_set_anew() {
     let failing_over = |behaviour| {
-        let mut world = World::with(1, kept(4, 0));
+        let mut world = GatewayState::with(1, kept(4, 0));
         world.estate.set_behaviour(behaviour);
         world.tick(start() + 20 * HOUR);
         world.estate.fail_over_backup_service(start() + 20 * HOUR);
@@ -111,13 +111,13 @@ fn retention_stops_with_a_failover_of_the_backup_service_until_it_is_set_anew() 
 
 #[test]
 fn retention_leaves_vanished_partitions_and_storages_that_the_policy_has_left() {
-    let mut world = World::with(2, kept(4, 0));
+    let mut world = GatewayState::with(2, kept(4, 0));
     let [gone, moved] = [world.ids[0], world.ids[1]];
     world.tick(start() + 8 * HOUR);
-    let old = world.estate.place_of("Hourly").unwrap();
+    let old = world.estate.storage_id_of("Hourly").unwrap();
     let in_old = world.estate.stored(moved, old).len();
     world.estate.remove_partition(gone);
-    let listed = |world: &World, now| world.estate.listed(&app(), now).unwrap().len();
+    let listed = |world: &GatewayState, now| world.estate.listed(&app(), now).unwrap().len();
     world.tick(start() + 100 * HOUR);
     let now = world.now();
     let of_gone = world.estate.listed(&app(), now).unwrap();
@@ -131,7 +131,7 @@ fn retention_leaves_vanished_partitions_and_storages_that_the_policy_has_left() 
         .update_policy("Hourly", now, |it| it.storage = blob("two"));
     assert_eq!(
         world.estate.listed(&app(), now).map(|it| it.len()),
-        Err(Refusal::NothingToIndex)
+        Err(Rejection::NothingToIndex)
     );
     let left = world.estate.stored(moved, old).len();
     assert!(left > 0 && in_old > 0);
@@ -142,30 +142,34 @@ fn retention_leaves_vanished_partitions_and_storages_that_the_policy_has_left() 
 
 #[test]
 fn clean_backup_deletes_everything_in_the_storage_of_the_policy_in_the_background() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
-    world.request(Plan::default(), ended);
+    world.request(BackupPlan::default(), ended);
     world.tick(ended + MINUTE);
-    let place = world.estate.place_of("Hourly").unwrap();
-    assert_eq!(world.estate.stored(world.id, place).len(), 2);
+    let storage_id = world.estate.storage_id_of("Hourly").unwrap();
+    assert_eq!(world.estate.stored(world.id, storage_id).len(), 2);
     let now = ended + 2 * MINUTE;
     world.estate.disable_and_clean(&app(), now).unwrap();
     world.tick(now + SECOND);
-    assert_eq!(world.estate.stored(world.id, place).len(), 2, "not yet");
+    assert_eq!(
+        world.estate.stored(world.id, storage_id).len(),
+        2,
+        "not yet"
+    );
     world.tick(now + MINUTE);
-    assert!(world.estate.stored(world.id, place).is_empty());
+    assert!(world.estate.stored(world.id, storage_id).is_empty());
     assert_eq!(deleted(&world), 2);
-    let plain = World::hourly();
+    let plain = GatewayState::hourly();
     let mut plain = plain;
     plain.until_backup();
     plain.estate.disable(&app(), now).unwrap();
     plain.tick(now + HOUR);
-    assert_eq!(plain.estate.stored(plain.id, place).len(), 1);
+    assert_eq!(plain.estate.stored(plain.id, storage_id).len(), 1);
 }
 
 #[test]
 fn clean_backup_of_an_application_strikes_services_with_a_policy_of_their_own_too() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let carts = world.add("fabric:/App/Carts", start());
     let stocks = world.add("fabric:/App/Stocks", start());
     world.estate.add_policy(named("Other"), start());
@@ -174,12 +178,16 @@ fn clean_backup_of_an_application_strikes_services_with_a_policy_of_their_own_to
     let partition = Entity::Partition(stocks);
     world.estate.enable(&partition, "Other", start()).unwrap();
     world.tick(start() + 2 * HOUR);
-    let place = world.estate.place_of("Hourly").unwrap();
-    assert_eq!(world.estate.place_of("Other"), Some(place), "one container");
+    let storage_id = world.estate.storage_id_of("Hourly").unwrap();
+    assert_eq!(
+        world.estate.storage_id_of("Other"),
+        Some(storage_id),
+        "one container"
+    );
     let now = start() + 2 * HOUR;
     world.estate.disable_and_clean(&app(), now).unwrap();
     world.tick(now + MINUTE);
-    let left = |id| world.estate.stored(id, place).len();
+    let left = |id| world.estate.stored(id, storage_id).len();
     assert_eq!(left(world.id), 0);
     assert_eq!(left(carts), 0, "its own policy is not looked at");
     assert!(left(stocks) > 0, "a mapping of the partition is");
@@ -191,7 +199,7 @@ fn clean_backup_of_an_application_strikes_services_with_a_policy_of_their_own_to
 #[test]
 fn clean_backup_compares_storages_the_wrong_way_round_where_a_policy_is_inherited() {
     let cleaned = |container, behaviour| {
-        let mut world = World::hourly();
+        let mut world = GatewayState::hourly();
         world.estate.set_behaviour(behaviour);
         let other = Policy {
             storage: blob(container),
@@ -200,10 +208,10 @@ fn clean_backup_compares_storages_the_wrong_way_round_where_a_policy_is_inherite
         world.estate.add_policy(other, start());
         world.estate.enable(&orders(), "Other", start()).unwrap();
         let now = world.until_backup();
-        let place = world.estate.place_of("Other").unwrap();
+        let storage_id = world.estate.storage_id_of("Other").unwrap();
         world.estate.disable_and_clean(&orders(), now).unwrap();
         world.tick(now + MINUTE);
-        world.estate.stored(world.id, place).is_empty()
+        world.estate.stored(world.id, storage_id).is_empty()
     };
     let faulty = Behaviour::default();
     assert!(

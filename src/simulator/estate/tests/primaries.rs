@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_new_primary_keeps_the_schedule_and_begins_a_chain() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     let moved = ended + 30 * MINUTE;
     world.estate.move_primary(world.id, moved);
@@ -18,7 +18,7 @@ fn a_new_primary_keeps_the_schedule_and_begins_a_chain() {
 
 #[test]
 fn a_missed_run_is_made_up_at_once_but_only_after_a_success() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     // Five retries fail, so the run is missed.
     world
@@ -28,7 +28,7 @@ fn a_missed_run_is_made_up_at_once_but_only_after_a_success() {
     world.estate.move_primary(world.id, moved);
     assert_at_once(world.next(), moved);
 
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world
         .estate
         .fail_storage("Hourly", start()..start() + HOUR + 20 * MINUTE);
@@ -39,7 +39,7 @@ fn a_missed_run_is_made_up_at_once_but_only_after_a_success() {
 
 #[test]
 fn a_partition_that_moves_more_often_than_its_interval_never_gets_its_first_backup() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     for move_number in 1..100 {
         let moved = start() + move_number * 50 * MINUTE;
         world.estate.move_primary(world.id, moved);
@@ -51,7 +51,7 @@ fn a_partition_that_moves_more_often_than_its_interval_never_gets_its_first_back
 
 #[test]
 fn the_retries_of_a_run_start_anew_with_the_primary() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     world.estate.fail_storage("Hourly", ended..ended + 3 * HOUR);
     for _ in 0..4 {
@@ -68,12 +68,12 @@ fn the_retries_of_a_run_start_anew_with_the_primary() {
 
 #[test]
 fn a_move_waits_for_the_upload_which_is_listed_and_not_counted() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.until_backup();
     let now = world.in_flight(true);
     let before = world.counted(world.id);
     world.estate.move_primary(world.id, now);
-    let moved = world.until(world.id, |it| it == Happening::PrimaryMoved);
+    let moved = world.until(world.id, |it| it == EstateEventKind::PrimaryMoved);
     assert!(moved > now, "the change of role waits");
     assert_eq!(world.backups().len(), 2);
     assert_eq!(world.counted(world.id), before);
@@ -85,49 +85,55 @@ fn a_move_waits_for_the_upload_which_is_listed_and_not_counted() {
 
 #[test]
 fn a_first_backup_under_way_at_a_move_is_listed_and_comes_again_one_interval_later() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + MINUTE);
     let now = world.in_flight(true);
     world.estate.move_primary(world.id, now);
-    let moved = world.until(world.id, |it| it == Happening::PrimaryMoved);
+    let moved = world.until(world.id, |it| it == EstateEventKind::PrimaryMoved);
     assert_eq!(world.backups().len(), 1);
-    assert_eq!(world.said(moved), None, "not primary: no report");
+    assert_eq!(world.kind(moved), None, "not primary: no report");
     assert_around(world.next(), moved + HOUR);
 }
 
 #[test]
 fn a_replica_that_closes_during_the_snapshot_reports_ok_without_a_backup() {
     let closing = |behaviour, uploading| {
-        let mut world = World::hourly();
+        let mut world = GatewayState::hourly();
         world.estate.set_behaviour(behaviour);
         world.tick(start() + MINUTE);
         let now = world.in_flight(uploading);
         world.estate.close_primary(world.id, now);
         assert!(world.backups().is_empty());
         assert_around(world.next(), now + HOUR);
-        world.said(now)
+        world.kind(now)
     };
-    assert_eq!(closing(Behaviour::default(), false), Some(Said::BackedUp));
-    assert_eq!(closing(Behaviour::default(), true), Some(Said::Failed));
+    assert_eq!(
+        closing(Behaviour::default(), false),
+        Some(HealthReportKind::BackedUp)
+    );
+    assert_eq!(
+        closing(Behaviour::default(), true),
+        Some(HealthReportKind::Failed)
+    );
     let fixed = Behaviour::without_faults();
-    assert_eq!(closing(fixed, false), Some(Said::Failed));
+    assert_eq!(closing(fixed, false), Some(HealthReportKind::Failed));
 }
 
 #[test]
 fn the_next_primary_makes_up_for_a_cancelled_backup_after_a_success() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.until_backup();
     let now = world.in_flight(true);
     world.estate.close_primary(world.id, now);
     assert_at_once(world.next(), now);
-    let overwritten = world.said(now + MINUTE);
-    assert_eq!(overwritten, Some(Said::BackedUp));
+    let overwritten = world.kind(now + MINUTE);
+    assert_eq!(overwritten, Some(HealthReportKind::BackedUp));
     assert_eq!(world.counted(world.id), 2);
 }
 
 #[test]
 fn the_clock_of_the_node_dates_recovery_points_backups_and_reports() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     let behind = TimeDelta::minutes(-90);
     world
@@ -136,7 +142,7 @@ fn the_clock_of_the_node_dates_recovery_points_backups_and_reports() {
     // By its clock the recovery point lies ahead, and the interval counts from there.
     assert_scheduled(world.next(), ended - behind);
     let second = world.until_backup();
-    assert_eq!(world.said(second), Some(Said::BackedUp));
+    assert_eq!(world.kind(second), Some(HealthReportKind::BackedUp));
     let shown = world.estate.last_attempt(world.id, second + HOUR / 2);
     let (at, _) = shown.unwrap();
     assert!(
@@ -149,8 +155,8 @@ fn the_clock_of_the_node_dates_recovery_points_backups_and_reports() {
 
 #[test]
 fn a_report_by_a_clock_that_is_behind_the_last_report_is_refused() {
-    for (behind, heard) in [(30, Some(Said::BackedUp)), (0, None)] {
-        let mut world = World::hourly();
+    for (behind, heard) in [(30, Some(HealthReportKind::BackedUp)), (0, None)] {
+        let mut world = GatewayState::hourly();
         let ended = world.until_backup();
         let clock = TimeDelta::minutes(-behind);
         world
@@ -158,7 +164,7 @@ fn a_report_by_a_clock_that_is_behind_the_last_report_is_refused() {
             .move_primary_to(world.id, clock, ended + MINUTE);
         let suspended = ended + 2 * MINUTE;
         world.estate.suspend(&app(), suspended).unwrap();
-        assert_eq!(world.said(suspended + 20 * SECOND), heard, "{behind}");
+        assert_eq!(world.kind(suspended + 20 * SECOND), heard, "{behind}");
         assert_eq!(world.next(), None);
     }
 }

@@ -3,8 +3,8 @@
 
 use super::*;
 
-fn plan(running_for: Duration, timeout: Option<Duration>) -> Plan {
-    Plan {
+fn plan(running_for: Duration, timeout: Option<Duration>) -> BackupPlan {
+    BackupPlan {
         accepted_for: 5 * SECOND,
         running_for,
         outcome: Outcome::Success,
@@ -14,13 +14,13 @@ fn plan(running_for: Duration, timeout: Option<Duration>) -> Plan {
 
 #[test]
 fn a_requested_backup_moves_neither_timer_nor_recovery_point_and_makes_the_next_one_full() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.until_backup();
     let due = world.until_backup();
     let next = world.next();
     let point = world
         .estate
-        .periodic
+        .backup_service
         .replica_mut(world.id)
         .metadata
         .recovery_point;
@@ -29,11 +29,11 @@ fn a_requested_backup_moves_neither_timer_nor_recovery_point_and_makes_the_next_
     world.tick(now + MINUTE);
     assert_eq!(world.state(), "Success");
     assert_eq!(world.next(), next);
-    let metadata = &world.estate.periodic.replica_mut(world.id).metadata;
+    let metadata = &world.estate.backup_service.replica_mut(world.id).metadata;
     assert_eq!(metadata.recovery_point, point);
     assert_eq!(
-        world.said(now + MINUTE),
-        Some(Said::BackedUp),
+        world.kind(now + MINUTE),
+        Some(HealthReportKind::BackedUp),
         "no event of its own"
     );
     let (reported, _) = world
@@ -48,7 +48,7 @@ fn a_requested_backup_moves_neither_timer_nor_recovery_point_and_makes_the_next_
 
 #[test]
 fn a_periodic_backup_waits_for_a_requested_one() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + MINUTE);
     let due = world.next().unwrap();
     let now = due - TimeDelta::minutes(5);
@@ -62,7 +62,7 @@ fn a_periodic_backup_waits_for_a_requested_one() {
 
 #[test]
 fn a_requested_backup_waits_for_a_periodic_one_and_is_in_progress_meanwhile() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + MINUTE);
     let now = world.in_flight(false);
     world.request(plan(10 * SECOND, None), now);
@@ -70,14 +70,14 @@ fn a_requested_backup_waits_for_a_periodic_one_and_is_in_progress_meanwhile() {
     assert_eq!(world.state(), "BackupInProgress");
     let ended = world.until_backup();
     let requested = world.until(world.id, |it| {
-        matches!(it, Happening::BackedUpOnRequest { .. })
+        matches!(it, EstateEventKind::BackedUpOnRequest { .. })
     });
     assert_eq!(requested, ended + 10 * SECOND);
 }
 
 #[test]
 fn a_result_after_the_timeout_is_dropped_although_the_backup_is_stored() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     // The primary counts its own timeout from when it was asked, five seconds later.
     let late = plan(62 * SECOND, Some(MINUTE));
     world.request(late, start());
@@ -90,7 +90,7 @@ fn a_result_after_the_timeout_is_dropped_although_the_backup_is_stored() {
         "the primary cancelled it after 60 s"
     );
 
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let late = plan(58 * SECOND, Some(MINUTE));
     world.request(late, start());
     world.tick(start() + 2 * MINUTE);
@@ -100,17 +100,17 @@ fn a_result_after_the_timeout_is_dropped_although_the_backup_is_stored() {
         world
             .log
             .iter()
-            .any(|it| it.what == Happening::RequestFailed)
+            .any(|it| it.what == EstateEventKind::RequestFailed)
     );
 }
 
 #[test]
 fn a_request_stays_accepted_while_the_primary_is_busy_with_an_older_one() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let late = plan(58 * SECOND, Some(MINUTE));
     world.request(late, start());
     let again = start() + MINUTE;
-    let next = Plan {
+    let next = BackupPlan {
         accepted_for: 2 * SECOND,
         ..plan(10 * SECOND, None)
     };
@@ -126,7 +126,7 @@ fn a_request_stays_accepted_while_the_primary_is_busy_with_an_older_one() {
 
 #[test]
 fn a_request_to_an_unreachable_primary_stays_accepted_until_its_timeout() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let window = start()..start() + HOUR;
     world.estate.isolate([world.id], &window);
     let request = plan(10 * SECOND, Some(10 * MINUTE));
@@ -139,14 +139,14 @@ fn a_request_to_an_unreachable_primary_stays_accepted_until_its_timeout() {
 
 #[test]
 fn a_move_loses_the_work_and_the_next_primary_begins_it_again() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.request(plan(2 * MINUTE, None), start());
     let moved = start() + MINUTE;
     world.estate.move_primary(world.id, moved);
     world.tick(moved + MINUTE);
     assert_eq!(world.state(), "BackupInProgress");
     let ended = world.until(world.id, |it| {
-        matches!(it, Happening::BackedUpOnRequest { .. })
+        matches!(it, EstateEventKind::BackedUpOnRequest { .. })
     });
     assert_eq!(ended, moved + 30 * SECOND + 2 * MINUTE);
     assert_eq!(world.stored(world.id).len(), 1);
@@ -154,9 +154,9 @@ fn a_move_loses_the_work_and_the_next_primary_begins_it_again() {
 
 #[test]
 fn a_storage_that_refuses_fails_requested_backups_too() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.estate.fail_storage("Hourly", start()..start() + HOUR);
-    world.request(Plan::default(), start());
+    world.request(BackupPlan::default(), start());
     world.tick(start() + MINUTE);
     let record = world.estate.record(world.id).unwrap();
     assert_eq!(

@@ -3,18 +3,18 @@
 
 use super::*;
 
-fn restore(world: &mut World, backup: Option<Uuid>, now: DateTime<Utc>) -> DateTime<Utc> {
+fn restore(world: &mut GatewayState, backup: Option<Uuid>, now: DateTime<Utc>) -> DateTime<Utc> {
     let plan = RestorePlan::default();
     world
         .estate
         .request_restore(world.id, backup, plan, now)
         .unwrap();
-    world.until(world.id, |it| it == Happening::Restored)
+    world.until(world.id, |it| it == EstateEventKind::Restored)
 }
 
 #[test]
 fn a_restore_passes_through_its_states_and_refuses_backups_meanwhile() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let now = world.until_backup();
     let first = world.backups()[0].clone();
     let plan = RestorePlan::default();
@@ -30,8 +30,10 @@ fn a_restore_passes_through_its_states_and_refuses_backups_meanwhile() {
         assert_eq!(restore.target, Some((first.epoch, first.lsn)));
         seen.push(restore.state.word());
         if restore.ended.is_none() {
-            let refused = world.estate.request_backup(world.id, Plan::default(), now);
-            assert_eq!(refused, Err(Refusal::RestoreInProgress));
+            let refused = world
+                .estate
+                .request_backup(world.id, BackupPlan::default(), now);
+            assert_eq!(refused, Err(Rejection::RestoreInProgress));
         }
     }
     seen.dedup();
@@ -45,17 +47,18 @@ fn a_restore_passes_through_its_states_and_refuses_backups_meanwhile() {
         ]
     );
     let ended = now + 45 * SECOND;
-    let shown = |world: &World, at| world.estate.periodic.shown_reports(world.id, at)[1];
+    let shown =
+        |world: &GatewayState, at| world.estate.backup_service.shown_reports(world.id, at)[1];
     assert_eq!(
-        shown(&world, ended + MINUTE).map(|it| it.said),
-        Some(Said::Restored)
+        shown(&world, ended + MINUTE).map(|it| it.kind),
+        Some(HealthReportKind::Restored)
     );
     assert!(shown(&world, ended + 3 * HOUR).is_none(), "for two hours");
 }
 
 #[test]
 fn a_restore_jumps_the_data_loss_version_and_begins_a_chain_from_an_older_log() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + 4 * HOUR);
     let before = world.backups();
     let restored = restore(&mut world, Some(before[0].id), start() + 4 * HOUR);
@@ -68,7 +71,7 @@ fn a_restore_jumps_the_data_loss_version_and_begins_a_chain_from_an_older_log() 
 #[test]
 fn the_schedule_of_a_restored_partition_is_that_of_its_backup() {
     // Its second backup holds the recovery point of the first: a run was missed since.
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.until_backup();
     let ended = world.until_backup();
     let second = world.backups()[1].id;
@@ -78,7 +81,7 @@ fn the_schedule_of_a_restored_partition_is_that_of_its_backup() {
     assert_eq!(world.counted(world.id), 3);
 
     // Its first backup holds none.
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     let first = world.backups()[0].id;
     let restored = restore(&mut world, Some(first), ended + 5 * MINUTE);
@@ -87,13 +90,15 @@ fn the_schedule_of_a_restored_partition_is_that_of_its_backup() {
 
 #[test]
 fn an_old_policy_in_a_backup_is_armed_until_the_current_one_is_pushed() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.until_backup();
     let ended = world.until_backup();
     let second = world.backups()[1].id;
     world.estate.update_policy("Hourly", ended, |_| {});
     let restored = restore(&mut world, Some(second), ended + 5 * MINUTE);
-    let pushed = world.until(world.id, |it| it == Happening::Configured { active: true });
+    let pushed = world.until(world.id, |it| {
+        it == EstateEventKind::Configured { active: true }
+    });
     assert!(pushed - restored <= TimeDelta::seconds(5));
     world.tick(pushed + 2 * MINUTE);
     let due = world.next().unwrap() - pushed;
@@ -106,7 +111,7 @@ fn an_old_policy_in_a_backup_is_armed_until_the_current_one_is_pushed() {
 
 #[test]
 fn the_backup_of_another_partition_brings_no_schedule() {
-    let mut world = World::with(2, hourly());
+    let mut world = GatewayState::with(2, hourly());
     world.tick(start() + 3 * HOUR);
     let other = world.ids[1];
     let foreign = world.estate.backups(other, start() + 3 * HOUR)[1].id;
@@ -116,28 +121,32 @@ fn the_backup_of_another_partition_brings_no_schedule() {
     let plan = RestorePlan::default();
     let later = restored + 10 * MINUTE;
     let refused = world.estate.request_restore(world.id, unknown, plan, later);
-    assert_eq!(refused, Err(Refusal::NoSuchBackup));
+    assert_eq!(refused, Err(Rejection::NoSuchBackup));
 }
 
 #[test]
 fn a_chain_without_its_full_backup_cannot_be_restored() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + 3 * HOUR);
     let backups = world.backups();
-    let place = world.estate.place_of("Hourly").unwrap();
+    let storage_id = world.estate.storage_id_of("Hourly").unwrap();
     let folder = world.estate.folder_of(world.id).unwrap();
-    let shelf = world.estate.periodic.stores.shelf_mut(place, &folder);
-    shelf.unwrap().take(0..1);
+    let contents = world
+        .estate
+        .backup_service
+        .stores
+        .folder_contents_mut(storage_id, &folder);
+    contents.unwrap().take(0..1);
     let increment = Some(backups[1].id);
     let now = start() + 3 * HOUR;
     let plan = RestorePlan::default();
     let refused = world.estate.request_restore(world.id, increment, plan, now);
-    assert_eq!(refused, Err(Refusal::NoSuchBackup));
+    assert_eq!(refused, Err(Rejection::NoSuchBackup));
 }
 
 #[test]
 fn a_protected_partition_without_automatic_restore_waits_for_one() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     let lost = ended + 10 * MINUTE;
     world.estate.lose_data(world.id, lost);
@@ -148,7 +157,7 @@ fn a_protected_partition_without_automatic_restore_waits_for_one() {
         world
             .log
             .iter()
-            .any(|it| it.what == Happening::AwaitsRestore)
+            .any(|it| it.what == EstateEventKind::AwaitsRestore)
     );
     let restored = restore(&mut world, None, lost + 10 * HOUR);
     assert_around(world.next(), restored + HOUR);
@@ -160,7 +169,7 @@ fn an_automatic_restore_leaves_no_record_and_an_event_without_end() {
         auto_restore_on_data_loss: true,
         ..hourly()
     };
-    let mut world = World::with(1, policy);
+    let mut world = GatewayState::with(1, policy);
     world.until_backup();
     let lost = world.until_backup() + 10 * MINUTE;
     world.estate.lose_data(world.id, lost);
@@ -168,12 +177,12 @@ fn an_automatic_restore_leaves_no_record_and_an_event_without_end() {
     assert!(world.estate.restore_of(world.id).is_none());
     let [_, shown] = world
         .estate
-        .periodic
+        .backup_service
         .shown_reports(world.id, lost + 1000 * HOUR);
     let shown = shown.unwrap();
     assert_eq!(
-        (shown.said, shown.time_to_live()),
-        (Said::RestoredItself, None)
+        (shown.kind, shown.time_to_live()),
+        (HealthReportKind::RestoredItself, None)
     );
     world.until_backup();
     let epochs: BTreeSet<_> = world
@@ -187,7 +196,7 @@ fn an_automatic_restore_leaves_no_record_and_an_event_without_end() {
 #[test]
 fn an_old_restore_is_repeated_at_every_loss_of_data() {
     let lost = |behaviour| {
-        let mut world = World::hourly();
+        let mut world = GatewayState::hourly();
         world.estate.set_behaviour(behaviour);
         let now = world.until_backup();
         restore(&mut world, None, now + MINUTE);
@@ -198,7 +207,7 @@ fn an_old_restore_is_repeated_at_every_loss_of_data() {
         let restore = world.estate.restore_of(world.id).unwrap();
         assert_eq!(restore.ended, record, "the record does not change");
         let restores = world.all(world.id, |it| {
-            (it.what == Happening::Restored).then_some(())
+            (it.what == EstateEventKind::Restored).then_some(())
         });
         (restores.len(), world.next().is_some())
     };

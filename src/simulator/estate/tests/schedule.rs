@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_first_backup_is_full_and_comes_one_interval_after_protection() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + MINUTE);
     // The queue takes up to two rounds of five seconds.
     let due = world.next().unwrap() - start();
@@ -24,7 +24,7 @@ fn jitter_moves_every_run_by_up_to_ten_seconds_both_ways() {
         .and_hms_opt(17, 0, 0)
         .unwrap()
         .and_utc();
-    let mut world = World::with(400, daily(&[17]));
+    let mut world = GatewayState::with(400, daily(&[17]));
     world.tick(run - MINUTE);
     let off = world.ids.iter().map(|id| world.armed(*id)[0] - run);
     let off: Vec<_> = off.map(|it| it.num_milliseconds()).collect();
@@ -41,7 +41,7 @@ fn jitter_moves_every_run_by_up_to_ten_seconds_both_ways() {
 
 #[test]
 fn an_early_daily_run_counts_and_is_not_taken_twice() {
-    let mut world = World::with(200, daily(&[17]));
+    let mut world = GatewayState::with(200, daily(&[17]));
     world.tick(start() + 24 * 10 * HOUR);
     let mut early = 0;
     for id in &world.ids {
@@ -62,13 +62,13 @@ fn an_early_daily_run_counts_and_is_not_taken_twice() {
 
 #[test]
 fn an_interval_counts_from_the_end_of_the_upload_shifted_by_negative_jitter() {
-    let mut world = World::with(100, hourly());
+    let mut world = GatewayState::with(100, hourly());
     world.tick(start() + 8 * HOUR);
     let (mut plain, mut shifted) = (0, 0);
     for id in world.ids.clone() {
         let runs = world.armed(id);
         let ends = world.all(id, |it| {
-            matches!(it.what, Happening::BackedUp { .. }).then_some(it.at)
+            matches!(it.what, EstateEventKind::BackedUp { .. }).then_some(it.at)
         });
         for (index, end) in ends.iter().enumerate() {
             let from_end = (runs[index + 1] - *end).num_milliseconds() - 3_600_000;
@@ -83,7 +83,7 @@ fn an_interval_counts_from_the_end_of_the_upload_shifted_by_negative_jitter() {
 
 #[test]
 fn consecutive_backups_are_usually_further_apart_than_the_interval() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + 20 * HOUR);
     let taken = world.stored(world.id);
     for pair in taken.windows(2) {
@@ -95,7 +95,7 @@ fn consecutive_backups_are_usually_further_apart_than_the_interval() {
 
 #[test]
 fn five_retries_follow_a_failure_and_then_the_interval_counts_from_there() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let first = world.until_backup();
     world.estate.fail_storage("Hourly", first..first + 2 * HOUR);
     let mut failures = Vec::new();
@@ -109,12 +109,12 @@ fn five_retries_follow_a_failure_and_then_the_interval_counts_from_there() {
     }
     assert_around(world.next(), failures[5] + HOUR);
     assert_eq!(world.estate.attempts(), 7);
-    assert_eq!(world.said(failures[5]), Some(Said::Failed));
+    assert_eq!(world.kind(failures[5]), Some(HealthReportKind::Failed));
 }
 
 #[test]
 fn an_outage_in_the_night_costs_the_run_of_that_day() {
-    let mut world = World::with(1, daily(&[17]));
+    let mut world = GatewayState::with(1, daily(&[17]));
     world
         .estate
         .fail_storage("Hourly", start()..start() + 3 * HOUR);
@@ -129,7 +129,7 @@ fn an_outage_in_the_night_costs_the_run_of_that_day() {
 
 #[test]
 fn a_retry_that_works_goes_on_with_the_schedule() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + MINUTE);
     let due = world.next().unwrap();
     world.estate.fail_storage("Hourly", due..due + MINUTE);
@@ -137,17 +137,17 @@ fn a_retry_that_works_goes_on_with_the_schedule() {
     let ended = world.until_backup();
     assert!(ended - failed < TimeDelta::seconds(63 + 23));
     assert_around(world.next(), ended + HOUR);
-    assert_eq!(world.said(ended), Some(Said::BackedUp));
+    assert_eq!(world.kind(ended), Some(HealthReportKind::BackedUp));
 }
 
 /// How many of so many partitions have a stopped timer after 30 days.
 fn stopped(partitions: usize, policy: Policy, tempo: Tempo, behaviour: Behaviour) -> usize {
-    let mut world = World::with(partitions, policy);
+    let mut world = GatewayState::with(partitions, policy);
     world.estate.set_tempo(tempo);
     world.estate.set_behaviour(behaviour);
-    world.estate.periodic.log = None;
+    world.estate.backup_service.log = None;
     world.estate.tick(start() + 24 * 30 * HOUR);
-    let replicas = world.estate.periodic.replicas.values();
+    let replicas = world.estate.backup_service.replicas.values();
     replicas.filter(|it| it.timer.is_none()).count()
 }
 
@@ -199,7 +199,7 @@ fn no_timer_stops_without_the_midnight_fault() {
 #[test]
 fn midnight_alone_is_taken_twice_and_an_interval_of_a_day_comes_early() {
     let count = |policy: Policy, days: u32| {
-        let mut world = World::with(100, policy);
+        let mut world = GatewayState::with(100, policy);
         world.estate.set_tempo(short());
         world.tick(start() + days * 24 * HOUR);
         let taken: Vec<_> = world.ids.iter().map(|id| world.stored(*id)).collect();
@@ -220,13 +220,13 @@ fn midnight_alone_is_taken_twice_and_an_interval_of_a_day_comes_early() {
 
 #[test]
 fn a_stopped_timer_keeps_its_last_event_and_ends_with_a_restart_of_the_schedule() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     world.estate.stop_silently([world.id], ended + MINUTE);
     let now = ended + 100 * HOUR;
     world.tick(now);
     assert_eq!((world.next(), world.counted(world.id)), (None, 1));
-    assert_eq!(world.said(now), Some(Said::BackedUp));
+    assert_eq!(world.kind(now), Some(HealthReportKind::BackedUp));
     world.estate.move_primary(world.id, now + HOUR);
     assert_eq!(world.next(), None);
     let updated = now + 2 * HOUR;
@@ -237,7 +237,7 @@ fn a_stopped_timer_keeps_its_last_event_and_ends_with_a_restart_of_the_schedule(
 
 #[test]
 fn an_interval_of_zero_runs_without_pause() {
-    let mut world = World::with(1, every(Duration::ZERO));
+    let mut world = GatewayState::with(1, every(Duration::ZERO));
     world.tick(start() + HOUR);
     // 22 s each, and up to 10 s between them.
     let count = world.counted(world.id);
@@ -251,7 +251,7 @@ fn chains_are_one_longer_than_the_increments_of_the_policy() {
             max_incremental_backups: most,
             ..hourly()
         };
-        let mut world = World::with(1, policy);
+        let mut world = GatewayState::with(1, policy);
         world.tick(start() + 13 * HOUR);
         let backups = world.backups();
         assert!(backups.len() >= 12);
@@ -266,7 +266,7 @@ fn chains_are_one_longer_than_the_increments_of_the_policy() {
 
 #[test]
 fn a_failed_upload_does_not_break_the_chain() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let first = world.until_backup();
     world
         .estate

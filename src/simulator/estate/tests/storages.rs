@@ -2,18 +2,18 @@
 
 use super::*;
 
-fn count(world: &World, scope: &Entity) -> Result<usize, Refusal> {
+fn count(world: &GatewayState, scope: &Entity) -> Result<usize, Rejection> {
     let now = world.now();
     world.estate.listed(scope, now).map(|it| it.len())
 }
 
 #[test]
 fn lists_fail_until_the_first_upload_has_created_the_container() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + MINUTE);
     let partition = Entity::Partition(world.id);
     for scope in [&partition, &orders(), &app()] {
-        assert_eq!(count(&world, scope), Err(Refusal::NothingToIndex));
+        assert_eq!(count(&world, scope), Err(Rejection::NothingToIndex));
     }
     let carts = world.add("fabric:/App/Carts", start() + 59 * MINUTE);
     world.until_backup();
@@ -24,7 +24,7 @@ fn lists_fail_until_the_first_upload_has_created_the_container() {
         "an existing container is empty"
     );
 
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.estate.create_container("Hourly");
     assert_eq!(count(&world, &app()), Ok(0));
     world.estate.set_behaviour(Behaviour::without_faults());
@@ -42,26 +42,26 @@ fn a_share_has_no_folder_for_a_partition_before_its_first_backup() {
         storage: share,
         ..hourly()
     };
-    let mut world = World::with(1, policy);
+    let mut world = GatewayState::with(1, policy);
     let carts = world.add("fabric:/App/Carts", start() + 59 * MINUTE);
     world.until_backup();
     assert_eq!(count(&world, &app()), Ok(1));
     let carts = count(&world, &Entity::Partition(carts));
-    assert_eq!(carts, Err(Refusal::NothingToIndex));
+    assert_eq!(carts, Err(Rejection::NothingToIndex));
 }
 
 #[test]
 fn a_storage_that_cannot_be_listed_fails_the_whole_answer() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let carts = world.add_carts_to_container_two();
     let now = start() + 2 * HOUR;
     world.tick(now);
     assert_eq!(count(&world, &app()), Ok(2));
     world.estate.fail_listing("Other", now..now + HOUR);
-    assert_eq!(count(&world, &app()), Err(Refusal::StorageFailed));
+    assert_eq!(count(&world, &app()), Err(Rejection::StorageFailed));
     assert_eq!(
         count(&world, &carts_service()),
-        Err(Refusal::StorageUnreachable)
+        Err(Rejection::StorageUnreachable)
     );
     assert_eq!(count(&world, &orders()), Ok(1));
     assert!(world.estate.backups(carts, now).is_empty());
@@ -74,7 +74,7 @@ fn a_storage_that_cannot_be_listed_fails_the_whole_answer() {
 #[test]
 fn policies_of_one_account_count_as_one_storage_and_one_container_is_not_read() {
     let listed = |encrypted, behaviour| {
-        let mut world = World::hourly();
+        let mut world = GatewayState::hourly();
         world.estate.set_behaviour(behaviour);
         for policy in ["Hourly", "Other"] {
             world.estate.set_account(policy, "account", encrypted);
@@ -97,7 +97,7 @@ fn policies_of_one_account_count_as_one_storage_and_one_container_is_not_read() 
 #[test]
 fn encrypted_secrets_make_one_storage_in_two_policies_come_twice() {
     let listed = |encrypted| {
-        let mut world = World::hourly();
+        let mut world = GatewayState::hourly();
         for policy in ["Hourly", "Other"] {
             world.estate.set_account(policy, "account", encrypted);
         }
@@ -115,7 +115,7 @@ fn encrypted_secrets_make_one_storage_in_two_policies_come_twice() {
 
 #[test]
 fn backups_outlive_their_partition_and_are_out_of_sight_in_another_storage() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     world.tick(start() + 5 * HOUR);
     world.estate.remove_partition(world.id);
     assert_eq!(count(&world, &app()), Ok(4));
@@ -133,14 +133,14 @@ fn backups_outlive_their_partition_and_are_out_of_sight_in_another_storage() {
 
 #[test]
 fn a_damaged_backup_is_listed_and_fails_its_restore() {
-    let mut world = World::hourly();
+    let mut world = GatewayState::hourly();
     let ended = world.until_backup();
     world.estate.list_unrestorable(world.id, ended + MINUTE);
     world.tick(ended + 2 * MINUTE);
     let newest = world.backups().pop().unwrap();
     assert_eq!(newest.validation.word(), "ChecksumMismatchFailure");
     let restorable = world.all(world.id, |it| match it.what {
-        Happening::Stored { restorable, .. } => Some(restorable),
+        EstateEventKind::Stored { restorable, .. } => Some(restorable),
         _ => None,
     });
     assert_eq!(restorable, [true, false]);

@@ -41,7 +41,7 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 /// A refused action changes nothing.
-fn act(world: &mut World, action: Action, now: DateTime<Utc>) {
+fn act(world: &mut GatewayState, action: Action, now: DateTime<Utc>) {
     let (estate, ids) = (&mut world.estate, &world.ids);
     let refused = match action {
         Action::Move(index) => {
@@ -59,10 +59,10 @@ fn act(world: &mut World, action: Action, now: DateTime<Utc>) {
             Ok(())
         }
         Action::Request(index) => {
-            let plan = Plan {
+            let plan = BackupPlan {
                 running_for: 3 * MINUTE,
                 timeout: Some(2 * MINUTE),
-                ..Plan::default()
+                ..BackupPlan::default()
             };
             estate.request_backup(ids[index], plan, now)
         }
@@ -92,7 +92,7 @@ fn act(world: &mut World, action: Action, now: DateTime<Utc>) {
 }
 
 /// Everything that can be seen of a world, and its log.
-fn run(actions: &[(u32, Action)], actors: bool, step: Duration) -> (Vec<String>, Vec<Happened>) {
+fn run(actions: &[(u32, Action)], actors: bool, step: Duration) -> (Vec<String>, Vec<EstateEvent>) {
     let policy = Policy {
         schedule: Schedule::Every(10 * MINUTE),
         retention: Some(Retention {
@@ -101,7 +101,7 @@ fn run(actions: &[(u32, Action)], actors: bool, step: Duration) -> (Vec<String>,
         }),
         ..hourly()
     };
-    let mut world = World::with(4, policy);
+    let mut world = GatewayState::with(4, policy);
     if actors {
         let provider = StateProvider::KeyValueStore;
         world
@@ -162,11 +162,11 @@ proptest! {
         let mut lying = BTreeSet::new();
         for happened in &log {
             match happened.what {
-                Happening::Stored { backup, taken, .. } => {
+                EstateEventKind::Stored { backup, taken, .. } => {
                     prop_assert!(taken <= happened.at);
                     prop_assert!(lying.insert(backup));
                 }
-                Happening::Deleted { backup, .. } => prop_assert!(lying.remove(&backup)),
+                EstateEventKind::Deleted { backup, .. } => prop_assert!(lying.remove(&backup)),
                 _ => {}
             }
         }
@@ -174,7 +174,7 @@ proptest! {
         for id in ids {
             let of_one = log.iter().filter(|it| it.partition == id);
             let stored = of_one.filter_map(|it| match it.what {
-                Happening::Stored { taken, .. } => Some((taken, it.at)),
+                EstateEventKind::Stored { taken, .. } => Some((taken, it.at)),
                 _ => None,
             });
             let stored: Vec<_> = stored.collect();
@@ -185,7 +185,7 @@ proptest! {
 
 #[test]
 fn a_tick_of_twenty_thousand_partitions_looks_at_what_is_due_only() {
-    let mut world = World::with(20_000, hourly());
+    let mut world = GatewayState::with(20_000, hourly());
     world.tick(start() + 50 * MINUTE);
     assert_eq!(world.estate.attempts(), 0);
     world.tick(start() + HOUR + 20 * MINUTE);

@@ -12,14 +12,14 @@ use hyper::http::response::{Builder, Response};
 use serde_json::{Value, json};
 
 use super::record::Progress;
-use super::{Never, Switches};
+use super::switches::{Never, Switches};
 
 const JSON: &str = "application/json; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Whether the gateway answers a route itself or passes it on to the backup service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum RouteKind {
     Native,
     Backup,
 }
@@ -27,7 +27,7 @@ pub(super) enum Kind {
 /// An answer that has not been rendered yet: lists are built while the estate is locked, a
 /// backup record is only copied then.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct GatewayResponse {
     status: StatusCode,
     reason: Option<&'static str>,
     content_type: Option<&'static str>,
@@ -45,7 +45,7 @@ enum Body {
     Progress(Box<Progress>),
 }
 
-impl Answer {
+impl GatewayResponse {
     /// A status without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
         Self {
@@ -69,14 +69,14 @@ impl Answer {
     }
 
     /// The Error object in the accent of whoever answers.
-    pub(super) fn error(kind: Kind, status: StatusCode, code: &str, message: &str) -> Self {
+    pub(super) fn error(kind: RouteKind, status: StatusCode, code: &str, message: &str) -> Self {
         let content_type = match kind {
-            Kind::Native => JSON,
-            Kind::Backup => TEXT,
+            RouteKind::Native => JSON,
+            RouteKind::Backup => TEXT,
         };
         let body = json!({"Error": {"Code": code, "Message": message}});
         Self {
-            resource_not_found: kind == Kind::Backup && status == StatusCode::NOT_FOUND,
+            resource_not_found: kind == RouteKind::Backup && status == StatusCode::NOT_FOUND,
             ..Self::with_body(status, content_type, Body::Json(body))
         }
     }
@@ -85,7 +85,12 @@ impl Answer {
     /// inside the cluster.
     pub(super) fn masked() -> Self {
         let status = StatusCode::BAD_REQUEST;
-        Self::error(Kind::Backup, status, "E_INVALIDARG", "Invalid Arguments.")
+        Self::error(
+            RouteKind::Backup,
+            status,
+            "E_INVALIDARG",
+            "Invalid Arguments.",
+        )
     }
 
     /// The same on the routes of lists and configuration: the code is the bare HRESULT of the

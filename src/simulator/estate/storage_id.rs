@@ -2,4 +2,4 @@
 
 /// A storage; two policies that write to the same container or share have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(pub(super) usize);
+pub struct StorageId(pub(super) usize);

@@ -11,8 +11,8 @@ use chrono::{DateTime, NaiveTime, SubsecRound, TimeDelta, Utc, Weekday};
 use uuid::Uuid;
 
 use crate::simulator::estate::{
-    Entity, Estate, Policy, RestorePlan, Retention, Schedule, Scheme, ServiceKind, StateProvider,
-    Storage, Tempo,
+    Entity, Estate, Policy, Rejection, RestorePlan, Retention, Schedule, Scheme, ServiceKind,
+    StateProvider, Storage, Tempo,
 };
 use crate::simulator::faults::{Fault, Filter};
 
@@ -280,9 +280,9 @@ fn add(estate: &mut Estate, application: &str, service: &str, since: DateTime<Ut
 }
 
 /// The demo asks for nothing that can be refused.
-fn attempt(result: Result<(), crate::simulator::Refusal>) {
-    if let Err(refusal) = result {
-        tracing::debug!(?refusal, "the demo could not set the scene");
+fn attempt(result: Result<(), Rejection>) {
+    if let Err(rejection) = result {
+        tracing::debug!(?rejection, "the demo could not set the scene");
     }
 }
 
@@ -320,20 +320,20 @@ fn stretched(seconds: u64, pace: f64) -> TimeDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::{Shape, Validation};
+    use crate::simulator::{EstateSize, Validation};
 
     fn start() -> DateTime<Utc> {
         DateTime::from_timestamp(1_750_000_000, 0).unwrap()
     }
 
     fn opened() -> (Estate, Gallery) {
-        let shape = Shape {
+        let size = EstateSize {
             seed: 5,
             applications: 5,
             services_per_application: 3,
             partitions_per_service: 4,
         };
-        let mut estate = Estate::generate(&shape, start() - TimeDelta::days(30));
+        let mut estate = Estate::generate(&size, start() - TimeDelta::days(30));
         let gallery = Gallery::new(1.0, start());
         gallery.open(&mut estate, start());
         (estate, gallery)

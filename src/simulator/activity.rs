@@ -3,7 +3,7 @@
 //! Responsible for showing every state a record can be in, all the time: a history before the
 //! first look, partitions that are backed up over and over, some that always fail in their own
 //! way, some stuck, some never asked, and partitions that come and go. `gallery` is the periodic
-//! side of it. Steps are pure, `now` is an argument; only [`live`] reads the clock. Same seed,
+//! side of it. Steps are pure, `now` is an argument; only [`run_activity`] reads the clock. Same seed,
 //! same routine.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::estate::{Estate, Scheme, ServiceKind};
-use super::record::{Code, Outcome, Plan};
+use super::record::{BackupPlan, Code, Outcome};
 use super::server::Simulator;
 use crate::clock;
 use gallery::{Gallery, OPACITY};
@@ -68,7 +68,7 @@ const CAST: [Role; 11] = [
 
 /// What keeps a demo estate moving.
 #[derive(Debug)]
-pub struct Life {
+pub struct Activity {
     rng: fastrand::Rng,
     pace: f64,
     roles: HashMap<Uuid, Role>,
@@ -83,21 +83,25 @@ pub struct Life {
 
 /// Runs the routine until it is told to stop. The first thing it does is to make one application
 /// unreadable.
-pub async fn live(simulator: Arc<Simulator>, mut life: Life, stop: CancellationToken) {
+pub async fn run_activity(
+    simulator: Arc<Simulator>,
+    mut activity: Activity,
+    stop: CancellationToken,
+) {
     let (fault, filter) = OPACITY;
     simulator.inject(fault, filter);
     let mut beat = tokio::time::interval(BEAT);
     while stop.run_until_cancelled(beat.tick()).await.is_some() {
-        simulator.with_estate(|estate| life.step(estate, clock::now()));
+        simulator.with_estate(|estate| activity.step(estate, clock::now()));
     }
 }
 
-impl Life {
+impl Activity {
     /// Casts the partitions and writes their history, so that the first look is worth it. `pace`
     /// stretches every duration to come: 1 shows every state within two minutes, 2 within four.
     pub fn begin(seed: u64, pace: f64, estate: &mut Estate, now: DateTime<Utc>) -> Self {
         let pace = pace.max(0.001);
-        let mut life = Self {
+        let mut activity = Self {
             rng: fastrand::Rng::with_seed(seed),
             pace,
             roles: HashMap::new(),
@@ -108,18 +112,18 @@ impl Life {
             gallery: Gallery::new(pace, now),
         };
         let mut ids = estate.partition_ids();
-        life.rng.shuffle(&mut ids);
+        activity.rng.shuffle(&mut ids);
         for (index, id) in ids.into_iter().enumerate() {
-            let role = life.cast(index);
-            life.write_history(estate, id, role, now);
-            life.join(id, role, now);
+            let role = activity.cast(index);
+            activity.write_history(estate, id, role, now);
+            activity.join(id, role, now);
         }
-        life.gallery.open(estate, now);
+        activity.gallery.open(estate, now);
         let stage = format!("{STAGE}/Stand");
         let nobody = Scheme::Named(Vec::new());
         estate.add_service(STAGE, &stage, ServiceKind::Persisted, nobody, now);
-        life.change = life.after(now, 10..30);
-        life
+        activity.change = activity.after(now, 10..30);
+        activity
     }
 
     /// Does what is due at `now`.
@@ -183,7 +187,7 @@ impl Life {
             _ if self.rng.u8(..100) < 3 => failure(self.rng.usize(..)),
             _ => Outcome::Success,
         };
-        let plan = Plan {
+        let plan = BackupPlan {
             accepted_for: self.draw(2..12),
             running_for: self.draw(4..25),
             outcome,
@@ -270,20 +274,20 @@ fn odd_record(state: &str) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulator::Shape;
+    use crate::simulator::EstateSize;
 
     fn start() -> DateTime<Utc> {
         DateTime::from_timestamp(1_750_000_000, 0).unwrap()
     }
 
     fn estate() -> Estate {
-        let shape = Shape {
+        let size = EstateSize {
             seed: 3,
             applications: 5,
             services_per_application: 8,
             partitions_per_service: 6,
         };
-        Estate::generate(&shape, start() - TimeDelta::days(30))
+        Estate::generate(&size, start() - TimeDelta::days(30))
     }
 
     fn states(estate: &Estate) -> BTreeSet<String> {
@@ -296,14 +300,14 @@ mod tests {
     #[test]
     fn the_first_look_shows_a_history_and_two_minutes_show_every_state() {
         let mut estate = estate();
-        let mut life = Life::begin(3, 1.0, &mut estate, start());
+        let mut activity = Activity::begin(3, 1.0, &mut estate, start());
         let at_once = [
             "Accepted", "Failure", "Invalid", "Paused", "Success", "Timeout", "null",
         ];
         let mut seen = states(&estate);
         assert_eq!(seen.iter().collect::<Vec<_>>(), at_once.each_ref());
         for second in 0..120 {
-            life.step(&mut estate, start() + TimeDelta::seconds(second));
+            activity.step(&mut estate, start() + TimeDelta::seconds(second));
             seen.extend(states(&estate));
         }
         assert!(seen.contains("BackupInProgress"), "{seen:?}");
@@ -313,11 +317,11 @@ mod tests {
     #[test]
     fn partitions_come_and_go_within_minutes() {
         let mut estate = estate();
-        let mut life = Life::begin(3, 1.0, &mut estate, start());
+        let mut activity = Activity::begin(3, 1.0, &mut estate, start());
         let original: BTreeSet<_> = estate.partition_ids().into_iter().collect();
         let (mut came, mut gone) = (BTreeSet::new(), BTreeSet::new());
         for second in 0..180 {
-            life.step(&mut estate, start() + TimeDelta::seconds(second));
+            activity.step(&mut estate, start() + TimeDelta::seconds(second));
             let now: BTreeSet<_> = estate.partition_ids().into_iter().collect();
             came.extend(now.difference(&original).copied());
             gone.extend(came.difference(&now).copied());
@@ -329,9 +333,9 @@ mod tests {
     fn the_same_seed_gives_the_same_life() {
         let run = || {
             let mut estate = estate();
-            let mut life = Life::begin(9, 0.5, &mut estate, start());
+            let mut activity = Activity::begin(9, 0.5, &mut estate, start());
             for second in 0..100 {
-                life.step(&mut estate, start() + TimeDelta::seconds(second));
+                activity.step(&mut estate, start() + TimeDelta::seconds(second));
             }
             let ids = estate.partition_ids().into_iter();
             ids.map(|id| (id, estate.record(id))).collect::<Vec<_>>()

@@ -1,10 +1,4 @@
-//! Everything that happens in a cluster without being asked for, one event after the other.
-//!
-//! Responsible for the order of events and for the timers. What an event does stands elsewhere:
-//! `propagation` configures replicas, `upload` takes periodic backups, `on_demand` requested
-//! ones, `primary` moves primaries, `restore` restores, `retention` deletes. Everything due is
-//! kept in order of time and every partition draws from its own seed, so many small steps and
-//! one large one give the same world.
+//! The state of everything that happens without a request: policies, replicas, storages, events.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -13,22 +7,22 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Estate;
-use super::agenda::{Agenda, Event, Step};
+use super::agenda::{Agenda, ScheduledEvent, Step};
 use super::behaviour::Behaviour;
-use super::health::{Report, Said};
-use super::log::{Happened, Happening};
-use super::policy::{InForce, Policies};
-use super::protection::Mappings;
+use super::entity::{Entity, Mappings};
+use super::health_event::{HealthReport, HealthReportKind};
+use super::log::{EstateEvent, EstateEventKind};
+use super::policy::{Policies, PolicyVersion};
 use super::replica::{Replica, Tempo};
-use super::restore::Restore;
-use super::store::{CleanUp, Stores};
+use super::restore_progress::Restore;
+use super::storage_id::StorageId;
+use super::store::{Backup, CleanUp, Stores, Validation};
+use super::time::later;
 use super::timer::Reason;
-use super::{Entity, later};
 
 /// Everything that moves without being asked, and what it moves by.
 #[derive(Debug, Default)]
-pub(in crate::simulator) struct Periodic {
+pub(in crate::simulator) struct BackupService {
     pub(in crate::simulator) policies: Policies,
     pub(in crate::simulator) behaviour: Behaviour,
     pub(super) mappings: Mappings,
@@ -43,72 +37,13 @@ pub(in crate::simulator) struct Periodic {
     pub(super) agenda: Agenda,
     pub(super) attempts: u64,
     /// What happened since it was last taken out; `None` while nobody wants to know.
-    pub(super) log: Option<Vec<Happened>>,
+    pub(super) log: Option<Vec<EstateEvent>>,
     serial: u64,
     /// Until when everything has happened.
-    time: DateTime<Utc>,
+    pub(super) time: DateTime<Utc>,
 }
 
-impl Estate {
-    /// Sets how long things take from now on.
-    pub fn set_tempo(&mut self, tempo: Tempo) {
-        self.periodic.tempo = tempo;
-    }
-
-    /// Sets what the backup service does from now on.
-    pub fn set_behaviour(&mut self, behaviour: Behaviour) {
-        self.periodic.behaviour = behaviour;
-    }
-
-    /// Does everything that was due until `now`, in order of time.
-    pub fn tick(&mut self, now: DateTime<Utc>) {
-        self.periodic.time = self.periodic.time.max(now);
-        while let Some((at, event)) = self.periodic.agenda.next(now) {
-            match event {
-                Event::Request(id, serial, step) => self.advance_request(id, serial, step, at),
-                Event::Replica(id, step) => self.take(id, step, at),
-                Event::Retention(policy, serial, tries) => {
-                    self.run_retention(&policy, serial, tries, at);
-                }
-                Event::CleanUp(serial) => self.clean_up(serial, at),
-            }
-        }
-    }
-
-    /// Number of periodic backups that were started.
-    pub fn attempts(&self) -> u64 {
-        self.periodic.attempts
-    }
-
-    /// When the timer of a partition fires next; `None` when it has none that runs.
-    pub fn next_backup(&self, id: Uuid) -> Option<DateTime<Utc>> {
-        let (at, step) = self.periodic.replicas.get(&id)?.timer?;
-        (step == Step::Start).then_some(at)
-    }
-
-    /// Stops the timers of these partitions at a moment without a trace, as an upgrade once did
-    /// (release notes of 8.2 CU6, 9.0 CU3 and 9.1): only the age of the last event shows it, and
-    /// only a restart of the schedule ends it.
-    pub fn stop_silently(&mut self, ids: impl IntoIterator<Item = Uuid>, at: DateTime<Utc>) {
-        for id in ids {
-            let event = Event::Replica(id, Step::Silence);
-            self.periodic.agenda.insert(at, event);
-        }
-    }
-
-    fn take(&mut self, id: Uuid, step: Step, at: DateTime<Utc>) {
-        match step {
-            Step::Deliver(item, failures) => self.deliver(id, item, failures, at),
-            Step::Ask => self.ask_for_policy(id, at),
-            Step::Silence => self.periodic.silence(id, at),
-            Step::Start => self.start_backup(id, at),
-            Step::End => self.end_backup(id, at),
-            Step::Restore => self.advance_restore(id, at),
-        }
-    }
-}
-
-impl Periodic {
+impl BackupService {
     /// The present of a question: no earlier than what has happened already.
     pub(super) fn present(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.time.max(now)
@@ -127,10 +62,10 @@ impl Periodic {
         };
         let before = std::mem::replace(&mut replica.timer, next);
         if let Some((at, step)) = before {
-            self.agenda.remove(at, Event::Replica(id, step));
+            self.agenda.remove(at, ScheduledEvent::Replica(id, step));
         }
         if let Some((at, step)) = next {
-            self.agenda.insert(at, Event::Replica(id, step));
+            self.agenda.insert(at, ScheduledEvent::Replica(id, step));
         }
     }
 
@@ -146,8 +81,8 @@ impl Periodic {
         let due = replica.arm(reason, at, &self.tempo, self.behaviour);
         self.set_timer(id, due.map(|due| (due, Step::Start)));
         match due {
-            Some(due) => self.note(at, id, Happening::Armed { due }),
-            None if is_active => self.note(at, id, Happening::TimerStopped),
+            Some(due) => self.record_event(at, id, EstateEventKind::Armed { due }),
+            None if is_active => self.record_event(at, id, EstateEventKind::TimerStopped),
             None => {}
         }
     }
@@ -164,7 +99,7 @@ impl Periodic {
             return self.arm(id, Reason::Exhausted, at);
         };
         self.set_timer(id, Some((due, Step::Start)));
-        self.note(at, id, Happening::Armed { due });
+        self.record_event(at, id, EstateEventKind::Armed { due });
     }
 
     /// Arms the timer of a schedule that has just begun.
@@ -178,15 +113,15 @@ impl Periodic {
         let wait = self.tempo.jitter.mul_f64(replica.rng.f64());
         let due = later(at, wait);
         self.set_timer(id, Some((due, Step::Start)));
-        self.note(at, id, Happening::Armed { due });
+        self.record_event(at, id, EstateEventKind::Armed { due });
     }
 
-    fn silence(&mut self, id: Uuid, at: DateTime<Utc>) {
+    pub(super) fn silence(&mut self, id: Uuid, at: DateTime<Utc>) {
         self.set_timer(id, None);
         if let Some(replica) = self.replicas.get_mut(&id) {
             replica.running = None;
             replica.silenced = true;
-            self.note(at, id, Happening::TimerStopped);
+            self.record_event(at, id, EstateEventKind::TimerStopped);
         }
     }
 
@@ -207,7 +142,7 @@ impl Periodic {
     }
 
     /// The events `Backup` and `Restore` as the health manager shows them.
-    pub(super) fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<Report>; 2] {
+    pub(super) fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<HealthReport>; 2] {
         let Some(replica) = self.replicas.get(&id) else {
             return [None, None];
         };
@@ -216,15 +151,17 @@ impl Periodic {
     }
 
     /// The replica of a partition reports at `at`, on the clock of the cluster.
-    pub(super) fn report(&mut self, id: Uuid, said: Said, at: DateTime<Utc>) {
+    pub(super) fn report(&mut self, id: Uuid, kind: HealthReportKind, at: DateTime<Utc>) {
         let every = self.tempo.health_reports;
         let replica = self.replica_mut(id);
         let source = at + replica.clock;
-        let property = match said {
-            Said::BackedUp | Said::Failed | Said::Disabled => &mut replica.backup,
-            Said::Restored | Said::RestoredItself => &mut replica.restore,
+        let property = match kind {
+            HealthReportKind::BackedUp | HealthReportKind::Failed | HealthReportKind::Disabled => {
+                &mut replica.backup
+            }
+            HealthReportKind::Restored | HealthReportKind::RestoredItself => &mut replica.restore,
         };
-        property.post(said, source, at, every);
+        property.post(kind, source, at, every);
     }
 
     /// The replica of a partition; it exists from the first time on that it has something to do.
@@ -234,7 +171,41 @@ impl Periodic {
     }
 
     /// The policy on which a replica acts.
-    pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<InForce>> {
+    pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<PolicyVersion>> {
         self.replicas.get(&id)?.metadata.active.as_ref()
+    }
+
+    pub(super) fn record_event(
+        &mut self,
+        at: DateTime<Utc>,
+        partition: Uuid,
+        what: EstateEventKind,
+    ) {
+        let happened = EstateEvent {
+            at,
+            partition,
+            what,
+        };
+        if let Some(log) = &mut self.log {
+            log.push(happened);
+        }
+    }
+
+    pub(super) fn record_stored(
+        &mut self,
+        id: Uuid,
+        storage_id: Option<StorageId>,
+        backup: &Backup,
+        taken: DateTime<Utc>,
+        at: DateTime<Utc>,
+    ) {
+        let stored = EstateEventKind::Stored {
+            storage_id,
+            backup: backup.id,
+            chain: backup.chain,
+            taken,
+            restorable: backup.validation == Validation::None,
+        };
+        self.record_event(at, id, stored);
     }
 }

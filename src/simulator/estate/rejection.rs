@@ -1,0 +1,31 @@
+//! Reasons for which the cluster rejects a request.
+
+/// Why the cluster did not do what it was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The request before it has not ended.
+    InProgress,
+    /// A restore has not ended.
+    RestoreInProgress,
+    /// No such partition.
+    NotFound,
+    /// No such service.
+    NoSuchService,
+    /// No such application.
+    NoSuchApplication,
+    /// No such policy.
+    NoSuchPolicy,
+    /// No such backup in the storage that applies, or its chain is incomplete.
+    NoSuchBackup,
+    /// No policy applies.
+    NotEnabled,
+    /// The partition has no state to back up.
+    Stateless,
+    /// A storage could not be listed: "Unable to get recovery point details.".
+    StorageUnreachable,
+    /// A list failed before it had an item because a container or folder does not exist: "Index
+    /// was out of range" (`GetRestorePointsOperation.cs`).
+    NothingToIndex,
+    /// A list failed after it had items of another storage: code 2148734208.
+    StorageFailed,
+}
