@@ -174,7 +174,7 @@ async fn simulate_behind_proxy_warns_about_a_public_address() {
         let setup = setup.env("SFBE_WEB_LISTEN_ADDRESS", address);
         let exporter = setup.spawn();
         exporter.logs("A simulated gateway listens").await;
-        let warned = exporter.log().contains("choose their own role");
+        let warned = exporter.log().contains("can choose any role");
         assert_eq!(warned, warns, "{address}");
         exporter.kill();
     }
