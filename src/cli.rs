@@ -195,7 +195,7 @@ impl Arguments {
         let (shard, total) = (self.shard, self.total_shards);
         Shard::new(shard, total).ok_or_else(|| {
             UsageError(format!(
-                "expected --shard from 0 to {} with --total-shards={total}, found {shard}",
+                "expected --shard from 0 to {} with --total-shards={total}, found --shard={shard}",
                 total.saturating_sub(1)
             ))
         })

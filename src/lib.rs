@@ -3,7 +3,7 @@
 //! The way of the data, and the module that each step lives in:
 //!
 //! ```text
-//! exporter.yml ─── config ───────┐
+//! exporter.yml ─ config ► settings
 //!                                ▼
 //! gateway (REST) ── poller ─► Observations ─► Snapshot::advance(observations, now) ─► Snapshot
 //!    ▲ gateway: client,         decoded          snapshot: remembers, counts              │ Arc,
@@ -25,10 +25,10 @@
 //! - a new metric: a row in [`exposition::families`], and its line in `docs/metrics.md`;
 //! - a new endpoint of the gateway: a block in `gateway/wire/`, a method of [`gateway::Gateway`]
 //!   and of [`poller::ClusterApi`], a call in [`poller`], a field of [`snapshot::Observations`];
-//! - a new setting: a field, a default and a line in [`config`], and its line in the example and
-//!   in `docs/configuration.md`;
-//! - a new key of the web configuration: the same in [`config::web`], its row in
-//!   `docs/web-configuration.md`, and its effect in `server/guard.rs` or `server/tls.rs`.
+//! - a new setting: a field and a default in [`settings`], a line in `config/keys.rs`, and a row in the
+//!   example file and in `docs/configuration.md`;
+//! - a new key of the web configuration: a field in [`settings::web`], a line in `config/web/keys.rs`, its
+//!   row in `docs/web-configuration.md`, and its effect in `server/guard.rs` or `server/tls.rs`.
 //!
 //! [`simulator`] is the stand-in for a cluster and shares no type with the rest.
 

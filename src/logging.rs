@@ -241,7 +241,7 @@ mod tests {
     struct Link(&'static str, #[source] Option<Box<Self>>);
 
     #[test]
-    fn an_error_is_told_with_its_causes_and_nothing_twice() {
+    fn chain_contains_each_cause_once() {
         let last = Link("the end", None);
         let quoted = Link("unknown", Some(Box::new(last)));
         let quoting = Link("failed: unknown (18)", Some(Box::new(quoted)));

@@ -153,7 +153,7 @@ fn help_and_version_are_answers() {
 #[test]
 fn a_simulated_gateway_takes_no_web_configuration() {
     let arguments = ["simulate", "--web.config.file=web.yml"];
-    assert_fails(&arguments, 64, &["leave --web.config.file out"]);
+    assert_fails(&arguments, 64, &["remove --web.config.file"]);
 }
 
 /// The start and `check-config` with `good.yml` and `flags` both fail with `code`.
@@ -219,7 +219,7 @@ fn a_listen_address_that_does_not_resolve_is_rejected_by_the_start_and_the_check
 }
 
 #[test]
-fn a_state_file_that_is_a_configuration_file_is_rejected_and_left_alone() {
+fn state_file_must_not_be_a_configuration_file() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name).display().to_string();
     for state_file in ["own.yml", "../web.yml", "./web.yml"] {
@@ -243,7 +243,9 @@ fn a_state_file_that_is_a_configuration_file_is_rejected_and_left_alone() {
             assert_fails(
                 &arguments.concat(),
                 64,
-                &["own.yml: state_file: the exporter would"],
+                &[
+                    "own.yml: state_file: this is a configuration file, which the exporter would overwrite",
+                ],
             );
         }
         assert_eq!(fs::read_to_string(&own).unwrap(), text);
@@ -415,7 +417,7 @@ fn errors_at_the_start_are_lines_of_the_log_in_its_format() {
         (
             &["--config.file=good.yml", "--shard=3"],
             64,
-            &["--shard=3 does not exist"],
+            &["expected --shard from 0 to 0 with --total-shards=1, found --shard=3"],
         ),
         (
             &["--config.file=good.yml", &taken],

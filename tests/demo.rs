@@ -1,4 +1,4 @@
-//! The demo as a process of its own, as somebody sees it who tries the exporter out.
+//! The commands `demo` and `simulate` as processes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,17 +12,17 @@ use reqwest::{Certificate, Client, StatusCode};
 use servicefabric_backup_exporter::model::BackupState;
 use servicefabric_backup_exporter::protection::ProtectionState;
 
-/// What the name of the folder of a secured demo begins with.
+/// Prefix of the directory of a secured demo.
 const FOLDER: &str = "servicefabric-backup-exporter-demo-";
 
-/// How long everything takes to have been seen.
+/// Time within which every state occurs.
 const ROUND: Duration = Duration::from_secs(150);
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Cycles after which the log has nothing new to report.
+/// Cycles after which nothing new is logged.
 const SETTLED: f64 = 3.0;
 
-/// The cycles that have begun.
+/// Number of cycles that have started.
 fn cycles(page: &Page) -> f64 {
     let lists = [("route", "GetApplicationInfoList"), ("status", "200")];
     let begun = page.value("servicefabric_backup_gateway_requests_total", &lists);
@@ -30,7 +30,7 @@ fn cycles(page: &Page) -> f64 {
 }
 
 #[tokio::test]
-async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict_with_a_quiet_log() {
+async fn demo_shows_every_state_and_logs_only_changes() {
     let exporter = Setup::new("").flag("demo").start().await;
     exporter.ready().await;
     let settled = exporter.page_where("it has settled", |page| cycles(page) >= SETTLED);
@@ -43,7 +43,7 @@ async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict_with
     );
     assert_eq!(up, Some(1.0));
     let landing = exporter.get("/").await.body;
-    assert!(landing.contains("compressed"), "{landing}");
+    assert!(landing.contains("time runs fast"), "{landing}");
     let mut missing: BTreeSet<(&str, &str)> = BTreeSet::new();
     missing.extend(BackupState::ALL.map(|it| (REQUESTED, it.as_str())));
     missing.extend(ProtectionState::ALL.map(|it| (VERDICT, it.as_str())));
@@ -63,7 +63,7 @@ async fn the_demo_shows_every_state_of_a_requested_backup_and_every_verdict_with
     exporter.stop().await;
 }
 
-/// Services of the gallery, and the verdict that all partitions of each come to.
+/// Services of the gallery, and the protection state of their partitions.
 const GALLERY: [(&str, &str); 10] = [
     ("BackedUp", "Protected"),
     ("StorageLost", "Overdue"),
@@ -79,7 +79,7 @@ const GALLERY: [(&str, &str); 10] = [
 ];
 
 #[tokio::test]
-async fn each_service_of_the_gallery_comes_to_the_verdict_that_its_name_promises() {
+async fn services_of_the_gallery_reach_their_protection_state() {
     let exporter = Setup::new("").flag("demo").start().await;
     exporter.ready().await;
     let mut others = Vec::new();
@@ -109,7 +109,7 @@ async fn each_service_of_the_gallery_comes_to_the_verdict_that_its_name_promises
 }
 
 #[tokio::test]
-async fn the_secured_demo_shows_the_page_to_who_does_as_it_says_and_cleans_up() {
+async fn secured_demo_serves_the_metrics_to_its_curl_command_and_cleans_up() {
     let setup = Setup::new("").flag("demo").flag("--secure");
     let temporary = setup.folder().display().to_string();
     let setup = setup.env("TMPDIR", &temporary);
@@ -144,7 +144,7 @@ async fn the_secured_demo_shows_the_page_to_who_does_as_it_says_and_cleans_up() 
 }
 
 #[tokio::test]
-async fn a_secured_demo_that_is_ended_early_leaves_nothing_behind() {
+async fn secured_demo_cleans_up_if_stopped_early() {
     let setup = Setup::new("").flag("demo").flag("--secure");
     let temporary = setup.folder().to_owned();
     let setup = setup.env("TMPDIR", &temporary.display().to_string());
@@ -168,19 +168,19 @@ async fn a_secured_demo_that_is_ended_early_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_gateway_behind_a_proxy_warns_of_an_address_that_others_reach() {
+async fn simulate_behind_proxy_warns_about_a_public_address() {
     for (address, warns) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
         let setup = Setup::new("").flag("simulate").flag("--behind-proxy");
         let setup = setup.env("SFBE_WEB_LISTEN_ADDRESS", address);
         let exporter = setup.spawn();
         exporter.logs("A simulated gateway listens").await;
-        let warned = exporter.log().contains("choose their own role");
+        let warned = exporter.log().contains("can choose any role");
         assert_eq!(warned, warns, "{address}");
         exporter.kill();
     }
 }
 
-/// What a file for curl says.
+/// Contents of the configuration file for curl.
 struct Told {
     client: Client,
     user: String,
@@ -221,7 +221,7 @@ fn owned((first, second): (&str, &str)) -> (String, String) {
 const REQUESTED: &str = "servicefabric_backup_progress_state";
 const VERDICT: &str = "servicefabric_backup_protection_state";
 
-/// Whether some partition is in this state.
+/// Whether any partition is in this state.
 fn shows(page: &Page, family: &str, state: &str) -> bool {
     let samples = page.all(family, &[("state", state)]);
     samples.iter().any(|sample| sample.value > 0.0)

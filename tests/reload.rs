@@ -1,7 +1,7 @@
-//! Reloads of the configuration: which clusters go on, which begin anew, and what that costs.
+//! Reloads of the configuration: which clusters continue and which restart.
 //!
-//! Each cluster has a simulated gateway of its own. One list of applications is one cycle, and the
-//! interval is longer than any test, so that a further one is a restart.
+//! Each cluster has its own simulated gateway. Each cycle lists the applications once, and the interval is
+//! longer than any test, so each further list is a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 const NAMES: [&str; 3] = ["one", "two", "three"];
 
-/// Keys of a cluster that make it read different applications.
+/// Keys of a cluster that select different applications.
 const VERSIONS: [&str; 2] = ["applications: {include: ['fabric:/App1']}", ""];
 
 /// A cluster for each name with a version, which is its index in [`VERSIONS`].
@@ -70,7 +70,7 @@ fn progress_requests(simulator: &Simulator) -> u64 {
 }
 
 #[tokio::test]
-async fn reloads_during_a_long_cycle_do_not_disturb_it() {
+async fn reloads_do_not_restart_a_long_cycle() {
     for (partitions, reloads) in [(1, 3), (4, 25)] {
         let options = Options {
             latency: Latency::Fixed(Duration::from_millis(100)),
@@ -152,7 +152,7 @@ async fn only_added_changed_and_removed_clusters_start_and_stop() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_changes_again_and_again_keeps_its_facts_and_is_not_read_at_full_speed() {
+async fn repeatedly_changed_cluster_keeps_its_facts_and_its_pace() {
     let simulators = [simulate(estate(5), Options::default()).await];
     let mut fleet = fleet();
     reload(&mut fleet, &config(&simulators, &[Some(1)], "")).await;
@@ -179,7 +179,7 @@ async fn a_cluster_that_changes_again_and_again_keeps_its_facts_and_is_not_read_
 }
 
 #[tokio::test]
-async fn settings_of_verdicts_and_pages_change_without_a_restart() {
+async fn settings_of_rules_and_exposition_change_without_a_restart() {
     let simulators = [simulate(estate(1), Options::default()).await];
     let mut fleet = fleet();
     reload(&mut fleet, &config(&simulators, &[Some(1)], "")).await;

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 const FOLDER: &str = "tests/web-config";
 
-/// What the configurations name.
+/// The files that the configurations name.
 fn named_files() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
@@ -38,7 +38,7 @@ fn named_files() -> TempDir {
     folder
 }
 
-/// Names of the files that end so, without that end.
+/// Names of the files with this ending, without it.
 fn files(end: &str) -> BTreeSet<String> {
     fs::read_dir(FOLDER)
         .unwrap()
@@ -60,14 +60,14 @@ fn load(folder: &TempDir, name: &str) -> Result<WebConfig, String> {
     WebConfig::load(&path).map_err(|error| error.to_string().replace(&place, ""))
 }
 
-/// What is wrong with a bad file, as its golden file has it.
-fn told(folder: &TempDir, name: &str) -> String {
+/// The errors of an invalid file, in the format of its golden file.
+fn errors_in(folder: &TempDir, name: &str) -> String {
     let error = load(folder, &format!("{name}.bad.yml")).expect_err(name);
     format!("{error}\n")
 }
 
 #[test]
-fn good_files_are_accepted() {
+fn valid_files_are_accepted() {
     let (folder, good) = (named_files(), files(".good.yml"));
     assert!(good.len() >= 6);
     for name in good {
@@ -76,7 +76,7 @@ fn good_files_are_accepted() {
 }
 
 #[test]
-fn files_that_windows_tools_save_are_read() {
+fn encodings_of_windows_tools_are_read() {
     let text = read("tls.good.yml");
     for encoding in 0..3 {
         let folder = named_files();
@@ -101,16 +101,16 @@ fn files_that_windows_tools_save_are_read() {
 }
 
 #[test]
-fn everything_wrong_with_a_bad_file_is_told_on_one_line_each_without_a_secret() {
+fn errors_match_the_golden_files_without_secrets() {
     let (folder, bad) = (named_files(), files(".bad.yml"));
     assert_eq!(bad, files(".bad.txt"), "each bad file has its golden file");
     for name in bad {
-        let (told, golden) = (told(&folder, &name), format!("{name}.bad.txt"));
+        let (error, golden) = (errors_in(&folder, &name), format!("{name}.bad.txt"));
         if crate::support::bless::bless() {
-            fs::write(Path::new(FOLDER).join(&golden), &told).unwrap();
+            fs::write(Path::new(FOLDER).join(&golden), &error).unwrap();
         }
-        assert_eq!(told, read(&golden), "{name}");
-        for line in told.lines() {
+        assert_eq!(error, read(&golden), "{name}");
+        for line in error.lines() {
             let place = line.strip_prefix(&format!("{name}.bad.yml:")).expect(line);
             let mut parts = place.splitn(3, ':');
             assert!(parts.next().unwrap().parse::<u64>().unwrap() > 0, "{line}");
@@ -156,7 +156,7 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn what_is_left_out_has_the_default_of_the_toolkit() {
+fn missing_keys_have_the_defaults_of_the_toolkit() {
     let config = load(&named_files(), "empty.good.yml").unwrap();
     assert!(config.is_empty && config.tls.is_none());
     assert!(config.headers.is_empty() && config.users.is_empty());
@@ -183,28 +183,28 @@ fn check_config(folder: &TempDir, config: &str, web: &str) -> Output {
 const GOOD: &str = "clusters: [{name: prod, endpoints: ['http://127.0.0.1:1']}]";
 
 #[test]
-fn check_config_names_the_faults_of_both_files() {
+fn check_config_reports_the_errors_of_both_files() {
     let folder = named_files();
     let good = check_config(&folder, GOOD, "");
     assert_eq!(good.status.code(), Some(0));
-    let told = String::from_utf8(good.stdout).unwrap();
-    assert_eq!(told.matches(": no errors found\n").count(), 2, "{told}");
+    let error = String::from_utf8(good.stdout).unwrap();
+    assert_eq!(error.matches(": no errors found\n").count(), 2, "{error}");
     let unverified = "tls_server_config: {cert_file: server.crt, key_file: server.key, \
                       client_auth_type: VerifyClientCertIfGiven}";
     let warned = check_config(&folder, GOOD, unverified);
     assert_eq!(warned.status.code(), Some(0));
-    let told = String::from_utf8(warned.stdout).unwrap();
-    assert!(told.starts_with("warning: "), "{told}");
-    assert!(told.contains("web.yml: client certificates"), "{told}");
+    let error = String::from_utf8(warned.stdout).unwrap();
+    assert!(error.starts_with("warning: "), "{error}");
+    assert!(error.contains("web.yml: client certificates"), "{error}");
     let bad = check_config(&folder, "clusters: 1", "basic_auth_users: {a: hunter2}");
     assert_eq!(bad.status.code(), Some(64));
-    let told = String::from_utf8(bad.stderr).unwrap();
-    assert!(told.contains("exporter.yml:1:11: clusters: "), "{told}");
+    let error = String::from_utf8(bad.stderr).unwrap();
+    assert!(error.contains("exporter.yml:1:11: clusters: "), "{error}");
     assert!(
-        told.contains("web.yml:1:23: basic_auth_users.a: "),
-        "{told}"
+        error.contains("web.yml:1:23: basic_auth_users.a: "),
+        "{error}"
     );
-    assert!(!told.contains("hunter2"), "{told}");
+    assert!(!error.contains("hunter2"), "{error}");
 }
 
 proptest! {

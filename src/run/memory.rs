@@ -80,12 +80,12 @@ fn open(path: &Path) -> Result<Opened, LockError> {
 }
 
 impl Memory {
-    /// Opens the configured state file, if there is one, and reads what it remembers. A file that
-    /// cannot be read or written is logged; the exporter then works without.
+    /// Opens and reads the configured state file, if any. If the file cannot be read or written, this is
+    /// logged and the exporter runs without it.
     ///
     /// # Errors
     ///
-    /// When another exporter uses the file.
+    /// If another exporter uses the file.
     pub(super) async fn open(
         state_file: Option<PathBuf>,
         telemetry: &Arc<Telemetry>,
@@ -133,7 +133,7 @@ impl Memory {
                     "The state file is not protected against a second exporter: {cause}."
                 );
             }
-            // The next error says it.
+            // Reported by the next error.
             (Err(_), Err(_)) => {}
         }
         if let Err(cause) = opened.writable {
@@ -147,7 +147,7 @@ impl Memory {
         loaded.clusters
     }
 
-    /// Works without a file that can be neither used nor set aside.
+    /// Runs without a file that can be neither used nor renamed.
     fn give_up(&mut self, path: &Path, cause: &str) -> Remembered {
         let path = path.display();
         error!(
@@ -159,12 +159,11 @@ impl Memory {
         Remembered::new()
     }
 
-    /// The memory in the configured state file, when that is another one than now. A file that
-    /// could not be used is tried again.
+    /// Opens the configured state file if it is another one. A file that was unusable is tried again.
     ///
     /// # Errors
     ///
-    /// When another exporter uses the file.
+    /// If another exporter uses the file.
     pub(super) async fn moved(
         &self,
         state_file: Option<PathBuf>,
@@ -190,8 +189,8 @@ impl Memory {
         same.await.unwrap_or(false)
     }
 
-    /// Begins to write what is known, if there is news since the last time and nothing is being
-    /// written. Never waits: a disk that hangs must not hold signals up.
+    /// Starts to write the snapshots, if they have changed and no write is in progress. Does not wait,
+    /// because a disk that hangs must not delay signals.
     pub(super) async fn save(&mut self, snapshots: Vec<Arc<Snapshot>>) {
         self.begin(snapshots).await;
         self.telemetry.set_state_file(self.writes);
@@ -227,8 +226,7 @@ impl Memory {
         }
     }
 
-    /// Writes what is known and waits until it is written, also if it could not be before; but not
-    /// for a disk that hangs.
+    /// Writes the snapshots, even if previous writes failed, and waits up to `deadline`.
     pub(super) async fn save_at_last(&mut self, snapshots: Vec<Arc<Snapshot>>, deadline: Duration) {
         let saving = async {
             self.written().await;
@@ -243,7 +241,7 @@ impl Memory {
         }
     }
 
-    /// Waits for a write under way. One that fails is tried again with the next news.
+    /// Waits for a write in progress. A failed write is repeated with the next change.
     async fn written(&mut self) {
         let Some(writing) = &mut self.writing else {
             return;
@@ -323,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_that_hangs_does_not_hold_the_end_up() {
+    async fn hanging_disk_does_not_delay_shutdown() {
         let telemetry = Arc::default();
         let (mut memory, _) = Memory::open(None, &telemetry).await.unwrap();
         memory.path = Some("hangs".into());

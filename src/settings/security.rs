@@ -46,7 +46,8 @@ impl Security {
         files.into_iter().flatten().map(PathBuf::as_path).collect()
     }
 
-    /// Fails if a token would be sent over plain HTTP or to a server that is not verified.
+    /// Fails if a token would be sent to a server that is not verified, or over plain HTTP to another
+    /// machine.
     pub(crate) fn check_endpoints(&self, endpoints: &[Url]) -> Result<(), TokenExposure> {
         if !matches!(self.auth, Auth::Token(_)) {
             return Ok(());
@@ -54,7 +55,8 @@ impl Security {
         if self.trust == Trust::Insecure {
             return Err(TokenExposure::UnverifiedServer);
         }
-        if endpoints.iter().any(|url| url.scheme() == "http") {
+        let is_exposed = |url: &Url| url.scheme() == "http" && !is_loopback(url);
+        if endpoints.iter().any(is_exposed) {
             return Err(TokenExposure::PlainHttp);
         }
         Ok(())
@@ -70,7 +72,7 @@ pub enum TokenExposure {
          trust.thumbprints or trust.ca_file instead"
     )]
     UnverifiedServer,
-    /// With an `http` endpoint.
+    /// With an `http` endpoint that is not a loopback address.
     #[error("a token would be sent unencrypted; write https endpoints")]
     PlainHttp,
 }
@@ -163,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn token_is_sent_to_verified_servers_over_https_only() {
+    fn token_is_sent_to_verified_servers_over_https_or_loopback_only() {
         let check = |trust, auth, endpoint: &str| {
             let security = Security {
                 trust,
@@ -173,8 +175,19 @@ mod tests {
             security.check_endpoints(&["https://a".parse().unwrap(), endpoint.parse().unwrap()])
         };
         let token = || Auth::Token(TokenSource::File("token".into()));
-        assert_eq!(check(Trust::default(), token(), "https://b"), Ok(()));
-        for endpoint in ["http://b", "http://127.0.0.1", "http://localhost"] {
+        for endpoint in [
+            "https://b",
+            "http://127.0.0.1:1",
+            "http://[::1]",
+            "http://localhost",
+        ] {
+            assert_eq!(check(Trust::default(), token(), endpoint), Ok(()));
+        }
+        for endpoint in [
+            "http://b",
+            "http://10.0.0.1",
+            "http://localhost.example.com",
+        ] {
             let error = check(Trust::default(), token(), endpoint);
             assert_eq!(error, Err(TokenExposure::PlainHttp), "{endpoint}");
             assert_eq!(check(Trust::default(), Auth::Anonymous, endpoint), Ok(()));

@@ -277,6 +277,9 @@ mod tests {
         let error = FileReader::new(Path::new("/x/web.yml"))
             .read("/dev")
             .unwrap_err();
-        assert_eq!(error, "\"/dev\": this is no regular file; name a file");
+        assert_eq!(
+            error,
+            "\"/dev\": not a regular file; write the path of a file"
+        );
     }
 }
