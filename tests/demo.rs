@@ -121,7 +121,9 @@ async fn the_secured_demo_shows_the_page_to_who_does_as_it_says_and_cleans_up() 
     let setup = setup.env("TMPDIR", &temporary);
     let exporter = setup.start().await;
     let log = exporter.log();
-    let (_, command) = log.split_once("To get the metrics: curl --config ").unwrap();
+    let (_, command) = log
+        .split_once("To get the metrics: curl --config ")
+        .unwrap();
     let mut words = command.split_whitespace();
     let file = Path::new(words.next().unwrap());
     // Which port it is was left to the operating system.
