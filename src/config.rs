@@ -10,234 +10,23 @@ mod fault;
 mod keys;
 mod reader;
 mod security;
-mod selector;
 mod unknown_key;
 mod values;
 mod warnings;
 pub mod web;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-
-use url::Url;
+use std::path::Path;
 
 use self::document::Value;
 pub use self::fault::Error;
 use self::fault::{Fault, Position};
 use self::reader::Reader;
-pub use self::selector::{APPLICATIONS, Keys, SERVICES, Selector};
-use crate::gateway::{Auth, EntraProtocol, Security, TlsVersion, Trust};
-use crate::model::PartitionId;
+use crate::settings::Config;
 use crate::small_file;
-use crate::snapshot::Collector;
 
 /// What to write when there is nothing yet.
 const SMALLEST: &str =
     "write for example `clusters: [{name: prod, endpoints: [\"http://node1:19080\"]}]`";
-
-/// Everything that the file can say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// How the clusters are asked.
-    pub poll: Poll,
-    /// By what partitions are judged.
-    pub protection: Protection,
-    /// What is exposed.
-    pub metrics: Metrics,
-    /// Where the last successes are kept over restarts; nowhere when `None`.
-    pub state_file: Option<PathBuf>,
-    /// At least one, each with a name of its own.
-    pub clusters: Vec<Cluster>,
-}
-
-/// How the clusters are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Poll {
-    /// From the start of one cycle to the start of the next.
-    pub interval: Duration,
-    /// From one reading of the lists of backups to the next.
-    pub backups_interval: Duration,
-    /// What one request may take; at most the interval.
-    pub timeout: Duration,
-    /// Requests in flight per cluster.
-    pub concurrency: usize,
-    /// Observations older than this are no longer believed; at least the interval.
-    pub staleness: Duration,
-}
-
-/// By what partitions are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protection {
-    /// Grace after the due moment before a backup counts as overdue.
-    pub overdue_allowance: Duration,
-    /// How long before a run by the clock a success may be dated that belongs to that run.
-    pub run_tolerance: Duration,
-    /// The longest that a requested backup may take before it counts as stuck.
-    pub stuck_after: Duration,
-}
-
-/// What is exposed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// Which samples a state metric has.
-    pub states: States,
-}
-
-/// Which samples a state metric has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum States {
-    /// One for each state: 1 for the current one, 0 for the others.
-    All,
-    /// Only the one of the current state.
-    Current,
-}
-
-/// One Service Fabric cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
-    /// The value of the label `cluster_name`.
-    pub name: Arc<str>,
-    /// Gateways of its nodes: scheme, host and port; at least one.
-    pub endpoints: Vec<Url>,
-    /// Exactly these are watched; when empty, what is discovered and selected.
-    pub partitions: Vec<PartitionId>,
-    /// Which applications are discovered.
-    pub applications: Selector,
-    /// Which services are discovered.
-    pub services: Selector,
-    /// How often a backup is expected where no policy applies; `None` expects none.
-    pub expected_interval: Option<Duration>,
-    /// What is read.
-    pub collectors: Collectors,
-    /// How we and the gateways know each other.
-    pub security: Security,
-}
-
-impl Cluster {
-    /// Whether both select the same partitions, given the same gateways.
-    fn watches_the_same(&self, other: &Self) -> bool {
-        let discovers = self.applications == other.applications && self.services == other.services;
-        self.partitions == other.partitions && (discovers || !self.partitions.is_empty())
-    }
-}
-
-/// What is read of a cluster, besides its inventory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one switch for each collector"
-)]
-pub struct Collectors {
-    /// The last requested backup of every partition.
-    pub progress: bool,
-    /// The last restore of every partition.
-    pub restore: bool,
-    /// The last periodic backup of every partition, from the health store.
-    pub health: bool,
-    /// What is protected by which policy, and what is suspended.
-    pub configuration: bool,
-    /// All policies.
-    pub policies: bool,
-    /// The newest backup of every partition in the store.
-    pub backups: bool,
-    /// All backups in the store.
-    pub history: bool,
-}
-
-impl Collectors {
-    /// Whether `collector` runs.
-    pub fn runs(self, collector: Collector) -> bool {
-        match collector {
-            Collector::Inventory => true,
-            Collector::Configuration => self.configuration,
-            Collector::Policies => self.policies,
-            Collector::Progress => self.progress,
-            Collector::Restore => self.restore,
-            Collector::Health => self.health,
-            // All backups tell which ones are the newest, too.
-            Collector::Backups => self.backups && !self.history,
-            Collector::History => self.history,
-        }
-    }
-
-    fn see_requested_backups(self) -> bool {
-        self.progress
-    }
-
-    /// Health and lists are read only where a policy is known to apply.
-    fn see_periodic_backups(self) -> bool {
-        self.configuration && (self.health || self.backups || self.history)
-    }
-}
-
-// Every default stands from here …
-
-impl Default for Poll {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(60),
-            backups_interval: Duration::from_secs(15 * 60),
-            timeout: Duration::from_secs(10),
-            concurrency: 16,
-            staleness: Duration::from_secs(5 * 60),
-        }
-    }
-}
-
-impl Default for Protection {
-    fn default() -> Self {
-        Self {
-            overdue_allowance: Duration::from_secs(15 * 60),
-            run_tolerance: Duration::from_secs(60),
-            stuck_after: Duration::from_secs(15 * 60),
-        }
-    }
-}
-
-impl Default for Collectors {
-    fn default() -> Self {
-        Self {
-            progress: true,
-            restore: true,
-            health: true,
-            configuration: true,
-            policies: true,
-            backups: true,
-            history: false,
-        }
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            states: States::All,
-        }
-    }
-}
-
-const STATE_FILE: Option<PathBuf> = None;
-
-const PARTITIONS: Vec<PartitionId> = Vec::new();
-
-const EXPECTED_INTERVAL: Option<Duration> = None;
-
-const INCLUDE: &str = ".*";
-
-const ENTRA_PROTOCOL: EntraProtocol = EntraProtocol::V1;
-
-/// Whatever the way to show who we are demands.
-const TLS_MAX_VERSION: Option<TlsVersion> = None;
-
-impl Default for Selector {
-    fn default() -> Self {
-        Self::new(vec![INCLUDE.to_owned()], Vec::new())
-            .expect("the default selector is a valid one")
-    }
-}
-
-// … to here.
 
 impl Config {
     /// Reads and checks the file at `path`.
@@ -305,7 +94,12 @@ fn interpret(text: &str, folder: &Path) -> Result<(Config, Reader), Fault> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use url::Url;
+
     use super::*;
+    use crate::settings::{
+        Cluster, Collectors, MATCH_ALL, Metrics, Poll, Protection, Security, Selector,
+    };
 
     const EXAMPLE: &str = include_str!("../deploy/exporter.example.yml");
     const DOCUMENTATION: &str = include_str!("../docs/configuration.md");
@@ -369,14 +163,14 @@ mod tests {
             protection: Protection::default(),
             poll: Poll::default(),
             metrics: Metrics::default(),
-            state_file: STATE_FILE,
+            state_file: None,
             clusters: vec![Cluster {
                 name: "prod".into(),
                 endpoints: vec![Url::parse("http://localhost:19080").unwrap()],
-                partitions: PARTITIONS,
+                partitions: Vec::new(),
                 applications: Selector::default(),
                 services: Selector::default(),
-                expected_interval: EXPECTED_INTERVAL,
+                expected_interval: None,
                 collectors: Collectors::default(),
                 security: Security::default(),
             }],
@@ -412,7 +206,7 @@ mod tests {
         ] {
             assert_eq!(values::duration(documented(key)), Ok(default), "{key}");
         }
-        let everything = format!("[\"{INCLUDE}\"]");
+        let everything = format!("[\"{MATCH_ALL}\"]");
         for (key, default) in [
             ("poll.concurrency", poll.concurrency.to_string().as_str()),
             ("metrics.states", "all"),

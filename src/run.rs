@@ -28,11 +28,12 @@ use self::signals::Signal;
 pub use self::signals::Signals;
 use crate::cli::{Arguments, UsageError};
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config;
 use crate::fleet::{self, Fleet};
 use crate::server::guard::guarded;
 use crate::server::live::{Live, OpenError};
 use crate::server::{self, App, ReloadRequest, listener};
+use crate::settings::Config;
 use crate::state_file;
 use crate::telemetry::{BuildInfo, Reload, Telemetry};
 

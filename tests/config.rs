@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use encodings::saved_by_windows;
 use proptest::prelude::*;
-use servicefabric_backup_exporter::config::{Config, States};
+use servicefabric_backup_exporter::settings::{Config, States};
 
 const FOLDER: &str = "tests/config";
 

@@ -13,9 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use servicefabric_backup_exporter::config::{Config, States};
 use servicefabric_backup_exporter::fleet::Fleet;
 use servicefabric_backup_exporter::inventory::Shard;
+use servicefabric_backup_exporter::settings::{Config, States};
 use servicefabric_backup_exporter::simulator::{Latency, Operation, Options, Simulator};
 use servicefabric_backup_exporter::snapshot::Snapshot;
 use servicefabric_backup_exporter::telemetry::Telemetry;

@@ -123,15 +123,3 @@ impl fmt::Display for Fault {
         write!(f, " {}", self.message)
     }
 }
-
-/// Text from the file between quotes: cut after 60 characters and within what looks like the hash
-/// of a password, control characters escaped.
-pub(super) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 60;
-    const HASH: &str = "$2";
-    let hash = text.split_once(HASH);
-    let shown = hash.map_or_else(|| text.to_owned(), |(before, _)| before.to_owned() + HASH);
-    let start: String = shown.chars().take(LONGEST).collect();
-    let is_cut = hash.is_some() || start.len() < shown.len();
-    format!("{start:?}{}", if is_cut { "…" } else { "" })
-}

@@ -8,13 +8,13 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::fault::quoted;
+use super::SMALLEST;
 use super::reader::Section;
 use super::values::{self, spelled};
 use super::warnings::{Address, address};
-use super::{
-    Cluster, Collectors, Config, EXPECTED_INTERVAL, INCLUDE, Metrics, PARTITIONS, Poll, Protection,
-    SMALLEST, STATE_FILE, Security, Selector, States, selector,
+use crate::settings::{
+    Cluster, Collectors, Config, MATCH_ALL, Metrics, Poll, Protection, Security, Selector, States,
+    pattern, quoted,
 };
 
 impl Config {
@@ -25,7 +25,7 @@ impl Config {
             poll: s.section("poll", Poll::read),
             protection: s.section("protection", Protection::read),
             metrics: s.section("metrics", Metrics::read),
-            state_file: s.value("state_file", STATE_FILE, |text| path(text, folder)),
+            state_file: s.value("state_file", None, |text| path(text, folder)),
             clusters: s.sections("clusters", |s| Cluster::read(s, &mut earlier, folder)),
         }
     }
@@ -44,7 +44,7 @@ impl Earlier {
     fn compare(&mut self, cluster: &Cluster, s: &mut Section<'_>) {
         let addresses: Vec<_> = cluster.endpoints.iter().map(address).collect();
         let mut earlier = addresses.iter().filter_map(|one| self.clusters.get(one));
-        if let Some(other) = earlier.find(|other| other.watches_the_same(cluster)) {
+        if let Some(other) = earlier.find(|other| other.has_same_selection(cluster)) {
             let message = format!(
                 "cluster {} has one of these endpoints and selects the same partitions; write \
                  this cluster's endpoints, or select other partitions",
@@ -182,12 +182,10 @@ impl Cluster {
             name,
             security: Security::read(s, &endpoints, folder),
             endpoints,
-            partitions: s
-                .list("partitions", values::partition)
-                .unwrap_or(PARTITIONS),
+            partitions: s.list("partitions", values::partition).unwrap_or_default(),
             applications: s.section("applications", Selector::read),
             services: s.section("services", Selector::read),
-            expected_interval: s.value("expected_interval", EXPECTED_INTERVAL, |text| {
+            expected_interval: s.value("expected_interval", None, |text| {
                 let none = text.is_empty().then_some(Ok(None));
                 none.unwrap_or_else(|| values::duration(text).map(Some))
             }),
@@ -207,9 +205,9 @@ impl Selector {
             "it would select nothing: write [\".*\"] to select everything",
         );
         let include = s
-            .list("include", selector::pattern)
-            .unwrap_or_else(|| vec![INCLUDE.to_owned()]);
-        let exclude = s.list("exclude", selector::pattern).unwrap_or_default();
+            .list("include", pattern)
+            .unwrap_or_else(|| vec![MATCH_ALL.to_owned()]);
+        let exclude = s.list("exclude", pattern).unwrap_or_default();
         Self::new(include, exclude).unwrap_or_else(|message| {
             s.fault("include", message);
             Self::default()

@@ -8,8 +8,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
 
 use super::document::{Node, Value};
-use super::fault::{Fault, Position, quoted};
+use super::fault::{Fault, Position};
 use super::unknown_key::UnknownKey;
+use crate::settings::quoted;
 
 /// What to write where a section stands.
 const KEYS: &str = "keys with values (`key: value`)";

@@ -11,12 +11,10 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::fault::quoted;
 use super::keys::path;
 use super::reader::Section;
 use super::values;
-use super::{Auth, Security, TlsVersion, Trust};
-use crate::gateway::{HostName, Thumbprint};
+use crate::settings::{Auth, HostName, Security, Thumbprint, TlsVersion, Trust, quoted};
 
 impl Security {
     pub(super) fn read(s: &mut Section<'_>, endpoints: &[Url], folder: &Path) -> Self {
@@ -29,7 +27,7 @@ impl Security {
         let security = Self {
             trust: s.section("trust", |s| Trust::read(s, folder)),
             auth: s.section("auth", |s| Auth::read(s, folder)),
-            tls_max_version: s.value("tls_max_version", super::TLS_MAX_VERSION, |text| {
+            tls_max_version: s.value("tls_max_version", None, |text| {
                 let known = versions.iter().find(|(word, _)| *word == text);
                 known
                     .map(|(_, version)| *version)
@@ -44,13 +42,8 @@ impl Security {
 
     /// Rules about several settings at once.
     fn compare(&self, s: &mut Section<'_>, endpoints: &[Url]) {
-        let token = matches!(self.auth, Auth::Token(_));
-        if self.trust == Trust::Insecure && token {
-            s.fault(
-                "auth",
-                "a token would go to whoever answers, because trust.insecure checks nobody; write \
-                 trust.thumbprints or trust.ca_file instead of it",
-            );
+        if let Err(exposure) = self.check_endpoints(endpoints) {
+            s.fault("auth", exposure.to_string());
         }
         let plain = endpoints.iter().any(|endpoint| endpoint.scheme() == "http");
         if !plain {
@@ -60,10 +53,6 @@ impl Security {
             let message = "some are http and some https; write https for all of them";
             s.fault("endpoints", message);
             return;
-        }
-        if token {
-            let message = "a token would be sent in the clear; write https endpoints";
-            s.fault("auth", message);
         }
         let without_effect = [
             ("trust", self.trust != Trust::default()),

@@ -10,8 +10,8 @@ use std::time::Duration;
 use url::Url;
 use uuid::Uuid;
 
-use super::fault::quoted;
 use crate::model::PartitionId;
+use crate::settings::quoted;
 
 /// Units of a duration and their seconds, in the order in which they are written.
 const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];

@@ -6,8 +6,7 @@ use std::collections::HashMap;
 
 use url::Url;
 
-use super::selector::{APPLICATIONS, SERVICES};
-use super::{Cluster, Config, Selector};
+use crate::settings::{APPLICATIONS, Cluster, Config, SERVICES, Selector};
 
 /// Host and port of an endpoint, the same however they are written.
 pub(super) type Address = (String, Option<u16>);

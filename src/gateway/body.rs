@@ -1,7 +1,7 @@
-//! The body of an answer, up to a limit.
+//! The body of a response, up to a limit.
 //!
-//! Never reads or inflates more than it was allowed to, whatever length the answer claims, and
-//! quotes nothing of what it read: the caller adds the endpoint to the error.
+//! Never reads or inflates more than the limit, whatever length the response claims. Errors quote
+//! nothing of the body; the caller adds the endpoint.
 
 use std::io::Read;
 use std::ops::Deref;
@@ -17,18 +17,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::gateway::decode::DecodeError;
 
-/// Why there is no body.
+/// Why a body could not be read.
 #[derive(Debug)]
 pub(super) enum BodyError {
-    /// The connection broke off.
+    /// The connection was closed.
     Interrupted(reqwest::Error),
-    /// It is larger than allowed.
+    /// The body is larger than the limit.
     TooLarge,
-    /// Its content coding is not supported, or its compressed data is not valid.
+    /// The content coding is not supported, or the compressed data is invalid.
     Encoding(DecodeError),
 }
 
-/// A body, and the permit that a large one holds for as long as it is in memory.
+/// A body, with the permit that a large one holds while it is in memory.
 #[derive(Debug)]
 pub(super) struct Body {
     bytes: Vec<u8>,
@@ -46,9 +46,9 @@ impl Deref for Body {
 /// Largest body that is read without a permit, in bytes.
 const SMALL: usize = 256 * 1024;
 
-/// Everything in the body of `response`, if that is no more than `limit` bytes, compressed or not.
-/// Waits for a permit of `large` when it turns out to be more than a little: by the number of
-/// requests in flight alone, bodies of the largest size could fill the memory.
+/// The body of `response`, if it has at most `limit` bytes before and after inflating. Waits for a
+/// permit of `large` above [`SMALL`]: the limit on requests in flight alone would let bodies of the
+/// largest size fill the memory.
 pub(super) async fn read(
     mut response: Response,
     limit: usize,
@@ -82,14 +82,14 @@ pub(super) async fn read(
     })
 }
 
-/// Boxed by its callers: few bodies are large, and not every call should carry the room for it.
+/// Callers box it: few bodies are large, and every call would reserve memory for it.
 async fn permitted(large: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     let permit = Arc::clone(large).acquire_owned().await;
-    permit.expect("nobody closes the semaphore")
+    permit.expect("the semaphore is never closed")
 }
 
-/// A content coding (RFC 9110, section 8.4.1). None is asked for, but some proxies compress
-/// whatever passes.
+/// A content coding (RFC 9110, section 8.4.1). None is requested, but some proxies compress all
+/// responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
     Gzip,
@@ -97,7 +97,7 @@ enum Coding {
 }
 
 impl Coding {
-    /// The coding that an answer names, if it names one.
+    /// The coding in the headers of a response.
     fn of(headers: &HeaderMap) -> Result<Option<Self>, DecodeError> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -131,10 +131,10 @@ impl Coding {
                     Err(_) => Err(BodyError::Encoding(DecodeError::Compression)),
                 }
             }
-            // Not with flate2, whose reader takes the end of the input for the end of the data.
+            // Not with flate2, whose reader accepts truncated data.
             Self::Deflate => decompress_to_vec_zlib_with_limit(body, limit)
-                .or_else(|fault| without_wrapper(fault, body, limit))
-                .map_err(|fault| match fault.status {
+                .or_else(|error| inflate_raw(error, body, limit))
+                .map_err(|error| match error.status {
                     TINFLStatus::HasMoreOutput => BodyError::TooLarge,
                     _ => BodyError::Encoding(DecodeError::Compression),
                 }),
@@ -142,14 +142,14 @@ impl Coding {
     }
 }
 
-/// What some servers call deflate: the data without the zlib header that RFC 9110 asks for.
-fn without_wrapper(
-    fault: DecompressError,
+/// Some servers send deflate without the zlib header that RFC 9110 requires.
+fn inflate_raw(
+    error: DecompressError,
     body: &[u8],
     limit: usize,
 ) -> Result<Vec<u8>, DecompressError> {
-    match fault.status {
-        TINFLStatus::HasMoreOutput => Err(fault),
+    match error.status {
+        TINFLStatus::HasMoreOutput => Err(error),
         _ => decompress_to_vec_with_limit(body, limit),
     }
 }
@@ -190,8 +190,8 @@ mod tests {
 
     type Compress = fn(&[u8]) -> Vec<u8>;
 
-    /// Every way to compress, and the coding that it goes by.
-    const WAYS: [(Coding, Compress); 3] = [
+    /// Every format, with the coding that names it.
+    const FORMATS: [(Coding, Compress); 3] = [
         (Coding::Gzip, gzip),
         (Coding::Deflate, zlib),
         (Coding::Deflate, raw),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn codings_are_known_by_their_names() {
+    fn content_coding_is_read_from_the_headers() {
         for (values, coding) in [
             (&[][..], None),
             (&["identity"], None),
@@ -226,18 +226,18 @@ mod tests {
             (&["hunter2"], "unknown"),
             (&["\u{fc}"], "unknown"),
         ] {
-            let fault = named(values).unwrap_err().to_string();
+            let error = named(values).unwrap_err().to_string();
             assert!(
-                fault.contains(word) && !fault.contains("hunter2"),
-                "{fault}"
+                error.contains(word) && !error.contains("hunter2"),
+                "{error}"
             );
         }
     }
 
     #[test]
-    fn data_inflates_up_to_the_limit_and_no_further() {
+    fn data_is_inflated_up_to_the_limit() {
         let data = vec![b' '; 10_000_000];
-        for (coding, compress) in WAYS {
+        for (coding, compress) in FORMATS {
             let body = compress(&data);
             assert!(body.len() < 20_000);
             assert_eq!(coding.inflate(&body, data.len()).unwrap(), data);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_as_many_large_bodies_as_there_are_permits_are_in_memory() {
+    async fn permits_limit_the_large_bodies_in_memory() {
         for (coding, length) in [
             ("identity", SMALL + 1),
             ("identity", 4 << 20),
@@ -302,11 +302,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_data_survives_and_no_truncated_data_is_taken_for_whole(
+        fn complete_data_is_inflated_and_truncated_data_is_rejected(
             data: Vec<u8>,
             cut: prop::sample::Index,
         ) {
-            for (coding, compress) in WAYS {
+            for (coding, compress) in FORMATS {
                 let body = compress(&data);
                 prop_assert_eq!(&coding.inflate(&body, data.len()).unwrap(), &data);
                 let part = &body[..cut.index(body.len())];

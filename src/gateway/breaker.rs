@@ -1,8 +1,7 @@
-//! Stops calling a side that does not answer, and finds out when it does again.
+//! A circuit breaker: stops calls to a system that does not answer, and probes until it recovers.
 //!
-//! [`Breaker`] is pure: time and randomness enter as arguments. [`CircuitBreaker`] shares one between
-//! calls; every admitted call holds a [`BreakerPermit`], so that a probe whose caller went away does not
-//! keep others from probing.
+//! [`StateMachine`] is pure: time and randomness are arguments. [`CircuitBreaker`] shares one between
+//! calls; every call holds a [`BreakerPermit`], so that a cancelled probe does not block later ones.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,22 +9,23 @@ use std::time::{Duration, Instant};
 use crate::gateway::reason::Reason;
 use crate::sync::lock;
 
-/// Fewest failures in a row that open a breaker, whatever the concurrency.
+/// Fewest consecutive failures that open a breaker, whatever the concurrency.
 const MIN_FAILURES: usize = 5;
+/// Time until the first probe; doubles with each failed probe.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// A breaker shared by all calls to one side of the gateway.
+/// The breaker of all calls to one side of the gateway.
 #[derive(Debug)]
-pub(super) struct CircuitBreaker(Mutex<Breaker>);
+pub(super) struct CircuitBreaker(Mutex<StateMachine>);
 
 impl CircuitBreaker {
-    /// As many calls as run at once may fail of one cause; only then is it a series.
+    /// Opens after as many consecutive failures as calls run at once: those can have one cause.
     pub(super) fn new(concurrency: usize) -> Self {
-        Self(Mutex::new(Breaker::new(concurrency.max(MIN_FAILURES))))
+        Self(Mutex::new(StateMachine::new(concurrency.max(MIN_FAILURES))))
     }
 
-    /// Lets a call pass, or says why calls fail at the moment.
+    /// Admits a call, or returns the reason why the breaker is open.
     pub(super) fn enter(&self, now: Instant) -> Result<BreakerPermit<'_>, Reason> {
         let pass = lock(&self.0).admit(now)?;
         Ok(BreakerPermit {
@@ -34,8 +34,7 @@ impl CircuitBreaker {
         })
     }
 
-    /// Lets a call pass only while the breaker is closed: one that may take long would keep
-    /// everybody waiting for its outcome if it were the probe.
+    /// Admits a call only while the breaker is closed: a slow call as a probe would delay recovery.
     pub(super) fn enter_closed(&self) -> Result<BreakerPermit<'_>, Reason> {
         match self.open_reason() {
             Some(reason) => Err(reason),
@@ -46,18 +45,18 @@ impl CircuitBreaker {
         }
     }
 
-    /// Forgets all failures: their cause may be gone.
+    /// Closes the breaker and forgets all failures.
     pub(super) fn reset(&self) {
         lock(&self.0).state = State::Closed { failures: 0 };
     }
 
-    /// What opened the breaker; `None` while it is closed.
+    /// The reason of the failure that opened the breaker; `None` while it is closed.
     pub(super) fn open_reason(&self) -> Option<Reason> {
         lock(&self.0).open_reason()
     }
 }
 
-/// The right to make one call. Dropped without [`Self::settle`], it counts as never taken.
+/// Permission for one call. Dropped without [`Self::settle`], it has no effect.
 #[derive(Debug)]
 pub(super) struct BreakerPermit<'a> {
     breaker: &'a CircuitBreaker,
@@ -65,7 +64,7 @@ pub(super) struct BreakerPermit<'a> {
 }
 
 impl BreakerPermit<'_> {
-    /// Reports the outcome: the reason of a failure, or `None`.
+    /// Reports the outcome of the call.
     pub(super) fn settle(mut self, failure: Option<Reason>, now: Instant) {
         if let Some(pass) = self.pass.take() {
             lock(&self.breaker.0).record(pass, failure, now, fastrand::f64());
@@ -81,12 +80,11 @@ impl Drop for BreakerPermit<'_> {
     }
 }
 
-/// The state machine.
 #[derive(Debug)]
-struct Breaker {
+struct StateMachine {
     threshold: usize,
     state: State,
-    /// Number of the last probe sent: tells a late outcome from the awaited one.
+    /// Number of the last probe: tells the outcome of the current probe from those of earlier calls.
     probes: u64,
 }
 
@@ -103,14 +101,14 @@ enum State {
     },
 }
 
-/// What an admitted call is to the breaker.
+/// The kind of an admitted call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     Normal,
     Probe(u64),
 }
 
-impl Breaker {
+impl StateMachine {
     fn new(threshold: usize) -> Self {
         Self {
             threshold,
@@ -162,12 +160,12 @@ impl Breaker {
             } if pass == Pass::Probe(*probe) => {
                 self.state = State::open(reason, failed_probes.saturating_add(1), now, jitter);
             }
-            // Sent before the breaker opened: says nothing new.
+            // Admitted before the breaker opened: no new information.
             State::Open { .. } => {}
         }
     }
 
-    /// The call never came to an outcome.
+    /// The call ended without an outcome.
     fn abandon(&mut self, pass: Pass) {
         if let State::Open { probing, .. } = &mut self.state
             && probing.is_some_and(|probe| pass == Pass::Probe(probe))
@@ -191,7 +189,7 @@ impl State {
     }
 }
 
-/// Whether a failure means that nobody answers. Any other answer shows that somebody does.
+/// Whether a failure means that the system does not answer. Any other failure is an answer.
 fn counts(reason: Reason) -> bool {
     matches!(
         reason,
@@ -211,8 +209,8 @@ mod tests {
         start + Duration::from_secs_f64(seconds)
     }
 
-    fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::new(3);
+    fn opened(now: Instant) -> StateMachine {
+        let mut breaker = StateMachine::new(3);
         for _ in 0..3 {
             let pass = breaker.admit(now).unwrap();
             breaker.record(pass, Some(Reason::Timeout), now, 0.0);
@@ -221,9 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn only_failures_in_a_row_open_it() {
+    fn only_consecutive_failures_open_the_breaker() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(3);
+        let mut breaker = StateMachine::new(3);
         let outcomes = [
             Some(Reason::Connect),
             Some(Reason::Timeout),
@@ -245,17 +243,17 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_any_kind_keep_it_closed() {
+    fn failures_that_are_answers_keep_the_breaker_closed() {
         let now = Instant::now();
         for reason in Reason::ALL.into_iter().filter(|reason| !counts(*reason)) {
-            let mut breaker = Breaker::new(1);
+            let mut breaker = StateMachine::new(1);
             breaker.record(Pass::Normal, Some(reason), now, 0.0);
             assert_eq!(breaker.open_reason(), None, "{reason:?}");
         }
     }
 
     #[test]
-    fn probes_go_one_at_a_time_after_one_two_four_and_at_most_thirty_seconds() {
+    fn one_probe_at_a_time_is_sent_with_exponential_backoff_up_to_30_seconds() {
         let mut now = Instant::now();
         let mut breaker = opened(now);
         for wait in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
@@ -271,14 +269,14 @@ mod tests {
     #[test]
     fn jitter_shortens_the_wait_by_a_quarter_at_most() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(1);
+        let mut breaker = StateMachine::new(1);
         breaker.record(Pass::Normal, Some(Reason::Timeout), now, 1.0);
         assert!(breaker.admit(after(now, 0.749)).is_err());
         assert!(breaker.admit(after(now, 0.751)).is_ok());
     }
 
     #[test]
-    fn a_successful_probe_closes_it() {
+    fn a_successful_probe_closes_the_breaker() {
         let now = Instant::now();
         let mut breaker = opened(now);
         let probe = breaker.admit(after(now, 1.0)).unwrap();
@@ -301,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_may_take_long_is_never_the_probe() {
+    fn a_slow_call_is_never_the_probe() {
         let now = Instant::now();
         let breaker = CircuitBreaker(Mutex::new(opened(now)));
         assert_eq!(breaker.enter_closed().err(), Some(Reason::Timeout));
@@ -312,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_lets_everybody_pass_and_a_late_probe_does_not_undo_it() {
+    fn a_reset_closes_the_breaker_and_a_late_probe_does_not_reopen_it() {
         let now = Instant::now();
         let breaker = CircuitBreaker(Mutex::new(opened(now)));
         let probe = breaker.enter(after(now, 1.0)).unwrap();
@@ -323,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_was_dropped_frees_its_place() {
+    fn a_dropped_probe_allows_another_one() {
         let now = Instant::now();
         let breaker = CircuitBreaker(Mutex::new(opened(now)));
         let probe = breaker.enter(after(now, 1.0)).unwrap();

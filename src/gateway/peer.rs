@@ -1,7 +1,7 @@
-//! What answers at an endpoint that does not answer as an HTTP server.
+//! The protocol of a server that does not send a valid HTTP response.
 //!
-//! Explains failures only: nothing here decides whether a call succeeds. The bytes of the other side
-//! are classified and never shown.
+//! Only explains failures: does not decide whether a call succeeds. Classifies the bytes of the
+//! server and never exposes them.
 
 use std::error::Error;
 use std::io;
@@ -16,13 +16,13 @@ use crate::gateway::port::PORT_HINT;
 use crate::gateway::resolver;
 use crate::gateway::tls::causes;
 
-/// Most header lines of an answer; the library's default is 100.
+/// Most header lines of a response; the library's default is 100.
 pub(super) const MAX_HEADERS: usize = 1_000;
 
-/// Longest time for [`probe`], within the deadline of the call that it explains.
+/// Longest time for [`probe`], within the deadline of the failed call.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why bytes that came back are not an HTTP answer.
+/// Why the bytes of the server are not an HTTP response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ProtocolError {
     #[error("answers in TLS; write https instead of http")]
@@ -35,7 +35,7 @@ pub(super) enum ProtocolError {
     HeadTooLarge,
 }
 
-/// Whether `error` means that an answer came back which could not be parsed, and why.
+/// The error in a response that could not be parsed; `None` for other errors.
 pub(super) fn protocol_error(error: &(dyn Error + 'static)) -> Option<ProtocolError> {
     let error = of_hyper(error).filter(|error| error.is_parse())?;
     Some(if error.is_parse_too_large() {
@@ -45,7 +45,7 @@ pub(super) fn protocol_error(error: &(dyn Error + 'static)) -> Option<ProtocolEr
     })
 }
 
-/// Whether the other side ended the connection without a byte of an answer.
+/// Whether the server closed the connection before the first byte of a response.
 pub(super) fn closed_without_answer(error: &(dyn Error + 'static)) -> bool {
     let reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
     of_hyper(error).is_some_and(hyper::Error::is_incomplete_message)
@@ -54,21 +54,21 @@ pub(super) fn closed_without_answer(error: &(dyn Error + 'static)) -> bool {
             .any(reset)
 }
 
-/// Whether the request was not sent because the connection had become unusable: some protocols
-/// greet the client, which no HTTP server does.
+/// Whether the request was not sent because the server sent bytes first, as some protocols do and
+/// HTTP does not.
 pub(super) fn spoke_first(error: &(dyn Error + 'static)) -> bool {
     of_hyper(error).is_some_and(hyper::Error::is_canceled)
 }
 
-/// Sends a minimal request to `endpoint` and judges the first bytes that come back. `None` when it
-/// speaks HTTP, sends nothing, or cannot be reached in time.
+/// Sends a minimal request to `endpoint` and classifies the first bytes of the response. `None` when
+/// the server speaks HTTP, sends nothing, or is unreachable.
 pub(super) async fn probe(endpoint: &Url, deadline: Instant) -> Option<ProtocolError> {
     let deadline = deadline.min(Instant::now() + PROBE_TIMEOUT);
     let mut bytes = Vec::new();
-    // Whatever has come by the deadline is enough to judge.
-    let exchanged = timeout_at(deadline, exchange(endpoint, &mut bytes)).await;
-    drop(exchanged);
-    judge(&bytes)
+    // The bytes that arrived decide, also after an error or a timeout.
+    let outcome = timeout_at(deadline, exchange(endpoint, &mut bytes)).await;
+    drop(outcome);
+    classify(&bytes)
 }
 
 async fn exchange(endpoint: &Url, bytes: &mut Vec<u8>) -> io::Result<()> {
@@ -80,7 +80,7 @@ async fn exchange(endpoint: &Url, bytes: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn judge(bytes: &[u8]) -> Option<ProtocolError> {
+fn classify(bytes: &[u8]) -> Option<ProtocolError> {
     match bytes {
         // A record of RFC 8446, section 5.1: an alert, mostly.
         [0x14..=0x17, 3, ..] => Some(ProtocolError::Tls),
@@ -98,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_bytes_tell_the_protocol() {
-        for (bytes, fault) in [
+    fn first_bytes_identify_the_protocol() {
+        for (bytes, expected) in [
             (
                 &b"\x15\x03\x01\x00\x02\x02\x46"[..],
                 Some(ProtocolError::Tls),
@@ -114,7 +114,7 @@ mod tests {
             (b"HTTP/1.1 200 OK", None),
             (b"HTTP/0.9", None),
         ] {
-            assert_eq!(judge(bytes), fault, "{bytes:?}");
+            assert_eq!(classify(bytes), expected, "{bytes:?}");
         }
     }
 }

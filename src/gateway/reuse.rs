@@ -1,8 +1,8 @@
-//! Sends a request on a connection from the pool, and again on a new one if that one was dead.
+//! Sends a request on a pooled connection, and again on a new one if that one is dead.
 //!
-//! A load balancer or http.sys may drop an idle connection silently; the next request on it fails
-//! or is never answered. Every request is a GET, so sending it twice does no harm. A new connection
-//! that dies is not handled here: it is a failure like any other.
+//! Load balancers and http.sys may drop an idle connection silently; the next request on it fails
+//! or is never answered. Every request is a GET, so sending it twice is harmless. A new connection
+//! that fails is not handled here.
 
 use std::error::Error as _;
 use std::net::SocketAddr;
@@ -39,9 +39,9 @@ pub(super) struct SendOutcome {
 }
 
 impl Clients {
-    /// Sends `request` on a pooled connection if there is one. Sends it again on a new connection
-    /// if the pooled one dies before it answers; or if it is silent for `patience`, and then takes
-    /// the answer that comes first, because the gateway may just be slow.
+    /// Sends `request` on a pooled connection if there is one, and again on a new connection if the
+    /// pooled one closes before the response begins. If the pooled one is silent for `patience`, the
+    /// request is sent on both, and the first response counts, because the gateway may just be slow.
     pub(super) async fn send(&self, request: Request, patience: Duration) -> SendOutcome {
         let again = request.try_clone().expect("a GET has no body to stream");
         let tracker = Arc::new(ConnectTracker::default());
@@ -56,7 +56,7 @@ impl Clients {
                 Either::Left((Err(_), second)) => (second.await, true),
                 Either::Left((response, _)) => (response, false),
                 Either::Right((Err(_), first)) => (first.await, false),
-                // A gateway that is slow is slow on a new connection, too.
+                // A slow gateway is slow on a new connection, too.
                 Either::Right((response, _)) => (response, resent.elapsed() < patience / 2),
             },
         };
@@ -71,8 +71,8 @@ tokio::task_local! {
     static TRACKER: Arc<ConnectTracker>;
 }
 
-/// The connection that a request opens because it finds none in the pool. It may be sent on another
-/// one in the end, if that becomes idle first.
+/// The connection that a request opens when the pool has none. The request uses another one if that
+/// becomes idle first.
 #[derive(Debug, Default)]
 struct ConnectTracker {
     started: AtomicBool,
@@ -85,7 +85,7 @@ impl ConnectTracker {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// Whether the request failed on this connection, or because it could not be established.
+    /// Whether the request failed on this connection, or in establishing it.
     fn caused(&self, error: &reqwest::Error) -> bool {
         let links = std::iter::successors(error.source(), |link| (*link).source());
         let used = links
@@ -101,7 +101,7 @@ fn local_address(connected: &Connected) -> Option<SocketAddr> {
     extras.get().map(HttpInfo::local_addr)
 }
 
-/// Makes connectors note in [`TRACKER`] which connection they open.
+/// Makes connectors record in [`TRACKER`] which connection they open.
 #[derive(Clone, Debug)]
 pub(super) struct TrackConnect;
 
@@ -113,7 +113,6 @@ impl<S> Layer<S> for TrackConnect {
     }
 }
 
-/// A connector whose connections are noted.
 #[derive(Clone, Debug)]
 pub(super) struct TrackedConnector<S>(S);
 

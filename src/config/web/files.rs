@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use ring::digest::{SHA256, digest};
 
-use super::super::fault::quoted;
 use super::super::values;
+use crate::settings::quoted;
 use crate::{file_mode, small_file};
 
 /// The time within which two changes of a file can leave the same times on it: file systems count

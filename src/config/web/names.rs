@@ -3,10 +3,9 @@
 //! The toolkit knows them by these names. What rustls has not is told apart from what nobody
 //! has; suites of Go that rustls has not are known here by name only.
 
+use crate::settings::quoted;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version};
-
-use super::super::fault::quoted;
 
 /// One of these is what HTTP/2 asks of every server that speaks TLS 1.2.
 pub(super) const HTTP2_SUITES: [&str; 2] = [

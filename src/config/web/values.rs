@@ -9,9 +9,9 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue};
 use bcrypt::HashParts;
 
-use super::super::fault::quoted;
 use super::super::values::word;
 use super::{DEMAND, Demand, Hash};
+use crate::settings::quoted;
 
 /// Headers that may be configured, and the values that some of them are limited to.
 const HEADERS: [(&str, &[&str]); 5] = [

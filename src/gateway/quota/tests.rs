@@ -12,11 +12,12 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::clock;
-use crate::config::{Config, Poll};
 use crate::gateway::error::Cause;
-use crate::gateway::{Error, Gateway, Options, Reason, Security};
+use crate::gateway::{Error, Gateway, Options, Reason};
 use crate::inventory::Shard;
 use crate::poller::Poller;
+use crate::settings::Security;
+use crate::settings::{Config, Poll};
 use crate::simulator::{self, Estate, Operation, Shape, Simulator};
 use crate::snapshot::{Collector, Snapshot};
 use crate::sync::lock;
@@ -27,7 +28,7 @@ fn reason(outcome: Result<(), QuotaError>) -> Option<Reason> {
 }
 
 #[test]
-fn a_quota_that_was_exceeded_stays_so_until_it_is_renewed() {
+fn an_exceeded_quota_stays_exceeded_until_it_is_renewed() {
     let mut quota = Quota::new(3, 1_000);
     let name: Name = "fabric:/A".into();
     let one = [name];
@@ -97,7 +98,7 @@ fn gateway(simulator: &Simulator, telemetry: &Arc<Telemetry>) -> Gateway {
 }
 
 #[tokio::test]
-async fn all_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it() {
+async fn the_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it() {
     let simulator = simulate(6, 3, 1).await;
     let telemetry = Arc::default();
     let whole = gateway(&simulator, &telemetry);
@@ -142,7 +143,7 @@ async fn all_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it
 }
 
 #[tokio::test]
-async fn lists_of_backups_have_a_quota_of_their_own() {
+async fn backup_lists_have_their_own_quota() {
     let simulator = simulate(4, 1, 1).await;
     let gateway = gateway(&simulator, &Arc::default());
     *lock(&gateway.calls.cycle_quota) = Quota::new(0, 0);
@@ -167,7 +168,7 @@ async fn lists_of_backups_have_a_quota_of_their_own() {
     lock(&gateway.calls.scan_quota).check().unwrap();
 }
 
-/// One cycle with a quota, after which `known` was known.
+/// One cycle with a quota, starting from the snapshot `known`.
 async fn cycle(simulator: &Simulator, quota: Quota, known: Snapshot) -> (Arc<Snapshot>, u64) {
     let telemetry = Arc::default();
     let gateway = gateway(simulator, &telemetry);
@@ -192,7 +193,7 @@ async fn cycle(simulator: &Simulator, quota: Quota, known: Snapshot) -> (Arc<Sna
     (snapshot, too_large(&telemetry))
 }
 
-/// How often the inventory was too large.
+/// The number of failures of the inventory with the reason `too_large`.
 fn too_large(telemetry: &Telemetry) -> u64 {
     let mut registry = Registry::default();
     registry.register("errors", "", telemetry.collector_errors.family.clone());
@@ -205,7 +206,7 @@ fn too_large(telemetry: &Telemetry) -> u64 {
 }
 
 #[tokio::test]
-async fn an_inventory_beyond_the_quota_is_too_large_and_the_last_good_one_stays() {
+async fn an_inventory_beyond_the_quota_is_too_large_and_the_last_one_stays() {
     for (applications, services, partitions) in [(4, 2, 3), (12, 1, 1), (4, 30, 1)] {
         let simulator = simulate(applications, services, partitions).await;
         let nothing = Snapshot::empty("test".into());

@@ -16,8 +16,8 @@ use crate::gateway::build_error::BuildError;
 use crate::gateway::client::{Call, Client};
 use crate::gateway::deadline::Deadline;
 use crate::gateway::file;
-use crate::gateway::security::{Entra, EntraProtocol};
 use crate::gateway::wire::{AAD_METADATA, NamedDirectory, Subject};
+use crate::settings::{Entra, EntraProtocol, TenantId};
 
 /// The sign-in services of the public cloud, US Government and China (the second one of China is the
 /// default of older clusters there), from
@@ -44,7 +44,7 @@ pub(super) struct EntraClient {
 #[derive(Debug, PartialEq, Eq)]
 struct Directory {
     authority: Url,
-    tenant: String,
+    tenant: TenantId,
 }
 
 impl EntraClient {
@@ -68,7 +68,7 @@ impl EntraClient {
         let (key, audience) = audience(&self.settings);
         let form = [
             ("grant_type", "client_credentials"),
-            ("client_id", &self.settings.client_id),
+            ("client_id", self.settings.client_id.as_str()),
             ("client_secret", secret.expose_secret()),
             (key, &audience),
         ];
@@ -111,7 +111,7 @@ impl Directory {
 
     /// The configured settings, completed with those that the cluster reports.
     fn discovered(settings: &Entra, named: NamedDirectory) -> Result<Self, TokenError> {
-        let tenant = named.tenant.filter(|text| Entra::is_tenant(text));
+        let tenant = named.tenant.and_then(|text| text.parse().ok());
         Ok(Self {
             authority: match &settings.authority {
                 Some(authority) => authority.clone(),
@@ -145,7 +145,7 @@ impl Directory {
 fn audience(settings: &Entra) -> (&'static str, String) {
     let cluster = &settings.cluster_application_id;
     match settings.protocol {
-        EntraProtocol::V1 => ("resource", cluster.clone()),
+        EntraProtocol::V1 => ("resource", cluster.to_string()),
         EntraProtocol::V2 => ("scope", format!("{cluster}/.default")),
     }
 }
@@ -186,9 +186,9 @@ mod tests {
     fn settings() -> Entra {
         Entra {
             tenant_id: None,
-            client_id: "exporter".to_owned(),
+            client_id: "exporter".parse().unwrap(),
             client_secret_file: "secret".into(),
-            cluster_application_id: "api://ours".to_owned(),
+            cluster_application_id: "api://ours".parse().unwrap(),
             authority: None,
             protocol: EntraProtocol::V1,
         }
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn configuration_precedes_discovery() {
         let settings = Entra {
-            tenant_id: Some("ours".to_owned()),
+            tenant_id: Some("ours".parse().unwrap()),
             protocol: EntraProtocol::V2,
             authority: Some("http://127.0.0.1:4000/base/".parse().unwrap()),
             ..settings()

@@ -8,14 +8,10 @@ use std::collections::BTreeSet;
 use regex_syntax::ast::{Ast, parse::Parser};
 use regex_syntax::hir::literal::{Extractor, Literal};
 
-use super::super::INCLUDE;
-use super::super::fault::quoted;
-use super::{Selector, anchored, compiled, pattern};
+use super::{Keys, MATCH_ALL, Selector, anchored, compiled, pattern};
 use crate::inventory::Unmatched;
 use crate::model::Name;
-
-/// The lists of a selector as they are called in messages: what it includes and what it excludes.
-pub type Keys = [&'static str; 2];
+use crate::settings::quoted;
 
 /// Every name of an application or a service begins with it.
 const SCHEME: &str = "fabric:/";
@@ -35,7 +31,11 @@ impl Selector {
     /// The patterns that have no effect on `names`, which are all names that there are. An
     /// exclusion counts only if a corrected spelling would match, because exclusions may be
     /// written for names that do not exist yet. An inclusion of everything never counts.
-    pub fn unmatched(&self, [include, exclude]: Keys, names: &[Name]) -> BTreeSet<Unmatched> {
+    pub(crate) fn unmatched(
+        &self,
+        [include, exclude]: Keys,
+        names: &[Name],
+    ) -> BTreeSet<Unmatched> {
         let mut inclusions = vec![Effect::MatchesNothing; self.include.texts.len()];
         let mut exclusions = vec![false; self.exclude.texts.len()];
         for name in names {
@@ -61,7 +61,7 @@ impl Selector {
             hint,
         };
         let inclusions = std::iter::zip(&self.include.texts, inclusions);
-        let inclusions = inclusions.filter(|(text, _)| *text != INCLUDE);
+        let inclusions = inclusions.filter(|(text, _)| *text != MATCH_ALL);
         let inclusions = inclusions.filter_map(|(text, effect)| match effect {
             Effect::Selects => None,
             Effect::MatchesExcludedNames => {
@@ -79,7 +79,7 @@ impl Selector {
     }
 
     /// A sentence for each pattern that cannot match any name, whatever the cluster has.
-    pub(in crate::config) fn impossible(&self, keys: Keys) -> Vec<String> {
+    pub(crate) fn impossible(&self, keys: Keys) -> Vec<String> {
         let lists = std::iter::zip(keys, [&self.include, &self.exclude]);
         let patterns = lists.flat_map(|(key, list)| list.texts.iter().map(move |text| (key, text)));
         patterns
