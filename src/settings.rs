@@ -10,6 +10,7 @@ mod security;
 mod selector;
 mod thumbprint;
 mod token;
+pub mod web;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -3,8 +3,6 @@
 //! The server sends raw bytes, because most faults are below HTTP. Nothing depends on timing except
 //! for generous deadlines.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

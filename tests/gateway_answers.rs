@@ -4,8 +4,6 @@
 //! The servers send raw bytes in segments of several sizes. No other HTTP implementation is
 //! involved.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,15 +3,13 @@
 //! Every connection goes through a load balancer that drops it, silently or not. The clusters
 //! behind it are healthy.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::balancer::{Balancer, Drop};
+use crate::support::watch::{Setup, succeeded};
+use crate::support::{PATIENCE, estate, eventually, simulate, with_history};
 use futures_util::future::join_all;
 use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason};
 use servicefabric_backup_exporter::model::PartitionId;
@@ -19,9 +17,6 @@ use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator::{self, Simulator};
 use servicefabric_backup_exporter::snapshot::Collector;
 use servicefabric_backup_exporter::telemetry::Telemetry;
-use support::balancer::{Balancer, Drop};
-use support::watch::{Setup, succeeded};
-use support::{PATIENCE, estate, eventually, simulate, with_history};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Barrier, Notify};
@@ -258,9 +253,9 @@ async fn a_backup_list_is_never_requested_on_a_reused_connection() {
 #[cfg(unix)]
 #[tokio::test]
 async fn tls_connections_closed_while_idle_fail_no_call() {
+    use crate::support::certificates::{self_signed, written};
+    use crate::support::renegotiation::{Backend, Behaviour, Front};
     use servicefabric_backup_exporter::settings::{Auth, ClientCertificate, Trust};
-    use support::certificates::{self_signed, written};
-    use support::renegotiation::{Backend, Behaviour, Front};
 
     let (server, client) = (self_signed("127.0.0.1"), self_signed("exporter"));
     let folder = tempfile::tempdir().unwrap();

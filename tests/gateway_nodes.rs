@@ -3,14 +3,11 @@
 //!
 //! The endpoints send raw bytes; the behaviour of each can be changed at run time.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
 
+use crate::support::watch::{Setup, existing, known, succeeded};
+use crate::support::{PATIENCE, estate, simulate, with_history};
 use futures_util::future::join_all;
 use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
 use servicefabric_backup_exporter::logging::chain;
@@ -19,8 +16,6 @@ use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator;
 use servicefabric_backup_exporter::snapshot::Collector;
 use servicefabric_backup_exporter::telemetry::Telemetry;
-use support::watch::{Setup, existing, known, succeeded};
-use support::{PATIENCE, estate, simulate, with_history};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;

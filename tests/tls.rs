@@ -3,12 +3,6 @@
 //! The gateways are OpenSSL servers with a fixed response. Like those of Service Fabric, they request
 //! the client certificate by renegotiation.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -2,12 +2,6 @@
 //!
 //! Counts application bytes: those sent inside TLS, or in plain text after a failed handshake.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;

@@ -1,12 +1,6 @@
 //! The exporter with a secured cluster: messages at the start, metrics, and changes of files and
 //! configuration.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::fs;
 use std::process::{Command, Output};
 

@@ -1,13 +1,5 @@
 //! Files with certificates and keys: accepted formats, error messages, and rotation at runtime.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/encodings.rs"]
-mod encodings;
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,10 +21,10 @@ use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use url::Url;
 
-use crate::encodings::saved_by_windows;
 use crate::support::certificates::{
     Authority, Pair, between, params, self_signed, self_signed_as, written,
 };
+use crate::support::encodings::saved_by_windows;
 use crate::support::renegotiation::{Asks, Backend, Behaviour, Front};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);

@@ -3,8 +3,6 @@
 //!
 //! The cluster uses http, which the configuration rejects together with a token.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;

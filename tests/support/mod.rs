@@ -14,9 +14,13 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 pub(crate) mod balancer;
+pub(crate) mod bless;
 pub(crate) mod canned;
 #[cfg(unix)]
 pub(crate) mod certificates;
+pub(crate) mod encodings;
+#[cfg(unix)]
+pub(crate) mod large_page;
 pub(crate) mod page;
 pub(crate) mod process;
 #[cfg(unix)]

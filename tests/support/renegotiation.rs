@@ -160,11 +160,6 @@ impl Front {
         })
         .await
     }
-
-    /// Behaves in another way on connections that are opened from now on.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Behaviour)) {
-        change(&mut self.manner.lock().unwrap());
-    }
 }
 
 /// One connection, and what is noted of it.

@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_diagnosis_is_documented() {
-        let documented = include_str!("../../../docs/security.md");
+        let documented = include_str!("../../../docs/security/troubleshooting.md");
         for diagnosis in [
             Diagnosis::Rejected,
             Diagnosis::UnknownAuthority,

@@ -1,5 +1,5 @@
-//! Our own rules about what is asked and said: nothing that is not served, nothing without an end,
-//! and what to do next.
+//! Rules of this project about queries and descriptions: only existing metrics, bounded results, and a next step
+//! in every description.
 
 use promql_parser::parser::{AggregateExpr, BinaryExpr, Expr};
 use regex::Regex;
@@ -8,39 +8,39 @@ use servicefabric_backup_exporter::exposition::families;
 
 use crate::board::{Board, of_panels, text};
 use crate::linter::Rule;
-use crate::{links, look, promql};
+use crate::{appearance, links, promql};
 
-/// Every rule, by name.
+/// Every rule with its name.
 pub(crate) const RULES: [(&str, Rule); 12] = [
     ("catalogue", catalogue),
-    ("chosen", chosen),
+    ("selection", selection),
     ("bounded", bounded),
-    ("ours", ours),
-    ("what-to-do", what_to_do),
-    ("no-value", look::no_value),
-    ("grey-without-value", look::grey_without_value),
-    ("states-as-words", look::states_as_words),
-    ("colours", look::colours),
-    ("old-enough", look::old_enough),
-    ("places", look::places),
+    ("exporter-jobs", exporter_jobs),
+    ("next-step", next_step),
+    ("no-value", appearance::no_value),
+    ("grey-without-value", appearance::grey_without_value),
+    ("states-as-words", appearance::states_as_words),
+    ("colours", appearance::colours),
+    ("grafana-9.4", appearance::grafana_9_4),
+    ("positions", appearance::positions),
     ("links", links::links),
 ];
 
-/// Metrics, labels and states are those that the exporter serves.
+/// Queries use only metrics, labels and states that the exporter has.
 fn catalogue(board: &Board) -> Vec<String> {
     let check = |(title, query): (&str, &str)| {
-        let faults = promql::faults(query, &[]);
+        let violations = promql::errors(query, &[]);
         let title = title.to_owned();
-        faults
+        violations
             .into_iter()
-            .map(move |fault| format!("{title}: {fault}"))
+            .map(move |error| format!("{title}: {error}"))
     };
     board.queries().into_iter().flat_map(check).collect()
 }
 
-/// Every query is about what was chosen at the top, as far as its labels go.
-fn chosen(board: &Board) -> Vec<String> {
-    let mut faults = Vec::new();
+/// Every query is restricted by all variables whose labels its metrics have.
+fn selection(board: &Board) -> Vec<String> {
+    let mut violations = Vec::new();
     let names =
         |label: &&Value| families().any(|family| family.labels.contains(&text(&label["name"])));
     for variable in board.variables().iter().filter(names) {
@@ -55,20 +55,20 @@ fn chosen(board: &Board) -> Vec<String> {
             let mut free = all.filter(|selector| {
                 has_label(&selector.name, label) && !selector.matchers.contains(&wanted)
             });
-            faults.extend(
+            violations.extend(
                 free.next()
                     .map(|free| format!("{title}: {} of any {label}", free.name)),
             );
         }
     }
-    faults
+    violations
 }
 
 fn has_label(metric: &str, label: &str) -> bool {
     families().any(|family| metric.starts_with(family.name) && family.labels.contains(&label))
 }
 
-/// What has a line or a row per partition says how many at most, unless it is about one.
+/// A query with a series per partition has a limit, except on dashboards about one partition.
 fn bounded(board: &Board) -> Vec<String> {
     let is_of_one = board
         .variables()
@@ -77,11 +77,11 @@ fn bounded(board: &Board) -> Vec<String> {
     let free = board.queries().into_iter().filter(|(_, query)| {
         promql::parse(query).is_ok_and(|expr| !is_of_one && is_per_partition(&expr))
     });
-    free.map(|(title, query)| format!("{title}: {query} may answer with all partitions"))
+    free.map(|(title, query)| format!("{title}: {query} can return all partitions"))
         .collect()
 }
 
-/// The first few of all; not of each group.
+/// Whether this is `topk` over all series, not by group.
 fn is_topk(expr: &Expr) -> bool {
     matches!(expr, Expr::Aggregate(AggregateExpr { op, modifier: None, .. }) if op.to_string() == "topk")
 }
@@ -118,9 +118,9 @@ fn is_per_partition(expr: &Expr) -> bool {
     }
 }
 
-/// What every target and every process has is asked of the jobs of exporters only, because the
-/// variables let everything through as long as nothing is chosen.
-fn ours(board: &Board) -> Vec<String> {
+/// Metrics that every target has are restricted to the jobs of exporters, because the variables match every job
+/// while none is selected.
+fn exporter_jobs(board: &Board) -> Vec<String> {
     let guard =
         "and on (job) group by (job) (last_over_time(servicefabric_backup_exporter_build_info{";
     let is_free = |query: &str| {
@@ -135,12 +135,12 @@ fn ours(board: &Board) -> Vec<String> {
         .queries()
         .into_iter()
         .filter(|(_, query)| is_free(query));
-    free.map(|(title, query)| format!("{title}: {query} asks any target"))
+    free.map(|(title, query)| format!("{title}: {query} queries any target"))
         .collect()
 }
 
-/// A description says what to do, and where to go on.
-fn what_to_do(board: &Board) -> Vec<String> {
+/// A description names an action, and ends with a link to a runbook or the name of another dashboard.
+fn next_step(board: &Board) -> Vec<String> {
     let acts =
         Regex::new(r"(?i)\b(check|look|read|enable|resume|renew|correct|compare|find|click)\b")
             .unwrap();
@@ -148,6 +148,6 @@ fn what_to_do(board: &Board) -> Vec<String> {
     of_panels(board, |panel| {
         let description = text(&panel["description"]);
         let holds = acts.is_match(description) && goes.is_match(description);
-        (!holds).then(|| format!("{description:?} does not say what to do"))
+        (!holds).then(|| format!("{description:?} names no action or no next step"))
     })
 }

@@ -1,5 +1,5 @@
-//! Our own rules about what is seen: nothing that looks like good news and is none, words where there
-//! would be numbers, colours that everybody can tell apart.
+//! Rules of this project about the appearance of panels: missing data never looks healthy, states are shown by
+//! name, and colours are distinguishable.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use servicefabric_backup_exporter::protection::Protection;
 
 use crate::board::{Board, items, of_panels, text, title};
 
-/// What makes something else of the numbers of states before anybody sees them.
+/// Functions and operators after which a query does not return the numbers of states.
 const COUNTED: [&str; 5] = ["count_values(", "count by", "topk by", " bool ", " unless "];
 
 /// Colours of states.
@@ -17,39 +17,37 @@ pub(crate) const PALETTE: [&str; 9] = [
     "#009E73", "#56B4E9", "#0072B2", "#F0E442", "#E69F00", "#D55E00", "#661100", "#CC79A7", GREY,
 ];
 
-/// The colour of what is not known.
+/// The colour of unknown values.
 const GREY: &str = "#DDDDDD";
 
-/// The colours of what stands around.
+/// Neutral colours.
 const PLAIN: [&str; 2] = ["text", "transparent"];
 
-/// Where there is no answer, words say what is missing.
+/// An empty result, and an empty cell, has a text.
 pub(crate) fn no_value(board: &Board) -> Vec<String> {
     of_panels(board, |panel| {
         let config = &panel["fieldConfig"];
         let words = text(&config["defaults"]["noValue"]);
-        // In place of a name they are not shown.
+        // Grafana does not show the text with `textMode: name`.
         let says = words.split_whitespace().count() >= 2 && panel["options"]["textMode"] != "name";
         if let Some(head) = columns(panel).find(|head| !has_words(config, head)) {
-            return Some(format!(
-                "an empty cell of {head} does not say what is missing"
-            ));
+            return Some(format!("empty cells of {head} have no text"));
         }
         let mut cells = properties(config, "noValue").map(text);
         let mute = cells.find(|words| !words.contains(char::is_alphabetic));
         let mute = if says { mute } else { Some(words) };
-        mute.map(|words| format!("{words:?} does not say what is missing"))
+        mute.map(|words| format!("{words:?} is no text for an empty result"))
     })
 }
 
-/// The heads of the columns of a table.
+/// The headers of the columns of a table.
 fn columns(panel: &Value) -> impl Iterator<Item = &str> {
     let changes = items(&panel["transformations"]).iter();
     let heads = changes.filter_map(|change| change["options"]["renameByName"].as_object());
     heads.flat_map(|heads| heads.values().map(text))
 }
 
-/// The words of the whole table are not those of a cell.
+/// Whether a column has its own text for empty cells. The text of the table does not apply to them.
 fn has_words(config: &Value, head: &str) -> bool {
     let mut overrides = items(&config["overrides"]).iter();
     overrides.any(|own| {
@@ -60,7 +58,7 @@ fn has_words(config: &Value, head: &str) -> bool {
     })
 }
 
-/// A number that is missing has no colour of good or bad news.
+/// A missing number is grey or has no colour.
 pub(crate) fn grey_without_value(board: &Board) -> Vec<String> {
     of_panels(board, |panel| {
         let base = text(&panel["fieldConfig"]["defaults"]["thresholds"]["steps"][0]["color"]);
@@ -69,7 +67,7 @@ pub(crate) fn grey_without_value(board: &Board) -> Vec<String> {
     })
 }
 
-/// The number of a state is never shown, and its word always is.
+/// A state is shown by its name, never by its number.
 pub(crate) fn states_as_words(board: &Board) -> Vec<String> {
     let number = Regex::new(r"(?:^|\s|\()([\d.]+) ([*+]) (?:max by|\()").unwrap();
     let flag =
@@ -104,7 +102,7 @@ pub(crate) fn states_as_words(board: &Board) -> Vec<String> {
     })
 }
 
-/// The values of a property where some fields differ from the others.
+/// The values of a property in the field overrides.
 fn properties<'a>(config: &'a Value, id: &'a str) -> impl Iterator<Item = &'a Value> {
     let overrides = items(&config["overrides"]).iter();
     let all = overrides.flat_map(|own| items(&own["properties"]));
@@ -122,7 +120,7 @@ fn keys_of_mappings(panel: &Value) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Nothing that only some people can tell apart.
+/// All colours are in the palette.
 pub(crate) fn colours(board: &Board) -> Vec<String> {
     let all = colours_in(&board.json).into_iter();
     let strange = all.filter(|colour| !PALETTE.contains(colour) && !PLAIN.contains(colour));
@@ -147,8 +145,8 @@ fn colours_in(value: &Value) -> Vec<&str> {
     }
 }
 
-/// Grafana 9.4 has it.
-pub(crate) fn old_enough(board: &Board) -> Vec<String> {
+/// Panel types and transformations exist in Grafana 9.4.
+pub(crate) fn grafana_9_4(board: &Board) -> Vec<String> {
     let kinds = ["stat", "table", "timeseries", "state-timeline"];
     of_panels(board, |panel| {
         let kind = text(&panel["type"]);
@@ -164,24 +162,24 @@ pub(crate) fn old_enough(board: &Board) -> Vec<String> {
     })
 }
 
-/// Panels have a number and a place of their own, and leave no hole.
-pub(crate) fn places(board: &Board) -> Vec<String> {
+/// Panels have unique ids, do not overlap, and leave no gaps.
+pub(crate) fn positions(board: &Board) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let mut ids = BTreeSet::new();
     let mut bottom = 0;
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     for panel in board.panels() {
         let [x, y, w, h] =
             ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
         let cells = (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y)));
         let is_free = cells.filter(|cell| !taken.insert(*cell)).count() == 0;
         if !is_free || !ids.insert(panel["id"].to_string()) || x + w > 24 {
-            faults.push(format!("{} is in the way", title(panel)));
+            violations.push(format!("{} overlaps or has a duplicate id", title(panel)));
         }
         bottom = bottom.max(y + h);
     }
     if taken.len() as u64 != 24 * bottom {
-        faults.push("has a hole".to_owned());
+        violations.push("has a gap".to_owned());
     }
-    faults
+    violations
 }

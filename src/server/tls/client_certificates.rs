@@ -1,11 +1,12 @@
-//! Judges the certificates of clients as the exporter toolkit does.
+//! Verifies client certificates with the rules of the Prometheus exporter toolkit.
 //!
-//! Whether a certificate is asked for, whether one is needed, whether an authority must stand
-//! behind it, and which names it must have. Whoever shows a certificate has to prove that he has
-//! its key, whatever else is asked for. It keeps nothing of a certificate.
+//! The rules determine whether a certificate is requested or required, whether it must chain to a
+//! trusted authority, and which names it must have. A client always has to prove that it holds the
+//! private key.
 //!
-//! Invariant: what is not valid at the moment verifies nobody, itself or others.
+//! Invariant: an expired or not yet valid certificate verifies neither itself nor others.
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -25,18 +26,17 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
-use crate::config::web::{Clients, Demand};
+use crate::settings::web::{ClientAuth, ClientCertificates};
 
-/// Judges by one set of rules.
 #[derive(Debug)]
-pub(super) struct ClientJudge {
-    rules: Clients,
+pub(super) struct ClientCertificateVerifier {
+    rules: ClientCertificates,
     hints: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ClientJudge {
-    pub(super) fn new(rules: Clients, provider: Arc<CryptoProvider>) -> Self {
+impl ClientCertificateVerifier {
+    pub(super) fn new(rules: ClientCertificates, provider: Arc<CryptoProvider>) -> Self {
         let hints = rules.trusted.iter().map(|one| one.hint.clone().into());
         Self {
             hints: hints.collect(),
@@ -45,8 +45,8 @@ impl ClientJudge {
         }
     }
 
-    /// Whether an authority stands behind the certificate. A certificate that is itself among
-    /// the trusted ones needs none, which is how self-signed ones of clients are pinned.
+    /// Verifies that the certificate chains to an authority. A certificate that is itself trusted
+    /// needs none, so that a self-signed client certificate can be pinned.
     fn verify_chain(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -58,25 +58,25 @@ impl ClientJudge {
             .iter()
             .any(|one| one.certificate.as_ref() == end_entity.as_ref())
         {
-            return verify_alone(&parsed(end_entity)?, now);
+            return verify_without_chain(&parse(end_entity)?, now);
         }
         let provider = Arc::clone(&self.provider);
         WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots(now)), provider)
             .build()
-            // It refuses to be built for no authorities and no fault else.
+            // The only error is an empty list of authorities.
             .map_err(|_| CertificateError::UnknownIssuer)?
             .verify_client_cert(end_entity, intermediates, now)?;
         Ok(())
     }
 
-    /// The authorities of the moment: the dates of a root are nothing that webpki looks at.
+    /// The authorities that are valid at `now`, because webpki ignores the dates of a root.
     fn roots(&self, now: UnixTime) -> RootCertStore {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let authorities = self
             .rules
             .trusted
             .iter()
-            .filter_map(|one| one.authority.as_ref());
+            .filter_map(|trusted| trusted.authority.as_ref());
         let valid = authorities.filter(|authority| authority.validity.contains(&now));
         valid.map(|authority| authority.anchor.clone()).collect()
     }
@@ -86,15 +86,15 @@ impl ClientJudge {
     }
 }
 
-impl ClientCertVerifier for ClientJudge {
+impl ClientCertVerifier for ClientCertificateVerifier {
     fn offer_client_auth(&self) -> bool {
-        self.rules.demand != Demand::Nothing
+        self.rules.auth != ClientAuth::None
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        match self.rules.demand {
-            Demand::Nothing | Demand::Request | Demand::VerifyIfGiven => false,
-            Demand::RequireAny | Demand::RequireAndVerify => true,
+        match self.rules.auth {
+            ClientAuth::None | ClientAuth::Request | ClientAuth::VerifyIfGiven => false,
+            ClientAuth::RequireAny | ClientAuth::RequireAndVerify => true,
         }
     }
 
@@ -108,19 +108,18 @@ impl ClientCertVerifier for ClientJudge {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match self.rules.demand {
-            Demand::Nothing | Demand::Request | Demand::RequireAny => {}
-            Demand::VerifyIfGiven | Demand::RequireAndVerify => {
+        match self.rules.auth {
+            ClientAuth::None | ClientAuth::Request | ClientAuth::RequireAny => {}
+            ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
                 self.verify_chain(end_entity, intermediates, now)?;
             }
         }
-        let certificate = parsed(end_entity)?;
+        let certificate = parse(end_entity)?;
         if let Some(allowed) = &self.rules.allowed_sans
-            && !names(&certificate).any(|name| allowed.contains(&name))
+            && !alternative_names(&certificate).any(|name| allowed.contains(&name))
         {
-            return Err(refused(
-                "the certificate has none of the client_allowed_sans",
-            ));
+            let error = io::Error::other("the certificate has none of the client_allowed_sans");
+            return Err(CertificateError::Other(OtherError(Arc::new(error))).into());
         }
         Ok(ClientCertVerified::assertion())
     }
@@ -148,15 +147,15 @@ impl ClientCertVerifier for ClientJudge {
     }
 }
 
-fn parsed<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
     match X509Certificate::from_der(certificate) {
         Ok((_, parsed)) => Ok(parsed),
         Err(_) => Err(CertificateError::BadEncoding.into()),
     }
 }
 
-/// What still counts without a chain: its dates, and what it may be used for.
-fn verify_alone(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
+/// Verifies the dates and the extended key usage.
+fn verify_without_chain(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), Error> {
     let now = i64::try_from(now.as_secs()).ok();
     let now = now.and_then(|now| ASN1Time::from_timestamp(now).ok());
     let validity = certificate.validity();
@@ -174,9 +173,9 @@ fn verify_alone(certificate: &X509Certificate<'_>, now: UnixTime) -> Result<(), 
     }
 }
 
-/// The alternative names, spelled as in the configuration: addresses as Go prints them, those of
-/// IPv4 within IPv6 as the former.
-fn names(certificate: &X509Certificate<'_>) -> impl Iterator<Item = String> {
+/// The subject alternative names as strings. Addresses have the format of Go, which prints an
+/// IPv4-mapped IPv6 address as IPv4.
+fn alternative_names(certificate: &X509Certificate<'_>) -> impl Iterator<Item = String> {
     let extension = certificate.subject_alternative_name().ok().flatten();
     let names = extension
         .into_iter()
@@ -196,9 +195,4 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
         .ok()
-}
-
-fn refused(reason: &'static str) -> Error {
-    let reason = OtherError(Arc::new(std::io::Error::other(reason)));
-    CertificateError::Other(reason).into()
 }

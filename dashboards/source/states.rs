@@ -1,9 +1,9 @@
-//! How states look: the one place that gives them colours, numbers and an order.
+//! Colours, numbers and order of states, and the queries and mappings for them.
 //!
-//! The colour-blind can tell the colours apart: they are those of Okabe and Ito, and two that are
-//! much darker and much lighter. Blue and green are for what is on time, orange, vermillion and
-//! maroon for what is late, failed or stuck, purple for what nobody protects, yellow for what is
-//! suspended, light grey for what is not known. The word is always shown too.
+//! The colours are distinguishable with colour vision deficiency: the palette of Okabe and Ito, plus a
+//! darker and a lighter colour. Blue and green are on time, orange, vermillion and maroon are late,
+//! failed or stuck, purple is unprotected, yellow is suspended, and light grey is unknown. Panels
+//! always show the name of a state with its colour.
 
 use serde_json::{Map, Value, json};
 use servicefabric_backup_exporter::model::{BackupState, RestoreState};
@@ -15,16 +15,16 @@ pub(super) const BLUE: &str = "#0072B2";
 pub(super) const YELLOW: &str = "#F0E442";
 pub(super) const ORANGE: &str = "#E69F00";
 pub(super) const VERMILLION: &str = "#D55E00";
-/// No good news and no bad: the colour of the panel behind.
+/// The background of the panel, for neutral values.
 pub(super) const NEUTRAL: &str = "transparent";
 const MAROON: &str = "#661100";
 pub(super) const PURPLE: &str = "#CC79A7";
 pub(super) const GREY: &str = "#DDDDDD";
 
-/// From this verdict on: there should be a backup, and there is none.
-pub(super) const BROKEN: Protection = Protection::Stuck;
+/// The lowest severity of a partition without a backup in time.
+pub(super) const LATE_OR_STUCK: Protection = Protection::Stuck;
 
-/// A state as it is shown. Its number, unlike its word, can be drawn over time.
+/// A state of a panel. Grafana draws `number`, and maps it to `word`.
 #[derive(Clone)]
 pub(super) struct State {
     pub(super) word: &'static str,
@@ -32,18 +32,18 @@ pub(super) struct State {
     number: f64,
 }
 
-/// States and all that a panel needs to show them.
+/// The states of a metric family.
 pub(super) struct States {
     family: &'static str,
-    /// From the worst to the best.
+    /// Worst first.
     pub(super) states: Vec<State>,
 }
 
-/// The number of Unknown, which has no severity: worse than all that is on time or has no schedule,
-/// and yet not broken. Blind is not late.
+/// The number of Unknown, which has no severity: between the verdicts that are on time or without a
+/// schedule, and those that are late or stuck.
 const UNKNOWN: f64 = 5.5;
 
-/// The verdicts. Their numbers are the severities, so that `topk` finds the worst.
+/// The verdicts, with their severities as numbers, so that `topk` selects the worst.
 pub(super) fn verdicts() -> States {
     let colour = |verdict| match verdict {
         Protection::NeverBackedUp => VERMILLION,
@@ -61,26 +61,24 @@ pub(super) fn verdicts() -> States {
     States::new("servicefabric_backup_protection_state", all)
 }
 
-/// The number that stands for a verdict.
 pub(super) fn number_of(verdict: Protection) -> f64 {
     let severity = verdict.severity().map(i32::try_from);
     severity.and_then(Result::ok).map_or(UNKNOWN, f64::from)
 }
 
-/// A query for the severity of each partition with a known verdict: of several exporters the worst.
+/// A query for the severity of each partition, the worst of all exporters. Unknown has no severity.
 pub(super) const SEVERITY: &str =
     "max by (@id) (servicefabric_backup_protection_severity{@partitions})";
 
-/// A query for the number of the verdict of each partition. What one exporter knows counts before
-/// what another does not.
+/// A query for the number of the verdict of each partition. If exporters disagree, every other verdict
+/// takes precedence over Unknown.
 pub(super) fn verdict_numbers() -> String {
     let unknown = r#"servicefabric_backup_protection_state{@partitions, state="Unknown"}"#;
     format!("{SEVERITY}\nor max by (@id) ({UNKNOWN} * ({unknown} == 1))")
 }
 
-/// The states of a requested backup.
 pub(super) fn requests() -> States {
-    let harm = |state| match state {
+    let style = |state| match state {
         BackupState::Failure => (17.0, VERMILLION),
         BackupState::Timeout => (16.0, ORANGE),
         BackupState::Unknown => (15.0, GREY),
@@ -89,13 +87,12 @@ pub(super) fn requests() -> States {
         BackupState::BackupInProgress => (12.0, BLUE),
         BackupState::Success => (11.0, GREEN),
     };
-    let all = BackupState::ALL.map(|state| (state.as_str(), harm(state).0, harm(state).1));
+    let all = BackupState::ALL.map(|state| (state.as_str(), style(state).0, style(state).1));
     States::new("servicefabric_backup_progress_state", all)
 }
 
-/// The states of a restore.
 pub(super) fn restores() -> States {
-    let harm = |state| match state {
+    let style = |state| match state {
         RestoreState::Failure => (28.0, VERMILLION),
         RestoreState::Timeout => (27.0, ORANGE),
         RestoreState::Unknown => (26.0, GREY),
@@ -105,7 +102,7 @@ pub(super) fn restores() -> States {
         RestoreState::SecondariesInProgress => (22.0, PURPLE),
         RestoreState::Success => (21.0, GREEN),
     };
-    let all = RestoreState::ALL.map(|state| (state.as_str(), harm(state).0, harm(state).1));
+    let all = RestoreState::ALL.map(|state| (state.as_str(), style(state).0, style(state).1));
     States::new("servicefabric_backup_restore_state", all)
 }
 
@@ -125,8 +122,8 @@ impl States {
         Self { family, states }
     }
 
-    /// A query for the number of the state of each partition. Where two exporters see different
-    /// states, the worse one counts, and what one of them knows before what the other does not.
+    /// A query for the number of the state of each partition. If exporters disagree, the worse state
+    /// counts, and every other state takes precedence over Unknown.
     pub(super) fn numbers(&self) -> String {
         let is_unknown = |state: &&State| state.word == "Unknown";
         let of = |State { word, number, .. }: &State| {
@@ -146,8 +143,8 @@ impl States {
         format!("max by (@id) (\n  {known}\n)\nor max by (@id) ({unknown})")
     }
 
-    /// A query for how many partitions have each verdict, each counted once. Besides the word in
-    /// `state`, the label `rank` has the number, for sorting.
+    /// A query for the number of partitions with each verdict. The label `state` is the verdict, and
+    /// `rank` its number, for sorting.
     pub(super) fn counts(&self) -> String {
         let counted = format!("count_values(\"rank\", {})", verdict_numbers());
         self.states
@@ -157,8 +154,8 @@ impl States {
             })
     }
 
-    /// A query for the partitions in a state with this number or a higher one, each once with the
-    /// worst of them.
+    /// A query for the partitions in a state with at least the number `least`, each with its worst
+    /// state.
     pub(super) fn worst(&self, least: f64) -> String {
         let family = self.family;
         let chosen = self.states.iter().filter(|state| state.number >= least);
@@ -171,7 +168,7 @@ impl States {
         format!("topk by (@id) (1, {})", all.join(" or "))
     }
 
-    /// Shows numbers and words of states as words, in their colours.
+    /// A value mapping from the numbers and names of the states to names with colours.
     pub(super) fn mapping(&self) -> Value {
         let mut options = Map::new();
         for (index, state) in self.states.iter().enumerate() {
@@ -183,18 +180,18 @@ impl States {
     }
 }
 
-/// Shows two values of a flag as words.
-pub(super) fn flag(yes: (&str, &str), no: (&str, &str)) -> Value {
+/// A value mapping of 1 and 0 to a text and a colour each.
+pub(super) fn flag_mapping(yes: (&str, &str), no: (&str, &str)) -> Value {
     json!({ "type": "value", "options": {
         "1": { "text": yes.0, "color": yes.1, "index": 0 },
         "0": { "text": no.0, "color": no.1, "index": 1 },
     } })
 }
 
-/// How a column of a table shows a flag.
-pub(super) fn flags(yes: (&str, &str), no: (&str, &str)) -> [(&'static str, Value); 2] {
+/// Properties of a table column with a flag.
+pub(super) fn flag_cells(yes: (&str, &str), no: (&str, &str)) -> [(&'static str, Value); 2] {
     [
-        ("mappings", json!([flag(yes, no)])),
+        ("mappings", json!([flag_mapping(yes, no)])),
         (
             "custom.cellOptions",
             json!({ "type": "color-background", "mode": "basic" }),
@@ -202,15 +199,15 @@ pub(super) fn flags(yes: (&str, &str), no: (&str, &str)) -> [(&'static str, Valu
     ]
 }
 
-/// Shows values up to `to` as words. Grafana 9.4 takes a missing `from` for 0.
-pub(super) fn up_to(to: f64, text: &str, colour: &str) -> Value {
+/// A value mapping of values up to `to` to a text. Grafana 9.4 treats a missing `from` as 0.
+pub(super) fn range_mapping(to: f64, text: &str, colour: &str) -> Value {
     json!({ "type": "range", "options": {
         "from": -1e15, "to": to, "result": { "text": text, "color": colour, "index": 0 },
     } })
 }
 
-/// How a column of a table shows states.
-pub(super) fn words(states: &States) -> [(&'static str, Value); 3] {
+/// Properties of a table column with states.
+pub(super) fn verdict_cells(states: &States) -> [(&'static str, Value); 3] {
     [
         ("mappings", json!([states.mapping()])),
         (

@@ -1,7 +1,7 @@
-//! The landing page: what is watched, how it is, and where to go from here.
+//! The landing page: the state of each cluster, and links to the other pages.
 //!
-//! Plain HTML without scripts or anything from elsewhere. Whatever comes from a cluster or the
-//! configuration is escaped.
+//! Plain HTML without scripts and external resources. All text from clusters and from the
+//! configuration must be escaped.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -13,7 +13,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
-use super::{Served, headers};
+use super::app::App;
+use super::headers;
+use super::shared::Shared;
 use crate::clock;
 use crate::exposition::ClusterView;
 use crate::fleet::Watched;
@@ -21,7 +23,6 @@ use crate::inventory::listed;
 use crate::protection::{Protection, judge};
 use crate::telemetry::BuildInfo;
 
-/// What comes before the clusters.
 const HEAD: &str = "<!DOCTYPE html>
 <html lang=\"en\">
 <head>
@@ -43,40 +44,56 @@ th, td { text-align: left; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px sol
 <p>Can every partition of the cluster be restored, and how much would be lost?</p>
 ";
 
-/// Judges every partition: as much work as a scrape, so requests share it like one.
-pub(super) async fn landing(State(served): State<Arc<Served>>) -> Response {
-    let writing = Arc::clone(&served);
-    let write = move |_: Option<&_>| {
-        let views: Vec<ClusterView> = writing.watched().iter().map(Watched::view).collect();
-        let page = Landing {
+/// The landing page that concurrent requests share: it costs as much as a scrape, because it needs
+/// the verdict of every partition.
+#[derive(Debug)]
+pub(super) struct LandingPage {
+    app: Arc<App>,
+    html: Shared<String>,
+}
+
+impl LandingPage {
+    pub(super) fn new(app: &Arc<App>) -> Self {
+        Self {
+            app: Arc::clone(app),
+            html: Shared::default(),
+        }
+    }
+}
+
+pub(super) async fn landing_page(State(page): State<Arc<LandingPage>>) -> Response {
+    let app = Arc::clone(&page.app);
+    let encode = move |_: Option<&_>| {
+        let views: Vec<ClusterView> = app.clusters().iter().map(Watched::view).collect();
+        let html = Html {
             views: &views,
-            telemetry_path: &writing.app.telemetry_path,
-            notice: writing.app.notice,
+            telemetry_path: &app.telemetry_path,
+            notice: app.notice,
             now: clock::now(),
         };
-        page.to_string()
+        html.to_string()
     };
-    let Ok(page) = served.landing.next(&served.permits, write).await else {
-        let text = "Writing the page failed.\n";
+    let Ok(html) = page.html.next(&page.app.encoding_permits, encode).await else {
+        let text = "Failed to encode the page.\n";
         return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
     let headers = [(CONTENT_TYPE, "text/html; charset=utf-8")];
-    (headers, headers::PAGE, String::clone(&page)).into_response()
+    (headers, headers::HTML_PAGE, String::clone(&html)).into_response()
 }
 
-struct Landing<'a> {
+struct Html<'a> {
     views: &'a [ClusterView],
     telemetry_path: &'a str,
     notice: Option<&'static str>,
     now: DateTime<Utc>,
 }
 
-impl fmt::Display for Landing<'_> {
+impl fmt::Display for Html<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let build = BuildInfo::CURRENT;
         f.write_str(HEAD)?;
         if let Some(notice) = self.notice {
-            writeln!(f, "<p><strong>{}</strong></p>", Escaped(notice))?;
+            writeln!(f, "<p><strong>{}</strong></p>", HtmlEscaped(notice))?;
         }
         f.write_str("<table>\n<tr><th>Cluster</th><th>Gateway</th><th>Backup service</th>")?;
         f.write_str("<th>Partitions</th><th>Protection</th></tr>\n")?;
@@ -86,47 +103,47 @@ impl fmt::Display for Landing<'_> {
         f.write_str("</table>\n")?;
         self.views
             .iter()
-            .try_for_each(|view| write_selection(view, f))?;
+            .try_for_each(|view| write_warnings(view, f))?;
         write!(
             f,
             "<ul>\n<li><a href=\"{}\">Metrics</a></li>\n\
              <li><a href=\"/api/v1/partitions\">Partitions as JSON</a></li>\n\
              <li><a href=\"/-/healthy\">Health</a> and <a href=\"/-/ready\">readiness</a></li>\n\
              </ul>\n<p>Version {}, revision {}, rustc {}</p>\n</main>\n</body>\n</html>\n",
-            Escaped(self.telemetry_path),
-            Escaped(build.version),
-            Escaped(build.revision),
-            Escaped(build.rustc),
+            HtmlEscaped(self.telemetry_path),
+            HtmlEscaped(build.version),
+            HtmlEscaped(build.revision),
+            HtmlEscaped(build.rustc),
         )
     }
 }
 
-impl Landing<'_> {
+impl Html<'_> {
     fn write_cluster(&self, view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let snapshot = &view.snapshot;
         let status = &snapshot.status;
         let gateway = match (status.up, &status.version) {
-            (None, _) => "not asked yet".to_owned(),
-            (Some(false), _) => "not reachable, or refuses the exporter".to_owned(),
+            (None, _) => "not polled yet".to_owned(),
+            (Some(false), _) => "unreachable, or rejects the exporter".to_owned(),
             (Some(true), Some(version)) => format!("up, version {version}"),
             (Some(true), None) => "up".to_owned(),
         };
         let service = match status.service_up {
             None => "unknown",
-            Some(true) => "answers",
-            Some(false) => "absent, unreachable, or refuses the exporter",
+            Some(true) => "up",
+            Some(false) => "not installed, unreachable, or rejects the exporter",
         };
         let mut counts: BTreeMap<Protection, usize> = BTreeMap::new();
-        for known in snapshot.partitions.values() {
-            let facts = known.facts(snapshot);
+        for partition in snapshot.partitions.values() {
+            let facts = partition.facts(snapshot);
             let state = judge(&facts, &view.rules, self.now).state;
             *counts.entry(state).or_default() += 1;
         }
         write!(
             f,
             "<tr><td>{}</td><td>{}</td><td>{service}</td><td>{}</td><td>",
-            Escaped(&snapshot.cluster),
-            Escaped(&gateway),
+            HtmlEscaped(&snapshot.cluster),
+            HtmlEscaped(&gateway),
             snapshot.partitions.len(),
         )?;
         for (state, count) in counts {
@@ -136,18 +153,18 @@ impl Landing<'_> {
     }
 }
 
-/// Warns of selectors that match nothing, and of a cluster without partitions.
-fn write_selection(view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Writes warnings about selectors that match nothing and about a cluster without partitions.
+fn write_warnings(view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let snapshot = &view.snapshot;
     let Some(selection) = &snapshot.status.selection else {
         return Ok(());
     };
-    let cluster = Escaped(&snapshot.cluster);
+    let cluster = HtmlEscaped(&snapshot.cluster);
     if let Some(reason) = selection.value.empty {
         writeln!(
             f,
-            "<p><strong>Cluster {cluster}: no partition is watched, because {}.</strong></p>",
-            Escaped(reason.as_str())
+            "<p><strong>Cluster {cluster}: no partition is monitored, because {}.</strong></p>",
+            HtmlEscaped(reason.as_str())
         )?;
     }
     let unmatched: Vec<_> = selection.value.unmatched.iter().collect();
@@ -155,16 +172,16 @@ fn write_selection(view: &ClusterView, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         writeln!(
             f,
             "<p><strong>Cluster {cluster}: selectors match nothing: {}.</strong></p>",
-            Escaped(&listed(&unmatched))
+            HtmlEscaped(&listed(&unmatched))
         )?;
     }
     Ok(())
 }
 
-/// Text that stands in HTML as itself.
-struct Escaped<'a>(&'a str);
+/// Displays text with the special characters of HTML escaped.
+struct HtmlEscaped<'a>(&'a str);
 
-impl fmt::Display for Escaped<'_> {
+impl fmt::Display for HtmlEscaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
             match character {
@@ -189,11 +206,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_policy_allows_the_style_of_the_page_and_no_script() {
+    fn content_security_policy_allows_the_style_of_the_page_and_no_script() {
         let (_, after) = HEAD.split_once("<style>").unwrap();
         let (style, rest) = after.split_once("</style>").unwrap();
         let hash = STANDARD.encode(digest(&SHA256, style.as_bytes()));
-        let [(_, policy), ..] = headers::PAGE;
+        let [(_, policy), ..] = headers::HTML_PAGE;
         assert!(
             policy.contains(&format!("style-src 'sha256-{hash}'")),
             "{hash}"
@@ -203,8 +220,8 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_elsewhere_is_escaped() {
-        let text = Escaped("<script>\"a\" & 'b'</script>").to_string();
+    fn special_characters_of_html_are_escaped() {
+        let text = HtmlEscaped("<script>\"a\" & 'b'</script>").to_string();
         assert_eq!(
             text,
             "&lt;script&gt;&quot;a&quot; &amp; &#39;b&#39;&lt;/script&gt;"

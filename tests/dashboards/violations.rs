@@ -1,13 +1,13 @@
-//! What breaks each rule: its name, a place in the dashboard Fleet, and what to write there, as JSON
-//! or as a text. The place is a JSON pointer; one into a panel begins with its title.
+//! A violation of each rule: name of the rule, JSON pointer into the dashboard Fleet, and new value, as JSON
+//! or as a string. A pointer into a panel starts with the title of the panel.
 
 use serde_json::Value;
 
 use crate::board::{items, title};
 
-const QUERY: &str = "Known to be on time/targets/0/expr";
+const QUERY: &str = "On time/targets/0/expr";
 
-/// What stands at a place.
+/// The value at a JSON pointer.
 pub(crate) fn at<'a>(board: &'a mut Value, place: &str) -> &'a mut Value {
     let (name, rest) = place.split_at(place.find('/').unwrap());
     let index = items(&board["panels"])
@@ -21,7 +21,7 @@ pub(crate) fn at<'a>(board: &'a mut Value, place: &str) -> &'a mut Value {
     inside.pointer_mut(rest).unwrap()
 }
 
-pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
+pub(crate) const VIOLATIONS: &[(&str, &str, &str)] = &[
     ("template-datasource", "/templating/list/0/label", "Source"),
     ("template-job", "/templating/list/1/allValue", ".*"),
     ("template-instance", "/templating/list/2/multi", "false"),
@@ -40,33 +40,21 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
         "/templating/list/3/refresh",
         "1",
     ),
+    ("panel-datasource", "On time/datasource/uid", "prometheus"),
     (
         "panel-datasource",
-        "Known to be on time/datasource/uid",
+        "On time/targets/0/datasource/uid",
         "prometheus",
     ),
-    (
-        "panel-datasource",
-        "Known to be on time/targets/0/datasource/uid",
-        "prometheus",
-    ),
-    ("panel-title-description", "Known to be on time/title", ""),
-    (
-        "panel-title-description",
-        "Known to be on time/description",
-        "",
-    ),
-    (
-        "panel-units",
-        "Known to be on time/fieldConfig/defaults/unit",
-        "parts",
-    ),
+    ("panel-title-description", "On time/title", ""),
+    ("panel-title-description", "On time/description", ""),
+    ("panel-units", "On time/fieldConfig/defaults/unit", "parts"),
     (
         "panel-units",
         "Worst partitions/fieldConfig/overrides/1/properties/1/value",
         "secs",
     ),
-    ("panel-no-targets", "Known to be on time/targets", "[]"),
+    ("panel-no-targets", "On time/targets", "[]"),
     ("target-promql", QUERY, "sum("),
     (
         "target-rate-interval",
@@ -92,12 +80,12 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
         r#"sum(servicefabric_backup_protection_state{state="Late"})"#,
     ),
     (
-        "chosen",
+        "selection",
         QUERY,
         "min(servicefabric_backup_due_timestamp_seconds{@clusters})",
     ),
     (
-        "chosen",
+        "selection",
         QUERY,
         r#"min(servicefabric_backup_partitions{cluster_name="$cluster_name"})"#,
     ),
@@ -117,20 +105,12 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
         QUERY,
         "topk by (partition_id) (1, servicefabric_backup_suspended)",
     ),
-    (
-        "what-to-do",
-        "Known to be on time/description",
-        "Partitions.",
-    ),
-    ("what-to-do", "Known to be on time/description", "Look."),
-    (
-        "no-value",
-        "Known to be on time/fieldConfig/defaults/noValue",
-        "-",
-    ),
+    ("next-step", "On time/description", "Partitions."),
+    ("next-step", "On time/description", "Look."),
+    ("no-value", "On time/fieldConfig/defaults/noValue", "-"),
     (
         "grey-without-value",
-        "Known to be on time/fieldConfig/defaults/thresholds/steps/0/color",
+        "On time/fieldConfig/defaults/thresholds/steps/0/color",
         "#009E73",
     ),
     ("states-as-words", QUERY, "9 * max by (cluster_name) (up)"),
@@ -146,21 +126,21 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "colours",
-        "Known to be on time/fieldConfig/defaults/thresholds/steps/1/color",
+        "On time/fieldConfig/defaults/thresholds/steps/1/color",
         "red",
     ),
-    ("old-enough", "Known to be on time/type", "xychart"),
+    ("grafana-9.4", "On time/type", "xychart"),
     (
-        "old-enough",
+        "grafana-9.4",
         "Worst partitions/transformations/0/id",
         "formatTime",
     ),
     (
         "no-value",
-        "Services in trouble/fieldConfig/overrides/0/properties/0/value",
+        "Services with problems/fieldConfig/overrides/0/properties/0/value",
         "–",
     ),
-    ("no-value", "Known to be on time/options/textMode", "name"),
+    ("no-value", "On time/options/textMode", "name"),
     (
         "no-value",
         "Worst partitions/transformations/0/options/renameByName/cluster_name",
@@ -171,15 +151,15 @@ pub(crate) const BROKEN: &[(&str, &str, &str)] = &[
         "Worst partitions/fieldConfig/defaults/thresholds/steps/0/color",
         "#009E73",
     ),
-    ("ours", QUERY, "max(up)"),
+    ("exporter-jobs", QUERY, "max(up)"),
     (
-        "ours",
+        "exporter-jobs",
         QUERY,
         "max(process_open_fds) + max(scrape_duration_seconds)",
     ),
-    ("places", "Broken/id", "1"),
-    ("places", "Broken/gridPos/x", "0"),
-    ("places", "Broken/gridPos/h", "3"),
+    ("positions", "Late or stuck/id", "1"),
+    ("positions", "Late or stuck/gridPos/x", "0"),
+    ("positions", "Late or stuck/gridPos/h", "3"),
     ("links", "/links/0/url", "/d/sfbe-nothing"),
     ("links", "/links/0/keepTime", "false"),
     (

@@ -1,23 +1,23 @@
-//! The dates of the listener's own certificate, as they pass while the exporter runs.
+//! Expiry warnings about the listener's own certificate.
 //!
-//! The moment comes as an argument. A warning is logged once, when its reason begins.
+//! The time is an argument. A warning is logged once, when it begins to apply.
 
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use tracing::{error, warn};
 
-use crate::config::web::Validity;
+use crate::settings::web::Validity;
 
-/// The certificate in use, and the last warning about its dates.
+/// The validity of the certificate in use, and the current warning about it.
 #[derive(Debug, Default)]
-pub(super) struct Certificate {
+pub(super) struct CertificateMonitor {
     validity: Option<Validity>,
     warning: Option<String>,
 }
 
-impl Certificate {
-    /// Logs when the dates of the certificate become a reason for a warning, or another one.
+impl CertificateMonitor {
+    /// Logs a warning if one begins to apply at `now`, or another one than before.
     pub(super) fn update(&mut self, path: &Path, validity: Option<Validity>, now: DateTime<Utc>) {
         let warning = validity.and_then(|validity| validity.warning(now));
         self.validity = validity;
@@ -39,7 +39,7 @@ impl Certificate {
         Some(self.validity?.not_after)
     }
 
-    /// What is wrong with the dates, without the period at its end.
+    /// Without the period at the end.
     pub(super) fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
@@ -52,13 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dates_of_a_certificate_are_logged_once_for_each_reason() {
+    fn each_warning_about_the_validity_begins_once() {
         let at = |day| DateTime::UNIX_EPOCH + TimeDelta::days(day);
         let validity = Validity {
             not_before: at(100),
             not_after: at(200),
         };
-        let mut certificate = Certificate::default();
+        let mut certificate = CertificateMonitor::default();
         let path = Path::new("web.yml");
         let mut warnings = Vec::new();
         for day in [50, 99, 100, 150, 192, 194, 199, 200, 201, 300] {
@@ -66,12 +66,12 @@ mod tests {
             warnings.push(certificate.warning.clone().unwrap_or_default());
         }
         warnings.dedup();
-        let [early, good, soon, expired] = warnings.try_into().unwrap();
+        let [early, valid, soon, expired] = warnings.try_into().unwrap();
         assert!(
             early.contains("is not valid before 1970-04-11T00:00:00Z"),
             "{early}"
         );
-        assert_eq!(good, "");
+        assert_eq!(valid, "");
         assert!(soon.contains("expires at 1970-07-20T00:00:00Z"), "{soon}");
         assert!(
             expired.contains("expired at 1970-07-20T00:00:00Z"),
