@@ -17,7 +17,7 @@ use crate::model::{
     BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
     ListedPartition, Name, PartitionId, Policy, RestoreProgress,
 };
-use crate::settings::{Auth, FabricIdentity, FabricIdentityError, Security};
+use crate::settings::{Auth, FabricIdentity, FabricIdentityError, Security, is_loopback};
 use crate::telemetry::Telemetry;
 use blocking_read::BlockingRead;
 use call::Caller;
@@ -98,9 +98,7 @@ impl Gateway {
     /// Creates the client: reads the credential files, opens no connection.
     pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
         let (security, timeout) = (options.security, options.timeout);
-        // Stricter in the configuration: a loopback connection cannot be intercepted from outside.
-        let remote = options.endpoints.iter().filter(|url| !is_loopback(url));
-        security.check_endpoints(&remote.cloned().collect::<Vec<_>>())?;
+        security.check_endpoints(&options.endpoints)?;
         let endpoints = Endpoints::new(options.endpoints)?;
         let secrets = security.secret_files().into_iter();
         let exposures = secrets.filter_map(file_mode::exposure).collect();
@@ -287,15 +285,5 @@ impl Gateway {
     /// Whether a native route that requires authorization succeeded since [`Self::begin_cycle`].
     pub fn native_access(&self) -> bool {
         self.calls.client.reachability().native_access()
-    }
-}
-
-/// Whether requests to `url` stay on this machine.
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }

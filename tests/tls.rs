@@ -1,8 +1,7 @@
-//! The client of a gateway in TLS: whom it believes, what it shows, and what it says when that
-//! does not work.
+//! TLS to a gateway: trust, client certificates and error messages.
 //!
-//! The gateways here are OpenSSL in front of a canned answer, and behave as those of Service
-//! Fabric do: they ask for the certificate in the middle of a connection.
+//! The gateways are OpenSSL servers with a fixed response. Like those of Service Fabric, they request
+//! the client certificate by renegotiation.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -58,8 +57,8 @@ fn authorities(ca_file: PathBuf, server_name: Option<&str>) -> Trust {
     }
 }
 
-/// Shows the certificate of `client`, which is written into `folder`.
-fn showing(client: &Pair, folder: &Path) -> Auth {
+/// Writes the certificate of `client` to `folder` and uses it.
+fn with_certificate(client: &Pair, folder: &Path) -> Auth {
     Auth::ClientCertificate(ClientCertificate::Pem {
         cert_file: written(folder, "client.pem", &client.certificate),
         key_file: written(folder, "client.key", &client.key),
@@ -80,23 +79,23 @@ async fn failure(gateway: &Gateway) -> (Reason, String) {
     (error.reason(), chain(&error))
 }
 
-/// Fails with reason `tls` and says `told`.
-async fn assert_told(gateway: &Gateway, told: &str) {
+/// Asserts that a call fails with reason `tls` and a message that contains `expected`.
+async fn assert_tls_failure(gateway: &Gateway, expected: &str) {
     let (reason, text) = failure(gateway).await;
     assert_eq!(reason, Reason::Tls, "{text}");
-    assert!(text.contains(told), "{told}: {text}");
+    assert!(text.contains(expected), "{expected}: {text}");
     assert!(!gateway.native_access());
     assert_eq!(gateway.backup_service(), None);
 }
 
-/// A gateway double, a client that it knows, and a folder for the client's files.
-struct Scene {
+/// Certificates of a gateway and of a registered client, and a directory for the client's files.
+struct Fixture {
     server: Pair,
     client: Pair,
     folder: TempDir,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         Self {
             server: self_signed("127.0.0.1"),
@@ -109,9 +108,9 @@ impl Scene {
         Behaviour::of_service_fabric(&self.server, &[&self.client], VERSION)
     }
 
-    /// The client that pins the server and shows itself.
+    /// A client that pins the server and has a client certificate.
     fn gateway(&self, front: &Front) -> Gateway {
-        let auth = showing(&self.client, self.folder.path());
+        let auth = with_certificate(&self.client, self.folder.path());
         gateway(vec![front.url()], security(pinned(&self.server), auth))
     }
 
@@ -122,14 +121,14 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_whenever_it_is_asked_for_and_once_per_connection() {
+async fn client_certificate_is_sent_once_per_connection_when_requested() {
     for (asks, renegotiations) in [(Asks::AtFirst, 0), (Asks::Later, 1)] {
-        let scene = Scene::new();
+        let fixture = Fixture::new();
         let front = Front::start(Behaviour {
             asks,
-            ..scene.manner()
+            ..fixture.manner()
         });
-        let gateway = scene.gateway(&front);
+        let gateway = fixture.gateway(&front);
         for _ in 0..3 {
             assert_eq!(gateway.cluster_version().await.unwrap(), "6.4.514.9494");
         }
@@ -142,9 +141,9 @@ async fn a_client_certificate_is_shown_whenever_it_is_asked_for_and_once_per_con
 
 #[tokio::test]
 async fn many_requests_at_once_renegotiate_once_per_connection() {
-    let scene = Scene::new();
-    let front = Front::start(scene.manner());
-    let gateway = scene.gateway(&front);
+    let fixture = Fixture::new();
+    let front = Front::start(fixture.manner());
+    let gateway = fixture.gateway(&front);
     for _ in 0..2 {
         for answer in join_all((0..64).map(|_| gateway.cluster_version())).await {
             answer.unwrap();
@@ -162,98 +161,102 @@ async fn many_requests_at_once_renegotiate_once_per_connection() {
 }
 
 #[tokio::test]
-async fn version_1_3_is_spoken_only_when_it_is_written_down() {
-    let scene = Scene::new();
+async fn tls_1_3_is_used_only_if_configured() {
+    let fixture = Fixture::new();
     let both = || Behaviour {
         newest: SslVersion::TLS1_3,
-        ..scene.manner()
+        ..fixture.manner()
     };
-    // A gateway that speaks 1.3 could not ask any more.
+    // TLS 1.3 has no renegotiation.
     let front = Front::start(both());
-    scene.gateway(&front).cluster_version().await.unwrap();
+    fixture.gateway(&front).cluster_version().await.unwrap();
     assert_eq!(front.seen()[0].renegotiations, 1);
     let exclusive = Front::start(Behaviour {
         asks: Asks::AtFirst,
         oldest: SslVersion::TLS1_3,
         ..both()
     });
-    let token = written(scene.folder.path(), "token", "t1");
+    let token = written(fixture.folder.path(), "token", "t1");
     for auth in [
-        showing(&scene.client, scene.folder.path()),
+        with_certificate(&fixture.client, fixture.folder.path()),
         Auth::Token(TokenSource::File(token)),
     ] {
-        let usual = security(pinned(&scene.server), auth);
+        let usual = security(pinned(&fixture.server), auth);
         let lifted = Security {
             tls_max_version: Some(TlsVersion::V1_3),
             ..usual.clone()
         };
         let ask = |security| gateway(vec![exclusive.url()], security);
-        assert_told(&ask(usual), "no common TLS version").await;
+        assert_tls_failure(&ask(usual), "no common TLS version").await;
         ask(lifted).cluster_version().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_gateway_that_does_not_know_the_certificate_is_told_with_its_thumbprint() {
-    let scene = Scene::new();
+async fn unregistered_client_certificate_is_reported_with_its_thumbprint() {
+    let fixture = Fixture::new();
     let front = Front::start(Behaviour {
         known: Vec::new(),
-        ..scene.manner()
+        ..fixture.manner()
     });
-    let (reason, text) = failure(&scene.gateway(&front)).await;
+    let (reason, text) = failure(&fixture.gateway(&front)).await;
     assert_eq!(reason, Reason::Forbidden, "{text}");
-    let thumbprint = scene.client.sha1().to_string();
+    let thumbprint = fixture.client.sha1().to_string();
     assert!(
         text.contains(&thumbprint) && text.contains("read-only client"),
         "{text}"
     );
-    let (reason, text) = failure(&scene.anonymous(&front)).await;
+    let (reason, text) = failure(&fixture.anonymous(&front)).await;
     assert_eq!(reason, Reason::Forbidden, "{text}");
     assert!(text.contains("configure auth.client_certificate"), "{text}");
 }
 
 #[tokio::test]
-async fn a_gateway_that_wants_windows_authentication_is_told() {
-    let scene = Scene::new();
+async fn windows_authentication_is_reported() {
+    let fixture = Fixture::new();
     let answer =
         "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n";
     let front = Front::start(Behaviour {
         asks: Asks::Never,
         backend: Backend::Raw(answer),
-        ..scene.manner()
+        ..fixture.manner()
     });
-    let (reason, text) = failure(&scene.anonymous(&front)).await;
+    let (reason, text) = failure(&fixture.anonymous(&front)).await;
     assert_eq!(reason, Reason::Forbidden, "{text}");
     assert!(text.contains("Windows authentication"), "{text}");
 }
 
 #[tokio::test]
-async fn a_gateway_that_cuts_strangers_off_is_told_apart_from_one_that_is_not_there() {
-    let scene = Scene::new();
+async fn alert_about_the_client_certificate_is_not_a_connection_failure() {
+    let fixture = Fixture::new();
     for asks in [Asks::AtFirst, Asks::Later] {
         let front = Front::start(Behaviour {
             asks,
             strangers: Strangers::Alerted,
-            ..scene.manner()
+            ..fixture.manner()
         });
-        assert_told(&scene.anonymous(&front), "none is configured").await;
-        assert_told(&scene.gateway(&front), "it rejected the client certificate").await;
+        assert_tls_failure(&fixture.anonymous(&front), "none is configured").await;
+        assert_tls_failure(
+            &fixture.gateway(&front),
+            "it rejected the client certificate",
+        )
+        .await;
     }
     let newer = Front::start(Behaviour {
         asks: Asks::AtFirst,
         strangers: Strangers::Alerted,
         newest: SslVersion::TLS1_3,
-        ..scene.manner()
+        ..fixture.manner()
     });
     let lifted = Security {
         tls_max_version: Some(TlsVersion::V1_3),
-        ..security(pinned(&scene.server), Auth::Anonymous)
+        ..security(pinned(&fixture.server), Auth::Anonymous)
     };
-    assert_told(&gateway(vec![newer.url()], lifted), "none is configured").await;
+    assert_tls_failure(&gateway(vec![newer.url()], lifted), "none is configured").await;
 }
 
 #[tokio::test]
-async fn authorities_of_a_file_vouch_for_names() {
+async fn authorities_in_ca_file_verify_the_name() {
     let folder = tempfile::tempdir().unwrap();
     let root = Authority::root("Root");
     let ca_file = written(folder.path(), "ca.pem", root.certificate());
@@ -277,8 +280,8 @@ async fn authorities_of_a_file_vouch_for_names() {
         let by_name = of(&root.issue(&params));
         let named = ask(&by_name, Some("prod.example.com"));
         named.cluster_version().await.unwrap();
-        assert_told(&ask(&by_name, None), "for another name").await;
-        assert_told(
+        assert_tls_failure(&ask(&by_name, None), "for another name").await;
+        assert_tls_failure(
             &ask(&by_name, Some("test.example.com")),
             "trust.server_name",
         )
@@ -286,13 +289,13 @@ async fn authorities_of_a_file_vouch_for_names() {
     }
     let stranger = Authority::root("Root").issue(&params("127.0.0.1"));
     let front = of(&stranger);
-    assert_told(&ask(&front, None), "trust.ca_file").await;
+    assert_tls_failure(&ask(&front, None), "trust.ca_file").await;
     let of_the_system = gateway(vec![by_address.url()], Security::default());
-    assert_told(&of_the_system, "an unknown authority").await;
+    assert_tls_failure(&of_the_system, "an unknown authority").await;
 }
 
 #[tokio::test]
-async fn the_way_to_the_root_must_be_complete() {
+async fn chain_must_be_complete() {
     let folder = tempfile::tempdir().unwrap();
     let root = Authority::root("Root");
     let between = root.intermediate("Between");
@@ -319,14 +322,14 @@ async fn the_way_to_the_root_must_be_complete() {
     for (front, file) in [(&bare, &both), (&whole, &both), (&whole, &top)] {
         ask(front, file).cluster_version().await.unwrap();
     }
-    assert_told(&ask(&bare, &alone), "chain is incomplete").await;
-    assert_told(&ask(&bare, &top), "an unknown authority").await;
+    assert_tls_failure(&ask(&bare, &alone), "chain is incomplete").await;
+    assert_tls_failure(&ask(&bare, &top), "an unknown authority").await;
 }
 
 #[tokio::test]
-async fn a_certificate_out_of_its_time_is_refused_and_told() {
+async fn expired_and_future_certificates_are_rejected() {
     let folder = tempfile::tempdir().unwrap();
-    for (from, until, told) in [(-20, -10, "has expired"), (10, 20, "not valid yet")] {
+    for (from, until, expected) in [(-20, -10, "has expired"), (10, 20, "not valid yet")] {
         let server = self_signed_as(&between(params("127.0.0.1"), from, until));
         let front = Front::start(Behaviour {
             asks: Asks::Never,
@@ -334,7 +337,7 @@ async fn a_certificate_out_of_its_time_is_refused_and_told() {
         });
         let file = written(folder.path(), "ca.pem", &server.certificate);
         let verified = security(authorities(file, None), Auth::Anonymous);
-        assert_told(&gateway(vec![front.url()], verified), told).await;
+        assert_tls_failure(&gateway(vec![front.url()], verified), expected).await;
         let pinned = |accept_expired| {
             let trust = Trust::Thumbprints {
                 thumbprints: vec![server.sha1()],
@@ -342,34 +345,34 @@ async fn a_certificate_out_of_its_time_is_refused_and_told() {
             };
             gateway(vec![front.url()], security(trust, Auth::Anonymous))
         };
-        let told = if until < 0 {
+        let expected = if until < 0 {
             "trust.accept_expired"
         } else {
             "not valid before"
         };
-        assert_told(&pinned(false), told).await;
+        assert_tls_failure(&pinned(false), expected).await;
         if until < 0 {
             pinned(true).cluster_version().await.unwrap();
         } else {
-            assert_told(&pinned(true), told).await;
+            assert_tls_failure(&pinned(true), expected).await;
         }
     }
 }
 
 #[tokio::test]
-async fn two_pins_let_a_gateway_change_its_certificate() {
-    let scene = Scene::new();
+async fn two_pins_allow_a_certificate_rollover() {
+    let fixture = Fixture::new();
     let next = self_signed("next");
     let front = Front::start(Behaviour {
         closes: true,
-        shows: vec![scene.server.clone(), next.clone()],
-        ..scene.manner()
+        shows: vec![fixture.server.clone(), next.clone()],
+        ..fixture.manner()
     });
     let trust = Trust::Thumbprints {
-        thumbprints: vec![scene.server.sha1(), next.sha256()],
+        thumbprints: vec![fixture.server.sha1(), next.sha256()],
         accept_expired: false,
     };
-    let auth = showing(&scene.client, scene.folder.path());
+    let auth = with_certificate(&fixture.client, fixture.folder.path());
     let gateway = gateway(vec![front.url()], security(trust, auth));
     gateway.cluster_version().await.unwrap();
     gateway.cluster_version().await.unwrap();
@@ -377,16 +380,16 @@ async fn two_pins_let_a_gateway_change_its_certificate() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_cannot_be_trusted_is_left_for_one_that_can() {
-    let scene = Scene::new();
+async fn untrusted_endpoint_fails_over_to_a_trusted_one() {
+    let fixture = Fixture::new();
     let stale = Front::start(Behaviour {
         shows: vec![self_signed("stale")],
-        ..scene.manner()
+        ..fixture.manner()
     });
-    let front = Front::start(scene.manner());
-    let auth = showing(&scene.client, scene.folder.path());
+    let front = Front::start(fixture.manner());
+    let auth = with_certificate(&fixture.client, fixture.folder.path());
     let endpoints = vec![stale.url(), front.url()];
-    let gateway = gateway(endpoints, security(pinned(&scene.server), auth));
+    let gateway = gateway(endpoints, security(pinned(&fixture.server), auth));
     for _ in 0..3 {
         gateway.cluster_version().await.unwrap();
     }
@@ -395,25 +398,25 @@ async fn an_endpoint_that_cannot_be_trusted_is_left_for_one_that_can() {
 }
 
 #[tokio::test]
-async fn the_certificate_of_a_gateway_that_was_left_is_not_told_any_more() {
-    let scene = Scene::new();
+async fn certificate_expiry_is_that_of_the_endpoint_in_use() {
+    let fixture = Fixture::new();
     let lasting = |days| self_signed_as(&between(params("127.0.0.1"), -1, days));
     let (old, new) = (lasting(10), lasting(30));
     let left = Front::start(Behaviour {
         closes: true,
         shows: vec![old.clone(), self_signed("stranger")],
-        ..scene.manner()
+        ..fixture.manner()
     });
     let front = Front::start(Behaviour::of_service_fabric(
         &new,
-        &[&scene.client],
+        &[&fixture.client],
         VERSION,
     ));
     let trust = Trust::Thumbprints {
         thumbprints: vec![old.sha256(), new.sha256()],
         accept_expired: false,
     };
-    let auth = showing(&scene.client, scene.folder.path());
+    let auth = with_certificate(&fixture.client, fixture.folder.path());
     let gateway = gateway(vec![left.url(), front.url()], security(trust, auth));
     for days in [9, 29] {
         gateway.cluster_version().await.unwrap();
@@ -424,14 +427,14 @@ async fn the_certificate_of_a_gateway_that_was_left_is_not_told_any_more() {
 }
 
 #[tokio::test]
-async fn a_backup_service_behind_a_gateway_that_is_not_believed_any_more_is_not_missing() {
-    let scene = Scene::new();
+async fn untrusted_gateway_does_not_imply_a_missing_backup_service() {
+    let fixture = Fixture::new();
     let front = Front::start(Behaviour {
         closes: true,
-        shows: vec![scene.server.clone(), self_signed("stranger")],
-        ..scene.manner()
+        shows: vec![fixture.server.clone(), self_signed("stranger")],
+        ..fixture.manner()
     });
-    let gateway = scene.gateway(&front);
+    let gateway = fixture.gateway(&front);
     gateway.begin_cycle();
     gateway.cluster_version().await.unwrap();
     let error = gateway.policies().await.unwrap_err();
@@ -440,7 +443,7 @@ async fn a_backup_service_behind_a_gateway_that_is_not_believed_any_more_is_not_
     assert_eq!(gateway.backup_service(), None);
 }
 
-/// A server that begins an answer in TLS and ends it in the clear.
+/// A server that begins a response in TLS and ends it in plain text.
 fn tearing(server: &Pair) -> Url {
     let certificate = CertificateDer::from_pem_slice(server.certificate.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap();
@@ -470,7 +473,7 @@ fn tearing(server: &Pair) -> Url {
 }
 
 #[tokio::test]
-async fn tls_that_fails_in_the_middle_of_an_answer_is_a_connection_that_broke_off() {
+async fn tls_failure_during_a_response_is_a_connection_failure() {
     let server = self_signed("127.0.0.1");
     let trust = security(pinned(&server), Auth::Anonymous);
     let (reason, text) = failure(&gateway(vec![tearing(&server)], trust)).await;
@@ -479,17 +482,17 @@ async fn tls_that_fails_in_the_middle_of_an_answer_is_a_connection_that_broke_of
 }
 
 #[tokio::test]
-async fn a_failure_of_trust_is_not_tried_again_at_the_same_endpoint() {
-    let scene = Scene::new();
+async fn trust_failure_is_not_retried_at_the_same_endpoint() {
+    let fixture = Fixture::new();
     let stale = Front::start(Behaviour {
         shows: vec![self_signed("stale")],
-        ..scene.manner()
+        ..fixture.manner()
     });
-    assert_told(&scene.gateway(&stale), "not in trust.thumbprints").await;
+    assert_tls_failure(&fixture.gateway(&stale), "not in trust.thumbprints").await;
     assert_eq!(stale.seen().len(), 1);
 }
 
-/// A server that answers the first bytes of every connection with these, and hangs up.
+/// A server that responds to every connection with `bytes` and closes it.
 fn answering(bytes: &'static [u8]) -> Url {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
@@ -505,24 +508,29 @@ fn answering(bytes: &'static [u8]) -> Url {
 }
 
 #[tokio::test]
-async fn sides_that_do_not_speak_the_same_are_told() {
-    let scene = Scene::new();
-    let ask = |url| gateway(vec![url], security(pinned(&scene.server), Auth::Anonymous));
+async fn protocol_mismatches_are_reported() {
+    let fixture = Fixture::new();
+    let ask = |url| {
+        gateway(
+            vec![url],
+            security(pinned(&fixture.server), Auth::Anonymous),
+        )
+    };
     let plain = answering(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
-    assert_told(&ask(plain), "does not use TLS").await;
-    // A hello of TLS 1.2 without a word on renegotiation.
+    assert_tls_failure(&ask(plain), "does not use TLS").await;
+    // A ServerHello of TLS 1.2 without the renegotiation extension.
     let mut old = vec![0x16, 3, 3, 0, 42, 2, 0, 0, 38, 3, 3];
     old.extend([7; 32]);
     old.extend([0, 0xC0, 0x2F, 0]);
     let old = answering(old.leak());
-    assert_told(&ask(old), "load balancer").await;
+    assert_tls_failure(&ask(old), "load balancer").await;
     let silent = answering(b"");
     let (reason, text) = failure(&ask(silent)).await;
     assert_eq!(reason, Reason::Connect, "{text}");
 }
 
 #[tokio::test]
-async fn http_to_a_secured_port_is_told() {
+async fn http_to_a_tls_port_is_reported() {
     let url = answering(&[0x15, 3, 3, 0, 2, 2, 70]);
     let plain = url.as_str().replace("https", "http").parse().unwrap();
     let (reason, text) = failure(&gateway(vec![plain], Security::default())).await;
@@ -531,12 +539,12 @@ async fn http_to_a_secured_port_is_told() {
 }
 
 #[tokio::test]
-async fn what_is_known_of_certificates_is_told() {
-    let scene = Scene::new();
+async fn expiry_and_warnings_of_certificates_are_reported() {
+    let fixture = Fixture::new();
     let server = self_signed_as(&between(params("127.0.0.1"), -1, 30));
     let client = self_signed_as(&between(params("exporter"), -10, -1));
     let front = Front::start(Behaviour::of_service_fabric(&server, &[&client], VERSION));
-    let auth = showing(&client, scene.folder.path());
+    let auth = with_certificate(&client, fixture.folder.path());
     let gateway_of = |trust| gateway(vec![front.url()], security(trust, auth.clone()));
     let gateway = gateway_of(pinned(&server));
     assert_eq!(gateway.gateway_certificate_expiry(), None);

@@ -1,7 +1,6 @@
-//! Somebody else answers in place of the gateway. He must not get a single byte of a request.
+//! An attacker answers in place of the gateway and must not receive a single byte of a request.
 //!
-//! Counted in application bytes: what was sent inside TLS, or in the clear after the handshake was
-//! given up.
+//! Counts application bytes: those sent inside TLS, or in plain text after a failed handshake.
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
@@ -54,7 +53,7 @@ fn pins(thumbprints: Vec<Thumbprint>) -> Trust {
     }
 }
 
-/// A client with a certificate, so that the gateway has something to ask for.
+/// A client with a certificate.
 struct Victim {
     client: Pair,
     folder: TempDir,
@@ -76,7 +75,7 @@ impl Victim {
         }
     }
 
-    /// To show a token instead.
+    /// Authentication with a token instead.
     fn token(&self) -> Auth {
         let file = written(self.folder.path(), "token", "hunter2");
         Auth::Token(TokenSource::File(file))
@@ -92,7 +91,7 @@ fn is_tls(error: &Error) -> bool {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_pinned_gets_nothing() {
+async fn server_with_an_unpinned_certificate_receives_nothing() {
     let (victim, gateway, attacker) = (Victim::new(), self_signed("node"), self_signed("node"));
     for asks in [Asks::Never, Asks::AtFirst, Asks::Later] {
         for pin in [gateway.sha1(), gateway.sha256()] {
@@ -105,14 +104,14 @@ async fn a_certificate_that_is_not_pinned_gets_nothing() {
             assert!(is_tls(&error), "{}", chain(&error));
             assert!(chain(&error).contains(&attacker.sha256().to_string()));
             let [seen] = front.seen_of(1).await.try_into().unwrap();
-            assert!(seen.handshake, "the pin is looked at after the handshake");
+            assert!(seen.handshake, "the pin is checked after the handshake");
             assert_eq!((seen.bytes, seen.client), (0, None), "{asks:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_pin_holds_beside_authorities_too() {
+async fn pin_is_checked_in_addition_to_authorities() {
     let victim = Victim::new();
     let folder = tempfile::tempdir().unwrap();
     let root = Authority::root("Root");
@@ -139,7 +138,7 @@ async fn a_pin_holds_beside_authorities_too() {
 }
 
 #[tokio::test]
-async fn an_attacker_on_a_later_connection_gets_nothing() {
+async fn attacker_on_a_later_connection_receives_nothing() {
     let (victim, gateway, attacker) = (Victim::new(), self_signed("node"), self_signed("node"));
     for auth in [victim.auth.clone(), victim.token()] {
         let shows = [&gateway, &gateway, &attacker, &gateway];
@@ -165,7 +164,7 @@ async fn an_attacker_on_a_later_connection_gets_nothing() {
 }
 
 #[tokio::test]
-async fn without_an_authority_an_attacker_gets_nothing() {
+async fn server_of_an_unknown_authority_receives_nothing() {
     let victim = Victim::new();
     let folder = tempfile::tempdir().unwrap();
     let ca_file = written(
@@ -180,12 +179,12 @@ async fn without_an_authority_an_attacker_gets_nothing() {
             server_name: None,
             thumbprints: vec![attacker.sha256()],
         };
-        assert_gets_nothing(&victim, &attacker, &trust).await;
+        assert_receives_nothing(&victim, &attacker, &trust).await;
     }
 }
 
 #[tokio::test]
-async fn whoever_has_another_name_than_the_server_gets_nothing() {
+async fn server_with_another_name_receives_nothing() {
     let victim = Victim::new();
     let folder = tempfile::tempdir().unwrap();
     let root = Authority::root("Root");
@@ -199,13 +198,13 @@ async fn whoever_has_another_name_than_the_server_gets_nothing() {
         root.issue(&params("test.example.com")),
         Authority::root("Root").issue(&params("prod.example.com")),
     ] {
-        assert_gets_nothing(&victim, &attacker, &trust).await;
+        assert_receives_nothing(&victim, &attacker, &trust).await;
     }
 }
 
 /// The attacker receives neither a request nor a client certificate, and there is only one
 /// connection.
-async fn assert_gets_nothing(victim: &Victim, attacker: &Pair, trust: &Trust) {
+async fn assert_receives_nothing(victim: &Victim, attacker: &Pair, trust: &Trust) {
     for auth in [victim.auth.clone(), victim.token()] {
         for asks in [Asks::AtFirst, Asks::Later] {
             let front = Front::start(Behaviour {
@@ -222,7 +221,7 @@ async fn assert_gets_nothing(victim: &Victim, attacker: &Pair, trust: &Trust) {
     }
 }
 
-/// Shows a certificate and signs with the key of another one.
+/// Presents a certificate and signs with the key of another one.
 #[derive(Debug)]
 struct Replay(Arc<CertifiedKey>);
 
@@ -232,8 +231,8 @@ impl ResolvesServerCert for Replay {
     }
 }
 
-/// A server that repeats the certificate of `victim` without having its key, and the application
-/// bytes that it got.
+/// A server with the certificate of `victim` and another key, and the application bytes that it
+/// received.
 fn replaying(
     victim: &Pair,
     own: &Pair,
@@ -259,7 +258,7 @@ fn replaying(
         for mut tcp in listener.incoming().flatten() {
             let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut received = Vec::new();
-            // Ends with whatever the client does at last.
+            // Ends when the client closes the connection.
             rustls::Stream::new(&mut tls, &mut tcp)
                 .read_to_end(&mut received)
                 .ok();
@@ -270,7 +269,7 @@ fn replaying(
 }
 
 #[tokio::test]
-async fn who_repeats_a_pinned_certificate_without_its_key_gets_nothing() {
+async fn server_without_the_key_of_the_pinned_certificate_receives_nothing() {
     let (gateway, attacker) = (self_signed("node"), self_signed("node"));
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         for trust in [pins(vec![gateway.sha256()]), Trust::Insecure] {
@@ -280,7 +279,7 @@ async fn who_repeats_a_pinned_certificate_without_its_key_gets_nothing() {
             let client = client_of(url, trust, Auth::Anonymous, newest);
             let error = client.cluster_version().await.unwrap_err();
             assert!(is_tls(&error), "{}", chain(&error));
-            let counted = eventually("the attacker is left", async || {
+            let counted = eventually("the connection to the attacker is closed", async || {
                 counts.lock().unwrap().first().copied()
             });
             assert_eq!(counted.await, 0, "{version:?}");
@@ -288,7 +287,7 @@ async fn who_repeats_a_pinned_certificate_without_its_key_gets_nothing() {
     }
 }
 
-/// Counts the bytes of everybody who connects.
+/// A server that counts the bytes of all connections.
 fn eavesdropper() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, heard) = (listener.local_addr().unwrap(), Arc::default());
@@ -304,7 +303,7 @@ fn eavesdropper() -> (SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn a_redirect_out_of_tls_is_not_followed() {
+async fn redirect_to_http_is_not_followed() {
     let (victim, gateway) = (Victim::new(), self_signed("node"));
     let (address, heard) = eavesdropper();
     let redirect =
@@ -325,18 +324,21 @@ async fn a_redirect_out_of_tls_is_not_followed() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_gets_nothing() {
+fn proxy_in_the_environment_receives_nothing() {
     let (address, heard) = eavesdropper();
     let proxy = format!("http://{address}");
-    // In a process of its own: the environment belongs to all threads of one.
+    // In a separate process, because all threads share the environment.
     let test = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "behind_a_proxy", "--ignored"])
         .envs(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].map(|name| (name, &proxy)))
         .env_remove("NO_PROXY")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&test.stdout);
-    assert!(test.status.success() && said.contains("1 passed"), "{said}");
+    let output = String::from_utf8_lossy(&test.stdout);
+    assert!(
+        test.status.success() && output.contains("1 passed"),
+        "{output}"
+    );
     assert_eq!(heard.load(Ordering::SeqCst), 0);
 }
 

@@ -1,5 +1,5 @@
-//! The exporter before a secured cluster: what it says at the start, what it shows, and what a
-//! change of its files or its configuration does to it.
+//! The exporter with a secured cluster: messages at the start, metrics, and changes of files and
+//! configuration.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -19,7 +19,7 @@ const CLIENT_EXPIRY: &str = "servicefabric_backup_client_certificate_expiry_time
 const GATEWAY_EXPIRY: &str = "servicefabric_backup_gateway_certificate_expiry_timestamp_seconds";
 const ERRORS: &str = "servicefabric_backup_collector_errors_total";
 
-/// A secured cluster with a few partitions, and the client that it knows.
+/// A secured cluster with a few partitions, and its registered client.
 struct Cluster {
     server: Pair,
     client: Pair,
@@ -55,7 +55,7 @@ impl Cluster {
         )
     }
 
-    /// An exporter that the cluster knows, and that pins its certificate.
+    /// An exporter with the registered client certificate that pins the cluster.
     fn setup(&self) -> Setup {
         let trust = format!("{{thumbprints: ['{}']}}", self.server.sha1());
         let setup = Setup::new(&self.config(&trust));
@@ -77,7 +77,7 @@ async fn shows(exporter: &Exporter, name: &str, value: f64) -> Page {
 }
 
 #[tokio::test]
-async fn a_secured_cluster_is_watched_and_its_files_are_followed() {
+async fn secured_cluster_is_monitored_and_changed_files_are_read() {
     let cluster = Cluster::start().await;
     let setup = cluster.setup();
     let exporter = setup.start().await;
@@ -91,7 +91,7 @@ async fn a_secured_cluster_is_watched_and_its_files_are_followed() {
     }
     fs::write(setup.file("client.key"), "no key any more").unwrap();
     shows(&exporter, GOOD_FILES, 0.0).await;
-    // Whole cycles pass, and it is still let in.
+    // The old credentials still work after full cycles.
     let polls = || {
         cluster
             .front
@@ -117,7 +117,7 @@ async fn a_secured_cluster_is_watched_and_its_files_are_followed() {
 }
 
 #[tokio::test]
-async fn a_reload_with_other_pins_leaves_the_connections_of_the_old_ones() {
+async fn reload_with_other_pins_closes_the_old_connections() {
     let cluster = Cluster::start().await;
     let setup = cluster.setup();
     let exporter = setup.start().await;
@@ -153,7 +153,7 @@ async fn a_reload_with_other_pins_leaves_the_connections_of_the_old_ones() {
 }
 
 #[tokio::test]
-async fn a_reload_takes_changed_files_as_a_start_does_and_restarts_nothing() {
+async fn reload_reads_changed_files_like_a_start() {
     let cluster = Cluster::start().await;
     let setup = cluster.setup();
     let exporter = setup.start().await;
@@ -181,13 +181,13 @@ async fn a_reload_takes_changed_files_as_a_start_does_and_restarts_nothing() {
 }
 
 #[tokio::test]
-async fn an_insecure_cluster_is_warned_about() {
+async fn insecure_cluster_causes_a_warning() {
     let cluster = Cluster::start().await;
     let setup = cluster.setup();
     setup.configure(&cluster.config("{insecure: true}"));
     let exporter = setup.start().await;
     exporter
-        .logs("Cluster prod: Every server is believed")
+        .logs("Cluster prod: Server certificates are not verified")
         .await;
     let page = shows(&exporter, UP, 1.0).await;
     assert!(is(&page, INSECURE, 1.0));
@@ -206,7 +206,7 @@ fn run(setup: &Setup, command: &[&str]) -> Output {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_a_wrong_configuration() {
+fn unusable_files_are_configuration_errors() {
     let config = "clusters:\n\
                   - {name: one, endpoints: ['https://a'], auth: {client_certificate: {cert_file: a.pem}}}\n\
                   - {name: two, endpoints: ['https://b'], trust: {ca_file: b.pem}}\n";
@@ -214,26 +214,26 @@ fn files_that_cannot_be_used_are_a_wrong_configuration() {
     fs::write(setup.file("a.pem"), "hunter2").unwrap();
     for command in [&[][..], &["check-config"]] {
         let ended = run(&setup, command);
-        let told = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(64), "{told}");
-        let lines: Vec<_> = told.lines().collect();
+        let output = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(64), "{output}");
+        let lines: Vec<_> = output.lines().collect();
         let [one, two] = lines[..] else {
-            panic!("{told}");
+            panic!("{output}");
         };
         assert!(
             one.contains("cluster one: ") && one.contains("a.pem: holds no"),
-            "{told}"
+            "{output}"
         );
         assert!(
             two.contains("cluster two: ") && two.contains("b.pem: cannot be"),
-            "{told}"
+            "{output}"
         );
-        assert!(!told.contains("hunter2"), "{told}");
+        assert!(!output.contains("hunter2"), "{output}");
     }
 }
 
 #[test]
-fn what_works_but_should_be_known_is_told_by_check_config() {
+fn check_config_prints_warnings() {
     let expired = self_signed_as(&between(params("exporter"), -9, -1));
     let setup = Setup::new(
         "clusters: [{name: prod, endpoints: ['https://a'], trust: {insecure: true}, \
@@ -241,9 +241,9 @@ fn what_works_but_should_be_known_is_told_by_check_config() {
     );
     fs::write(setup.file("a.pem"), expired.combined()).unwrap();
     let ended = run(&setup, &["check-config"]);
-    let told = String::from_utf8(ended.stdout).unwrap();
-    assert_eq!(ended.status.code(), Some(0), "{told}");
+    let output = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{output}");
     for part in ["trust.insecure is set", "has expired", "no errors found"] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(output.contains(part), "{part}: {output}");
     }
 }

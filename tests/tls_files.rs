@@ -1,5 +1,4 @@
-//! The files that certificates and keys live in: what is taken, what is refused and how that is
-//! told, and what happens when they change while the exporter runs.
+//! Files with certificates and keys: accepted formats, error messages, and rotation at runtime.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +29,7 @@ use crate::support::renegotiation::{Asks, Backend, Behaviour, Front};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
 
-/// Stands in every password here, and must never be repeated.
+/// Part of every password; must not occur in any message.
 const CANARY: &str = "hunter2";
 
 fn build(url: Url, trust: Trust, auth: Auth) -> Result<Gateway, BuildError> {
@@ -56,13 +55,13 @@ fn pinned(server: &Pair) -> Trust {
     }
 }
 
-/// A folder with the files of a client, and the gateway that is to know it.
-struct Scene {
+/// The certificate of a gateway, and a directory with the files of a client.
+struct Fixture {
     server: Pair,
     folder: TempDir,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         Self {
             server: self_signed("127.0.0.1"),
@@ -92,7 +91,7 @@ impl Scene {
         })
     }
 
-    /// A gateway that knows these clients.
+    /// A gateway with these registered clients.
     fn front(&self, known: &[&Pair]) -> Front {
         Front::start(Behaviour::of_service_fabric(&self.server, known, VERSION))
     }
@@ -102,12 +101,12 @@ impl Scene {
     }
 }
 
-/// What is told of files that cannot be used.
-fn fault_of(trust: Trust, auth: Auth) -> String {
+/// The error for files that cannot be used.
+fn error_of(trust: Trust, auth: Auth) -> String {
     let url = "https://127.0.0.1:1".parse().unwrap();
-    let fault = build(url, trust, auth).unwrap_err();
-    assert!(matches!(fault, BuildError::Files(_)), "{fault:?}");
-    format!("{}\n{fault:?}", chain(&fault))
+    let error = build(url, trust, auth).unwrap_err();
+    assert!(matches!(error, BuildError::Files(_)), "{error:?}");
+    format!("{}\n{error:?}", chain(&error))
 }
 
 fn pfx(pair: &Pair, password: &str, cipher: Option<Nid>) -> Vec<u8> {
@@ -122,7 +121,7 @@ fn pfx(pair: &Pair, password: &str, cipher: Option<Nid>) -> Vec<u8> {
     pfx.build2(password).unwrap().to_der().unwrap()
 }
 
-/// A certificate with a key that the quick tool does not make.
+/// A certificate for a key type that rcgen does not support.
 fn certificate_of(key: &PKey<Private>) -> Pair {
     let mut name = X509NameBuilder::new().unwrap();
     name.append_entry_by_text("CN", "exporter").unwrap();
@@ -144,24 +143,24 @@ fn certificate_of(key: &PKey<Private>) -> Pair {
 }
 
 #[tokio::test]
-async fn keys_of_every_usual_kind_are_taken() {
+async fn common_key_types_are_accepted() {
     let p521 = openssl::ec::EcGroup::from_curve_name(Nid::SECP521R1).unwrap();
     let keys = [
         PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap(),
         PKey::from_ec_key(EcKey::generate(&p521).unwrap()).unwrap(),
     ];
     for key in &keys {
-        let (scene, client) = (Scene::new(), certificate_of(key));
-        scene.write("client.pem", &client.certificate);
-        scene.write("client.key", &client.key);
-        let gateway = scene.client_of(&scene.front(&[&client]), scene.pem());
+        let (fixture, client) = (Fixture::new(), certificate_of(key));
+        fixture.write("client.pem", &client.certificate);
+        fixture.write("client.key", &client.key);
+        let gateway = fixture.client_of(&fixture.front(&[&client]), fixture.pem());
         gateway.cluster_version().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn pem_is_found_wherever_it_stands() {
-    let (scene, client) = (Scene::new(), self_signed("exporter"));
+async fn pem_sections_are_found_in_any_order() {
+    let (fixture, client) = (Fixture::new(), self_signed("exporter"));
     let root = Authority::root("Root").certificate();
     let attributes = "Bag Attributes\r\n    friendlyName: gr\u{fc}n\r\nsubject=/CN=exporter\r\n";
     let (certificate, key) = (&client.certificate, &client.key);
@@ -171,13 +170,13 @@ async fn pem_is_found_wherever_it_stands() {
         format!("{attributes}{certificate}{attributes}{root}{attributes}{key}"),
         format!("{key}{certificate}").replace('\n', "\r\n"),
     ] {
-        let file = scene.write("all.pem", &text);
+        let file = fixture.write("all.pem", &text);
         let auth = Auth::ClientCertificate(ClientCertificate::Pem {
             cert_file: file.clone(),
             key_file: file,
         });
-        let front = scene.front(&[&client]);
-        let gateway = scene.client_of(&front, auth);
+        let front = fixture.front(&[&client]);
+        let gateway = fixture.client_of(&front, auth);
         gateway.cluster_version().await.unwrap();
         assert!(gateway.client_certificate_expiry().is_some());
         assert_eq!(front.seen()[0].client.as_deref(), Some("exporter"));
@@ -185,9 +184,9 @@ async fn pem_is_found_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn pfx_of_today_and_of_windows_is_taken() {
-    let (scene, client) = (
-        Scene::new(),
+async fn current_and_windows_pfx_files_are_accepted() {
+    let (fixture, client) = (
+        Fixture::new(),
         self_signed_as(&between(params("exporter"), -1, 9)),
     );
     let of_windows = Some(Nid::PBE_WITHSHA1AND3_KEY_TRIPLEDES_CBC);
@@ -198,10 +197,10 @@ async fn pfx_of_today_and_of_windows_is_taken() {
         ("", None),
         ("", of_windows),
     ] {
-        scene.write("client.pfx", pfx(&client, password, cipher));
-        scene.write("password", format!("{password}\r\n"));
-        let front = scene.front(&[&client]);
-        let gateway = scene.client_of(&front, scene.pfx(!password.is_empty()));
+        fixture.write("client.pfx", pfx(&client, password, cipher));
+        fixture.write("password", format!("{password}\r\n"));
+        let front = fixture.front(&[&client]);
+        let gateway = fixture.client_of(&front, fixture.pfx(!password.is_empty()));
         gateway.cluster_version().await.unwrap();
         let expiry = gateway.client_certificate_expiry().unwrap();
         let left = expiry - servicefabric_backup_exporter::clock::now();
@@ -211,42 +210,42 @@ async fn pfx_of_today_and_of_windows_is_taken() {
 }
 
 #[tokio::test]
-async fn files_that_windows_tools_save_are_taken() {
-    let (scene, client) = (Scene::new(), self_signed("exporter"));
+async fn windows_encodings_and_line_breaks_are_accepted() {
+    let (fixture, client) = (Fixture::new(), self_signed("exporter"));
     let authority = Authority::root("Root");
     let server = authority.issue(&params("127.0.0.1"));
-    scene.write("client.pfx", pfx(&client, CANARY, None));
+    fixture.write("client.pfx", pfx(&client, CANARY, None));
     for encoding in 0..3 {
         let write = |name: &str, text: &str| {
-            scene.write(name, &saved_by_windows(text)[encoding]);
+            fixture.write(name, &saved_by_windows(text)[encoding]);
         };
         write("client.pem", &client.certificate);
         write("client.key", &client.key);
         write("ca.pem", &authority.certificate());
         write("password", &format!("{CANARY}\n\n"));
         let trust = Trust::Authorities {
-            ca_file: Some(scene.file("ca.pem")),
+            ca_file: Some(fixture.file("ca.pem")),
             server_name: None,
             thumbprints: Vec::new(),
         };
         let manner = Behaviour::of_service_fabric(&server, &[&client], VERSION);
         let front = Front::start(manner);
-        for auth in [scene.pem(), scene.pfx(true)] {
+        for auth in [fixture.pem(), fixture.pfx(true)] {
             let gateway = build(front.url(), trust.clone(), auth).unwrap();
             gateway.cluster_version().await.unwrap();
         }
     }
 }
 
-/// The lines of a key, none of which may be repeated.
+/// The lines of a key, which must not occur in a message.
 fn lines(key: &str) -> impl Iterator<Item = &str> {
     key.lines()
         .filter(|line| line.len() > 20 && !line.starts_with('-'))
 }
 
 #[test]
-fn keys_that_cannot_be_used_are_told_with_the_command_that_mends_them() {
-    let scene = Scene::new();
+fn invalid_keys_are_reported_with_the_command_that_converts_them() {
+    let fixture = Fixture::new();
     let rsa = Rsa::generate(2048).unwrap();
     let ec = EcKey::private_key_from_pem(self_signed("a").key.as_bytes()).unwrap();
     let whole = PKey::from_rsa(rsa.clone()).unwrap();
@@ -254,10 +253,14 @@ fn keys_that_cannot_be_used_are_told_with_the_command_that_mends_them() {
     let cipher = Cipher::aes_128_cbc();
     let encrypted = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
     let secret = CANARY.as_bytes();
-    let mend = "openssl pkcs8 -topk8 -nodes";
+    let command = "openssl pkcs8 -topk8 -nodes";
     let cases = [
-        (encrypted(rsa.private_key_to_pem().unwrap()), "PKCS#1", mend),
-        (encrypted(ec.private_key_to_pem().unwrap()), "SEC1", mend),
+        (
+            encrypted(rsa.private_key_to_pem().unwrap()),
+            "PKCS#1",
+            command,
+        ),
+        (encrypted(ec.private_key_to_pem().unwrap()), "SEC1", command),
         (
             encrypted(
                 whole
@@ -265,12 +268,12 @@ fn keys_that_cannot_be_used_are_told_with_the_command_that_mends_them() {
                     .unwrap(),
             ),
             "an encrypted key",
-            mend,
+            command,
         ),
         (
             encrypted(rsa.private_key_to_pem_passphrase(cipher, secret).unwrap()),
             "an encrypted key",
-            mend,
+            command,
         ),
         (
             self_signed("b").key,
@@ -283,92 +286,92 @@ fn keys_that_cannot_be_used_are_told_with_the_command_that_mends_them() {
         (client.key.replacen('\n', "\n?", 2), "cannot be read", ""),
         (String::new(), "is empty", ""),
     ];
-    scene.write("client.pem", &client.certificate);
-    for (key, told, mended) in cases {
-        let file = scene.write("client.key", &key);
-        let fault = fault_of(pinned(&scene.server), scene.pem());
-        assert!(fault.contains(&file.display().to_string()), "{fault}");
+    fixture.write("client.pem", &client.certificate);
+    for (key, expected, solution) in cases {
+        let file = fixture.write("client.key", &key);
+        let error = error_of(pinned(&fixture.server), fixture.pem());
+        assert!(error.contains(&file.display().to_string()), "{error}");
         assert!(
-            fault.contains(told) && fault.contains(mended),
-            "{told}: {fault}"
+            error.contains(expected) && error.contains(solution),
+            "{expected}: {error}"
         );
-        assert!(!fault.contains(CANARY), "{fault}");
-        assert!(!lines(&key).any(|line| fault.contains(line)), "{fault}");
+        assert!(!error.contains(CANARY), "{error}");
+        assert!(!lines(&key).any(|line| error.contains(line)), "{error}");
     }
 }
 
 #[test]
-fn what_the_tls_library_says_of_a_key_is_told() {
-    let scene = Scene::new();
+fn error_of_the_tls_library_is_reported() {
+    let fixture = Fixture::new();
     let weak = certificate_of(&PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap());
-    scene.write("client.pem", &weak.certificate);
-    scene.write("client.key", &weak.key);
+    fixture.write("client.pem", &weak.certificate);
+    fixture.write("client.key", &weak.key);
     let url = "https://127.0.0.1:1".parse().unwrap();
-    let fault = build(url, pinned(&scene.server), scene.pem()).unwrap_err();
-    let BuildError::Identity { source, .. } = &fault else {
-        panic!("{fault:?}");
+    let error = build(url, pinned(&fixture.server), fixture.pem()).unwrap_err();
+    let BuildError::Identity { source, .. } = &error else {
+        panic!("{error:?}");
     };
-    let told = chain(&fault);
+    let expected = chain(&error);
     assert!(
-        told.contains("client.pem: is not accepted by the TLS library"),
-        "{told}"
+        expected.contains("client.pem: is not accepted by the TLS library"),
+        "{expected}"
     );
-    assert!(told.contains(&chain(source)), "{told}");
+    assert!(expected.contains(&chain(source)), "{expected}");
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once() {
-    let scene = Scene::new();
-    scene.write("client.pem", "no PEM");
+fn all_errors_are_reported_together() {
+    let fixture = Fixture::new();
+    fixture.write("client.pem", "no PEM");
     let trust = Trust::Authorities {
-        ca_file: Some(scene.write("ca.pem", [0x30, 0x82, 1])),
+        ca_file: Some(fixture.write("ca.pem", [0x30, 0x82, 1])),
         server_name: None,
         thumbprints: Vec::new(),
     };
-    let missing = fault_of(trust.clone(), scene.pem());
+    let missing = error_of(trust.clone(), fixture.pem());
     assert!(
         missing.contains("client.key: cannot be read: No such file"),
         "{missing}"
     );
-    scene.write("client.key", "no PEM");
-    let fault = fault_of(trust.clone(), scene.pem());
-    for told in [
+    fixture.write("client.key", "no PEM");
+    let error = error_of(trust.clone(), fixture.pem());
+    for expected in [
         "ca.pem: holds no certificate in PEM",
         "client.pem: holds no certificate in PEM",
         "client.key: holds no private key",
     ] {
-        assert!(fault.contains(told), "{told}: {fault}");
+        assert!(error.contains(expected), "{expected}: {error}");
     }
-    fs::remove_file(scene.file("client.key")).unwrap();
-    fs::create_dir(scene.file("client.key")).unwrap();
-    fs::remove_file(scene.file("ca.pem")).unwrap();
-    let fault = fault_of(trust, scene.pem());
-    assert!(fault.contains("ca.pem: cannot be read"), "{fault}");
-    assert!(fault.contains("client.key: is not a file"), "{fault}");
+    fs::remove_file(fixture.file("client.key")).unwrap();
+    fs::create_dir(fixture.file("client.key")).unwrap();
+    fs::remove_file(fixture.file("ca.pem")).unwrap();
+    let error = error_of(trust, fixture.pem());
+    assert!(error.contains("ca.pem: cannot be read"), "{error}");
+    assert!(error.contains("client.key: is not a file"), "{error}");
 }
 
 #[test]
-fn a_broken_certificate_is_told() {
-    let (scene, client) = (Scene::new(), self_signed("exporter"));
-    scene.write("client.key", &client.key);
+fn malformed_certificate_is_reported() {
+    let (fixture, client) = (Fixture::new(), self_signed("exporter"));
+    fixture.write("client.key", &client.key);
     let hello = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
     let broken = "-----BEGIN CERTIFICATE-----\n????\n-----END CERTIFICATE-----\n";
     for text in [hello, broken] {
-        scene.write("client.pem", text);
+        fixture.write("client.pem", text);
         let trust = Trust::Authorities {
-            ca_file: Some(scene.write("ca.pem", format!("{}{text}", client.certificate))),
+            ca_file: Some(fixture.write("ca.pem", format!("{}{text}", client.certificate))),
             server_name: None,
             thumbprints: Vec::new(),
         };
-        let fault = fault_of(trust, scene.pem());
+        let error = error_of(trust, fixture.pem());
         for file in ["ca.pem", "client.pem"] {
-            let told = format!("{file}: holds a certificate that cannot be read");
-            assert!(fault.contains(&told), "{fault}");
+            let expected = format!("{file}: holds a certificate that cannot be read");
+            assert!(error.contains(&expected), "{error}");
         }
     }
 }
 
-/// The certificate alone and the key alone, each in a PFX.
+/// A PFX with only the certificate, and one with only the key.
 fn halves(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
     let certificate = X509::from_pem(pair.certificate.as_bytes()).unwrap();
     let key = PKey::private_key_from_pem(pair.key.as_bytes()).unwrap();
@@ -379,8 +382,8 @@ fn halves(pair: &Pair) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
-fn a_pfx_that_cannot_be_used_is_told_with_the_command_that_mends_it() {
-    let (scene, client) = (Scene::new(), self_signed("exporter"));
+fn invalid_pfx_is_reported_with_a_solution() {
+    let (fixture, client) = (Fixture::new(), self_signed("exporter"));
     let good = pfx(&client, CANARY, None);
     let old = fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/rc2.pfx")).unwrap();
     let (without_key, without_certificate) = halves(&client);
@@ -427,19 +430,19 @@ fn a_pfx_that_cannot_be_used_is_told_with_the_command_that_mends_it() {
         ),
         (Vec::new(), Some(CANARY), "is empty"),
     ];
-    for (contents, password, told) in cases {
-        scene.write("client.pfx", contents);
-        scene.write("password", format!("{}\n", password.unwrap_or_default()));
-        let fault = fault_of(pinned(&scene.server), scene.pfx(password.is_some()));
-        assert!(fault.contains(told), "{told}: {fault}");
+    for (contents, password, expected) in cases {
+        fixture.write("client.pfx", contents);
+        fixture.write("password", format!("{}\n", password.unwrap_or_default()));
+        let error = error_of(pinned(&fixture.server), fixture.pfx(password.is_some()));
+        assert!(error.contains(expected), "{expected}: {error}");
         assert!(
-            !fault.contains(CANARY) && !fault.contains("wrong\n"),
-            "{fault}"
+            !error.contains(CANARY) && !error.contains("wrong\n"),
+            "{error}"
         );
     }
 }
 
-/// What refreshing tells, as a word.
+/// The outcome of a refresh as a word.
 async fn refresh(gateway: &Gateway) -> &'static str {
     match gateway.refresh().await {
         None => "nothing",
@@ -450,23 +453,23 @@ async fn refresh(gateway: &Gateway) -> &'static str {
 }
 
 #[tokio::test]
-async fn a_new_client_certificate_is_shown_on_new_connections() {
-    let (scene, old, new) = (Scene::new(), self_signed("old"), self_signed("new"));
-    let front = scene.front(&[&old, &new]);
-    scene.write("client.pem", &old.certificate);
-    scene.write("client.key", &old.key);
-    scene.write("client.pfx", pfx(&old, CANARY, None));
-    scene.write("password", CANARY);
-    let by_pem = scene.client_of(&front, scene.pem());
-    let by_pfx = scene.client_of(&front, scene.pfx(true));
+async fn new_client_certificate_is_used_on_new_connections() {
+    let (fixture, old, new) = (Fixture::new(), self_signed("old"), self_signed("new"));
+    let front = fixture.front(&[&old, &new]);
+    fixture.write("client.pem", &old.certificate);
+    fixture.write("client.key", &old.key);
+    fixture.write("client.pfx", pfx(&old, CANARY, None));
+    fixture.write("password", CANARY);
+    let by_pem = fixture.client_of(&front, fixture.pem());
+    let by_pfx = fixture.client_of(&front, fixture.pfx(true));
     for gateway in [&by_pem, &by_pfx] {
         assert_eq!(refresh(gateway).await, "nothing");
         gateway.cluster_version().await.unwrap();
     }
-    scene.write("client.pem", &new.certificate);
-    scene.write("client.key", &new.key);
-    scene.write("client.pfx", pfx(&new, "another", None));
-    scene.write("password", "another");
+    fixture.write("client.pem", &new.certificate);
+    fixture.write("client.key", &new.key);
+    fixture.write("client.pfx", pfx(&new, "another", None));
+    fixture.write("password", "another");
     for gateway in [&by_pem, &by_pfx] {
         gateway.cluster_version().await.unwrap();
         assert_eq!(refresh(gateway).await, "renewed");
@@ -484,8 +487,8 @@ async fn a_new_client_certificate_is_shown_on_new_connections() {
 }
 
 #[tokio::test]
-async fn with_old_authorities_go_the_connections_they_let_in() {
-    let scene = Scene::new();
+async fn removed_authorities_close_their_connections() {
+    let fixture = Fixture::new();
     let (old, new) = (Authority::root("Old"), Authority::root("New"));
     let server = old.issue(&params("127.0.0.1"));
     let front = Front::start(Behaviour {
@@ -493,13 +496,13 @@ async fn with_old_authorities_go_the_connections_they_let_in() {
         ..Behaviour::of_service_fabric(&server, &[], VERSION)
     });
     let trust = Trust::Authorities {
-        ca_file: Some(scene.write("ca.pem", old.certificate())),
+        ca_file: Some(fixture.write("ca.pem", old.certificate())),
         server_name: None,
         thumbprints: Vec::new(),
     };
     let gateway = build(front.url(), trust, Auth::Anonymous).unwrap();
     gateway.cluster_version().await.unwrap();
-    scene.write("ca.pem", new.certificate());
+    fixture.write("ca.pem", new.certificate());
     assert_eq!(refresh(&gateway).await, "renewed");
     let error = gateway.cluster_version().await.unwrap_err();
     assert_eq!(error.reason(), Reason::Tls, "{}", chain(&error));
@@ -507,20 +510,20 @@ async fn with_old_authorities_go_the_connections_they_let_in() {
     let seen = front.seen_of(2).await;
     let requests: Vec<_> = seen.iter().map(|seen| seen.requests).collect();
     assert_eq!(requests, [1, 0]);
-    scene.write("ca.pem", old.certificate() + &new.certificate());
+    fixture.write("ca.pem", old.certificate() + &new.certificate());
     assert_eq!(refresh(&gateway).await, "renewed");
     gateway.cluster_version().await.unwrap();
 }
 
 #[tokio::test]
-async fn new_authorities_count_at_once_after_many_failures() {
-    let scene = Scene::new();
+async fn new_authorities_reset_the_circuit_breaker() {
+    let fixture = Fixture::new();
     let front = Front::start(Behaviour {
         asks: Asks::Never,
-        ..Behaviour::of_service_fabric(&scene.server, &[], VERSION)
+        ..Behaviour::of_service_fabric(&fixture.server, &[], VERSION)
     });
     let trust = Trust::Authorities {
-        ca_file: Some(scene.write("ca.pem", Authority::root("Other").certificate())),
+        ca_file: Some(fixture.write("ca.pem", Authority::root("Other").certificate())),
         server_name: None,
         thumbprints: Vec::new(),
     };
@@ -530,37 +533,37 @@ async fn new_authorities_count_at_once_after_many_failures() {
         sent += 1;
     }
     assert!(sent < 20, "{sent} calls were sent");
-    scene.write("ca.pem", &scene.server.certificate);
+    fixture.write("ca.pem", &fixture.server.certificate);
     assert_eq!(refresh(&gateway).await, "renewed");
     gateway.cluster_version().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_bad_new_file_keeps_what_is_in_use_and_is_told_once() {
-    let (scene, client) = (Scene::new(), self_signed("exporter"));
-    let front = scene.front(&[&client]);
-    let certificate = scene.write("client.pem", &client.certificate);
-    scene.write("client.key", &client.key);
-    let gateway = scene.client_of(&front, scene.pem());
+async fn invalid_new_file_keeps_the_old_credentials_and_is_reported_once() {
+    let (fixture, client) = (Fixture::new(), self_signed("exporter"));
+    let front = fixture.front(&[&client]);
+    let certificate = fixture.write("client.pem", &client.certificate);
+    fixture.write("client.key", &client.key);
+    let gateway = fixture.client_of(&front, fixture.pem());
     assert_eq!(gateway.has_good_credentials().await, Some(true));
-    scene.write("client.key", &self_signed("other").key);
-    for told in ["refused", "nothing"] {
-        assert_eq!(refresh(&gateway).await, told);
+    fixture.write("client.key", &self_signed("other").key);
+    for expected in ["refused", "nothing"] {
+        assert_eq!(refresh(&gateway).await, expected);
         assert_eq!(gateway.has_good_credentials().await, Some(false));
         gateway.cluster_version().await.unwrap();
     }
     fs::remove_file(&certificate).unwrap();
-    let Some(Rotation::Failed(fault)) = gateway.refresh().await else {
-        panic!("another fault is news");
+    let Some(Rotation::Failed(error)) = gateway.refresh().await else {
+        panic!("another error is news");
     };
     assert!(
-        fault.to_string().contains("client.pem: cannot be read"),
-        "{fault}"
+        error.to_string().contains("client.pem: cannot be read"),
+        "{error}"
     );
-    scene.write("client.pem", &client.certificate);
-    scene.write("client.key", &client.key);
-    for told in ["mended", "nothing"] {
-        assert_eq!(refresh(&gateway).await, told);
+    fixture.write("client.pem", &client.certificate);
+    fixture.write("client.key", &client.key);
+    for expected in ["mended", "nothing"] {
+        assert_eq!(refresh(&gateway).await, expected);
         assert_eq!(gateway.has_good_credentials().await, Some(true));
     }
     gateway.cluster_version().await.unwrap();
@@ -568,21 +571,21 @@ async fn a_bad_new_file_keeps_what_is_in_use_and_is_told_once() {
 }
 
 #[tokio::test]
-async fn a_valid_certificate_is_not_given_up_for_one_out_of_its_time() {
-    let scene = Scene::new();
+async fn valid_certificate_is_not_replaced_by_an_expired_one() {
+    let fixture = Fixture::new();
     let valid = self_signed_as(&between(params("exporter"), -1, 1));
     let expired = self_signed_as(&between(params("exporter"), -9, -1));
     let early = self_signed_as(&between(params("exporter"), 1, 9));
     let write = |client: &Pair| {
-        scene.write("client.pem", &client.certificate);
-        scene.write("client.key", &client.key);
+        fixture.write("client.pem", &client.certificate);
+        fixture.write("client.key", &client.key);
     };
-    let front = scene.front(&[&valid]);
-    // At the start there is nothing better.
+    let front = fixture.front(&[&valid]);
+    // The start has no valid alternative.
     write(&expired);
-    let gateway = scene.client_of(&front, scene.pem());
+    let gateway = fixture.client_of(&front, fixture.pem());
     assert_eq!(gateway.warnings().len(), 1);
-    for (client, told) in [
+    for (client, expected) in [
         (&early, "renewed"),
         (&valid, "renewed"),
         (&expired, "refused"),
@@ -590,16 +593,16 @@ async fn a_valid_certificate_is_not_given_up_for_one_out_of_its_time() {
         (&valid, "mended"),
     ] {
         write(client);
-        assert_eq!(refresh(&gateway).await, told);
+        assert_eq!(refresh(&gateway).await, expected);
     }
     assert!(gateway.warnings().is_empty());
     gateway.cluster_version().await.unwrap();
 }
 
 #[tokio::test]
-async fn without_files_there_is_nothing_to_refresh() {
-    let scene = Scene::new();
-    let gateway = scene.client_of(&scene.front(&[]), Auth::Anonymous);
+async fn refresh_without_files_does_nothing() {
+    let fixture = Fixture::new();
+    let gateway = fixture.client_of(&fixture.front(&[]), Auth::Anonymous);
     assert_eq!(refresh(&gateway).await, "nothing");
     assert_eq!(gateway.has_good_credentials().await, None);
 }

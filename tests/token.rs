@@ -1,8 +1,7 @@
-//! Bearer tokens against plain doubles of token endpoints and of a cluster: where they come from,
-//! when they are renewed, what is told when there is none, and that nobody else sees a secret.
+//! Bearer tokens against scripted token endpoints and a scripted cluster: providers, renewal, error
+//! messages, and that no other server receives a secret.
 //!
-//! The cluster speaks http here, which the configuration refuses next to a token: what is tested
-//! is the way of the token, not that of the bytes.
+//! The cluster uses http, which the configuration rejects together with a token.
 
 use std::fs;
 use std::io::{self, Write};
@@ -30,10 +29,10 @@ const VERSION: &str = r#"{"Version":"6.4.514.9494"}"#;
 const SECRET: &str = "hunter2-client-secret";
 const METADATA: &str = "/$/GetAadMetadata?";
 
-/// A request as it came in.
+/// A received request.
 #[derive(Clone, Debug)]
 struct Request {
-    /// Request line and headers, in lower case but for values.
+    /// Request line and headers.
     head: String,
     body: String,
 }
@@ -55,31 +54,31 @@ impl Request {
     }
 }
 
-enum Act {
+enum Reaction {
     Answer(u16, String),
     Redirect(Url),
     Hang,
 }
 
-fn answer(status: u16, body: impl Into<String>) -> Act {
-    Act::Answer(status, body.into())
+fn answer(status: u16, body: impl Into<String>) -> Reaction {
+    Reaction::Answer(status, body.into())
 }
 
-/// A token with that name that lives so many seconds.
-fn token(name: &str, life: u32) -> Act {
+/// A response with the token `name`, valid for `lifetime` seconds.
+fn token(name: &str, lifetime: u32) -> Reaction {
     let body =
-        format!(r#"{{"token_type":"Bearer","expires_in":"{life}","access_token":"{name}"}}"#);
+        format!(r#"{{"token_type":"Bearer","expires_in":"{lifetime}","access_token":"{name}"}}"#);
     answer(200, body)
 }
 
-/// A server that answers each request as its script says.
-struct Double {
+/// A server that responds to each request as scripted.
+struct ScriptedServer {
     url: Url,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
-impl Double {
-    async fn start(script: impl Fn(usize, &Request) -> Act + Send + Sync + 'static) -> Self {
+impl ScriptedServer {
+    async fn start(script: impl Fn(usize, &Request) -> Reaction + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let double = Self {
             url: format!("http://{}", listener.local_addr().unwrap())
@@ -96,12 +95,12 @@ impl Double {
         double
     }
 
-    /// A cluster that lets in whoever has one of these tokens.
+    /// A cluster that accepts these tokens.
     async fn cluster(accepted: &'static [&'static str]) -> Self {
         Self::start(move |_, request| judged(request, accepted)).await
     }
 
-    /// A token endpoint that issues `t1`, `t2`, … for an hour each.
+    /// A token endpoint that issues `t1`, `t2`, …, each valid for an hour.
     async fn issuer() -> Self {
         Self::start(|number, _| token(&format!("t{}", number + 1), 3600)).await
     }
@@ -115,7 +114,7 @@ impl Double {
     }
 }
 
-fn judged(request: &Request, accepted: &[&str]) -> Act {
+fn judged(request: &Request, accepted: &[&str]) -> Reaction {
     match request.bearer() {
         Some(bearer) if accepted.contains(&bearer) => answer(200, VERSION),
         _ => answer(403, ""),
@@ -125,7 +124,7 @@ fn judged(request: &Request, accepted: &[&str]) -> Act {
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     requests: Arc<Mutex<Vec<Request>>>,
-    script: Arc<impl Fn(usize, &Request) -> Act>,
+    script: Arc<impl Fn(usize, &Request) -> Reaction>,
 ) {
     let Some(request) = read(&mut stream).await else {
         return;
@@ -136,9 +135,9 @@ async fn serve(
         requests.len() - 1
     };
     let (status, headers, body) = match script(number, &request) {
-        Act::Answer(status, body) => (status, String::new(), body),
-        Act::Redirect(to) => (307, format!("Location: {to}\r\n"), String::new()),
-        Act::Hang => std::future::pending().await,
+        Reaction::Answer(status, body) => (status, String::new(), body),
+        Reaction::Redirect(to) => (307, format!("Location: {to}\r\n"), String::new()),
+        Reaction::Hang => std::future::pending().await,
     };
     let length = body.len();
     let answer = format!(
@@ -164,7 +163,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
     Some(request)
 }
 
-/// Files that live as long as the test.
+/// A temporary directory.
 struct Folder(TempDir);
 
 impl Folder {
@@ -208,19 +207,19 @@ fn open(options: Options) -> Gateway {
     Gateway::new(options, Arc::new(Telemetry::default())).unwrap()
 }
 
-fn gateway(cluster: &Double, source: TokenSource) -> Gateway {
+fn gateway(cluster: &ScriptedServer, source: TokenSource) -> Gateway {
     open(options(&cluster.url, source))
 }
 
-/// A gateway of `cluster` whose tokens come from `issuer`.
-fn with_entra(folder: &Folder, cluster: &Double, issuer: &Double) -> Gateway {
+/// A client of `cluster` that requests its tokens from `issuer`.
+fn with_entra(folder: &Folder, cluster: &ScriptedServer, issuer: &ScriptedServer) -> Gateway {
     gateway(cluster, TokenSource::Entra(entra(folder, &issuer.url)))
 }
 
-async fn refused(gateway: &Gateway) -> (Error, String) {
+async fn failed_call(gateway: &Gateway) -> (Error, String) {
     let error = gateway.cluster_version().await.unwrap_err();
-    let told = chain(&error);
-    (error, told)
+    let message = chain(&error);
+    (error, message)
 }
 
 fn jwt(end: i64) -> String {
@@ -231,9 +230,9 @@ fn jwt(end: i64) -> String {
 }
 
 #[tokio::test]
-async fn an_application_asks_for_a_resource_and_shows_its_token_to_the_cluster() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
-    let cluster = Double::cluster(&["t1"]).await;
+async fn application_requests_a_token_for_a_resource_and_sends_it_to_the_cluster() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
+    let cluster = ScriptedServer::cluster(&["t1"]).await;
     let gateway = with_entra(&folder, &cluster, &issuer);
     assert_eq!(gateway.token_expiry(), None);
     for _ in 0..3 {
@@ -253,9 +252,9 @@ async fn an_application_asks_for_a_resource_and_shows_its_token_to_the_cluster()
 }
 
 #[tokio::test]
-async fn an_application_asks_for_a_scope_when_told_so() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
-    let cluster = Double::cluster(&["t1"]).await;
+async fn application_requests_a_scope_with_protocol_v2() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
+    let cluster = ScriptedServer::cluster(&["t1"]).await;
     let entra = Entra {
         protocol: EntraProtocol::V2,
         ..entra(&folder, &issuer.url)
@@ -273,9 +272,9 @@ async fn an_application_asks_for_a_scope_when_told_so() {
 }
 
 #[tokio::test]
-async fn a_machine_asks_its_metadata_service_for_one_of_its_identities() {
-    let issuer = Double::issuer().await;
-    let cluster = Double::cluster(&["t1"]).await;
+async fn virtual_machine_requests_a_token_of_the_configured_identity() {
+    let issuer = ScriptedServer::issuer().await;
+    let cluster = ScriptedServer::cluster(&["t1"]).await;
     let identity = ManagedIdentity {
         cluster_application_id: "api://cluster".parse().unwrap(),
         client_id: Some("identity".parse().unwrap()),
@@ -292,10 +291,10 @@ async fn a_machine_asks_its_metadata_service_for_one_of_its_identities() {
     assert_eq!(asked.header("metadata"), Some("true"));
 }
 
-/// The same by https, and the thumbprint of its certificate.
+/// The same with https, and the thumbprint of its certificate.
 async fn secured(
-    script: impl Fn(usize, &Request) -> Act + Send + Sync + 'static,
-) -> (Double, String) {
+    script: impl Fn(usize, &Request) -> Reaction + Send + Sync + 'static,
+) -> (ScriptedServer, String) {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let digest = ring::digest::digest(&ring::digest::SHA256, key.cert.der());
     let thumbprint = digest.as_ref().iter().map(|byte| format!("{byte:02X}"));
@@ -310,7 +309,7 @@ async fn secured(
         );
     let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let double = Double {
+    let double = ScriptedServer {
         url: format!("https://{}", listener.local_addr().unwrap())
             .parse()
             .unwrap(),
@@ -328,8 +327,8 @@ async fn secured(
 }
 
 #[tokio::test]
-async fn an_application_of_service_fabric_asks_the_service_with_the_pinned_certificate_only() {
-    let cluster = Double::cluster(&["t1"]).await;
+async fn service_fabric_application_trusts_only_the_pinned_token_service() {
+    let cluster = ScriptedServer::cluster(&["t1"]).await;
     let (service, thumbprint) = secured(|_, _| {
         let end = clock::now().timestamp() + 3600;
         answer(
@@ -350,11 +349,15 @@ async fn an_application_of_service_fabric_asks_the_service_with_the_pinned_certi
             ..options(&cluster.url, TokenSource::ManagedIdentity(identity))
         })
     };
-    let (error, told) = refused(&gateway(&"AB".repeat(32))).await;
+    let (error, message) = failed_call(&gateway(&"AB".repeat(32))).await;
     assert_eq!(error.reason(), Reason::Token);
-    assert!(told.contains("IDENTITY_SERVER_THUMBPRINT"), "{told}");
-    assert!(told.contains(&thumbprint), "{told}");
-    assert_eq!(service.count(), 0, "nothing was sent to a stranger");
+    assert!(message.contains("IDENTITY_SERVER_THUMBPRINT"), "{message}");
+    assert!(message.contains(&thumbprint), "{message}");
+    assert_eq!(
+        service.count(),
+        0,
+        "nothing was sent to the unpinned server"
+    );
     gateway(&thumbprint).cluster_version().await.unwrap();
     let asked = service.request(0);
     assert_eq!(
@@ -365,9 +368,9 @@ async fn an_application_of_service_fabric_asks_the_service_with_the_pinned_certi
 }
 
 #[tokio::test]
-async fn many_callers_ask_once() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
-    let cluster = Double::cluster(&["t1"]).await;
+async fn concurrent_calls_cause_one_token_request() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
+    let cluster = ScriptedServer::cluster(&["t1"]).await;
     let gateway = with_entra(&folder, &cluster, &issuer);
     let calls = join_all((0..20).map(|_| gateway.cluster_version())).await;
     assert!(calls.iter().all(Result::is_ok), "{calls:?}");
@@ -375,10 +378,10 @@ async fn many_callers_ask_once() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_renewed_and_the_call_made_once_more() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
+async fn rejected_token_is_renewed_and_the_call_repeated() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
     for status in [403, 401] {
-        let cluster = Double::start(move |_, request| match request.bearer() {
+        let cluster = ScriptedServer::start(move |_, request| match request.bearer() {
             Some("t2" | "t4") => answer(200, VERSION),
             _ => answer(status, ""),
         })
@@ -391,36 +394,36 @@ async fn a_refused_token_is_renewed_and_the_call_made_once_more() {
 }
 
 #[tokio::test]
-async fn a_service_that_refuses_the_role_costs_no_token() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
+async fn rejected_role_does_not_renew_the_token() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
     let denied = r#"{"Error":{"Code":"E_ACCESSDENIED","Message":""}}"#;
-    let cluster = Double::start(move |_, _| answer(403, denied)).await;
+    let cluster = ScriptedServer::start(move |_, _| answer(403, denied)).await;
     let gateway = with_entra(&folder, &cluster, &issuer);
-    let (error, told) = refused(&gateway).await;
-    assert_eq!(error.reason(), Reason::Forbidden, "{told}");
+    let (error, message) = failed_call(&gateway).await;
+    assert_eq!(error.reason(), Reason::Forbidden, "{message}");
     assert_eq!((issuer.count(), cluster.count()), (1, 1));
 }
 
 #[tokio::test]
-async fn a_role_that_nobody_assigned_costs_one_renewal_and_says_what_to_do() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
-    let cluster = Double::cluster(&[]).await;
+async fn missing_role_renews_the_token_once_and_names_the_solution() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
+    let cluster = ScriptedServer::cluster(&[]).await;
     let gateway = with_entra(&folder, &cluster, &issuer);
     for _ in 0..50 {
-        let (error, told) = refused(&gateway).await;
+        let (error, message) = failed_call(&gateway).await;
         assert_eq!(error.reason(), Reason::Forbidden);
-        assert!(told.contains("assign the app role `User`"), "{told}");
+        assert!(message.contains("assign the app role `User`"), "{message}");
     }
     assert_eq!((issuer.count(), cluster.count()), (2, 51));
     assert!(!gateway.native_access());
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_renewed_once_for_all_who_were_refused() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
+async fn revoked_token_is_renewed_once_for_all_calls() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
     let revoked = Arc::new(AtomicBool::new(false));
     let is_revoked = Arc::clone(&revoked);
-    let cluster = Double::start(move |_, request| {
+    let cluster = ScriptedServer::start(move |_, request| {
         let accepted = if is_revoked.load(Ordering::SeqCst) {
             "t2"
         } else {
@@ -438,25 +441,25 @@ async fn a_revoked_token_is_renewed_once_for_all_who_were_refused() {
 }
 
 #[tokio::test]
-async fn a_token_endpoint_that_is_down_is_no_failure_of_the_cluster() {
+async fn unreachable_token_endpoint_is_not_a_cluster_failure() {
     let folder = Folder::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dead = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let cluster = Double::cluster(&["t1"]).await;
+    let cluster = ScriptedServer::cluster(&["t1"]).await;
     let source = TokenSource::Entra(entra(&folder, &dead.parse().unwrap()));
     let gateway = gateway(&cluster, source);
-    let (error, told) = refused(&gateway).await;
+    let (error, message) = failed_call(&gateway).await;
     assert_eq!((error.reason(), error.was_sent()), (Reason::Token, true));
     assert!(
-        told.contains("could not obtain a token: no connection to"),
-        "{told}"
+        message.contains("could not obtain a token: no connection to"),
+        "{message}"
     );
     for _ in 0..50 {
-        let (error, told) = refused(&gateway).await;
+        let (error, message) = failed_call(&gateway).await;
         assert_eq!((error.reason(), error.was_sent()), (Reason::Token, false));
-        assert!(told.contains("was not sent"), "{told}");
-        assert!(told.contains("no connection to"), "{told}");
+        assert!(message.contains("was not sent"), "{message}");
+        assert!(message.contains("no connection to"), "{message}");
     }
     assert_eq!(cluster.count(), 0);
     assert_eq!(gateway.backup_service(), None);
@@ -464,10 +467,10 @@ async fn a_token_endpoint_that_is_down_is_no_failure_of_the_cluster() {
 }
 
 #[tokio::test]
-async fn a_token_endpoint_that_hangs_holds_nobody_up_for_longer_than_a_call() {
+async fn hanging_token_endpoint_delays_calls_by_one_timeout() {
     let folder = Folder::new();
-    let issuer = Double::start(|_, _| Act::Hang).await;
-    let cluster = Double::cluster(&["t1"]).await;
+    let issuer = ScriptedServer::start(|_, _| Reaction::Hang).await;
+    let cluster = ScriptedServer::cluster(&["t1"]).await;
     let source = TokenSource::Entra(entra(&folder, &issuer.url));
     let gateway = open(Options {
         timeout: Duration::from_secs(1),
@@ -483,7 +486,7 @@ async fn a_token_endpoint_that_hangs_holds_nobody_up_for_longer_than_a_call() {
 }
 
 #[tokio::test]
-async fn every_answer_that_is_no_token_is_told_for_what_it_is() {
+async fn every_invalid_token_response_has_its_own_error() {
     let folder = Folder::new();
     let entra_error = r#"{"error":"invalid_client","error_description":"AADSTS7000222: The provided client secret keys are expired.\r\nTrace ID: 7"}"#;
     let long = format!(r#"{{"access_token":"{}"}}"#, "x".repeat(20_000));
@@ -524,32 +527,35 @@ async fn every_answer_that_is_no_token_is_told_for_what_it_is() {
         (204, "", "HTTP status 204"),
     ] {
         let owned = body.to_owned();
-        let issuer = Double::start(move |_, _| answer(status, owned.clone())).await;
-        let cluster = Double::cluster(&[]).await;
+        let issuer = ScriptedServer::start(move |_, _| answer(status, owned.clone())).await;
+        let cluster = ScriptedServer::cluster(&[]).await;
         let gateway = with_entra(&folder, &cluster, &issuer);
-        let (error, told) = refused(&gateway).await;
-        assert_eq!(error.reason(), Reason::Token, "{told}");
-        assert!(told.contains(expected), "{told}");
-        assert!(!told.contains("Trace ID") && told.len() < 600, "{told}");
+        let (error, message) = failed_call(&gateway).await;
+        assert_eq!(error.reason(), Reason::Token, "{message}");
+        assert!(message.contains(expected), "{message}");
+        assert!(
+            !message.contains("Trace ID") && message.len() < 600,
+            "{message}"
+        );
         assert_eq!(cluster.count(), 0);
     }
 }
 
 #[tokio::test]
-async fn a_redirect_does_not_lead_the_secret_elsewhere() {
+async fn redirect_of_the_token_endpoint_is_not_followed() {
     let folder = Folder::new();
-    let attacker = Double::issuer().await;
+    let attacker = ScriptedServer::issuer().await;
     let to = attacker.url.clone();
-    let issuer = Double::start(move |_, _| Act::Redirect(to.clone())).await;
-    let cluster = Double::cluster(&["t1"]).await;
+    let issuer = ScriptedServer::start(move |_, _| Reaction::Redirect(to.clone())).await;
+    let cluster = ScriptedServer::cluster(&["t1"]).await;
     let gateway = with_entra(&folder, &cluster, &issuer);
-    let (_, told) = refused(&gateway).await;
-    assert!(told.contains("HTTP status 307"), "{told}");
+    let (_, message) = failed_call(&gateway).await;
+    assert!(message.contains("HTTP status 307"), "{message}");
     assert_eq!((attacker.count(), cluster.count()), (0, 0));
 }
 
-/// A cluster that names `login` and otherwise lets in `t1`.
-fn naming(login: &str) -> impl Fn(usize, &Request) -> Act + Send + Sync + use<> {
+/// A cluster that reports `login` and otherwise accepts `t1`.
+fn naming(login: &str) -> impl Fn(usize, &Request) -> Reaction + Send + Sync + use<> {
     let metadata = format!(
         r#"{{"type":"aad","metadata":{{"login":"{login}","tenant":"contoso.com","cluster":"app"}}}}"#
     );
@@ -563,9 +569,9 @@ fn naming(login: &str) -> impl Fn(usize, &Request) -> Act + Send + Sync + use<> 
 }
 
 #[tokio::test]
-async fn the_cluster_names_its_directory_but_not_for_whom_the_token_is() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
-    let cluster = Double::start(naming("https://login.microsoftonline.com")).await;
+async fn discovery_provides_the_directory_and_not_the_audience() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
+    let cluster = ScriptedServer::start(naming("https://login.microsoftonline.com")).await;
     let entra = Entra {
         tenant_id: None,
         ..entra(&folder, &issuer.url)
@@ -581,31 +587,31 @@ async fn the_cluster_names_its_directory_but_not_for_whom_the_token_is() {
     assert_eq!(discovery.bearer(), None);
     let asked = issuer.request(0);
     assert!(asked.line().starts_with("POST /contoso.com/oauth2/token"));
-    // The cluster says that it is `app`.
+    // The cluster reports the application `app`.
     assert!(asked.body.ends_with("&resource=api%3A%2F%2Fcluster"));
 }
 
 #[tokio::test]
-async fn a_cluster_that_names_a_foreign_sign_in_service_gets_nothing() {
+async fn unknown_sign_in_service_does_not_receive_the_secret() {
     let folder = Folder::new();
-    let attacker = Double::issuer().await;
-    let cluster = Double::start(naming(attacker.url.as_str())).await;
+    let attacker = ScriptedServer::issuer().await;
+    let cluster = ScriptedServer::start(naming(attacker.url.as_str())).await;
     let entra = Entra {
         authority: None,
         ..entra(&folder, &attacker.url)
     };
     let gateway = gateway(&cluster, TokenSource::Entra(entra));
-    let (error, told) = refused(&gateway).await;
+    let (error, message) = failed_call(&gateway).await;
     assert_eq!(error.reason(), Reason::Token);
-    assert!(told.contains("set auth.entra.authority"), "{told}");
+    assert!(message.contains("set auth.entra.authority"), "{message}");
     assert_eq!((attacker.count(), cluster.count()), (0, 1));
-    // Everybody is told who signs in; it does not show that we are let in.
+    // The discovery needs no authorization.
     assert!(!gateway.native_access());
 }
 
 #[tokio::test]
-async fn who_is_not_the_pinned_cluster_is_asked_nothing_and_shown_nothing() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
+async fn unpinned_server_receives_neither_discovery_nor_token() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
     let (cluster, thumbprint) = secured(naming("https://login.microsoftonline.com")).await;
     let gateway = |thumbprint: &str, tenant_id: Option<&str>| {
         let entra = Entra {
@@ -620,11 +626,14 @@ async fn who_is_not_the_pinned_cluster_is_asked_nothing_and_shown_nothing() {
         open(options)
     };
     let another = "AB".repeat(32);
-    let (error, told) = refused(&gateway(&another, None)).await;
-    assert_eq!(error.reason(), Reason::Tls, "{told}");
-    assert!(told.contains("did not report which directory"), "{told}");
+    let (error, message) = failed_call(&gateway(&another, None)).await;
+    assert_eq!(error.reason(), Reason::Tls, "{message}");
+    assert!(
+        message.contains("did not report which directory"),
+        "{message}"
+    );
     assert_eq!(issuer.count(), 0);
-    let (error, _) = refused(&gateway(&another, Some("contoso.com"))).await;
+    let (error, _) = failed_call(&gateway(&another, Some("contoso.com"))).await;
     assert_eq!(error.reason(), Reason::Tls);
     assert_eq!(cluster.count(), 0);
     let known = gateway(&thumbprint, None);
@@ -634,8 +643,8 @@ async fn who_is_not_the_pinned_cluster_is_asked_nothing_and_shown_nothing() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_cannot_tell_its_directory_is_told_for_what_it_is() {
-    let (folder, issuer) = (Folder::new(), Double::issuer().await);
+async fn failed_discovery_has_the_reason_of_its_cause() {
+    let (folder, issuer) = (Folder::new(), ScriptedServer::issuer().await);
     for (status, body, reason, expected) in [
         (
             200,
@@ -657,23 +666,23 @@ async fn a_cluster_that_cannot_tell_its_directory_is_told_for_what_it_is() {
         ),
         (403, "", Reason::Forbidden, "did not report which directory"),
     ] {
-        let cluster = Double::start(move |_, _| answer(status, body)).await;
+        let cluster = ScriptedServer::start(move |_, _| answer(status, body)).await;
         let entra = Entra {
             tenant_id: None,
             ..entra(&folder, &issuer.url)
         };
         let gateway = gateway(&cluster, TokenSource::Entra(entra));
-        let (error, told) = refused(&gateway).await;
-        assert_eq!(error.reason(), reason, "{told}");
-        assert!(told.contains(expected), "{told}");
+        let (error, message) = failed_call(&gateway).await;
+        assert_eq!(error.reason(), reason, "{message}");
+        assert!(message.contains(expected), "{message}");
     }
     assert_eq!(issuer.count(), 0);
 }
 
 #[tokio::test]
-async fn a_file_is_read_again_in_each_cycle_and_after_a_refusal() {
+async fn token_file_is_read_once_per_cycle_and_after_a_rejection() {
     let folder = Folder::new();
-    let cluster = Double::cluster(&["t1", "t2", "t4"]).await;
+    let cluster = ScriptedServer::cluster(&["t1", "t2", "t4"]).await;
     let path = folder.write("t1\n");
     let gateway = gateway(&cluster, TokenSource::File(path));
     let shown = async || {
@@ -689,7 +698,7 @@ async fn a_file_is_read_again_in_each_cycle_and_after_a_refusal() {
     folder.write("t3\n");
     gateway.begin_cycle();
     let before = cluster.count();
-    assert_eq!(refused(&gateway).await.0.reason(), Reason::Forbidden);
+    assert_eq!(failed_call(&gateway).await.0.reason(), Reason::Forbidden);
     assert_eq!(cluster.count(), before + 1, "the same token once only");
     folder.write("t4\n");
     gateway.begin_cycle();
@@ -698,11 +707,11 @@ async fn a_file_is_read_again_in_each_cycle_and_after_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_refused_token_is_replaced_by_the_one_that_stands_in_the_file_by_then() {
+async fn rejected_token_is_replaced_by_the_current_one_in_the_file() {
     let folder = Folder::new();
-    let cluster = Double::cluster(&["t2"]).await;
+    let cluster = ScriptedServer::cluster(&["t2"]).await;
     let gateway = gateway(&cluster, TokenSource::File(folder.write("t1")));
-    assert_eq!(refused(&gateway).await.0.reason(), Reason::Forbidden);
+    assert_eq!(failed_call(&gateway).await.0.reason(), Reason::Forbidden);
     assert_eq!(cluster.count(), 1, "the file still holds what was refused");
     gateway.begin_cycle();
     folder.write("t2");
@@ -710,11 +719,11 @@ async fn a_refused_token_is_replaced_by_the_one_that_stands_in_the_file_by_then(
 }
 
 #[tokio::test]
-async fn a_bad_new_file_keeps_the_old_token_and_its_end_is_known() {
+async fn invalid_token_file_keeps_the_old_token_and_its_expiry() {
     let folder = Folder::new();
     let end = clock::now().timestamp() + 3600;
     let good = jwt(end);
-    let cluster = Double::start(|_, _| answer(200, VERSION)).await;
+    let cluster = ScriptedServer::start(|_, _| answer(200, VERSION)).await;
     let path = folder.write(&good);
     let gateway = gateway(&cluster, TokenSource::File(path.clone()));
     gateway.cluster_version().await.unwrap();
@@ -732,9 +741,9 @@ async fn a_bad_new_file_keeps_the_old_token_and_its_end_is_known() {
 }
 
 #[tokio::test]
-async fn whether_the_last_attempt_to_get_a_token_succeeded_is_known() {
+async fn credentials_are_good_after_a_successful_token_request() {
     let folder = Folder::new();
-    let cluster = Double::cluster(&["t1", "t2"]).await;
+    let cluster = ScriptedServer::cluster(&["t1", "t2"]).await;
     let gateway = gateway(&cluster, TokenSource::File(folder.write("t1")));
     for (text, good) in [
         ("t1", true),
@@ -750,18 +759,18 @@ async fn whether_the_last_attempt_to_get_a_token_succeeded_is_known() {
 }
 
 #[tokio::test]
-async fn a_file_without_a_good_token_is_told_by_its_path() {
+async fn invalid_token_file_is_reported_with_its_path() {
     let folder = Folder::new();
-    let cluster = Double::cluster(&[]).await;
+    let cluster = ScriptedServer::cluster(&[]).await;
     let missing = folder.0.path().join("missing");
     for (path, expected) in [
         (missing, "missing: cannot be read"),
         (folder.0.path().to_owned(), "is not a file"),
     ] {
         let gateway = gateway(&cluster, TokenSource::File(path));
-        let (error, told) = refused(&gateway).await;
+        let (error, message) = failed_call(&gateway).await;
         assert_eq!(error.reason(), Reason::Token);
-        assert!(told.contains(expected), "{told}");
+        assert!(message.contains(expected), "{message}");
         let warnings = gateway.warnings();
         assert!(
             warnings[0].contains("No token is available yet."),
@@ -770,22 +779,22 @@ async fn a_file_without_a_good_token_is_told_by_its_path() {
     }
     let path = folder.write(&jwt(clock::now().timestamp() - 60));
     let gateway = gateway(&cluster, TokenSource::File(path));
-    let (_, told) = refused(&gateway).await;
-    assert!(told.contains("expired at"), "{told}");
+    let (_, message) = failed_call(&gateway).await;
+    assert!(message.contains("expired at"), "{message}");
     assert_eq!(cluster.count(), 0);
 }
 
 #[tokio::test]
-async fn however_many_calls_found_no_token_the_way_to_the_cluster_stays_open() {
+async fn missing_tokens_do_not_open_the_circuit_breaker() {
     let folder = Folder::new();
-    let cluster = Double::cluster(&["t1"]).await;
+    let cluster = ScriptedServer::cluster(&["t1"]).await;
     let path = folder.0.path().join("secret");
     let gateway = gateway(&cluster, TokenSource::File(path));
     for _ in 0..50 {
         gateway.begin_cycle();
-        let (error, _) = refused(&gateway).await;
+        let (error, _) = failed_call(&gateway).await;
         assert_eq!((error.reason(), error.was_sent()), (Reason::Token, true));
-        let (error, _) = refused(&gateway).await;
+        let (error, _) = failed_call(&gateway).await;
         assert_eq!((error.reason(), error.was_sent()), (Reason::Token, false));
     }
     folder.write("t1");
@@ -794,7 +803,7 @@ async fn however_many_calls_found_no_token_the_way_to_the_cluster_stays_open() {
     assert_eq!(cluster.count(), 1);
 }
 
-/// What is logged, at every level and by everybody.
+/// The log of all levels and crates.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -815,7 +824,7 @@ impl Log {
 }
 
 #[tokio::test]
-async fn an_old_token_is_used_while_there_is_no_new_one_and_no_secret_is_ever_told() {
+async fn old_token_is_used_while_renewal_fails_and_no_secret_is_logged() {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -824,9 +833,9 @@ async fn an_old_token_is_used_while_there_is_no_new_one_and_no_secret_is_ever_to
         .finish();
     let _logging = tracing::subscriber::set_default(subscriber);
     let folder = Folder::new();
-    let issuer = Double::start(|number, request| match number {
+    let issuer = ScriptedServer::start(|number, request| match number {
         0 => token("hunter2-token", 3600),
-        // Says more than it should.
+        // Quotes the secret.
         _ => answer(
             400,
             format!(
@@ -838,7 +847,7 @@ async fn an_old_token_is_used_while_there_is_no_new_one_and_no_secret_is_ever_to
     .await;
     let refusals = Arc::new(AtomicUsize::new(0));
     let refused_so_far = Arc::clone(&refusals);
-    let cluster = Double::start(move |number, _| {
+    let cluster = ScriptedServer::start(move |number, _| {
         if number == 1 {
             refused_so_far.fetch_add(1, Ordering::SeqCst);
             return answer(403, "");
@@ -848,7 +857,7 @@ async fn an_old_token_is_used_while_there_is_no_new_one_and_no_secret_is_ever_to
     .await;
     let gateway = with_entra(&folder, &cluster, &issuer);
     gateway.cluster_version().await.unwrap();
-    let (refusal, told) = refused(&gateway).await;
+    let (rejection, message) = failed_call(&gateway).await;
     assert_eq!(refusals.load(Ordering::SeqCst), 1);
     gateway.cluster_version().await.unwrap();
     let last = cluster.request(cluster.count() - 1);
@@ -861,20 +870,20 @@ async fn an_old_token_is_used_while_there_is_no_new_one_and_no_secret_is_ever_to
     assert_eq!(warnings, 1, "{logged}");
 
     let without = with_entra(&folder, &cluster, &issuer);
-    let (failure, failed) = refused(&without).await;
+    let (failure, failed) = failed_call(&without).await;
     assert!(failed.contains("You sent ***"), "{failed}");
     for text in [
         log.text(),
-        told,
+        message,
         failed,
-        format!("{refusal:?} {failure:?} {failure:#?} {gateway:?} {without:#?}"),
+        format!("{rejection:?} {failure:?} {failure:#?} {gateway:?} {without:#?}"),
     ] {
         assert!(!text.contains("hunter2"), "{text}");
     }
 }
 
-/// What check-config says of one cluster with this `auth`, where the environment has an identity
-/// that cannot be used.
+/// Exit code and output of `check-config` for one cluster with this `auth`, and an invalid identity in
+/// the environment.
 fn checked(auth: &str) -> (Option<i32>, String) {
     let folder = Folder::new();
     let config = folder.0.path().join("exporter.yml");
@@ -889,24 +898,25 @@ fn checked(auth: &str) -> (Option<i32>, String) {
         .env("IDENTITY_SERVER_THUMBPRINT", "AB".repeat(20))
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!told.contains("hunter2"), "{told}");
-    (output.status.code(), told)
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!message.contains("hunter2"), "{message}");
+    (output.status.code(), message)
 }
 
 #[test]
-fn an_identity_that_cannot_be_used_stops_those_who_use_it() {
-    let (code, told) = checked("{managed_identity: {cluster_application_id: b}}");
-    assert_eq!(code, Some(64), "{told}");
+fn invalid_fabric_identity_fails_only_clusters_that_use_it() {
+    let (code, message) = checked("{managed_identity: {cluster_application_id: b}}");
+    assert_eq!(code, Some(64), "{message}");
     assert!(
-        told.contains("cluster a: ") && told.contains("IDENTITY_ENDPOINT is not an https URL"),
-        "{told}"
+        message.contains("cluster a: ")
+            && message.contains("IDENTITY_ENDPOINT is not an https URL"),
+        "{message}"
     );
     for other in [
         "{}",
         "{managed_identity: {cluster_application_id: b, endpoint: 'http://127.0.0.1:1'}}",
     ] {
-        let (code, told) = checked(other);
-        assert_eq!(code, Some(0), "{other}: {told}");
+        let (code, message) = checked(other);
+        assert_eq!(code, Some(0), "{other}: {message}");
     }
 }
