@@ -19,9 +19,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{Request, StatusCode};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use servicefabric_backup_exporter::gateway::{Auth, ClientCertificate, HostName, Security, Trust};
 use servicefabric_backup_exporter::server::guard::guarded;
-use servicefabric_backup_exporter::server::live::Live;
+use servicefabric_backup_exporter::server::web_config::ReloadableWebConfig;
+use servicefabric_backup_exporter::settings::{Auth, ClientCertificate, HostName, Security, Trust};
 use servicefabric_backup_exporter::snapshot::Snapshot;
 use tower_service::Service;
 
@@ -144,7 +144,7 @@ async fn passwords(folder: &Path, figures: &mut Figures) -> io::Result<()> {
     let file = folder.join("web.yml");
     fs::write(&file, format!("basic_auth_users: {{scraper: {hash}}}\n"))?;
     let page = || {
-        let live = Arc::new(Live::open(&file).map_err(io::Error::other)?);
+        let live = Arc::new(ReloadableWebConfig::open(&file).map_err(io::Error::other)?);
         let router = Router::new().route("/", axum::routing::get(|| async {}));
         io::Result::Ok(guarded(router, Some(live), 512))
     };

@@ -20,12 +20,13 @@ use tracing::warn;
 use self::running::Running;
 pub use self::running::Watched;
 use crate::clock;
-use crate::config::{Cluster, Config};
-use crate::gateway::{BuildError, FabricIdentity, FabricIdentityError, Gateway, Options};
+use crate::gateway::{BuildError, Gateway, Options};
 use crate::inventory::Shard;
 use crate::logging::chain;
 use crate::poller::Poller;
 use crate::protection::Rules;
+use crate::settings::{Cluster, Config};
+use crate::settings::{FabricIdentity, FabricIdentityError};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
@@ -94,7 +95,7 @@ async fn open(
     for cluster in &config.clusters {
         let options = options(config, cluster, identity);
         let gateway = Gateway::open(options, Arc::clone(telemetry)).await;
-        let late = matches!(gateway, Err(BuildError::Late(_)));
+        let late = matches!(gateway, Err(BuildError::ReadTimeout(_)));
         gateways.push(gateway.map_err(|fault| (Arc::clone(&cluster.name), fault)));
         if late {
             break;

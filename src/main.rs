@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Parser;
 use servicefabric_backup_exporter::cli::{Arguments, Command, UsageError};
 use servicefabric_backup_exporter::fleet::Unwatchable;
-use servicefabric_backup_exporter::server::live::OpenError;
+use servicefabric_backup_exporter::server::web_config::WebConfigError;
 use servicefabric_backup_exporter::state_file::LocationError;
 use servicefabric_backup_exporter::{config, demo, logging, run};
 use tracing::error;
@@ -47,9 +47,9 @@ fn main() -> ExitCode {
 
 /// Whether the arguments or one of the files are wrong.
 fn is_a_misuse(error: &anyhow::Error) -> bool {
-    error.is::<config::Error>()
+    error.is::<config::ConfigErrors>()
         || error.is::<Unwatchable>()
-        || error.is::<OpenError>()
+        || error.is::<WebConfigError>()
         || error.is::<UsageError>()
         || error.is::<LocationError>()
 }

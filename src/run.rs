@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -28,11 +28,12 @@ use self::signals::Signal;
 pub use self::signals::Signals;
 use crate::cli::{Arguments, UsageError};
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config;
 use crate::fleet::{self, Fleet};
 use crate::server::guard::guarded;
-use crate::server::live::{Live, OpenError};
+use crate::server::web_config::{ReloadableWebConfig, WebConfigError};
 use crate::server::{self, App, ReloadRequest, listener};
+use crate::settings::Config;
 use crate::state_file;
 use crate::telemetry::{BuildInfo, Reload, Telemetry};
 
@@ -62,7 +63,7 @@ pub enum Source {
 }
 
 impl Source {
-    fn load(&self, arguments: &Arguments) -> Result<Config, config::Error> {
+    fn load(&self, arguments: &Arguments) -> Result<Config, config::ConfigErrors> {
         match self {
             Self::File => {
                 let inputs = [Some(&*arguments.config_file), arguments.web_config_file()];
@@ -99,14 +100,20 @@ impl Source {
 /// # Errors
 ///
 /// When one of them is faulty; the faults of both files are listed.
-pub fn read(arguments: &Arguments, source: &Source) -> anyhow::Result<(Config, Option<Arc<Live>>)> {
+pub fn read(
+    arguments: &Arguments,
+    source: &Source,
+) -> anyhow::Result<(Config, Option<Arc<ReloadableWebConfig>>)> {
     arguments.shard()?;
     listener::check(&arguments.listen_addresses).map_err(listen_error)?;
     let config = source.load(arguments);
-    let web = source.web_config(arguments).map(Live::open).transpose();
+    let web = source
+        .web_config(arguments)
+        .map(ReloadableWebConfig::open)
+        .transpose();
     match (config, web) {
         (Ok(config), Ok(web)) => Ok((config, web.map(Arc::new))),
-        (Err(faults), Err(OpenError::Faulty(more))) => Err(faults.and(more).into()),
+        (Err(faults), Err(WebConfigError::Config(more))) => Err(faults.and(more).into()),
         (Err(faults), _) => Err(faults.into()),
         (_, Err(fault)) => Err(fault.into()),
     }
@@ -126,7 +133,7 @@ pub fn check(arguments: &Arguments) -> anyhow::Result<Vec<String>> {
         let checked = state_file::check(path);
         checked.with_context(|| format!("state_file: cannot use {}", path.display()))?;
     }
-    let web = web.iter().flat_map(|web| web.warnings());
+    let web = web.iter().flat_map(|web| web.initial_warnings());
     warnings.extend(web.map(|warning| format!("{}: {warning}", arguments.web_config_file)));
     Ok(warnings)
 }
@@ -209,7 +216,7 @@ fn listen_error(error: io::Error) -> anyhow::Error {
     }
 }
 
-fn announce(config: &Config, listeners: &[TcpListener], web: Option<&Live>) {
+fn announce(config: &Config, listeners: &[TcpListener], web: Option<&ReloadableWebConfig>) {
     let (clusters, version) = (config.clusters.len(), BuildInfo::CURRENT.version);
     let revision = BuildInfo::CURRENT.revision;
     info!(
@@ -220,10 +227,10 @@ fn announce(config: &Config, listeners: &[TcpListener], web: Option<&Live>) {
     for address in listeners.iter().filter_map(|one| one.local_addr().ok()) {
         info!(%address, "Serving on {address}.");
     }
-    match web.filter(|web| web.began_with_tls()) {
-        None => info!("TLS is off."),
-        Some(web) if web.began_with_http2() => info!("TLS is on, with HTTP/2."),
-        Some(_) => info!("TLS is on, without HTTP/2."),
+    if web.is_some_and(ReloadableWebConfig::tls_enabled) {
+        info!("TLS is on.");
+    } else {
+        info!("TLS is off.");
     }
 }
 
@@ -262,16 +269,20 @@ impl<'a> Exporter<'a> {
         })
     }
 
-    fn app(&self, web: Option<Arc<Live>>, reload_requests: mpsc::Sender<ReloadRequest>) -> App {
+    fn app(
+        &self,
+        web: Option<Arc<ReloadableWebConfig>>,
+        reload_requests: mpsc::Sender<ReloadRequest>,
+    ) -> App {
         App {
-            watched: self.fleet.subscribe(),
+            clusters: self.fleet.subscribe(),
             telemetry: Arc::clone(&self.telemetry),
             reload: self.reload.subscribe(),
-            web,
+            web_config: web,
             shard: self.fleet.shard(),
             telemetry_path: self.arguments.telemetry_path.clone(),
             notice: self.source.notice(),
-            max_requests: self.arguments.max_requests.get(),
+            encoding_permits: Arc::new(Semaphore::new(self.arguments.max_requests.get())),
             reload_requests: self.arguments.enable_lifecycle.then_some(reload_requests),
         }
     }

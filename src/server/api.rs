@@ -1,8 +1,8 @@
-//! `/api/v1/partitions`: what is known of partitions, as JSON, for people and their scripts.
+//! `/api/v1/partitions`: the partitions as JSON.
 //!
-//! The only place that shows the failure messages of the cluster. Unknown is `null`. The numbers
-//! of epochs are strings, because JavaScript cannot hold them; log sequence numbers are far
-//! smaller.
+//! The only page with the failure messages of the cluster. An unknown value is `null`. The versions
+//! of an epoch are strings, because they exceed the integers of JavaScript; log sequence numbers do
+//! not.
 
 use std::sync::Arc;
 
@@ -14,45 +14,64 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Served, body, headers};
+use super::app::App;
+use super::body::text_body;
+use super::headers;
+use super::shared::Shared;
 use crate::clock;
 use crate::exposition::{ClusterView, Text};
 use crate::fleet::Watched;
-use crate::model::{BackupProgress, PartitionId};
+use crate::model::{BackupProgress, PartitionId, PartitionKind};
 use crate::protection::evaluate;
 use crate::protection::evidence::{Evidence, evidence};
 use crate::snapshot::{PartitionSnapshot, ProgressHistory, RecoveryPoint};
 
-/// Every partition of every cluster.
-pub(super) async fn partitions(State(served): State<Arc<Served>>) -> Response {
-    let watched = served.watched();
+/// The API and the list that concurrent requests share.
+#[derive(Debug)]
+pub(super) struct Api {
+    app: Arc<App>,
+    list: Shared<Result<Text, serde_json::Error>>,
+}
+
+impl Api {
+    pub(super) fn new(app: &Arc<App>) -> Self {
+        Self {
+            app: Arc::clone(app),
+            list: Shared::default(),
+        }
+    }
+}
+
+/// The partitions of all clusters.
+pub(super) async fn list(State(api): State<Arc<Api>>) -> Response {
+    let clusters = api.app.clusters();
     let encode = move |_: Option<&_>| {
         let now = clock::now();
-        let views: Vec<ClusterView> = watched.iter().map(Watched::view).collect();
+        let views: Vec<ClusterView> = clusters.iter().map(Watched::view).collect();
         let partitions = views.iter().flat_map(|view| {
-            let known = view.snapshot.partitions.values();
-            known.map(|known| Partition::of(view, known, now))
+            let partitions = view.snapshot.partitions.values();
+            partitions.map(|partition| Partition::new(view, partition, now))
         });
-        let partitions = List {
+        let list = List {
             partitions: partitions.collect(),
         };
-        Text::written(|text| serde_json::to_writer(text, &partitions))
+        Text::written(|text| serde_json::to_writer(text, &list))
     };
-    let encoded = served.partitions.next(&served.permits, encode).await;
+    let encoded = api.list.next(&api.app.encoding_permits, encode).await;
     if let Ok(encoded) = &encoded
         && let Ok(text) = &**encoded
     {
-        let headers = [(CONTENT_TYPE, "application/json"), headers::FRESH];
-        return (headers, body(text, false)).into_response();
+        let headers = [(CONTENT_TYPE, "application/json"), headers::NO_STORE];
+        return (headers, text_body(text, false)).into_response();
     }
-    error(StatusCode::INTERNAL_SERVER_ERROR, "encoding failed")
+    error(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "failed to encode the partitions",
+    )
 }
 
-/// One partition, by its id.
-pub(super) async fn partition(
-    State(served): State<Arc<Served>>,
-    Path(id): Path<String>,
-) -> Response {
+/// One partition by its id.
+pub(super) async fn partition(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Response {
     let Ok(id) = Uuid::try_parse(&id) else {
         return error(
             StatusCode::BAD_REQUEST,
@@ -60,10 +79,10 @@ pub(super) async fn partition(
         );
     };
     let now = clock::now();
-    for view in served.watched().iter().map(Watched::view) {
-        if let Some(known) = view.snapshot.partitions.get(&PartitionId(id)) {
-            let partition = axum::Json(Partition::of(&view, known, now));
-            return ([headers::FRESH], partition).into_response();
+    for view in api.app.clusters().iter().map(Watched::view) {
+        if let Some(partition) = view.snapshot.partitions.get(&PartitionId(id)) {
+            let partition = axum::Json(Partition::new(&view, partition, now));
+            return ([headers::NO_STORE], partition).into_response();
         }
     }
     error(StatusCode::NOT_FOUND, "no such partition is watched")
@@ -96,14 +115,13 @@ struct Partition<'a> {
     policy_name: Option<&'a str>,
     policy_inherited_from: Option<&'static str>,
     protection: Protection,
-    /// When its progress was last read, and whether that is too long ago to be believed.
+    /// When its progress record was last read.
     read_at: Option<String>,
     stale: bool,
     progress: Option<Progress<'a>>,
     last_success: Option<LastSuccess>,
 }
 
-/// The verdict, and all that led to it.
 #[derive(Serialize)]
 struct Protection {
     state: &'static str,
@@ -139,43 +157,41 @@ struct LastSuccess {
 }
 
 impl<'a> Partition<'a> {
-    fn of(view: &'a ClusterView, known: &'a PartitionSnapshot, now: DateTime<Utc>) -> Self {
-        let policy = known
+    fn new(view: &'a ClusterView, partition: &'a PartitionSnapshot, now: DateTime<Utc>) -> Self {
+        let identity = &partition.partition;
+        let policy = partition
             .configuration
             .as_ref()
             .and_then(|applied| applied.policy.as_ref());
         let stale = |at| now - at >= view.rules.staleness;
         Self {
             cluster_name: &view.snapshot.cluster,
-            application_name: known.partition.application.as_deref(),
-            service_name: known.partition.service.as_deref(),
-            partition_id: known.partition.id.to_string(),
-            partition_kind: known
-                .partition
-                .kind
-                .map(crate::model::PartitionKind::as_str),
+            application_name: identity.application.as_deref(),
+            service_name: identity.service.as_deref(),
+            partition_id: identity.id.to_string(),
+            partition_kind: identity.kind.map(PartitionKind::as_str),
             policy_name: policy.map(|(name, _)| &**name),
             policy_inherited_from: policy.map(|(_, level)| level.as_str()),
-            protection: Protection::of(view, known, now),
-            read_at: known.read_at().map(rfc3339),
-            stale: known.read_at().is_none_or(stale),
-            progress: known.record().map(|progress| {
-                let since = known
+            protection: Protection::new(view, partition, now),
+            read_at: partition.read_at().map(rfc3339),
+            stale: partition.read_at().is_none_or(stale),
+            progress: partition.record().map(|progress| {
+                let since = partition
                     .progress_history
                     .as_deref()
                     .and_then(ProgressHistory::since);
-                Progress::of(progress, since)
+                Progress::new(progress, since)
             }),
-            last_success: known
+            last_success: partition
                 .success_at(&view.snapshot, now)
-                .map(|point| LastSuccess::of(point, known.last_success_lsn(), now)),
+                .map(|point| LastSuccess::new(point, partition.last_success_lsn(), now)),
         }
     }
 }
 
 impl Protection {
-    fn of(view: &ClusterView, known: &PartitionSnapshot, now: DateTime<Utc>) -> Self {
-        let facts = known.facts(&view.snapshot);
+    fn new(view: &ClusterView, partition: &PartitionSnapshot, now: DateTime<Utc>) -> Self {
+        let facts = partition.facts(&view.snapshot);
         let verdict = evaluate(&facts, &view.rules, now);
         Self {
             state: verdict.state.as_str(),
@@ -186,7 +202,7 @@ impl Protection {
 }
 
 impl<'a> Progress<'a> {
-    fn of(progress: &'a BackupProgress, since: Option<DateTime<Utc>>) -> Self {
+    fn new(progress: &'a BackupProgress, since: Option<DateTime<Utc>>) -> Self {
         let epoch = progress.epoch;
         Self {
             state: progress.state.as_str(),
@@ -209,8 +225,9 @@ impl<'a> Progress<'a> {
 }
 
 impl LastSuccess {
-    /// The number of a periodic success comes later and from elsewhere than its time.
-    fn of(point: &RecoveryPoint, lsn: Option<u64>, now: DateTime<Utc>) -> Self {
+    /// The log sequence number is an argument, because a backup list reports it later than the
+    /// health report that dates a periodic success.
+    fn new(point: &RecoveryPoint, lsn: Option<u64>, now: DateTime<Utc>) -> Self {
         Self {
             timestamp: rfc3339(point.at),
             age_seconds: (now - point.at).num_milliseconds().div_euclid(1000),

@@ -1,23 +1,18 @@
-//! Whether a page of another site made a browser send a request.
+//! Detection of cross-site requests that a browser sends for a page of another origin.
 //!
-//! The algorithm of `CrossOriginProtection` of Go's `net/http`: browsers send `Sec-Fetch-Site` to
+//! Same algorithm as `CrossOriginProtection` in Go's `net/http`: browsers send `Sec-Fetch-Site` to
 //! HTTPS and loopback addresses, and `Origin` with every POST; other clients send neither.
 
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
-use axum::http::uri::Authority;
 
-/// Whether the request comes from a page of another origin.
 pub(super) fn is_cross_site(request: &Request) -> bool {
-    // HTTP/2 has no Host header.
-    let authority = request.uri().authority().map(Authority::as_str);
-    let headers = request.headers();
-    let host = authority.or_else(|| headers.get(HOST)?.to_str().ok());
-    comes_from_elsewhere(headers, host)
+    let host = request.headers().get(HOST);
+    has_other_origin(request.headers(), host.and_then(|host| host.to_str().ok()))
 }
 
-fn comes_from_elsewhere(headers: &HeaderMap, host: Option<&str>) -> bool {
+fn has_other_origin(headers: &HeaderMap, host: Option<&str>) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site != "same-origin" && site != "none";
     }
@@ -37,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_browsers_on_pages_of_other_origins_are_cross_site() {
+    fn only_requests_of_pages_of_other_origins_are_cross_site() {
         let host = Some("exporter:19180");
         let cases: [(&[(&'static str, &'static str)], bool); 14] = [
             (&[], false),
@@ -72,9 +67,9 @@ mod tests {
             for (name, value) in pairs {
                 headers.insert(*name, value.parse().unwrap());
             }
-            assert_eq!(comes_from_elsewhere(&headers, host), expected, "{pairs:?}");
+            assert_eq!(has_other_origin(&headers, host), expected, "{pairs:?}");
         }
         let headers = HeaderMap::from_iter([(ORIGIN, "http://a".parse().unwrap())]);
-        assert!(comes_from_elsewhere(&headers, None));
+        assert!(has_other_origin(&headers, None));
     }
 }

@@ -1,12 +1,11 @@
-//! Stands before the router: rate limit, headers and passwords of the web configuration.
+//! Middleware that applies the web configuration to every request, on every path.
 //!
-//! Covers every path, known or not. The order is fixed: a configuration that cannot be used is
-//! answered 500, a connection that other TLS settings let in 421, then the rate limit holds, then
-//! a password is asked for. Nothing of the configuration is in an answer but the headers that it
-//! asks for.
+//! The order is fixed: 500 while the web configuration is invalid, 421 on a connection that other
+//! TLS settings accepted, 429 by the rate limit, 401 without a valid password. Responses disclose
+//! nothing of the configuration except its headers.
 
 mod basic_auth;
-mod queue;
+mod login_queue;
 mod rate_limit;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,117 +14,145 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use tokio::time::Instant;
 
-use self::basic_auth::{Logins, Verdict};
-use self::rate_limit::Bucket;
-use super::headers::guess_nothing;
-use super::live::{Admission, Current, Live};
+use self::basic_auth::{Authenticator, LoginOutcome};
+use self::rate_limit::TokenBucket;
+use super::connection_info::ConnectionInfo;
+use super::headers::nosniff;
+use super::web_config::{ActiveWebConfig, ReloadableWebConfig};
 
-/// The share of the connections on which logins may wait for the comparison of their password, as
-/// a divisor: the others are left to clients that are known.
+/// The share of the connections whose logins can wait for a password comparison, as a divisor. The
+/// others stay available to authenticated clients.
 const WAITING_SHARE: usize = 4;
 
-/// `router` behind the web configuration, if there is one, and behind what holds without; for at
-/// most `connections` at a time.
+/// Adds the web configuration, if there is one, and the headers that need none to `router`, which
+/// serves at most `connections` at a time.
 ///
 /// # Panics
 ///
-/// When the operating system has no randomness to give.
-pub fn guarded(router: Router, live: Option<Arc<Live>>, connections: usize) -> Router {
-    let router = match live {
+/// If the operating system has no random numbers.
+pub fn guarded(
+    router: Router,
+    web_config: Option<Arc<ReloadableWebConfig>>,
+    connections: usize,
+) -> Router {
+    let router = match web_config {
         None => router,
-        Some(live) => {
-            let guard = Arc::new(Guard::new(live, (connections / WAITING_SHARE).max(1)));
-            router.layer(middleware::from_fn_with_state(guard, enter))
+        Some(web_config) => {
+            let guard = Arc::new(Guard::new(web_config, (connections / WAITING_SHARE).max(1)));
+            router.layer(middleware::from_fn_with_state(guard, apply))
         }
     };
-    // Outermost, as refusals are answers, too.
-    router.layer(middleware::map_response(guess_nothing))
+    // Outermost, so that it covers error responses of the guard as well.
+    router.layer(middleware::map_response(nosniff))
 }
 
 struct Guard {
-    live: Arc<Live>,
-    bucket: Option<Mutex<Bucket>>,
-    logins: Arc<Logins>,
+    web_config: Arc<ReloadableWebConfig>,
+    rate_limit: Option<Mutex<TokenBucket>>,
+    authenticator: Arc<Authenticator>,
 }
 
-async fn enter(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let Some(current) = guard.live.current().await else {
-        let text = "The web configuration cannot be used; the log says why.\n";
+async fn apply(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    let Some(config) = guard.web_config.active().await else {
+        let text = "The web configuration is invalid; see the log of the exporter.\n";
         return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
-    let admission = request.extensions().get::<Admission>();
-    let is_stale = admission.is_some_and(|admission| admission.ends_with(&current));
-    let peer = admission.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), Admission::peer);
-    let credentials = request.headers().get(AUTHORIZATION).cloned();
-    let mut response = if is_stale {
-        misdirected()
-    } else {
-        match guard.refuse(&current, credentials, peer).await {
-            Some(refusal) => refusal,
-            None => next.run(request).await,
-        }
+    let connection = request.extensions().get::<ConnectionInfo>().cloned();
+    let authorization = request.headers().get(AUTHORIZATION).cloned();
+    let checked = guard.check(&config, connection, authorization).await;
+    let mut response = match checked {
+        Ok(()) => next.run(request).await,
+        Err(rejection) => rejection.into_response(),
     };
-    for (name, value) in &current.headers {
+    for (name, value) in &config.headers {
         response.headers_mut().insert(name, value.clone());
     }
     response
 }
 
-/// Whoever is still let in finds that out on a new connection. A client can keep one of HTTP/2
-/// from closing for a while, so that no request on it may be answered any more.
-fn misdirected() -> Response {
-    let text = "The TLS settings have changed: connect again.\n";
-    // HTTP/2 says it in another way, and hyper removes this.
-    let headers = [(CONNECTION, HeaderValue::from_static("close"))];
-    (StatusCode::MISDIRECTED_REQUEST, headers, text).into_response()
+/// Why the guard answers a request itself.
+enum Rejection {
+    TlsSettingsChanged,
+    RateLimited,
+    Unauthenticated,
+    TooManyLogins,
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let header = |name: HeaderName, value| [(name, HeaderValue::from_static(value))];
+        match self {
+            Self::TlsSettingsChanged => {
+                let text = "The TLS settings have changed; open a new connection.\n";
+                let close = header(CONNECTION, "close");
+                (StatusCode::MISDIRECTED_REQUEST, close, text).into_response()
+            }
+            Self::RateLimited => {
+                let text = "Too many requests; see rate_limit in the web configuration.\n";
+                (StatusCode::TOO_MANY_REQUESTS, text).into_response()
+            }
+            Self::Unauthenticated => {
+                let scheme = header(WWW_AUTHENTICATE, "Basic");
+                (StatusCode::UNAUTHORIZED, scheme, "Unauthorized.\n").into_response()
+            }
+            Self::TooManyLogins => {
+                let text = "Too many logins are waiting for a password comparison.\n";
+                let retry = header(RETRY_AFTER, "1");
+                (StatusCode::TOO_MANY_REQUESTS, retry, text).into_response()
+            }
+        }
+    }
 }
 
 impl Guard {
-    fn new(live: Arc<Live>, waiting: usize) -> Self {
-        let limit = live.rate_limit();
+    fn new(web_config: Arc<ReloadableWebConfig>, waiting_logins: usize) -> Self {
+        let limit = web_config.rate_limit();
         Self {
-            bucket: limit.map(|limit| Mutex::new(Bucket::full(limit, Instant::now()))),
-            logins: Arc::new(Logins::new(waiting)),
-            live,
+            rate_limit: limit.map(|limit| Mutex::new(TokenBucket::full(limit, Instant::now()))),
+            authenticator: Arc::new(Authenticator::new(waiting_logins)),
+            web_config,
         }
     }
 
-    async fn refuse(
+    async fn check(
         &self,
-        current: &Current,
-        credentials: Option<HeaderValue>,
-        peer: IpAddr,
-    ) -> Option<Response> {
+        config: &ActiveWebConfig,
+        connection: Option<ConnectionInfo>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<(), Rejection> {
+        let unknown = || IpAddr::from(Ipv4Addr::UNSPECIFIED);
+        let (peer, accepted_by) = connection.map_or_else(|| (unknown(), None), |c| (c.peer, c.tls));
+        // Otherwise a client could keep a connection that it could no longer open.
+        if let Some(accepted_by) = accepted_by {
+            let current = config.tls.as_ref();
+            if current.is_none_or(|current| !Arc::ptr_eq(current, &accepted_by)) {
+                return Err(Rejection::TlsSettingsChanged);
+            }
+        }
         if !self.takes_token() {
-            let text = "Too many requests: see rate_limit of the web configuration.\n";
-            return Some((StatusCode::TOO_MANY_REQUESTS, text).into_response());
+            return Err(Rejection::RateLimited);
         }
-        let users = &current.users;
-        if users.is_empty() {
-            return None;
+        if config.users.is_empty() {
+            return Ok(());
         }
-        let judged = self.logins.judge(users, credentials.as_ref(), peer.into());
-        match judged.await {
-            Verdict::LetIn => None,
-            Verdict::Refused => {
-                let headers = [(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"))];
-                Some((StatusCode::UNAUTHORIZED, headers, "Unauthorized.\n").into_response())
-            }
-            Verdict::Busy => {
-                let headers = [(RETRY_AFTER, HeaderValue::from_static("1"))];
-                let text = "Too many passwords wait to be compared.\n";
-                Some((StatusCode::TOO_MANY_REQUESTS, headers, text).into_response())
-            }
+        let users = &config.users;
+        let login = self
+            .authenticator
+            .authenticate(users, authorization.as_ref(), peer.into());
+        match login.await {
+            LoginOutcome::Accepted => Ok(()),
+            LoginOutcome::Rejected => Err(Rejection::Unauthenticated),
+            LoginOutcome::QueueFull => Err(Rejection::TooManyLogins),
         }
     }
 
     fn takes_token(&self) -> bool {
-        self.bucket.as_ref().is_none_or(|bucket| {
+        self.rate_limit.as_ref().is_none_or(|bucket| {
             let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
             bucket.take(Instant::now())
         })

@@ -1,7 +1,6 @@
-//! Headers by which browsers protect whoever looks at a page.
+//! Response headers that protect the users of browsers.
 //!
-//! They stand on every answer that needs them, with and without a web configuration, whose
-//! headers replace them. Nothing here depends on what is on a page, but for its style.
+//! They do not need a web configuration, whose headers replace them.
 
 use axum::http::HeaderValue;
 use axum::http::header::{
@@ -10,9 +9,10 @@ use axum::http::header::{
 };
 use axum::response::Response;
 
-/// For pages: nothing but their own style and links. The hash is that of the style in `page`. Who
-/// may frame a page is said once, so that the web configuration can say otherwise.
-pub(super) const PAGE: [(HeaderName, &str); 4] = [
+/// Allows an HTML page its own style and links only. The hash is that of the style of the landing
+/// page. The policy has no `frame-ancestors`, so that the web configuration can replace
+/// `X-Frame-Options`.
+pub(super) const HTML_PAGE: [(HeaderName, &str); 4] = [
     (
         CONTENT_SECURITY_POLICY,
         "default-src 'none'; style-src 'sha256-4CL8K9k8DqjKSmAjLFrb3o41jb5HgYvnKX/onD8iymw='; base-uri 'none'; form-action 'none'",
@@ -22,11 +22,10 @@ pub(super) const PAGE: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// For what is fresh at every request and no page.
-pub(super) const FRESH: (HeaderName, &str) = (CACHE_CONTROL, "no-store");
+pub(super) const NO_STORE: (HeaderName, &str) = (CACHE_CONTROL, "no-store");
 
-/// Keeps browsers from taking any answer for something that it does not say it is.
-pub(super) async fn guess_nothing(mut response: Response) -> Response {
+/// Disables MIME sniffing for any response.
+pub(super) async fn nosniff(mut response: Response) -> Response {
     let value = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, value);
     response

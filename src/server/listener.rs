@@ -1,20 +1,20 @@
-//! Accepts connections and protects the exporter from its clients.
+//! The HTTP listener: accepts connections, terminates TLS, and limits the resources of clients.
 //!
-//! Bounds how many connections are open, how long one may stay silent, how large a request head
-//! may be, how slowly a client may read a response, and how much memory all responses hold; a TLS
-//! handshake counts towards the time to the first request. It knows nothing of routes: they come
-//! as a router.
+//! Limits the number of connections, the time for a request head and for reading a response, and
+//! the memory that all responses hold. The routes are an argument.
 //!
-//! Invariant: a request is never refused because other connections are idle or read slowly. What a
-//! client does wrong, and what a handler does wrong, ends its own connection and nothing else.
+//! Invariant: a request is never refused because other connections are idle or read slowly. An
+//! error of a client and a panic of a handler close their own connection and no other.
 
+mod accept_failures;
 mod address;
-mod connections;
-mod held;
 mod http;
-mod places;
-mod watched;
+mod limits;
+mod memory;
+mod slots;
+mod table;
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -25,96 +25,53 @@ use axum::Router;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
-pub use self::address::{bind, check};
-use self::connections::{Connections, Slot};
-pub use self::held::Held;
-use self::http::{Ended, Http};
-use self::places::Overdue;
-use super::live::{Admission, Live};
-use super::tls;
+use self::accept_failures::AcceptFailures;
+pub use self::address::bind;
+pub(crate) use self::address::check;
+use self::http::serve_stream;
+pub use self::limits::Limits;
+pub use self::memory::ResponseMemory;
+use self::slots::{ConnectionSlot, ConnectionSlots};
+use self::table::TimeoutKind;
+use super::connection_info::ConnectionInfo;
+use super::web_config::ReloadableWebConfig;
 use crate::logging::panic_message;
 
-/// The pause after a failed accept: out of file descriptors, the next attempt fails as well.
+/// The pause after a failed accept: if file descriptors have run out, the next attempt fails too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The least time between two log lines about failed accepts of one listener.
-const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(60);
-
-/// The send buffer of a connection in the operating system. Left alone it grows to megabytes for
-/// each client that does not read, and a client is seen to progress only by a third of it.
+/// The send buffer of a connection in the operating system. By default it grows to megabytes for
+/// each client that does not read, and becomes writable again only when a third of it is free.
 const SEND_BUFFER: usize = 256 * 1024;
 
-/// What one client, and all clients together, may use.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The most connections served at a time, over all listeners; at least 1.
-    pub connections: usize,
-    /// The longest a new connection may take to send its first complete request head.
-    pub first_request: Duration,
-    /// The longest any further request head may take, counted from the end of the response
-    /// before it: so also the longest a kept-alive connection may idle. Below the scrape interval
-    /// it makes every scrape connect anew.
-    pub header_read: Duration,
-    /// The longest from a request head to the client having taken the last byte of the response.
-    pub response: Duration,
-    /// The longest a client may take for 64 KiB of a response that is being sent.
-    pub stall: Duration,
-    /// How long a client must have taken less than that before its connection can be closed to
-    /// make room for another one.
-    pub grace: Duration,
-    /// The most bytes that all responses hold together, besides two of the largest one. Beyond it
-    /// the slowest are cut off.
-    pub held_bytes: usize,
-    /// The longest running responses may take to end after the shutdown has begun, or after other
-    /// TLS settings than those of their connection are in force.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 512,
-            first_request: Duration::from_secs(10),
-            header_read: Duration::from_secs(120),
-            response: Duration::from_secs(60),
-            stall: Duration::from_secs(10),
-            grace: Duration::from_secs(1),
-            held_bytes: 64 * 1024 * 1024,
-            drain: Duration::from_secs(10),
-        }
-    }
-}
-
 /// Serves `router` on all `listeners`, which share one set of `limits`, until `shutdown`; with
-/// TLS where `live` began with it.
+/// TLS if `web_config` was loaded with TLS settings.
 ///
 /// After the shutdown no connection is accepted, idle ones are closed at once, and running
 /// responses have [`Limits::drain`] to end. Returns whether all of them did.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     router: Router,
-    live: Option<Arc<Live>>,
+    web_config: Option<Arc<ReloadableWebConfig>>,
     limits: Limits,
     shutdown: CancellationToken,
 ) -> bool {
-    let tasks = TaskTracker::new();
     let server = Server {
-        connections: Connections::new(limits),
-        http: Http {
-            tasks: tasks.clone(),
-            router: TowerToHyperService::new(router),
-            shutdown: shutdown.clone(),
-            drain: limits.drain,
-        },
-        tasks,
-        tls: live.filter(|live| live.began_with_tls()),
+        slots: ConnectionSlots::new(limits),
+        tasks: TaskTracker::new(),
+        router: TowerToHyperService::new(router),
+        tls: web_config.filter(|config| config.tls_enabled()),
         drain: limits.drain,
         shutdown,
     };
@@ -124,54 +81,51 @@ pub async fn serve(
 }
 
 struct Server {
-    connections: Arc<Connections>,
+    slots: Arc<ConnectionSlots>,
     tasks: TaskTracker,
-    http: Http,
-    tls: Option<Arc<Live>>,
+    router: TowerToHyperService<Router>,
+    tls: Option<Arc<ReloadableWebConfig>>,
     drain: Duration,
     shutdown: CancellationToken,
 }
 
 impl Server {
-    /// Accepts for ever. While no connection can be closed for it, one accepted connection is held
-    /// unread and the others wait in the backlog of the operating system.
+    /// Accepts without end. While no connection can be evicted, one accepted connection waits
+    /// unread, and the others wait in the backlog of the operating system.
     async fn accept_from(&self, listener: TcpListener) {
         let mut failures = AcceptFailures::default();
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let slot = self.connections.admit(peer.ip()).await;
+                    let slot = self.slots.acquire(peer.ip()).await;
                     self.start(stream, peer, slot);
                 }
-                Err(error) if is_lost_by_peer(&error) => {
-                    debug!(%error, "A connection was gone before it was accepted.");
+                Err(error) if is_lost_connection(&error) => {
+                    debug!(%error, "A connection was closed before it was accepted.");
                 }
                 Err(error) => {
-                    failures.report(&error, &listener);
-                    // Below the cap too, file descriptors can run out.
-                    self.connections.make_room();
+                    failures.log(&error, &listener);
+                    // File descriptors can run out below the cap as well.
+                    self.slots.evict();
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    /// Runs one connection in a task of its own, so that a panic in a handler ends only that.
-    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: Arc<Slot>) {
+    /// Runs one connection in a task of its own, to which a panic in a handler is confined.
+    fn start(&self, stream: TcpStream, peer: SocketAddr, slot: Arc<ConnectionSlot>) {
         if let Err(error) = stream.set_nodelay(true) {
-            debug!(%peer, %error, "The connection from {peer} keeps Nagle's algorithm.");
+            debug!(%peer, %error, "Cannot disable Nagle's algorithm for the connection from {peer}.");
         }
         if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
-            debug!(%peer, %error, "The connection from {peer} keeps its default send buffer.");
+            debug!(%peer, %error, "Cannot set the send buffer size of the connection from {peer}.");
         }
-        let spoken = speak(
-            stream,
-            Arc::clone(&slot),
-            self.tls.clone(),
-            self.http.clone(),
-        );
+        let (router, tls) = (self.router.clone(), self.tls.clone());
+        let shutdown = self.shutdown.clone();
+        let served = serve_connection(stream, peer, tls, router, Arc::clone(&slot), shutdown);
         self.tasks.spawn(async move {
-            let supervised = AssertUnwindSafe(supervise(spoken, &slot, peer));
+            let supervised = AssertUnwindSafe(supervise(served, &slot, peer));
             if let Err(panic) = supervised.catch_unwind().await {
                 let message = panic_message(&*panic);
                 error!(%peer, panic = message, "A request handler panicked ({message}); the connection from {peer} is closed.");
@@ -180,105 +134,86 @@ impl Server {
     }
 
     async fn drain(&self) -> bool {
-        self.connections.close_idle();
+        self.slots.close_idle();
         self.tasks.close();
         if timeout(self.drain, self.tasks.wait()).await.is_ok() {
-            info!("All responses have ended and all connections are closed.");
+            info!("All responses are sent and all connections are closed.");
             return true;
         }
-        let cut = self.connections.close_all();
+        let connections = self.slots.close_all();
         let seconds = self.drain.as_secs_f64();
         warn!(
-            connections = cut,
-            "{cut} connections were still busy {seconds} seconds after the shutdown began and are cut."
+            connections,
+            "Closed {connections} connections that were still busy {seconds} seconds after the shutdown began."
         );
         false
     }
 }
 
-/// Speaks HTTP on one connection: plainly, or after the handshake of `tls`, as it chooses.
-async fn speak(stream: TcpStream, slot: Arc<Slot>, tls: Option<Arc<Live>>, http: Http) -> Ended {
-    let Some(live) = tls else {
-        let admission = Admission::plain(stream.peer_addr()?.ip());
-        return http.serve(stream, slot, admission, false).await;
+/// Serves one connection, with TLS if `tls` is given.
+async fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<ReloadableWebConfig>>,
+    router: TowerToHyperService<Router>,
+    slot: Arc<ConnectionSlot>,
+    shutdown: CancellationToken,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let info = |tls| ConnectionInfo {
+        peer: peer.ip(),
+        tls,
     };
-    let (stream, admission) = tls::accept(stream, &live).await?;
-    let http2 = stream.get_ref().1.alpn_protocol() == Some(tls::HTTP2);
-    http.serve(stream, slot, admission, http2).await
+    let served = if let Some(web_config) = tls {
+        let (stream, tls) = accept_tls(stream, &web_config).await?;
+        serve_stream(stream, info(Some(tls)), router, slot, shutdown).await
+    } else {
+        serve_stream(stream, info(None), router, slot, shutdown).await
+    };
+    Ok(served?)
 }
 
-/// Runs `spoken` until it ends, its place is taken away or its time is over. The last two drop
-/// it, and with it the socket.
-async fn supervise(spoken: impl Future<Output = Ended>, slot: &Slot, peer: SocketAddr) {
+/// Completes the handshake with the TLS settings at the time of the client hello, and returns them.
+async fn accept_tls(
+    stream: TcpStream,
+    web_config: &Arc<ReloadableWebConfig>,
+) -> io::Result<(TlsStream<TcpStream>, Arc<ServerConfig>)> {
+    let handshake = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let active = web_config.active().await;
+    let config = active.and_then(|active| active.tls.clone());
+    let config = config.ok_or_else(|| {
+        io::Error::other("the web configuration is invalid or no longer has TLS settings")
+    })?;
+    let stream = handshake.into_stream(Arc::clone(&config)).await?;
+    Ok((stream, config))
+}
+
+/// Runs `served` until it ends, its slot is taken away, or it times out. The last two drop it,
+/// which closes the socket.
+async fn supervise(
+    served: impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
+    slot: &ConnectionSlot,
+    peer: SocketAddr,
+) {
     tokio::select! {
         biased;
-        () = slot.closed() => debug!(%peer, "The connection from {peer} is closed: its place or memory is needed, it sends too many requests at a time, or the exporter stops."),
-        result = spoken => if let Err(error) = result {
-            debug!(%peer, error = &*error, "The connection from {peer} ended early.");
+        () = slot.closed() => debug!(%peer, "Closed the connection from {peer} to free its slot or memory, or to shut down."),
+        result = served => if let Err(error) = result {
+            debug!(%peer, error = &*error, "The connection from {peer} failed.");
         },
-        overdue = slot.overdue() => match overdue {
-            Overdue::Request => debug!(%peer, "The connection from {peer} sent no request in time."),
-            Overdue::Progress => debug!(%peer, "The connection from {peer} reads too slowly."),
-            Overdue::Response => info!(%peer, "The response to {peer} was not taken in time."),
+        timeout = slot.timed_out() => match timeout {
+            TimeoutKind::Request => debug!(%peer, "Closed the connection from {peer}: no complete request in time."),
+            TimeoutKind::Stall => debug!(%peer, "Closed the connection from {peer}: it reads too slowly."),
+            TimeoutKind::Response => info!(%peer, "Closed the connection from {peer}: it did not read the response in time."),
         },
     }
 }
 
-/// Whether an accept failed for one connection only, so that the next can succeed at once.
-fn is_lost_by_peer(error: &io::Error) -> bool {
+/// Whether an accept failed for one connection only, so that the next one can succeed at once.
+fn is_lost_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     )
-}
-
-/// Keeps a lasting failure, as a full file descriptor table, from filling the log.
-#[derive(Default)]
-struct AcceptFailures {
-    last_logged: Option<Instant>,
-    unlogged: u64,
-}
-
-impl AcceptFailures {
-    fn report(&mut self, error: &io::Error, listener: &TcpListener) {
-        let Some(failures) = self.count(Instant::now()) else {
-            return;
-        };
-        let address = listener
-            .local_addr()
-            .map_or_else(|_| "?".to_owned(), |address| address.to_string());
-        warn!(
-            %address, %error, failures,
-            "Connections to {address} cannot be accepted ({error}), {failures} failures since the last such line."
-        );
-    }
-
-    /// Counts a failure; the number to log, if it is time to.
-    fn count(&mut self, now: Instant) -> Option<u64> {
-        self.unlogged += 1;
-        let quiet = |last| now.duration_since(last) < ACCEPT_LOG_INTERVAL;
-        if self.last_logged.is_some_and(quiet) {
-            return None;
-        }
-        self.last_logged = Some(now);
-        Some(std::mem::take(&mut self.unlogged))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lasting_accept_failures_are_logged_once_per_interval_with_their_number() {
-        let mut failures = AcceptFailures::default();
-        let start = Instant::now();
-        assert_eq!(failures.count(start), Some(1));
-        assert_eq!(failures.count(start + ACCEPT_PAUSE), None);
-        assert_eq!(failures.count(start + ACCEPT_PAUSE * 2), None);
-        assert_eq!(failures.count(start + ACCEPT_LOG_INTERVAL), Some(3));
-        assert_eq!(failures.count(start + ACCEPT_LOG_INTERVAL), None);
-    }
 }

@@ -11,7 +11,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
-use super::{Served, body};
+use super::app::App;
+use super::body::text_body;
+use super::shared::Shared;
 use crate::clock;
 use crate::exposition::negotiation::{Format, accepts_gzip};
 use crate::exposition::{ClusterView, KeptPieces, Page};
@@ -24,12 +26,18 @@ pub(super) struct Encoded {
     page: Page,
 }
 
-pub(super) async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
+#[derive(Debug)]
+pub(super) struct MetricsPage {
+    app: Arc<App>,
+    encoded: Shared<Encoded>,
+}
+
+pub(super) async fn metrics(State(page): State<Arc<MetricsPage>>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(&joined(&headers, &ACCEPT));
     let gzip = accepts_gzip(&joined(&headers, &ACCEPT_ENCODING));
-    let encoding = Arc::clone(&served);
+    let encoding = Arc::clone(&page);
     let encode = move |last: Option<&_>| encoding.encode(last, clock::now());
-    let Ok(encoded) = served.metrics.next(&served.permits, encode).await else {
+    let Ok(encoded) = page.encoded.next(&page.app.encoding_permits, encode).await else {
         let text = "Encoding the page failed.\n";
         return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
     };
@@ -37,7 +45,7 @@ pub(super) async fn metrics(State(served): State<Arc<Served>>, headers: HeaderMa
         (CONTENT_TYPE, format.content_type()),
         (VARY, "Accept, Accept-Encoding"),
     ];
-    (headers, body(&encoded.page.in_format(format), gzip)).into_response()
+    (headers, text_body(&encoded.page.in_format(format), gzip)).into_response()
 }
 
 /// All values of a header as one list; what is no text is left out.
@@ -47,9 +55,16 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     values.join(",")
 }
 
-impl Served {
+impl MetricsPage {
+    pub(super) fn new(app: &Arc<App>) -> Self {
+        Self {
+            app: Arc::clone(app),
+            encoded: Shared::default(),
+        }
+    }
+
     fn encode(&self, last: Option<&Encoded>, now: DateTime<Utc>) -> Encoded {
-        let web = self.app.web.as_ref();
+        let web = self.app.web_config.as_ref();
         let process = Arc::new(Process {
             telemetry: Arc::clone(&self.app.telemetry),
             reload: *self.app.reload.borrow(),
@@ -58,7 +73,7 @@ impl Served {
             resources: metrics_process::collector::collect(),
         });
         let last = last.map_or(&[][..], |last| &last.pieces);
-        let watched = self.watched();
+        let watched = self.app.clusters();
         let pieces = watched
             .iter()
             .map(|watched| pieces(watched.view(), last, now));

@@ -1,11 +1,11 @@
-//! Who counts as one client when connections and logins are shared out.
+//! The network of a client, by which connections and logins are shared fairly.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Clients that count as one: an IPv4 address, or an IPv6 network of 64 bits, in which one client can
-/// choose its address freely.
+/// An IPv4 address, or an IPv6 network of 64 bits, in which one client can choose its address
+/// freely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::server) struct Network(IpAddr);
+pub(super) struct Network(IpAddr);
 
 impl From<IpAddr> for Network {
     fn from(address: IpAddr) -> Self {
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_are_told_apart_by_ipv4_address_and_by_ipv6_network() {
+    fn clients_are_distinguished_by_ipv4_address_or_ipv6_network() {
         let of = |address: &str| Network::from(address.parse::<IpAddr>().unwrap());
         assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));

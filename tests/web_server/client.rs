@@ -1,4 +1,4 @@
-//! Clients: plain, over rustls, and over OpenSSL where a client has to be peculiar.
+//! HTTP clients: without TLS, over rustls, and over OpenSSL for restricted TLS settings.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -8,9 +8,10 @@ use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt as _;
-use hyper::client::conn::{http1, http2};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper::{HeaderMap, Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -25,7 +26,6 @@ use crate::certificates::Identity;
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -39,7 +39,7 @@ impl Answer {
     }
 }
 
-/// A header with a name and a password.
+/// The value of an `Authorization` header.
 pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
@@ -52,7 +52,7 @@ pub(crate) fn request(path: &str, authorization: Option<&str>) -> Request<Body> 
     request.body(Body::empty()).unwrap()
 }
 
-/// A connection that speaks HTTP/1.1 and stays open.
+/// A keep-alive connection.
 pub(crate) struct Http1(http1::SendRequest<Body>);
 
 impl Http1 {
@@ -73,25 +73,27 @@ impl Http1 {
         path: &str,
         authorization: Option<&str>,
     ) -> Result<Answer, Failure> {
+        collect(self.send(request(path, authorization)).await?).await
+    }
+
+    /// Returns once the head of the response has arrived.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Failure> {
         self.0.ready().await?;
-        collect(self.0.send_request(request(path, authorization)).await?).await
+        Ok(self.0.send_request(request).await?)
+    }
+
+    /// Completes when the server has closed the connection.
+    pub(crate) async fn closed(&mut self) {
+        while self.0.ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
-/// A connection that speaks HTTP/2.
-pub(crate) async fn http2(
-    stream: TlsStream<TcpStream>,
-    window: u32,
-) -> Result<http2::SendRequest<Body>, Failure> {
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .initial_stream_window_size(window)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-pub(crate) async fn collect(response: Response<hyper::body::Incoming>) -> Result<Answer, Failure> {
+async fn collect(response: Response<Incoming>) -> Result<Answer, Failure> {
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     Ok(Answer {
@@ -101,7 +103,7 @@ pub(crate) async fn collect(response: Response<hyper::body::Incoming>) -> Result
     })
 }
 
-/// A TLS client that trusts one authority.
+/// A rustls client that trusts one authority.
 #[derive(Clone)]
 pub(crate) struct Tls {
     roots: RootCertStore,
@@ -110,11 +112,10 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new(authority: CertificateDer<'static>, identity: Option<&Identity>) -> Self {
-        Self::speaking(rustls::ALL_VERSIONS, authority, identity)
+        Self::with_versions(rustls::ALL_VERSIONS, authority, identity)
     }
 
-    /// In these versions of TLS alone.
-    pub(crate) fn speaking(
+    pub(crate) fn with_versions(
         versions: &[&'static SupportedProtocolVersion],
         authority: CertificateDer<'static>,
         identity: Option<&Identity>,
@@ -135,7 +136,7 @@ impl Tls {
         Self { roots, config }
     }
 
-    /// Shows a certificate, and signs with a key that is not its own.
+    /// Presents a certificate and signs with a key that is not its own.
     pub(crate) fn with_forged(
         self,
         forged: &Identity,
@@ -162,14 +163,20 @@ impl Tls {
         &self,
         address: SocketAddr,
     ) -> Result<TlsStream<TcpStream>, Failure> {
-        let stream = TcpStream::connect(address).await?;
+        self.connect_over(TcpStream::connect(address).await?).await
+    }
+
+    pub(crate) async fn connect_over(
+        &self,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
         let connector = TlsConnector::from(Arc::new(self.config.clone()));
         let name = ServerName::try_from("localhost").unwrap();
         Ok(connector.connect(name, stream).await?)
     }
 
-    /// One request on a connection of its own. With TLS 1.3 a client learns with the first answer
-    /// only that its certificate is refused.
+    /// Sends one request on a new connection. With TLS 1.3, a client whose certificate is rejected
+    /// observes that only after the handshake.
     pub(crate) async fn get(
         &self,
         address: SocketAddr,
@@ -181,21 +188,21 @@ impl Tls {
     }
 }
 
-/// What an OpenSSL client is limited to.
+/// The TLS settings of an OpenSSL client.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Peculiar {
+pub(crate) struct OpenSslClient {
     pub(crate) newest: Option<SslVersion>,
     pub(crate) suites: Option<&'static str>,
     pub(crate) curves: Option<&'static str>,
 }
 
-impl Peculiar {
-    /// Version and suite that the two agree on, by their names in OpenSSL.
-    pub(crate) async fn agree(self, address: SocketAddr) -> Result<(String, String), Failure> {
-        tokio::task::spawn_blocking(move || self.shake_hands(address)).await?
+impl OpenSslClient {
+    /// The negotiated TLS version and cipher suite, by their names in OpenSSL.
+    pub(crate) async fn negotiate(self, address: SocketAddr) -> Result<(String, String), Failure> {
+        tokio::task::spawn_blocking(move || self.handshake(address)).await?
     }
 
-    fn shake_hands(self, address: SocketAddr) -> Result<(String, String), Failure> {
+    fn handshake(self, address: SocketAddr) -> Result<(String, String), Failure> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         builder.set_verify(SslVerifyMode::NONE);
         builder.set_min_proto_version(Some(SslVersion::TLS1))?;

@@ -1,12 +1,12 @@
-//! Who may come in, by name and password.
+//! Basic authentication with the users of the web configuration.
 //!
-//! A password is compared with its bcrypt hash off the runtime's threads, one at a time, so that
-//! guessing costs at most one processor; the [`Queue`] decides whose turn it is. Verdicts are kept
-//! under a keyed hash of name, hash and password, so that no
-//! password stays in memory and a changed hash or user is judged anew. Good and bad verdicts are
-//! kept apart: guessing cannot push out who has come in before.
+//! Passwords are compared with their bcrypt hashes on a blocking thread, one at a time, so that
+//! guessing uses at most one processor; the [`LoginQueue`] determines the order. Outcomes are
+//! cached under a keyed hash of name, bcrypt hash and password, so that no password stays in
+//! memory and a changed user or hash is authenticated again. Accepted and rejected logins have
+//! separate caches, so that guessing does not evict an accepted login.
 //!
-//! Invariant: whether a name is known makes no difference to the work that is done.
+//! Invariant: the work does not depend on whether a user exists.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,96 +19,98 @@ use ring::rand::SystemRandom;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::task::spawn_blocking;
 
-use super::queue::Queue;
-use crate::config::web::{Hash, Users};
+use super::login_queue::LoginQueue;
 use crate::server::network::Network;
+use crate::settings::web::{PasswordHash, Users};
 
-/// The most verdicts of each kind that are kept.
-const VERDICTS: usize = 100;
+/// Maximum number of cached outcomes of each kind.
+const CACHED_OUTCOMES: usize = 100;
 
-/// The verdicts so far.
 #[derive(Debug)]
-pub(super) struct Logins {
+pub(super) struct Authenticator {
     key: hmac::Key,
-    queue: Arc<Queue>,
-    verdicts: Mutex<Verdicts>,
+    queue: Arc<LoginQueue>,
+    outcomes: Mutex<OutcomeCache>,
 }
 
-/// Whether somebody may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    LetIn,
-    Refused,
-    /// Too many others wait to be judged.
-    Busy,
+pub(super) enum LoginOutcome {
+    Accepted,
+    Rejected,
+    /// Too many logins wait for a comparison.
+    QueueFull,
 }
 
-/// Name, whether it is a user's, hash and password under a key of this process.
+/// Keyed hash of the user name, whether the user exists, the bcrypt hash and the password.
 type Fingerprint = [u8; 32];
 
 #[derive(Debug, Default)]
-struct Verdicts {
-    good: HashSet<Fingerprint>,
-    bad: HashSet<Fingerprint>,
+struct OutcomeCache {
+    accepted: HashSet<Fingerprint>,
+    rejected: HashSet<Fingerprint>,
 }
 
-/// What a client says of itself.
 #[derive(Debug)]
 struct Credentials {
     user: String,
     password: SecretSlice<u8>,
 }
 
-impl Logins {
-    /// At most `waiting` logins wait for their comparison.
-    pub(super) fn new(waiting: usize) -> Self {
+impl Authenticator {
+    /// At most `capacity` logins wait for a comparison.
+    pub(super) fn new(capacity: usize) -> Self {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
         Self {
             key: key.expect("the operating system has randomness once it runs programs"),
-            queue: Queue::new(waiting),
-            verdicts: Mutex::default(),
+            queue: LoginQueue::new(capacity),
+            outcomes: Mutex::default(),
         }
     }
 
-    /// Whether the header of a client in `network` names one of `users`, and its password.
-    pub(super) async fn judge(
+    /// Checks the `Authorization` header of a client in `network` against `users`.
+    pub(super) async fn authenticate(
         self: &Arc<Self>,
         users: &Users,
         header: Option<&HeaderValue>,
         network: Network,
-    ) -> Verdict {
+    ) -> LoginOutcome {
         let Some(credentials) = header.and_then(Credentials::parse) else {
-            return Verdict::Refused;
+            return LoginOutcome::Rejected;
         };
-        let Some((hash, is_user)) = self.hash(users, &credentials.user) else {
-            return Verdict::Refused;
+        let Some((hash, is_user)) = self.hash_to_compare(users, &credentials.user) else {
+            return LoginOutcome::Rejected;
         };
         let fingerprint = self.fingerprint(&credentials, hash, is_user);
-        if let Some(verdict) = self.verdict(&fingerprint) {
-            return verdict;
+        if let Some(outcome) = self.cached(&fingerprint) {
+            return outcome;
         }
-        let Some(turn) = self.queue.turn(network, tag(&fingerprint)).await else {
-            return Verdict::Busy;
+        let permit = self.queue.permit(network, tag(&fingerprint)).await;
+        let Some(permit) = permit else {
+            return LoginOutcome::QueueFull;
         };
-        // Who has waited behind the same credentials finds the verdict.
-        if let Some(verdict) = self.verdict(&fingerprint) {
-            return verdict;
+        // A login with the same credentials can have been compared in the meantime.
+        if let Some(outcome) = self.cached(&fingerprint) {
+            return outcome;
         }
-        let (logins, hash) = (Arc::clone(self), hash.clone());
-        let compared = spawn_blocking(move || {
-            let good = hash.is_of(credentials.password.expose_secret()) && is_user;
-            logins.lock().keep(fingerprint, good);
-            // Not before: who waits looks for the verdict first. It is kept, and the work is
-            // counted, even when nobody waits for it any more.
-            drop(turn);
-            good
+        let (this, hash) = (Arc::clone(self), hash.clone());
+        let comparison = spawn_blocking(move || {
+            let accepted = hash.matches(credentials.password.expose_secret()) && is_user;
+            this.lock().insert(fingerprint, accepted);
+            // After the insertion, because the next login looks into the cache first; and here, so
+            // that the permit is held until the comparison ends even if this login is cancelled.
+            drop(permit);
+            accepted
         });
-        Verdict::of(compared.await.unwrap_or(false))
+        LoginOutcome::of(comparison.await.unwrap_or(false))
     }
 
-    /// The hash to compare with, and whether it is that of the user. Who is unknown gets that
-    /// of a user whom the name always leads to, so that it takes as long as with a known name.
-    fn hash<'a>(&self, users: &'a Users, name: &str) -> Option<(&'a Hash, bool)> {
+    /// The hash to compare with, and whether it belongs to the user. An unknown name gets the hash
+    /// of another user, always the same one, so that response times do not disclose user names.
+    fn hash_to_compare<'a>(
+        &self,
+        users: &'a Users,
+        name: &str,
+    ) -> Option<(&'a PasswordHash, bool)> {
         let tag = hmac::sign(&self.key, name.as_bytes());
         let number = tag.as_ref().first_chunk().copied();
         let number = u64::from_be_bytes(number.unwrap_or_default());
@@ -120,13 +122,19 @@ impl Logins {
         }
     }
 
-    /// Of who is no user the hash is that of another, so that it does not tell them apart.
-    fn fingerprint(&self, credentials: &Credentials, hash: &Hash, is_user: bool) -> Fingerprint {
+    /// Includes `is_user`, because an unknown name can become a user with the hash that was its
+    /// decoy.
+    fn fingerprint(
+        &self,
+        credentials: &Credentials,
+        hash: &PasswordHash,
+        is_user: bool,
+    ) -> Fingerprint {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&[u8::from(is_user)]);
         let password = credentials.password.expose_secret();
         for part in [credentials.user.as_bytes(), hash.as_bytes(), password] {
-            // The length keeps what ends one part from beginning the next.
+            // The length prefix separates the parts; see CVE-2022-46146.
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
@@ -134,47 +142,55 @@ impl Logins {
         Fingerprint::try_from(tag.as_ref()).expect("SHA-256 has 32 bytes")
     }
 
-    fn verdict(&self, fingerprint: &Fingerprint) -> Option<Verdict> {
-        self.lock().of(fingerprint).map(Verdict::of)
+    fn cached(&self, fingerprint: &Fingerprint) -> Option<LoginOutcome> {
+        self.lock().get(fingerprint).map(LoginOutcome::of)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Verdicts> {
-        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, OutcomeCache> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The first 64 bits of the fingerprint. Clients cannot choose them, because the hash is keyed.
+/// The first 64 bits of the fingerprint, which clients cannot choose because its hash is keyed.
 fn tag(fingerprint: &Fingerprint) -> u64 {
     let first = fingerprint.first_chunk().copied();
     u64::from_be_bytes(first.unwrap_or_default())
 }
 
-impl Verdict {
-    fn of(good: bool) -> Self {
-        if good { Self::LetIn } else { Self::Refused }
+impl LoginOutcome {
+    fn of(accepted: bool) -> Self {
+        if accepted {
+            Self::Accepted
+        } else {
+            Self::Rejected
+        }
     }
 }
 
-impl Verdicts {
-    fn of(&self, fingerprint: &Fingerprint) -> Option<bool> {
-        let good = self.good.contains(fingerprint);
-        (good || self.bad.contains(fingerprint)).then_some(good)
+impl OutcomeCache {
+    fn get(&self, fingerprint: &Fingerprint) -> Option<bool> {
+        let accepted = self.accepted.contains(fingerprint);
+        (accepted || self.rejected.contains(fingerprint)).then_some(accepted)
     }
 
-    fn keep(&mut self, fingerprint: Fingerprint, good: bool) {
-        let kept = if good { &mut self.good } else { &mut self.bad };
-        // Any one will do; the order of a set is another in every process.
-        if kept.len() >= VERDICTS
-            && let Some(one) = kept.iter().next().copied()
+    fn insert(&mut self, fingerprint: Fingerprint, accepted: bool) {
+        let outcomes = if accepted {
+            &mut self.accepted
+        } else {
+            &mut self.rejected
+        };
+        // Evicts an arbitrary one: the iteration order of a set differs between processes.
+        if outcomes.len() >= CACHED_OUTCOMES
+            && let Some(evicted) = outcomes.iter().next().copied()
         {
-            kept.remove(&one);
+            outcomes.remove(&evicted);
         }
-        kept.insert(fingerprint);
+        outcomes.insert(fingerprint);
     }
 }
 
 impl Credentials {
-    /// `None` for anything but the scheme Basic with a name and a password.
+    /// `None` unless the scheme is Basic with a name and a password.
     fn parse(header: &HeaderValue) -> Option<Self> {
         let (scheme, encoded) = header.as_bytes().split_at_checked("Basic ".len())?;
         if !scheme.eq_ignore_ascii_case(b"Basic ") {
@@ -197,20 +213,20 @@ mod tests {
 
     use tokio::task::JoinSet;
 
-    use super::super::queue::Turn;
+    use super::super::login_queue::ComparisonPermit;
     use super::*;
-    use crate::config::web::WebConfig;
+    use crate::settings::web::WebConfig;
 
     const PASSWORD: &str = "hunter2";
-    const WAITING: usize = 16;
+    const CAPACITY: usize = 16;
 
     fn network() -> Network {
         IpAddr::from([192, 0, 2, 1]).into()
     }
 
-    /// Keeps every other login waiting.
-    async fn taken(logins: &Logins) -> Turn {
-        logins.queue.turn(network(), 0).await.unwrap()
+    /// While the permit is held, every comparison waits.
+    async fn comparison_permit(authenticator: &Authenticator) -> ComparisonPermit {
+        authenticator.queue.permit(network(), 0).await.unwrap()
     }
 
     fn users(costs: &[u32]) -> Users {
@@ -228,170 +244,204 @@ mod tests {
         HeaderValue::from_str(&format!("Basic {encoded}")).unwrap()
     }
 
-    fn kept(logins: &Logins) -> (usize, usize) {
-        let verdicts = logins.lock();
-        (verdicts.good.len(), verdicts.bad.len())
+    fn cached(authenticator: &Authenticator) -> (usize, usize) {
+        let outcomes = authenticator.lock();
+        (outcomes.accepted.len(), outcomes.rejected.len())
     }
 
     #[test]
-    fn who_is_unknown_is_compared_with_the_hash_of_one_and_the_same_user() {
-        let (logins, users) = (Logins::new(WAITING), users(&[4, 5, 6]));
+    fn unknown_name_is_always_compared_with_the_hash_of_the_same_user() {
+        let (authenticator, users) = (Authenticator::new(CAPACITY), users(&[4, 5, 6]));
         let mut decoys = BTreeSet::new();
         for number in 0..100 {
-            let name = format!("nobody{number}");
-            let (first, is_user) = logins.hash(&users, &name).unwrap();
+            let name = format!("unknown{number}");
+            let (first, is_user) = authenticator.hash_to_compare(&users, &name).unwrap();
             assert!(!is_user);
-            let (second, _) = logins.hash(&users, &name).unwrap();
+            let (second, _) = authenticator.hash_to_compare(&users, &name).unwrap();
             assert_eq!(first.as_bytes(), second.as_bytes());
             decoys.insert(first.as_bytes().to_vec());
         }
         assert_eq!(decoys.len(), users.len(), "names lead to every user");
         for (name, hash) in &users {
-            let (found, is_user) = logins.hash(&users, name).unwrap();
+            let (found, is_user) = authenticator.hash_to_compare(&users, name).unwrap();
             assert!(is_user && found.as_bytes() == hash.as_bytes());
         }
     }
 
     #[tokio::test]
-    async fn the_password_of_the_decoy_lets_nobody_unknown_in() {
-        let (logins, users) = (Arc::new(Logins::new(WAITING)), users(&[4]));
-        let stranger = header("nobody", PASSWORD);
+    async fn unknown_name_with_the_password_of_the_decoy_is_rejected() {
+        let (authenticator, users) = (Arc::new(Authenticator::new(CAPACITY)), users(&[4]));
+        let unknown = header("unknown", PASSWORD);
         assert_eq!(
-            logins.judge(&users, Some(&stranger), network()).await,
-            Verdict::Refused
+            authenticator
+                .authenticate(&users, Some(&unknown), network())
+                .await,
+            LoginOutcome::Rejected
         );
         assert_eq!(
-            kept(&logins),
+            cached(&authenticator),
             (0, 1),
-            "it was compared, and the verdict kept"
+            "it was compared, and the outcome is cached"
         );
         assert_eq!(
-            logins.judge(&users, Some(&stranger), network()).await,
-            Verdict::Refused
+            authenticator
+                .authenticate(&users, Some(&unknown), network())
+                .await,
+            LoginOutcome::Rejected
         );
         let right = header("user4", PASSWORD);
         assert_eq!(
-            logins.judge(&users, Some(&right), network()).await,
-            Verdict::LetIn
+            authenticator
+                .authenticate(&users, Some(&right), network())
+                .await,
+            LoginOutcome::Accepted
         );
-        assert_eq!(kept(&logins), (1, 1));
+        assert_eq!(cached(&authenticator), (1, 1));
     }
 
     #[tokio::test]
-    async fn guessing_pushes_out_nobody_who_has_come_in_and_fills_no_memory() {
-        let (logins, users) = (Arc::new(Logins::new(WAITING)), users(&[4]));
+    async fn guessing_evicts_no_accepted_login_and_its_memory_is_bounded() {
+        let (authenticator, users) = (Arc::new(Authenticator::new(CAPACITY)), users(&[4]));
         let right = header("user4", PASSWORD);
         assert_eq!(
-            logins.judge(&users, Some(&right), network()).await,
-            Verdict::LetIn
+            authenticator
+                .authenticate(&users, Some(&right), network())
+                .await,
+            LoginOutcome::Accepted
         );
-        for number in 0..VERDICTS + 20 {
+        for number in 0..CACHED_OUTCOMES + 20 {
             let wrong = header("user4", &number.to_string());
             assert_eq!(
-                logins.judge(&users, Some(&wrong), network()).await,
-                Verdict::Refused
+                authenticator
+                    .authenticate(&users, Some(&wrong), network())
+                    .await,
+                LoginOutcome::Rejected
             );
         }
-        assert_eq!(kept(&logins), (1, VERDICTS));
-        // With every comparison taken, only a kept verdict can answer.
-        let _taken = taken(&logins).await;
+        assert_eq!(cached(&authenticator), (1, CACHED_OUTCOMES));
+        // Without a permit for a comparison, only the cache can answer.
+        let _permit = comparison_permit(&authenticator).await;
         assert_eq!(
-            logins.judge(&users, Some(&right), network()).await,
-            Verdict::LetIn
+            authenticator
+                .authenticate(&users, Some(&right), network())
+                .await,
+            LoginOutcome::Accepted
         );
     }
 
     #[tokio::test]
-    async fn who_waits_with_the_same_credentials_takes_the_verdict_of_the_first() {
-        let (logins, users) = (Arc::new(Logins::new(WAITING)), Arc::new(users(&[4])));
-        let taken = taken(&logins).await;
+    async fn logins_that_wait_with_the_same_credentials_share_one_comparison() {
+        let (authenticator, users) = (
+            Arc::new(Authenticator::new(CAPACITY)),
+            Arc::new(users(&[4])),
+        );
+        let permit = comparison_permit(&authenticator).await;
         let wrong = header("user4", "wrong");
-        let waiting: Vec<_> = (0..WAITING)
+        let waiting: Vec<_> = (0..CAPACITY)
             .map(|_| {
-                let (logins, users) = (Arc::clone(&logins), Arc::clone(&users));
+                let (authenticator, users) = (Arc::clone(&authenticator), Arc::clone(&users));
                 let wrong = wrong.clone();
-                tokio::spawn(async move { logins.judge(&users, Some(&wrong), network()).await })
+                tokio::spawn(async move {
+                    authenticator
+                        .authenticate(&users, Some(&wrong), network())
+                        .await
+                })
             })
             .collect();
         tokio::task::yield_now().await;
-        // A verdict that no comparison would come to, so that one would show.
+        // The opposite of the outcome of a comparison, so that a comparison would show.
         let credentials = Credentials::parse(&wrong).unwrap();
-        let (hash, is_user) = logins.hash(&users, "user4").unwrap();
-        let fingerprint = logins.fingerprint(&credentials, hash, is_user);
-        logins.lock().keep(fingerprint, true);
-        drop(taken);
+        let (hash, is_user) = authenticator.hash_to_compare(&users, "user4").unwrap();
+        let fingerprint = authenticator.fingerprint(&credentials, hash, is_user);
+        authenticator.lock().insert(fingerprint, true);
+        drop(permit);
         for one in waiting {
-            assert_eq!(one.await.unwrap(), Verdict::LetIn, "compared again");
+            assert_eq!(one.await.unwrap(), LoginOutcome::Accepted, "compared again");
         }
     }
 
     #[tokio::test]
-    async fn a_verdict_lasts_no_longer_than_the_user_it_is_of() {
-        let (logins, before) = (Arc::new(Logins::new(WAITING)), users(&[4]));
+    async fn cached_outcome_ends_with_its_user() {
+        let (authenticator, before) = (Arc::new(Authenticator::new(CAPACITY)), users(&[4]));
         let hash = before.values().next().unwrap().clone();
         let renamed = Users::from([("alice".to_owned(), hash)]);
         let [old, new] = ["user4", "alice"].map(|name| header(name, PASSWORD));
-        // Both come with the same hash: the one of the user, the other of the decoy.
-        for (users, let_in, refused) in [
+        // Both names get the same hash: one as the user, the other as the decoy.
+        for (users, accepted, rejected) in [
             (&before, &old, &new),
             (&renamed, &new, &old),
             (&before, &old, &new),
         ] {
             assert_eq!(
-                logins.judge(users, Some(let_in), network()).await,
-                Verdict::LetIn
+                authenticator
+                    .authenticate(users, Some(accepted), network())
+                    .await,
+                LoginOutcome::Accepted
             );
             assert_eq!(
-                logins.judge(users, Some(refused), network()).await,
-                Verdict::Refused
+                authenticator
+                    .authenticate(users, Some(rejected), network())
+                    .await,
+                LoginOutcome::Rejected
             );
         }
     }
 
     #[tokio::test]
-    async fn where_many_wait_others_are_told_at_once_and_who_is_known_comes_in() {
-        let (logins, users) = (Arc::new(Logins::new(WAITING)), Arc::new(users(&[4])));
+    async fn login_is_rejected_when_the_queue_is_full_unless_its_outcome_is_cached() {
+        let (authenticator, users) = (
+            Arc::new(Authenticator::new(CAPACITY)),
+            Arc::new(users(&[4])),
+        );
         let known = header("user4", PASSWORD);
         assert_eq!(
-            logins.judge(&users, Some(&known), network()).await,
-            Verdict::LetIn
+            authenticator
+                .authenticate(&users, Some(&known), network())
+                .await,
+            LoginOutcome::Accepted
         );
-        let taken = taken(&logins).await;
+        let permit = comparison_permit(&authenticator).await;
         let mut waiting = JoinSet::new();
-        for number in 0..=WAITING {
-            let (logins, users) = (Arc::clone(&logins), Arc::clone(&users));
+        for number in 0..=CAPACITY {
+            let (authenticator, users) = (Arc::clone(&authenticator), Arc::clone(&users));
             let guess = header("user4", &number.to_string());
-            waiting.spawn(async move { logins.judge(&users, Some(&guess), network()).await });
+            waiting.spawn(async move {
+                authenticator
+                    .authenticate(&users, Some(&guess), network())
+                    .await
+            });
         }
         let surplus = waiting.join_next().await.unwrap().unwrap();
-        assert_eq!(surplus, Verdict::Busy);
-        let verdict = logins.judge(&users, Some(&known), network()).await;
-        assert_eq!(verdict, Verdict::LetIn);
-        drop(taken);
-        let verdicts = waiting.join_all().await;
-        assert_eq!(verdicts, [Verdict::Refused; WAITING]);
+        assert_eq!(surplus, LoginOutcome::QueueFull);
+        let outcome = authenticator
+            .authenticate(&users, Some(&known), network())
+            .await;
+        assert_eq!(outcome, LoginOutcome::Accepted);
+        drop(permit);
+        let outcomes = waiting.join_all().await;
+        assert_eq!(outcomes, [LoginOutcome::Rejected; CAPACITY]);
     }
 
     #[test]
-    fn verdicts_of_each_kind_are_bounded() {
-        let mut verdicts = Verdicts::default();
+    fn cached_outcomes_of_each_kind_are_bounded() {
+        let mut outcomes = OutcomeCache::default();
         for number in 0..1000_u64 {
             let mut fingerprint = Fingerprint::default();
             fingerprint[..8].copy_from_slice(&number.to_be_bytes());
-            verdicts.keep(fingerprint, number % 2 == 0);
-            assert_eq!(verdicts.of(&fingerprint), Some(number % 2 == 0));
+            outcomes.insert(fingerprint, number % 2 == 0);
+            assert_eq!(outcomes.get(&fingerprint), Some(number % 2 == 0));
         }
         assert_eq!(
-            (verdicts.good.len(), verdicts.bad.len()),
-            (VERDICTS, VERDICTS)
+            (outcomes.accepted.len(), outcomes.rejected.len()),
+            (CACHED_OUTCOMES, CACHED_OUTCOMES)
         );
     }
 
     #[test]
-    fn no_secret_is_in_what_is_printed_for_debugging() {
-        let (logins, users) = (Logins::new(WAITING), users(&[4]));
+    fn debug_output_contains_no_secret() {
+        let (authenticator, users) = (Authenticator::new(CAPACITY), users(&[4]));
         let credentials = Credentials::parse(&header("user4", PASSWORD)).unwrap();
-        let printed = format!("{logins:?} {users:?} {credentials:?}");
+        let printed = format!("{authenticator:?} {users:?} {credentials:?}");
         assert!(
             !printed.contains(PASSWORD) && !printed.contains("$2b$"),
             "{printed}"

@@ -1,41 +1,40 @@
-//! A bucket of tokens that fills with time. Pure: the moment comes as an argument.
+//! A token bucket. The time is an argument.
 //!
-//! Invariant: within any time at most as many tokens are given as the bucket holds, and one more
-//! for each interval that fits into that time.
+//! Invariant: in any period, at most as many tokens are taken as the bucket holds, plus one for
+//! each interval in that period.
 
 use tokio::time::Instant;
 
-use crate::config::web::RateLimit;
+use crate::settings::web::RateLimit;
 
-/// The tokens that are left.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(super) struct TokenBucket {
     limit: RateLimit,
-    /// In fractions as well, as they come back.
+    /// Includes the fraction of the token that is being refilled.
     tokens: f64,
-    counted: Instant,
+    refilled: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     pub(super) fn full(limit: RateLimit, now: Instant) -> Self {
         Self {
             limit,
             tokens: f64::from(limit.burst),
-            counted: now,
+            refilled: now,
         }
     }
 
-    /// Whether there is a token, which is then gone.
+    /// Takes a token; false if there is none.
     pub(super) fn take(&mut self, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.counted);
-        let come_back = passed.as_secs_f64() / self.limit.interval.as_secs_f64();
-        self.tokens = (self.tokens + come_back).min(f64::from(self.limit.burst));
-        self.counted = self.counted.max(now);
-        let has_one = self.tokens >= 1.0;
-        if has_one {
+        let elapsed = now.saturating_duration_since(self.refilled);
+        let refill = elapsed.as_secs_f64() / self.limit.interval.as_secs_f64();
+        self.tokens = (self.tokens + refill).min(f64::from(self.limit.burst));
+        self.refilled = self.refilled.max(now);
+        let has_token = self.tokens >= 1.0;
+        if has_token {
             self.tokens -= 1.0;
         }
-        has_one
+        has_token
     }
 }
 
@@ -45,17 +44,17 @@ mod tests {
 
     use super::*;
 
-    fn bucket(burst: u32) -> (Bucket, Instant) {
+    fn bucket(burst: u32) -> (TokenBucket, Instant) {
         let limit = RateLimit {
             interval: Duration::from_secs(2),
             burst,
         };
         let now = Instant::now();
-        (Bucket::full(limit, now), now)
+        (TokenBucket::full(limit, now), now)
     }
 
     #[test]
-    fn a_bucket_gives_what_it_holds_and_one_token_an_interval() {
+    fn bucket_holds_the_burst_and_refills_one_token_per_interval() {
         let (mut bucket, start) = bucket(3);
         let mut take = |seconds| bucket.take(start + Duration::from_secs(seconds));
         assert_eq!(
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_bucket_gives_nothing() {
+    fn bucket_without_burst_never_has_a_token() {
         let (mut bucket, start) = bucket(0);
         assert!(!bucket.take(start));
         assert!(!bucket.take(start + Duration::from_secs(1000)));

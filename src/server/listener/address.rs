@@ -1,8 +1,9 @@
-//! Turns a listen address as people write it into listening sockets.
+//! Parses listen addresses and opens their sockets.
 //!
-//! Forms: `:19180` (all interfaces, both IP versions where the host has them), `127.0.0.1:19180`,
-//! `[::1]:19180` and `localhost:19180` (all addresses of the name). An address that the host
-//! cannot have is skipped if another one serves; one that is taken or forbidden is an error.
+//! Forms: `:19180` (all interfaces, with both IP versions where the host has them),
+//! `127.0.0.1:19180`, `[::1]:19180` and `localhost:19180` (all addresses of the name). An address
+//! that the host does not have is skipped if another one can be used; an address that is in use or
+//! forbidden is an error.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -10,12 +11,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-/// Listens on `address`, which can need several sockets; port 0 takes one free port for all.
+/// Listens on `address`, which can need several sockets. Port 0 selects one free port for all.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::InvalidInput`] for what is not an address; else what the operating system
-/// said, with the address it said it of.
+/// [`io::ErrorKind::InvalidInput`] if `address` is malformed; otherwise the error of the operating
+/// system, with the address.
 ///
 /// # Panics
 ///
@@ -31,13 +32,14 @@ pub fn bind(address: &str) -> io::Result<Vec<TcpListener>> {
     .collect()
 }
 
-/// Checks what [`bind`] would reject on any host, and that names resolve. Opens nothing.
+/// Checks the syntax of `addresses`, that names resolve, and that no two addresses overlap. Opens no
+/// socket.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::InvalidInput`] for what is not an address and for addresses that overlap; else
-/// that of resolving a name.
-pub fn check(addresses: &[String]) -> io::Result<()> {
+/// [`io::ErrorKind::InvalidInput`] for an address that is malformed or overlaps with another one;
+/// otherwise the error of the name resolution.
+pub(crate) fn check(addresses: &[String]) -> io::Result<()> {
     let mut earlier: Vec<(&str, SocketAddr)> = Vec::new();
     for address in addresses {
         let sockets = match parse(address)? {
@@ -74,11 +76,9 @@ enum Target<'a> {
 
 #[derive(Debug, Error)]
 enum AddressError {
-    #[error(
-        "`{0}` is not a listen address; expected `:port`, `host:port` or `[IPv6 address]:port`"
-    )]
+    #[error("invalid listen address `{0}`; expected `:port`, `host:port` or `[IPv6 address]:port`")]
     Malformed(String),
-    #[error("`{0}` and `{1}` overlap; give each address once")]
+    #[error("the listen addresses `{0}` and `{1}` overlap; specify each address once")]
     Overlap(String, String),
     #[error("cannot listen on {address}")]
     Listen {
@@ -104,7 +104,7 @@ fn parse(address: &str) -> io::Result<Target<'_>> {
 
 fn parse_name<'a>(host: &'a str, port: &str) -> Option<Target<'a>> {
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
-    // The parser of the number alone would take a plus sign.
+    // `u16::from_str` alone accepts a plus sign.
     if !host.chars().all(is_name) || !port.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -119,7 +119,7 @@ fn listen_on_all_interfaces(port: u16) -> io::Result<Vec<std::net::TcpListener>>
     let any_v4 = |port| listen((Ipv4Addr::UNSPECIFIED, port).into());
     let any_v6 = match listen((Ipv6Addr::UNSPECIFIED, port).into()) {
         Ok(any_v6) => any_v6,
-        Err(error) if is_refused(&error) => return Err(error),
+        Err(error) if is_denied(&error) => return Err(error),
         Err(_) => return Ok(vec![any_v4(port)?]),
     };
     if !is_v6_only(&any_v6)? {
@@ -129,10 +129,11 @@ fn listen_on_all_interfaces(port: u16) -> io::Result<Vec<std::net::TcpListener>>
     Ok(vec![any_v6, any_v4(port)?])
 }
 
-/// Windows makes IPv6 sockets without IPv4, Linux makes them as `net.ipv6.bindv6only` says.
+/// Whether an IPv6 socket accepts no IPv4: always on Windows, and on Linux if
+/// `net.ipv6.bindv6only` is set.
 #[expect(
     deprecated,
-    reason = "deprecated with its setter, which comes too late on a bound socket; the getter has no other home in std"
+    reason = "deprecated together with its setter, which has no effect on a bound socket; std has no other getter"
 )]
 fn is_v6_only(listener: &std::net::TcpListener) -> io::Result<bool> {
     listener.only_v6()
@@ -151,7 +152,7 @@ fn listen_on_name(host: &str, mut port: u16) -> io::Result<Vec<std::net::TcpList
                 port = listener.local_addr()?.port();
                 listeners.push(listener);
             }
-            Err(error) if is_refused(&error) => return Err(error),
+            Err(error) if is_denied(&error) => return Err(error),
             Err(error) => skipped = error,
         }
     }
@@ -182,9 +183,9 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-/// Whether the host has the address but does not give it: to serve on fewer addresses than asked
-/// for would then hide a fault.
-fn is_refused(error: &io::Error) -> bool {
+/// Whether the host has the address but does not grant it. Serving on the other addresses only
+/// would hide the error.
+fn is_denied(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
