@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use url::{Host, Url};
+use url::Url;
 
 use crate::file_mode;
 use crate::model::{
     BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
     ListedPartition, Name, PartitionId, Policy, RestoreProgress,
 };
-use crate::settings::{Auth, FabricIdentity, FabricIdentityError, Security, is_loopback};
+use crate::settings::{Auth, FabricIdentity, FabricIdentityError, Security};
 use crate::telemetry::Telemetry;
 use blocking_read::BlockingRead;
 use call::Caller;

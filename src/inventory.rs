@@ -1,7 +1,7 @@
-//! Which partitions to watch: what the cluster lists, cut down by selectors and shard.
+//! The partitions to watch: those of the cluster that match the selectors and belong to the shard.
 //!
-//! Pure: the poller asks, this module decides. It never forgets a partition because a question
-//! failed: what could not be read is named as a scope, and the snapshot keeps what it knows there.
+//! Pure. A failed call does not remove partitions: it leaves an unread scope, in which the snapshot
+//! keeps the known partitions.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,17 +9,16 @@ use std::num::NonZeroU32;
 
 use crate::model::{Name, Partition, PartitionId};
 
-/// More partitions than this in one cluster are refused: a gateway that lists them is broken or
-/// hostile, and a page of them could not be scraped.
+/// Maximum number of partitions in a cluster: the page of more could not be scraped, and a faulty
+/// gateway must not exhaust the memory.
 pub const MAX_PARTITIONS: usize = 500_000;
 
-/// What one reading of the topology found.
+/// The result of one reading of the topology.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inventory {
-    /// The partitions to watch. A name that could not be read is `None` and leaves a name that is
-    /// already known as it is.
+    /// The partitions to watch. A name that could not be read is `None`, and a known name remains.
     pub listed: Vec<Partition>,
-    /// Where nothing could be read: partitions known there stay known.
+    /// The scopes that could not be read; known partitions in them remain.
     pub unread: Vec<TopologyScope>,
 }
 
@@ -34,17 +33,17 @@ pub enum TopologyScope {
     Service(Name),
 }
 
-/// How the configured selection fits what the cluster has. Exists only for a topology of which
-/// everything that the selectors are applied to was read.
+/// The selectors that match nothing in the cluster. Exists only if every name that the selectors
+/// apply to was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// The settings that match nothing.
+    /// The patterns and ids that match nothing.
     pub unmatched: BTreeSet<Unmatched>,
-    /// Why no service is selected; `None` when one is, or when partitions are configured by id.
+    /// Why no service is selected; `None` if one is, or if partitions are configured by id.
     pub empty: Option<EmptySelection>,
 }
 
-/// A setting that matches nothing in the cluster.
+/// A pattern or id that matches nothing in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unmatched {
     /// A regular expression.
@@ -53,10 +52,10 @@ pub enum Unmatched {
         key: &'static str,
         /// The expression as written.
         pattern: String,
-        /// Why, and what to write instead, as far as that can be determined.
+        /// The cause and a pattern that matches, if they are known.
         hint: Option<String>,
     },
-    /// The id of a partition that the cluster does not have.
+    /// The id of a partition that does not exist.
     Partition(PartitionId),
 }
 
@@ -79,7 +78,7 @@ impl fmt::Display for Unmatched {
     }
 }
 
-/// Some of these settings, in one line.
+/// At most ten of these, and the number of the others.
 pub fn listed(unmatched: &[&Unmatched]) -> String {
     const MAX_NAMED: usize = 10;
     let more = unmatched.len().saturating_sub(MAX_NAMED);
@@ -93,11 +92,11 @@ pub fn listed(unmatched: &[&Unmatched]) -> String {
 pub enum EmptySelection {
     /// The cluster has no applications.
     NoApplications,
-    /// It has some, and the selector leaves all of them out.
+    /// The selector excludes every application.
     NoApplicationSelected,
     /// The selected applications have no services that can be backed up.
     NoServices,
-    /// They have some, and the selector leaves all of them out.
+    /// The selector excludes every service.
     NoServiceSelected,
 }
 
@@ -117,7 +116,7 @@ impl EmptySelection {
     }
 }
 
-/// Many scopes at once: a broken gateway may leave thousands of services unread.
+/// Unread scopes as sets: a failing gateway may leave thousands of services unread.
 pub(crate) struct UnreadScopes<'a> {
     everything: bool,
     applications: BTreeSet<&'a Name>,
@@ -141,7 +140,6 @@ impl<'a> UnreadScopes<'a> {
         unread
     }
 
-    /// Whether `partition` belongs to one of them.
     pub(crate) fn contains(&self, partition: &Partition) -> bool {
         let among = |names: &BTreeSet<&Name>, name: &Option<Name>| {
             name.as_ref().is_some_and(|name| names.contains(name))
@@ -152,7 +150,7 @@ impl<'a> UnreadScopes<'a> {
     }
 }
 
-/// This process' part of the partitions when several exporters share a cluster.
+/// The share of the partitions that this process watches if several exporters share a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     index: u32,
@@ -169,7 +167,7 @@ impl Default for Shard {
 }
 
 impl Shard {
-    /// Shard `index` (from 0) of `total`; `None` when there is no such shard.
+    /// Shard `index` (from 0) of `total`; `None` unless `index` is less than `total`.
     pub fn new(index: u32, total: u32) -> Option<Self> {
         let total = NonZeroU32::new(total)?;
         (index < total.get()).then_some(Self { index, total })
@@ -185,10 +183,10 @@ impl Shard {
         self.total.get()
     }
 
-    /// Whether this shard watches `id`. Every id belongs to exactly one of the shards, and to the
-    /// same one in every process and version.
+    /// Whether this shard watches `id`. Every id belongs to exactly one shard, which is the same in
+    /// every process and version.
     pub fn owns(self, id: PartitionId) -> bool {
-        // FNV-1a: not every cluster draws all bits of its GUIDs evenly.
+        // FNV-1a, because the bits of GUIDs are not evenly distributed in every cluster.
         let hash = id.0.as_bytes().iter().fold(0x811c_9dc5_u32, |hash, byte| {
             (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
         });

@@ -1,8 +1,7 @@
-//! The domain in the words of Service Fabric: partitions, backup records, recovery points.
+//! The domain in the terms of Service Fabric: partitions, policies, backups, restores.
 //!
-//! Values only: no I/O, no clock, no serialisation. A value that exists is valid: sentinels of
-//! the wire (year 1, zero GUID, negative log sequence numbers) have become `None` before they
-//! arrive here.
+//! Values only: no I/O, no clock, no serialization. Every value is valid: the sentinels of the REST
+//! API (year 1, zero GUID, negative log sequence numbers) are decoded to `None`.
 
 mod collector;
 mod protection;
@@ -21,7 +20,7 @@ pub(crate) use schedule::JITTER;
 pub use schedule::Schedule;
 use uuid::Uuid;
 
-/// Identity of a partition: a GUID, unique over all clusters, never reused.
+/// Id of a partition: a GUID, unique across clusters and never reused.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionId(pub Uuid);
 
@@ -37,27 +36,27 @@ impl fmt::Debug for PartitionId {
     }
 }
 
-/// A Service Fabric name such as `fabric:/Shop/Orders`, shared by every partition below it.
+/// A Service Fabric name such as `fabric:/Shop/Orders`, shared by all partitions below it.
 pub type Name = Arc<str>;
 
-/// What a partition is called and where it belongs.
+/// A partition with the names of its application and service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// Its identity.
+    /// Id of the partition.
     pub id: PartitionId,
-    /// Name of its application; `None` while the cluster has not told.
+    /// Name of its application; `None` while unknown.
     pub application: Option<Name>,
-    /// Name of its service; `None` while the cluster has not told.
+    /// Name of its service; `None` while unknown.
     pub service: Option<Name>,
-    /// How its service is partitioned; `None` while the cluster has not told.
+    /// Partitioning of its service; `None` while unknown.
     pub kind: Option<PartitionKind>,
-    /// When it last lost data, or was created; `None` while the cluster has not told, and where
-    /// its epoch is no time.
+    /// When the partition last lost data, or was created; `None` while unknown, or if its epoch is
+    /// not a time.
     pub data_loss_time: Option<DateTime<Utc>>,
 }
 
 impl Partition {
-    /// This partition as `newer` describes it; what `newer` does not know stays.
+    /// This partition with the values of `newer`, if those are known.
     #[must_use]
     pub fn updated(&self, newer: Self) -> Self {
         Self {
@@ -70,14 +69,14 @@ impl Partition {
     }
 }
 
-/// A partition in the list of its service.
+/// An entry of the partition list of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListedPartition {
-    /// Its identity.
+    /// Id of the partition.
     pub id: PartitionId,
-    /// How its service is partitioned.
+    /// Partitioning of the service.
     pub kind: PartitionKind,
-    /// When it last lost data, or was created; `None` where the epoch is no time.
+    /// When the partition last lost data, or was created; `None` if its epoch is not a time.
     pub data_loss_time: Option<DateTime<Utc>>,
 }
 
@@ -90,19 +89,19 @@ pub enum PartitionKind {
     Named,
     /// The only partition of its service.
     Singleton,
-    /// A word this version does not know.
+    /// A value unknown to this version.
     Unknown,
 }
 
 impl PartitionKind {
-    /// Takes the word of the wire; one this version does not know is `Unknown`.
+    /// Decodes the value of the REST API.
     pub fn from_wire(word: &str) -> Self {
         let known = [Self::Int64Range, Self::Named, Self::Singleton];
         let named = known.into_iter().find(|kind| kind.as_str() == word);
         named.unwrap_or(Self::Unknown)
     }
 
-    /// The word used on the wire and in labels.
+    /// The value in the REST API and in labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Int64Range => "Int64Range",
@@ -122,31 +121,31 @@ pub struct Read<T> {
     pub at: DateTime<Utc>,
 }
 
-/// The items of a list that could be decoded, and how many could not.
+/// The items of a list that could be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodedList<T> {
     /// The decoded items.
     pub items: Vec<T>,
-    /// Number of items that could not be decoded. Unless it is 0, the list is not complete.
+    /// Number of items that could not be decoded. The list is complete only if it is 0.
     pub skipped: usize,
 }
 
-/// State of the last *requested* backup (`BackupState`).
+/// State of the last requested backup (`BackupState`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackupState {
-    /// The zero value of the service; should never be seen.
+    /// The default value of the enum, which the service should never return.
     Invalid,
     /// The request is queued.
     Accepted,
-    /// The primary replica has taken the request on.
+    /// The primary replica creates the backup.
     BackupInProgress,
     /// The backup is in the store.
     Success,
-    /// The backup failed; the record carries a code.
+    /// The backup failed; the record contains a code.
     Failure,
-    /// The backup did not end within the time its requester allowed.
+    /// The backup did not end within the timeout of its request.
     Timeout,
-    /// A word this version does not know.
+    /// A value unknown to this version.
     Unknown,
 }
 
@@ -162,18 +161,18 @@ impl BackupState {
         Self::Unknown,
     ];
 
-    /// Whether the request came to an end and there is no backup.
+    /// Whether the request ended without a backup.
     pub const fn is_failure(self) -> bool {
         matches!(self, Self::Failure | Self::Timeout)
     }
 
-    /// Takes the word of the wire; one this version does not know is `Unknown`.
+    /// Decodes the value of the REST API.
     pub fn from_wire(word: &str) -> Self {
         let named = Self::ALL.into_iter().find(|state| state.as_str() == word);
         named.unwrap_or(Self::Unknown)
     }
 
-    /// The word used on the wire and in labels.
+    /// The value in the REST API and in labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "Invalid",
@@ -187,40 +186,40 @@ impl BackupState {
     }
 }
 
-/// The record of the last requested backup of a partition: `BackupProgressInfo`.
+/// The progress record (`BackupProgressInfo`) of the last requested backup of a partition.
 ///
-/// Periodic backups never touch it, and a new request erases the success before it.
+/// Periodic backups do not change it. A new request replaces the record of the previous success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupProgress {
-    /// Where the request stands.
+    /// State of the request.
     pub state: BackupState,
-    /// `TimeStampUtc`: the moment of the local snapshot; `None` for the year-1 sentinel, which
-    /// stands in every state but Success.
+    /// `TimeStampUtc`: time of the local snapshot; `None` for the sentinel of year 1, which the record
+    /// has in every state except Success.
     pub timestamp: Option<DateTime<Utc>>,
     /// Id of the backup; `None` for the zero GUID.
     pub backup_id: Option<Uuid>,
     /// Epoch of the last record in the backup.
     pub epoch: Option<Epoch>,
-    /// Log sequence number of the last record in the backup; `None` when negative, and in every
-    /// state but Success, where it is a sentinel.
+    /// Log sequence number of the last record in the backup; `None` if it is negative, and in every
+    /// state except Success, where it is a sentinel.
     pub lsn: Option<u64>,
-    /// Why it failed.
+    /// The failure, if the backup failed.
     pub failure: Option<Failure>,
 }
 
 /// Epoch of a partition; negative numbers are `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch {
-    /// Changes with every data loss. On production clusters a FILETIME.
+    /// Changes with every data loss. A FILETIME on production clusters.
     pub data_loss_version: Option<u64>,
     /// Rises with every reconfiguration.
     pub configuration_version: Option<u64>,
 }
 
 impl Epoch {
-    /// The data loss version as the moment that it stands for: the last data loss, or the creation
-    /// of the partition. `None` where it is no plausible FILETIME (100 ns since 1601): test
-    /// clusters count 1, 2, 3.
+    /// The time of the last data loss, or of the creation of the partition, from the data loss
+    /// version. `None` if that is not a plausible FILETIME (100 ns since 1601): test clusters count
+    /// 1, 2, 3.
     pub fn data_loss_time(self) -> Option<DateTime<Utc>> {
         const PLAUSIBLE: std::ops::Range<u64> = 120_000_000_000_000_000..220_000_000_000_000_000;
         const SECONDS_FROM_1601_TO_1970: i64 = 11_644_473_600;
@@ -235,19 +234,18 @@ impl Epoch {
 /// `FailureError`: why a backup failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Bounded in length and alphabet: fit to be a label value.
+    /// A valid label value.
     pub code: FailureCode,
-    /// Free text for people: at most 1,024 characters, without secrets. Never a label.
+    /// Message of at most 1,024 characters, without secrets. Must not become a label.
     pub message: Option<Arc<str>>,
 }
 
-/// A failure code fit to be a label value: `FABRIC_E_TIMEOUT`, `0x80131500`, or `other`.
+/// A failure code as a label value: `FABRIC_E_TIMEOUT`, `0x80131500`, or `other`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FailureCode(LabelValue);
 
 impl FailureCode {
-    /// Takes a symbolic code, bounded as every [`LabelValue`]. A string of digits is a number (see
-    /// [`Self::from_number`]).
+    /// Converts a symbolic code or, from a string of digits, a number.
     pub fn from_text(code: &str) -> Self {
         let digits = code.strip_prefix('-').unwrap_or(code);
         if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -258,8 +256,8 @@ impl FailureCode {
         Self(LabelValue::new(code))
     }
 
-    /// Takes an HRESULT, signed or unsigned, as `0x` and eight capital hexadecimal digits;
-    /// what does not fit into 32 bits is `other`.
+    /// Converts an HRESULT, signed or unsigned, to `0x` and eight hexadecimal digits; a number of
+    /// more than 32 bits is `other`.
     pub fn from_number(code: i64) -> Self {
         let unsigned = u32::try_from(code)
             .or_else(|_| i32::try_from(code).map(i32::cast_unsigned))
@@ -269,7 +267,7 @@ impl FailureCode {
         })
     }
 
-    /// The code that stands for all that do not fit.
+    /// The code `other`, which stands for every invalid code.
     pub fn other() -> Self {
         Self(LabelValue::other())
     }

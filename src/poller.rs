@@ -183,11 +183,11 @@ impl<S: ClusterApi> Poller<S> {
             let snapshot = self.snapshot();
             let before = snapshot.status.selection.as_ref();
             let before = before.map(|before| &*before.value);
-            report::report_selection(&self.cluster.name, before, selection);
+            self.report_selection(before, selection);
         }
         if success {
             let before = self.known_before.swap(0, Ordering::Relaxed);
-            report::report_drop(&self.cluster.name, before, topology.inventory.listed.len());
+            self.report_drop(before, topology.inventory.listed.len());
         }
         let selection = topology
             .selection

@@ -50,7 +50,7 @@ pub fn evaluate(facts: &Facts<'_>, rules: &Rules, now: DateTime<Utc>) -> Verdict
 /// When the next success is due, in cluster time.
 fn due(current: &CurrentFacts<'_>, expectation: &Expectation<'_>) -> Option<DateTime<Utc>> {
     let known = due_after_attempts(current, expectation)?;
-    let untried = current.to_past_cluster_time(current.untried_since(expectation));
+    let untried = current.past_cluster_time(current.untried_since(expectation));
     Some(known).max(untried.and_then(|at| expectation.first(at, current.rules)))
 }
 
@@ -65,7 +65,7 @@ fn due_after_attempts(
     } else {
         // A replica makes an attempt when a backup is due, so the first one was due by then. Later
         // attempts without a success must not postpone it.
-        let since = current.to_past_cluster_time(current.facts.expected_since)?;
+        let since = current.past_cluster_time(current.facts.expected_since)?;
         let first = expectation.first(since, current.rules)?;
         let tried = current.first_attempt_ended();
         tried.map_or(first, |tried| tried.min(first))

@@ -176,7 +176,7 @@ impl Snapshot {
         let policy = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
         match reading.value {
             PartitionObservation::Progress(progress) => {
-                self.apply_progress(id, progress, at, latest)
+                self.apply_progress(id, progress, at, latest);
             }
             PartitionObservation::Health(health) => known.apply_health(health, at, &policy, latest),
             PartitionObservation::Restore(value) => known.restore = Some(Read { value, at }),
@@ -278,7 +278,7 @@ impl Snapshot {
         for known in self.partitions.values_mut() {
             let application = known.partition.application.as_ref();
             if let Some(read) = application.and_then(|name| configurations.get(name))
-                && let Some(applied) = read.value.applied_to(&known.partition)
+                && let Some(applied) = read.value.effective_for(&known.partition)
             {
                 let applied = shared.get(&applied).cloned().unwrap_or_else(|| {
                     let applied = Arc::new(applied);

@@ -1,9 +1,8 @@
-//! The state file: last successes, the records seen, and the counters, kept over restarts.
+//! The state file keeps successes, progress histories and counters over restarts.
 //!
-//! Reads and writes one file; the snapshot decides what is remembered. Every entry of the file has
-//! a checksum, so a damaged entry is never used and costs no other. A file that cannot be read as
-//! a whole is set aside, never deleted, and never keeps the exporter from starting. The file holds
-//! names, ids, times and codes; no message and no secret.
+//! Every entry of the file has a checksum, so a damaged entry is not used and does not affect others.
+//! A file that cannot be read is renamed, never deleted, and does not prevent the start. The file
+//! contains names, ids, times and codes, but no messages and no secrets.
 
 mod format;
 mod location;
@@ -27,49 +26,49 @@ use crate::snapshot::Snapshot;
 /// The contents of a state file.
 #[derive(Debug, Default)]
 pub struct LoadedState {
-    /// The remembered clusters, by name.
+    /// The clusters by name.
     pub clusters: BTreeMap<Arc<str>, Snapshot>,
-    /// Why the file, or a part of it, could not be used, and what became of it.
+    /// Why the file, or a part of it, could not be used, and where it is kept.
     pub damage: Option<(ReadError, Quarantine)>,
 }
 
-/// What became of a damaged state file.
+/// The copy of a damaged state file.
 #[derive(Debug)]
 pub enum Quarantine {
-    /// It was renamed to this, or, where a part of it was used, copied.
+    /// The file was renamed to this path, or copied if a part of it is used.
     Kept(PathBuf),
-    /// The undamaged part was used, but the file could not be copied; it will be overwritten.
+    /// The undamaged part is used, but the file could not be copied and will be overwritten.
     NotCopied(io::Error),
 }
 
-/// A state file that can be neither read nor set aside; it must not be overwritten.
+/// A state file that can be neither read nor renamed. It must not be overwritten.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// It is a folder, a device, or the like.
+    /// The path is a directory, a device, or the like.
     #[error(transparent)]
     NotARegularFile(#[from] NotARegularFile),
-    /// It cannot be opened.
+    /// The file cannot be opened.
     #[error("cannot open it")]
     Open(#[source] io::Error),
-    /// It is damaged and cannot be renamed.
+    /// The file is damaged and cannot be renamed.
     #[error("cannot rename it to {to} ({damage})", to = to.display())]
     Quarantine {
-        /// The name that it should get.
+        /// The new path.
         to: PathBuf,
-        /// Why it cannot be used.
+        /// Why the file cannot be used.
         damage: ReadError,
-        /// Why it cannot be renamed.
+        /// Why the file cannot be renamed.
         source: io::Error,
     },
 }
 
-/// Reads `path`. Without a file, nothing is remembered. A file that cannot be used is renamed to
-/// `<path>.damaged-<seconds since 1970>`; one with damaged entries is copied to that name, and its
-/// other entries are used.
+/// Reads the state file at `path`; it is empty if the file does not exist. A file that cannot be used
+/// is renamed to `<path>.damaged-<seconds since 1970>`; one with damaged entries is copied to that
+/// name, and its other entries are used.
 ///
 /// # Errors
 ///
-/// When the path is not a regular file, cannot be opened, or cannot be set aside.
+/// If the path is not a regular file, or if the file cannot be opened or renamed.
 pub fn load(path: &Path, now: DateTime<Utc>) -> Result<LoadedState, LoadError> {
     let path = &location::resolve(path).map_err(LoadError::Open)?;
     let Some(metadata) = location::regular_file(path)? else {
@@ -91,7 +90,7 @@ pub fn load(path: &Path, now: DateTime<Utc>) -> Result<LoadedState, LoadError> {
         }
         Err(damage) => damage,
     };
-    // A mounted file cannot be renamed.
+    // A mounted file can be copied but not renamed.
     let renamed = fs::rename(path, &to).or_else(|error| match damage {
         ReadError::TooLarge(_) => Err(error),
         _ => copy(path, &to),
@@ -110,17 +109,17 @@ fn read(path: &Path, length: u64) -> Result<Result<Contents, ReadError>, LoadErr
     if length > MAX_FILE {
         return Ok(Err(ReadError::TooLarge(length)));
     }
-    // It may grow while it is read.
+    // The file may grow while it is read.
     Ok(format::read(BufReader::new(file.take(MAX_FILE))))
 }
 
-/// Copies a file to a name that is not taken.
+/// Copies a file to a path that does not exist.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = File::open(from)?;
     let mut copy = create(to)?;
     let copied = io::copy(&mut source, &mut copy);
     if copied.is_err() {
-        // The error of the copy is the one that counts.
+        // Report the error of the copy, not that of the cleanup.
         drop(fs::remove_file(to));
     }
     copied.map(drop)
@@ -130,16 +129,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub struct StateFile {
     path: PathBuf,
-    /// Length and checksum of the file's contents.
+    /// Length and checksum of the contents that were last written.
     written: Option<(u64, u32)>,
-    /// Whether it turned out that the file cannot be replaced.
+    /// Whether an earlier write showed that the file cannot be replaced.
     in_place: bool,
-    #[expect(dead_code, reason = "locks as long as it lives")]
+    #[expect(dead_code, reason = "holds the lock until it is dropped")]
     lock: Option<StateFileLock>,
 }
 
 impl StateFile {
-    /// A state file at `path`; nothing is written yet.
+    /// A state file at `path`. Writes nothing.
     pub fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -149,7 +148,7 @@ impl StateFile {
         }
     }
 
-    /// The same, locked for as long as it may be written.
+    /// Holds `lock` as long as the file may be written.
     #[must_use]
     pub fn locked(self, lock: StateFileLock) -> Self {
         let lock = Some(lock);
@@ -161,17 +160,17 @@ impl StateFile {
         &self.path
     }
 
-    /// Writes `clusters` unless the file holds exactly that already. The file is replaced as a
-    /// whole, so that it is either the old one or the new one whenever the process or the machine
-    /// dies. Owner, group and permissions stay as they are, and a symbolic link stays a link. A
-    /// file that cannot be replaced (a mounted one, a folder without write permission, a foreign
-    /// owner) is written in place; then its checksums show an interrupted write.
+    /// Writes `clusters` unless they are unchanged. The file is replaced atomically, so that a crash
+    /// leaves either the old or the new one. Owner, group and permissions are preserved, and a
+    /// symbolic link remains a link. A file that cannot be replaced (because it is mounted, because
+    /// the directory is read-only, or because of its owner) is written in place; its checksums reveal
+    /// an interrupted write.
     ///
     /// # Errors
     ///
-    /// When the file cannot be written. Unless it is written in place, the old one is untouched.
+    /// If the file cannot be written. Unless it is written in place, the old one remains.
     pub fn save(&mut self, clusters: &[Arc<Snapshot>]) -> io::Result<()> {
-        // Encoded twice rather than held in memory: it may be 100 MB.
+        // Encoded twice instead of buffered: the contents may have 100 MB.
         let mut digest = Digest::default();
         format::write(clusters, &mut digest)?;
         let (length, checksum) = (digest.length, digest.checksum.finalize());
@@ -204,9 +203,9 @@ impl StateFile {
     }
 }
 
-/// Whether an error means that this file cannot be replaced but may be writable. The rename over
-/// a mount point fails with EBUSY; a foreign owner cannot be set without privileges. On Windows
-/// such an error passes: another program has the file open.
+/// Whether an error means that a file cannot be replaced but may be writable. Renaming over a mount
+/// point fails with EBUSY, and setting the owner requires privileges. On Windows such an error is
+/// temporary: another program has the file open.
 fn forbids_replacing(error: &io::Error) -> bool {
     let kinds = matches!(
         error.kind(),
@@ -218,8 +217,7 @@ fn forbids_replacing(error: &io::Error) -> bool {
     cfg!(unix) && kinds
 }
 
-/// Writes a file beside `path` and puts it in its place by one rename. A failure leaves nothing
-/// behind.
+/// Writes a temporary file next to `path` and renames it. On failure the temporary file is removed.
 fn replace(
     path: &Path,
     existing: Option<&fs::Metadata>,
@@ -236,19 +234,19 @@ fn replace(
         .and_then(|()| write(&mut file))
         .and_then(|()| file.sync_all())
         .and_then(|()| {
-            // Windows renames closed files only.
+            // Windows can rename closed files only.
             drop(file);
             fs::rename(&temporary, path)
         });
     if replaced.is_err() {
-        // The first error is the one that counts.
+        // Report the first error, not that of the cleanup.
         drop(fs::remove_file(&temporary));
     }
     replaced?;
     sync_folder(path)
 }
 
-/// Writes over the contents of `path`.
+/// Overwrites the file at `path`.
 fn overwrite(
     path: &Path,
     length: u64,
@@ -260,8 +258,8 @@ fn overwrite(
     file.sync_all()
 }
 
-/// Creates a file that does not exist, for the owner and its group. A symbolic link that somebody
-/// put there is not followed.
+/// Creates a new file that the owner can write and the group can read. Does not follow a symbolic
+/// link at that path.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -270,7 +268,7 @@ fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Length and checksum of everything written to it.
+/// A writer that computes length and checksum.
 #[derive(Debug, Default)]
 struct Digest {
     length: u64,
@@ -289,8 +287,8 @@ impl Write for Digest {
     }
 }
 
-/// Makes the rename itself durable, where the folder can be opened and the file system supports
-/// it. Windows cannot open a folder and needs no such call.
+/// Makes a rename durable, if the directory can be opened and the file system supports it. Windows
+/// cannot open a directory and does not need this.
 fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(windows) {
         return Ok(());

@@ -1,7 +1,6 @@
-//! What protects a partition: policies, schedules, where they apply, what they left behind.
+//! Backup policies and configurations, periodic attempts, listed backups, restores.
 //!
-//! Values only, as everywhere in the model. Secrets of a storage never get here: of a storage
-//! only its kind is kept.
+//! The model contains no secrets: of a storage only its kind and a fingerprint are kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,15 +12,16 @@ use uuid::Uuid;
 use super::schedule::Schedule;
 use super::{Epoch, Name, PartitionId};
 
-/// A word of the cluster fit to be a label value.
+/// A value from the cluster that is valid as a label value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LabelValue(Arc<str>);
 
 impl LabelValue {
-    /// Longest word taken as it is, in bytes; the longest failure code known has 55.
+    /// Maximum length in bytes; the longest known failure code has 55.
     const MAX_LENGTH: usize = 80;
 
-    /// Anything but ASCII letters, digits and `_`, or more than 80 of them, is `other`.
+    /// Converts `text`, or returns `other` unless it consists of up to 80 ASCII letters, digits and
+    /// `_`.
     pub fn new(text: &str) -> Self {
         let fits = !text.is_empty()
             && text.len() <= Self::MAX_LENGTH
@@ -33,7 +33,7 @@ impl LabelValue {
         }
     }
 
-    /// The word that stands for all that do not fit: `other`.
+    /// The value `other`, which stands for every invalid text.
     pub fn other() -> Self {
         Self(Arc::from("other"))
     }
@@ -47,24 +47,22 @@ impl LabelValue {
 /// A backup policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Its name, unique in the cluster.
+    /// Name of the policy, unique in the cluster.
     pub name: Name,
-    /// When backups are taken; `None` for a kind of schedule that this version does not know.
+    /// The schedule; `None` for a kind unknown to this version.
     pub schedule: Option<Schedule>,
     /// Kind of the storage (`StorageKind`): `AzureBlobStore`, `FileShare`, …
     pub storage: LabelValue,
-    /// Checksum over where that storage is, as far as the cluster shows it (no key, no account):
-    /// another one means that backups go elsewhere from now on.
+    /// Checksum of the visible location of the storage, without key and account. A change means that
+    /// backups are stored elsewhere from then on.
     pub storage_fingerprint: u32,
-    /// Whether the newest backup is restored by itself after a data loss.
+    /// Whether the newest backup is restored automatically after a data loss.
     pub auto_restore: bool,
-    /// Most incremental backups between two full ones.
+    /// Maximum number of incremental backups between two full ones.
     pub max_incrementals: Option<u32>,
-    /// How long backups are kept; `None` where they are kept for ever, or by a rule that this
-    /// version does not know.
+    /// The retention; `None` if backups are kept forever, or by a rule unknown to this version.
     pub retention: Option<Retention>,
-    /// Checksum over all that the cluster shows of it except secrets, also over what this version
-    /// does not know.
+    /// Checksum of all visible members of the policy except secrets, known to this version or not.
     pub checksum: u32,
 }
 
@@ -74,15 +72,15 @@ pub type Policies = BTreeMap<Name, Policy>;
 /// How long a policy keeps backups (`RetentionPolicyType` `Basic`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// What is older may be deleted.
+    /// Older backups may be deleted.
     pub duration: Duration,
-    /// So many backups are kept however old they are; `None` for a number that cannot be.
+    /// Number of backups that are kept at any age; `None` if it is invalid.
     pub minimum_backups: Option<u32>,
 }
 
 impl Policy {
-    /// A checksum over all that is known of it and [`Self::checksum`]: another one means that it was
-    /// changed. It is the same in every process and version that knows the same of a policy.
+    /// Checksum of all fields, which changes with the policy. It is the same in every process and in
+    /// every version with the same fields.
     pub fn fingerprint(&self) -> u32 {
         let schedule = match &self.schedule {
             None => String::new(),
@@ -117,7 +115,8 @@ fn joined<T: ToString>(items: &[T]) -> String {
     items.join(",")
 }
 
-/// Where a policy or a suspension was set.
+/// The level at which a policy or a suspension was set (`BackupPolicyScope`,
+/// `BackupSuspensionScope`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConfigurationScope {
     /// At the application.
@@ -129,16 +128,16 @@ pub enum ConfigurationScope {
 }
 
 impl ConfigurationScope {
-    /// Every level, from the top down.
+    /// Every scope, from the widest to the narrowest.
     pub const ALL: [Self; 3] = [Self::Application, Self::Service, Self::Partition];
 
-    /// Takes the word of the wire; `None` for `Invalid`, which means that there is none, and for a
-    /// word that this version does not know.
+    /// Decodes the value of the REST API; `None` for `Invalid`, which means that nothing is set, and
+    /// for a value unknown to this version.
     pub fn from_wire(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.as_str() == word)
     }
 
-    /// The word used on the wire and in labels.
+    /// The value in the REST API and in labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Application => "Application",
@@ -148,7 +147,7 @@ impl ConfigurationScope {
     }
 }
 
-/// Something that can be protected.
+/// An entity that a policy can be enabled for (`BackupEntity`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BackupEntity {
     /// Everything in an application.
@@ -159,37 +158,36 @@ pub enum BackupEntity {
     Partition(PartitionId),
 }
 
-/// One line of a backup configuration: what was set at an entity, or came down to it.
+/// The backup configuration of one entity (`BackupConfigurationInfo`), set there or inherited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupConfiguration {
-    /// What it is about.
+    /// The entity.
     pub entity: BackupEntity,
     /// The policy that applies to the entity.
     pub policy: Option<Name>,
-    /// Where that policy was set.
+    /// The scope at which that policy was set.
     pub policy_inherited_from: Option<ConfigurationScope>,
-    /// Where protection was suspended, if it is suspended here.
+    /// The scope at which protection was suspended; `None` if it is not suspended.
     pub suspension_inherited_from: Option<ConfigurationScope>,
 }
 
 /// The last attempt of a periodic backup, as the replica reported it to the health store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeriodicAttempt {
-    /// Whether it ended well.
+    /// Whether it succeeded.
     pub succeeded: bool,
     /// When it ended (`SourceUtcTimestamp`).
     pub ended: DateTime<Utc>,
 }
 
-/// What the health of a partition says of its backups.
+/// The health events of a partition about backups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackupHealth {
-    /// The last periodic attempt; `None` without protection, while suspended, and before the
-    /// first attempt.
+    /// The last periodic attempt; `None` without protection, during a suspension, and before the first
+    /// attempt.
     pub attempt: Option<PeriodicAttempt>,
-    /// Whether somebody else reports on backups, or the report of the replica is not understood: a
-    /// runtime that this version does not know. Also when there is no attempt, but an event that
-    /// could not be decoded and may be one.
+    /// Whether there are events about backups from an unknown source or with unknown properties, as
+    /// from a newer runtime. Also if there is no attempt, but an event that could not be decoded.
     pub unknown_reporter: bool,
     /// When the replica last reported a restore (`SourceUtcTimestamp`), successful or not.
     pub restored_at: Option<DateTime<Utc>>,
@@ -200,40 +198,40 @@ pub struct BackupHealth {
 /// A backup in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedBackup {
-    /// Whose it is; that partition may be gone.
+    /// The partition, which may have been deleted.
     pub partition: PartitionId,
-    /// Its id.
+    /// Id of the backup.
     pub backup_id: Option<Uuid>,
-    /// Id of the full backup that its chain starts with.
+    /// Id of the full backup at the start of its chain.
     pub chain_id: Option<Uuid>,
-    /// Whether it is one of all data.
+    /// Full or incremental.
     pub kind: BackupKind,
-    /// Moment of the snapshot (`CreationTimeUtc`).
+    /// Time of the snapshot (`CreationTimeUtc`).
     pub created: Option<DateTime<Utc>>,
-    /// Epoch of the last record in it; its parts are `None` as [`Self::lsn`] is.
+    /// Epoch of the last record in the backup.
     pub epoch: Option<Epoch>,
-    /// Log sequence number of the last record in it; `None` when negative. The key-value store of
-    /// actor services has no such numbers and writes -1 for all of them; its backups are valid
+    /// Log sequence number of the last record in the backup; `None` if negative. The key-value store
+    /// of actor services has no such numbers and reports -1, also in the epoch; its backups are valid
     /// (`KeyValueStoreReplica.cs`).
     pub lsn: Option<u64>,
-    /// Whether it can be restored: `false` when the service reports a failure for it
-    /// (`FailureError`), or that its validation failed (`ValidationResult`).
+    /// Whether the backup can be restored: it has no `FailureError`, and its `ValidationResult` is not
+    /// a failure.
     pub restorable: bool,
 }
 
-/// What a backup holds (`BackupType`).
+/// Contents of a backup (`BackupType`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackupKind {
     /// All data.
     Full,
-    /// What changed since the one before it in its chain.
+    /// The changes since the previous backup of its chain.
     Incremental,
-    /// A word this version does not know.
+    /// A value unknown to this version.
     Unknown,
 }
 
 impl BackupKind {
-    /// Takes the word of the wire; one this version does not know is `Unknown`.
+    /// Decodes the value of the REST API.
     pub fn from_wire(word: &str) -> Self {
         match word {
             "Full" => Self::Full,
@@ -246,22 +244,22 @@ impl BackupKind {
 /// The record of the last restore: `RestoreProgressInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoreProgress {
-    /// Where it stands.
+    /// State of the restore.
     pub state: RestoreState,
-    /// `TimeStampUtc`; `None` for the year-1 sentinel.
+    /// `TimeStampUtc`; `None` for the sentinel of year 1.
     pub timestamp: Option<DateTime<Utc>>,
 }
 
 /// State of the last restore (`RestoreState`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoreState {
-    /// The zero value of the service; should never be seen.
+    /// The default value of the enum, which the service should never return.
     Invalid,
     /// The request is queued.
     Accepted,
-    /// The primary replica restores.
+    /// The primary replica restores the backup.
     RestoreInProgress,
-    /// The primary is restored, its secondaries are not yet.
+    /// The primary is restored, its secondaries are being built.
     SecondariesInProgress,
     /// The partition is restored.
     Success,
@@ -269,7 +267,7 @@ pub enum RestoreState {
     Failure,
     /// It did not end in time.
     Timeout,
-    /// A word this version does not know.
+    /// A value unknown to this version.
     Unknown,
 }
 
@@ -286,13 +284,13 @@ impl RestoreState {
         Self::Unknown,
     ];
 
-    /// Takes the word of the wire; one this version does not know is `Unknown`.
+    /// Decodes the value of the REST API.
     pub fn from_wire(word: &str) -> Self {
         let named = Self::ALL.into_iter().find(|state| state.as_str() == word);
         named.unwrap_or(Self::Unknown)
     }
 
-    /// The word used on the wire and in labels.
+    /// The value in the REST API and in labels.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "Invalid",

@@ -1,7 +1,6 @@
-//! When a backup is due: from a schedule and a moment to the next moment.
+//! The schedule of a policy, and when its next backup is due.
 //!
-//! Pure arithmetic in UTC, on the clock of the cluster. It knows what a schedule says, not
-//! whether a backup happened; no result is a guess, and what lies beyond the calendar is `None`.
+//! Pure arithmetic in UTC, in cluster time. A time beyond the calendar is `None`.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, Utc, Weekday};
 /// When a policy takes backups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
-    /// So long after the end of the last one.
+    /// This interval after the end of the last one.
     Frequency(Duration),
     /// At these times of every day, UTC. Sorted, distinct, at least one.
     Daily(Vec<NaiveTime>),
@@ -19,17 +18,16 @@ pub enum Schedule {
     Weekly(Vec<Weekday>, Vec<NaiveTime>),
 }
 
-/// More than a replica moves the start of a run: up to 10 s in either direction (`BackupTimer.cs`).
+/// Upper bound of the jitter of a run: a replica moves the start by up to 10 s in either direction
+/// (`BackupTimer.cs`).
 pub(crate) const JITTER: TimeDelta = TimeDelta::minutes(1);
 
-/// Days in a week.
 const WEEK: u64 = 7;
 
 impl Schedule {
-    /// When the first backup after `moment` is due. For a frequency: one interval later, since
-    /// the next backup is taken so long after the end of the last one, and after enabling,
-    /// resuming or a change of the policy so long after that. Otherwise: the first run time
-    /// later than `moment`.
+    /// When the first backup after `moment` is due. For a frequency: one interval later, counted from
+    /// the end of the last backup, or from the time when protection was enabled, resumed or changed.
+    /// Otherwise: the first run after `moment`.
     pub fn next(&self, moment: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match self {
             Self::Frequency(interval) => {
@@ -40,10 +38,10 @@ impl Schedule {
         }
     }
 
-    /// When the next backup is due after one that succeeded at `success`. Under a schedule by the
-    /// clock, a success up to `tolerance` before a run belongs to that run: the replica moves each
-    /// run by up to 10 s in either direction (`BackupTimer.cs`). Where runs are close together, the
-    /// tolerance is at most half of the shortest gap, so that it never skips a whole run.
+    /// When the next backup is due after `success`. Under a schedule with fixed times, a success up to
+    /// `tolerance` before a run belongs to that run: the replica moves each run by up to 10 s in
+    /// either direction (`BackupTimer.cs`). The tolerance is limited to half of the shortest interval
+    /// between runs, so that it never skips a whole run.
     pub fn next_after_success(
         &self,
         success: DateTime<Utc>,
@@ -58,7 +56,7 @@ impl Schedule {
         Some(next)
     }
 
-    /// The longest time between two due moments.
+    /// The longest time between two runs.
     pub fn longest_interval(&self) -> Option<Duration> {
         match self {
             Self::Frequency(interval) => Some(*interval),
@@ -66,8 +64,7 @@ impl Schedule {
         }
     }
 
-    /// The times between neighbouring runs by the clock, once around the week; empty for a
-    /// frequency, which has no fixed runs.
+    /// The times between consecutive runs of a week; empty for a frequency, which has no fixed runs.
     fn gaps(&self) -> Vec<TimeDelta> {
         match self {
             Self::Frequency(_) => Vec::new(),
@@ -96,8 +93,7 @@ const ALL_DAYS: [Weekday; 7] = [
     Weekday::Sun,
 ];
 
-/// The first run later than `moment`: today's rest, or one of the days until the same weekday
-/// comes again.
+/// The first run after `moment`: later on the same day, or within the next seven days.
 fn next_run(
     moment: DateTime<Utc>,
     times: &[NaiveTime],

@@ -226,7 +226,7 @@ impl ApplicationAnswers {
             let Some((name, _)) = denied.filter(|(_, settings)| settings.is_empty()) else {
                 continue;
             };
-            let set = explicit.applied_to(&known.partition);
+            let set = explicit.effective_for(&known.partition);
             if set.is_some_and(|set| set.policy.is_some()) {
                 self.usable.remove(name);
                 self.unusable.insert(Arc::clone(name));

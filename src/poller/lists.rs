@@ -46,6 +46,17 @@ impl Default for Round {
     }
 }
 
+impl Round {
+    fn add(&mut self, application: Name, list: Read<DecodedList<ListedBackup>>, is_history: bool) {
+        let lists = if is_history {
+            &mut self.observations.histories
+        } else {
+            &mut self.observations.newest
+        };
+        lists.push((application, list));
+    }
+}
+
 impl<S: ClusterApi> Poller<S> {
     /// Reads backup lists once an interval, after the first cycle that found a protected partition.
     /// Returns at once if no collector needs lists.
@@ -115,12 +126,7 @@ impl<S: ClusterApi> Poller<S> {
                     let unsettled =
                         snapshot.not_settled_by_list(&application, &list.value, clock());
                     round.unsettled.extend(unsettled);
-                    let lists = if history {
-                        &mut round.observations.histories
-                    } else {
-                        &mut round.observations.newest
-                    };
-                    lists.push((application, list));
+                    round.add(application, list, history);
                 }
                 Err(error) => {
                     let has_success = |known: &PartitionSnapshot| {

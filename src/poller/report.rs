@@ -93,6 +93,63 @@ impl<S: ClusterApi> Poller<S> {
         }
     }
 
+    /// Logs the selectors that began or ceased to match nothing since `before`, the last selection
+    /// under this configuration.
+    pub(super) fn report_selection(&self, before: Option<&Selection>, now: &Selection) {
+        let cluster = &*self.cluster.name;
+        let none = Selection::default();
+        let before = before.unwrap_or(&none);
+        let count = now.unmatched.len();
+        let begun: Vec<_> = now.unmatched.difference(&before.unmatched).collect();
+        if !begun.is_empty() {
+            let settings = inventory::listed(&begun);
+            warn!(
+                cluster,
+                count, "Cluster {cluster}: selectors match nothing: {settings}."
+            );
+        }
+        let ended: Vec<_> = before.unmatched.difference(&now.unmatched).collect();
+        if !ended.is_empty() && begun.is_empty() {
+            info!(
+                cluster,
+                count,
+                "Cluster {cluster}: selectors that matched nothing match again ({}); {count} still \
+             match nothing.",
+                ended.len()
+            );
+        }
+        match (before.empty, now.empty) {
+            (_, Some(reason)) if before.empty != now.empty => {
+                let reason = reason.as_str();
+                warn!(
+                    cluster,
+                    "Cluster {cluster}: no partition is watched, because {reason}."
+                );
+            }
+            (Some(_), None) => {
+                info!(
+                    cluster,
+                    "Cluster {cluster}: there are partitions to watch again."
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Logs that a reload has reduced the number of partitions by more than half.
+    pub(super) fn report_drop(&self, before: usize, now: usize) {
+        let cluster = &*self.cluster.name;
+        if now.saturating_mul(2) < before {
+            warn!(
+                cluster,
+                before,
+                now,
+                "Cluster {cluster}: {now} partitions are watched since the reload, {before} were \
+             before it."
+            );
+        }
+    }
+
     /// Logs the applications whose backup configuration can no longer be determined by one
     /// request, and those where it can again. `answers` holds whether the answer of each is usable;
     /// `None` if the request failed.
@@ -136,61 +193,6 @@ impl<S: ClusterApi> Poller<S> {
 
     fn outages(&self) -> MutexGuard<'_, Outages> {
         self.outages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Logs the selectors that began or ceased to match nothing since `before`, the last selection
-/// under this configuration.
-pub(super) fn report_selection(cluster: &str, before: Option<&Selection>, now: &Selection) {
-    let none = Selection::default();
-    let before = before.unwrap_or(&none);
-    let count = now.unmatched.len();
-    let begun: Vec<_> = now.unmatched.difference(&before.unmatched).collect();
-    if !begun.is_empty() {
-        let settings = inventory::listed(&begun);
-        warn!(
-            cluster,
-            count, "Cluster {cluster}: selectors match nothing: {settings}."
-        );
-    }
-    let ended: Vec<_> = before.unmatched.difference(&now.unmatched).collect();
-    if !ended.is_empty() && begun.is_empty() {
-        info!(
-            cluster,
-            count,
-            "Cluster {cluster}: selectors that matched nothing match again ({}); {count} still \
-             match nothing.",
-            ended.len()
-        );
-    }
-    match (before.empty, now.empty) {
-        (_, Some(reason)) if before.empty != now.empty => {
-            let reason = reason.as_str();
-            warn!(
-                cluster,
-                "Cluster {cluster}: no partition is watched, because {reason}."
-            );
-        }
-        (Some(_), None) => {
-            info!(
-                cluster,
-                "Cluster {cluster}: there are partitions to watch again."
-            );
-        }
-        _ => {}
-    }
-}
-
-/// Logs that a reload has reduced the number of partitions by more than half.
-pub(super) fn report_drop(cluster: &str, before: usize, now: usize) {
-    if now.saturating_mul(2) < before {
-        warn!(
-            cluster,
-            before,
-            now,
-            "Cluster {cluster}: {now} partitions are watched since the reload, {before} were \
-             before it."
-        );
     }
 }
 

@@ -164,7 +164,7 @@ impl Outages {
         now: Instant,
     ) -> Option<Change> {
         if reasons.is_empty() {
-            return self.succeed(subject, now);
+            return self.recover(&subject, now);
         }
         match self.0.entry(subject) {
             Entry::Vacant(vacant) => {
@@ -199,14 +199,14 @@ impl Outages {
         });
     }
 
-    fn succeed(&mut self, subject: Subject, now: Instant) -> Option<Change> {
-        let outage = self.0.get_mut(&subject)?;
+    fn recover(&mut self, subject: &Subject, now: Instant) -> Option<Change> {
+        let outage = self.0.get_mut(subject)?;
         let Some(succeeded_at) = outage.succeeded_at else {
             outage.succeeded_at = Some(now);
             return None;
         };
         let (lasted, rounds) = (succeeded_at.duration_since(outage.since), outage.rounds);
-        self.0.remove(&subject);
+        self.0.remove(subject);
         Some(Change::Recovered { lasted, rounds })
     }
 }

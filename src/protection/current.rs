@@ -97,7 +97,7 @@ impl<'a> CurrentFacts<'a> {
     /// of the exporter, a healthy partition would be `Overdue`, or an overdue one would go
     /// unnoticed for as long as the clocks differ. A time in the future was noted before the
     /// exporter's clock was set back: counting from it would hide an overdue backup until then.
-    pub(super) fn to_past_cluster_time(&self, at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    pub(super) fn past_cluster_time(&self, at: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
         let at = at.filter(|at| *at <= saturating_add(self.now, CLOCK_TOLERANCE))?;
         Some(self.facts.clock_skew.to_cluster_time(at))
     }
@@ -113,7 +113,7 @@ impl<'a> CurrentFacts<'a> {
     pub(super) fn restarted_at(&self, expectation: &Expectation<'_>) -> Option<DateTime<Utc>> {
         let is_policy = matches!(expectation, Expectation::Policy(_));
         let reset = self.reset_at().filter(|_| is_policy);
-        self.to_past_cluster_time(self.facts.changed_at).max(reset)
+        self.past_cluster_time(self.facts.changed_at).max(reset)
     }
 
     /// When a backup was first expected, if the replica has reported no attempt since: then it has
@@ -145,7 +145,7 @@ impl<'a> CurrentFacts<'a> {
 
     fn is_of_current_schedule(&self, ended: DateTime<Utc>) -> bool {
         let restarted = self
-            .to_past_cluster_time(self.facts.changed_at)
+            .past_cluster_time(self.facts.changed_at)
             .max(self.reset_at());
         restarted.is_none_or(|at| at < ended)
     }

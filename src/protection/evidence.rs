@@ -1,7 +1,7 @@
-//! Why a verdict is what it is: each fact, its value, where it comes from and how old it is.
+//! The evidence of a verdict: each fact with its value, source and age.
 //!
-//! For people, in the words of Service Fabric. Shows every fact that the verdict may rest on,
-//! also those that are missing, because a missing fact is what makes `Unknown`.
+//! For people, in the terms of Service Fabric. It includes missing facts, because these lead to
+//! `Unknown`.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
@@ -12,20 +12,20 @@ use super::facts::{Facts, Rules};
 use super::verdict::{ProtectionState, Verdict};
 use crate::model::{ConfigurationScope, Read, Schedule};
 
-/// One fact behind a verdict.
+/// A fact that a verdict is based on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Evidence {
-    /// What it is about.
+    /// Name of the fact.
     pub fact: &'static str,
-    /// What is known; `null` when nothing is.
+    /// Value of the fact; `null` if it is unknown.
     pub value: Option<String>,
-    /// Where it comes from.
+    /// API operation or other source of the fact.
     pub source: &'static str,
-    /// Seconds since it was read; `null` when it was never read, or follows from other facts.
+    /// Seconds since the fact was read; `null` if it was never read, or is derived from other facts.
     pub age_seconds: Option<i64>,
 }
 
-/// The facts behind `verdict`, which was given on `facts` at `now`.
+/// The evidence of `verdict`, the result of evaluating `facts` at `now`.
 pub fn evidence(
     facts: &Facts<'_>,
     rules: &Rules,
@@ -135,8 +135,8 @@ fn attempt(current: &CurrentFacts<'_>) -> Option<String> {
     Some(format!("{outcome} at {}{former}", rfc3339(attempt.ended)))
 }
 
-/// A replica that failed tries again five times, about a minute apart, and then waits as if it had
-/// succeeded: a whole interval, or until the next run (`BackupRestoreManager.cs`).
+/// After a failure, a replica makes five more attempts about a minute apart, and then waits as after
+/// a success: for a whole interval, or until the next run (`BackupRestoreManager.cs`).
 fn next_attempt(current: &CurrentFacts<'_>) -> Option<String> {
     let schedule = current.facts.schedule?.value?;
     current.facts.health?.value?;
@@ -198,9 +198,9 @@ fn clock_skew(facts: &Facts<'_>) -> Option<String> {
     Some(format!("cluster minus exporter {}", seconds(skew)))
 }
 
-/// A change of the certificate that encrypts the secrets in policies restarts every schedule, and no
-/// answer of the cluster shows it (`BackupRestoreService.cs`, `UpdateSecretsAsync`). Only an interval
-/// is stretched by that: runs by the clock stay where they are.
+/// A change of the certificate that encrypts the secrets in policies restarts every schedule, which
+/// the API does not show (`BackupRestoreService.cs`, `UpdateSecretsAsync`). It postpones the next
+/// backup only under a frequency: runs at fixed times do not change.
 fn possible_cause(current: &CurrentFacts<'_>, verdict: &Verdict) -> Option<String> {
     let due = verdict
         .due

@@ -1,7 +1,6 @@
-//! What the store holds for a partition: chains, recovery points, the oldest and the last full.
+//! The listed backups of a partition: which can be restored, their number, and their chains.
 //!
-//! Pure: from all listed backups of a partition to those that can be restored, and to the numbers
-//! that are exposed. An item without a time is counted, but proves no time.
+//! Pure. A backup without a time is counted, but is neither the oldest nor the newest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,25 +9,25 @@ use uuid::Uuid;
 
 use crate::model::{BackupKind, ListedBackup, PartitionId};
 
-/// The listed backups of one partition, each once: runtime 6.4 reads a storage twice that two
-/// policies share.
+/// The listed backups of one partition, without duplicates: runtime 6.4 reads a storage twice if two
+/// policies share it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StoredBackups<'a> {
-    /// Those that can be restored.
+pub(crate) struct StoredBackups<'a> {
+    /// Restorable backups.
     pub restorable: Vec<&'a ListedBackup>,
-    /// Those that cannot.
+    /// Unrestorable backups.
     pub unrestorable: Vec<&'a ListedBackup>,
 }
 
 impl<'a> StoredBackups<'a> {
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &&'a ListedBackup> {
+    /// All backups.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &&'a ListedBackup> {
         self.restorable.iter().chain(&self.unrestorable)
     }
 
-    /// The backups in a list, by partition. In a list of all backups, chains tell more of what
-    /// cannot be restored.
-    pub fn by_partition(
+    /// The backups in a list, by partition. In a list of all backups, those with an incomplete chain
+    /// are unrestorable.
+    pub(crate) fn by_partition(
         listed: &'a [ListedBackup],
         all_are_listed: bool,
     ) -> BTreeMap<PartitionId, Self> {
@@ -54,7 +53,7 @@ impl<'a> StoredBackups<'a> {
     }
 }
 
-/// The chains of one partition: which have a full backup, and from when on they are broken.
+/// The backup chains of one partition: which have a full backup, and from when on they are broken.
 #[derive(Default)]
 struct Chains {
     full: BTreeSet<Uuid>,
@@ -79,8 +78,8 @@ impl Chains {
         chains
     }
 
-    /// Whether something is missing that a restore of `backup` needs: the service walks the chain
-    /// back to its full backup and refuses where a member is missing.
+    /// Whether the chain of `backup` is incomplete: the service follows the chain back to its full
+    /// backup and rejects a restore if a member is missing.
     fn lack(&self, backup: &ListedBackup) -> bool {
         let Some(chain) = backup.chain_id else {
             return false;
@@ -93,23 +92,22 @@ impl Chains {
     }
 }
 
-/// The backups of one partition in the store that can be restored.
+/// The restorable backups of one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackupHistory {
-    /// Backups listed.
+    /// Number of backups.
     pub recovery_points: u64,
-    /// Backups in the chain of the newest one, the full one included; `None` when the chain of that
-    /// one is not known.
+    /// Number of backups in the chain of the newest one, including the full backup; `None` if the
+    /// chain is unknown.
     pub chain_length: Option<u64>,
-    /// The newest full backup.
+    /// Time of the newest full backup.
     pub last_full: Option<DateTime<Utc>>,
-    /// The oldest backup.
+    /// Time of the oldest backup.
     pub oldest: Option<DateTime<Utc>>,
 }
 
 impl BackupHistory {
-    /// The history of a partition with these restorable backups.
-    pub fn of(backups: &[&ListedBackup]) -> Self {
+    pub(crate) fn of(backups: &[&ListedBackup]) -> Self {
         let newest = backups.iter().max_by_key(|backup| backup.created);
         let chain = newest.and_then(|newest| newest.chain_id);
         let in_chain = |chain| {

@@ -70,7 +70,7 @@ impl Snapshot {
 
     /// Partitions of an application whose claims its list does not settle because items could not be
     /// decoded or a storage may not have been read, with the time of their last list.
-    pub fn not_settled_by_list(
+    pub(crate) fn not_settled_by_list(
         &self,
         application: &Name,
         list: &DecodedList<ListedBackup>,
@@ -94,7 +94,7 @@ impl Snapshot {
     /// The partitions of an application that cannot be listed, if listing them one by one may
     /// succeed, with the time of their last list. The list of an application fails if one of its
     /// storages does (`GetRestorePointsOperation.cs`); the others can still be read.
-    pub fn listable_one_by_one(
+    pub(crate) fn listable_one_by_one(
         &self,
         application: &Name,
     ) -> Vec<(Option<DateTime<Utc>>, PartitionId)> {
@@ -125,13 +125,13 @@ impl Snapshot {
     }
 
     /// The storage fingerprint of the policy that applies to a partition.
-    pub fn storage_of(&self, id: PartitionId) -> Option<u32> {
+    pub(crate) fn storage_of(&self, id: PartitionId) -> Option<u32> {
         let known = self.partitions.get(&id)?;
         ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref()).storage
     }
 
     /// Number of partitions whose last success is not confirmed by a list.
-    pub fn unconfirmed_successes(&self) -> usize {
+    pub(crate) fn unconfirmed_successes(&self) -> usize {
         let known = self.partitions.values();
         let unconfirmed = known.filter(|known| {
             let success = known.last_success.as_deref();
@@ -142,7 +142,7 @@ impl Snapshot {
 
     /// Removes refuted claims, for a configuration without lists: they count again when they are
     /// read again.
-    pub fn forget_lists(&mut self) {
+    pub(crate) fn forget_lists(&mut self) {
         for known in self.partitions.values_mut() {
             known.listed_at = None;
             known.successes.remove_rejected();
@@ -150,7 +150,7 @@ impl Snapshot {
     }
 
     /// Removes the backup histories, for a configuration that reads only the newest backups.
-    pub fn forget_history(&mut self) {
+    pub(crate) fn forget_history(&mut self) {
         for known in self.partitions.values_mut() {
             known.history = None;
         }

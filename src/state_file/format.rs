@@ -1,9 +1,9 @@
-//! The contents of the state file, version 3, to and from snapshots.
+//! Encodes and decodes the state file, version 3.
 //!
-//! One entry a line: its CRC-32 in eight hexadecimal digits, a blank, and JSON. Every line stands
-//! for itself, so that a damaged one costs no other; the last line counts the entries, so that a
-//! missing one is noticed. The shapes here are the file format: they change only together with
-//! [`VERSION`], and are kept apart from the model so that the model may change freely.
+//! Each line is an entry: its CRC-32 in eight hexadecimal digits, a blank, and JSON. Lines are
+//! independent of each other; the last one contains the number of entries, which reveals missing
+//! ones. The types in this module are the file format and change only together with [`VERSION`];
+//! those of the model may change freely.
 
 mod entries;
 mod success;
@@ -21,36 +21,36 @@ use self::entries::{PartitionEntry, ServiceEntry};
 use crate::model::{Name, PartitionId};
 use crate::snapshot::{PartitionSnapshot, ServiceKey, ServiceTotals, Snapshot};
 
-/// The format written here.
+/// The version that is written.
 pub(super) const VERSION: u64 = 3;
 
-/// The format before: the same lines, with one success of unknown source for each partition.
+/// The previous version: the same lines, with one success of unknown source for each partition.
 const VERSION_2: u64 = 2;
 
-/// Longest line that is read, in bytes. An entry has three names of at most 1,024 characters, or
-/// two and 64 failure codes.
+/// Maximum length of a line in bytes. An entry has up to three names of 1,024 characters, or two and
+/// 64 failure codes.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// Largest state file that is read or written, in bytes: 2 KB for each of the 500,000 partitions
-/// that an exporter watches at most. They take 750 bytes on average.
+/// Maximum size of a state file in bytes: 2 KB for each of at most 500,000 partitions, which take
+/// 750 bytes on average.
 pub(super) const MAX_FILE: u64 = 1024 * 1024 * 1024;
 
-/// Why a state file could not be used, or not all of it.
+/// Why a state file, or a part of it, could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Reading failed in the middle.
+    /// Reading failed.
     #[error("cannot read it")]
     Read(#[source] io::Error),
-    /// It is larger than any state file.
+    /// The file is too large.
     #[error("it is too large: {0} bytes, the limit is {limit}", limit = MAX_FILE)]
     TooLarge(u64),
-    /// Its first line is not that of a state file.
+    /// The first line is not that of a state file.
     #[error("it is damaged, or not a state file")]
     Header,
-    /// It has the format of version 1 and is cut short or otherwise damaged.
+    /// The file has version 1 and is truncated or otherwise damaged.
     #[error("it is damaged")]
     Decode(#[source] serde_json::Error),
-    /// It was written by a later version of the exporter.
+    /// The file was written by a later version of the exporter.
     #[error("it has format version {0}, this program reads versions 1 to {ours}", ours = VERSION)]
     Version(u64),
     /// Some entries have a wrong checksum or are missing.
@@ -61,7 +61,7 @@ pub enum ReadError {
     },
 }
 
-/// The contents of a file, with what is wrong with a part of it.
+/// The contents of a file, and why a part of it could not be used.
 pub(super) type Contents = (BTreeMap<Arc<str>, Snapshot>, Option<ReadError>);
 
 #[derive(Serialize, Deserialize)]

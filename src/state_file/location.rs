@@ -1,24 +1,22 @@
-//! Where the state file is: links, kinds of files, and whether it can be written.
+//! The location of the state file: symbolic links, file types, and whether it can be written.
 //!
-//! Looks at the file system; the only thing it leaves changed is the owner of a file that
-//! [`take_over`] is given. Never opens what is not a regular file: opening a named pipe waits for
-//! a writer.
+//! Only regular files are opened: opening a named pipe would wait for a writer.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Symbolic links in a row that are followed, as on Linux.
+/// Maximum length of a chain of symbolic links, as on Linux.
 const MAX_LINKS: usize = 40;
 
-/// The path of the state file is not that of a regular file.
+/// The path of the state file is not a regular file.
 #[derive(Debug, thiserror::Error)]
 #[error("it is {kind}, not a regular file")]
 pub struct NotARegularFile {
     kind: &'static str,
 }
 
-/// Why a state file cannot be read and written, and what to change.
+/// Why a state file cannot be read and written, with advice.
 #[derive(Debug, thiserror::Error)]
 pub enum LocationError {
     /// It is a folder, a device, or the like.
@@ -46,12 +44,12 @@ pub enum LocationError {
     },
 }
 
-/// Checks whether a state file at `path` can be read and written, by creating a file beside it
-/// that is removed at once. Says nothing about free space.
+/// Checks whether a state file at `path` can be read and written, by creating a temporary file next
+/// to it. Does not check the free space.
 ///
 /// # Errors
 ///
-/// When it cannot.
+/// If it cannot.
 pub fn check(path: &Path) -> Result<(), LocationError> {
     let refused = |reason, path| LocationError::Refused {
         folder: folder(path).to_owned(),
@@ -80,7 +78,7 @@ pub fn check(path: &Path) -> Result<(), LocationError> {
     Err(refused(reason, &target))
 }
 
-/// The file that `path` stands for: the end of a chain of symbolic links, whether it exists or not.
+/// The target of `path` after following symbolic links, whether it exists or not.
 pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -96,9 +94,9 @@ pub(super) fn resolve(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// The metadata of the file at `path`; `None` if there is nothing.
+/// The metadata of the file at `path`; `None` if it does not exist.
 pub(super) fn regular_file(path: &Path) -> Result<Option<Metadata>, NotARegularFile> {
-    // An error other than its absence shows when the file is opened.
+    // Other errors are reported when the file is opened.
     let Ok(metadata) = fs::metadata(path) else {
         return Ok(None);
     };
@@ -130,7 +128,7 @@ fn kind(file_type: FileType) -> &'static str {
     }
 }
 
-/// The path of a file beside the one at `path`, with its name and a suffix.
+/// `path` with a suffix.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
@@ -138,7 +136,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The folder of the file at `path`.
+/// The directory of the file at `path`.
 pub(super) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -146,7 +144,7 @@ pub(super) fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Gives `file` the owner, group and permissions of an existing one.
+/// Sets owner, group and permissions of `file` to those of an existing file.
 pub(super) fn take_over(existing: &Metadata, file: &File) -> io::Result<()> {
     #[cfg(unix)]
     {

@@ -200,7 +200,7 @@ proptest! {
                 let count = lines.len();
                 lines.rotate_left(order.index(count.max(1)).min(count));
                 let settings: ConfigurationSet = lines.into_iter().collect();
-                prop_assert_eq!(settings.applied_to(&partition), Some(effective.clone()), "{}", key);
+                prop_assert_eq!(settings.effective_for(&partition), Some(effective.clone()), "{}", key);
             }
             let own = stores.of_partition(&key).map(EffectiveConfiguration::from);
             prop_assert_eq!(own.unwrap_or_default(), effective, "{}", key);
@@ -229,7 +229,7 @@ fn a_suspended_partition_runs_with_the_policy_of_its_service_whatever_its_line_n
     let listed = lines.last().unwrap();
     assert_eq!(listed.policy.as_deref(), Some("Far"), "the defect of 6.4");
     let settings: ConfigurationSet = lines.into_iter().collect();
-    let applied = settings.applied_to(&partition_of(PARTITION)).unwrap();
+    let applied = settings.effective_for(&partition_of(PARTITION)).unwrap();
     assert_eq!(
         applied.policy,
         Some(("Near".into(), ConfigurationScope::Service))
@@ -266,7 +266,7 @@ fn the_suspension_of_one_application_does_not_reach_another_whose_name_begins_al
     let of_app1: ConfigurationSet = lines.into_iter().collect();
     let of_app10: ConfigurationSet = stores.list("fabric:/App10").unwrap().into_iter().collect();
     let applied =
-        |settings: &ConfigurationSet, key| settings.applied_to(&partition_of(key)).unwrap();
+        |settings: &ConfigurationSet, key| settings.effective_for(&partition_of(key)).unwrap();
     assert_eq!(
         applied(&of_app1, PARTITION).suspended,
         Some(ConfigurationScope::Application)
@@ -297,7 +297,7 @@ fn names_that_the_service_alters_are_left_to_the_answer_of_the_partition() {
         }]
         .into_iter()
         .collect();
-        let applied = settings.applied_to(&partition);
+        let applied = settings.effective_for(&partition);
         assert_eq!(applied.is_some(), inherits, "{partition:?}");
         assert_eq!(
             settings.set_at_service(&partition),
