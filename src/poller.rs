@@ -1,19 +1,16 @@
-//! When and how much: the only loops over a cluster.
+//! Polls one cluster: cycles over its partitions and rounds over its backup lists.
 //!
-//! Decides when a cycle starts, which requests it makes, and when what they found is published;
-//! what it means is decided by the snapshot. Cycles never overlap, and a request that fails costs
-//! nothing but its own answer. Every request goes through one gateway, whose limits hold for all.
+//! The poller decides when a cycle starts, which calls it makes and when their observations are
+//! published; the snapshot interprets them. Cycles never overlap, and a failed call loses only its
+//! own answer. Every call goes through one gateway, whose limits apply to all of them.
 
 mod cluster_api;
 mod configuration;
-mod faults;
 mod lists;
-mod outcome;
-mod readings;
-mod selection;
-mod tally;
+mod partitions;
+mod report;
+mod results;
 mod topology;
-mod unusable;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,9 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 pub use self::cluster_api::ClusterApi;
-use self::faults::Faults;
-use self::tally::Tally;
-use self::unusable::Unusable;
+use self::results::{Outages, RoundResults};
 use crate::clock::Clock;
 use crate::config::{Cluster, Poll};
 use crate::gateway::{Error, Reason, Rotation};
@@ -36,10 +31,11 @@ use crate::model::{Collector, DecodedList, Read};
 use crate::snapshot::{ClusterObservation, CollectorRun, Observations, Snapshot};
 use crate::telemetry::Telemetry;
 
-/// Part of the interval over which a cycle spreads its starts; the rest is for what is slow.
+/// Part of the interval over which a cycle spreads the starts of its calls; the rest is for slow
+/// answers.
 const SPREAD: f64 = 0.8;
 
-/// More policies than this are refused: each has series of its own.
+/// Limit of policies in a cluster: each has its own series.
 const MAX_POLICIES: usize = 10_000;
 
 /// Polls one cluster for as long as it runs.
@@ -53,20 +49,18 @@ pub struct Poller<S> {
     telemetry: Arc<Telemetry>,
     published: watch::Sender<Arc<Snapshot>>,
     first_spread: Duration,
-    faults: Mutex<Faults>,
-    /// Applications without a usable answer about their configuration.
-    unusable: Mutex<Unusable>,
-    /// Cycles in which the configuration was read.
-    configuration_turn: AtomicUsize,
+    outages: Mutex<Outages>,
+    /// Number of cycles in which the configuration was read.
+    configuration_cycles: AtomicUsize,
     warned_of_reporter: AtomicBool,
-    /// How many partitions were known before the reload that made this poller; 0 once the first
-    /// complete inventory was compared with it.
+    /// Number of partitions before the reload that created this poller, until it was compared with
+    /// the first complete inventory; then 0.
     known_before: AtomicUsize,
 }
 
 impl<S: ClusterApi> Poller<S> {
-    /// A poller of `cluster`, which moves the snapshot in `published` on. Readings are dated by
-    /// `clock`; cycles are paced by the clock of the runtime.
+    /// A poller of `cluster`, which replaces the snapshot in `published`. `clock` dates the
+    /// observations; the clock of the async runtime schedules the cycles.
     pub fn new(
         cluster: Arc<Cluster>,
         poll: Poll,
@@ -77,7 +71,7 @@ impl<S: ClusterApi> Poller<S> {
         published: watch::Sender<Arc<Snapshot>>,
     ) -> Self {
         telemetry.watch_cluster(&cluster.name, &Reason::ALL.map(Reason::as_str));
-        // What an earlier configuration ran and this one does not is no longer to be told.
+        // The state of collectors that this configuration switches off is no longer reported.
         let on = cluster.collectors;
         let mut known_before = 0;
         published.send_modify(|snapshot| {
@@ -104,16 +98,15 @@ impl<S: ClusterApi> Poller<S> {
             telemetry,
             published,
             first_spread: Duration::ZERO,
-            faults: Mutex::default(),
-            unusable: Mutex::default(),
-            configuration_turn: AtomicUsize::new(0),
+            outages: Mutex::default(),
+            configuration_cycles: AtomicUsize::new(0),
             warned_of_reporter: AtomicBool::new(false),
             known_before: AtomicUsize::new(known_before),
         }
     }
 
-    /// The same poller, with the requests of its first cycle spread like those of later ones: it
-    /// replaces another one, and the cluster must not pay for each change of the settings.
+    /// Spreads the calls of the first cycle like those of later ones: this poller replaces another
+    /// one after a reload, which must not cause a burst of load on the cluster.
     #[must_use]
     pub fn replacing_another(self) -> Self {
         Self {
@@ -122,14 +115,14 @@ impl<S: ClusterApi> Poller<S> {
         }
     }
 
-    /// Polls without end. It stops when the future is dropped.
+    /// Polls until the future is dropped.
     pub async fn run(self) {
         tokio::join!(self.cycles(), self.lists());
     }
 
-    /// Runs cycles. The first starts at once and goes as fast as the concurrency allows, unless the
-    /// poller replaces another one; later ones start an interval after the one before, or at once
-    /// when that one took longer, and spread their requests.
+    /// Runs cycles. The first starts at once and is as fast as the concurrency allows, unless the
+    /// poller replaces another one. Each later cycle spreads its calls, and starts an interval after
+    /// the one before, or at once if that one took longer.
     async fn cycles(&self) {
         let mut start = Instant::now();
         let mut spread = self.first_spread;
@@ -141,26 +134,27 @@ impl<S: ClusterApi> Poller<S> {
         }
     }
 
-    /// One cycle: what there is and what protects it, then every partition, started over `spread`.
+    /// Runs one cycle: reads inventory, policies and configurations, then every partition, with the
+    /// calls started over `spread`.
     pub async fn cycle(&self, spread: Duration) {
         let started = Instant::now();
         let is_first = !self.snapshot().is_ready();
         self.refresh().await;
         self.gateway.begin_cycle();
-        let tally = Tally::default();
+        let results = RoundResults::default();
         let (version, mut observations, policies) = tokio::join!(
             self.gateway.cluster_version(),
-            self.inventory(&tally),
-            self.policies(&tally)
+            self.inventory(&results),
+            self.policies(&results)
         );
         if let Err(error) = &version {
-            self.record(Collector::Inventory, error, &tally);
+            self.record(Collector::Inventory, error, &results);
         }
         observations.policies = policies.policies;
         observations.runs.extend(policies.runs);
         self.publish(observations);
-        let requests = self.configuration(&tally).await;
-        let mut observations = self.readings(spread, requests, &tally).await;
+        let requests = self.configuration(&results).await;
+        let mut observations = self.partitions(spread, requests, &results).await;
         observations.cluster = Some(ClusterObservation {
             up: self.gateway.native_access(),
             service_up: self.gateway.backup_service(),
@@ -170,31 +164,30 @@ impl<S: ClusterApi> Poller<S> {
         self.publish(observations);
         let partitions = self.snapshot().partitions.len();
         let what = format!("facts of {partitions} partitions");
-        tally.log(&self.cluster.name, &what, started.elapsed(), is_first);
-        self.report_cycle(&tally);
+        results.log(&self.cluster.name, &what, started.elapsed(), is_first);
+        self.report_cycle(&results);
     }
 
-    /// Reads which partitions there are.
-    async fn inventory(&self, tally: &Tally) -> Observations {
+    async fn inventory(&self, results: &RoundResults) -> Observations {
         let started = Instant::now();
         let topology = topology::read(&self.gateway, &self.cluster, self.shard).await;
         for error in &topology.errors {
-            self.record(Collector::Inventory, error, tally);
+            self.record(Collector::Inventory, error, results);
         }
-        self.note_skipped(Collector::Inventory, topology.skipped, tally);
+        self.record_skipped(Collector::Inventory, topology.skipped, results);
         if topology.excess > 0 {
-            self.refuse(topology.excess, tally);
+            self.record_excess(topology.excess, results);
         }
         let success = topology.is_complete();
         if let Some(selection) = &topology.selection {
             let snapshot = self.snapshot();
             let before = snapshot.status.selection.as_ref();
             let before = before.map(|before| &*before.value);
-            selection::report(&self.cluster.name, before, selection);
+            report::report_selection(&self.cluster.name, before, selection);
         }
         if success {
             let before = self.known_before.swap(0, Ordering::Relaxed);
-            selection::report_drop(&self.cluster.name, before, topology.inventory.listed.len());
+            report::report_drop(&self.cluster.name, before, topology.inventory.listed.len());
         }
         let selection = topology
             .selection
@@ -207,32 +200,31 @@ impl<S: ClusterApi> Poller<S> {
         }
     }
 
-    /// Reads all policies.
-    async fn policies(&self, tally: &Tally) -> Observations {
+    async fn policies(&self, results: &RoundResults) -> Observations {
         let mut observations = Observations::default();
         if !self.cluster.collectors.policies {
             return observations;
         }
         let started = Instant::now();
         let listed = self.gateway.policies().await;
-        match listed.map(|listed| self.items(Collector::Policies, listed, tally)) {
+        match listed.map(|listed| self.items(Collector::Policies, listed, results)) {
             Ok(policies) if policies.len() > MAX_POLICIES => {
                 let (cluster, reason) = (&self.cluster.name, Reason::TooLarge.as_str());
                 self.telemetry
                     .record_error(cluster, Collector::Policies, reason);
-                tally.note(Collector::Policies, Reason::TooLarge, || {
+                results.add_failure(Collector::Policies, Reason::TooLarge, || {
                     format!("the cluster has more than {MAX_POLICIES} policies")
                 });
             }
             Ok(policies) => observations.policies = Some(self.now(policies)),
-            Err(error) => self.record(Collector::Policies, &error, tally),
+            Err(error) => self.record(Collector::Policies, &error, results),
         }
         let success = observations.policies.is_some();
         observations.runs = vec![run(Collector::Policies, success, started)];
         observations
     }
 
-    /// Takes over certificates and keys that have changed.
+    /// Reloads certificates and keys whose files have changed.
     async fn refresh(&self) {
         let cluster = &self.cluster.name;
         match self.gateway.refresh().await {
@@ -254,7 +246,7 @@ impl<S: ClusterApi> Poller<S> {
         }
     }
 
-    /// A value that was read this moment.
+    /// Dates a value with the current time.
     fn now<T>(&self, value: T) -> Read<T> {
         let at = (self.clock)();
         Read { value, at }
@@ -266,18 +258,18 @@ impl<S: ClusterApi> Poller<S> {
 
     fn publish(&self, mut observations: Observations) {
         observations.clock_skew = self.gateway.clock_skew();
-        // Both loops run in one task and nothing is awaited between, so nobody else publishes;
-        // and nobody who looks has to wait.
+        // Both loops run in one task, and there is no await between reading and replacing the
+        // snapshot, so no update is lost. Readers never wait.
         let next = self.snapshot().advance(observations, (self.clock)());
         self.published.send_replace(Arc::new(next));
     }
 
     /// Counts that the cluster has more partitions than one exporter watches.
-    fn refuse(&self, excess: usize, tally: &Tally) {
+    fn record_excess(&self, excess: usize, results: &RoundResults) {
         let (cluster, reason) = (&self.cluster.name, Reason::TooLarge);
         self.telemetry
             .record_error(cluster, Collector::Inventory, reason.as_str());
-        tally.note(Collector::Inventory, reason, || {
+        results.add_failure(Collector::Inventory, reason, || {
             format!(
                 "the cluster has {excess} partitions more than the {MAX_PARTITIONS} that one \
                  exporter watches; share them between several with --shard and --total-shards, or \
@@ -286,25 +278,29 @@ impl<S: ClusterApi> Poller<S> {
         });
     }
 
-    /// The items of a list; those that could not be decoded are counted.
-    fn items<T>(&self, collector: Collector, listed: DecodedList<T>, tally: &Tally) -> Vec<T> {
-        self.note_skipped(collector, listed.skipped, tally);
+    /// The items of a list. Counts those that could not be decoded.
+    fn items<T>(
+        &self,
+        collector: Collector,
+        listed: DecodedList<T>,
+        results: &RoundResults,
+    ) -> Vec<T> {
+        self.record_skipped(collector, listed.skipped, results);
         listed.items
     }
 
-    /// Counts items that could not be decoded.
-    fn note_skipped(&self, collector: Collector, skipped: usize, tally: &Tally) {
+    fn record_skipped(&self, collector: Collector, skipped: usize, results: &RoundResults) {
         if skipped > 0 {
-            tally.skip(collector, skipped);
+            results.skip(collector, skipped);
             let cluster = &self.cluster.name;
             self.telemetry
                 .record_undecodable(cluster, collector, skipped);
         }
     }
 
-    /// Counts a request that failed for good; one that was not even sent is no request.
-    fn record(&self, collector: Collector, error: &Error, tally: &Tally) {
-        tally.fail(collector, error);
+    /// Counts a failed call. The error metric leaves out calls that were never sent.
+    fn record(&self, collector: Collector, error: &Error, results: &RoundResults) {
+        results.fail(collector, error);
         if error.was_sent() {
             let reason = error.reason().as_str();
             self.telemetry
@@ -313,7 +309,7 @@ impl<S: ClusterApi> Poller<S> {
     }
 }
 
-/// A run that ends this moment.
+/// A run of a collector that ends now.
 fn run(collector: Collector, success: bool, started: Instant) -> CollectorRun {
     CollectorRun {
         collector,
@@ -322,7 +318,7 @@ fn run(collector: Collector, success: bool, started: Instant) -> CollectorRun {
     }
 }
 
-/// When the cycle after one that started at `started` and ended at `ended` starts.
+/// When the next cycle starts after one that ran from `started` to `ended`.
 fn next_start(started: Instant, ended: Instant, interval: Duration) -> Instant {
     ended.max(started + interval)
 }

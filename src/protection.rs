@@ -63,10 +63,11 @@ fn due_after_attempts(
     let next = if let Some(success) = current.last_success() {
         expectation.after_success(success, current.rules)?
     } else {
-        // A replica makes an attempt when a backup is due, so the first one was due by then.
+        // A replica makes an attempt when a backup is due, so the first one was due by then. Later
+        // attempts without a success must not postpone it.
         let since = current.to_past_cluster_time(current.facts.expected_since)?;
         let first = expectation.first(since, current.rules)?;
-        let tried = current.attempt().map(|attempt| attempt.ended);
+        let tried = current.first_attempt_ended();
         tried.map_or(first, |tried| tried.min(first))
     };
     Some(not_before_restart(current, expectation, next))

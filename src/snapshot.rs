@@ -1,8 +1,7 @@
-//! What is known of one cluster, and how it moves on: previous + observed + now → next.
+//! The immutable state of one cluster: snapshot + observations + time → next snapshot.
 //!
-//! Pure and total: no clock, no I/O, no error. A snapshot is never changed, only replaced as a
-//! whole. It forgets nothing because a reading failed: the last success of a partition is sticky,
-//! and only an inventory that was read makes a partition disappear.
+//! Pure: no clock, no I/O, no errors. A failed call does not remove anything from a snapshot: the
+//! last success of a partition remains, and only an inventory that was read removes a partition.
 
 mod claim;
 mod facts;
@@ -38,36 +37,36 @@ pub use status::ClusterStatus;
 pub use successes::Successes;
 pub use totals::{BackupOutcome, NewFailureCodes, ServiceKey, ServiceTotals};
 
-/// What is known of one cluster at one moment.
+/// The state of one cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Its configured name.
+    /// The configured name of the cluster.
     pub cluster: Arc<str>,
-    /// Every known partition.
+    /// The known partitions.
     pub partitions: BTreeMap<PartitionId, PartitionSnapshot>,
-    /// Counters of the requested backups seen to end, for every service with a known partition.
+    /// Counters of each service with a known partition.
     pub totals: BTreeMap<ServiceKey, ServiceTotals>,
-    /// Failure codes in these counters that are new.
+    /// Failure codes that the counters had for the first time a short while ago.
     pub new_codes: NewFailureCodes,
-    /// All policies, as they were last read.
+    /// The policies, as last read.
     pub policies: Option<Read<Policies>>,
-    /// Checksum of each policy as two readings in a row showed it, remembered over restarts: a policy
-    /// that was changed starts the timers of its partitions anew.
+    /// Fingerprint of each policy once two readings in a row agreed on it. Part of the state file: a
+    /// changed policy restarts the schedules of its partitions.
     pub policy_fingerprints: BTreeMap<Name, u32>,
-    /// The cluster itself, as the last cycle left it.
+    /// The state of the cluster itself after the last cycle.
     pub status: ClusterStatus,
-    /// The policies that are set somewhere in an application, where they are several.
+    /// Names of the policies that are set in each application with more than one.
     policies_of: BTreeMap<Name, Arc<BTreeSet<Name>>>,
     codes: BTreeSet<FailureCode>,
 }
 
 impl Snapshot {
-    /// A cluster of which nothing is known yet.
+    /// A cluster without any observation.
     pub fn empty(cluster: Arc<str>) -> Self {
         Self::restored(cluster, Vec::new(), BTreeMap::new(), BTreeMap::new())
     }
 
-    /// A cluster as an earlier process remembered it.
+    /// A cluster as restored from the state file.
     pub fn restored(
         cluster: Arc<str>,
         partitions: Vec<PartitionSnapshot>,
@@ -93,19 +92,19 @@ impl Snapshot {
             policies_of: BTreeMap::new(),
             codes,
         };
-        snapshot.settle_totals();
+        snapshot.align_totals();
         snapshot
     }
 
-    /// What is known here, and what an earlier process `remembered` and this one did not know
-    /// of: older proofs, earlier beginnings, and its counts as the base of those since.
+    /// This snapshot with the `remembered` state of an earlier process: its successes, its earlier
+    /// start times, and its counts added to those since.
     #[must_use]
     pub fn merged_with(&self, remembered: &Self, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
         let latest = next.status.clock_skew_or_zero().latest_success(now);
         for (id, known) in &mut next.partitions {
             if let Some(remembered) = remembered.partitions.get(id) {
-                known.recall(remembered, latest);
+                known.merge(remembered, latest);
             }
         }
         for (key, totals) in &mut next.totals {
@@ -117,12 +116,12 @@ impl Snapshot {
         next
     }
 
-    /// Whether a cycle has ended, well or not.
+    /// Whether a cycle has ended, successful or not.
     pub fn is_ready(&self) -> bool {
         self.status.up.is_some()
     }
 
-    /// The snapshot after `observations`, made at `now`.
+    /// The next snapshot, with the `observations` made until `now`.
     #[must_use]
     pub fn advance(&self, observations: Observations, now: DateTime<Utc>) -> Self {
         let mut next = self.clone();
@@ -131,40 +130,40 @@ impl Snapshot {
         let clock_skew = next.status.clock_skew_or_zero();
         let latest = clock_skew.latest_success(now);
         if let Some(inventory) = observations.inventory {
-            next.list(inventory, now);
+            next.apply_inventory(inventory, now);
         }
         if observations.selection.is_some() {
             next.status.selection = observations.selection;
         }
-        next.apply(observations.configurations);
+        next.apply_configurations(observations.configurations);
         if let Some(policies) = observations.policies {
-            next.renew_policies(policies);
+            next.apply_policies(policies);
         }
         for (id, reading) in observations.partitions {
-            next.read(id, reading, latest);
+            next.observe(id, reading, latest);
         }
         next.new_codes.note(&self.totals, &next.totals, now);
-        next.note_lists(&observations.newest, ListScope::Newest, latest);
-        next.note_lists(&observations.histories, ListScope::All, latest);
-        next.note_partition_lists(&observations.partition_lists, latest);
+        next.apply_lists(&observations.newest, ListScope::Newest, latest);
+        next.apply_lists(&observations.histories, ListScope::All, latest);
+        next.apply_partition_lists(&observations.partition_lists, latest);
         let answered = observations
             .cluster
             .as_ref()
             .is_some_and(|reading| reading.up);
         next.status
             .note(observations.runs, observations.cluster, now);
-        // Only by clocks that were just compared and agree is a date in the future wrong for certain.
+        // A date in the future is certainly wrong only if the clocks were just compared and agree.
         if answered && observations.clock_skew.is_some() {
             let future = clock_skew.future_for_both(now);
             for known in next.partitions.values_mut() {
-                known.forget_later(future, latest);
+                known.remove_dated_after(future, latest);
             }
         }
         next
     }
 
-    /// Takes a reading of one partition in.
-    fn read(
+    /// Applies an observation of one partition.
+    fn observe(
         &mut self,
         id: PartitionId,
         reading: Read<PartitionObservation>,
@@ -174,20 +173,22 @@ impl Snapshot {
             return;
         };
         let at = reading.at;
-        let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
+        let policy = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
         match reading.value {
             PartitionObservation::Progress(progress) => {
-                self.read_progress(id, progress, at, latest)
+                self.apply_progress(id, progress, at, latest)
             }
-            PartitionObservation::Health(health) => known.read_health(health, at, &terms, latest),
+            PartitionObservation::Health(health) => known.apply_health(health, at, &policy, latest),
             PartitionObservation::Restore(value) => known.restore = Some(Read { value, at }),
-            PartitionObservation::Configuration(applied) => known.read_applied(applied, at),
-            PartitionObservation::NotFound => self.lose(id),
+            PartitionObservation::Configuration(configuration) => {
+                known.apply_configuration(configuration, at);
+            }
+            PartitionObservation::NotFound => self.remove_records(id),
         }
     }
 
-    /// Takes the record of a request in, and counts how it ended.
-    fn read_progress(
+    /// Applies a progress record and counts the backup if it has ended.
+    fn apply_progress(
         &mut self,
         id: PartitionId,
         progress: Option<Arc<BackupProgress>>,
@@ -197,8 +198,8 @@ impl Snapshot {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
         };
-        let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
-        let completion = known.read_progress(progress, at, &terms, latest);
+        let policy = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
+        let completion = known.apply_progress(progress, at, &policy, latest);
         known.bound_code(&mut self.codes);
         if let Some(outcome) = completion {
             let totals = self.totals.entry(ServiceKey::of(&known.partition));
@@ -206,23 +207,23 @@ impl Snapshot {
         }
     }
 
-    /// The backup service does not know the partition. Where the inventory does, it is the
-    /// authority on what exists, and only the records are gone; a partition that was configured by
-    /// its id and never found is no partition.
-    fn lose(&mut self, id: PartitionId) {
+    /// Removes the records of a partition that the backup service does not know. The inventory
+    /// determines whether the partition exists; one that was configured by id and never found is
+    /// removed.
+    fn remove_records(&mut self, id: PartitionId) {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
         };
         (known.progress, known.restore) = (None, None);
         if known.partition.service.is_none() && known.last_success.is_none() {
             self.partitions.remove(&id);
-            self.settle_totals();
+            self.align_totals();
         }
     }
 
-    /// Takes an inventory in: new partitions appear, those not listed disappear, those that could
-    /// not be read stay.
-    fn list(&mut self, inventory: Read<Inventory>, now: DateTime<Utc>) {
+    /// Applies an inventory: adds new partitions and removes those not listed, except in scopes that
+    /// could not be read.
+    fn apply_inventory(&mut self, inventory: Read<Inventory>, now: DateTime<Utc>) {
         let Read {
             value: Inventory { listed, unread },
             at,
@@ -236,7 +237,7 @@ impl Snapshot {
         self.partitions.retain(|id, known| {
             let stays = match listed.remove(id) {
                 Some(partition) => {
-                    regrouped |= known.list(partition, at);
+                    regrouped |= known.apply_inventory(partition, at);
                     true
                 }
                 None => unread.contains(&known.partition),
@@ -250,15 +251,15 @@ impl Snapshot {
             known.inventoried_at = Some(at);
             (id, known)
         });
-        // Collected at once, the nodes of the map are full; one by one, they are not.
+        // `append` fills the nodes of the map; inserting one by one leaves them half full.
         self.partitions.append(&mut appeared.collect());
         if regrouped {
-            self.settle_totals();
+            self.align_totals();
         }
     }
 
-    /// Takes what is set in applications in, for each partition of them.
-    fn apply(&mut self, configurations: Vec<(Name, Read<ConfigurationSet>)>) {
+    /// Applies the backup configurations of applications to their partitions.
+    fn apply_configurations(&mut self, configurations: Vec<(Name, Read<ConfigurationSet>)>) {
         let configurations: BTreeMap<Name, Read<ConfigurationSet>> =
             configurations.into_iter().collect();
         if configurations.is_empty() {
@@ -272,7 +273,7 @@ impl Snapshot {
                 self.policies_of.insert(application, policies);
             }
         }
-        // Few things differ in what applies to 100,000 partitions: each is kept once.
+        // 100,000 partitions have few different configurations: equal ones share memory.
         let mut shared: BTreeSet<Arc<EffectiveConfiguration>> = BTreeSet::new();
         for known in self.partitions.values_mut() {
             let application = known.partition.application.as_ref();
@@ -284,30 +285,30 @@ impl Snapshot {
                     shared.insert(Arc::clone(&applied));
                     applied
                 });
-                known.read_applied(applied, read.at);
+                known.apply_configuration(applied, read.at);
             }
         }
     }
 
-    /// Takes all policies in. One that is not as it was starts the timers of its partitions anew. One
-    /// that is different in every reading does not: its partitions would never be due.
-    fn renew_policies(&mut self, policies: Read<Vec<Policy>>) {
+    /// Applies the policies. A changed policy restarts the schedules of its partitions, unless it is
+    /// different in every reading: its partitions would never be due.
+    fn apply_policies(&mut self, policies: Read<Vec<Policy>>) {
         let Read {
             value: policies,
             at,
         } = policies;
         let before = self.policies.as_ref().map(|read| &read.value);
         let mut changed: BTreeSet<Name> = BTreeSet::new();
-        let mut marks = BTreeMap::new();
+        let mut fingerprints = BTreeMap::new();
         for policy in &policies {
-            let (name, mark) = (&policy.name, policy.fingerprint());
+            let (name, fingerprint) = (&policy.name, policy.fingerprint());
             let settled = self.policy_fingerprints.get(name);
             let was_read = before.and_then(|before| before.get(name));
-            let is_repeated = was_read.is_some_and(|read| read.fingerprint() == mark);
-            if is_repeated || settled == Some(&mark) {
-                marks.insert(Arc::clone(name), mark);
+            let is_repeated = was_read.is_some_and(|read| read.fingerprint() == fingerprint);
+            if is_repeated || settled == Some(&fingerprint) {
+                fingerprints.insert(Arc::clone(name), fingerprint);
             }
-            if settled.is_some_and(|settled| *settled != mark) {
+            if settled.is_some_and(|settled| *settled != fingerprint) {
                 changed.insert(Arc::clone(name));
             }
         }
@@ -329,11 +330,11 @@ impl Snapshot {
             value: named.collect(),
             at,
         });
-        self.policy_fingerprints = marks;
+        self.policy_fingerprints = fingerprints;
     }
 
-    /// Counters exist for exactly the services that have a known partition.
-    fn settle_totals(&mut self) {
+    /// Keeps the counters of exactly the services that have a known partition.
+    fn align_totals(&mut self) {
         let mut settled = BTreeMap::new();
         for known in self.partitions.values() {
             let key = ServiceKey::of(&known.partition);

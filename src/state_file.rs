@@ -21,7 +21,7 @@ pub use self::format::ReadError;
 use self::format::{Contents, MAX_FILE};
 use self::location::beside;
 pub use self::location::{LocationError, NotARegularFile, check};
-pub use self::lock::{LockError, StateFileLock};
+pub use self::lock::{LockError, StateFileLock, is_same_lock};
 use crate::snapshot::Snapshot;
 
 /// The contents of a state file.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// A group of requests that succeed or fail together in the eyes of an operator.
+/// A group of calls that is switched and reported together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Collector {
     /// Applications, services, partitions, names.
     Inventory,
-    /// What is set in each application.
+    /// The backup configurations.
     Configuration,
     /// All policies.
     Policies,
@@ -58,7 +58,7 @@ impl Collector {
 pub struct CollectorStatus {
     /// Whether every request of the last run succeeded.
     pub success: bool,
-    /// When a run last succeeded.
+    /// When the last successful run ended.
     pub succeeded_at: Option<DateTime<Utc>>,
     /// How long the last run took.
     pub duration: Duration,

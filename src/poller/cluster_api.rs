@@ -1,9 +1,10 @@
-//! The seam between the poller and a cluster: every question that a cycle asks.
+//! The calls of the poller to a cluster.
 //!
 //! [`Gateway`] answers over the network; the accuracy bench answers from a simulated cluster, in
 //! simulated time. Each method means what the method of the same name of [`Gateway`] means.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 
@@ -120,6 +121,23 @@ pub trait ClusterApi: Send + Sync + 'static {
         &self,
         application: &str,
     ) -> impl Future<Output = Answer<DecodedList<ListedBackup>>> + Send;
+}
+
+/// The calls of `ask` for each of `items`, as futures that have not started. They own what they
+/// need, so that the stream of their answers is `Send`.
+pub(super) fn ask_each<S, I, F>(
+    gateway: &Arc<S>,
+    items: Vec<I>,
+    ask: impl Fn(Arc<S>, I) -> F,
+) -> impl Iterator<Item = impl Future<Output = (I, F::Output)>>
+where
+    I: Clone,
+    F: Future,
+{
+    items.into_iter().map(move |item| {
+        let answer = ask(Arc::clone(gateway), item.clone());
+        async move { (item, answer.await) }
+    })
 }
 
 impl ClusterApi for Gateway {

@@ -1,73 +1,77 @@
-//! What is set in each application, once a cycle.
+//! Reads the backup configurations once a cycle.
 //!
-//! One request for each application. Where its answer cannot be used, its partitions are asked one
-//! by one, spread over the cycle with the other requests for partitions; never more than once per
-//! cycle each, and in turns, so that each is read twice before its last answer is stale.
+//! One call reads all that is set in an application. If its answer is not usable, the
+//! configurations of its partitions are read one by one, spread over the cycle with the other calls
+//! for partitions. A partition is read at most once a cycle and at least twice before its last
+//! answer is stale.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
-use super::unusable::Usability;
+use super::cluster_api::ask_each;
+use super::results::RoundResults;
 use super::{ClusterApi, Poller, run};
 use crate::gateway::Error;
 use crate::model::{BackupConfiguration, Collector, Name, PartitionId, Policies};
-use crate::poller::tally::Tally;
 use crate::protection::effective::{
     ConfigurationSet, EffectiveConfiguration, inherits_by_name, is_unaltered,
 };
 use crate::snapshot::{Observations, PartitionSnapshot, Snapshot};
 
-/// Requests that wait at a time. The gateway bounds how many of them are in flight.
+/// Number of calls that wait for the gateway, which limits the number in flight.
 const AT_ONCE: usize = 64;
 
-/// The partitions to ask for their configuration.
+/// The partitions whose configurations are read one by one in this cycle.
 #[derive(Debug)]
 pub(super) struct PartitionRequests {
-    /// When the collector began its run.
+    /// When the run of the collector began.
     pub(super) started: Instant,
-    /// Whether all requests of the collector have succeeded so far.
+    /// Whether all calls of the run have succeeded so far.
     pub(super) success: bool,
-    /// The partitions to ask in this cycle, and what applies to each if its answer is that nothing
-    /// does.
+    /// The partitions, with the configuration to use if the answer is that the partition has none.
     pub(super) partitions: BTreeMap<PartitionId, Arc<EffectiveConfiguration>>,
 }
 
-/// The configurations of applications.
+/// The answers for the configurations of applications.
 #[derive(Debug)]
-struct Answers {
+struct ApplicationAnswers {
     success: bool,
     usable: BTreeMap<Name, ConfigurationSet>,
-    /// Applications that exist and whose answer cannot be used.
+    /// Existing applications whose answer is not usable.
     unusable: BTreeSet<Name>,
 }
 
 impl<S: ClusterApi> Poller<S> {
-    /// Reads what is set in every application with a known partition. Returns the partitions that
-    /// must be asked themselves; `None` if there are none, or if the collector is off.
-    pub(super) async fn configuration(&self, tally: &Tally) -> Option<PartitionRequests> {
+    /// Reads the configurations of every application with a known partition. Returns the partitions
+    /// whose own configurations must be read, if there are any.
+    pub(super) async fn configuration(&self, results: &RoundResults) -> Option<PartitionRequests> {
         if !self.cluster.collectors.configuration {
             return None;
         }
         let started = Instant::now();
         let snapshot = self.snapshot();
-        let mut answers = self.ask_applications(tally).await;
-        let explicit = self.explicit_settings(&snapshot, &answers, tally).await;
+        let mut answers = self.ask_applications(results).await;
+        let explicit = self.explicit_settings(&snapshot, &answers, results).await;
         let explicit = explicit.unwrap_or_else(|error| {
             answers.success = false;
-            self.record(Collector::Configuration, &error, tally);
+            self.record(Collector::Configuration, &error, results);
             None
         });
-        answers.contradict(explicit.as_ref(), &snapshot);
-        self.report_unusable(&answers);
+        answers.discard_contradicted(explicit.as_ref(), &snapshot);
+        let usable = self.applications().into_iter().map(|name| {
+            let usable = answers.is_usable(&name);
+            (name, usable)
+        });
+        self.report_configuration(&usable.collect());
         let requests = PartitionRequests {
             started,
             success: answers.success,
-            partitions: self.partitions_to_ask(&snapshot, &answers, explicit.as_ref()),
+            partitions: self.partition_requests(&snapshot, &answers, explicit.as_ref()),
         };
         let remain = !requests.partitions.is_empty();
         let run = (!remain).then(|| run(Collector::Configuration, answers.success, started));
@@ -90,35 +94,30 @@ impl<S: ClusterApi> Poller<S> {
         names.collect()
     }
 
-    /// Asks for each application whose name the backup service does not alter. The answer for any
-    /// other name holds at most the line of the application itself.
-    async fn ask_applications(&self, tally: &Tally) -> Answers {
-        let mut answers = Answers {
+    /// Reads the configuration of each application whose name the backup service does not alter.
+    /// The answer for any other name contains at most the entry of the application itself.
+    async fn ask_applications(&self, results: &RoundResults) -> ApplicationAnswers {
+        let mut answers = ApplicationAnswers {
             success: true,
             usable: BTreeMap::new(),
             unusable: BTreeSet::new(),
         };
         let applications = self.applications().into_iter();
-        let questions = applications
-            .filter(|name| is_unaltered(name))
-            .map(|application| {
-                let gateway = Arc::clone(&self.gateway);
-                async move {
-                    let answer = gateway.backup_configuration(&application).await;
-                    (application, answer)
-                }
-            });
-        let mut answered = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let applications = applications.filter(|name| is_unaltered(name)).collect();
+        let calls = ask_each(&self.gateway, applications, |gateway, name| async move {
+            gateway.backup_configuration(&name).await
+        });
+        let mut answered = stream::iter(calls).buffer_unordered(AT_ONCE);
         while let Some((application, answer)) = answered.next().await {
             match answer {
                 Ok(read) => {
                     let is_complete = read.skipped == 0;
-                    let lines = self.items(Collector::Configuration, read, tally);
+                    let lines = self.items(Collector::Configuration, read, results);
                     if is_complete {
                         let settings = lines.into_iter().collect();
                         answers.usable.insert(application, settings);
                     } else {
-                        // The missing line may be an override.
+                        // The missing entry may be an override.
                         answers.unusable.insert(application);
                     }
                 }
@@ -128,20 +127,20 @@ impl<S: ClusterApi> Poller<S> {
                 Err(error) if error.is_gone() => {}
                 Err(error) => {
                     answers.success = false;
-                    self.record(Collector::Configuration, &error, tally);
+                    self.record(Collector::Configuration, &error, results);
                 }
             }
         }
         answers
     }
 
-    /// The entities that each policy is enabled for; `None` while the policies are not known, and
-    /// where no answer depends on it.
+    /// The entities for which each policy is enabled; `None` while the policies are unknown, or if
+    /// no answer depends on them.
     async fn explicit_settings(
         &self,
         snapshot: &Snapshot,
-        answers: &Answers,
-        tally: &Tally,
+        answers: &ApplicationAnswers,
+        results: &RoundResults,
     ) -> Result<Option<ConfigurationSet>, Error> {
         let mut known = snapshot.partitions.values();
         let is_needed = answers.usable.values().any(ConfigurationSet::is_empty)
@@ -150,23 +149,17 @@ impl<S: ClusterApi> Poller<S> {
         let Some(policies) = policies else {
             return Ok(None);
         };
-        let questions: Vec<_> = policies
-            .keys()
-            .map(|name| {
-                let (gateway, name) = (Arc::clone(&self.gateway), Arc::clone(name));
-                async move {
-                    let answer = gateway.entities_of_policy(&name).await;
-                    (name, answer)
-                }
-            })
-            .collect();
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let policies: Vec<Name> = policies.keys().cloned().collect();
+        let calls = ask_each(&self.gateway, policies, |gateway, name| async move {
+            gateway.entities_of_policy(&name).await
+        });
+        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
         let mut lines = Vec::new();
         let mut is_complete = true;
         while let Some((policy, answer)) = answers.next().await {
             let answer = answer?;
             is_complete &= answer.skipped == 0;
-            let entities = self.items(Collector::Configuration, answer, tally);
+            let entities = self.items(Collector::Configuration, answer, results);
             lines.extend(entities.into_iter().map(|entity| BackupConfiguration {
                 policy: Some(Arc::clone(&policy)),
                 policy_inherited_from: None,
@@ -178,7 +171,7 @@ impl<S: ClusterApi> Poller<S> {
         Ok(is_complete.then(|| lines.into_iter().collect()))
     }
 
-    /// The policies, if they were read so lately that they are believed.
+    /// The policies, if they are fresh.
     fn fresh_policies<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a Policies> {
         let read = snapshot.policies.as_ref()?;
         self.is_fresh(read.at).then_some(&read.value)
@@ -189,21 +182,21 @@ impl<S: ClusterApi> Poller<S> {
         age < self.poll.staleness
     }
 
-    /// The partitions to ask in this cycle: those whose turn it is, and those whose last answer is
+    /// The partitions to read in this cycle: an equal share per cycle, and those whose last answer is
     /// stale or missing.
-    fn partitions_to_ask(
+    fn partition_requests(
         &self,
         snapshot: &Snapshot,
-        answers: &Answers,
+        answers: &ApplicationAnswers,
         explicit: Option<&ConfigurationSet>,
     ) -> BTreeMap<PartitionId, Arc<EffectiveConfiguration>> {
         let turns = self.poll.staleness.as_millis() / 2 / self.poll.interval.as_millis().max(1);
         let turns = usize::try_from(turns).unwrap_or(usize::MAX).max(1);
-        let turn = self.configuration_turn.fetch_add(1, Ordering::Relaxed) % turns;
+        let turn = self.configuration_cycles.fetch_add(1, Ordering::Relaxed) % turns;
         let known = snapshot.partitions.values();
         let open = known.filter_map(|known| {
-            let otherwise = answers.if_unprotected(known, explicit)?;
-            Some((known, otherwise))
+            let fallback = answers.fallback(known, explicit)?;
+            Some((known, fallback))
         });
         open.enumerate()
             .filter(|(number, (known, _))| {
@@ -212,24 +205,17 @@ impl<S: ClusterApi> Poller<S> {
                     .is_some_and(|at| self.is_fresh(at));
                 number % turns == turn || !is_known
             })
-            .map(|(_, (known, otherwise))| (known.partition.id, Arc::new(otherwise)))
+            .map(|(_, (known, fallback))| (known.partition.id, Arc::new(fallback)))
             .collect()
-    }
-
-    fn report_unusable(&self, answers: &Answers) {
-        let applications = self.applications().into_iter();
-        let usability = applications.map(|name| (Arc::clone(&name), answers.usability(&name)));
-        let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        unusable.report(&self.cluster.name, &usability.collect());
     }
 }
 
-impl Answers {
-    /// Checks every application that is "not protected" against the entities of the policies.
-    /// Service Fabric 6.4 answers so only if nothing below is protected, either; should another
-    /// runtime mean the application alone, its partitions are asked. While the policies are not
-    /// known, such an answer is not used.
-    fn contradict(&mut self, explicit: Option<&ConfigurationSet>, snapshot: &Snapshot) {
+impl ApplicationAnswers {
+    /// Discards answers that an application is not protected if a policy contradicts them. Service
+    /// Fabric 6.4 answers so only if nothing below the application is protected either; another
+    /// runtime may mean the application alone. While the policies are unknown, such an answer is
+    /// not used.
+    fn discard_contradicted(&mut self, explicit: Option<&ConfigurationSet>, snapshot: &Snapshot) {
         let Some(explicit) = explicit else {
             self.usable.retain(|_, settings| !settings.is_empty());
             return;
@@ -248,19 +234,18 @@ impl Answers {
         }
     }
 
-    fn usability(&self, application: &Name) -> Usability {
+    /// Whether the answer for an application is usable; `None` if the call failed.
+    fn is_usable(&self, application: &Name) -> Option<bool> {
         if self.unusable.contains(application) {
-            Usability::Unusable
-        } else if self.usable.contains_key(application) {
-            Usability::Usable
+            Some(false)
         } else {
-            Usability::Unknown
+            self.usable.contains_key(application).then_some(true)
         }
     }
 
-    /// What applies to a partition if its own answer is that nothing does; `None` if it need not be
-    /// asked.
-    fn if_unprotected(
+    /// The configuration of a partition if its own answer is that it has none; `None` if the
+    /// partition need not be read.
+    fn fallback(
         &self,
         known: &PartitionSnapshot,
         explicit: Option<&ConfigurationSet>,

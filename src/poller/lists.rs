@@ -1,34 +1,35 @@
-//! What the store holds, on an interval of its own.
+//! Reads the backup lists, on an interval of their own.
 //!
-//! One request an application that has something protected, and some for single partitions where
-//! the list of their application cannot be relied on. The backup service reads its whole store for
-//! each, so these lists are never read more often than they must be.
+//! One call for each application with a protected partition, and more for single partitions if
+//! the list of their application is incomplete. For each call the backup service reads the whole
+//! storage, so lists are read as rarely as possible.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::cluster_api::ask_each;
+use super::results::RoundResults;
 use super::{ClusterApi, Poller, run};
 use crate::gateway::Error;
 use crate::model::{Collector, DecodedList, ListedBackup, Name, PartitionId, Read};
-use crate::poller::tally::Tally;
 use crate::snapshot::{Observations, PartitionSnapshot, Snapshot};
 
-/// Lists that are asked for at a time: each makes the service read its store.
+/// Number of concurrent calls: each makes the backup service read the storage.
 const AT_ONCE: usize = 4;
 
-/// The most lists of single partitions in a round: each makes the service read one folder.
-const MOST_PARTITIONS: usize = 500;
+/// Maximum number of lists of single partitions in a round: each makes the service read a folder.
+const MAX_PARTITION_LISTS: usize = 500;
 
-/// A round of lists.
+/// The state of a list round.
 struct Round {
-    /// What was read and not published yet.
+    /// Observations that were not published yet.
     observations: Observations,
-    /// Partitions of which the list of their application does not show enough, with the moment at
-    /// which they were last listed.
+    /// Partitions whose claims the list of their application does not settle, with the time of their
+    /// last list.
     unsettled: Vec<(Option<DateTime<Utc>>, PartitionId)>,
     failed: bool,
     published: Instant,
@@ -46,8 +47,8 @@ impl Default for Round {
 }
 
 impl<S: ClusterApi> Poller<S> {
-    /// Lists backups once an interval, from the first cycle on that has found something protected:
-    /// before, there is nothing to list. Ends at once where no list is wanted.
+    /// Reads backup lists once an interval, after the first cycle that found a protected partition.
+    /// Returns at once if no collector needs lists.
     pub(super) async fn lists(&self) {
         let on = self.cluster.collectors;
         if !(on.backups || on.history) {
@@ -72,8 +73,8 @@ impl<S: ClusterApi> Poller<S> {
         }
     }
 
-    /// When the lists are read next: an interval after the last time that they could be, which
-    /// may have been before a reload; at once where they were never read.
+    /// When the first round starts: an interval after the last successful one, which may have been
+    /// before a reload; at once if there was none.
     fn next_list(&self) -> Instant {
         let snapshot = self.snapshot();
         let status = snapshot.status.collectors.get(&self.listing_collector());
@@ -82,41 +83,51 @@ impl<S: ClusterApi> Poller<S> {
         Instant::now() + wait.unwrap_or_default()
     }
 
-    /// Lists the backups of every application in which something is protected. Publishes the lists at
+    /// Reads the backup list of every application with a protected partition. Publishes the lists at
     /// the end, and once an interval before that.
     pub async fn list(&self) {
         let started = Instant::now();
         self.gateway.begin_lists();
-        let tally = Tally::default();
+        let results = RoundResults::default();
         let mut round = Round::default();
-        let questions = self
-            .protected_applications()
-            .into_iter()
-            .map(|application| async {
-                let listed = self.requested_now(self.backups_of(&application)).await;
-                (application, listed)
-            });
-        let questions: Vec<_> = questions.collect();
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
-        while let Some((application, listed)) = answers.next().await {
-            match listed {
-                Ok(listed) => {
-                    tally.succeed();
-                    self.note_skipped(self.listing_collector(), listed.value.skipped, &tally);
-                    let unsettled = self.snapshot().not_settled_by_list(
-                        &application,
-                        &listed.value,
-                        (self.clock)(),
-                    );
+        let (clock, history) = (self.clock, self.cluster.collectors.history);
+        let applications = self.protected_applications().into_iter().collect();
+        let calls = ask_each(
+            &self.gateway,
+            applications,
+            move |gateway, name| async move {
+                let requested_at = clock();
+                let list = if history {
+                    gateway.all_backups(&name).await
+                } else {
+                    gateway.latest_backups(&name).await
+                };
+                dated(list, requested_at)
+            },
+        );
+        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
+        while let Some((application, list)) = answers.next().await {
+            match list {
+                Ok(list) => {
+                    results.succeed();
+                    self.record_skipped(self.listing_collector(), list.value.skipped, &results);
+                    let snapshot = self.snapshot();
+                    let unsettled =
+                        snapshot.not_settled_by_list(&application, &list.value, clock());
                     round.unsettled.extend(unsettled);
-                    self.take_in(application, listed, &mut round.observations);
+                    let lists = if history {
+                        &mut round.observations.histories
+                    } else {
+                        &mut round.observations.newest
+                    };
+                    lists.push((application, list));
                 }
                 Err(error) => {
-                    let knows_success = |known: &PartitionSnapshot| {
+                    let has_success = |known: &PartitionSnapshot| {
                         known.partition.application.as_ref() == Some(&application)
                             && known.last_success.is_some()
                     };
-                    self.note_list_error(&error, knows_success, &mut round, &tally);
+                    self.record_list_error(&error, has_success, &mut round, &results);
                     if !error.is_gone() {
                         let unsettled = self.snapshot().listable_one_by_one(&application);
                         round.unsettled.extend(unsettled);
@@ -125,7 +136,7 @@ impl<S: ClusterApi> Poller<S> {
             }
             self.publish_in_time(&mut round);
         }
-        self.list_partitions(&mut round, &tally).await;
+        self.list_partitions(&mut round, &results).await;
         let Round {
             mut observations,
             failed,
@@ -134,49 +145,52 @@ impl<S: ClusterApi> Poller<S> {
         observations.runs = vec![run(self.listing_collector(), !failed, started)];
         self.publish(observations);
         let what = "lists of backups";
-        tally.log(&self.cluster.name, what, started.elapsed(), false);
-        self.report_lists(self.listing_collector(), &tally);
+        results.log(&self.cluster.name, what, started.elapsed(), false);
+        self.report_lists(self.listing_collector(), &results);
     }
 
-    /// Asks for the newest backup of single partitions of which the lists of their applications do
-    /// not show enough, first for those that were listed longest ago. A storage that cannot be listed
-    /// is not asked for more of its partitions in this round: each answer may take until the deadline.
-    async fn list_partitions(&self, round: &mut Round, tally: &Tally) {
+    /// Reads the newest backup of partitions that the lists of their applications do not settle,
+    /// those with the oldest list first. A storage that cannot be listed is skipped for the rest of
+    /// the round: each call may take until its deadline.
+    async fn list_partitions(&self, round: &mut Round, results: &RoundResults) {
         let mut unsettled = std::mem::take(&mut round.unsettled);
         unsettled.sort_unstable();
-        unsettled.truncate(MOST_PARTITIONS);
-        let snapshot = self.snapshot();
-        let failed: Mutex<BTreeSet<u32>> = Mutex::default();
-        let has_failed = |storage: &u32| failed.lock().is_ok_and(|failed| failed.contains(storage));
-        let questions = unsettled.into_iter().map(|(_, id)| {
+        unsettled.truncate(MAX_PARTITION_LISTS);
+        let (clock, snapshot) = (self.clock, self.snapshot());
+        let failed: Arc<Mutex<BTreeSet<u32>>> = Arc::default();
+        let unsettled = unsettled.into_iter().map(|(_, id)| {
             let storage = snapshot.storage_of(id);
+            (id, storage)
+        });
+        let unsettled = unsettled.collect();
+        let failed_storages = Arc::clone(&failed);
+        let calls = ask_each(&self.gateway, unsettled, move |gateway, (id, storage)| {
+            let failed = Arc::clone(&failed_storages);
             async move {
-                if storage.is_some_and(|storage| has_failed(&storage)) {
+                if storage.is_some_and(|storage| lock(&failed).contains(&storage)) {
                     return None;
                 }
-                let listed = self.gateway.latest_backups_of(id);
-                Some((id, storage, self.requested_now(listed).await))
+                let requested_at = clock();
+                Some(dated(gateway.latest_backups_of(id).await, requested_at))
             }
         });
-        let questions: Vec<_> = questions.collect();
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
-        while let Some(answer) = answers.next().await {
-            let Some((id, storage, listed)) = answer else {
+        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
+        while let Some(((id, storage), answer)) = answers.next().await {
+            let Some(list) = answer else {
                 continue;
             };
-            match listed {
-                Ok(listed) => {
-                    tally.succeed();
-                    self.note_skipped(self.listing_collector(), listed.value.skipped, tally);
-                    round.observations.partition_lists.push((id, listed));
+            match list {
+                Ok(list) => {
+                    results.succeed();
+                    self.record_skipped(self.listing_collector(), list.value.skipped, results);
+                    round.observations.partition_lists.push((id, list));
                 }
                 Err(error) => {
-                    let knows_success = |known: &PartitionSnapshot| {
+                    let has_success = |known: &PartitionSnapshot| {
                         known.partition.id == id && known.last_success.is_some()
                     };
-                    let is_failure = self.note_list_error(&error, knows_success, round, tally);
-                    if let (true, Ok(mut failed)) = (is_failure, failed.lock()) {
-                        failed.extend(storage);
+                    if self.record_list_error(&error, has_success, round, results) {
+                        lock(&failed).extend(storage);
                     }
                 }
             }
@@ -184,79 +198,45 @@ impl<S: ClusterApi> Poller<S> {
         }
     }
 
-    /// The answer to `request`, dated by the moment of the request: the store may have changed before
-    /// the answer came.
-    async fn requested_now<T>(
-        &self,
-        request: impl Future<Output = Result<T, Error>>,
-    ) -> Result<Read<T>, Error> {
-        let at = (self.clock)();
-        let value = request.await?;
-        Ok(Read { value, at })
-    }
-
-    /// Counts a list that failed, unless there was nothing to list. Runtime 6.4 answers with an index
-    /// that is out of range before the first backup, when the container or folder does not exist yet,
-    /// and when the storage cannot be read (`GetRestorePointsOperation.cs`): a success that is known
-    /// tells which. Returns whether it was a failure.
-    fn note_list_error(
+    /// Counts a failed list, unless there is nothing to list; returns whether it counts. Runtime 6.4
+    /// answers with an out-of-range index both before the first backup, while the container or folder
+    /// does not exist, and if the storage cannot be read (`GetRestorePointsOperation.cs`). With a
+    /// known success it is the latter.
+    fn record_list_error(
         &self,
         error: &Error,
-        knows_success: impl FnMut(&PartitionSnapshot) -> bool,
+        has_success: impl FnMut(&PartitionSnapshot) -> bool,
         round: &mut Round,
-        tally: &Tally,
+        results: &RoundResults,
     ) -> bool {
-        let nothing_yet = error.is_index_out_of_range()
-            && !self.snapshot().partitions.values().any(knows_success);
+        let nothing_yet =
+            error.is_index_out_of_range() && !self.snapshot().partitions.values().any(has_success);
         if nothing_yet || error.is_backup_not_enabled() || error.is_gone() {
-            tally.succeed();
+            results.succeed();
             false
         } else {
             round.failed = true;
-            self.record(self.listing_collector(), error, tally);
+            self.record(self.listing_collector(), error, results);
             true
         }
     }
 
-    /// Publishes the lists so far once an interval.
+    /// Publishes the observations so far once an interval.
     fn publish_in_time(&self, round: &mut Round) {
         if round.published.elapsed() > self.poll.interval {
             self.publish(std::mem::take(&mut round.observations));
-            // The lists so far are no longer in memory.
+            // The published lists are no longer in memory.
             self.gateway.begin_lists();
             round.published = Instant::now();
         }
     }
 
-    /// All backups tell which ones are the newest, too: where the history is wanted, it is all
-    /// that is asked for.
+    /// The collector that reads lists: lists of all backups include the newest ones.
     fn listing_collector(&self) -> Collector {
         if self.cluster.collectors.history {
             Collector::History
         } else {
             Collector::Backups
-        }
-    }
-
-    async fn backups_of(&self, application: &Name) -> Result<DecodedList<ListedBackup>, Error> {
-        if self.cluster.collectors.history {
-            self.gateway.all_backups(application).await
-        } else {
-            self.gateway.latest_backups(application).await
-        }
-    }
-
-    fn take_in(
-        &self,
-        application: Name,
-        listed: Read<DecodedList<ListedBackup>>,
-        observations: &mut Observations,
-    ) {
-        let list = (application, listed);
-        if self.cluster.collectors.history {
-            observations.histories.push(list);
-        } else {
-            observations.newest.push(list);
         }
     }
 
@@ -267,4 +247,16 @@ impl<S: ClusterApi> Poller<S> {
         let names = protected.filter_map(|known| known.partition.application.clone());
         names.collect()
     }
+}
+
+/// A list with the time of its request: the store may have changed before the answer arrived.
+fn dated(
+    list: Result<DecodedList<ListedBackup>, Error>,
+    at: DateTime<Utc>,
+) -> Result<Read<DecodedList<ListedBackup>>, Error> {
+    list.map(|value| Read { value, at })
+}
+
+fn lock(failed: &Mutex<BTreeSet<u32>>) -> MutexGuard<'_, BTreeSet<u32>> {
+    failed.lock().unwrap_or_else(PoisonError::into_inner)
 }

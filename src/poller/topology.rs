@@ -1,7 +1,6 @@
-//! Which partitions there are: discovered from the top, or configured and looked up by id.
+//! Reads the inventory: discovered from the applications, or looked up by configured ids.
 //!
-//! Asks and sorts; forgets nothing. What could not be read is named as a scope, so that the
-//! snapshot keeps what it knows there.
+//! It names the scopes that could not be read, in which the snapshot keeps the known partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::ClusterApi;
+use super::cluster_api::ask_each;
 use crate::config::{APPLICATIONS, Cluster, SERVICES};
 use crate::gateway::Error;
 use crate::inventory::{
@@ -16,24 +16,24 @@ use crate::inventory::{
 };
 use crate::model::{DecodedList, ListedPartition, Name, Partition, PartitionId};
 
-/// Questions that wait at a time. The gateway bounds how many of them are in flight.
+/// Number of calls that wait for the gateway, which limits the number in flight.
 const AT_ONCE: usize = 64;
 
-/// What was read, and what could not be.
+/// The inventory and what is missing from it.
 #[derive(Debug, Default)]
 pub(super) struct Topology {
     pub(super) inventory: Inventory,
-    /// How the configured selection fits; `None` when some of what it applies to was not read.
+    /// The services that the selectors match; `None` unless every name they apply to was read.
     pub(super) selection: Option<Selection>,
     pub(super) errors: Vec<Error>,
-    /// Items that could not be decoded. What they describe keeps its place in the snapshot.
+    /// Number of items that could not be decoded.
     pub(super) skipped: usize,
-    /// Partitions that were one too many, and are not watched.
+    /// Number of partitions beyond [`MAX_PARTITIONS`], which are ignored.
     pub(super) excess: usize,
 }
 
 impl Topology {
-    /// Whether everything was read and taken in.
+    /// Whether everything was read and included.
     pub(super) fn is_complete(&self) -> bool {
         self.errors.is_empty() && self.excess == 0
     }
@@ -44,11 +44,11 @@ impl Topology {
 struct Applications {
     /// Application of each service.
     names: BTreeMap<Name, Name>,
-    /// Services that do not exist any more.
+    /// Deleted services.
     gone: BTreeSet<Name>,
 }
 
-/// Reads the topology of `cluster`, as far as this shard watches it.
+/// Reads the part of `cluster` that belongs to this shard.
 pub(super) async fn read(
     gateway: &Arc<impl ClusterApi>,
     cluster: &Cluster,
@@ -66,7 +66,7 @@ pub(super) async fn read(
 }
 
 impl Topology {
-    /// Walks from the applications to the partitions.
+    /// Reads applications, their services, and the partitions of those.
     async fn discover(&mut self, gateway: &Arc<impl ClusterApi>, cluster: &Cluster, shard: Shard) {
         let applications = match gateway.applications().await {
             Ok(applications) => self.decoded(TopologyScope::Cluster, applications),
@@ -74,16 +74,11 @@ impl Topology {
         };
         let selected = applications.iter();
         let selected = selected.filter(|name| cluster.applications.selects(name));
-        let questions: Vec<_> = selected
-            .map(|application| {
-                let (gateway, application) = (Arc::clone(gateway), Arc::clone(application));
-                async move {
-                    let services = gateway.persisted_services(&application).await;
-                    (application, services)
-                }
-            })
-            .collect();
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let selected = selected.cloned().collect();
+        let calls = ask_each(gateway, selected, |gateway, name| async move {
+            gateway.persisted_services(&name).await
+        });
+        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
         let mut names = Vec::new();
         let mut services = Vec::new();
         while let Some((application, answer)) = answers.next().await {
@@ -96,7 +91,7 @@ impl Topology {
                     let selected = selected.filter(|name| cluster.services.selects(name));
                     services.extend(selected.map(|name| (Arc::clone(&application), name)));
                 }
-                // It was deleted since it was listed, with all its services.
+                // The application was deleted after it was listed.
                 Err(error) if error.is_gone() => {}
                 Err(error) => self.unread(TopologyScope::Application(application), error),
             }
@@ -116,16 +111,12 @@ impl Topology {
         services: Vec<(Name, Name)>,
         shard: Shard,
     ) {
-        let questions = services.into_iter().map(|(application, service)| {
-            let gateway = Arc::clone(gateway);
-            async move {
-                let partitions = gateway.partitions(&service).await;
-                (application, service, partitions)
-            }
+        let calls = ask_each(gateway, services, |gateway, (_, service)| async move {
+            gateway.partitions(&service).await
         });
-        // In order: when there are too many, the same ones are left out each time.
-        let mut answers = stream::iter(questions).buffered(AT_ONCE);
-        while let Some((application, service, answer)) = answers.next().await {
+        // In order: the same partitions exceed the limit in every cycle.
+        let mut answers = stream::iter(calls).buffered(AT_ONCE);
+        while let Some(((application, service), answer)) = answers.next().await {
             match answer {
                 Ok(partitions) => {
                     let partitions =
@@ -139,7 +130,7 @@ impl Topology {
         }
     }
 
-    /// Takes the partitions of a service in, up to the most that one cluster may have.
+    /// Adds the partitions of a service, up to [`MAX_PARTITIONS`].
     fn list(
         &mut self,
         application: &Name,
@@ -170,14 +161,13 @@ impl Topology {
         }
     }
 
-    /// Looks the names of configured partitions up. One that does not exist is not listed; one
-    /// whose name cannot be read is, without it.
+    /// Looks up the names of configured partitions. A partition that does not exist is left out; one
+    /// whose name cannot be read is listed without it.
     async fn look_up(&mut self, gateway: &Arc<impl ClusterApi>, ids: Vec<PartitionId>) {
-        let questions = ids.into_iter().map(|id| {
-            let gateway = Arc::clone(gateway);
-            async move { (id, gateway.service_name(id).await) }
+        let calls = ask_each(gateway, ids, |gateway, id| async move {
+            gateway.service_name(id).await
         });
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
         let mut found = Vec::new();
         let mut selection = Selection::default();
         while let Some((id, answer)) = answers.next().await {
@@ -216,14 +206,12 @@ impl Topology {
         gateway: &Arc<impl ClusterApi>,
         services: BTreeSet<Name>,
     ) -> Applications {
-        let questions = services.into_iter().map(|service| {
-            let gateway = Arc::clone(gateway);
-            async move {
-                let application = gateway.application_name(&service).await;
-                (service, application)
-            }
-        });
-        let mut answers = stream::iter(questions).buffer_unordered(AT_ONCE);
+        let calls = ask_each(
+            gateway,
+            services.into_iter().collect(),
+            |gateway, service| async move { gateway.application_name(&service).await },
+        );
+        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
         let mut applications = Applications::default();
         while let Some((service, answer)) = answers.next().await {
             match answer {
@@ -235,7 +223,7 @@ impl Topology {
         applications
     }
 
-    /// The items of a list. Where some could not be decoded, `scope` was not read completely.
+    /// The items of a list. If some could not be decoded, `scope` counts as not read.
     fn decoded<T>(&mut self, scope: TopologyScope, listed: DecodedList<T>) -> Vec<T> {
         if listed.skipped > 0 {
             self.skipped += listed.skipped;
@@ -250,8 +238,8 @@ impl Topology {
     }
 }
 
-/// How the selectors of `cluster` fit all of its `applications`, and all `services` of the
-/// selected ones. Shards do not matter here: a shard may own no partition of a selected service.
+/// Compares the selectors of `cluster` with all of its `applications`, and with all `services` of
+/// the selected ones, whether or not this shard owns partitions of them.
 fn selection(cluster: &Cluster, applications: &[Name], services: &[Name]) -> Selection {
     let selects_application = |name: &Name| cluster.applications.selects(name);
     let selects_service = |name: &Name| cluster.services.selects(name);

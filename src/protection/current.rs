@@ -131,11 +131,23 @@ impl<'a> CurrentFacts<'a> {
     /// backup that a suspension discards reports a failure after its upload, and that report
     /// remains until the next attempt (`BackupManager.cs`, `BackupRestoreManager.cs`).
     pub(super) fn attempt(&self) -> Option<PeriodicAttempt> {
+        let attempt = self.facts.health?.value;
+        attempt.filter(|attempt| self.is_of_current_schedule(attempt.ended))
+    }
+
+    /// When the first known attempt under the current schedule ended.
+    pub(super) fn first_attempt_ended(&self) -> Option<DateTime<Utc>> {
+        let last = self.attempt()?.ended;
+        let first = self.facts.first_attempt;
+        let first = first.filter(|first| self.is_of_current_schedule(*first));
+        Some(first.map_or(last, |first| first.min(last)))
+    }
+
+    fn is_of_current_schedule(&self, ended: DateTime<Utc>) -> bool {
         let restarted = self
             .to_past_cluster_time(self.facts.changed_at)
             .max(self.reset_at());
-        let attempt = self.facts.health?.value;
-        attempt.filter(|attempt| restarted.is_none_or(|at| at < attempt.ended))
+        restarted.is_none_or(|at| at < ended)
     }
 
     pub(super) fn failed_attempt(&self) -> Option<PeriodicAttempt> {

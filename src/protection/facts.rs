@@ -24,6 +24,8 @@ pub struct Facts<'a> {
     pub record_is_baseline: bool,
     /// The last periodic attempt: `None` inside if the health store has no report.
     pub health: Option<Read<Option<PeriodicAttempt>>>,
+    /// End of the first periodic attempt under the current schedule that this process has seen.
+    pub first_attempt: Option<DateTime<Utc>>,
     /// When the last backup list was requested.
     pub listed_at: Option<DateTime<Utc>>,
     /// The newest success from any source, possibly dated in the future: see

@@ -1210,6 +1210,7 @@ proptest! {
             suspended: suspended.then_some(ConfigurationScope::Partition),
         };
         let facts = Facts {
+            first_attempt: None,
             configuration: applied.map(|at| Read { value: &setting, at }),
             schedule: scheduled.map(|at| Read { value: Some(&schedule), at }),
             progress: progress.map(|(at, _)| Read { value: record.as_ref(), at }),
@@ -1241,5 +1242,41 @@ proptest! {
             let again = evaluate(&facts, &rules, moment);
             prop_assert_eq!((again.state, again.due), (verdict.state, verdict.due));
         }
+    }
+}
+
+#[test]
+fn later_attempts_without_a_success_do_not_postpone_the_first_backup() {
+    let (hourly, first) = (hourly(), 1_000);
+    for last in [first, first + INTERVAL, first + 2 * INTERVAL] {
+        let facts = Facts {
+            last_success: None,
+            first_attempt: Some(at(first)),
+            expected_since: Some(at(first - 500)),
+            health: read(
+                last + 10,
+                Some(PeriodicAttempt {
+                    succeeded: true,
+                    ended: at(last),
+                }),
+            ),
+            ..facts(&hourly, last + 10)
+        };
+        let verdict = evaluate(&facts, &RULES, at(last + 10));
+        assert_eq!(verdict.due, Some(at(first)), "{last}");
+        let overdue = last + 10 > first + ALLOWANCE;
+        let expected = if overdue {
+            ProtectionState::NeverBackedUp
+        } else {
+            ProtectionState::Pending
+        };
+        assert_eq!(verdict.state, expected, "{last}");
+        let restarted = Facts {
+            changed_at: Some(at(first + 600)),
+            ..facts
+        };
+        let due = evaluate(&restarted, &RULES, at(last + 10)).due;
+        let is_later = due > Some(at(first));
+        assert_eq!(is_later, last > first, "an attempt of the former schedule");
     }
 }

@@ -176,7 +176,21 @@ impl Memory {
         if self.path == state_file && (is_used || self.path.is_none()) {
             return Ok(None);
         }
-        Self::open(state_file, &self.telemetry).await.map(Some)
+        match Self::open(state_file.clone(), &self.telemetry).await {
+            // Another path of the file that is in use: its lock is the own one.
+            Err(LockError::InUse { .. }) if is_used && self.has_lock_of(state_file).await => {
+                Ok(None)
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    async fn has_lock_of(&self, state_file: Option<PathBuf>) -> bool {
+        let Some((own, other)) = self.path.clone().zip(state_file) else {
+            return false;
+        };
+        let same = tokio::task::spawn_blocking(move || state_file::is_same_lock(&own, &other));
+        same.await.unwrap_or(false)
     }
 
     /// Begins to write what is known, if there is news since the last time and nothing is being
@@ -295,6 +309,21 @@ fn log_damage(path: &Path, damage: &ReadError, set_aside: &Quarantine) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn another_path_of_the_state_file_in_use_is_not_a_second_exporter() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        let path = folder.path().join("state.json");
+        let telemetry = Arc::default();
+        let (memory, _) = Memory::open(Some(path), &telemetry).await.unwrap();
+        let again = folder.path().join("sub/../state.json");
+        assert!(memory.moved(Some(again)).await.unwrap().is_none());
+        let other = folder.path().join("other.json");
+        assert!(memory.moved(Some(other.clone())).await.unwrap().is_some());
+        let _locked = StateFileLock::acquire(&other).unwrap();
+        assert!(memory.moved(Some(other)).await.is_err());
+    }
 
     #[tokio::test]
     async fn a_disk_that_hangs_does_not_hold_the_end_up() {

@@ -1,8 +1,7 @@
-//! A success that health or progress reports, and how a list of the store judges it.
+//! Claims: successes of health reports and progress records that a list confirms or refutes.
 //!
-//! Pure. Backups of a partition never overlap, and each run of its schedule takes one: that is
-//! enough to tell whether the newest listed backup is the claimed one, though a health report has no
-//! id.
+//! Pure. A health report has no backup id. But the backups of a partition never overlap, and each
+//! run of its schedule creates one, which is sufficient to match a claim with a listed backup.
 
 use std::sync::Arc;
 
@@ -13,58 +12,58 @@ use super::record::{RecoveryPoint, SuccessSource};
 use crate::model::{JITTER, Policies, Read, Schedule};
 use crate::protection::effective::EffectiveConfiguration;
 
-/// Readings of health that are closer together than this miss no attempt but one that the next one
-/// followed at once.
+/// Health readings at shorter intervals miss no attempt, except one that is followed by the next at
+/// once.
 pub(super) const FREQUENT: TimeDelta = TimeDelta::minutes(5);
 
-/// A list requested this long after a claim was first read shows its backup.
-const SETTLED_AFTER_SEEN: TimeDelta = TimeDelta::minutes(1);
+/// A list requested this long after a claim was first read contains its backup.
+const LISTED_AFTER_SEEN: TimeDelta = TimeDelta::minutes(1);
 
-/// The same after the end of an upload, for the difference between the clocks of the nodes.
-const SETTLED_AFTER_UPLOAD: TimeDelta = TimeDelta::minutes(5);
+/// The same after the end of the upload, which allows for the clock differences of the nodes.
+const LISTED_AFTER_UPLOAD: TimeDelta = TimeDelta::minutes(5);
 
-/// Times in lists are cut down to whole seconds.
+/// Times in lists are truncated to whole seconds.
 const RESOLUTION: TimeDelta = TimeDelta::seconds(1);
 
-/// A success that health or progress reports.
+/// A success of a health report or a progress record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
     /// The claimed recovery point.
     pub point: Arc<RecoveryPoint>,
-    /// When this exporter first read it, on its own clock.
+    /// When the claim was first read, in exporter time.
     pub seen_at: DateTime<Utc>,
-    /// When the first of the claims was read that lists have not judged since, this one included; on
-    /// the same clock.
+    /// When the oldest claim was first read that lists have neither confirmed nor refuted, in exporter
+    /// time.
     pub open_since: DateTime<Utc>,
-    /// The end of a periodic attempt or the time of a requested backup before it. Backups of a
+    /// End of the periodic attempt, or time of the requested backup, before this one. Backups of a
     /// partition never overlap, so the claimed one was created later.
     pub after: Option<DateTime<Utc>>,
-    /// Whether readings were so frequent that no attempt was missed since then.
+    /// Whether readings were so frequent that no attempt was missed since `after`.
     pub is_next: bool,
-    /// Whether it counts.
-    pub standing: ClaimStatus,
-    /// The oldest claim of the same source that no list could judge yet: where reports follow each
-    /// other quickly, the newest one is never old enough.
+    /// What lists have listing.
+    pub status: ClaimStatus,
+    /// The oldest claim of the same source that is neither confirmed nor refuted: if reports follow
+    /// each other quickly, a list can never decide on the newest one.
     pub earlier: Option<Arc<Self>>,
 }
 
-/// What the lists say of a claim.
+/// What lists have shown about a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimStatus {
-    /// No list could judge it yet.
+    /// No list could confirm or refute the claim yet.
     Open,
-    /// A list shows its backup or a newer one.
+    /// A list contains its backup or a newer one.
     Confirmed,
-    /// No list could judge it yet, and a claim before it was refuted.
+    /// Open, but an earlier claim was refuted: it counts only after confirmation.
     Doubted,
-    /// The list requested at this moment shows neither its backup nor a newer one.
+    /// The list requested at this time contains neither its backup nor a newer one.
     Refuted(DateTime<Utc>),
-    /// The same, after an earlier list had confirmed it: its backup was deleted.
+    /// The same after a confirmation: the backup was deleted.
     Deleted(DateTime<Utc>),
 }
 
 impl ClaimStatus {
-    /// When a list ended the claim.
+    /// When the list was requested that refuted the claim.
     pub const fn ended_at(self) -> Option<DateTime<Utc>> {
         match self {
             Self::Refuted(at) | Self::Deleted(at) => Some(at),
@@ -73,7 +72,7 @@ impl ClaimStatus {
     }
 }
 
-/// The policy that applies to a partition, as far as claims are judged by it.
+/// The parts of the effective policy that matter for claims.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ClaimPolicy<'a> {
     pub(super) storage: Option<u32>,
@@ -81,12 +80,12 @@ pub(super) struct ClaimPolicy<'a> {
 }
 
 impl<'a> ClaimPolicy<'a> {
-    /// The terms of the policy in `applied`, as far as that policy is known.
+    /// The policy in `configuration`; empty if it is unknown.
     pub(super) fn of(
         policies: Option<&'a Read<Policies>>,
-        applied: Option<&EffectiveConfiguration>,
+        configuration: Option<&EffectiveConfiguration>,
     ) -> Self {
-        let name = applied.and_then(|applied| applied.policy.as_ref());
+        let name = configuration.and_then(|configuration| configuration.policy.as_ref());
         let policy = name.and_then(|(name, _)| policies?.value.get(name));
         Self {
             storage: policy.map(|policy| policy.storage_fingerprint),
@@ -104,18 +103,18 @@ impl Claim {
             open_since: seen_at,
             after: None,
             is_next: false,
-            standing: ClaimStatus::Open,
+            status: ClaimStatus::Open,
             earlier: None,
         }
     }
 
-    /// Whether it counts as a success.
+    /// Whether the claim counts as a success.
     pub fn counts(&self) -> bool {
-        matches!(self.standing, ClaimStatus::Open | ClaimStatus::Confirmed)
+        matches!(self.status, ClaimStatus::Open | ClaimStatus::Confirmed)
     }
 
-    /// Whether `newest`, the newest backup of a list, is the claimed one or newer; `None` where that
-    /// cannot be determined. `requested` is the newest requested backup that is known.
+    /// Whether `newest`, the newest backup of a list, is the claimed one or newer; `None` if that is
+    /// unknown. `requested` is the newest known claim of a requested backup.
     pub(super) fn is_covered_by(
         &self,
         newest: &RecoveryPoint,
@@ -142,73 +141,70 @@ impl Claim {
         Some(is_of_one_run(schedule?, newest.at, at))
     }
 
-    /// The latest moment before `at` at which this claim shows that another backup was taken.
+    /// The latest time before `at` at which, by this claim, another backup was created.
     pub(super) fn latest_before(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let known = [Some(self.point.at), self.after].into_iter().flatten();
         known.filter(|known| *known < at).max()
     }
 
-    /// Whether the newest shown backup is the claimed one or newer; `None` where the list cannot
-    /// tell.
-    pub(super) fn is_shown(
+    /// Whether a list contains the claimed backup or a newer one; `None` if the list does not decide
+    /// that.
+    pub(super) fn is_listed(
         &self,
-        shown: &PartitionListing,
+        listing: &PartitionListing,
         requested: Option<&Self>,
         schedule: Option<&Schedule>,
     ) -> Option<bool> {
-        if self.is_unrestorable(shown) {
+        if self.is_unrestorable(listing) {
             return Some(false);
         }
-        let newest = shown.newest.as_ref();
+        let newest = listing.newest.as_ref();
         let held = newest.map_or(Some(false), |newest| {
             self.is_covered_by(newest, requested, schedule)
         });
-        held.filter(|held| *held || !shown.hides_before(self.point.at))
+        held.filter(|held| *held || !listing.hides_before(self.point.at))
     }
 
-    /// Whether a backup that cannot be restored is the newest one created before the end of the claimed
-    /// one, and later than all that can: then that is the claimed one, or the claimed one is missing.
-    fn is_unrestorable(&self, shown: &PartitionListing) -> bool {
-        let newest = shown.newest.as_ref().map(|newest| newest.at);
-        let unrestorable = shown.unrestorable.as_ref().map(|point| point.at);
+    /// Whether an unrestorable backup is the newest one created before the end of the claimed backup,
+    /// and newer than all restorable ones: it is the claimed one, or the claimed one is missing.
+    fn is_unrestorable(&self, listing: &PartitionListing) -> bool {
+        let newest = listing.newest.as_ref().map(|newest| newest.at);
+        let unrestorable = listing.unrestorable.as_ref().map(|point| point.at);
         self.point.source == SuccessSource::Periodic
             && unrestorable > newest
             && unrestorable <= Some(self.point.at)
     }
 
-    /// Whether the list shows that the claimed backup itself cannot be restored: no wait is needed for
-    /// a list to show it.
-    fn is_shown_unrestorable(&self, shown: &PartitionListing) -> bool {
-        let unrestorable = shown.unrestorable.as_ref().map(|point| point.at);
-        self.is_next && unrestorable > self.after && self.is_unrestorable(shown)
+    /// Whether the unrestorable backup is certainly the claimed one, so that no later list is needed.
+    fn is_certainly_unrestorable(&self, listing: &PartitionListing) -> bool {
+        let unrestorable = listing.unrestorable.as_ref().map(|point| point.at);
+        self.is_next && unrestorable > self.after && self.is_unrestorable(listing)
     }
 
-    /// Whether a list shows the claimed backup, or would show it.
-    pub(super) fn is_settled(
+    /// Whether the list would contain the claimed backup if it existed.
+    pub(super) fn must_be_listed(
         &self,
-        shown: &PartitionListing,
+        listing: &PartitionListing,
         list: ListMetadata,
         storage: Option<u32>,
     ) -> bool {
-        let by_upload = list.by_cluster_clock.is_some_and(|at| {
+        let by_upload = list.cluster_time.is_some_and(|at| {
             self.point.source == SuccessSource::Periodic
-                && at - self.point.at >= SETTLED_AFTER_UPLOAD
+                && at - self.point.at >= LISTED_AFTER_UPLOAD
         });
         let is_late = by_upload
-            || list.at - self.seen_at >= SETTLED_AFTER_SEEN
-            || self.is_shown_unrestorable(shown);
-        list.is_complete && is_late && !self.point.is_elsewhere(storage)
+            || list.at - self.seen_at >= LISTED_AFTER_SEEN
+            || self.is_certainly_unrestorable(listing);
+        list.is_complete && is_late && !self.point.is_in_other_storage(storage)
     }
 
-    /// Takes over what is known of the claim before it, of the same source and storage.
+    /// Applies the status of the previous claim of the same source and storage.
     pub(super) fn follow(&mut self, before: &Arc<Self>) {
-        match before.standing {
-            ClaimStatus::Refuted(_) | ClaimStatus::Doubted
-                if self.standing == ClaimStatus::Open =>
-            {
-                self.standing = ClaimStatus::Doubted;
+        match before.status {
+            ClaimStatus::Refuted(_) | ClaimStatus::Doubted if self.status == ClaimStatus::Open => {
+                self.status = ClaimStatus::Doubted;
             }
-            ClaimStatus::Open if self.standing == ClaimStatus::Open => {
+            ClaimStatus::Open if self.status == ClaimStatus::Open => {
                 let earlier = before.earlier.as_ref().unwrap_or(before);
                 self.earlier = Some(Arc::clone(earlier));
                 self.open_since = before.open_since.min(self.open_since);
@@ -217,17 +213,17 @@ impl Claim {
         }
     }
 
-    /// Takes in what a list requested at `at` says of this claim and of the earlier one: whether it
-    /// shows their backups or newer ones, the newest of which was created at `shown`. Returns how many
-    /// claims it refuted.
-    pub(super) fn settle(
+    /// Applies a list requested at `at`: whether it contains the backup of the earlier claim and of
+    /// this one, or newer ones, and when its newest backup was `created`. Returns the number of
+    /// refuted claims.
+    pub(super) fn apply_list(
         claim: &mut Arc<Self>,
         [earlier, newest]: [Option<bool>; 2],
-        shown: Option<DateTime<Utc>>,
+        created: Option<DateTime<Utc>>,
         at: DateTime<Utc>,
     ) -> u64 {
         let mut refuted = u64::from(earlier == Some(false));
-        let standing = match (newest, claim.standing) {
+        let status = match (newest, claim.status) {
             (Some(true), _) => ClaimStatus::Confirmed,
             (Some(false), ClaimStatus::Confirmed) => ClaimStatus::Deleted(at),
             (Some(false), ClaimStatus::Open | ClaimStatus::Doubted) => {
@@ -237,15 +233,15 @@ impl Claim {
             (None, ClaimStatus::Open) if earlier == Some(false) => ClaimStatus::Doubted,
             (_, before) => before,
         };
-        let is_judged = earlier.is_some() || newest.is_some();
-        if standing != claim.standing || (is_judged && claim.earlier.is_some()) {
+        let is_decided = earlier.is_some() || newest.is_some();
+        if status != claim.status || (is_decided && claim.earlier.is_some()) {
             let claim = Arc::make_mut(claim);
-            claim.standing = standing;
-            claim.earlier.take_if(|_| is_judged);
+            claim.status = status;
+            claim.earlier.take_if(|_| is_decided);
             claim.open_since = claim.seen_at;
-            if standing == ClaimStatus::Confirmed {
-                // Now it is known which one it is: no older one stands in for it when it is gone.
-                let before = shown.and_then(|created| created.checked_sub_signed(RESOLUTION));
+            if status == ClaimStatus::Confirmed {
+                // The claim is this backup: once it is deleted, an older one must not confirm it.
+                let before = created.and_then(|created| created.checked_sub_signed(RESOLUTION));
                 claim.after = claim.after.max(before.filter(|it| *it < claim.point.at));
             }
         }
@@ -253,8 +249,8 @@ impl Claim {
     }
 }
 
-/// Whether a backup created at `created` can be the one whose upload ended at `ended`: no other run of
-/// the schedule lies between.
+/// Whether a backup created at `created` may be the one whose upload ended at `ended`: there is no
+/// other run of the schedule in between.
 fn is_of_one_run(schedule: &Schedule, created: DateTime<Utc>, ended: DateTime<Utc>) -> bool {
     match schedule {
         Schedule::Frequency(interval) => {

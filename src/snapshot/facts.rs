@@ -9,7 +9,7 @@ use crate::model::{Read, RestoreState};
 use crate::protection::Facts;
 
 impl PartitionSnapshot {
-    /// What the verdict on it rests on.
+    /// The facts of the partition.
     pub fn facts<'a>(&'a self, snapshot: &'a Snapshot) -> Facts<'a> {
         let policies = snapshot.policies.as_ref();
         let applied = self.configuration.as_deref();
@@ -35,6 +35,7 @@ impl PartitionSnapshot {
             running_since: seen.and_then(|seen| seen.running_since),
             record_is_baseline: seen.is_some_and(|seen| seen.is_baseline),
             health: self.health,
+            first_attempt: self.first_attempt,
             listed_at: self.listed_at,
             last_success: self.last_success.as_ref().map(|point| point.at),
             confirmation: self.successes.confirmation(self.last_success.as_deref()),
@@ -49,8 +50,8 @@ impl PartitionSnapshot {
         }
     }
 
-    /// When it was created, last lost data or was last restored, as far as the cluster shows.
-    fn reset_at(&self) -> Option<DateTime<Utc>> {
+    /// When the partition was created, last lost data or was last restored, if known.
+    pub(super) fn reset_at(&self) -> Option<DateTime<Utc>> {
         let record = self.restore.and_then(|read| read.value);
         let restored = record
             .filter(|record| record.state == RestoreState::Success)

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::record::RecoveryPoint;
 
-/// Which backups a list was to show.
+/// Which backups a list contains.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListScope {
     /// The newest one of each partition.
@@ -13,34 +13,34 @@ pub(super) enum ListScope {
     All,
 }
 
-/// What a list shows of one partition.
+/// The backups of one partition in a list.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PartitionListing {
-    /// The newest backup that can be restored.
+    /// The newest restorable backup.
     pub(super) newest: Option<RecoveryPoint>,
-    /// The newest backup that cannot be restored.
+    /// The newest unrestorable backup.
     pub(super) unrestorable: Option<RecoveryPoint>,
-    /// Whether older backups than those shown may exist, as in lists of the newest ones.
+    /// Whether the list contains only the newest backup of each partition.
     pub(super) newest_only: bool,
 }
 
 impl PartitionListing {
-    /// Whether a backup newer than `at` is shown that cannot be restored and hides older ones.
+    /// Whether a newer, unrestorable backup hides those of `at` and before.
     pub(super) fn hides_before(&self, at: DateTime<Utc>) -> bool {
         let unrestorable = self.unrestorable.as_ref();
         self.newest_only && unrestorable.is_some_and(|point| point.at > at)
     }
 }
 
-/// A list of the store.
+/// The properties of a list that claims are compared with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ListMetadata {
-    /// When it was requested, on the clock of the exporter.
+    /// When the list was requested, in exporter time.
     pub(super) at: DateTime<Utc>,
-    /// The same on the clock of the cluster, where the clocks agree.
-    pub(super) by_cluster_clock: Option<DateTime<Utc>>,
-    /// The date beyond which a success is in the future of both clocks.
+    /// The same in cluster time, unless the clocks cannot be compared.
+    pub(super) cluster_time: Option<DateTime<Utc>>,
+    /// The date after which a success is in the future of both clocks.
     pub(super) future: DateTime<Utc>,
-    /// Whether a backup that it does not show is not in the storage of the policy.
+    /// Whether the list contains every backup in the storage of the policy.
     pub(super) is_complete: bool,
 }

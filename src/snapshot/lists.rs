@@ -1,9 +1,8 @@
-//! How lists of backups move a snapshot on: from what one application's store holds to what is
-//! known of each of its partitions.
+//! Applies backup lists to the partitions of a snapshot.
 //!
-//! Pure. A list joins the partitions that are known. Backups of partitions that are gone stay in the
-//! store: retention visits existing partitions only (`RetentionManager.cs`). A list proves what it
-//! shows; that a backup is not there only where the list can be relied on to show it.
+//! Pure. Listed backups of unknown partitions are ignored: the backups of deleted partitions remain
+//! in the store, because retention visits existing partitions only (`RetentionManager.cs`). A list
+//! proves that a backup exists; it proves that one does not exist only if the list is complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,12 +16,12 @@ use crate::model::{DecodedList, ListedBackup, Name, PartitionId, Read};
 use crate::protection::effective::inherits_by_name;
 use crate::protection::history::{BackupHistory, StoredBackups};
 
-/// A list with the moment of its request.
+/// A list with the time of its request.
 type List = Read<DecodedList<ListedBackup>>;
 
 impl Snapshot {
-    /// Takes lists of applications in.
-    pub(super) fn note_lists(
+    /// Applies the lists of applications.
+    pub(super) fn apply_lists(
         &mut self,
         lists: &[(Name, List)],
         extent: ListScope,
@@ -34,7 +33,7 @@ impl Snapshot {
         let named = self.policy_names(&lists.iter().map(|(name, _)| name).collect());
         let by_application = lists.iter().map(|(application, list)| {
             let may_lack = self.may_lack_a_storage(named.get(application));
-            let read = self.list_read(list, may_lack);
+            let read = self.list_metadata(list, may_lack);
             let stored = StoredBackups::by_partition(&list.value.items, extent == ListScope::All);
             (application, (read, stored))
         });
@@ -42,33 +41,35 @@ impl Snapshot {
         for (id, known) in &mut self.partitions {
             let application = known.partition.application.as_ref();
             if let Some((read, stored)) = application.and_then(|name| by_application.get(name)) {
-                let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
-                let refuted = known.take_list(stored.get(id), extent, *read, &terms, latest);
+                let policy =
+                    ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
+                let refuted = known.apply_list(stored.get(id), extent, *read, &policy, latest);
                 count_refuted(&mut self.totals, known, refuted);
             }
         }
     }
 
-    /// Takes lists of the newest backups of single partitions in.
-    pub(super) fn note_partition_lists(
+    /// Applies lists of the newest backup of single partitions.
+    pub(super) fn apply_partition_lists(
         &mut self,
         lists: &[(PartitionId, List)],
         latest: DateTime<Utc>,
     ) {
         for (id, list) in lists {
-            let read = self.list_read(list, false);
+            let read = self.list_metadata(list, false);
             let Some(known) = self.partitions.get_mut(id) else {
                 continue;
             };
             let stored = StoredBackups::by_partition(&list.value.items, false);
-            let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
-            let refuted = known.take_list(stored.get(id), ListScope::Newest, read, &terms, latest);
+            let policy = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
+            let refuted =
+                known.apply_list(stored.get(id), ListScope::Newest, read, &policy, latest);
             count_refuted(&mut self.totals, known, refuted);
         }
     }
 
-    /// Partitions of an application of which its list does not show enough, each with the moment at
-    /// which it was last listed: some items could not be decoded, or a storage may not have been read.
+    /// Partitions of an application whose claims its list does not settle because items could not be
+    /// decoded or a storage may not have been read, with the time of their last list.
     pub fn not_settled_by_list(
         &self,
         application: &Name,
@@ -82,16 +83,17 @@ impl Snapshot {
         let latest = self.status.clock_skew_or_zero().latest_success(now);
         let stored = StoredBackups::by_partition(&list.items, false);
         self.protected_in(application, |id, known| {
-            let terms = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
+            let policy = ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref());
             let newest = stored
                 .get(&id)
                 .and_then(|it| newest(&it.restorable, latest));
-            !newest.is_some_and(|it| known.successes.are_covered_by(&it, &terms))
+            !newest.is_some_and(|it| known.successes.are_covered_by(&it, &policy))
         })
     }
 
-    /// The same where an application cannot be listed. Its list fails as a whole when one of its
-    /// storages does (`GetRestorePointsOperation.cs`), and the others can still be read.
+    /// The partitions of an application that cannot be listed, if listing them one by one may
+    /// succeed, with the time of their last list. The list of an application fails if one of its
+    /// storages does (`GetRestorePointsOperation.cs`); the others can still be read.
     pub fn listable_one_by_one(
         &self,
         application: &Name,
@@ -106,8 +108,8 @@ impl Snapshot {
         self.protected_in(application, |_, _| true)
     }
 
-    /// The partitions of an application that have a policy and pass `is_wanted`, each with the moment
-    /// at which it was last listed.
+    /// The partitions of an application that have a policy and pass `is_wanted`, with the time of
+    /// their last list.
     fn protected_in(
         &self,
         application: &Name,
@@ -122,13 +124,13 @@ impl Snapshot {
         wanted.map(|(id, known)| (known.listed_at, *id)).collect()
     }
 
-    /// The storage of the policy that applies to a partition, as its `storage_fingerprint`.
+    /// The storage fingerprint of the policy that applies to a partition.
     pub fn storage_of(&self, id: PartitionId) -> Option<u32> {
         let known = self.partitions.get(&id)?;
         ClaimPolicy::of(self.policies.as_ref(), known.configuration.as_deref()).storage
     }
 
-    /// How many partitions have a last success that no list has confirmed.
+    /// Number of partitions whose last success is not confirmed by a list.
     pub fn unconfirmed_successes(&self) -> usize {
         let known = self.partitions.values();
         let unconfirmed = known.filter(|known| {
@@ -138,24 +140,25 @@ impl Snapshot {
         unconfirmed.count()
     }
 
-    /// Forgets what lists have ended: where lists are no longer read, claims are all that there is.
+    /// Removes refuted claims, for a configuration without lists: they count again when they are
+    /// read again.
     pub fn forget_lists(&mut self) {
         for known in self.partitions.values_mut() {
             known.listed_at = None;
-            known.successes.forget_ended();
+            known.successes.remove_rejected();
         }
     }
 
-    /// Forgets what lists of all backups showed: lists of the newest ones do not replace it.
+    /// Removes the backup histories, for a configuration that reads only the newest backups.
     pub fn forget_history(&mut self) {
         for known in self.partitions.values_mut() {
             known.history = None;
         }
     }
 
-    /// Whether a list of an application with policies of these names may lack a storage: runtime 6.4
-    /// takes storages of the same connection string for one and reads one container of them
-    /// (`AzureBlobBackupStorageInfo.cs`). The cluster does not show connection strings.
+    /// Whether the list of an application with these policies may lack a storage: runtime 6.4 takes
+    /// storages with the same connection string for one and reads only one of their containers
+    /// (`AzureBlobBackupStorageInfo.cs`). Connection strings are not part of the API.
     fn may_lack_a_storage(&self, named: Option<&BTreeSet<&Name>>) -> bool {
         let Some(named) = named.filter(|named| named.len() > 1) else {
             return false;
@@ -173,8 +176,8 @@ impl Snapshot {
         places.len() > 1
     }
 
-    /// The names of the policies that are set somewhere in each of these applications, or were last
-    /// seen to apply to one of its partitions.
+    /// The names of the policies that are set in each of these applications, or last applied to one
+    /// of its partitions.
     fn policy_names<'a>(
         &'a self,
         applications: &BTreeSet<&'a Name>,
@@ -199,28 +202,28 @@ impl Snapshot {
         names
     }
 
-    fn list_read(&self, list: &List, may_lack_a_storage: bool) -> ListMetadata {
+    fn list_metadata(&self, list: &List, may_lack_a_storage: bool) -> ListMetadata {
         let clock_skew = self.status.clock_skew_or_zero();
         let can_compare = self.status.clock_skew.is_some() && clock_skew.excessive().is_none();
         ListMetadata {
             at: list.at,
             future: clock_skew.future_for_both(list.at),
-            by_cluster_clock: can_compare.then(|| clock_skew.to_cluster_time(list.at)),
+            cluster_time: can_compare.then(|| clock_skew.to_cluster_time(list.at)),
             is_complete: list.value.skipped == 0 && !may_lack_a_storage,
         }
     }
 }
 
 impl PartitionSnapshot {
-    /// Takes in what a list shows of the partition: nothing where that is `None`. Where no policy
-    /// applies, the list does not read its storage. Returns how many claims the list refuted: of
-    /// health, of progress.
-    fn take_list(
+    /// Applies a list to the partition; `stored` is `None` if the list contains no backup of it. A
+    /// list does not read the storage of a partition without a policy. Returns the number of refuted
+    /// claims: of health, of progress.
+    fn apply_list(
         &mut self,
         stored: Option<&StoredBackups<'_>>,
         extent: ListScope,
         list: ListMetadata,
-        terms: &ClaimPolicy<'_>,
+        policy: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
     ) -> [u64; 2] {
         if stored.is_none() && !list.is_complete {
@@ -228,13 +231,13 @@ impl PartitionSnapshot {
         }
         let nothing = StoredBackups::default();
         let stored = stored.unwrap_or(&nothing);
-        // A backup without a credible date may be the one of a claim or a proof.
+        // A backup without a plausible date may be the claimed or the listed one.
         let is_dated = |backup: &&ListedBackup| backup.created.is_some_and(|at| at <= latest);
         let list = ListMetadata {
             is_complete: list.is_complete && stored.all().all(is_dated),
             ..list
         };
-        let shown = PartitionListing {
+        let listing = PartitionListing {
             newest: newest(&stored.restorable, latest),
             unrestorable: newest(&stored.unrestorable, latest),
             newest_only: extent == ListScope::Newest,
@@ -244,23 +247,23 @@ impl PartitionSnapshot {
             self.history = Some(Arc::new(Read { value, at: list.at }));
         }
         let unrestorable = u32::try_from(stored.unrestorable.len()).unwrap_or(u32::MAX);
-        // The newest backup alone does not show which older ones lack a part of their chain.
+        // The newest backup alone does not show which older chains are incomplete.
         self.unrestorable = if extent == ListScope::Newest && self.history.is_some() {
             self.unrestorable.max(unrestorable)
         } else {
             unrestorable
         };
-        // A list that shows a backup which nothing known is newer than has read its storage.
-        let newest = shown.newest.as_ref();
-        let is_held = newest.is_some_and(|newest| self.successes.are_covered_by(newest, terms));
-        if list.is_complete || is_held {
+        // A list that contains the newest known backup has read the storage of the partition.
+        let newest = listing.newest.as_ref();
+        let is_covered = newest.is_some_and(|newest| self.successes.are_covered_by(newest, policy));
+        if list.is_complete || is_covered {
             self.listed_at = Some(list.at);
         }
         let list = ListMetadata {
             is_complete: list.is_complete && self.has_policy() && inherits_by_name(&self.partition),
             ..list
         };
-        let refuted = self.successes.read_list(&shown, list, terms);
+        let refuted = self.successes.apply_list(&listing, list, policy);
         if let Some(listed) = self.successes.listed.clone() {
             self.count_advance(&listed, latest);
         }
@@ -269,7 +272,6 @@ impl PartitionSnapshot {
     }
 }
 
-/// Counts the claims of a partition that a list refuted: of health, of progress.
 fn count_refuted(
     totals: &mut BTreeMap<ServiceKey, ServiceTotals>,
     known: &PartitionSnapshot,
@@ -283,7 +285,7 @@ fn count_refuted(
     totals.refuted_progress = totals.refuted_progress.saturating_add(of_progress);
 }
 
-/// The newest of these backups that is dated no later than `latest`.
+/// The newest of these backups, without those dated later than `latest`.
 fn newest(backups: &[&ListedBackup], latest: DateTime<Utc>) -> Option<RecoveryPoint> {
     let points = backups.iter();
     let points = points.filter_map(|backup| RecoveryPoint::of_listed(backup, latest));

@@ -1,7 +1,7 @@
-//! What the poller hands in: what was read since the previous snapshot, by whom, and how it went.
+//! The input of a snapshot: the decoded answers of a cycle or a list round.
 //!
-//! Values only. Every part may be missing: a request that failed is no observation, and what was
-//! not observed stays as it is known.
+//! Every part may be missing: a failed call is not an observation, and the snapshot keeps the
+//! previous value.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,85 +15,85 @@ use crate::model::{
 };
 use crate::protection::effective::{ConfigurationSet, EffectiveConfiguration};
 
-/// What was observed since the previous snapshot.
+/// The observations since the previous snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Observations {
-    /// Clock of the gateway minus own clock, from the last answer. Known before anything that the
-    /// cluster has dated, so that the first readings are judged by it.
+    /// Clock of the gateway minus the exporter's, from the last answer. Part of every publication, so
+    /// that the first dates from the cluster are already compared with it.
     pub clock_skew: Option<TimeDelta>,
-    /// What the cluster lists.
+    /// The inventory of the cluster.
     pub inventory: Option<Read<Inventory>>,
-    /// How the configured selection fits that, where everything needed to determine it was read.
+    /// Selectors that match nothing, if every name they apply to was read.
     pub selection: Option<Read<Arc<Selection>>>,
     /// All policies of the cluster.
     pub policies: Option<Read<Vec<Policy>>>,
-    /// What is set in an application, each with its name.
+    /// The backup configurations set in each application.
     pub configurations: Vec<(Name, Read<ConfigurationSet>)>,
-    /// What was read of single partitions.
+    /// Observations of single partitions.
     pub partitions: Vec<(PartitionId, Read<PartitionObservation>)>,
-    /// The newest backup of each partition of an application, as of the moment of the request.
+    /// The newest backup of each partition of an application, dated by the request.
     pub newest: Vec<(Name, Read<DecodedList<ListedBackup>>)>,
-    /// All backups of the partitions of an application, which show the newest ones, too.
+    /// All backups of the partitions of an application.
     pub histories: Vec<(Name, Read<DecodedList<ListedBackup>>)>,
     /// The newest backup of single partitions.
     pub partition_lists: Vec<(PartitionId, Read<DecodedList<ListedBackup>>)>,
-    /// Collectors that have ended a run.
+    /// The runs of collectors that have ended.
     pub runs: Vec<CollectorRun>,
-    /// The cluster as the cycle found it; only at the end of a cycle.
+    /// The state of the cluster; only at the end of a cycle.
     pub cluster: Option<ClusterObservation>,
 }
 
-/// What the cluster said of one partition.
+/// An answer about one partition.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PartitionObservation {
-    /// The record of its last requested backup, or that it has none.
+    /// The progress record; `None` if no backup was ever requested.
     Progress(Option<Arc<BackupProgress>>),
-    /// What its health says of its backups.
+    /// The health events about backups.
     Health(BackupHealth),
-    /// The record of its last restore, or that it has none.
+    /// The record of the last restore; `None` if there was none.
     Restore(Option<RestoreProgress>),
-    /// What applies to it, by its own answer.
+    /// The effective configuration that the backup service returned for the partition itself.
     Configuration(Arc<EffectiveConfiguration>),
-    /// There is no such partition.
+    /// The partition does not exist.
     NotFound,
 }
 
-/// The end of a cycle.
+/// The state of a cluster at the end of a cycle.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterObservation {
-    /// Whether a gateway was reached and let the exporter in on a native route.
+    /// Whether the gateway authorized a call to Service Fabric itself (not to the backup service).
     pub up: bool,
-    /// Whether the backup restore service answered; `None` when the gateway was not reached.
+    /// Whether the backup service answered; `None` if the gateway was unreachable.
     pub service_up: Option<bool>,
-    /// Runtime version, when it could be read.
+    /// Runtime version, if it could be read.
     pub version: Option<String>,
-    /// How it and the exporter know each other.
+    /// Authentication between exporter and cluster.
     pub security: SecurityStatus,
 }
 
-/// How a cluster and the exporter know each other.
+/// Authentication between exporter and cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SecurityStatus {
-    /// Whether every server is believed; `None` where there is no TLS.
+    /// Whether the verification of server certificates is disabled; `None` without TLS.
     pub insecure: Option<bool>,
-    /// When the client certificate expires, if there is one and it can be told.
+    /// When the client certificate expires, if there is one with a readable expiry.
     pub client_certificate_expiry: Option<DateTime<Utc>>,
-    /// When the certificate expires that the gateway in use last showed.
+    /// When the certificate expires that the gateway in use last presented.
     pub gateway_certificate_expiry: Option<DateTime<Utc>>,
-    /// When the token that was last had ends, where tokens say so.
+    /// When the last token expires, if it has an expiry.
     pub token_expiry: Option<DateTime<Utc>>,
-    /// Whether certificates and keys could be used when their files were last read, and a token
-    /// could be had when it was last asked for; `None` where there is neither.
+    /// Whether the last reading of certificates and keys and the last token request succeeded; `None`
+    /// without such credentials.
     pub good_credentials: Option<bool>,
 }
 
 /// A run of a collector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CollectorRun {
-    /// Of which one.
+    /// The collector.
     pub collector: Collector,
-    /// Whether every request of it succeeded.
+    /// Whether every call of it succeeded.
     pub success: bool,
-    /// How long it took.
+    /// How long the run took.
     pub duration: Duration,
 }

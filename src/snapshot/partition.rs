@@ -1,7 +1,7 @@
-//! What is known of one partition, and how each kind of reading moves it on.
+//! The state of one partition, and how each kind of observation changes it.
 //!
-//! Pure. What a reading seldom changes is shared with the snapshots before: several of them are
-//! alive at a time, and a cluster may have 100,000 partitions.
+//! Pure. Values that rarely change are shared with the previous snapshots: several snapshots exist
+//! at a time, and a cluster may have 100,000 partitions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,57 +18,58 @@ use crate::model::{
 use crate::protection::effective::EffectiveConfiguration;
 use crate::protection::history::BackupHistory;
 
-/// What is known of one partition.
+/// The state of one partition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartitionSnapshot {
-    /// What it is called.
+    /// The partition with its names.
     pub partition: Partition,
-    /// When it first became known to this exporter.
+    /// When the exporter first saw the partition.
     pub known_since: DateTime<Utc>,
-    /// When the inventory last listed it.
+    /// When the inventory last contained the partition.
     pub inventoried_at: Option<DateTime<Utc>>,
-    /// The record of the last requested backup, as it was last read; `None` inside when no backup
-    /// was ever requested.
+    /// The progress record, as last read; `None` inside if no backup was ever requested.
     pub progress: Option<Read<Option<Arc<BackupProgress>>>>,
-    /// What was seen of its records so far; `None` before the first reading.
+    /// The history of its progress records; `None` before the first reading.
     pub progress_history: Option<Arc<ProgressHistory>>,
-    /// The newest of [`Self::successes`] that counts. Only a list takes it away.
+    /// The newest of [`Self::successes`] that counts. Only a list can remove it.
     pub last_success: Option<Arc<RecoveryPoint>>,
-    /// What is claimed and what is proved.
+    /// Claimed and listed successes.
     pub successes: Successes,
-    /// The newest recovery point of which the log sequence number is known.
+    /// The newest recovery point with a log sequence number.
     pub newest_with_lsn: Option<Arc<RecoveryPoint>>,
     /// Log records newly covered by successful backups, within one data-loss epoch each.
     pub lsn_advance: u64,
-    /// What was last seen to apply to it; `None` before the first reading. Remembered over
-    /// restarts, so that a change meanwhile is noticed.
+    /// The effective configuration, as last read; `None` before the first reading. Part of the state
+    /// file, so that a change during a restart is noticed.
     pub configuration: Option<Arc<EffectiveConfiguration>>,
-    /// When that was read.
+    /// When the configuration was last read by this process.
     pub configuration_read_at: Option<DateTime<Utc>>,
-    /// When a policy was first seen to apply, without a gap since.
+    /// Since when a policy has applied without interruption.
     pub protected_since: Option<DateTime<Utc>>,
-    /// When the schedule was last seen to restart: protection began, was resumed or got another
-    /// policy, or the report of the last attempt vanished.
+    /// When the schedule was last seen to restart: protection was resumed or got another policy, or
+    /// the report of the last attempt was deleted.
     pub changed_at: Option<DateTime<Utc>>,
-    /// The last periodic attempt, as it was last read.
+    /// The last periodic attempt, as last read; `None` inside if there is no report.
     pub health: Option<Read<Option<PeriodicAttempt>>>,
-    /// When the attempt had ended whose report was last seen to vanish.
+    /// End of the first periodic attempt that this process has seen since the schedule restarted.
+    pub first_attempt: Option<DateTime<Utc>>,
+    /// End of the last attempt whose report was deleted.
     pub vanished_attempt: Option<DateTime<Utc>>,
-    /// When the list was requested that last showed what the store holds for it.
+    /// When the last list was requested that covers the partition.
     pub listed_at: Option<DateTime<Utc>>,
-    /// How many backups in that list cannot be restored.
+    /// Number of unrestorable backups in that list.
     pub unrestorable: u32,
-    /// When the replica first reported on a restore after the last data loss, also on one that left
-    /// no record. The report itself expires.
+    /// When the replica first reported a restore after the last data loss, successful or not. The
+    /// report itself expires.
     pub restore_reported: Option<DateTime<Utc>>,
-    /// The record of the last restore, as it was last read.
+    /// The record of the last restore, as last read.
     pub restore: Option<Read<Option<RestoreProgress>>>,
-    /// What the store holds for it, as it was last listed.
+    /// The restorable backups, as last listed.
     pub history: Option<Arc<Read<BackupHistory>>>,
 }
 
 impl PartitionSnapshot {
-    /// A partition of which nothing but its name is known, since `now`.
+    /// A partition without any observation, first seen at `now`.
     pub fn new(partition: Partition, now: DateTime<Utc>) -> Self {
         Self {
             partition,
@@ -85,6 +86,7 @@ impl PartitionSnapshot {
             protected_since: None,
             changed_at: None,
             health: None,
+            first_attempt: None,
             vanished_attempt: None,
             listed_at: None,
             unrestorable: 0,
@@ -94,7 +96,7 @@ impl PartitionSnapshot {
         }
     }
 
-    /// A partition as an earlier process knew it.
+    /// A partition as restored from the state file.
     pub fn restored(
         partition: Partition,
         known_since: DateTime<Utc>,
@@ -107,28 +109,28 @@ impl PartitionSnapshot {
         }
     }
 
-    /// The record of the last requested backup, however old its reading.
+    /// The progress record, even if it is stale.
     pub fn record(&self) -> Option<&BackupProgress> {
         self.progress.as_ref()?.value.as_deref()
     }
 
-    /// When its progress was last read successfully.
+    /// When the progress record was last read.
     pub fn read_at(&self) -> Option<DateTime<Utc>> {
         self.progress.as_ref().map(|read| read.at)
     }
 
-    /// Whether a policy was last seen to apply to it.
+    /// Whether a policy applied when the configuration was last read.
     pub fn has_policy(&self) -> bool {
-        let applied = self.configuration.as_deref();
-        applied.is_some_and(|applied| applied.policy.is_some())
+        let configuration = self.configuration.as_deref();
+        configuration.is_some_and(|configuration| configuration.policy.is_some())
     }
 
-    /// Log sequence number of the last success. A periodic one has that of its listed backup.
+    /// Log sequence number of the last success; of its listed backup if the success is periodic.
     pub fn last_success_lsn(&self) -> Option<u64> {
         self.successes.lsn_of(self.last_success.as_deref()?)
     }
 
-    /// Takes over what changed about the successes.
+    /// Updates the last success after a change of the successes.
     pub(super) fn update_last_success(&mut self, latest: DateTime<Utc>) {
         let last = self.successes.last(latest);
         if last != self.last_success.as_ref() {
@@ -136,9 +138,10 @@ impl PartitionSnapshot {
         }
     }
 
-    /// Forgets successes dated later than `future`; the last one is then dated no later than `latest`.
-    pub(super) fn forget_later(&mut self, future: DateTime<Utc>, latest: DateTime<Utc>) {
-        self.successes.forget_later(future);
+    /// Removes successes dated after `future`. One dated after `latest` is the last success only if
+    /// there is no other.
+    pub(super) fn remove_dated_after(&mut self, future: DateTime<Utc>, latest: DateTime<Utc>) {
+        self.successes.remove_dated_after(future);
         self.update_last_success(latest);
         self.newest_with_lsn.take_if(|point| point.at > future);
         let counted = self
@@ -152,9 +155,9 @@ impl PartitionSnapshot {
         }
     }
 
-    /// Takes in what an earlier process remembered of the same partition.
-    pub(super) fn recall(&mut self, remembered: &Self, latest: DateTime<Utc>) {
-        self.successes.recall(&remembered.successes, latest);
+    /// Merges the state that an earlier process remembered.
+    pub(super) fn merge(&mut self, remembered: &Self, latest: DateTime<Utc>) {
+        self.successes.merge(&remembered.successes, latest);
         self.update_last_success(latest);
         if let Some(point) = &remembered.newest_with_lsn {
             RecoveryPoint::keep_newest(&mut self.newest_with_lsn, point, latest);
@@ -167,8 +170,8 @@ impl PartitionSnapshot {
         }
     }
 
-    /// Takes in how the inventory lists it. Returns whether it is called otherwise than before.
-    pub(super) fn list(&mut self, listed: Partition, at: DateTime<Utc>) -> bool {
+    /// Applies an inventory that lists the partition. Returns whether a name has changed.
+    pub(super) fn apply_inventory(&mut self, listed: Partition, at: DateTime<Utc>) -> bool {
         let listed = self.partition.updated(listed);
         let renamed = self.partition.application != listed.application
             || self.partition.service != listed.service;
@@ -177,20 +180,20 @@ impl PartitionSnapshot {
         renamed
     }
 
-    /// Takes the record of the last request in. Returns how a backup ended, if this reading is
-    /// the first to show it. Successes dated later than `latest` prove nothing.
-    pub(super) fn read_progress(
+    /// Applies a progress record. Returns the outcome of the backup if this reading is the first to
+    /// show it. A success dated after `latest` is not a claim.
+    pub(super) fn apply_progress(
         &mut self,
         progress: Option<Arc<BackupProgress>>,
         at: DateTime<Utc>,
-        terms: &ClaimPolicy<'_>,
+        policy: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
     ) -> Option<BackupOutcome> {
         let completion =
-            ProgressHistory::observe(&mut self.progress_history, progress.as_deref(), at, latest);
+            ProgressHistory::apply(&mut self.progress_history, progress.as_deref(), at, latest);
         let record = progress.as_deref();
         if let Some(point) = record.and_then(|record| RecoveryPoint::of_record(record, latest)) {
-            self.claim(&point, None, at, terms, latest);
+            self.add_claim(&point, None, at, policy, latest);
         }
         let value = match self.progress.take().map(|read| read.value) {
             Some(known) if known == progress => known,
@@ -200,17 +203,17 @@ impl PartitionSnapshot {
         completion
     }
 
-    /// Takes what the health store says in.
-    pub(super) fn read_health(
+    /// Applies the health events about backups.
+    pub(super) fn apply_health(
         &mut self,
         health: BackupHealth,
         at: DateTime<Utc>,
-        terms: &ClaimPolicy<'_>,
+        policy: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
     ) {
         let attempt = health.attempt;
-        // Every restore begins with a data loss. One that fails is tried and reported again and
-        // again, and each report would put the next backup off.
+        // Every restore begins with a data loss. A restore that fails is repeated and reported each
+        // time; counting each report would postpone the due time again and again.
         if self.restore_reported <= self.partition.data_loss_time {
             self.restore_reported = health.restored_at.filter(|at| *at <= latest);
         }
@@ -219,13 +222,21 @@ impl PartitionSnapshot {
             let before = self.health.filter(|read| at - read.at < FREQUENT);
             let before = before.and_then(|read| read.value).map(|it| it.ended);
             let before = before.filter(|ended| *ended < point.at);
-            self.claim(&point, before, at, terms, latest);
+            self.add_claim(&point, before, at, policy, latest);
         }
-        // Where somebody unknown reports, the silence of those who are known proves nothing.
+        let restarted = self.changed_at.max(self.reset_at());
+        if self
+            .first_attempt
+            .is_none_or(|first| Some(first) <= restarted)
+        {
+            self.first_attempt = attempt.map(|attempt| attempt.ended);
+        }
+        // If reports come from an unknown source, a missing report proves nothing.
         if attempt.is_some() || !health.unknown_reporter {
-            // A report stays for ever, unless protection is suspended or disabled
-            // (`BackupRestoreManager.cs`): where that was undone between two polls, the schedule has
-            // restarted. A report that comes back and vanishes again is no second restart.
+            // A report remains until protection is suspended or disabled
+            // (`BackupRestoreManager.cs`). If the report of the last attempt is missing, that was
+            // done and undone between two cycles, and the schedule has restarted. The same report may
+            // reappear and vanish again, which is not another restart.
             let reported = self.health.and_then(|read| read.value);
             let vanished = reported.map(|reported| reported.ended);
             if attempt.is_none() && vanished > self.vanished_attempt {
@@ -236,26 +247,30 @@ impl PartitionSnapshot {
         }
     }
 
-    /// Takes what applies to it in. The first reading is the baseline; later ones show when
+    /// Applies an effective configuration. The first one is the baseline; a later one may show that
     /// protection begins, ends, is resumed or changes its policy.
-    pub(super) fn read_applied(&mut self, applied: Arc<EffectiveConfiguration>, at: DateTime<Utc>) {
+    pub(super) fn apply_configuration(
+        &mut self,
+        configuration: Arc<EffectiveConfiguration>,
+        at: DateTime<Utc>,
+    ) {
         if let Some(before) = self.configuration.as_deref() {
-            let resumed = before.suspended.is_some() && applied.suspended.is_none();
-            let renamed = before.policy_name() != applied.policy_name();
+            let resumed = before.suspended.is_some() && configuration.suspended.is_none();
+            let renamed = before.policy_name() != configuration.policy_name();
             if resumed || renamed {
                 self.changed_at = Some(at);
             }
         }
-        self.protected_since = match applied.policy {
+        self.protected_since = match configuration.policy {
             Some(_) => self.protected_since.or(Some(at)),
             None => None,
         };
-        self.configuration = Some(applied);
+        self.configuration = Some(configuration);
         self.configuration_read_at = Some(at);
     }
 
-    /// Replaces a failure code that would be one label value too many by `other`. The identity of
-    /// the record keeps the real one, so that different failures stay different.
+    /// Replaces a failure code beyond the limit of label values by `other`. The history of the
+    /// records keeps the original, so that different failures remain distinct.
     pub(super) fn bound_code(&mut self, codes: &mut BTreeSet<FailureCode>) {
         let record = self.progress.as_mut().and_then(|read| read.value.as_mut());
         if let Some(record) = record {
@@ -263,20 +278,20 @@ impl PartitionSnapshot {
         }
     }
 
-    /// Takes a claimed success in; of a periodic one, with the end of the attempt before it where
-    /// readings were frequent.
-    fn claim(
+    /// Adds a claim. `attempt_before` is the end of the previous attempt, if readings were so frequent
+    /// that none was missed in between.
+    fn add_claim(
         &mut self,
         point: &RecoveryPoint,
         attempt_before: Option<DateTime<Utc>>,
         at: DateTime<Utc>,
-        terms: &ClaimPolicy<'_>,
+        policy: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
     ) {
         let is_requested = point.source == SuccessSource::Requested;
         let counts = self
             .successes
-            .claim(point, attempt_before, at, terms, latest);
+            .add_claim(point, attempt_before, at, policy, latest);
         self.update_last_success(latest);
         let requested = self.successes.requested.as_ref();
         if let Some(claim) = requested.filter(|_| counts && is_requested) {
@@ -285,7 +300,7 @@ impl PartitionSnapshot {
         }
     }
 
-    /// Counts the log records that a success newly covers.
+    /// Counts the log records that a success covers in addition to the previous one.
     pub(super) fn count_advance(&mut self, point: &Arc<RecoveryPoint>, latest: DateTime<Utc>) {
         if point.lsn.is_some() {
             let advance = point.advance_over(self.newest_with_lsn.as_deref());

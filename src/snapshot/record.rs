@@ -1,8 +1,7 @@
-//! What is remembered of the records of one partition: which one was seen, since when, and the
-//! recovery point it claims.
+//! Recovery points, and the history of the progress records of one partition.
 //!
-//! Two records are the same when they say the same of themselves: state, id, time and failure
-//! code. The wire carries no time of a failure, so nothing else can tell two of them apart.
+//! Two progress records are the same if state, id, time and failure code are equal. The API has no
+//! time of a failure, so two failures with the same code cannot be distinguished.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,38 +16,39 @@ use crate::model::{BackupProgress, BackupState, FailureCode, ListedBackup, Perio
 /// `other`.
 const MAX_FAILURE_CODES: usize = 64;
 
-/// Where a recovery point was read.
+/// The source of a recovery point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SuccessSource {
-    /// A list of the backups in the store. The upload has ended: metadata is uploaded last and
-    /// deleted first (`BackupCopier.cs`).
+    /// A backup list. A listed backup is complete: its metadata is uploaded last and deleted first
+    /// (`BackupCopier.cs`).
     List,
-    /// A report of a periodic backup in the health store.
+    /// The report of a periodic backup in the health store.
     Periodic,
-    /// The record of a requested backup.
+    /// The progress record of a requested backup.
     Requested,
 }
 
 /// A backup from which a partition can be restored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecoveryPoint {
-    /// Where it was read.
+    /// The source.
     pub source: SuccessSource,
-    /// Moment of the snapshot that it holds.
+    /// Time of the snapshot in the backup; of the end of its upload if the source is a health report.
     pub at: DateTime<Utc>,
-    /// Its id, when the source tells.
+    /// Id of the backup, if the source has it.
     pub backup_id: Option<Uuid>,
-    /// Last log sequence number in it, when the source tells.
+    /// Last log sequence number in the backup, if the source has it.
     pub lsn: Option<u64>,
-    /// Data-loss epoch of that number, when the source tells.
+    /// Data loss version of that number, if the source has it.
     pub data_loss_version: Option<u64>,
-    /// `storage_fingerprint` of the policy that applied when it was first read; `None` when that policy
-    /// was not known.
+    /// `storage_fingerprint` of the policy that applied at the first reading; `None` if the policy was
+    /// unknown.
     pub storage: Option<u32>,
 }
 
 impl RecoveryPoint {
-    /// The recovery point that a record claims: only a Success dated no later than `latest` does.
+    /// The recovery point that a progress record claims, if it is a success that is not dated after
+    /// `latest`.
     pub(super) fn of_record(record: &BackupProgress, latest: DateTime<Utc>) -> Option<Self> {
         let at = record.timestamp.filter(|at| *at <= latest)?;
         (record.state == BackupState::Success).then(|| Self {
@@ -61,7 +61,7 @@ impl RecoveryPoint {
         })
     }
 
-    /// The recovery point that a periodic attempt claims. Its time is the end of the upload.
+    /// The recovery point that a periodic attempt claims.
     pub(super) fn of_attempt(attempt: &PeriodicAttempt, latest: DateTime<Utc>) -> Option<Self> {
         (attempt.succeeded && attempt.ended <= latest).then_some(Self {
             source: SuccessSource::Periodic,
@@ -73,8 +73,7 @@ impl RecoveryPoint {
         })
     }
 
-    /// The recovery point that a restorable listed backup proves. The key-value store of actor
-    /// services has no log sequence numbers and epochs; its backups are valid without them.
+    /// The recovery point of a restorable listed backup.
     pub(super) fn of_listed(backup: &ListedBackup, latest: DateTime<Utc>) -> Option<Self> {
         let at = backup.created.filter(|at| *at <= latest)?;
         Some(Self {
@@ -87,7 +86,7 @@ impl RecoveryPoint {
         })
     }
 
-    /// Whether it is the same backup as `other`, as far as both sources identify it.
+    /// Whether both are the same backup: by id if both have one, else by time.
     pub(super) fn is_same_backup(&self, other: &Self) -> bool {
         match (self.backup_id, other.backup_id) {
             (Some(id), Some(other)) => id == other,
@@ -95,14 +94,14 @@ impl RecoveryPoint {
         }
     }
 
-    /// Whether it was first read under another storage than `now`. A point of unknown storage counts
-    /// as one of the current storage.
-    pub(super) fn is_elsewhere(&self, now: Option<u32>) -> bool {
-        self.storage.is_some_and(|storage| Some(storage) != now)
+    /// Whether the backup is not in the `current` storage of the policy. An unknown storage counts as
+    /// the current one.
+    pub(super) fn is_in_other_storage(&self, current: Option<u32>) -> bool {
+        self.storage.is_some_and(|storage| Some(storage) != current)
     }
 
-    /// Log records that this point covers and `earlier` did not: 0 unless both belong to the same
-    /// data-loss epoch and this one is newer.
+    /// Number of log records that this backup covers in addition to `earlier`: 0 unless both have
+    /// the same data loss version and this one is newer.
     pub(crate) fn advance_over(&self, earlier: Option<&Self>) -> u64 {
         let Some(earlier) = earlier else { return 0 };
         let same_epoch =
@@ -115,12 +114,12 @@ impl RecoveryPoint {
         }
     }
 
-    /// Orders points from the oldest to the newest, after those dated later than `latest`.
+    /// Sort key from the oldest to the newest; dates after `latest` come first.
     pub(super) fn rank(&self, latest: DateTime<Utc>) -> (bool, DateTime<Utc>) {
         (self.at <= latest, self.at)
     }
 
-    /// Replaces an older point, or one dated later than `latest`, by `point`.
+    /// Replaces an older recovery point, or one dated after `latest`, by `point`.
     pub(super) fn keep_newest(
         kept: &mut Option<Arc<Self>>,
         point: &Arc<Self>,
@@ -135,10 +134,10 @@ impl RecoveryPoint {
     }
 }
 
-/// What a record says of itself.
+/// The fields that identify a progress record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgressKey {
-    /// Its state.
+    /// State of the request.
     pub state: BackupState,
     /// Id of the backup.
     pub backup_id: Option<Uuid>,
@@ -159,29 +158,30 @@ impl ProgressKey {
     }
 }
 
-/// What was seen of a partition's records. That it exists means that a baseline exists.
+/// The history of the progress records of a partition. It starts with the first reading, the
+/// baseline.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProgressHistory {
-    /// The record seen last, and since when it is as it is.
+    /// The last record, and when it was first read.
     pub record: Option<(ProgressKey, DateTime<Utc>)>,
-    /// Time and id of the newest success that was counted or belongs to the baseline. A record
-    /// that goes back behind it was read from an outdated replica.
+    /// Time and id of the newest success that was counted or is part of the baseline. An older record
+    /// was read from an outdated replica.
     pub newest_success: Option<(DateTime<Utc>, Option<Uuid>)>,
-    /// Since when the request that it belongs to is accepted or in progress.
+    /// When the current request was first read as accepted or in progress.
     pub running_since: Option<DateTime<Utc>>,
-    /// Whether that record was as it is already when this exporter first looked.
+    /// Whether the last record is the baseline.
     pub is_baseline: bool,
 }
 
 impl ProgressHistory {
-    /// When the record seen last was first seen as it is.
+    /// When the last record was first read.
     pub fn since(&self) -> Option<DateTime<Utc>> {
         self.record.as_ref().map(|(_, since)| *since)
     }
 
-    /// Takes a reading in. Returns how a backup ended, if this reading is the first to show it
-    /// and a baseline existed before. Successes dated later than `latest` have no credible date.
-    pub(crate) fn observe(
+    /// Adds a record. Returns the outcome of the backup if this is not the baseline and the first
+    /// record to show it. A date after `latest` is not plausible.
+    pub(crate) fn apply(
         seen: &mut Option<Arc<Self>>,
         record: Option<&BackupProgress>,
         read_at: DateTime<Utc>,
@@ -214,9 +214,9 @@ impl ProgressHistory {
         (is_new && !baseline).then_some(outcome)
     }
 
-    /// Whether a success is another one than the newest that was counted, and not older. One
-    /// without a time, or dated later than `latest`, is judged by its change alone: its date must
-    /// not keep later successes from being counted.
+    /// Whether a success is newer than the newest one that was counted. Without a plausible date,
+    /// the change of the record decides: a wrong date must not prevent later successes from being
+    /// counted.
     fn is_newer_success(&self, record: &BackupProgress, latest: DateTime<Utc>) -> bool {
         let newest = self.newest_success.filter(|(at, _)| *at <= latest);
         match (newest, record.timestamp.filter(|at| *at <= latest)) {
@@ -228,7 +228,7 @@ impl ProgressHistory {
     }
 }
 
-/// Replaces a failure code that would be one label value too many by `other`.
+/// Replaces a failure code beyond [`MAX_FAILURE_CODES`] by `other`.
 pub(super) fn bound_code(record: &mut Arc<BackupProgress>, codes: &mut BTreeSet<FailureCode>) {
     let Some(failure) = &record.failure else {
         return;

@@ -1,4 +1,4 @@
-//! The cluster itself and the exporter's work on it, as the last cycle left them.
+//! The state of the cluster itself and of the collectors after the last cycle.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,30 +10,29 @@ use crate::inventory::Selection;
 use crate::model::{Collector, CollectorStatus, Read};
 use crate::protection::ClockSkew;
 
-/// A cluster and the exporter's work on it.
+/// The state of a cluster and of its collectors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ClusterStatus {
-    /// Whether the last cycle reached a gateway and was let in on a native route; `None` before
-    /// the first cycle has ended.
+    /// Whether the gateway authorized a call to Service Fabric itself in the last cycle; `None` before
+    /// the end of the first.
     pub up: Option<bool>,
-    /// Whether the backup restore service answered; `None` when the gateway was not reached.
+    /// Whether the backup service answered; `None` if the gateway was unreachable.
     pub service_up: Option<bool>,
-    /// Since when this process watches it; `None` before the first observations.
+    /// When this process made the first observations.
     pub since: Option<DateTime<Utc>>,
     /// Runtime version, as last read.
     pub version: Option<String>,
-    /// Clock of the gateway minus own clock, from the last answer.
+    /// Clock of the gateway minus the exporter's, from the last answer.
     pub clock_skew: Option<TimeDelta>,
-    /// How it and the exporter know each other.
+    /// Authentication between exporter and cluster.
     pub security: SecurityStatus,
-    /// How the configured selection fitted the cluster when that could last be determined.
+    /// Selectors that matched nothing when that could last be determined.
     pub selection: Option<Read<Arc<Selection>>>,
     /// The collectors that have run.
     pub collectors: BTreeMap<Collector, CollectorStatus>,
 }
 
 impl ClusterStatus {
-    /// Its clock and the exporter's.
     pub(crate) fn clock_skew_or_zero(&self) -> ClockSkew {
         ClockSkew::new(self.clock_skew.unwrap_or_default())
     }

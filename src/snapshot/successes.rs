@@ -1,4 +1,4 @@
-//! The successes of one partition: what health and progress claim, and what lists prove.
+//! The successes of one partition: claims of health reports and progress records, and listed backups.
 //!
 //! Pure. Only a listed backup proves a success. An `Ok` in the health store and a record in
 //! `Success` are claims: actor services report both after an upload that failed
@@ -17,33 +17,33 @@ use super::listing::{ListMetadata, PartitionListing};
 use super::record::{RecoveryPoint, SuccessSource};
 use crate::protection::Confirmation;
 
-/// What is known of the successes of one partition.
+/// The successes of one partition.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Successes {
-    /// The newest restorable backup that a list has shown, unless a later list ended it.
+    /// The newest restorable backup in a list, unless a later list shows that it is gone.
     pub listed: Option<Arc<RecoveryPoint>>,
-    /// The newest report of a periodic backup that succeeded.
+    /// The newest claim of a health report.
     pub periodic: Option<Arc<Claim>>,
-    /// The newest record of a requested backup that succeeded.
+    /// The newest claim of a progress record.
     pub requested: Option<Arc<Claim>>,
 }
 
 impl Successes {
-    /// The newest success that counts; one dated later than `latest` only where there is no other.
+    /// The newest success that counts; one dated after `latest` only if there is no other.
     pub(super) fn last(&self, latest: DateTime<Utc>) -> Option<&Arc<RecoveryPoint>> {
         let claims = self.claims().filter(|claim| claim.counts());
         let points = claims.map(|claim| &claim.point).chain(&self.listed);
         points.max_by_key(|point| point.rank(latest))
     }
 
-    /// Whether a list has shown the backup of `success`, which is the last one, or a newer one.
+    /// Whether a list has confirmed `success`, which is the last one.
     pub fn is_confirmed(&self, success: &RecoveryPoint) -> bool {
         let claim = self.claim_of(success);
         success.source == SuccessSource::List
-            || claim.is_some_and(|claim| claim.standing == ClaimStatus::Confirmed)
+            || claim.is_some_and(|claim| claim.status == ClaimStatus::Confirmed)
     }
 
-    /// The claim that `success`, which is the last one, was made by.
+    /// The claim of `success`, which is the last one.
     fn claim_of(&self, success: &RecoveryPoint) -> Option<&Claim> {
         match success.source {
             SuccessSource::List => None,
@@ -52,27 +52,27 @@ impl Successes {
         }
     }
 
-    /// What lists say of the last success.
+    /// What lists show about the last success.
     pub(super) fn confirmation(&self, last: Option<&RecoveryPoint>) -> Confirmation {
         let ended = self.claims().filter(|claim| !claim.counts());
         let ended = ended.max_by_key(|claim| claim.point.at);
-        let is_deleted = |claim: &&Arc<Claim>| matches!(claim.standing, ClaimStatus::Deleted(_));
+        let is_deleted = |claim: &&Arc<Claim>| matches!(claim.status, ClaimStatus::Deleted(_));
         let deleted = self.claims().filter(is_deleted);
         let listed = self.listed.as_deref();
         let is_numbered = listed.is_some_and(|point| point.lsn.is_some());
         let claim = last.and_then(|last| self.claim_of(last));
-        let claim = claim.filter(|claim| !is_numbered && claim.standing != ClaimStatus::Confirmed);
+        let claim = claim.filter(|claim| !is_numbered && claim.status != ClaimStatus::Confirmed);
         Confirmation {
             newest_listed: listed.map(|point| point.at),
             is_confirmed: last.is_some_and(|last| self.is_confirmed(last)),
             needs_list_since: claim.map(|claim| claim.open_since),
             deleted: deleted.map(|claim| claim.point.at).max(),
-            rejected_claim: ended.map(|claim| (claim.point.at, claim.standing.ended_at())),
+            rejected_claim: ended.map(|claim| (claim.point.at, claim.status.ended_at())),
         }
     }
 
-    /// Log sequence number of `success`, which is the last one. A periodic one has that of its
-    /// listed backup.
+    /// Log sequence number of `success`, which is the last one; of the listed backup if the success is
+    /// periodic.
     pub(super) fn lsn_of(&self, success: &RecoveryPoint) -> Option<u64> {
         let is_listed = success.source == SuccessSource::Periodic && self.is_confirmed(success);
         let listed = self.listed.as_deref().filter(|_| is_listed);
@@ -83,14 +83,15 @@ impl Successes {
         [&self.periodic, &self.requested].into_iter().flatten()
     }
 
-    /// Takes a claim in that was read at `seen_at`; of a periodic one, with the end of the attempt
-    /// before it where readings were frequent. Returns whether it is new and counts.
-    pub(super) fn claim(
+    /// Adds a claim that was read at `seen_at`. `attempt_before` is the end of the previous attempt, if
+    /// readings were so frequent that none was missed in between. Returns whether the claim is new
+    /// and counts.
+    pub(super) fn add_claim(
         &mut self,
         point: &RecoveryPoint,
         attempt_before: Option<DateTime<Utc>>,
         seen_at: DateTime<Utc>,
-        terms: &ClaimPolicy<'_>,
+        policy: &ClaimPolicy<'_>,
         latest: DateTime<Utc>,
     ) -> bool {
         let requested = self.requested.clone();
@@ -99,17 +100,17 @@ impl Successes {
             SuccessSource::Requested => &mut self.requested,
             SuccessSource::List => return false,
         };
-        // A claim that is dated in the future does not hide the next real one.
+        // A claim dated in the future must not hide the next one.
         if let Some(known) = slot.as_mut().filter(|known| known.point.at <= latest) {
             let is_same = point.is_same_backup(&known.point);
             if is_same || point.at < known.point.at {
-                read_again(known, is_same.then_some(terms.storage).flatten(), seen_at);
+                update_repeated(known, is_same.then_some(policy.storage).flatten(), seen_at);
                 return false;
             }
         }
         let mut claim = Claim::new(
             RecoveryPoint {
-                storage: terms.storage,
+                storage: policy.storage,
                 ..point.clone()
             },
             seen_at,
@@ -121,62 +122,69 @@ impl Successes {
             .max(known.and_then(before))
             .max(requested.as_ref().and_then(before));
         if let Some(known) = known
-            && !known.point.is_elsewhere(terms.storage)
+            && !known.point.is_in_other_storage(policy.storage)
         {
             claim.follow(known);
         }
         let listed = self.listed.as_deref();
         let is_listed = listed.is_some_and(|listed| {
-            !listed.is_elsewhere(terms.storage)
-                && claim.is_covered_by(listed, requested.as_deref(), terms.schedule) == Some(true)
+            !listed.is_in_other_storage(policy.storage)
+                && claim.is_covered_by(listed, requested.as_deref(), policy.schedule) == Some(true)
         });
         let mut claim = Arc::new(claim);
         if is_listed {
             let created = listed.map(|listed| listed.at);
-            Claim::settle(&mut claim, [None, Some(true)], created, seen_at);
+            Claim::apply_list(&mut claim, [None, Some(true)], created, seen_at);
         }
         let counts = claim.counts();
         *slot = Some(claim);
         counts
     }
 
-    /// Takes in what a list shows. Returns how many claims it refuted: of health, of progress.
-    pub(super) fn read_list(
+    /// Applies a list. Returns the number of refuted claims: of health, of progress.
+    pub(super) fn apply_list(
         &mut self,
-        shown: &PartitionListing,
+        listing: &PartitionListing,
         list: ListMetadata,
-        terms: &ClaimPolicy<'_>,
+        policy: &ClaimPolicy<'_>,
     ) -> [u64; 2] {
-        if shown.newest.is_some() {
-            self.forget_later(list.future);
+        if listing.newest.is_some() {
+            self.remove_dated_after(list.future);
         }
-        self.read_proof(shown, list, terms.storage);
+        self.update_listed(listing, list, policy.storage);
         let requested = self.requested.clone();
         [&mut self.periodic, &mut self.requested].map(|slot| {
             let Some(claim) = slot else { return 0 };
-            let judged = |claim: &Claim| {
-                let is_shown = claim.is_shown(shown, requested.as_deref(), terms.schedule);
-                is_shown
-                    .filter(|is_shown| *is_shown || claim.is_settled(shown, list, terms.storage))
+            let decided = |claim: &Claim| {
+                let is_listed = claim.is_listed(listing, requested.as_deref(), policy.schedule);
+                is_listed.filter(|is_listed| {
+                    *is_listed || claim.must_be_listed(listing, list, policy.storage)
+                })
             };
-            let judged = [claim.earlier.as_deref().and_then(judged), judged(claim)];
-            let created = shown.newest.as_ref().map(|newest| newest.at);
-            Claim::settle(claim, judged, created, list.at)
+            let decided = [claim.earlier.as_deref().and_then(decided), decided(claim)];
+            let created = listing.newest.as_ref().map(|newest| newest.at);
+            Claim::apply_list(claim, decided, created, list.at)
         })
     }
 
-    /// Replaces the proof by what a list shows. A proof ends where a complete list of its storage
-    /// shows neither it nor a newer one, and where its own backup can no longer be restored.
-    fn read_proof(&mut self, shown: &PartitionListing, list: ListMetadata, storage: Option<u32>) {
-        let newest = shown.newest.as_ref();
+    /// Replaces the newest listed backup. It is removed if a complete list of its storage contains
+    /// neither it nor a newer one, or if it has become unrestorable.
+    fn update_listed(
+        &mut self,
+        listing: &PartitionListing,
+        list: ListMetadata,
+        storage: Option<u32>,
+    ) {
+        let newest = listing.newest.as_ref();
         if let Some(known) = &self.listed {
-            let broken = shown.unrestorable.as_ref();
-            let is_broken = broken.is_some_and(|broken| broken.is_same_backup(known));
-            let may_exist =
-                !list.is_complete || known.is_elsewhere(storage) || shown.hides_before(known.at);
+            let unrestorable = listing.unrestorable.as_ref();
+            let is_unrestorable = unrestorable.is_some_and(|point| point.is_same_backup(known));
+            let may_exist = !list.is_complete
+                || known.is_in_other_storage(storage)
+                || listing.hides_before(known.at);
             let is_newer = newest.is_some_and(|newest| newest.at >= known.at);
             let is_same = newest.is_some_and(|newest| newest.is_same_backup(known));
-            if is_same || (!is_newer && may_exist && !is_broken) {
+            if is_same || (!is_newer && may_exist && !is_unrestorable) {
                 return;
             }
         }
@@ -188,49 +196,49 @@ impl Successes {
         });
     }
 
-    /// Whether `newest`, the newest restorable backup of a list, leaves no claim and no proof open.
-    pub(super) fn are_covered_by(&self, newest: &RecoveryPoint, terms: &ClaimPolicy<'_>) -> bool {
+    /// Whether `newest`, the newest restorable backup of a list, confirms every claim and is not older
+    /// than the newest listed backup.
+    pub(super) fn are_covered_by(&self, newest: &RecoveryPoint, policy: &ClaimPolicy<'_>) -> bool {
         let requested = self.requested.as_deref();
         let is_newest = self.listed.as_ref().is_none_or(|it| it.at <= newest.at);
         let mut claims = self.claims().filter(|claim| claim.counts());
         is_newest
             && claims
-                .all(|claim| claim.is_covered_by(newest, requested, terms.schedule) == Some(true))
+                .all(|claim| claim.is_covered_by(newest, requested, policy.schedule) == Some(true))
     }
 
-    /// Forgets successes that are dated later than `future`.
-    pub(super) fn forget_later(&mut self, future: DateTime<Utc>) {
+    /// Removes successes dated after `future`.
+    pub(super) fn remove_dated_after(&mut self, future: DateTime<Utc>) {
         self.listed.take_if(|point| point.at > future);
         for slot in [&mut self.periodic, &mut self.requested] {
             slot.take_if(|claim| claim.point.at > future);
         }
     }
 
-    /// Forgets claims that do not count, so that they count when they are read again.
-    pub(super) fn forget_ended(&mut self) {
+    /// Removes claims that do not count, so that they count when they are read again.
+    pub(super) fn remove_rejected(&mut self) {
         for slot in [&mut self.periodic, &mut self.requested] {
             slot.take_if(|claim| !claim.counts());
         }
     }
 
-    /// Takes in what an earlier process remembered of the same partition.
-    pub(super) fn recall(&mut self, remembered: &Self, latest: DateTime<Utc>) {
-        recall(&mut self.periodic, remembered.periodic.as_ref(), latest);
-        recall(&mut self.requested, remembered.requested.as_ref(), latest);
+    /// Merges the successes that an earlier process remembered.
+    pub(super) fn merge(&mut self, remembered: &Self, latest: DateTime<Utc>) {
+        merge(&mut self.periodic, remembered.periodic.as_ref(), latest);
+        merge(&mut self.requested, remembered.requested.as_ref(), latest);
         if let Some(listed) = &remembered.listed {
             RecoveryPoint::keep_newest(&mut self.listed, listed, latest);
         }
     }
 }
 
-/// Takes in that a claim was read once more, where its policy has this storage, or that an older one
-/// was read from an outdated replica.
-fn read_again(known: &mut Arc<Claim>, storage: Option<u32>, at: DateTime<Utc>) {
+/// Updates a claim that was read again, or that hides an older one from an outdated replica.
+fn update_repeated(known: &mut Arc<Claim>, storage: Option<u32>, at: DateTime<Utc>) {
     if known.point.storage.is_none() && storage.is_some() {
         let known = Arc::make_mut(known);
         Arc::make_mut(&mut known.point).storage = storage;
     }
-    // The clock of the exporter was set back.
+    // The exporter's clock was set back.
     if at < known.seen_at {
         let known = Arc::make_mut(known);
         known.seen_at = at;
@@ -238,8 +246,8 @@ fn read_again(known: &mut Arc<Claim>, storage: Option<u32>, at: DateTime<Utc>) {
     }
 }
 
-/// Joins the newest claim of a source with what an earlier process remembered of that source.
-fn recall(known: &mut Option<Arc<Claim>>, remembered: Option<&Arc<Claim>>, latest: DateTime<Utc>) {
+/// Merges the newest claim of a source with the one that an earlier process remembered.
+fn merge(known: &mut Option<Arc<Claim>>, remembered: Option<&Arc<Claim>>, latest: DateTime<Utc>) {
     let Some(remembered) = remembered else { return };
     let Some(claim) = known
         .as_mut()
@@ -255,10 +263,10 @@ fn recall(known: &mut Option<Arc<Claim>>, remembered: Option<&Arc<Claim>>, lates
     if claim.point.is_same_backup(&remembered.point) {
         claim.seen_at = claim.seen_at.min(remembered.seen_at);
         claim.open_since = claim.open_since.min(remembered.open_since);
-        if claim.standing == ClaimStatus::Open {
-            claim.standing = remembered.standing;
+        if claim.status == ClaimStatus::Open {
+            claim.status = remembered.status;
         }
-    } else if !remembered.point.is_elsewhere(claim.point.storage) {
+    } else if !remembered.point.is_in_other_storage(claim.point.storage) {
         claim.follow(remembered);
     }
 }

@@ -1,8 +1,7 @@
-//! Counters of the requested backups that were seen to end, and of claims that were refuted, per
-//! service.
+//! Counters per service: requested backups that ended, and refuted claims.
 //!
-//! They count what happened while somebody watched: the first reading of a partition is the
-//! baseline and counts nothing. They never go down while their service exists.
+//! The first reading of a partition is the baseline and is not counted. A counter never decreases
+//! while its service exists.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::model::{BackupProgress, BackupState, FailureCode, Name, Partition};
 
-/// The labels under which completions are counted; a name that is not known is left out.
+/// The labels of a counter. An unknown name is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServiceKey {
     /// Name of the application.
@@ -31,11 +30,11 @@ impl ServiceKey {
 /// How a requested backup ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackupOutcome {
-    /// It is in the store.
+    /// The backup is in the store.
     Success,
-    /// It failed.
+    /// The backup failed.
     Failure,
-    /// It did not end in time.
+    /// The backup did not end within its timeout.
     Timeout,
 }
 
@@ -43,7 +42,7 @@ impl BackupOutcome {
     /// Every outcome.
     pub const ALL: [Self; 3] = [Self::Success, Self::Failure, Self::Timeout];
 
-    /// The outcome that `state` stands for, if it stands for the end of a backup.
+    /// The outcome in `state`, if the backup has ended.
     pub(crate) fn of(state: BackupState) -> Option<Self> {
         match state {
             BackupState::Success => Some(Self::Success),
@@ -69,22 +68,22 @@ impl BackupOutcome {
 /// Completions and refuted claims of one service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceTotals {
-    /// Requested backups that ended well.
+    /// Requested backups that succeeded.
     pub successes: u64,
     /// Requested backups that failed.
     pub failed: u64,
-    /// Requested backups that did not end in time.
+    /// Requested backups that timed out.
     pub timed_out: u64,
-    /// Those that failed or did not end in time and said why, by code.
+    /// Requested backups that failed or timed out, by failure code if they have one.
     pub failures: BTreeMap<FailureCode, u64>,
-    /// Successes that health reported and no list held.
+    /// Claims of health reports that lists refuted.
     pub refuted_health: u64,
-    /// Successes of requested backups that no list held.
+    /// Claims of progress records that lists refuted.
     pub refuted_progress: u64,
 }
 
 impl ServiceTotals {
-    /// Completions with `outcome`.
+    /// Number of requested backups with `outcome`.
     pub fn completions(&self, outcome: BackupOutcome) -> u64 {
         match outcome {
             BackupOutcome::Success => self.successes,
@@ -93,7 +92,6 @@ impl ServiceTotals {
         }
     }
 
-    /// Adds what was counted elsewhere.
     pub(super) fn add(&mut self, other: &Self) {
         self.successes = self.successes.saturating_add(other.successes);
         self.failed = self.failed.saturating_add(other.failed);
@@ -124,17 +122,17 @@ impl ServiceTotals {
 
 /// The failure codes that a service had for the first time a short while ago.
 ///
-/// Prometheus computes an increase between two samples of a series. A counter whose first sample
-/// is 1 has none, so the exposition shows a new code at 0 first. A fixed set of codes at 0 would not
-/// cover all: the code of an arbitrary exception is a number (`FabricError.cs`). And the 19 known
-/// ones would add 34 MB to the page of 10,000 services with one partition each, which has 76 MB.
+/// Prometheus computes an increase between two samples of a series. A counter whose first sample is
+/// 1 shows no increase, so a new code is exposed as 0 first. A fixed set of codes is not sufficient:
+/// the code of an arbitrary exception is a number (`FabricError.cs`). The 19 known codes alone would
+/// add 34 MB to the 76 MB page of 10,000 services with one partition each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewFailureCodes(BTreeMap<ServiceKey, BTreeMap<FailureCode, DateTime<Utc>>>);
 
 impl NewFailureCodes {
-    /// How long a code is new. With scrape intervals of up to two minutes, at least one scrape finds
-    /// the counter at 0. Longer ones are not practical: after five minutes without a sample,
-    /// Prometheus takes a series for gone.
+    /// How long a counter is exposed as 0: with scrape intervals of up to two minutes, at least one
+    /// scrape reads it. Longer intervals are not practical: a series without a sample for five
+    /// minutes is stale in Prometheus.
     const NEW_FOR: TimeDelta = TimeDelta::minutes(2);
 
     /// Until when the counter of `code` stays at 0.
@@ -149,8 +147,7 @@ impl NewFailureCodes {
         codes.map(|seen| *seen + Self::NEW_FOR)
     }
 
-    /// Adds the codes that `after` counts and `before` does not, and drops those that are no longer
-    /// new at `now`.
+    /// Adds the codes in `after` that are not in `before`, and removes those that are no longer new.
     pub(super) fn note(
         &mut self,
         before: &BTreeMap<ServiceKey, ServiceTotals>,
@@ -168,7 +165,7 @@ impl NewFailureCodes {
         }
     }
 
-    /// Drops the codes that `remembered` counts: their counters exist already.
+    /// Removes the codes that were counted before a restart: their series exist already.
     pub(super) fn forget_counted(&mut self, remembered: &BTreeMap<ServiceKey, ServiceTotals>) {
         let is_counted = |service: &ServiceKey, code: &FailureCode| {
             let totals = remembered.get(service);

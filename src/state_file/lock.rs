@@ -1,10 +1,10 @@
-//! The lock that keeps two exporters from writing one state file.
+//! The lock that prevents two exporters from writing the same state file.
 //!
-//! The state file itself is replaced on every write, so a file beside it is locked. It stays when
-//! the exporter ends: the lock is released by the operating system, also after a crash, and
-//! removing the file would let a third exporter lock another one of the same name.
+//! The state file itself is replaced on every write, so a separate file is locked. The lock file
+//! remains when the exporter exits: the operating system releases the lock, also after a crash, and
+//! if the file were removed, a third exporter could lock a new one of the same name.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -48,8 +48,7 @@ impl StateFileLock {
     ///
     /// When another process has locked it, or when it cannot be locked.
     pub fn acquire(path: &Path) -> Result<Self, LockError> {
-        let target = location::resolve(path).unwrap_or_else(|_| path.to_owned());
-        let lock = beside(&target, "lock");
+        let lock = lock_path(path);
         let locked = open(&lock).map_err(TryLockError::Error);
         let locked = locked.and_then(|file| file.try_lock().map(|()| file));
         match locked {
@@ -61,6 +60,17 @@ impl StateFileLock {
             Err(TryLockError::Error(source)) => Err(LockError::Unsupported { lock, source }),
         }
     }
+}
+
+/// Whether two paths lead to the same lock file, which must exist.
+pub fn is_same_lock(a: &Path, b: &Path) -> bool {
+    let lock = |path| fs::canonicalize(lock_path(path)).ok();
+    lock(a).is_some_and(|lock_of_a| lock(b) == Some(lock_of_a))
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let target = location::resolve(path).unwrap_or_else(|_| path.to_owned());
+    beside(&target, "lock")
 }
 
 /// Opens the lock file. A lock file of another user is opened read-only.

@@ -164,7 +164,7 @@ fn large(partitions: u128) -> Arc<Snapshot> {
             storage: (id % 2 == 0).then_some(7),
         };
         let claim = |source| Claim {
-            standing: match id % 5 {
+            status: match id % 5 {
                 0 => ClaimStatus::Confirmed,
                 1 => ClaimStatus::Doubted,
                 2 => ClaimStatus::Refuted(at(second)),

@@ -1072,7 +1072,7 @@ proptest! {
                 let ended = (claim.point.at - at(0)).num_seconds();
                 let is_here = claim.point.storage == Some(u32::try_from(*place).unwrap() + 1);
                 if is_here && contents.iter().any(|held| held.ended == ended) {
-                    prop_assert_eq!(claim.standing, ClaimStatus::Confirmed);
+                    prop_assert_eq!(claim.status, ClaimStatus::Confirmed);
                 }
             }
         }
@@ -1210,4 +1210,15 @@ fn a_claim_at_the_end_of_the_calendar_is_judged() {
     let partition = known.0.partitions.get_mut(&ID).unwrap();
     partition.successes.periodic = Some(Arc::new(Claim::new(point, at(0))));
     assert_eq!(known.list(300, vec![backup(10)]).last(), Some(10));
+}
+
+#[test]
+fn the_first_attempt_since_the_schedule_restarted_is_kept() {
+    let first = |known: &Known| known.0.partitions[&ID].first_attempt;
+    let known = Known::new().attempt(600, 500, false).ok(4_200, 4_100);
+    assert_eq!(first(&known), Some(at(500)));
+    let without_report = PartitionObservation::Health(BackupHealth::default());
+    let known = known.reading(5_000, without_report);
+    let known = known.ok(9_000, 8_900).ok(12_600, 12_500);
+    assert_eq!(first(&known), Some(at(8_900)));
 }

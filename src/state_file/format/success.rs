@@ -94,7 +94,7 @@ impl SuccessEntry {
 
 impl ClaimEntry {
     pub(super) fn of(claim: &Claim) -> Self {
-        let standing = match claim.standing {
+        let status = match claim.status {
             ClaimStatus::Open => None,
             ClaimStatus::Confirmed => Some(ClaimStatusEntry::Confirmed),
             ClaimStatus::Doubted => Some(ClaimStatusEntry::Doubted),
@@ -107,12 +107,12 @@ impl ClaimEntry {
             open_since: Some(claim.open_since).filter(|since| *since != claim.seen_at),
             after: claim.after,
             is_next: claim.is_next,
-            standing,
+            standing: status,
         }
     }
 
     pub(super) fn restore(self, source: SuccessSource) -> Claim {
-        let standing = match self.standing {
+        let status = match self.standing {
             None => ClaimStatus::Open,
             Some(ClaimStatusEntry::Confirmed) => ClaimStatus::Confirmed,
             Some(ClaimStatusEntry::Doubted) => ClaimStatus::Doubted,
@@ -123,7 +123,7 @@ impl ClaimEntry {
             open_since: self.open_since.unwrap_or(self.seen_at),
             after: self.after,
             is_next: self.is_next,
-            standing,
+            status,
             ..Claim::new(self.point.restore(source), self.seen_at)
         }
     }

@@ -1,8 +1,8 @@
-//! Every partition, once a cycle: its progress, its health, its last restore; and its configuration,
-//! where the answer for its application cannot be used.
+//! The calls for each partition in a cycle: progress, health and restore, and the configuration if
+//! it cannot be determined for the whole application.
 //!
-//! Spreads the requests over the cycle and publishes what they found. Each kind of reading is a
-//! collector of its own: one that fails leaves the others alone.
+//! The calls are spread over the cycle. Each kind is a collector of its own, which fails
+//! independently of the others.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -16,31 +16,31 @@ use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::warn;
 
 use super::configuration::PartitionRequests;
+use super::results::RoundResults;
 use super::{ClusterApi, Poller, run};
 use crate::gateway::Error;
 use crate::model::{Collector, PartitionId, Read};
-use crate::poller::tally::Tally;
 use crate::snapshot::{Observations, PartitionObservation, PartitionSnapshot};
 
-/// An answer to a question about a partition; `None` when it says nothing.
+/// The answer to a call for a partition; `None` if it contains no information.
 type Answer = (
     Collector,
     PartitionId,
     Result<Option<PartitionObservation>, Error>,
 );
 
-/// Answers of one collector, as they come.
+/// The answers of one collector, in the order of their arrival.
 type Answers = Pin<Box<dyn Stream<Item = Answer> + Send>>;
 
 impl<S: ClusterApi> Poller<S> {
-    /// Reads what is to be read of every known partition, the starts spread over `spread`. A cycle
-    /// that takes long publishes once an interval, so that a slow gateway does not make fresh
-    /// readings wait until they are stale; the rest is returned.
-    pub(super) async fn readings(
+    /// Makes the calls for every known partition, started over `spread`. If they take long, it
+    /// publishes the observations once per interval, before they become stale; the rest is
+    /// returned.
+    pub(super) async fn partitions(
         &self,
         spread: Duration,
         requests: Option<PartitionRequests>,
-        tally: &Tally,
+        results: &RoundResults,
     ) -> Observations {
         let started = Instant::now();
         let mut answers: SelectAll<Answers> = SelectAll::new();
@@ -79,9 +79,9 @@ impl<S: ClusterApi> Poller<S> {
                         };
                         runs.insert(collector, run(collector, success, began));
                         match answer {
-                            Ok(Some(reading)) => read.push((id, self.note(id, reading, tally))),
-                            Ok(None) => tally.succeed(),
-                            Err(error) => self.record(collector, &error, tally),
+                            Ok(Some(observation)) => read.push((id, self.observed(id, observation, results))),
+                            Ok(None) => results.succeed(),
+                            Err(error) => self.record(collector, &error, results),
                         }
                     }
                     None => break,
@@ -95,7 +95,7 @@ impl<S: ClusterApi> Poller<S> {
         }
     }
 
-    /// The collectors of single partitions that are switched on.
+    /// The enabled collectors of single partitions.
     fn collectors(&self) -> impl Iterator<Item = Collector> + use<S> {
         let on = self.cluster.collectors;
         let collectors = [Collector::Progress, Collector::Health, Collector::Restore];
@@ -104,8 +104,8 @@ impl<S: ClusterApi> Poller<S> {
             .filter(move |collector| on.runs(*collector))
     }
 
-    /// Asks about every partition that concerns `collector`, the starts spread evenly and in the
-    /// order of their ids, so that each partition is asked at the same time of every cycle.
+    /// Makes the calls of `collector`, spread evenly in the order of the partition ids, so that
+    /// each partition is read at the same time of every cycle.
     fn answers(&self, collector: Collector, spread: Duration) -> Answers {
         let snapshot = self.snapshot();
         let partitions = snapshot.partitions.values();
@@ -118,23 +118,22 @@ impl<S: ClusterApi> Poller<S> {
         })
     }
 
-    /// Reads the configuration of these partitions, spread in the same way.
+    /// Reads the configurations of these partitions, spread in the same way.
     fn configurations(&self, requests: PartitionRequests, spread: Duration) -> Answers {
         let gateway = Arc::clone(&self.gateway);
         let requests = requests.partitions.into_iter().collect();
-        self.spaced(requests, spread, move |(id, otherwise)| {
+        self.spaced(requests, spread, move |(id, fallback)| {
             let gateway = Arc::clone(&gateway);
             async move {
                 let answer = gateway.partition_backup_configuration(id).await;
-                let answer =
-                    answer.map(|line| line.map_or(otherwise, |line| Arc::new(line.into())));
-                let reading = if_it_exists(answer.map(PartitionObservation::Configuration));
-                (Collector::Configuration, id, reading)
+                let answer = answer.map(|line| line.map_or(fallback, |line| Arc::new(line.into())));
+                let observation = or_not_found(answer.map(PartitionObservation::Configuration));
+                (Collector::Configuration, id, observation)
             }
         })
     }
 
-    /// Sends these requests in order, the starts spread evenly over `spread`.
+    /// Sends these requests in order, started evenly over `spread`.
     fn spaced<Q, F>(
         &self,
         requests: Vec<Q>,
@@ -160,16 +159,16 @@ impl<S: ClusterApi> Poller<S> {
         answers.buffer_unordered(self.poll.concurrency).boxed()
     }
 
-    /// The value that is known already, where it is the one that was read: of 100,000 records
-    /// read over a cycle, few are new, and only those need memory of their own until its end.
-    fn as_known(
+    /// The equal value in the snapshot, if there is one: few of 100,000 records change in a cycle,
+    /// and only those need memory of their own until its end.
+    fn shared(
         &self,
         id: PartitionId,
-        reading: &PartitionObservation,
+        observation: &PartitionObservation,
     ) -> Option<PartitionObservation> {
         let published = self.published.borrow();
         let known = published.partitions.get(&id)?;
-        match reading {
+        match observation {
             PartitionObservation::Progress(Some(record)) => {
                 let known = known.progress.as_ref()?.value.as_ref();
                 let known = known.filter(|known| *known == record)?;
@@ -186,20 +185,20 @@ impl<S: ClusterApi> Poller<S> {
         }
     }
 
-    fn note(
+    fn observed(
         &self,
         id: PartitionId,
-        reading: PartitionObservation,
-        tally: &Tally,
+        observation: PartitionObservation,
+        results: &RoundResults,
     ) -> Read<PartitionObservation> {
-        tally.succeed();
-        if let Some(known) = self.as_known(id, &reading) {
+        results.succeed();
+        if let Some(known) = self.shared(id, &observation) {
             return self.now(known);
         }
-        if let PartitionObservation::Health(health) = &reading {
-            self.note_skipped(Collector::Health, health.skipped, tally);
+        if let PartitionObservation::Health(health) = &observation {
+            self.record_skipped(Collector::Health, health.skipped, results);
         }
-        if let PartitionObservation::Health(health) = &reading
+        if let PartitionObservation::Health(health) = &observation
             && health.unknown_reporter
             && !self.warned_of_reporter.swap(true, Ordering::Relaxed)
         {
@@ -210,11 +209,11 @@ impl<S: ClusterApi> Poller<S> {
                  newer than this exporter, which then sees periodic backups only in the lists."
             );
         }
-        self.now(reading)
+        self.now(observation)
     }
 }
 
-/// Periodic backups exist only where a policy applies; where that is not known, it may.
+/// Health is read only where a policy applies or may apply: there are no other periodic backups.
 fn concerns(collector: Collector, known: &PartitionSnapshot) -> bool {
     collector != Collector::Health || known.configuration_read_at.is_none() || known.has_policy()
 }
@@ -238,16 +237,16 @@ async fn ask(
             record.map(|record| PartitionObservation::Progress(record.map(Arc::new)))
         }
     };
-    if_it_exists(answer)
+    or_not_found(answer)
 }
 
-fn if_it_exists(
+fn or_not_found(
     answer: Result<PartitionObservation, Error>,
 ) -> Result<Option<PartitionObservation>, Error> {
     match answer {
         Err(error) if error.is_gone() => Ok(Some(PartitionObservation::NotFound)),
-        // It is gone, or the health store does not have it yet, or not again: who else knows it
-        // has the say.
+        // The partition was deleted, or the health store has no entry of it yet. Inventory and
+        // progress determine which.
         Err(error) if error.is_unknown_to_health() => Ok(None),
         answer => answer.map(Some),
     }
