@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::config::States;
 use crate::inventory::Selection;
 use crate::model::{
     BackupProgress, FailureCode, PartitionId, PeriodicAttempt, Policy, RestoreProgress,
@@ -16,6 +15,7 @@ use crate::model::{
 use crate::protection::effective::EffectiveConfiguration;
 use crate::protection::history::BackupHistory;
 use crate::protection::{Rules, Verdict, evaluate};
+use crate::settings::States;
 use crate::snapshot::{PartitionSnapshot, RecoveryPoint, ServiceKey, Snapshot};
 
 /// The settings on which a view depends.

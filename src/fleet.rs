@@ -23,13 +23,13 @@ use self::running::Running;
 pub use self::running::Watched;
 use crate::clock;
 use crate::cluster_view::ViewSettings;
-use crate::config::{Cluster, Config};
 use crate::exposition::EncodedCluster;
-use crate::gateway::{BuildError, FabricIdentity, FabricIdentityError, Gateway, Options};
+use crate::gateway::{BuildError, Gateway, Options};
 use crate::inventory::Shard;
 use crate::logging::chain;
 use crate::poller::Poller;
 use crate::protection::Rules;
+use crate::settings::{Cluster, Config, FabricIdentity, FabricIdentityError};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
@@ -105,7 +105,7 @@ async fn open(
     for cluster in &config.clusters {
         let options = options(config, cluster, identity);
         let gateway = Gateway::open(options, Arc::clone(telemetry)).await;
-        let late = matches!(gateway, Err(BuildError::Late(_)));
+        let late = matches!(gateway, Err(BuildError::ReadTimeout(_)));
         gateways.push(gateway.map_err(|fault| (Arc::clone(&cluster.name), fault)));
         if late {
             break;
@@ -285,7 +285,7 @@ impl Fleet {
             poller.replacing_another()
         };
         let settings = watch::Sender::new(view_settings(config, &cluster));
-        let (encoded_sender, published) = watch::channel(encoded);
+        let (encoded_sender, encoded_receiver) = watch::channel(encoded);
         let publisher = Publisher {
             snapshots: snapshots.clone(),
             settings: settings.subscribe(),
@@ -298,7 +298,7 @@ impl Fleet {
             watched: Watched {
                 name: Arc::clone(&cluster.name),
                 snapshots,
-                published,
+                published: encoded_receiver,
             },
             poll: config.poll,
             cluster,

@@ -23,11 +23,11 @@ use tracing::{error, info};
 pub use self::cluster_api::ClusterApi;
 use self::results::{Outages, RoundResults};
 use crate::clock::Clock;
-use crate::config::{Cluster, Poll};
 use crate::gateway::{Error, Reason, Rotation};
 use crate::inventory::{MAX_PARTITIONS, Shard};
 use crate::logging::chain;
 use crate::model::{Collector, DecodedList, Read};
+use crate::settings::{Cluster, Poll};
 use crate::snapshot::{ClusterObservation, CollectorRun, Observations, Snapshot};
 use crate::telemetry::Telemetry;
 
@@ -229,13 +229,13 @@ impl<S: ClusterApi> Poller<S> {
         let cluster = &self.cluster.name;
         match self.gateway.refresh().await {
             None => {}
-            Some(Rotation::Renewed) => {
+            Some(Rotation::Reloaded) => {
                 info!(%cluster, "Cluster {cluster}: took over new certificates or keys.");
             }
-            Some(Rotation::Mended) => {
+            Some(Rotation::Recovered) => {
                 info!(%cluster, "Cluster {cluster}: the files with certificates and keys are good again.");
             }
-            Some(Rotation::Refused(fault)) => {
+            Some(Rotation::Failed(fault)) => {
                 let fault = chain(&fault);
                 error!(
                     %cluster,

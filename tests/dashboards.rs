@@ -1,28 +1,28 @@
-//! The dashboards: what stands in `dashboards/*.json` is what their source says, and keeps the rules
-//! of Grafana's dashboard linter and our own.
+//! The dashboards: `dashboards/*.json` match their source, and follow the rules of Grafana's dashboard linter
+//! and those of this project.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "dashboards/appearance.rs"]
+mod appearance;
 #[path = "support/bless.rs"]
 mod bless;
 #[path = "dashboards/board.rs"]
 mod board;
-#[path = "dashboards/broken.rs"]
-mod broken;
-#[path = "dashboards/house.rs"]
-mod house;
 #[path = "dashboards/links.rs"]
 mod links;
 #[path = "dashboards/linter.rs"]
 mod linter;
-#[path = "dashboards/look.rs"]
-mod look;
 #[path = "dashboards/palette.rs"]
 mod palette;
+#[path = "dashboards/project.rs"]
+mod project;
 #[path = "support/promql.rs"]
 mod promql;
 #[path = "../dashboards/source/mod.rs"]
 mod source;
+#[path = "dashboards/violations.rs"]
+mod violations;
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ use board::{Board, boards};
 use linter::Rule;
 
 #[test]
-fn the_files_are_what_the_source_says() {
+fn files_match_the_source() {
     let folder = root().join("dashboards");
     for Board { file, json } in boards() {
         let text = format!("{}\n", serde_json::to_string_pretty(&json).unwrap());
@@ -45,7 +45,7 @@ fn the_files_are_what_the_source_says() {
         let written = fs::read_to_string(&path).unwrap_or_default();
         assert!(
             written == text,
-            "dashboards/{file} is not what its source says; BLESS=1 cargo test --test dashboards writes it"
+            "dashboards/{file} is out of date: run BLESS=1 cargo test --test dashboards"
         );
     }
 }
@@ -59,54 +59,56 @@ fn read(path: &str) -> String {
 }
 
 fn rules() -> impl Iterator<Item = (&'static str, Rule)> {
-    linter::RULES.into_iter().chain(house::RULES)
+    linter::RULES.into_iter().chain(project::RULES)
 }
 
 #[test]
-fn no_dashboard_breaks_a_rule() {
-    let mut faults = Vec::new();
+fn dashboards_follow_all_rules() {
+    let mut violations = Vec::new();
     for board in boards() {
         for (name, rule) in rules() {
             let found = rule(&board).into_iter();
-            faults.extend(found.map(|fault| format!("{} {name}: {fault}", board.file)));
+            violations.extend(found.map(|violation| format!("{} {name}: {violation}", board.file)));
         }
     }
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 #[test]
-fn the_colour_blind_can_tell_every_colour_from_all_others() {
-    let (distance, one, other) = palette::closest(&look::PALETTE);
+fn colours_are_distinguishable_with_colour_vision_deficiency() {
+    let (distance, one, other) = palette::closest(&appearance::PALETTE);
     assert!(distance > 16.0, "{one} and {other}: {distance:.1}");
     let (distance, ..) = palette::closest(&["#999999", "#009E73"]);
     assert!(distance < 16.0, "grey and green: {distance:.1}");
 }
 
 #[test]
-fn every_rule_finds_what_breaks_it() {
+fn every_rule_detects_its_violations() {
     let fleet = boards().into_iter().next().unwrap();
-    for (name, place, value) in broken::BROKEN {
+    for (name, place, value) in violations::VIOLATIONS {
         let mut board = fleet.clone();
-        let whole = r#"job=~"$job", instance=~"$instance", cluster_name=~"$cluster_name""#;
-        let value = value.replace("@clusters", whole);
+        let matchers = r#"job=~"$job", instance=~"$instance", cluster_name=~"$cluster_name""#;
+        let value = value.replace("@clusters", matchers);
         let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
-        *broken::at(&mut board.json, place) = value;
+        *violations::at(&mut board.json, place) = value;
         let (_, rule) = rules().find(|(known, _)| known == name).unwrap();
         assert!(
             !rule(&board).is_empty(),
-            "{name} does not see what is wrong at {place}"
+            "{name} does not detect the violation at {place}"
         );
     }
     for (name, _) in rules() {
         assert!(
-            broken::BROKEN.iter().any(|(known, ..)| *known == name),
-            "nothing breaks {name}"
+            violations::VIOLATIONS
+                .iter()
+                .any(|(known, ..)| *known == name),
+            "no violation of {name}"
         );
     }
 }
 
 #[test]
-fn descriptions_lead_to_the_runbooks_of_alerts() {
+fn descriptions_link_to_runbooks_of_alerts() {
     let alerts = read("deploy/prometheus/servicefabric-backup.alerts.yml");
     let link = Regex::new(r"\((https://\S+/(docs/runbooks/\w+\.md))\)").unwrap();
     let mut count = 0;
@@ -122,11 +124,11 @@ fn descriptions_lead_to_the_runbooks_of_alerts() {
             count += 1;
         }
     }
-    assert!(count > 0, "dashboards lead to no runbook");
+    assert!(count > 0, "no links to runbooks");
 }
 
 #[test]
-fn alerts_lead_to_dashboards_that_ask_for_what_they_choose() {
+fn alerts_link_to_dashboards_with_the_variables_they_set() {
     let alerts = read("deploy/prometheus/servicefabric-backup.alerts.yml");
     let link = Regex::new(r"\bd/(sfbe-\w+)(?:\?(.*))?").unwrap();
     let chosen = Regex::new(r"var-(\w+)=").unwrap();
@@ -138,13 +140,13 @@ fn alerts_lead_to_dashboards_that_ask_for_what_they_choose() {
         let board = board.unwrap_or_else(|| panic!("there is no {}", &found[1]));
         let query = found.get(2).map_or("", |query| query.as_str());
         for name in chosen.captures_iter(query).map(|found| found[1].to_owned()) {
-            let is_asked = board
+            let has_variable = board
                 .variables()
                 .iter()
                 .any(|variable| variable["name"] == name);
-            assert!(is_asked, "{} does not ask for {name}", board.file);
+            assert!(has_variable, "{} has no variable {name}", board.file);
         }
         count += 1;
     }
-    assert!(count > 0, "alerts lead to no dashboard");
+    assert!(count > 0, "no links to dashboards");
 }

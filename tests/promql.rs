@@ -1,15 +1,13 @@
-//! What reads the queries of rules and dashboards in other tests: it finds what is wrong with one.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! Tests of the query checker that the tests of rules and dashboards use.
 
 #[path = "support/promql.rs"]
 mod promql;
 
 const RECORDED: [(&str, &[&str]); 1] = [("made:up", &["cluster_name"])];
 
-/// Queries, and the fault of each.
-const FAULTY: &[(&str, &str)] = &[
-    ("sum(", "is no PromQL"),
+/// Invalid queries and their errors.
+const INVALID: &[(&str, &str)] = &[
+    ("sum(", "is not PromQL"),
     ("servicefabric_backup_nothing", "not in the catalogue"),
     (
         "servicefabric_backup_gateway_request_duration_seconds",
@@ -83,7 +81,7 @@ const FAULTY: &[(&str, &str)] = &[
     ),
 ];
 
-const GOOD: &[&str] = &[
+const VALID: &[&str] = &[
     r#"count by (state) (max by (partition_id, state) (servicefabric_backup_protection_state{job=~"$job", cluster_name=~"${cluster_name:regex}"} == 1))"#,
     r"histogram_quantile(0.9, sum by (le, route) (rate(servicefabric_backup_gateway_request_duration_seconds_bucket[$__rate_interval])))",
     r"sum by (job, instance) (up) or made:up",
@@ -95,21 +93,21 @@ const GOOD: &[&str] = &[
 ];
 
 #[test]
-fn what_the_exporter_does_not_serve_is_a_fault() {
-    for (text, fault) in FAULTY {
-        let found = promql::faults(text, &RECORDED);
+fn queries_of_unknown_series_have_errors() {
+    for (text, error) in INVALID {
+        let found = promql::errors(text, &RECORDED);
         assert!(
-            found.iter().any(|found| found.contains(fault)),
+            found.iter().any(|found| found.contains(error)),
             "{text}: {found:?}"
         );
     }
 }
 
 #[test]
-fn what_the_exporter_serves_is_no_fault() {
-    for text in GOOD {
+fn queries_of_known_series_have_no_errors() {
+    for text in VALID {
         assert_eq!(
-            promql::faults(text, &RECORDED),
+            promql::errors(text, &RECORDED),
             Vec::<String>::new(),
             "{text}"
         );
@@ -117,7 +115,7 @@ fn what_the_exporter_serves_is_no_fault() {
 }
 
 #[test]
-fn selectors_come_with_matchers_and_the_function_around_them() {
+fn selectors_have_matchers_and_the_enclosing_function() {
     let text = r#"topk(scalar(up{job!~"a"}), sum(rate(process_cpu_seconds_total{job=~"${job:regex}"}[$__rate_interval])))"#;
     let found = promql::selectors(&promql::parse(text).unwrap());
     let mut found: Vec<_> = found

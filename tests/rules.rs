@@ -1,8 +1,7 @@
-//! The rules for Prometheus query families that the exporter serves, every alert is complete, and `docs/alerts.md`
-//! documents all of them.
+//! Prometheus rules: they query only metrics that the exporter serves, every alert has all annotations and a runbook, and
+//! `docs/alerts.md` lists all of them.
 //!
-//! Whether they are right is tested with `promtool test rules`: its tests are in `tests/rules`, and
-//! `tests/real/rules.py` runs them.
+//! `promtool test rules` tests the results of the rules, with the files of `tests/rules`. `tests/real/rules.py` runs it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,7 +22,7 @@ mod promql;
 const ALERTS: &str = "deploy/prometheus/servicefabric-backup.alerts.yml";
 const RECORDINGS: &str = "deploy/prometheus/servicefabric-backup.rules.yml";
 
-/// The recorded series with their labels.
+/// Recorded series and their labels, in the order of the files.
 const RECORDED: [(&str, &[&str]); 49] = [
     (
         "service:servicefabric_backup_requested_backups:worst",
@@ -317,10 +316,10 @@ fn alerts() -> Vec<Rule> {
 }
 
 #[test]
-fn every_expression_asks_for_what_is_served_or_recorded() {
+fn every_expression_queries_known_series() {
     for rule in rules() {
-        let faults = promql::faults(&rule.expr, &RECORDED);
-        assert_eq!(faults, Vec::<String>::new(), "{}", rule.name());
+        let errors = promql::errors(&rule.expr, &RECORDED);
+        assert_eq!(errors, Vec::<String>::new(), "{}", rule.name());
         for selector in promql::selectors(&promql::parse(&rule.expr).unwrap()) {
             let name = &selector.name;
             assert!(
@@ -337,13 +336,13 @@ fn every_expression_asks_for_what_is_served_or_recorded() {
     }
 }
 
-/// Whether the series of an expression can have this label: summing by it finds it, or does not.
+/// Whether the result of an expression can have this label.
 fn has_label(expr: &str, label: &str) -> bool {
-    promql::faults(&format!("sum by ({label}) ({expr})"), &RECORDED).is_empty()
+    promql::errors(&format!("sum by ({label}) ({expr})"), &RECORDED).is_empty()
 }
 
 #[test]
-fn recorded_series_have_the_labels_that_the_others_ask_for() {
+fn recorded_series_have_exactly_the_declared_labels() {
     let recording = rules().into_iter().filter(|rule| rule.record.is_some());
     let recording: Vec<_> = recording.collect();
     let names: Vec<_> = recording.iter().map(Rule::name).collect();
@@ -360,7 +359,7 @@ fn recorded_series_have_the_labels_that_the_others_ask_for() {
 }
 
 #[test]
-fn no_alert_is_about_one_partition() {
+fn no_alert_has_the_partition_label() {
     for alert in alerts() {
         let name = alert.name();
         assert!(!has_label(&alert.expr, PARTITION), "{name}");
@@ -369,7 +368,7 @@ fn no_alert_is_about_one_partition() {
 }
 
 #[test]
-fn every_group_has_the_name_of_the_project_and_every_rule_one_of_its_own() {
+fn group_names_have_the_project_prefix_and_rule_names_are_unique() {
     let groups = groups();
     for group in &groups {
         assert!(
@@ -384,7 +383,7 @@ fn every_group_has_the_name_of_the_project_and_every_rule_one_of_its_own() {
 }
 
 #[test]
-fn every_alert_says_what_to_do_how_urgent_it_is_and_where_to_look() {
+fn every_alert_has_severity_kind_annotations_and_runbook() {
     let kinds = [
         "blind", "late", "failing", "coverage", "restore", "chain", "exporter",
     ];
@@ -406,31 +405,30 @@ fn every_alert_says_what_to_do_how_urgent_it_is_and_where_to_look() {
         let base = env!("CARGO_PKG_REPOSITORY");
         let url = format!("{base}/blob/main/{runbook}");
         assert_eq!(alert.annotations["runbook_url"], url);
-        let runbook = read(&runbook);
-        let headings: Vec<_> = runbook
-            .lines()
-            .filter(|line| line.starts_with('#'))
-            .collect();
-        assert!(headings.contains(&format!("# {name}").as_str()), "{name}");
-        let parts = headings.iter().filter(|line| line.starts_with("## "));
-        let expected = [
-            "## Meaning",
-            "## Impact",
-            "## Diagnosis",
-            "## Mitigation",
-            "## Silencing",
-            "## See also",
-        ];
-        assert_eq!(parts.copied().collect::<Vec<_>>(), expected, "{name}");
+        check_runbook(name, &read(&runbook));
     }
 }
 
-/// Whether the expression computes the severity, as `critical` or `warning`.
+/// Checks the headings of a runbook, that it has commands, and that it is at most a screen and a half long.
+fn check_runbook(name: &str, runbook: &str) {
+    let mut headings = runbook.lines().filter(|line| line.starts_with('#'));
+    assert_eq!(headings.next(), Some(format!("# {name}").as_str()));
+    let sections: Vec<_> = headings.filter(|line| line.starts_with("## ")).collect();
+    let expected = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"];
+    assert_eq!(sections, expected, "{name}");
+    let (_, diagnosis) = runbook.split_once("## Diagnosis").unwrap();
+    let (diagnosis, _) = diagnosis.split_once("## Mitigation").unwrap();
+    assert!(diagnosis.contains("```"), "{name} has no commands");
+    let length = runbook.lines().count();
+    assert!(length <= 76, "{name} has {length} lines");
+}
+
+/// Whether the severity is a label that the expression sets to `critical` or `warning`.
 fn has_own_severity(alert: &Rule) -> bool {
     alert.labels["severity"] == "{{ $labels.severity }}" && has_label(&alert.expr, "severity")
 }
 
-/// The queries in the text of an alert, with every label value that the text fills in as `x`.
+/// The queries in the annotations of an alert, with `x` for every label value.
 fn queries(alert: &Rule) -> Vec<String> {
     let query = Regex::new(r#"printf "((?:[^"\\]|\\.)*)"[^|}]*\| query"#).unwrap();
     let texts = alert.annotations.values();
@@ -445,15 +443,15 @@ fn queries(alert: &Rule) -> Vec<String> {
     found.collect()
 }
 
-/// Prometheus evaluates the text of an alert for each of hundreds of services that it fires for.
+/// Prometheus renders the annotations for every service for which an alert fires, and there can be hundreds.
 #[test]
-fn texts_query_one_sample_per_service_or_exporter() {
+fn annotations_query_one_sample_per_service_or_exporter() {
     let mut count = 0;
     for alert in alerts() {
         for query in queries(&alert) {
             count += 1;
-            let faults = promql::faults(&query, &RECORDED);
-            assert_eq!(faults, Vec::<String>::new(), "{}", alert.name());
+            let errors = promql::errors(&query, &RECORDED);
+            assert_eq!(errors, Vec::<String>::new(), "{}", alert.name());
             for selector in promql::selectors(&promql::parse(&query).unwrap()) {
                 let name = &selector.name;
                 let is_rolled_up = ["service:", "cluster:"]
@@ -468,7 +466,7 @@ fn texts_query_one_sample_per_service_or_exporter() {
 }
 
 #[test]
-fn every_alert_about_partitions_names_the_worst_and_the_first_step() {
+fn descriptions_name_the_worst_partition_and_the_first_step() {
     for alert in alerts() {
         let name = alert.name();
         let text = &alert.annotations["description"];
@@ -489,7 +487,7 @@ fn every_alert_about_partitions_names_the_worst_and_the_first_step() {
 }
 
 #[test]
-fn every_runbook_of_an_alert_has_its_alert() {
+fn every_runbook_belongs_to_an_alert() {
     let alerts = alerts();
     let names: BTreeSet<_> = alerts.iter().map(Rule::name).collect();
     for entry in fs::read_dir(root().join("docs/runbooks")).unwrap() {
@@ -502,7 +500,7 @@ fn every_runbook_of_an_alert_has_its_alert() {
     }
 }
 
-/// What is read of a file of `promtool test rules`.
+/// A file of `promtool test rules`.
 #[derive(Debug, Deserialize)]
 struct TestFile {
     tests: Vec<TestGroup>,
@@ -528,7 +526,7 @@ struct ExprTest {
 }
 
 #[test]
-fn every_rule_has_a_test_and_every_alert_one_in_which_it_is_silent() {
+fn every_rule_has_a_test_and_every_alert_one_that_fires_and_one_that_does_not() {
     let files = fs::read_dir(root().join("tests/rules")).unwrap();
     let files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
     let files = files.iter().map(|file| {
@@ -556,7 +554,7 @@ fn every_rule_has_a_test_and_every_alert_one_in_which_it_is_silent() {
     }
 }
 
-/// The comment right above a line that begins so, without its marks.
+/// The comment above a line, without `#`.
 fn comment(text: &str, line: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let at = lines.iter().position(|other| *other == line).unwrap();
@@ -566,130 +564,106 @@ fn comment(text: &str, line: &str) -> String {
     above.join("\n")
 }
 
-/// The severity, or both where the expression decides.
-fn severity(alert: &Rule) -> &str {
-    if has_own_severity(alert) {
-        "critical or warning"
-    } else {
-        &alert.labels["severity"]
-    }
-}
-
-/// A template in words: the labels by their names, and N for the value.
-fn in_words(template: &str) -> String {
-    let steps = [
-        (r"\{\{ \$labels\.(\w+)[^}]*\}\}", "*$1*"),
-        (r"\{\{ \$value[^}]*\}\}", "N"),
-        (r"\{\{ else \}\}", " or "),
-        (r"\{\{[^}]*\}\}", ""),
-    ];
-    steps.iter().fold(template.to_owned(), |text, (from, to)| {
-        Regex::new(from)
-            .unwrap()
-            .replace_all(&text, *to)
-            .into_owned()
-    })
-}
-
 const INTRODUCTION: &str = "\
 # Alerts
 
-All alerts and recorded series of
-[servicefabric-backup.alerts.yml](../deploy/prometheus/servicefabric-backup.alerts.yml) and
-[servicefabric-backup.rules.yml](../deploy/prometheus/servicefabric-backup.rules.yml), which Prometheus loads as
-`rule_files`, from 2.42 on. This page is generated from them: after a change, run
-`BLESS=1 cargo test --test rules`.
+This page lists the alerts of
+[servicefabric-backup.alerts.yml](../deploy/prometheus/servicefabric-backup.alerts.yml) and the recorded series of
+[servicefabric-backup.rules.yml](../deploy/prometheus/servicefabric-backup.rules.yml). Prometheus 2.42 or later loads both
+files as `rule_files`. Every alert links to its runbook, and *rule* links to its expression.
 
-`critical` is a page, `warning` a ticket; [severity follows harm](runbooks/README.md). *For* is how long the condition
-has to hold before the alert fires. *Keep firing for* is how long the alert still fires once the condition does not hold
-any more, or its data is missing. The name of an alert links to its runbook.
+`critical` pages, `warning` opens a ticket; [runbooks/README.md](runbooks/README.md) has the criteria. *For* is the time
+for which the condition must hold before the alert fires. *Keep firing for* is the time for which the alert keeps firing
+after the condition has ended or its data is missing.
+
+The page is generated. After a change of the rules, run `BLESS=1 cargo test --test rules`.
 ";
 
-/// The whole page.
+/// The content of `docs/alerts.md`.
 fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
-    page.push_str(
-        "\n| Alert | Severity | Summary | For | Keep firing for |\n|---|---|---|---|---|\n",
-    );
-    for alert in alerts() {
-        let name = alert.name();
-        let severity = severity(&alert);
-        let summary = &alert.annotations["summary"];
-        let [waits, stays] = [&alert.r#for, &alert.keep_firing_for];
-        let [waits, stays] = [waits, stays].map(|time| time.as_deref().unwrap_or("-"));
-        let summary = in_words(summary);
-        writeln!(
-            page,
-            "| [{name}](runbooks/{name}.md) | {severity} | {summary} | {waits} | {stays} |"
-        )
-        .unwrap();
-    }
-    let texts = [ALERTS, RECORDINGS].map(read).join("\n");
-    let mut headline = "";
-    for group in groups() {
-        let is_recording = group.rules.iter().all(|rule| rule.record.is_some());
-        let above = if is_recording {
-            "Recorded series"
-        } else {
-            "Expressions"
-        };
-        if headline != above {
-            headline = above;
-            writeln!(page, "\n## {headline}").unwrap();
-        }
-        let title = group.name.trim_start_matches("servicefabric-backup.");
-        writeln!(page, "\n### Group `{title}`").unwrap();
-        let of_group = comment(&texts, &format!("- name: {}", group.name));
-        if !of_group.is_empty() {
-            writeln!(page, "\n{of_group}").unwrap();
-        }
-        if let Some(interval) = &group.interval {
-            writeln!(page, "\nEvaluated every {interval}.").unwrap();
-        }
-        for rule in &group.rules {
-            page.push_str(&described(rule, &texts));
+    let (mut alerting, mut recording) = (String::new(), String::new());
+    for file in [ALERTS, RECORDINGS] {
+        let text = read(file);
+        for group in serde_saphyr::from_str::<Groups>(&text).unwrap().groups {
+            let (alerts, records): (Vec<_>, Vec<_>) =
+                group.rules.iter().partition(|rule| rule.alert.is_some());
+            if !alerts.is_empty() {
+                alerting.push_str(&heading("##", &group, &text));
+                alerting.push_str("\n| Alert | Severity | Meaning | For | Keep firing for | |\n|---|---|---|---|---|---|\n");
+                alerting.extend(alerts.iter().map(|rule| alert_row(rule, file, &text)));
+            }
+            if !records.is_empty() {
+                recording.push_str(&heading("###", &group, &text));
+                recording.push_str("\n| Series | Meaning | |\n|---|---|---|\n");
+                recording.extend(records.iter().map(|rule| record_row(rule, file, &text)));
+            }
         }
     }
+    write!(page, "{alerting}\n## Recorded series\n{recording}").unwrap();
     page
 }
 
-/// One rule: its name, its comment, its expression, and what else it has.
-fn described(rule: &Rule, texts: &str) -> String {
-    let (name, key) = (
+/// The heading of a group, its comment and its interval.
+fn heading(level: &str, group: &Group, text: &str) -> String {
+    let title = group.name.trim_start_matches("servicefabric-backup.");
+    let mut heading = format!("\n{level} {title}\n");
+    let comment = comment(text, &format!("- name: {}", group.name));
+    if !comment.is_empty() {
+        write!(heading, "\n{comment}\n").unwrap();
+    }
+    if let Some(interval) = &group.interval {
+        write!(heading, "\nEvaluated every {interval}.\n").unwrap();
+    }
+    heading
+}
+
+fn alert_row(rule: &Rule, file: &str, text: &str) -> String {
+    let name = rule.name();
+    let severity = if has_own_severity(rule) {
+        "critical or warning"
+    } else {
+        &rule.labels["severity"]
+    };
+    let meaning = meaning(name);
+    let times = [&rule.r#for, &rule.keep_firing_for];
+    let [waits, stays] = times.map(|time| time.as_deref().unwrap_or("-"));
+    let link = link(file, text, &format!("- alert: {name}"));
+    format!(
+        "| [{name}](runbooks/{name}.md) | {severity} | {meaning} | {waits} | {stays} | {link} |\n"
+    )
+}
+
+fn record_row(rule: &Rule, file: &str, text: &str) -> String {
+    let line = format!("- record: {}", rule.name());
+    let meaning = comment(text, &line).replace('\n', " ");
+    format!(
+        "| `{}` | {meaning} | {} |\n",
         rule.name(),
-        if rule.alert.is_some() {
-            "alert"
-        } else {
-            "record"
-        },
-    );
-    let mut text = format!("\n#### `{name}`\n");
-    let why = comment(texts, &format!("- {key}: {name}"));
-    if !why.is_empty() {
-        write!(text, "\n{why}\n").unwrap();
-    }
-    write!(text, "\n```promql\n{}\n```\n", rule.expr.trim_end()).unwrap();
-    let times = [
-        ("for", &rule.r#for),
-        ("keep_firing_for", &rule.keep_firing_for),
-    ];
-    let times = times.iter().filter_map(|(key, time)| {
-        let time = time.as_ref()?;
-        Some(format!("`{key}: {time}`"))
-    });
-    let labels = rule
-        .labels
-        .iter()
-        .map(|(key, value)| format!("`{key}: {value}`"));
-    let rest: Vec<String> = times.chain(labels).collect();
-    if !rest.is_empty() {
-        write!(text, "\n{}\n", rest.join(", ")).unwrap();
-    }
-    text
+        link(file, text, &line)
+    )
+}
+
+/// The first sentence of the section Meaning of a runbook.
+fn meaning(alert: &str) -> String {
+    let runbook = read(format!("docs/runbooks/{alert}.md"));
+    let (_, section) = runbook.split_once("## Meaning\n\n").unwrap();
+    let (paragraph, _) = section.split_once("\n\n").unwrap();
+    let paragraph = paragraph.replace('\n', " ");
+    let sentence = paragraph.split_once(". ").map(|(sentence, _)| sentence);
+    sentence
+        .unwrap_or_else(|| paragraph.trim_end_matches('.'))
+        .to_owned()
+}
+
+/// A link to the line of a file on which a rule starts.
+fn link(file: &str, text: &str, start: &str) -> String {
+    let at = text.lines().position(|line| line.trim() == start).unwrap();
+    format!("[rule](../{file}#L{})", at + 1)
 }
 
 #[test]
-fn the_page_of_alerts_shows_the_rules_as_they_are() {
+fn the_page_of_alerts_matches_the_rules() {
     let path = root().join("docs/alerts.md");
     let page = page();
     if bless::bless() {
@@ -698,12 +672,12 @@ fn the_page_of_alerts_shows_the_rules_as_they_are() {
     assert_eq!(
         read(path),
         page,
-        "write docs/alerts.md anew: BLESS=1 cargo test --test rules"
+        "docs/alerts.md is out of date: run BLESS=1 cargo test --test rules"
     );
 }
 
 #[test]
-fn every_recorded_series_is_explained() {
+fn every_recorded_series_has_a_comment() {
     let text = [ALERTS, RECORDINGS].map(read).join("\n");
     for (name, _) in RECORDED {
         assert_ne!(comment(&text, &format!("- record: {name}")), "", "{name}");

@@ -1,17 +1,18 @@
-//! Exporter: whether what the other dashboards say can be believed, and why not.
+//! The dashboard Exporter: whether the data of the other dashboards is complete and current.
 
 mod process;
 mod work;
 
 use serde_json::{Value, json};
 
-use super::look::{self, GREEN, GREY, ORANGE, VERMILLION, flag, flags};
-use super::panel::{Next, Panel};
-use super::{Dashboard, Scope, shards, stats, variables};
+use super::dashboard::Dashboard;
+use super::panel::{FollowUp, Panel};
+use super::scope::Scope;
+use super::states::{self, GREEN, GREY, ORANGE, VERMILLION, flag_cells, flag_mapping};
+use super::stats::NO_EXPORTER;
+use super::{shards, stats, variables};
 
-const NO_EXPORTER: &str = "No exporter is scraped";
-
-/// The name of a series of one shard of a cluster.
+/// Legend of a series of a shard.
 const OF_SHARD: &str = "{{cluster_name}} {{shard}}/{{shards}}";
 
 pub(super) fn dashboard() -> Value {
@@ -20,7 +21,7 @@ pub(super) fn dashboard() -> Value {
     let dashboard = Dashboard {
         uid: "sfbe-exporter",
         title: "Service Fabric Backup / Exporter",
-        description: "Whether the exporters see the clusters, and how they work.",
+        description: "Whether the exporters reach the clusters, and their requests, cycles and resources.",
         from: "now-6h",
         scope: Scope {
             clusters: CLUSTERS,
@@ -61,7 +62,7 @@ pub(super) fn dashboard() -> Value {
             ),
         ],
     };
-    dashboard.laid_out()
+    dashboard.into_json()
 }
 
 const CLUSTERS: &str = r#"cluster_name=~"$cluster_name""#;
@@ -72,8 +73,8 @@ fn targets_down() -> Panel {
         "Targets down",
         query,
         VERMILLION,
-        "Exporters that Prometheus cannot scrape, in the jobs that had one within a day. Check whether the process runs and the port is reachable.",
-        &Next::Runbook("ServiceFabricBackupExporterDown"),
+        "Exporters that Prometheus cannot scrape, in jobs with an exporter within the last day. Check whether the process is running and the port is reachable.",
+        &FollowUp::Runbook("ServiceFabricBackupExporterDown"),
     )
     .empty(NO_EXPORTER)
 }
@@ -81,22 +82,22 @@ fn targets_down() -> Panel {
 fn config() -> Panel {
     let family = "servicefabric_backup_exporter_config_last_reload_successful{@exporters}";
     stats::counted(
-        "Bad configurations",
+        "Failed configuration reloads",
         &format!("sum({family} == bool 0)"),
         ORANGE,
-        "Exporters whose configuration could not be used when it was last read; the older one stays in use. Read the log and correct the file.",
-        &Next::Runbook("ServiceFabricBackupConfigReloadFailed"),
+        "Exporters whose last reload failed. They use the previous configuration. Read the log and correct the file.",
+        &FollowUp::Runbook("ServiceFabricBackupConfigReloadFailed"),
     )
     .empty(NO_EXPORTER)
 }
 
 fn reached() -> Panel {
-    let mut reached = flag(("reached", GREEN), ("not reached", VERMILLION));
+    let mut reached = flag_mapping(("reachable", GREEN), ("unreachable", VERMILLION));
     reached["options"]["-1"] = json!({ "text": "no exporter", "color": VERMILLION, "index": 2 });
     Panel::stat(
         "Gateways",
-        "Whether an exporter reaches a gateway of the cluster and is let in, for each shard (counted from 0) of so many. No exporter: all that saw it within a day are gone. When not reached, check network, certificates and tokens.",
-        &Next::Runbook("ServiceFabricBackupClusterUnreachable"),
+        "Whether an exporter has access to a gateway of the cluster, for each shard (counting from 0) of the total. No exporter: all exporters that watched the cluster within the last day are gone. If a cluster is unreachable, check network, certificates and tokens.",
+        &FollowUp::Runbook("ServiceFabricBackupClusterUnreachable"),
     )
     .now(&shards::reached(), OF_SHARD)
     .mapped(&reached)
@@ -109,14 +110,14 @@ fn reached() -> Panel {
 fn answering() -> Panel {
     Panel::stat(
         "Backup services",
-        "Whether the backup restore service of the cluster answers, for each shard (counted from 0) of so many. When not, check the service in the cluster and the rights of the exporter.",
-        &Next::Runbook("ServiceFabricBackupServiceDown"),
+        "Whether the Backup and Restore Service of the cluster answers, for each shard (counting from 0) of the total. If it does not, check the service in the cluster and the role of the exporter.",
+        &FollowUp::Runbook("ServiceFabricBackupServiceDown"),
     )
     .now(&shards::best("servicefabric_backup_service_up"), OF_SHARD)
-    .mapped(&flag(("answers", GREEN), ("silent", VERMILLION)))
+    .mapped(&flag_mapping(("available", GREEN), ("unavailable", VERMILLION)))
     .option("textMode", json!("value_and_name"))
     .steps(&[(None, GREY)])
-    .empty("No backup service could be asked")
+    .empty("No reachable clusters")
     .width(4)
 }
 
@@ -126,8 +127,8 @@ fn failing() -> Panel {
         "Failing collectors",
         &format!("sum({success} == bool 0)"),
         ORANGE,
-        "Collectors with a request that failed in the last cycle, on every exporter of a shard. Look at the errors by reason below.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
+        "Collectors with a failed request in the last cycle, in every exporter of a shard. Check the errors by reason below.",
+        &FollowUp::Runbook("ServiceFabricBackupCollectorFailing"),
     )
     .empty(NO_EXPORTER)
 }
@@ -135,25 +136,25 @@ fn failing() -> Panel {
 fn oldest_reading() -> Panel {
     let read = "max by (@id) (servicefabric_backup_partition_poll_timestamp_seconds{@partitions})";
     Panel::stat(
-        "Oldest reading of requests",
-        "How long ago it was last read what became of requested backups, for the partition where that is longest. It tells nothing of periodic backups and policies: check the age of each collector below.",
-        &Next::Runbook("ServiceFabricBackupDataStale"),
+        "Oldest request data",
+        "Age of the data about requested backups, for the partition with the oldest data. It does not include periodic backups and policies: check the age of each collector below.",
+        &FollowUp::Runbook("ServiceFabricBackupDataStale"),
     )
     .now(&format!("time() - min({read})"), "age")
     .option("colorMode", json!("value"))
     .unit("s")
     .set("decimals", json!(0))
     .steps(&[(None, "text")])
-    .empty("No partition was read")
+    .empty("No request data")
     .width(3)
 }
 
 fn certificates() -> Panel {
     let ends = |family: &str| format!("min by (cluster_name) ({family}{{@clusters}}) - time()");
     Panel::stat(
-        "Certificates and tokens end in",
-        "How long certificates of exporter and gateway are good, and the token last had. Renew a certificate before it ends; a token is renewed by itself, minutes before.",
-        &Next::Runbook("ServiceFabricBackupCertificateExpiring"),
+        "Certificate and token expiry",
+        "Time until the certificates of exporter and gateway, and the current token, expire. Renew certificates in time. The exporter renews tokens automatically, minutes before they expire.",
+        &FollowUp::Runbook("ServiceFabricBackupCertificateExpiring"),
     )
     .now(&ends("servicefabric_backup_client_certificate_expiry_timestamp_seconds"), "client, {{cluster_name}}")
     .now(&ends("servicefabric_backup_gateway_certificate_expiry_timestamp_seconds"), "gateway, {{cluster_name}}")
@@ -162,9 +163,9 @@ fn certificates() -> Panel {
     .option("textMode", json!("value_and_name"))
     .unit("s")
     .set("decimals", json!(1))
-    .mapped(&look::up_to(0.0, "ended", VERMILLION))
+    .mapped(&states::range_mapping(0.0, "expired", VERMILLION))
     .steps(&[(None, "text")])
-    .empty("No certificate and no token is in use")
+    .empty("No certificates or tokens")
     .width(4)
 }
 
@@ -173,19 +174,19 @@ fn collectors() -> Panel {
     let took = shards::best_by_collector("servicefabric_backup_collector_duration_seconds");
     Panel::table(
         "Collectors",
-        "How the last cycle of each collector went, on the exporter of the shard where it went best. When one fails, look at its errors by reason.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
+        "Result of the last cycle of each collector, in the best exporter of each shard. If one fails, check its errors by reason.",
+        &FollowUp::Runbook("ServiceFabricBackupCollectorFailing"),
     )
     .rows(&success)
     .rows(&work::since_success())
     .rows(&took)
-    .column("cluster_name", "Cluster", "not told", &[])
-    .column("shard", "Shard", "not told", &[])
-    .column("shards", "Of shards", "not told", &[])
-    .column("collector", "Collector", "not told", &[])
-    .column("Value #A", "Last cycle", "not run", &flags(("succeeded", GREEN), ("failed", ORANGE)))
+    .column("cluster_name", "Cluster", "unknown", &[])
+    .column("shard", "Shard", "unknown", &[])
+    .column("shards", "Shards", "unknown", &[])
+    .column("collector", "Collector", "unknown", &[])
+    .column("Value #A", "Last cycle", "not run yet", &flag_cells(("succeeded", GREEN), ("failed", ORANGE)))
     .column("Value #B", "Last success", "never", &[])
-    .column("Value #C", "Took", "not run", &[])
+    .column("Value #C", "Duration", "not run yet", &[])
     .unit("s")
     .set("decimals", json!(1))
     .empty(NO_EXPORTER)
@@ -196,8 +197,8 @@ fn exporters() -> Panel {
     let by = "job, instance";
     Panel::table(
         "Exporters",
-        "What runs where, and which part of the partitions it watches. Look whether every shard has an exporter, and all the same version.",
-        &Next::Runbook("ServiceFabricBackupClusterUnwatched"),
+        "Exporters with their versions and shards. Check that every shard has an exporter, and that all have the same version.",
+        &FollowUp::Runbook("ServiceFabricBackupClusterUnwatched"),
     )
     .rows(&format!("max by ({by}, version, revision) (servicefabric_backup_exporter_build_info{{@exporters}})"))
     .rows(&format!("max by ({by}, shard, shards) (servicefabric_backup_exporter_shard_info{{@exporters}})"))
@@ -205,15 +206,15 @@ fn exporters() -> Panel {
     .rows(&format!("time() - max by ({by}) (servicefabric_backup_exporter_config_last_reload_success_timestamp_seconds{{@exporters}})"))
     .rows(&format!("max by ({by}) (up{{@exporters}} @ours)"))
     .hide(&["Value #A", "Value #B"])
-    .column("job", "Job", "not told", &[])
-    .column("instance", "Instance", "not told", &[])
-    .column("Value #E", "Scrape", "not scraped", &flags(("up", GREEN), ("down", VERMILLION)))
-    .column("version", "Version", "not told", &[])
-    .column("revision", "Revision", "not told", &[])
-    .column("shard", "Shard", "not told", &[])
-    .column("shards", "Of shards", "not told", &[])
-    .column("Value #C", "Running for", "not told", &[])
-    .column("Value #D", "Configuration of", "not told", &[])
+    .column("job", "Job", "unknown", &[])
+    .column("instance", "Instance", "unknown", &[])
+    .column("Value #E", "Scrape", "not scraped", &flag_cells(("up", GREEN), ("down", VERMILLION)))
+    .column("version", "Version", "unknown", &[])
+    .column("revision", "Revision", "unknown", &[])
+    .column("shard", "Shard", "unknown", &[])
+    .column("shards", "Shards", "unknown", &[])
+    .column("Value #C", "Running for", "unknown", &[])
+    .column("Value #D", "Configuration age", "unknown", &[])
     .unit("s")
     .set("decimals", json!(1))
     .empty(NO_EXPORTER)
@@ -228,15 +229,15 @@ fn security() -> Panel {
     let insecure = format!("max by ({by}) (servicefabric_backup_gateway_insecure{{@clusters}})");
     Panel::table(
         "Credentials and trust",
-        "Whether certificates, keys and tokens were good when last read, and whether gateways are verified. Both are empty for a cluster without TLS. Correct what is bad: older ones end.",
-        &Next::Runbook("ServiceFabricBackupCredentialsStale"),
+        "Whether certificates, keys and tokens were loaded, and whether gateway certificates are verified. Empty for a cluster without TLS. Correct failed credentials before the previous ones expire.",
+        &FollowUp::Runbook("ServiceFabricBackupCredentialsStale"),
     )
     .rows(&good)
     .rows(&insecure)
-    .column("cluster_name", "Cluster", "not told", &[])
-    .column("instance", "Instance", "not told", &[])
-    .column("Value #A", "Credentials", "none in use", &flags(("good", GREEN), ("bad", VERMILLION)))
-    .column("Value #B", "Gateway", "no TLS", &flags(("not verified", ORANGE), ("verified", GREEN)))
-    .empty("No cluster is reached by TLS")
+    .column("cluster_name", "Cluster", "unknown", &[])
+    .column("instance", "Instance", "unknown", &[])
+    .column("Value #A", "Credentials", "none", &flag_cells(("loaded", GREEN), ("failed", VERMILLION)))
+    .column("Value #B", "Gateway", "no TLS", &flag_cells(("not verified", ORANGE), ("verified", GREEN)))
+    .empty("No clusters with TLS")
     .width(8)
 }

@@ -1,21 +1,23 @@
-//! Fleet: is everything backed up, and if not, what, where and since when. One screen.
+//! The dashboard Fleet: protection of the partitions of all clusters, on one screen.
 
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::protection::ProtectionState;
 
-use super::look::{self, BROKEN, GREY, PURPLE, SEVERITY, SKY, VERMILLION, number_of};
-use super::panel::{Next, Panel, datasource};
-use super::{Dashboard, Scope, links, shards, stats, variables};
+use super::dashboard::Dashboard;
+use super::panel::{FollowUp, Panel, datasource};
+use super::scope::Scope;
+use super::states::{self, GREY, LATE_OR_STUCK, PURPLE, SEVERITY, SKY, VERMILLION, number_of};
+use super::{links, shards, stats, variables};
 
 pub(super) fn dashboard() -> Value {
     let mut variables = variables::exporters();
     variables.extend([variables::clusters(), variables::applications()]);
     let mut numbers = stats::all();
-    numbers.extend([stats::unreached(), unanswered()]);
+    numbers.extend([stats::unreached(), service_down()]);
     let dashboard = Dashboard {
         uid: "sfbe-fleet",
         title: "Service Fabric Backup / Fleet",
-        description: "Whether the partitions of all clusters are protected, and which are not.",
+        description: "Protection of the partitions of all clusters.",
         from: "now-24h",
         scope: Scope {
             clusters: r#"cluster_name=~"$cluster_name""#,
@@ -31,18 +33,18 @@ pub(super) fn dashboard() -> Value {
                 8,
                 vec![
                     past_due(),
-                    stats::over_time(&look::verdicts()).width(8),
+                    stats::over_time(&states::verdicts()).width(8),
                     failed_requests(),
                 ],
             ),
         ],
     };
-    dashboard.laid_out()
+    dashboard.into_json()
 }
 
 const SERVICES: &str = r#"cluster_name=~"$cluster_name", application_name=~"$application_name""#;
 
-/// Marks changes of the runtime, after which backups have been seen to stop.
+/// Annotations for runtime upgrades, because some of them stopped all backups.
 fn upgrades() -> Value {
     let seen = "group by (cluster_name, version) (servicefabric_backup_cluster_info{@clusters})";
     let before = "group by (cluster_name, version) (servicefabric_backup_cluster_info{@clusters} offset 10m)";
@@ -55,27 +57,27 @@ fn upgrades() -> Value {
         "expr": query,
         "step": "1m",
         "titleFormat": "Runtime {{version}}",
-        "textFormat": "Service Fabric runtime of {{cluster_name}} is {{version}} now.",
+        "textFormat": "The Service Fabric runtime of {{cluster_name}} is now {{version}}.",
         "tagKeys": "cluster_name",
     })
 }
 
-fn unanswered() -> Panel {
+fn service_down() -> Panel {
     let reached = shards::best("servicefabric_backup_cluster_up");
     let answers = shards::best("servicefabric_backup_service_up");
     let query = format!("sum(max by (cluster_name) (({reached} == 1)\n> bool {answers}))");
     stats::counted(
-        "Backup service silent",
+        "Backup service unavailable",
         &query,
         VERMILLION,
-        "Clusters that are reached, and whose backup restore service did not answer a shard in the last poll: it is absent, unreachable, or refuses the exporter. Nobody sees what becomes of backups there. Check the service in the cluster.",
-        &Next::Runbook("ServiceFabricBackupServiceDown"),
+        "Reachable clusters whose Backup and Restore Service did not answer a shard in the last poll: it is absent, unavailable, or rejects the exporter. Missing backups of these clusters are not detected. Check the service in the cluster.",
+        &FollowUp::Runbook("ServiceFabricBackupServiceDown"),
     )
-    .empty("No cluster is reached")
+    .empty("No reachable clusters")
 }
 
 fn by_verdict() -> Panel {
-    let verdicts = look::verdicts();
+    let verdicts = states::verdicts();
     let bar = [
         (
             "custom.cellOptions",
@@ -85,45 +87,49 @@ fn by_verdict() -> Panel {
     ];
     Panel::table(
         "Partitions by verdict",
-        "Every partition has one verdict; the worst stand on top. Look up what a verdict means, and what to do about it, in docs/protection.md; find the partitions in the tables beside.",
-        &Next::Dashboard("Service"),
+        "Number of partitions with each verdict, worst first. Look up the verdicts in docs/protection.md, and find the partitions in the other tables.",
+        &FollowUp::Dashboard("Service"),
     )
     .rows(&verdicts.counts())
     .ordered_by("rank")
     .hide(&["rank"])
-    .column("state", "Verdict", "not told", &look::words(&verdicts))
-    .column("Value", "Partitions", "not told", &bar)
+    .column("state", "Verdict", "unknown", &states::verdict_cells(&verdicts))
+    .column("Value", "Partitions", "unknown", &bar)
     .unit("locale")
     .set("decimals", json!(0))
     .set("min", json!(0))
-    .empty("No exporter tells of a partition")
+    .empty("No partition data")
     .width(4)
 }
 
 fn worst_partitions() -> Panel {
-    let verdicts = look::verdicts();
-    let broken = format!("0 * {}", verdicts.worst(number_of(BROKEN)));
+    let verdicts = states::verdicts();
+    let late_or_stuck = format!("0 * {}", verdicts.worst(number_of(LATE_OR_STUCK)));
     let due = "max by (@id) (servicefabric_backup_due_timestamp_seconds{@partitions})";
-    let query =
-        format!("topk(20,\n{broken} + on (@id) group_left () (time() - {due})\nor {broken}\n)");
+    let query = format!(
+        "topk(20,\n{late_or_stuck} + on (@id) group_left () (time() - {due})\nor {late_or_stuck}\n)"
+    );
     let past_due = [
         ("unit", json!("s")),
         ("decimals", json!(1)),
-        ("mappings", json!([look::up_to(0.0, "not due", GREY)])),
+        (
+            "mappings",
+            json!([states::range_mapping(0.0, "not due", GREY)]),
+        ),
         ("custom.width", json!(110)),
     ];
     Panel::table(
         "Worst partitions",
-        "The twenty broken partitions whose backup is past its due moment by most. Click on one and read what happened to it; look at its storage and policy.",
-        &Next::Runbook("ServiceFabricBackupOverdueLong"),
+        "The 20 late or stuck partitions that are the longest past their due time. Click on a partition to see its history, and check its storage and policy.",
+        &FollowUp::Runbook("ServiceFabricBackupOverdueLong"),
     )
     .rows(&query)
-    .column("state", "Verdict", "not told", &look::words(&verdicts))
-    .column("Value", "Past due", "not told", &past_due)
+    .column("state", "Verdict", "unknown", &states::verdict_cells(&verdicts))
+    .column("Value", "Past due", "unknown", &past_due)
     .service_columns(&[("links", json!([links::service_of_row()]))])
-    .column("partition_id", "Partition", "not told", &[("links", json!([links::partition_of_row()]))])
+    .column("partition_id", "Partition", "unknown", &[("links", json!([links::partition_of_row()]))])
     .sorted_by("Past due")
-    .empty("No broken partition is known")
+    .empty("No known late or stuck partitions")
     .width(11)
 }
 
@@ -136,27 +142,27 @@ fn worst_services() -> Panel {
         )
     };
     Panel::table(
-        "Services in trouble",
-        "The twenty services with most broken partitions, and those with most that are Unprotected or Unknown. Many in one service point to its policy or storage: look there first.",
-        &Next::Dashboard("Service"),
+        "Services with problems",
+        "The 20 services with the most partitions that are late or stuck, Unprotected, or Unknown. Many partitions of one service indicate a problem of its policy or storage: check these first.",
+        &FollowUp::Dashboard("Service"),
     )
-    .rows(&having(SEVERITY, ">=", BROKEN))
+    .rows(&having(SEVERITY, ">=", LATE_OR_STUCK))
     .rows(&having(SEVERITY, "==", ProtectionState::Unprotected))
-    .rows(&having(&look::verdict_numbers(), "==", ProtectionState::Unknown))
-    .column("Value #A", "Broken", FEW, &counted(VERMILLION))
+    .rows(&having(&states::verdict_numbers(), "==", ProtectionState::Unknown))
+    .column("Value #A", "Late or stuck", FEW, &counted(VERMILLION))
     .column("Value #B", "Unprotected", FEW, &counted(PURPLE))
     .column("Value #C", "Unknown", FEW, &counted("text"))
     .service_columns(&[("links", json!([links::service_of_row()]))])
-    .sorted_by("Broken")
+    .sorted_by("Late or stuck")
     .unit("locale")
-    .empty("No trouble is known")
+    .empty("No known problems")
     .width(9)
 }
 
-/// A service may be among the first for another column.
-const FEW: &str = "few or none";
+/// An empty cell: the service is in the top 20 for another column.
+const FEW: &str = "not in the top 20";
 
-/// A number in the colour of what it counts.
+/// Properties of a table column with a coloured count.
 fn counted(colour: &str) -> [(&'static str, Value); 3] {
     [
         ("color", json!({ "mode": "fixed", "fixedColor": colour })),
@@ -168,9 +174,9 @@ fn counted(colour: &str) -> [(&'static str, Value); 3] {
 fn past_due() -> Panel {
     let query = "avg by (cluster_name) (max by (@id) (servicefabric_backup_due_timestamp_seconds{@partitions}) < bool time())";
     Panel::lines(
-        "Past due, by cluster",
-        "Share of the partitions with a due moment that are past it, the allowance not counted. It rises at once when backups stop without a word. A gap means that nothing is known. Check the backup service and the upgrades marked here.",
-        &Next::Runbook("ServiceFabricBackupSilentStop"),
+        "Past due by cluster",
+        "Share of the partitions that are past their due time, without the allowance. It rises immediately when backups stop silently. A gap means that there is no data. Check the Backup and Restore Service, and the upgrades that are marked here.",
+        &FollowUp::Runbook("ServiceFabricBackupSilentStop"),
     )
     .over_time(query, "{{cluster_name}}")
     .unit("percentunit")
@@ -181,24 +187,24 @@ fn past_due() -> Panel {
         { "value": null, "color": GREY },
         { "value": 0.2, "color": VERMILLION },
     ] }))
-    .leads(&[links::exporter_of_series()])
+    .linked_to(&[links::exporter_of_series()])
     .coarse()
-    .empty("No partition has a due moment")
+    .empty("No known schedule")
     .width(8)
 }
 
 fn failed_requests() -> Panel {
     let query = "count by (code) (max by (@id, code) (servicefabric_backup_progress_failure{@partitions} == 1))";
     Panel::lines(
-        "Failed requests, by code",
-        "Partitions whose last requested backup failed or timed out, by failure code. Periodic backups never show here. Look the code up among the failure codes and read the message on the exporter's page of the partition.",
-        &Next::Runbook("ServiceFabricBackupRequestFailed"),
+        "Failed requests by code",
+        "Partitions whose last requested backup failed or timed out, by failure code. Periodic backups are not included. Look up the code in docs/runbooks/failure-codes.md, and read the message in the API of the exporter.",
+        &FollowUp::Runbook("ServiceFabricBackupRequestFailed"),
     )
     .over_time(query, "{{code}}")
     .unit("locale")
     .set("min", json!(0))
     .set("decimals", json!(0))
     .coarse()
-    .empty("No failed request is known")
+    .empty("No known failed requests")
     .width(8)
 }

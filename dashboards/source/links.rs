@@ -1,65 +1,65 @@
-//! Links between the dashboards. Time range, data source and choice of exporters always come along.
+//! Links between the dashboards. They keep time range, data source and selected exporters.
 
 use serde_json::{Value, json};
 
-/// A dashboard as others lead to it.
-struct Place {
+/// A dashboard as the target of a link.
+struct Target {
     uid: &'static str,
     name: &'static str,
-    /// What one can choose any of there.
-    any: &'static [&'static str],
-    /// What one chooses one of there.
-    one: &'static [&'static str],
+    /// Its variables with several values.
+    multi: &'static [&'static str],
+    /// Its variables with a single value.
+    single: &'static [&'static str],
 }
 
-const PLACES: [Place; 4] = [
-    Place {
+const TARGETS: [Target; 4] = [
+    Target {
         uid: "sfbe-fleet",
         name: "Fleet",
-        any: &["cluster_name", "application_name"],
-        one: &[],
+        multi: &["cluster_name", "application_name"],
+        single: &[],
     },
-    Place {
+    Target {
         uid: "sfbe-service",
         name: "Service",
-        any: &["service_name"],
-        one: &["cluster_name", "application_name"],
+        multi: &["service_name"],
+        single: &["cluster_name", "application_name"],
     },
-    Place {
+    Target {
         uid: "sfbe-partition",
         name: "Partition",
-        any: &[],
-        one: &[
+        multi: &[],
+        single: &[
             "cluster_name",
             "application_name",
             "service_name",
             "partition_id",
         ],
     },
-    Place {
+    Target {
         uid: "sfbe-exporter",
         name: "Exporter",
-        any: &["cluster_name"],
-        one: &[],
+        multi: &["cluster_name"],
+        single: &[],
     },
 ];
 
 const EXPORTERS: &str = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}";
 
-/// Links at the top of a dashboard. What is chosen comes along, but for what may be several there
-/// and must be one here: Grafana would take "All" for the name of a cluster.
-pub(super) fn to_the_others(uid: &str) -> Vec<Value> {
-    let here = PLACES.iter().find(|place| place.uid == uid);
-    let here = here.expect("every dashboard has a place");
-    let others = PLACES.iter().filter(|place| place.uid != uid);
-    let link = |there: &Place| {
-        let one = here
-            .one
+/// Links at the top of a dashboard. They keep the selected values, except if a variable can have
+/// several values here and only one there: Grafana would use "All" as the name of a cluster.
+pub(super) fn to_other_dashboards(uid: &str) -> Vec<Value> {
+    let here = TARGETS.iter().find(|target| target.uid == uid);
+    let here = here.expect("every dashboard is a target");
+    let others = TARGETS.iter().filter(|target| target.uid != uid);
+    let link = |there: &Target| {
+        let single = here
+            .single
             .iter()
-            .filter(|name| there.one.contains(name) || there.any.contains(name));
-        let any = here.any.iter().filter(|name| there.any.contains(name));
-        let chosen: Vec<String> = one
-            .chain(any)
+            .filter(|name| there.single.contains(name) || there.multi.contains(name));
+        let multi = here.multi.iter().filter(|name| there.multi.contains(name));
+        let chosen: Vec<String> = single
+            .chain(multi)
             .map(|name| format!("&${{{name}:queryparam}}"))
             .collect();
         json!({
@@ -78,22 +78,24 @@ pub(super) fn to_the_others(uid: &str) -> Vec<Value> {
     others.map(link).collect()
 }
 
-/// From a row of a table with the columns Cluster, Application and Service.
+/// A link from a table row with the columns Cluster, Application and Service.
 pub(super) fn service_of_row() -> Value {
     to_service(&of_row(&["Cluster", "Application", "Service"]))
 }
 
-/// From a row of a table that has the column Partition as well.
+/// A link from a table row that also has the column Partition.
 pub(super) fn partition_of_row() -> Value {
     to_partition(&of_row(&["Cluster", "Application", "Service", "Partition"]))
 }
 
-/// From a series with all labels of a partition.
+/// A link from a series with all labels of a partition.
 pub(super) fn partition_of_series() -> Value {
-    to_partition(&of_series(&super::ID.split(", ").collect::<Vec<_>>()))
+    to_partition(&of_series(
+        &super::scope::ID.split(", ").collect::<Vec<_>>(),
+    ))
 }
 
-/// From a series with the label `cluster_name`.
+/// A link from a series with the label `cluster_name`.
 pub(super) fn exporter_of_series() -> Value {
     let chosen = of_series(&["cluster_name"]);
     link("Exporter of this cluster", "sfbe-exporter", &chosen)
@@ -112,17 +114,17 @@ fn link(title: &str, uid: &str, chosen: &str) -> Value {
 }
 
 fn of_row(columns: &[&str]) -> String {
-    let choose = |column: &&str| {
+    let variable = |column: &&str| {
         let label = match *column {
             "Partition" => "partition_id".to_owned(),
             column => format!("{}_name", column.to_lowercase()),
         };
         format!("var-{label}=${{__data.fields.{column}:percentencode}}")
     };
-    columns.iter().map(choose).collect::<Vec<_>>().join("&")
+    columns.iter().map(variable).collect::<Vec<_>>().join("&")
 }
 
 fn of_series(labels: &[&str]) -> String {
-    let choose = |label: &&str| format!("var-{label}=${{__field.labels.{label}:percentencode}}");
-    labels.iter().map(choose).collect::<Vec<_>>().join("&")
+    let variable = |label: &&str| format!("var-{label}=${{__field.labels.{label}:percentencode}}");
+    labels.iter().map(variable).collect::<Vec<_>>().join("&")
 }

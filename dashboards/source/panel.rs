@@ -1,47 +1,53 @@
-//! Panels: one constructor per kind, and what can be said of any of them.
+//! Builder of panels.
 //!
-//! Only kinds and options that Grafana 9.4 has. Every panel asks for the words it shows when there
-//! is no answer, because an empty panel must never look like good news.
+//! It uses only panel types and options of Grafana 9.4. Every panel needs a text for an empty result,
+//! because an empty panel must not look like a healthy one.
 
 use serde_json::{Map, Value, json};
 
-use super::look::States;
+use super::states::States;
 
-/// A panel before it has a place.
+/// A panel without id and position.
 pub(super) struct Panel {
     pub(super) width: u32,
     json: Value,
-    /// What is done with the answers before a table shows them.
+    /// Transformations before the columns are arranged.
     changes: Vec<Value>,
     columns: Vec<(&'static str, &'static str)>,
     hidden: Vec<&'static str>,
 }
 
-/// The data source that was chosen.
+/// The data source of the variable `datasource`.
 pub(super) fn datasource() -> Value {
     json!({ "type": "prometheus", "uid": "${datasource}" })
 }
 
-/// Where the description of a panel sends somebody who sees it red.
-pub(super) enum Next {
-    /// A runbook, by the alert it belongs to.
+/// The link at the end of the description of a panel.
+pub(super) enum FollowUp {
+    /// The runbook of an alert.
     Runbook(&'static str),
-    /// Another dashboard, by its title.
+    /// Another dashboard by its title.
     Dashboard(&'static str),
 }
 
 const RUNBOOKS: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/runbooks");
 
 impl Panel {
-    fn new(kind: &str, title: &str, description: &str, next: &Next, options: &Value) -> Self {
-        let next = match next {
-            Next::Runbook(alert) => format!("Runbook: [{alert}]({RUNBOOKS}/{alert}.md)."),
-            Next::Dashboard(title) => format!("Go on in the dashboard *{title}*."),
+    fn new(
+        kind: &str,
+        title: &str,
+        description: &str,
+        follow_up: &FollowUp,
+        options: &Value,
+    ) -> Self {
+        let follow_up = match follow_up {
+            FollowUp::Runbook(alert) => format!("Runbook: [{alert}]({RUNBOOKS}/{alert}.md)."),
+            FollowUp::Dashboard(title) => format!("Continue in the dashboard *{title}*."),
         };
         let json = json!({
             "type": kind,
             "title": title,
-            "description": format!("{description} {next}"),
+            "description": format!("{description} {follow_up}"),
             "datasource": datasource(),
             "options": options,
             "targets": [],
@@ -59,8 +65,7 @@ impl Panel {
         }
     }
 
-    /// One value, large.
-    pub(super) fn stat(title: &str, description: &str, next: &Next) -> Self {
+    pub(super) fn stat(title: &str, description: &str, follow_up: &FollowUp) -> Self {
         let options = json!({
             "colorMode": "background",
             "graphMode": "none",
@@ -69,11 +74,10 @@ impl Panel {
             "reduceOptions": { "calcs": ["lastNotNull"], "fields": "", "values": false },
             "textMode": "value",
         });
-        Self::new("stat", title, description, next, &options)
+        Self::new("stat", title, description, follow_up, &options)
     }
 
-    /// Lines over time.
-    pub(super) fn lines(title: &str, description: &str, next: &Next) -> Self {
+    pub(super) fn lines(title: &str, description: &str, follow_up: &FollowUp) -> Self {
         let options = json!({
             "legend": { "calcs": ["lastNotNull"], "displayMode": "list", "placement": "bottom", "showLegend": true },
             "tooltip": { "mode": "multi", "sort": "desc" },
@@ -85,11 +89,16 @@ impl Panel {
             "showPoints": "never",
             "spanNulls": false,
         });
-        Self::new("timeseries", title, description, next, &options).set("custom", custom)
+        Self::new("timeseries", title, description, follow_up, &options).set("custom", custom)
     }
 
-    /// States over time, one row per series.
-    pub(super) fn states(title: &str, description: &str, next: &Next, mappings: &[Value]) -> Self {
+    /// A state timeline with one row per series.
+    pub(super) fn states(
+        title: &str,
+        description: &str,
+        follow_up: &FollowUp,
+        mappings: &[Value],
+    ) -> Self {
         let options = json!({
             "alignValue": "left",
             "legend": { "calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false },
@@ -98,24 +107,23 @@ impl Panel {
             "showValue": "auto",
             "tooltip": { "mode": "single", "sort": "none" },
         });
-        Self::new("state-timeline", title, description, next, &options)
+        Self::new("state-timeline", title, description, follow_up, &options)
             .set("custom", json!({ "fillOpacity": 90, "lineWidth": 0 }))
             .set("mappings", json!(mappings))
-            .steps(&[(None, super::look::GREY)])
+            .steps(&[(None, super::states::GREY)])
     }
 
-    /// Rows and columns.
-    pub(super) fn table(title: &str, description: &str, next: &Next) -> Self {
+    pub(super) fn table(title: &str, description: &str, follow_up: &FollowUp) -> Self {
         let options = json!({ "showHeader": true });
         let custom = json!({ "align": "auto", "cellOptions": { "type": "auto" }, "inspect": false, "filterable": true });
-        Self::new("table", title, description, next, &options)
+        Self::new("table", title, description, follow_up, &options)
             .set("custom", custom)
-            .steps(&[(None, super::look::GREY)])
+            .steps(&[(None, super::states::GREY)])
     }
 
-    /// The next column of a table, from the left: the label or `Value` it shows, its head, the words
-    /// of an empty cell, and how else it differs from the others. A table of several queries has a
-    /// `Value #A` for each.
+    /// Adds a column to a table: the label or `Value` that it shows, its header, the text of an empty
+    /// cell, and further properties. A table with several queries has the fields `Value #A`,
+    /// `Value #B` and so on.
     pub(super) fn column(
         mut self,
         field: &'static str,
@@ -124,18 +132,18 @@ impl Panel {
         own: &[(&str, Value)],
     ) -> Self {
         self.columns.push((field, head));
-        self.only(head, &[&[("noValue", json!(none))], own].concat())
+        self.override_field(head, &[&[("noValue", json!(none))], own].concat())
     }
 
-    /// The columns that tell a service.
+    /// Adds the columns that identify a service.
     pub(super) fn service_columns(self, own: &[(&str, Value)]) -> Self {
-        self.column("cluster_name", "Cluster", "not told", &[])
-            .column("application_name", "Application", "not known", &[])
-            .column("service_name", "Service", "not known", own)
+        self.column("cluster_name", "Cluster", "unknown", &[])
+            .column("application_name", "Application", "unknown", &[])
+            .column("service_name", "Service", "unknown", own)
     }
 
-    /// Drops the rows for which the first query has no answer.
-    pub(super) fn rows_of_the_first(mut self) -> Self {
+    /// Removes the rows for which the first query has no value.
+    pub(super) fn only_rows_of_first_query(mut self) -> Self {
         self.changes
             .push(json!({ "id": "filterByValue", "options": {
             "filters": [{ "fieldName": "Value #A", "config": { "id": "isNull", "options": {} } }],
@@ -145,13 +153,13 @@ impl Panel {
         self
     }
 
-    /// What else the queries of a table answer, and nobody has to see.
+    /// Hides fields of the queries of a table.
     pub(super) fn hide(mut self, fields: &[&'static str]) -> Self {
         self.hidden.extend(fields);
         self
     }
 
-    /// Sorts the rows by a label before anything is hidden, largest first.
+    /// Sorts the rows by a label, largest first, before fields are hidden.
     pub(super) fn ordered_by(mut self, label: &str) -> Self {
         let sorted = json!({ "id": "sortBy", "options": {
             "fields": {},
@@ -161,14 +169,14 @@ impl Panel {
         self
     }
 
-    /// The column that the rows are sorted by at first, largest first.
+    /// Sets the column by which the table is initially sorted, largest first.
     pub(super) fn sorted_by(mut self, head: &str) -> Self {
         self.json["options"]["sortBy"] = json!([{ "displayName": head, "desc": true }]);
         self
     }
 
-    /// Says how one column or series differs from the others.
-    pub(super) fn only(mut self, name: &str, properties: &[(&str, Value)]) -> Self {
+    /// Overrides properties of one column or series.
+    pub(super) fn override_field(mut self, name: &str, properties: &[(&str, Value)]) -> Self {
         let properties: Vec<Value> = properties
             .iter()
             .map(|(id, value)| json!({ "id": id, "value": value }))
@@ -181,25 +189,25 @@ impl Panel {
         self
     }
 
-    /// Gives each series that is named after a state its colour.
+    /// Sets the colour of every series that has the name of a state.
     pub(super) fn coloured_by(self, states: &States) -> Self {
         states.states.iter().fold(self, |panel, state| {
             let colour = json!({ "mode": "fixed", "fixedColor": state.colour });
-            panel.only(state.word, &[("color", colour)])
+            panel.override_field(state.word, &[("color", colour)])
         })
     }
 
-    /// A query over time.
+    /// Adds a range query.
     pub(super) fn over_time(self, query: &str, legend: &str) -> Self {
         self.target(query, legend, "time_series", false)
     }
 
-    /// A query for now.
+    /// Adds an instant query.
     pub(super) fn now(self, query: &str, legend: &str) -> Self {
         self.target(query, legend, "time_series", true)
     }
 
-    /// A query for now whose series are rows of a table.
+    /// Adds an instant query whose series are rows of a table.
     pub(super) fn rows(self, query: &str) -> Self {
         self.target(query, "", "table", true)
     }
@@ -221,7 +229,7 @@ impl Panel {
         self
     }
 
-    /// The words shown in place of an empty answer.
+    /// Sets the text for an empty result.
     pub(super) fn empty(self, words: &str) -> Self {
         self.set("noValue", json!(words))
     }
@@ -239,7 +247,7 @@ impl Panel {
         self.set("mappings", json!([mapping]))
     }
 
-    /// Colours from each value on; the first has no value.
+    /// Sets the thresholds. The first one has no value.
     pub(super) fn steps(self, steps: &[(Option<f64>, &str)]) -> Self {
         let steps: Vec<Value> = steps
             .iter()
@@ -249,55 +257,55 @@ impl Panel {
             .set("thresholds", json!({ "mode": "absolute", "steps": steps }))
     }
 
-    /// Sets a default of all its fields.
+    /// Sets a field default.
     pub(super) fn set(mut self, key: &str, value: Value) -> Self {
         self.json["fieldConfig"]["defaults"][key] = value;
         self
     }
 
-    /// Sets an option of how its series are drawn.
+    /// Sets a custom field default of the panel type.
     pub(super) fn custom(mut self, key: &str, value: Value) -> Self {
         self.json["fieldConfig"]["defaults"]["custom"][key] = value;
         self
     }
 
-    /// Sets an option of its kind of panel.
+    /// Sets an option of the panel type.
     pub(super) fn option(mut self, key: &str, value: Value) -> Self {
         self.json["options"][key] = value;
         self
     }
 
-    /// Shows the label of its only series, as it is, where there would be a value.
+    /// Shows a label of the only series in place of its value.
     pub(super) fn label(mut self, label: &str) -> Self {
         self.json["targets"][0]["format"] = json!("table");
         self.json["options"]["reduceOptions"]["fields"] = json!(format!("/^{label}$/"));
         self.unit("string")
     }
 
-    /// Draws at most so many points, none closer than a minute: for queries over all partitions.
+    /// Limits the number and distance of data points, for queries over all partitions.
     pub(super) fn coarse(mut self) -> Self {
         self.json["maxDataPoints"] = json!(100);
         self.json["interval"] = json!("1m");
         self
     }
 
-    /// Where a click leads from anywhere in it.
-    pub(super) fn leads(self, links: &[Value]) -> Self {
+    /// Sets the data links of all fields.
+    pub(super) fn linked_to(self, links: &[Value]) -> Self {
         self.set("links", json!(links))
     }
 
-    /// The JSON of the panel at its place.
-    pub(super) fn placed(mut self, id: usize, place: Value) -> Value {
+    /// The JSON of the panel with its id and position.
+    pub(super) fn into_json(mut self, id: usize, place: Value) -> Value {
         self.json["id"] = json!(id);
         self.json["gridPos"] = place;
         if !self.columns.is_empty() {
-            self.json["transformations"] = json!(self.arranged());
+            self.json["transformations"] = json!(self.transformations());
         }
         self.json
     }
 
-    /// Joins the answers of a table by the labels they share, and arranges its columns.
-    fn arranged(&self) -> Vec<Value> {
+    /// Transformations that join the queries of a table by their labels, and arrange its columns.
+    fn transformations(&self) -> Vec<Value> {
         let is_joined = self.json["targets"]
             .as_array()
             .is_some_and(|targets| targets.len() > 1);
@@ -326,7 +334,7 @@ impl Panel {
     }
 }
 
-/// How a column shows lengths of time.
+/// Properties of a table column with durations.
 pub(super) fn seconds() -> [(&'static str, Value); 3] {
     [
         ("unit", json!("s")),

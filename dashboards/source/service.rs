@@ -1,10 +1,12 @@
-//! Service: every partition of one service, or of all services of one application.
+//! The dashboard Service: the partitions of one service, or of all services of one application.
 
 use serde_json::{Value, json};
 
-use super::look::{self, GREY, VERMILLION};
-use super::panel::{Next, Panel, seconds};
-use super::{Dashboard, Scope, links, stats, variables};
+use super::dashboard::Dashboard;
+use super::panel::{FollowUp, Panel, seconds};
+use super::scope::Scope;
+use super::states::{self, GREY, VERMILLION};
+use super::{links, stats, variables};
 
 pub(super) fn dashboard() -> Value {
     let mut variables = variables::exporters();
@@ -18,7 +20,7 @@ pub(super) fn dashboard() -> Value {
     let dashboard = Dashboard {
         uid: "sfbe-service",
         title: "Service Fabric Backup / Service",
-        description: "Every partition of a service or an application, its verdict, and what it is backed up by.",
+        description: "All partitions of a service or application, with their verdicts and policies.",
         from: "now-24h",
         scope: Scope {
             clusters: r#"cluster_name="$cluster_name""#,
@@ -32,13 +34,13 @@ pub(super) fn dashboard() -> Value {
             (10, vec![table()]),
             (
                 9,
-                vec![stats::over_time(&look::verdicts()).width(10), timeline()],
+                vec![stats::over_time(&states::verdicts()).width(10), timeline()],
             ),
-            (8, vec![age_against_schedule(), log_progress(), failures()]),
+            (8, vec![relative_age(), lsn_rate(), failures()]),
             (7, vec![policies()]),
         ],
     };
-    dashboard.laid_out()
+    dashboard.into_json()
 }
 
 const SERVICES: &str = r#"cluster_name="$cluster_name", application_name="$application_name", service_name=~"$service_name""#;
@@ -46,21 +48,21 @@ const SERVICES: &str = r#"cluster_name="$cluster_name", application_name="$appli
 fn partitions() -> Panel {
     Panel::stat(
         "Known partitions",
-        "Partitions that an exporter knows of here. When there are fewer than the service has, look whether an exporter or a shard is missing.",
-        &Next::Dashboard("Exporter"),
+        "Watched partitions of the selection. If the service has more, check whether an exporter or a shard is missing.",
+        &FollowUp::Dashboard("Exporter"),
     )
     .now("count(group by (@id) (servicefabric_backup_partition_info{@partitions}))", "partitions")
     .option("colorMode", json!("value"))
     .unit("locale")
     .steps(&[(None, "text")])
-    .empty("No exporter tells of a partition")
+    .empty("No partition data")
     .width(3)
 }
 
 fn table() -> Panel {
-    let (verdicts, requests) = (look::verdicts(), look::requests());
+    let (verdicts, requests) = (states::verdicts(), states::requests());
     let queries = [
-        look::verdict_numbers(),
+        states::verdict_numbers(),
         "max by (@id, policy_name) (servicefabric_backup_partition_info{@partitions})".to_owned(),
         "time() - max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})"
             .to_owned(),
@@ -75,62 +77,67 @@ fn table() -> Panel {
     ];
     let panel = Panel::table(
         "Partitions",
-        "Every partition with its verdict; at most 500, those in trouble first. Click on a partition and read what happened to it. A negative time in Due in says by how much it is late.",
-        &Next::Dashboard("Partition"),
+        "Partitions with their verdicts, worst first, up to 500. A negative value of Due in is the time since the due time. Click on a partition to see its history.",
+        &FollowUp::Dashboard("Partition"),
     );
-    // At most so many rows, those in trouble first: more nobody reads, and a browser slows down.
-    // Among equals each query may choose others, so the rows are those of the first one.
-    let shown = format!("topk(500, {})", look::verdict_numbers());
+    // The limit keeps the browser responsive. With equal values, `topk` can select different partitions in
+    // each query, so the rows of the first query count.
+    let shown = format!("topk(500, {})", states::verdict_numbers());
     let panel = queries.iter().fold(panel, |panel, query| {
         panel.rows(&format!("({query})\nand on (@id) {shown}"))
     });
     panel
-        .rows_of_the_first()
+        .only_rows_of_first_query()
         .hide(&["Value #B"])
-        .column("Value #A", "Verdict", "not told", &look::words(&verdicts))
+        .column(
+            "Value #A",
+            "Verdict",
+            "unknown",
+            &states::verdict_cells(&verdicts),
+        )
         .column("Value #D", "Due in", "none known", &seconds())
         .column("Value #C", "Last backup", "none known", &seconds())
         .column("Value #F", "Last request", "none known", &request)
         .column("policy_name", "Policy", "none known", &[])
-        .column("Value #E", "Log number", "not told", &[])
+        .column("Value #E", "LSN", "unknown", &[])
         .service_columns(&[])
         .column(
             "partition_id",
             "Partition",
-            "not told",
+            "unknown",
             &[
                 ("links", json!([links::partition_of_row()])),
                 ("custom.width", json!(290)),
             ],
         )
         .sorted_by("Verdict")
-        .empty("No exporter tells of a partition")
+        .empty("No partition data")
 }
 
 fn timeline() -> Panel {
-    let verdicts = look::verdicts();
-    let query = format!("topk(50,\n{}\n)", look::verdict_numbers());
+    let verdicts = states::verdicts();
+    let query = format!("topk(50,\n{}\n)", states::verdict_numbers());
     Panel::states(
         "Verdicts of the worst partitions",
-        "The verdict of each partition over time, at most fifty at a moment, the worst first. Click on a row and look at the partition where a change is not explained.",
-        &Next::Dashboard("Partition"),
+        "Verdicts over time of up to 50 partitions, worst first. Click on a row to see the history of the partition.",
+        &FollowUp::Dashboard("Partition"),
         &[verdicts.mapping()],
     )
     .over_time(&query, "{{partition_id}}")
-    .leads(&[links::partition_of_series()])
+    .linked_to(&[links::partition_of_series()])
     .coarse()
-    .empty("No exporter tells of a partition")
+    .empty("No partition data")
     .width(14)
 }
 
-fn age_against_schedule() -> Panel {
+fn relative_age() -> Panel {
     let last = "max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})";
     let due = "max by (@id) (servicefabric_backup_due_timestamp_seconds{@partitions})";
     let query = format!("topk(20, (time() - {last}) / ({due} - {last} > 0))");
     Panel::lines(
-        "Age against the schedule",
-        "Age of the last backup, as a share of the time from that backup to the moment the next one is due. A healthy partition climbs to 100 % and falls; above 100 % it is late. The twenty highest. Look at what climbs on.",
-        &Next::Runbook("ServiceFabricBackupOverdue"),
+        "Age relative to the schedule",
+        "Age of the last backup relative to the time between that backup and the due time, for the 20 highest partitions. A healthy partition rises to 100 % and drops. Above 100 %, it is late: check the partitions that continue to rise.",
+        &FollowUp::Runbook("ServiceFabricBackupOverdue"),
     )
     .over_time(&query, "{{service_name}} {{partition_id}}")
     .unit("percentunit")
@@ -141,26 +148,26 @@ fn age_against_schedule() -> Panel {
         { "value": 1, "color": VERMILLION },
     ] }))
     .option("legend", json!({ "calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false }))
-    .leads(&[links::partition_of_series()])
+    .linked_to(&[links::partition_of_series()])
     .coarse()
-    .empty("No partition has a schedule and a backup")
+    .empty("No backed-up partitions with a schedule")
     .width(8)
 }
 
-fn log_progress() -> Panel {
+fn lsn_rate() -> Panel {
     let query = "topk(20, max by (@id) (rate(servicefabric_backup_lsn_advance_total{@partitions}[$__rate_interval])))";
     Panel::lines(
-        "Log records newly backed up",
-        "Log records per second that successful backups newly covered, the twenty highest. Flat at 0 under a service that writes means that backups hold nothing new: check the newest ones.",
-        &Next::Runbook("ServiceFabricBackupLsnFrozen"),
+        "Log records backed up",
+        "New log records per second in successful backups, for the 20 highest partitions. If the rate stays at 0 while the service writes, the backups contain no new data: check the newest ones.",
+        &FollowUp::Runbook("ServiceFabricBackupLsnFrozen"),
     )
     .over_time(query, "{{service_name}} {{partition_id}}")
     .unit("short")
     .set("min", json!(0))
     .option("legend", json!({ "calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": false }))
-    .leads(&[links::partition_of_series()])
+    .linked_to(&[links::partition_of_series()])
     .coarse()
-    .empty("No log sequence number is known")
+    .empty("No known LSN")
     .width(8)
 }
 
@@ -174,18 +181,18 @@ fn failures() -> Panel {
     };
     let ended = r#"servicefabric_backup_observed_completions_total{@services, outcome!="success"}"#;
     Panel::lines(
-        "Failed requests seen",
-        "Requested backups that an exporter saw fail or time out, in all and by failure code; never periodic backups. The first failure of a new code shows by code two minutes later than in the sums, and one at the edge of a bar may stand in the next one too. Look the code up among the failure codes.",
-        &Next::Runbook("ServiceFabricBackupRequestFailed"),
+        "Observed failed requests",
+        "Requested backups that failed or timed out, in total and by failure code. Periodic backups are not included. The first failure of a new code appears by code two minutes after the total, and a failure at the edge of a bar can also appear in the next one. Look up the code in docs/runbooks/failure-codes.md.",
+        &FollowUp::Runbook("ServiceFabricBackupRequestFailed"),
     )
-    .over_time(&seen(ended, "outcome"), "every {{outcome}}")
+    .over_time(&seen(ended, "outcome"), "all with {{outcome}}")
     .over_time(&seen("servicefabric_backup_observed_failures_total{@services}", "code"), "{{code}}")
     .unit("locale")
     .set("min", json!(0))
     .custom("drawStyle", json!("bars"))
     .custom("fillOpacity", json!(60))
     .coarse()
-    .empty("No requested backup was ever seen")
+    .empty("No observed requests")
     .width(8)
 }
 
@@ -208,22 +215,22 @@ fn policies() -> Panel {
     ];
     let panel = Panel::table(
         "Policies in use",
-        "The policies that apply here, where they were set, and what they say. A line without a policy is what nobody protects: enable backup there.",
-        &Next::Runbook("ServiceFabricBackupUnprotected"),
+        "Policies of the selection, the level on which they were enabled, and their settings. Partitions in the row without a policy are not protected: enable backup for them.",
+        &FollowUp::Runbook("ServiceFabricBackupUnprotected"),
     );
     let panel = queries.iter().fold(panel, |panel, query| panel.rows(query));
     panel
         .hide(&["Value #B"])
         .column("policy_name", "Policy", "no policy", &[])
-        .column("policy_inherited_from", "Set at", "nowhere", &[])
-        .column("Value #A", "Partitions", "not told", &[])
-        .column("schedule_kind", "Schedule", "not told", &[])
-        .column("Value #C", "Longest gap", "not known", &seconds())
-        .column("storage_kind", "Storage", "not told", &[])
-        .column("Value #D", "Kept for", "no end known", &seconds())
-        .column("Value #E", "Kept at least", "not told", &[])
-        .column("Value #F", "Incrementals at most", "not told", &[])
-        .column("auto_restore", "Restores by itself", "not told", &[])
-        .column("cluster_name", "Cluster", "not told", &[])
-        .empty("No exporter tells of a partition")
+        .column("policy_inherited_from", "Set at", "none", &[])
+        .column("Value #A", "Partitions", "unknown", &[])
+        .column("schedule_kind", "Schedule", "unknown", &[])
+        .column("Value #C", "Longest interval", "unknown", &seconds())
+        .column("storage_kind", "Storage", "unknown", &[])
+        .column("Value #D", "Retention", "unknown", &seconds())
+        .column("Value #E", "Minimum backups", "unknown", &[])
+        .column("Value #F", "Maximum incrementals", "unknown", &[])
+        .column("auto_restore", "Automatic restore", "unknown", &[])
+        .column("cluster_name", "Cluster", "unknown", &[])
+        .empty("No partition data")
 }

@@ -1,27 +1,27 @@
-//! What is seen of a cluster, shard by shard.
+//! Queries about clusters by shard.
 //!
-//! Each shard watches other partitions, so one that is blind or gone is not made good by another.
-//! Exporters of the same shard stand in for each other.
+//! Shards watch different partitions, so each of them needs an exporter with data. Replicas of a shard
+//! are interchangeable.
 
-/// The labels of a shard of a cluster.
+/// The labels that identify a shard.
 pub(super) const SHARD: &str = "cluster_name, shard, shards";
 
-/// Gives series of an exporter the labels of its shard; `@shard` stands for it.
+/// The join that adds the labels of the shard to the series of an exporter. Its placeholder is `@shard`.
 pub(super) const JOIN: &str = "on (job, instance) group_left (shard, shards) max by (job, instance, shard, shards) (servicefabric_backup_exporter_shard_info{@exporters})";
 
-/// A query for a family that has one series per cluster: for each shard the best of its exporters.
+/// A query for the maximum of the replicas of each shard, for a metric with one series per cluster.
 pub(super) fn best(family: &str) -> String {
     format!("max by ({SHARD}) ({family}{{@clusters}} * @shard)")
 }
 
-/// The same for a family that has one series per collector.
+/// The same for a metric with one series per collector.
 pub(super) fn best_by_collector(family: &str) -> String {
     format!("max by ({SHARD}, collector) ({family}{{@clusters}} * @shard)")
 }
 
-/// A query for each shard of a cluster: 1 if an exporter reaches a gateway, 0 if none does, and -1 if
-/// all that saw it within a day are gone. An exporter that is still there and no longer names the
-/// cluster was told so; after another number of shards, the old ones are not missed.
+/// A query with one series per shard: 1 if an exporter reaches a gateway, 0 if none does, and -1 if all
+/// exporters that watched the shard within the last day are gone. A cluster that was removed from a
+/// running exporter, and the shards of a former number of shards, are excluded.
 pub(super) fn reached() -> String {
     let now = best("servicefabric_backup_cluster_up");
     let seen = "last_over_time(servicefabric_backup_cluster_up{@clusters}[1d])";

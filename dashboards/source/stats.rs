@@ -1,54 +1,56 @@
-//! The numbers on top of Fleet and Service: how many partitions are in which trouble.
+//! The stat panels at the top of Fleet and Service.
 //!
-//! A zero is said only where something is known. Where nothing is, the number is missing, grey,
-//! and words stand in its place. A zero has no colour: with one partition known of thousands it is
-//! no good news. Only the share of all that are known to be on time turns green.
+//! Without data, they show a text on grey instead of 0. A zero has no colour, because it can be based on
+//! one known partition of thousands. Only the panel On time turns green.
 
 use serde_json::json;
 use servicefabric_backup_exporter::protection::ProtectionState;
 
-use super::look::{
-    BROKEN, GREEN, GREY, NEUTRAL, ORANGE, PURPLE, SEVERITY, States, VERMILLION, YELLOW, number_of,
-    verdict_numbers,
-};
-use super::panel::{Next, Panel};
+use super::panel::{FollowUp, Panel};
 use super::shards;
+use super::states::{
+    GREEN, GREY, LATE_OR_STUCK, NEUTRAL, ORANGE, PURPLE, SEVERITY, States, VERMILLION, YELLOW,
+    number_of, verdict_numbers,
+};
 
-const NOTHING_KNOWN: &str = "No verdict is known";
+/// Text for panels of exporters.
+pub(super) const NO_EXPORTER: &str = "No exporters scraped";
 
-/// How many partitions have a severity that is so; missing where no verdict is known.
+const NO_VERDICTS: &str = "No known verdicts";
+
+/// A query for the number of partitions whose severity compares to that of a verdict.
 fn count(comparison: &str, verdict: ProtectionState) -> String {
     format!("sum({SEVERITY} {comparison} bool {})", number_of(verdict))
 }
 
-/// All of them.
+/// The panels that Fleet and Service share.
 pub(super) fn all() -> Vec<Panel> {
     vec![
         on_time(),
         counted(
-            "Broken",
-            &count(">=", BROKEN),
+            "Late or stuck",
+            &count(">=", LATE_OR_STUCK),
             VERMILLION,
-            "Partitions that should have a backup and have none in time: Overdue, NeverBackedUp or Stuck. Look at storage, policy and health of the worst ones first.",
-            &Next::Runbook("ServiceFabricBackupOverdue"),
+            "Partitions with the verdict Overdue, NeverBackedUp or Stuck. Check storage, policy and health of the worst ones first.",
+            &FollowUp::Runbook("ServiceFabricBackupOverdue"),
         )
-        .empty(NOTHING_KNOWN),
+        .empty(NO_VERDICTS),
         counted(
             "Unprotected",
             &count("==", ProtectionState::Unprotected),
             PURPLE,
-            "Partitions that no policy protects. Enable backup for them, or leave the application out of the exporter's configuration.",
-            &Next::Runbook("ServiceFabricBackupUnprotected"),
+            "Partitions without a backup policy. Enable backup for them, or exclude the application in the configuration of the exporter.",
+            &FollowUp::Runbook("ServiceFabricBackupUnprotected"),
         )
-        .empty(NOTHING_KNOWN),
+        .empty(NO_VERDICTS),
         counted(
             "Suspended",
             &count("==", ProtectionState::Suspended),
             YELLOW,
-            "Partitions whose protection somebody has suspended: no backup is taken. Resume it when the work is done.",
-            &Next::Runbook("ServiceFabricBackupSuspendedTooLong"),
+            "Partitions whose backup is suspended: no backups are taken. Resume backup when the maintenance is complete.",
+            &FollowUp::Runbook("ServiceFabricBackupSuspendedTooLong"),
         )
-        .empty(NOTHING_KNOWN),
+        .empty(NO_VERDICTS),
         unknown(),
         oldest(),
     ]
@@ -61,22 +63,22 @@ fn on_time() -> Panel {
         number_of(ProtectionState::Unprotected),
         number_of(ProtectionState::Suspended)
     );
-    // Rounded down: not 100 % as long as one is missing, however many there are. Old versions of
-    // Prometheus lose a little in `avg`.
+    // Rounded down, so that a single late partition is never shown as 100 %. The small constant compensates
+    // for the rounding error of `avg` in old versions of Prometheus.
     let query = format!(
         "floor(10000 * avg({expected} <= bool {}) + 0.000001) / 10000",
         number_of(ProtectionState::Failing)
     );
     Panel::stat(
-        "Known to be on time",
-        "Share of the partitions with a schedule whose backup is known to be on time: Protected, Failing or Pending. Unknown counts as not on time; Unprotected and Suspended have no schedule and are not in it. When it falls for many at once, check whether backups have stopped.",
-        &Next::Runbook("ServiceFabricBackupSilentStop"),
+        "On time",
+        "Share of the scheduled partitions with the verdict Protected, Failing or Pending. Unknown counts as not on time. Unprotected and Suspended partitions have no schedule and are excluded. If the share drops suddenly, check whether backups have stopped.",
+        &FollowUp::Runbook("ServiceFabricBackupSilentStop"),
     )
     .now(&query, "on time")
     .unit("percentunit")
     .set("decimals", json!(2))
     .steps(&[(None, GREY), (Some(0.0), VERMILLION), (Some(0.8), ORANGE), (Some(1.0), GREEN)])
-    .empty("No schedule is known")
+    .empty("No known schedule")
     .width(3)
 }
 
@@ -90,68 +92,70 @@ fn unknown() -> Panel {
         "Unknown",
         &query,
         GREY,
-        "Partitions that no exporter can judge: what is needed was never read, or too long ago. Blind is not late. Check what the exporter cannot read.",
-        &Next::Runbook("ServiceFabricBackupProtectionUnknown"),
+        "Partitions whose verdict cannot be determined, because data is missing or stale. They are not necessarily late. Check which requests of the exporter fail.",
+        &FollowUp::Runbook("ServiceFabricBackupProtectionUnknown"),
     )
-    .empty("No exporter tells of a partition")
+    .empty("No partition data")
 }
 
 fn oldest() -> Panel {
-    let (failing, stuck) = (number_of(ProtectionState::Failing), number_of(BROKEN));
+    let (failing, stuck) = (
+        number_of(ProtectionState::Failing),
+        number_of(LATE_OR_STUCK),
+    );
     let excepted = format!("({SEVERITY} > {failing} < {stuck})");
     let last = "max by (@id) (servicefabric_backup_last_success_timestamp_seconds{@partitions})";
     let query = format!("time() - min({last} unless on (@id) {excepted})");
     Panel::stat(
-        "Oldest last backup",
-        "Age of the last good backup where that is oldest: so much a restore would lose there. Without partitions that are Unprotected or Suspended, and without those that have no backup at all. Compare it with the longest schedule, then look for the partition among the worst.",
-        &Next::Runbook("ServiceFabricBackupOverdueLong"),
+        "Oldest last success",
+        "Age of the oldest last success of all partitions. Partitions that are Unprotected, Suspended or without any backup are excluded. Compare it with the longest schedule, then find the partition in the table of the worst ones.",
+        &FollowUp::Runbook("ServiceFabricBackupOverdueLong"),
     )
     .now(&query, "age")
     .option("colorMode", json!("value"))
     .unit("s")
     .set("decimals", json!(1))
     .steps(&[(None, "text")])
-    .empty("No good backup is known")
+    .empty("No known successful backup")
     .width(3)
 }
 
-/// Clusters that nobody sees, or not all of them.
+/// Clusters with a shard that no exporter reaches.
 pub(super) fn unreached() -> Panel {
     let query = format!(
         "sum(max by (cluster_name) ((\n{}\n) < bool 1))",
         shards::reached()
     );
     counted(
-        "Clusters not reached",
+        "Unreachable clusters",
         &query,
         VERMILLION,
-        "Clusters, among those seen within a day, of which a shard has no exporter now that reaches a gateway. What it watches is blind, not late. Check exporter, network and certificates.",
-        &Next::Runbook("ServiceFabricBackupClusterUnreachable"),
+        "Clusters of the last day with a shard from which no exporter reaches a gateway. Its partitions are Unknown, not late. Check exporter, network and certificates.",
+        &FollowUp::Runbook("ServiceFabricBackupClusterUnreachable"),
     )
-    .empty("No exporter is scraped")
+    .empty(NO_EXPORTER)
 }
 
-/// A number that is no trouble as long as it is 0.
+/// A stat panel for a count that should be 0.
 pub(super) fn counted(
     title: &str,
     query: &str,
     colour: &str,
     description: &str,
-    next: &Next,
+    follow_up: &FollowUp,
 ) -> Panel {
-    Panel::stat(title, description, next)
+    Panel::stat(title, description, follow_up)
         .now(query, &title.to_lowercase())
         .unit("locale")
         .steps(&[(None, GREY), (Some(0.0), NEUTRAL), (Some(1.0), colour)])
         .width(3)
 }
 
-/// How many partitions there are by verdict, over time.
 pub(super) fn over_time(verdicts: &States) -> Panel {
     Panel::lines(
         "Verdicts over time",
-        "How many partitions had which verdict. A step to Overdue in many at once is a silent stop; a step to Unknown means that the exporter went blind. Check what changed in the cluster at that time.",
-        &Next::Runbook("ServiceFabricBackupSilentStop"),
+        "Partitions by verdict over time. If many change to Overdue at once, backups have stopped. If many change to Unknown, the exporter has lost access. Check what changed in the cluster at that time.",
+        &FollowUp::Runbook("ServiceFabricBackupSilentStop"),
     )
     .over_time(&verdicts.counts(), "{{state}}")
     .coloured_by(verdicts)
@@ -162,5 +166,5 @@ pub(super) fn over_time(verdicts: &States) -> Panel {
     .set("min", json!(0))
     .set("decimals", json!(0))
     .coarse()
-    .empty("No exporter tells of a partition")
+    .empty("No partition data")
 }

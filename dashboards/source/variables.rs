@@ -1,19 +1,19 @@
-//! What can be chosen at the top of a dashboard.
+//! Variables of the dashboards.
 //!
-//! Each list asks only for what belongs to the choices before it: the partitions of one service,
-//! never all of them.
+//! The query of each variable is restricted by the variables before it, so that it never returns all
+//! partitions.
 
 use serde_json::{Value, json};
 
 use super::panel::datasource;
 
-/// The data source and the exporters; every dashboard begins with them.
+/// The data source and the exporters, the first variables of every dashboard.
 pub(super) fn exporters() -> Vec<Value> {
     let source = json!({
         "type": "datasource",
         "name": "datasource",
         "label": "Data Source",
-        "description": "The Prometheus that scrapes the exporters.",
+        "description": "The Prometheus server that scrapes the exporters.",
         "query": "prometheus",
         "current": {},
         "hide": 0,
@@ -27,8 +27,8 @@ pub(super) fn exporters() -> Vec<Value> {
     let build = "servicefabric_backup_exporter_build_info";
     vec![
         source,
-        any("job", "Job", &format!("{build}, job"), ".+"),
-        any(
+        multi("job", "Job", &format!("{build}, job"), ".+"),
+        multi(
             "instance",
             "Instance",
             &format!(r#"{build}{{job=~"$job"}}, instance"#),
@@ -37,51 +37,45 @@ pub(super) fn exporters() -> Vec<Value> {
     ]
 }
 
-/// Any of the clusters.
 pub(super) fn clusters() -> Value {
-    any("cluster_name", "Cluster", CLUSTERS, ".+")
+    multi("cluster_name", "Cluster", CLUSTERS, ".+")
 }
 
-/// Any of the applications; a partition whose application is not known is among all of them.
+/// Several applications. "All" includes partitions whose application is unknown.
 pub(super) fn applications() -> Value {
-    any("application_name", "Application", APPLICATIONS, ".*")
+    multi("application_name", "Application", APPLICATIONS, ".*")
 }
 
-/// Any of the services of the application.
 pub(super) fn services() -> Value {
-    any("service_name", "Service", SERVICES, ".*")
+    multi("service_name", "Service", SERVICES, ".*")
 }
 
-/// One cluster.
 pub(super) fn cluster() -> Value {
-    one("cluster_name", "Cluster", CLUSTERS)
+    single("cluster_name", "Cluster", CLUSTERS)
 }
 
-/// One application of the cluster.
 pub(super) fn application() -> Value {
-    one("application_name", "Application", APPLICATIONS)
+    single("application_name", "Application", APPLICATIONS)
 }
 
-/// One service of the application.
 pub(super) fn service() -> Value {
-    one("service_name", "Service", SERVICES)
+    single("service_name", "Service", SERVICES)
 }
 
-/// One partition of the service.
 pub(super) fn partition() -> Value {
     let known = "servicefabric_backup_partition_info{@services}, partition_id";
-    one("partition_id", "Partition", known)
+    single("partition_id", "Partition", known)
 }
 
 const CLUSTERS: &str = "servicefabric_backup_partitions{@exporters}, cluster_name";
 const APPLICATIONS: &str = "servicefabric_backup_partition_info{@clusters}, application_name";
 const SERVICES: &str = r#"servicefabric_backup_partition_info{@clusters, application_name="$application_name"}, service_name"#;
 
-fn one(name: &str, label: &str, known: &str) -> Value {
+fn single(name: &str, label: &str, known: &str) -> Value {
     query(name, label, known, None)
 }
 
-fn any(name: &str, label: &str, known: &str, all: &str) -> Value {
+fn multi(name: &str, label: &str, known: &str, all: &str) -> Value {
     query(name, label, known, Some(all))
 }
 

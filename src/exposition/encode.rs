@@ -17,7 +17,7 @@ use super::family::{Family, SampleSource};
 use super::gzip::Segment;
 use super::samples::{Kind, Labels, Samples, SegmentSink, Value};
 use crate::cluster_view::{ClusterView, PartitionView};
-use crate::config::States;
+use crate::settings::States;
 use crate::telemetry::Process;
 
 /// The samples of `families` for one cluster, a segment per family. Ages and the families of the

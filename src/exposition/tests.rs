@@ -2,13 +2,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::*;
 use crate::cluster_view::ViewSettings;
-use crate::config::States;
 use crate::inventory::{Inventory, Shard};
 use crate::model::{
     BackupProgress, BackupState, Collector, Epoch, Failure, FailureCode, Partition, PartitionId,
     PartitionKind, Read,
 };
 use crate::protection::{ProtectionState, Rules};
+use crate::settings::States;
 use crate::snapshot::{
     ClusterObservation, CollectorRun, Observations, PartitionObservation, SecurityStatus, Snapshot,
 };

@@ -10,9 +10,9 @@ use tracing::info;
 
 use super::publisher::Published;
 use crate::cluster_view::ViewSettings;
-use crate::config::{Cluster, Poll};
 use crate::exposition::EncodedCluster;
 use crate::gateway::Gateway;
+use crate::settings::{Cluster, Poll};
 use crate::snapshot::{PartitionSnapshot, Snapshot};
 
 /// How long an encoding is served after its view became invalid. A longer delay means that the

@@ -1,7 +1,7 @@
-//! The body of an answer, up to a limit.
+//! The body of a response, up to a limit.
 //!
-//! Never reads or inflates more than it was allowed to, whatever length the answer claims, and
-//! quotes nothing of what it read: the caller adds the endpoint to the error.
+//! Never reads or inflates more than the limit, whatever length the response claims. Errors quote
+//! nothing of the body; the caller adds the endpoint.
 
 use std::io::Read;
 use std::ops::Deref;
@@ -15,20 +15,20 @@ use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::gateway::error::Misread;
+use crate::gateway::decode::DecodeError;
 
-/// Why there is no body.
+/// Why a body could not be read.
 #[derive(Debug)]
-pub(super) enum Unread {
-    /// The connection broke off.
-    Broken(reqwest::Error),
-    /// It is larger than allowed.
+pub(super) enum BodyError {
+    /// The connection was closed.
+    Interrupted(reqwest::Error),
+    /// The body is larger than the limit.
     TooLarge,
-    /// Its content coding is not supported, or its compressed data is not valid.
-    Coded(Misread),
+    /// The content coding is not supported, or the compressed data is invalid.
+    Encoding(DecodeError),
 }
 
-/// A body, and the permit that a large one holds for as long as it is in memory.
+/// A body, with the permit that a large one holds while it is in memory.
 #[derive(Debug)]
 pub(super) struct Body {
     bytes: Vec<u8>,
@@ -46,24 +46,24 @@ impl Deref for Body {
 /// Largest body that is read without a permit, in bytes.
 const SMALL: usize = 256 * 1024;
 
-/// Everything in the body of `response`, if that is no more than `limit` bytes, compressed or not.
-/// Waits for a permit of `large` when it turns out to be more than a little: by the number of
-/// requests in flight alone, bodies of the largest size could fill the memory.
+/// The body of `response`, if it has at most `limit` bytes before and after inflating. Waits for a
+/// permit of `large` above [`SMALL`]: the limit on requests in flight alone would let bodies of the
+/// largest size fill the memory.
 pub(super) async fn read(
     mut response: Response,
     limit: usize,
     large: &Arc<Semaphore>,
-) -> Result<Body, Unread> {
-    let coding = Coding::of(response.headers()).map_err(Unread::Coded)?;
+) -> Result<Body, BodyError> {
+    let coding = Coding::of(response.headers()).map_err(BodyError::Encoding)?;
     let claimed = response.content_length().unwrap_or_default();
     if usize::try_from(claimed).is_ok_and(|claimed| claimed > limit) {
-        return Err(Unread::TooLarge);
+        return Err(BodyError::TooLarge);
     }
     let mut bytes = Vec::new();
     let mut permit = None;
-    while let Some(chunk) = response.chunk().await.map_err(Unread::Broken)? {
+    while let Some(chunk) = response.chunk().await.map_err(BodyError::Interrupted)? {
         if chunk.len() > limit - bytes.len() {
-            return Err(Unread::TooLarge);
+            return Err(BodyError::TooLarge);
         }
         if permit.is_none() && bytes.len() + chunk.len() > SMALL {
             permit = Some(Box::pin(permitted(large)).await);
@@ -82,14 +82,14 @@ pub(super) async fn read(
     })
 }
 
-/// Boxed by its callers: few bodies are large, and not every call should carry the room for it.
+/// Callers box it: few bodies are large, and every call would reserve memory for it.
 async fn permitted(large: &Arc<Semaphore>) -> OwnedSemaphorePermit {
     let permit = Arc::clone(large).acquire_owned().await;
-    permit.expect("nobody closes the semaphore")
+    permit.expect("the semaphore is never closed")
 }
 
-/// A content coding (RFC 9110, section 8.4.1). None is asked for, but some proxies compress
-/// whatever passes.
+/// A content coding (RFC 9110, section 8.4.1). None is requested, but some proxies compress all
+/// responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
     Gzip,
@@ -97,8 +97,8 @@ enum Coding {
 }
 
 impl Coding {
-    /// The coding that an answer names, if it names one.
-    fn of(headers: &HeaderMap) -> Result<Option<Self>, Misread> {
+    /// The coding in the headers of a response.
+    fn of(headers: &HeaderMap) -> Result<Option<Self>, DecodeError> {
         let values = headers.get_all(CONTENT_ENCODING).iter();
         let names = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         let mut names = names
@@ -108,17 +108,17 @@ impl Coding {
             None => return Ok(None),
             Some(b"gzip" | b"x-gzip") => Self::Gzip,
             Some(b"deflate") => Self::Deflate,
-            Some(b"br") => return Err(Misread::Coding("Brotli")),
-            Some(b"zstd") => return Err(Misread::Coding("Zstandard")),
-            Some(_) => return Err(Misread::Coding("an unknown content coding")),
+            Some(b"br") => return Err(DecodeError::ContentEncoding("Brotli")),
+            Some(b"zstd") => return Err(DecodeError::ContentEncoding("Zstandard")),
+            Some(_) => return Err(DecodeError::ContentEncoding("an unknown content coding")),
         };
         match names.next() {
             None => Ok(Some(coding)),
-            Some(_) => Err(Misread::Coding("more than one content coding")),
+            Some(_) => Err(DecodeError::ContentEncoding("more than one content coding")),
         }
     }
 
-    fn inflate(self, body: &[u8], limit: usize) -> Result<Vec<u8>, Unread> {
+    fn inflate(self, body: &[u8], limit: usize) -> Result<Vec<u8>, BodyError> {
         match self {
             Self::Gzip => {
                 let mut inflated = Vec::new();
@@ -126,30 +126,30 @@ impl Coding {
                 let mut reader = MultiGzDecoder::new(body).take(allowed);
                 let read = reader.read_to_end(&mut inflated);
                 match read {
-                    _ if inflated.len() > limit => Err(Unread::TooLarge),
+                    _ if inflated.len() > limit => Err(BodyError::TooLarge),
                     Ok(_) => Ok(inflated),
-                    Err(_) => Err(Unread::Coded(Misread::Compressed)),
+                    Err(_) => Err(BodyError::Encoding(DecodeError::Compression)),
                 }
             }
-            // Not with flate2, whose reader takes the end of the input for the end of the data.
+            // Not with flate2, whose reader accepts truncated data.
             Self::Deflate => decompress_to_vec_zlib_with_limit(body, limit)
-                .or_else(|fault| without_wrapper(fault, body, limit))
-                .map_err(|fault| match fault.status {
-                    TINFLStatus::HasMoreOutput => Unread::TooLarge,
-                    _ => Unread::Coded(Misread::Compressed),
+                .or_else(|error| inflate_raw(error, body, limit))
+                .map_err(|error| match error.status {
+                    TINFLStatus::HasMoreOutput => BodyError::TooLarge,
+                    _ => BodyError::Encoding(DecodeError::Compression),
                 }),
         }
     }
 }
 
-/// What some servers call deflate: the data without the zlib header that RFC 9110 asks for.
-fn without_wrapper(
-    fault: DecompressError,
+/// Some servers send deflate without the zlib header that RFC 9110 requires.
+fn inflate_raw(
+    error: DecompressError,
     body: &[u8],
     limit: usize,
 ) -> Result<Vec<u8>, DecompressError> {
-    match fault.status {
-        TINFLStatus::HasMoreOutput => Err(fault),
+    match error.status {
+        TINFLStatus::HasMoreOutput => Err(error),
         _ => decompress_to_vec_with_limit(body, limit),
     }
 }
@@ -168,7 +168,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::gateway::connections::plain;
+    use crate::gateway::connections::client_builder;
 
     fn gzip(data: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
@@ -190,14 +190,14 @@ mod tests {
 
     type Compress = fn(&[u8]) -> Vec<u8>;
 
-    /// Every way to compress, and the coding that it goes by.
-    const WAYS: [(Coding, Compress); 3] = [
+    /// Every format, with the coding that names it.
+    const FORMATS: [(Coding, Compress); 3] = [
         (Coding::Gzip, gzip),
         (Coding::Deflate, zlib),
         (Coding::Deflate, raw),
     ];
 
-    fn named(values: &[&str]) -> Result<Option<Coding>, Misread> {
+    fn named(values: &[&str]) -> Result<Option<Coding>, DecodeError> {
         let values = values.iter().map(|value| {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             (CONTENT_ENCODING, value)
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn codings_are_known_by_their_names() {
+    fn content_coding_is_read_from_the_headers() {
         for (values, coding) in [
             (&[][..], None),
             (&["identity"], None),
@@ -226,25 +226,25 @@ mod tests {
             (&["hunter2"], "unknown"),
             (&["\u{fc}"], "unknown"),
         ] {
-            let fault = named(values).unwrap_err().to_string();
+            let error = named(values).unwrap_err().to_string();
             assert!(
-                fault.contains(word) && !fault.contains("hunter2"),
-                "{fault}"
+                error.contains(word) && !error.contains("hunter2"),
+                "{error}"
             );
         }
     }
 
     #[test]
-    fn data_inflates_up_to_the_limit_and_no_further() {
+    fn data_is_inflated_up_to_the_limit() {
         let data = vec![b' '; 10_000_000];
-        for (coding, compress) in WAYS {
+        for (coding, compress) in FORMATS {
             let body = compress(&data);
             assert!(body.len() < 20_000);
             assert_eq!(coding.inflate(&body, data.len()).unwrap(), data);
             for limit in [0, 1, 1_000, data.len() - 1] {
                 let inflated = coding.inflate(&body, limit);
                 assert!(
-                    matches!(inflated, Err(Unread::TooLarge)),
+                    matches!(inflated, Err(BodyError::TooLarge)),
                     "{coding:?} {limit}"
                 );
             }
@@ -272,13 +272,13 @@ mod tests {
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).await.ok();
         });
-        let client = plain(Duration::from_secs(60)).tls_certs_only([]);
+        let client = client_builder(Duration::from_secs(60)).tls_certs_only([]);
         let response = client.build().unwrap().get(url).send().await.unwrap();
         read(response, 4 << 20, large).await.unwrap()
     }
 
     #[tokio::test]
-    async fn only_as_many_large_bodies_as_there_are_permits_are_in_memory() {
+    async fn permits_limit_the_large_bodies_in_memory() {
         for (coding, length) in [
             ("identity", SMALL + 1),
             ("identity", 4 << 20),
@@ -302,11 +302,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_data_survives_and_no_truncated_data_is_taken_for_whole(
+        fn complete_data_is_inflated_and_truncated_data_is_rejected(
             data: Vec<u8>,
             cut: prop::sample::Index,
         ) {
-            for (coding, compress) in WAYS {
+            for (coding, compress) in FORMATS {
                 let body = compress(&data);
                 prop_assert_eq!(&coding.inflate(&body, data.len()).unwrap(), &data);
                 let part = &body[..cut.index(body.len())];

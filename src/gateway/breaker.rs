@@ -1,92 +1,90 @@
-//! Stops calling a side that does not answer, and finds out when it does again.
+//! A circuit breaker: stops calls to a system that does not answer, and probes until it recovers.
 //!
-//! [`Breaker`] is pure: time and randomness enter as arguments. [`Gate`] shares one between
-//! calls; every admitted call holds a [`Lease`], so that a probe whose caller went away does not
-//! keep others from probing.
+//! [`StateMachine`] is pure: time and randomness are arguments. [`CircuitBreaker`] shares one between
+//! calls; every call holds a [`BreakerPermit`], so that a cancelled probe does not block later ones.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::gateway::error::Reason;
-use crate::gateway::locked;
+use crate::gateway::reason::Reason;
+use crate::sync::lock;
 
-/// Fewest failures in a row that open a breaker, whatever the concurrency.
+/// Fewest consecutive failures that open a breaker, whatever the concurrency.
 const MIN_FAILURES: usize = 5;
+/// Time until the first probe; doubles with each failed probe.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// A breaker shared by all calls to one side of the gateway.
+/// The breaker of all calls to one side of the gateway.
 #[derive(Debug)]
-pub(super) struct Gate(Mutex<Breaker>);
+pub(super) struct CircuitBreaker(Mutex<StateMachine>);
 
-impl Gate {
-    /// As many calls as run at once may fail of one cause; only then is it a series.
+impl CircuitBreaker {
+    /// Opens after as many consecutive failures as calls run at once: those can have one cause.
     pub(super) fn new(concurrency: usize) -> Self {
-        Self(Mutex::new(Breaker::new(concurrency.max(MIN_FAILURES))))
+        Self(Mutex::new(StateMachine::new(concurrency.max(MIN_FAILURES))))
     }
 
-    /// Lets a call pass, or says why calls fail at the moment.
-    pub(super) fn enter(&self, now: Instant) -> Result<Lease<'_>, Reason> {
-        let pass = locked(&self.0).admit(now)?;
-        Ok(Lease {
-            gate: self,
+    /// Admits a call, or returns the reason why the breaker is open.
+    pub(super) fn enter(&self, now: Instant) -> Result<BreakerPermit<'_>, Reason> {
+        let pass = lock(&self.0).admit(now)?;
+        Ok(BreakerPermit {
+            breaker: self,
             pass: Some(pass),
         })
     }
 
-    /// Lets a call pass only while the breaker is closed: one that may take long would keep
-    /// everybody waiting for its outcome if it were the probe.
-    pub(super) fn enter_closed(&self) -> Result<Lease<'_>, Reason> {
-        match self.open_because() {
+    /// Admits a call only while the breaker is closed: a slow call as a probe would delay recovery.
+    pub(super) fn enter_closed(&self) -> Result<BreakerPermit<'_>, Reason> {
+        match self.open_reason() {
             Some(reason) => Err(reason),
-            None => Ok(Lease {
-                gate: self,
+            None => Ok(BreakerPermit {
+                breaker: self,
                 pass: Some(Pass::Normal),
             }),
         }
     }
 
-    /// Forgets all failures: their cause may be gone.
+    /// Closes the breaker and forgets all failures.
     pub(super) fn reset(&self) {
-        locked(&self.0).state = State::Closed { failures: 0 };
+        lock(&self.0).state = State::Closed { failures: 0 };
     }
 
-    /// What opened the breaker; `None` while it is closed.
-    pub(super) fn open_because(&self) -> Option<Reason> {
-        locked(&self.0).open_because()
+    /// The reason of the failure that opened the breaker; `None` while it is closed.
+    pub(super) fn open_reason(&self) -> Option<Reason> {
+        lock(&self.0).open_reason()
     }
 }
 
-/// The right to make one call. Dropped without [`Self::settle`], it counts as never taken.
+/// Permission for one call. Dropped without [`Self::settle`], it has no effect.
 #[derive(Debug)]
-pub(super) struct Lease<'a> {
-    gate: &'a Gate,
+pub(super) struct BreakerPermit<'a> {
+    breaker: &'a CircuitBreaker,
     pass: Option<Pass>,
 }
 
-impl Lease<'_> {
-    /// Reports the outcome: the reason of a failure, or `None`.
+impl BreakerPermit<'_> {
+    /// Reports the outcome of the call.
     pub(super) fn settle(mut self, failure: Option<Reason>, now: Instant) {
         if let Some(pass) = self.pass.take() {
-            locked(&self.gate.0).record(pass, failure, now, fastrand::f64());
+            lock(&self.breaker.0).record(pass, failure, now, fastrand::f64());
         }
     }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if let Some(pass) = self.pass.take() {
-            locked(&self.gate.0).abandon(pass);
+            lock(&self.breaker.0).abandon(pass);
         }
     }
 }
 
-/// The state machine.
 #[derive(Debug)]
-struct Breaker {
+struct StateMachine {
     threshold: usize,
     state: State,
-    /// Number of the last probe sent: tells a late outcome from the awaited one.
+    /// Number of the last probe: tells the outcome of the current probe from those of earlier calls.
     probes: u64,
 }
 
@@ -103,14 +101,14 @@ enum State {
     },
 }
 
-/// What an admitted call is to the breaker.
+/// The kind of an admitted call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pass {
     Normal,
     Probe(u64),
 }
 
-impl Breaker {
+impl StateMachine {
     fn new(threshold: usize) -> Self {
         Self {
             threshold,
@@ -119,7 +117,7 @@ impl Breaker {
         }
     }
 
-    fn open_because(&self) -> Option<Reason> {
+    fn open_reason(&self) -> Option<Reason> {
         match self.state {
             State::Closed { .. } => None,
             State::Open { because, .. } => Some(because),
@@ -162,12 +160,12 @@ impl Breaker {
             } if pass == Pass::Probe(*probe) => {
                 self.state = State::open(reason, failed_probes.saturating_add(1), now, jitter);
             }
-            // Sent before the breaker opened: says nothing new.
+            // Admitted before the breaker opened: no new information.
             State::Open { .. } => {}
         }
     }
 
-    /// The call never came to an outcome.
+    /// The call ended without an outcome.
     fn abandon(&mut self, pass: Pass) {
         if let State::Open { probing, .. } = &mut self.state
             && probing.is_some_and(|probe| pass == Pass::Probe(probe))
@@ -191,7 +189,7 @@ impl State {
     }
 }
 
-/// Whether a failure means that nobody answers. Any other answer shows that somebody does.
+/// Whether a failure means that the system does not answer. Any other failure is an answer.
 fn counts(reason: Reason) -> bool {
     matches!(
         reason,
@@ -211,8 +209,8 @@ mod tests {
         start + Duration::from_secs_f64(seconds)
     }
 
-    fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::new(3);
+    fn opened(now: Instant) -> StateMachine {
+        let mut breaker = StateMachine::new(3);
         for _ in 0..3 {
             let pass = breaker.admit(now).unwrap();
             breaker.record(pass, Some(Reason::Timeout), now, 0.0);
@@ -221,9 +219,9 @@ mod tests {
     }
 
     #[test]
-    fn only_failures_in_a_row_open_it() {
+    fn only_consecutive_failures_open_the_breaker() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(3);
+        let mut breaker = StateMachine::new(3);
         let outcomes = [
             Some(Reason::Connect),
             Some(Reason::Timeout),
@@ -237,25 +235,25 @@ mod tests {
         for outcome in outcomes {
             let pass = breaker.admit(now).unwrap();
             breaker.record(pass, outcome, now, 0.0);
-            assert_eq!(breaker.open_because(), None);
+            assert_eq!(breaker.open_reason(), None);
         }
         breaker.record(Pass::Normal, Some(Reason::Timeout), now, 0.0);
-        assert_eq!(breaker.open_because(), Some(Reason::Timeout));
+        assert_eq!(breaker.open_reason(), Some(Reason::Timeout));
         assert_eq!(breaker.admit(now), Err(Reason::Timeout));
     }
 
     #[test]
-    fn answers_of_any_kind_keep_it_closed() {
+    fn failures_that_are_answers_keep_the_breaker_closed() {
         let now = Instant::now();
         for reason in Reason::ALL.into_iter().filter(|reason| !counts(*reason)) {
-            let mut breaker = Breaker::new(1);
+            let mut breaker = StateMachine::new(1);
             breaker.record(Pass::Normal, Some(reason), now, 0.0);
-            assert_eq!(breaker.open_because(), None, "{reason:?}");
+            assert_eq!(breaker.open_reason(), None, "{reason:?}");
         }
     }
 
     #[test]
-    fn probes_go_one_at_a_time_after_one_two_four_and_at_most_thirty_seconds() {
+    fn one_probe_at_a_time_is_sent_with_exponential_backoff_up_to_30_seconds() {
         let mut now = Instant::now();
         let mut breaker = opened(now);
         for wait in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
@@ -265,20 +263,20 @@ mod tests {
             assert!(breaker.admit(now).is_err(), "a second probe");
             breaker.record(probe, Some(Reason::Connect), now, 0.0);
         }
-        assert_eq!(breaker.open_because(), Some(Reason::Connect));
+        assert_eq!(breaker.open_reason(), Some(Reason::Connect));
     }
 
     #[test]
     fn jitter_shortens_the_wait_by_a_quarter_at_most() {
         let now = Instant::now();
-        let mut breaker = Breaker::new(1);
+        let mut breaker = StateMachine::new(1);
         breaker.record(Pass::Normal, Some(Reason::Timeout), now, 1.0);
         assert!(breaker.admit(after(now, 0.749)).is_err());
         assert!(breaker.admit(after(now, 0.751)).is_ok());
     }
 
     #[test]
-    fn a_successful_probe_closes_it() {
+    fn a_successful_probe_closes_the_breaker() {
         let now = Instant::now();
         let mut breaker = opened(now);
         let probe = breaker.admit(after(now, 1.0)).unwrap();
@@ -297,38 +295,38 @@ mod tests {
         breaker.record(probe, Some(Reason::Connect), after(now, 1.1), 0.0);
         breaker.abandon(probe);
         assert!(breaker.admit(after(now, 1.2)).is_err(), "{second:?} runs");
-        assert_eq!(breaker.open_because(), Some(Reason::Timeout));
+        assert_eq!(breaker.open_reason(), Some(Reason::Timeout));
     }
 
     #[test]
-    fn a_call_that_may_take_long_is_never_the_probe() {
+    fn a_slow_call_is_never_the_probe() {
         let now = Instant::now();
-        let gate = Gate(Mutex::new(opened(now)));
-        assert_eq!(gate.enter_closed().err(), Some(Reason::Timeout));
-        let probe = gate.enter(after(now, 1.0)).unwrap();
-        assert_eq!(gate.enter_closed().err(), Some(Reason::Timeout));
+        let breaker = CircuitBreaker(Mutex::new(opened(now)));
+        assert_eq!(breaker.enter_closed().err(), Some(Reason::Timeout));
+        let probe = breaker.enter(after(now, 1.0)).unwrap();
+        assert_eq!(breaker.enter_closed().err(), Some(Reason::Timeout));
         probe.settle(None, now);
-        assert!(gate.enter_closed().is_ok());
+        assert!(breaker.enter_closed().is_ok());
     }
 
     #[test]
-    fn a_reset_lets_everybody_pass_and_a_late_probe_does_not_undo_it() {
+    fn a_reset_closes_the_breaker_and_a_late_probe_does_not_reopen_it() {
         let now = Instant::now();
-        let gate = Gate(Mutex::new(opened(now)));
-        let probe = gate.enter(after(now, 1.0)).unwrap();
-        gate.reset();
-        assert!(gate.enter(now).is_ok());
+        let breaker = CircuitBreaker(Mutex::new(opened(now)));
+        let probe = breaker.enter(after(now, 1.0)).unwrap();
+        breaker.reset();
+        assert!(breaker.enter(now).is_ok());
         probe.settle(Some(Reason::Tls), now);
-        assert_eq!(gate.open_because(), None);
+        assert_eq!(breaker.open_reason(), None);
     }
 
     #[test]
-    fn a_probe_that_was_dropped_frees_its_place() {
+    fn a_dropped_probe_allows_another_one() {
         let now = Instant::now();
-        let gate = Gate(Mutex::new(opened(now)));
-        let probe = gate.enter(after(now, 1.0)).unwrap();
-        assert!(gate.enter(after(now, 1.0)).is_err());
+        let breaker = CircuitBreaker(Mutex::new(opened(now)));
+        let probe = breaker.enter(after(now, 1.0)).unwrap();
+        assert!(breaker.enter(after(now, 1.0)).is_err());
         drop(probe);
-        assert!(gate.enter(after(now, 1.0)).is_ok());
+        assert!(breaker.enter(after(now, 1.0)).is_ok());
     }
 }

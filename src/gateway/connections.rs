@@ -1,9 +1,9 @@
-//! The connections to one cluster, made from its files as they were at one moment.
+//! The HTTP clients of one cluster, made from its files at one moment.
 //!
-//! A [`Plan`] is fixed; each time the files change it opens new [`Connections`]. The old pools are
-//! dropped, so that no connection authenticated by an old certificate stays open. The same happens
-//! when connections reach their maximum age, or one of a pool is found dead. Every endpoint has
-//! clients of its own: names and expiry dates belong to endpoints.
+//! [`ConnectionSettings`] is fixed; each time the files change it opens new [`Connections`]. The old
+//! pools are dropped, so that no connection authenticated by an old certificate stays open. The same
+//! happens when connections reach their maximum age, or one of a pool is found dead. Every endpoint
+//! has its own client, because certificate names and expiry dates belong to endpoints.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -15,16 +15,18 @@ use reqwest::{Client, ClientBuilder, redirect};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::gateway::error::BuildError;
-use crate::gateway::file::FileError;
+use crate::gateway::build_error::BuildError;
+use crate::gateway::file::{FileError, FileErrorKind};
 use crate::gateway::peer::MAX_HEADERS;
 use crate::gateway::resolver;
-use crate::gateway::reuse::{Clients, NoteOpening};
-use crate::gateway::security::{Auth, Security, Trust};
-use crate::gateway::tls::{self, Credentials, Files, LastSeen, Mark, Shown, Unfit};
+use crate::gateway::reuse::{Clients, TrackConnect};
+use crate::gateway::tls::{
+    self, CertificateExpiry, ClientCertificateInfo, ContentHash, CredentialFiles, Credentials,
+};
+use crate::settings::{Auth, Security};
 
-/// How long a connection may be idle and still be used. Shorter than the limits of http.sys (120 s)
-/// and of the load balancers of Azure (4 min), nginx (75 s) and AWS (60 s).
+/// How long a connection may be idle before it is closed. Shorter than the limits of http.sys
+/// (120 s) and of the load balancers of Azure (4 min), nginx (75 s) and AWS (60 s).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// For endpoints without TLS: loading the authorities of the system for each client would take time
@@ -34,9 +36,9 @@ static UNUSED_TLS: LazyLock<TlsConnector> = LazyLock::new(|| {
     builder.expect("there is no setting that could be invalid")
 });
 
-/// How to connect, whatever the files hold.
+/// The settings of connections that do not depend on the contents of files.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct ConnectionSettings {
     pub(super) security: Security,
     pub(super) endpoints: Vec<Url>,
     pub(super) connect_timeout: Duration,
@@ -45,53 +47,48 @@ pub(super) struct Plan {
 /// The clients of one cluster.
 #[derive(Debug)]
 pub(super) struct Connections {
-    lines: Vec<Line>,
+    endpoints: Vec<EndpointClient>,
     credentials: Credentials,
-    /// Of the files that they were made from.
-    pub(super) mark: Mark,
-    /// What is known of the client certificate.
-    pub(super) shown: Option<Shown>,
+    /// Digest of the files that they were made from.
+    pub(super) hash: ContentHash,
+    pub(super) client_certificate: Option<ClientCertificateInfo>,
     /// The earliest time at which one of them can have been established.
     pub(super) since: Instant,
 }
 
-/// The connections to one endpoint.
 #[derive(Debug)]
-struct Line {
+struct EndpointClient {
     endpoint: Url,
     clients: Clients,
-    seen: LastSeen,
-    /// Looks at the certificate and sends nothing; where authorities judge, who say not of what.
-    describing: Option<Client>,
+    expiry: CertificateExpiry,
 }
 
-impl Plan {
-    pub(super) fn open(&self, files: &Files) -> Result<Connections, BuildError> {
-        let credentials = Credentials::understand(files).map_err(BuildError::Files)?;
-        self.connections(credentials, files.mark(), |_| LastSeen::default())
+impl ConnectionSettings {
+    pub(super) fn open(&self, files: &CredentialFiles) -> Result<Connections, BuildError> {
+        let credentials = Credentials::parse(files).map_err(BuildError::Files)?;
+        self.connections(credentials, files.hash(), |_| CertificateExpiry::default())
     }
 
-    /// Connections to the same endpoints with the same credentials, all of them still to be
-    /// established.
-    pub(super) fn renew(&self, old: &Connections) -> Result<Connections, BuildError> {
-        let seen = |endpoint: &Url| old.line(endpoint).seen.clone();
-        self.connections(old.credentials.clone(), old.mark, seen)
+    /// Clients with the same endpoints and credentials and without open connections.
+    pub(super) fn reopen(&self, old: &Connections) -> Result<Connections, BuildError> {
+        let expiry = |endpoint: &Url| old.endpoint(endpoint).expiry.clone();
+        self.connections(old.credentials.clone(), old.hash, expiry)
     }
 
     fn connections(
         &self,
         credentials: Credentials,
-        mark: Mark,
-        seen: impl Fn(&Url) -> LastSeen,
+        hash: ContentHash,
+        expiry: impl Fn(&Url) -> CertificateExpiry,
     ) -> Result<Connections, BuildError> {
-        let lines = self.endpoints.iter().map(|endpoint| {
-            let line = self.line(endpoint, &credentials, &seen(endpoint));
-            line.map_err(|error| self.fault(&credentials, error))
+        let endpoints = self.endpoints.iter().map(|endpoint| {
+            let client = self.endpoint_client(endpoint, &credentials, &expiry(endpoint));
+            client.map_err(|error| self.build_error(&credentials, error))
         });
         Ok(Connections {
-            lines: lines.collect::<Result<_, _>>()?,
-            mark,
-            shown: credentials
+            endpoints: endpoints.collect::<Result<_, _>>()?,
+            hash,
+            client_certificate: credentials
                 .identity
                 .as_ref()
                 .and_then(|identity| identity.certificate),
@@ -100,46 +97,43 @@ impl Plan {
         })
     }
 
-    fn line(
+    fn endpoint_client(
         &self,
         endpoint: &Url,
         credentials: &Credentials,
-        seen: &LastSeen,
-    ) -> Result<Line, reqwest::Error> {
+        expiry: &CertificateExpiry,
+    ) -> Result<EndpointClient, reqwest::Error> {
         let builder = || {
-            let builder = plain(self.connect_timeout);
+            let builder = client_builder(self.connect_timeout);
             if endpoint.scheme() == "https" {
-                tls::secure(builder, &self.security, credentials, endpoint, seen.clone())
+                tls::secure(
+                    builder,
+                    &self.security,
+                    credentials,
+                    endpoint,
+                    expiry.clone(),
+                )
             } else {
                 builder.tls_backend_preconfigured(UNUSED_TLS.clone())
             }
         };
         let pooled = builder().pool_idle_timeout(IDLE_TIMEOUT);
         let unpooled = builder().pool_max_idle_per_host(0);
-        Ok(Line {
+        Ok(EndpointClient {
             endpoint: endpoint.clone(),
             clients: Clients {
-                pooled: pooled.connector_layer(NoteOpening).build()?,
+                pooled: pooled.connector_layer(TrackConnect).build()?,
                 unpooled: unpooled.build()?,
             },
-            seen: seen.clone(),
-            describing: self.describing(endpoint).transpose()?,
+            expiry: expiry.clone(),
         })
     }
 
-    fn describing(&self, endpoint: &Url) -> Option<Result<Client, reqwest::Error>> {
-        let judged = matches!(self.security.trust, Trust::Authorities { .. });
-        (judged && endpoint.scheme() == "https").then(|| {
-            let builder = plain(self.connect_timeout);
-            tls::describe(builder, &self.security, endpoint).build()
-        })
-    }
-
-    /// The TLS library looks only now whether it can do anything with a certificate and its key.
-    fn fault(&self, credentials: &Credentials, error: reqwest::Error) -> BuildError {
+    /// The TLS library checks only at this point whether it supports a certificate and its key.
+    fn build_error(&self, credentials: &Credentials, error: reqwest::Error) -> BuildError {
         match (tls::client_file(&self.security), &credentials.identity) {
             (Some(file), Some(_)) => BuildError::Identity {
-                file: FileError::unfit(file, Unfit::Refused),
+                file: FileError::new(file, FileErrorKind::RejectedByTls),
                 source: error,
             },
             _ => BuildError::Client(error),
@@ -149,50 +143,46 @@ impl Plan {
 
 impl Connections {
     pub(super) fn clients(&self, endpoint: &Url) -> &Clients {
-        &self.line(endpoint).clients
+        &self.endpoint(endpoint).clients
     }
 
-    /// A client that looks at the certificate of an endpoint and sends nothing.
-    pub(super) fn describing(&self, endpoint: &Url) -> Option<Client> {
-        self.line(endpoint).describing.clone()
+    fn endpoint(&self, url: &Url) -> &EndpointClient {
+        let found = self.endpoints.iter().find(|client| client.endpoint == *url);
+        found.expect("every endpoint of the settings has a client")
     }
 
-    fn line(&self, endpoint: &Url) -> &Line {
-        let line = self.lines.iter().find(|line| line.endpoint == *endpoint);
-        line.expect("every endpoint has a line since the plan was made")
-    }
-
-    /// When the certificate expires that was last seen at `endpoint`.
+    /// When the last certificate seen at `endpoint` expires.
     pub(super) fn gateway_not_after(&self, endpoint: &Url) -> Option<DateTime<Utc>> {
-        self.line(endpoint).seen.not_after()
+        self.endpoint(endpoint).expiry.get()
     }
 
-    /// Whether the client certificate is in its time, as far as it is known.
+    /// Whether the client certificate is valid at `now`, as far as its dates are known.
     pub(super) fn in_time(&self, now: DateTime<Utc>) -> bool {
-        let validity = self.shown.and_then(|shown| shown.validity);
-        validity.is_none_or(|validity| validity.holds(now))
+        let validity = self
+            .client_certificate
+            .and_then(|certificate| certificate.validity);
+        validity.is_none_or(|validity| validity.contains(now))
     }
 
-    /// What to do when a gateway answers with `status` that it does not know who asks.
-    pub(super) fn advice_of_the_locked_out(&self, auth: &Auth, status: u16) -> String {
+    /// How to fix the credentials after a gateway rejected them with `status`.
+    pub(super) fn auth_hint(&self, auth: &Auth, status: u16) -> String {
         match auth {
-            // Of a cluster with Windows security; all others answer 403.
-            _ if status == 401 => "the gateway asks for Windows authentication, which the \
-                                   exporter does not have"
+            // Sent by a cluster with Windows security; all others send 403.
+            _ if status == 401 => "the gateway requires Windows authentication, which the \
+                                   exporter does not support"
                 .to_owned(),
-            Auth::Nobody => {
-                "the gateway wants to know who asks: write auth.client_certificate, or \
-                             a token"
-                    .to_owned()
-            }
-            Auth::Token(_) => "the gateway does not take the token: assign the app role `User` of \
-                               the cluster application to the exporter's service principal, and \
-                               see that the token is for that application"
+            Auth::Anonymous => "the gateway requires authentication: configure \
+                             auth.client_certificate, or a token"
+                .to_owned(),
+            Auth::Token(_) => "the gateway does not accept the token: assign the app role `User` \
+                               of the cluster application to the exporter's service principal, \
+                               and check that the token is for that application"
                 .to_owned(),
             Auth::ClientCertificate(_) => {
-                let thumbprint = self.shown.map(|shown| format!(" {}", shown.sha1));
+                let thumbprint = self.client_certificate;
+                let thumbprint = thumbprint.map(|certificate| format!(" {}", certificate.sha1));
                 format!(
-                    "the gateway does not know the client certificate{}: register it as a \
+                    "the gateway does not accept the client certificate{}: register it as a \
                      read-only client",
                     thumbprint.unwrap_or_default()
                 )
@@ -201,8 +191,8 @@ impl Connections {
     }
 }
 
-/// Everything that is the same for all requests.
-pub(super) fn plain(connect_timeout: Duration) -> ClientBuilder {
+/// The settings that all requests share.
+pub(super) fn client_builder(connect_timeout: Duration) -> ClientBuilder {
     let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("application/json"))]);
     Client::builder()
         .user_agent(concat!(
@@ -214,7 +204,7 @@ pub(super) fn plain(connect_timeout: Duration) -> ClientBuilder {
         .no_proxy()
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
-        // What browsers, curl and .NET take from servers and proxies that bend the rules, too.
+        // Browsers, curl and .NET accept these violations by servers and proxies, too.
         .http1_max_headers(MAX_HEADERS)
         .http1_allow_spaces_after_header_name_in_responses(true)
         .http1_allow_obsolete_multiline_headers_in_responses(true)

@@ -5,6 +5,7 @@
 //! comes out of here stood in the answer. An error is confined to the [`Field`] or the element of
 //! [`Items`] in which it is.
 
+mod error;
 mod items;
 
 use std::borrow::Cow;
@@ -23,11 +24,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::gateway::error::Misread;
 use crate::model::FailureCode;
+pub(super) use error::DecodeError;
 
 /// Reads a whole body; `None` when it is empty or `null`.
-pub(super) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<Option<T>, Misread> {
+pub(super) fn document<T: DeserializeOwned>(body: &[u8]) -> Result<Option<T>, DecodeError> {
     let text = legible(without_padding(body));
     if text.is_empty() {
         return Ok(None);
@@ -75,12 +76,12 @@ static ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Keeps the place and drops the text: serde quotes what it found, which may be a secret.
-fn misread(error: &serde_json::Error) -> Misread {
+fn misread(error: &serde_json::Error) -> DecodeError {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
-        serde_json::error::Category::Eof => Misread::End,
-        serde_json::error::Category::Data => Misread::Shape { line, column },
-        _ => Misread::Syntax { line, column },
+        serde_json::error::Category::Eof => DecodeError::UnexpectedEnd,
+        serde_json::error::Category::Data => DecodeError::Structure { line, column },
+        _ => DecodeError::Syntax { line, column },
     }
 }
 
@@ -129,17 +130,17 @@ impl<T> Field<T> {
     }
 
     /// The value of a member that may be absent, but must not be misunderstood.
-    pub(super) fn readable(self) -> Result<Option<T>, Misread> {
+    pub(super) fn readable(self) -> Result<Option<T>, DecodeError> {
         match self {
             Self::Value(value) => Ok(Some(value)),
             Self::Absent => Ok(None),
-            Self::Unreadable => Err(Misread::Member),
+            Self::Unreadable => Err(DecodeError::Member),
         }
     }
 
     /// The value of a member that must be there.
-    pub(super) fn required(self) -> Result<T, Misread> {
-        self.value().ok_or(Misread::Member)
+    pub(super) fn required(self) -> Result<T, DecodeError> {
+        self.value().ok_or(DecodeError::Member)
     }
 }
 
@@ -562,7 +563,7 @@ pub(super) mod tests {
         }
         assert!(matches!(
             document::<Pair>(b"[1]"),
-            Err(Misread::Shape { .. })
+            Err(DecodeError::Structure { .. })
         ));
         assert!(
             document::<Pair>(b"\xEF\xBB\xBF{\"_first\":1} ")
@@ -572,6 +573,9 @@ pub(super) mod tests {
         for nothing in [&b""[..], b"\xEF\xBB\xBF", b" \r\n", b"null"] {
             assert!(document::<Pair>(nothing).unwrap().is_none());
         }
-        assert_eq!(document::<Pair>(b"{\"_first\":").unwrap_err(), Misread::End);
+        assert_eq!(
+            document::<Pair>(b"{\"_first\":").unwrap_err(),
+            DecodeError::UnexpectedEnd
+        );
     }
 }

@@ -1,46 +1,52 @@
-//! The equivalent gateways of one cluster, of which one is in use.
+//! The equivalent gateways of one cluster, one of which is in use.
 //!
-//! Sticky: calls go to the same gateway, and so over warm connections, until it cannot be
-//! connected to, or another one answers for the cluster and it does not. Each endpoint here is a
-//! valid base for the paths of the API.
+//! Sticky: calls use the same gateway, and so warm connections, until it is unreachable, or another
+//! one sends an answer of the cluster and it does not. Every endpoint is a valid base URL of the API.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use url::Url;
 
-use crate::gateway::error::BuildError;
-use crate::gateway::locked;
+use crate::gateway::build_error::BuildError;
+use crate::sync::lock;
 
-/// At least one endpoint, in a ring.
+/// A ring of at least one endpoint.
 #[derive(Debug)]
 pub(super) struct Endpoints {
-    first: Url,
-    others: Vec<Url>,
+    ring: Vec<Endpoint>,
     current: AtomicUsize,
-    /// For each position, the name of the route on which the endpoint failed first.
-    faults: Vec<Mutex<Option<&'static str>>>,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    url: Url,
+    /// The route of the failure that was reported; other routes may work.
+    failed_route: Mutex<Option<&'static str>>,
 }
 
 impl Endpoints {
     pub(super) fn new(urls: Vec<Url>) -> Result<Self, BuildError> {
+        if urls.is_empty() {
+            return Err(BuildError::NoEndpoint);
+        }
         urls.iter().try_for_each(check)?;
-        let faults = urls.iter().map(|_| Mutex::default()).collect();
-        let mut urls = urls.into_iter();
+        let endpoint = |url| Endpoint {
+            url,
+            failed_route: Mutex::default(),
+        };
         Ok(Self {
-            faults,
-            first: urls.next().ok_or(BuildError::NoEndpoint)?,
-            others: urls.collect(),
+            ring: urls.into_iter().map(endpoint).collect(),
             current: AtomicUsize::new(0),
         })
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Url> {
-        std::iter::once(&self.first).chain(&self.others)
+        self.ring.iter().map(|endpoint| &endpoint.url)
     }
 
     pub(super) fn len(&self) -> usize {
-        1 + self.others.len()
+        self.ring.len()
     }
 
     /// Position of the endpoint in use.
@@ -49,64 +55,64 @@ impl Endpoints {
     }
 
     pub(super) fn at(&self, position: usize) -> &Url {
-        position
-            .checked_sub(1)
-            .and_then(|other| self.others.get(other))
-            .unwrap_or(&self.first)
+        &self.endpoint(position).url
     }
 
-    pub(super) fn after(&self, position: usize) -> usize {
+    fn endpoint(&self, position: usize) -> &Endpoint {
+        let endpoint = self.ring.get(position % self.len());
+        endpoint.expect("the ring is not empty")
+    }
+
+    fn after(&self, position: usize) -> usize {
         (position + 1) % self.len()
     }
 
-    /// The position after `position` that is not in `except`; if all are, simply the next one.
-    pub(super) fn after_except(&self, position: usize, except: &[usize]) -> usize {
+    /// The next position that is not in `excluded`; the next one if all are.
+    pub(super) fn after_except(&self, position: usize, excluded: &[usize]) -> usize {
         let mut others = (1..=self.len()).map(|step| (position + step) % self.len());
-        let other = others.find(|other| !except.contains(other));
+        let other = others.find(|other| !excluded.contains(other));
         other.unwrap_or_else(|| self.after(position))
     }
 
-    /// Notes that a call about `route` moved on from an endpoint. Returns whether that is new.
-    pub(super) fn note_fault(&self, position: usize, route: &'static str) -> bool {
-        let fault = self.faults.get(position).map(locked);
-        fault.is_some_and(|mut fault| {
-            let new = fault.is_none();
-            fault.get_or_insert(route);
-            new
-        })
+    /// Records that a call moved on from an endpoint. Returns whether the failure is new.
+    pub(super) fn record_failure(&self, position: usize, route: &'static str) -> bool {
+        let mut failed = lock(&self.endpoint(position).failed_route);
+        let is_new = failed.is_none();
+        failed.get_or_insert(route);
+        is_new
     }
 
-    /// Notes an answer of the cluster about `route`. Returns whether it ends a fault: other routes
-    /// may have worked all the time.
-    pub(super) fn note_answer(&self, position: usize, route: &'static str) -> bool {
-        let fault = self.faults.get(position).map(locked);
-        fault.is_some_and(|mut fault| fault.take_if(|failed| *failed == route).is_some())
+    /// Records an answer of the cluster. Returns whether it ends a failure, which only an answer on
+    /// the same route does.
+    pub(super) fn record_answer(&self, position: usize, route: &'static str) -> bool {
+        let mut failed = lock(&self.endpoint(position).failed_route);
+        failed.take_if(|failed| *failed == route).is_some()
     }
 
-    /// Moves on from an endpoint that cannot be connected to, unless another call already did.
+    /// Moves on from an endpoint that is unreachable, unless another call already did.
     pub(super) fn leave(&self, position: usize) {
         self.replace(position, self.after(position));
     }
 
-    /// Moves on to another endpoint, unless another call already moved on from this one.
+    /// Moves from one endpoint to another, unless another call already moved.
     pub(super) fn replace(&self, position: usize, other: usize) {
         let moved =
             self.current
                 .compare_exchange(position, other, Ordering::Relaxed, Ordering::Relaxed);
-        // A lost race means that the work is done.
+        // An error means that another call moved first.
         moved.ok();
     }
 }
 
-/// An address with credentials, query or fragment is refused, so any other may stand in a log.
+/// Checks an endpoint. Rejects credentials, query and fragment, so that logs may contain the URL.
 fn check(url: &Url) -> Result<(), BuildError> {
-    let usable = matches!(url.scheme(), "http" | "https")
+    let valid = matches!(url.scheme(), "http" | "https")
         && url.has_host()
         && url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
-    if usable {
+    if valid {
         Ok(())
     } else {
         Err(BuildError::Endpoint {
@@ -125,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn leaving_goes_round_and_only_once_per_position() {
+    fn leave_moves_around_the_ring_once_per_position() {
         let ring = endpoints(&["http://a", "http://b", "http://c"]).unwrap();
         ring.leave(0);
         ring.leave(0);
@@ -136,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_endpoint_is_one_that_has_not_failed_while_there_is_one() {
+    fn after_except_skips_excluded_endpoints_unless_all_are() {
         let ring = endpoints(&["http://a", "http://b", "http://c"]).unwrap();
         assert_eq!(ring.after_except(0, &[0]), 1);
         assert_eq!(ring.after_except(0, &[0, 1]), 2);
@@ -145,32 +151,32 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_begins_once_and_ends_with_an_answer_about_the_same_route() {
+    fn a_failure_is_new_once_and_ends_with_an_answer_on_the_same_route() {
         let ring = endpoints(&["http://a", "http://b"]).unwrap();
-        assert!(!ring.note_answer(1, "A"));
-        assert!(ring.note_fault(1, "A"));
-        assert!(!ring.note_fault(1, "A"));
-        assert!(!ring.note_fault(1, "B"));
-        assert!(!ring.note_answer(1, "B"));
-        assert!(!ring.note_answer(0, "A"));
-        assert!(ring.note_answer(1, "A"));
-        assert!(!ring.note_answer(1, "A"));
-        assert!(ring.note_fault(1, "B"));
+        assert!(!ring.record_answer(1, "A"));
+        assert!(ring.record_failure(1, "A"));
+        assert!(!ring.record_failure(1, "A"));
+        assert!(!ring.record_failure(1, "B"));
+        assert!(!ring.record_answer(1, "B"));
+        assert!(!ring.record_answer(0, "A"));
+        assert!(ring.record_answer(1, "A"));
+        assert!(!ring.record_answer(1, "A"));
+        assert!(ring.record_failure(1, "B"));
     }
 
     #[test]
-    fn unusable_endpoints_are_refused_without_showing_secrets() {
+    fn invalid_endpoints_are_rejected_without_exposing_secrets() {
         assert!(matches!(endpoints(&[]), Err(BuildError::NoEndpoint)));
         for url in [
-            "https://u:geheim@a",
+            "https://u:hunter2@a",
             "ftp://a",
             "data:x",
-            "http://u:geheim@a",
-            "http://a/?x=geheim",
-            "http://a/#geheim",
+            "http://u:hunter2@a",
+            "http://a/?x=hunter2",
+            "http://a/#hunter2",
         ] {
             let error = endpoints(&["http://fine", url]).unwrap_err();
-            assert!(!error.to_string().contains("geheim"), "{error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 }

@@ -1,49 +1,54 @@
-//! The files that security lives in: certificates, keys, passwords, tokens.
+//! Files with credentials: certificates, keys, passwords and tokens.
 //!
-//! Reads them whole and bounded, and says what is wrong with one by its path. What was read is
-//! kept as a secret, whatever it is; no error repeats any of it.
+//! Reads each file completely, up to 1 MiB. The contents stay secret, and an error names the path
+//! but never quotes the contents.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use secrecy::{SecretSlice, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 
-use crate::gateway::tls::Unfit;
 use crate::small_file;
 
-/// A file that cannot be used.
+/// A file with credentials that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: {fault}", path = path.display())]
+#[error("{path}: {kind}", path = path.display())]
 pub struct FileError {
     path: PathBuf,
-    fault: Fault,
+    kind: FileErrorKind,
 }
 
 impl FileError {
-    /// What was read of the file at `path` is of no use.
-    pub(super) fn unfit(path: &Path, unfit: Unfit) -> Self {
+    pub(super) fn new(path: &Path, kind: FileErrorKind) -> Self {
         Self {
             path: path.to_owned(),
-            fault: Fault::Unfit(unfit),
+            kind,
         }
     }
 }
 
+#[cfg_attr(
+    any(target_os = "windows", target_vendor = "apple"),
+    expect(
+        dead_code,
+        reason = "the system reports only that a PFX cannot be opened"
+    )
+)]
 #[derive(Debug, thiserror::Error)]
-enum Fault {
-    // Says itself why, because several of these are told at once.
-    #[error("cannot be read: {0}; check the path and that the exporter may read it")]
+pub(super) enum FileErrorKind {
+    // In the text and not a source, because several of these are printed in one line.
+    #[error("cannot be read: {0}; check the path and the permissions")]
     Unreadable(io::Error),
-    #[error("is not a file that can be read again; write the path of one")]
-    NoFile,
+    #[error("is not a file; write the path of a regular file")]
+    NotRegularFile,
     #[error("is empty")]
     Empty,
-    #[error("is larger than 1 MiB; is it the right file?")]
+    #[error("is larger than 1 MiB; check the path")]
     TooLarge,
-    #[error("has no text on its first line that could be sent; write the secret there, alone")]
+    #[error("has no visible ASCII text on its first line; write the secret there, alone")]
     NoSecret,
-    #[error("has no text in UTF-8 on its first line; write the password there, alone")]
+    #[error("has no UTF-8 text on its first line; write the password there, alone")]
     NoPassword,
     #[error(
         "holds JSON; write the access token alone, for example with `az account get-access-token --query accessToken --output tsv`"
@@ -53,83 +58,110 @@ enum Fault {
     QuotedToken,
     #[error("holds the word Bearer before the token; write the token alone")]
     TokenWithScheme,
-    #[error("{0}")]
-    Unfit(Unfit),
+    #[error(
+        "holds no certificate in PEM; convert a DER file with `openssl x509 -inform der -in old.cer -out new.pem`"
+    )]
+    NoCertificate,
+    #[error("holds a certificate that cannot be read")]
+    MalformedCertificate,
+    #[error(
+        "holds no private key in PEM; write the key of the certificate there, or set key_file to its path"
+    )]
+    NoKey,
+    #[error("holds a private key that cannot be read")]
+    MalformedKey,
+    #[error(
+        "holds a key in the format {0}; convert it with `openssl pkcs8 -topk8 -nodes -in old.key -out new.key`"
+    )]
+    KeyFormat(&'static str),
+    #[error(
+        "holds an encrypted key; decrypt it with `openssl pkcs8 -topk8 -nodes -in old.key -out new.key`, and restrict access to the exporter"
+    )]
+    EncryptedKey,
+    #[error(
+        "holds the key of another certificate; the first certificate of cert_file must be the one of the key"
+    )]
+    KeyMismatch,
+    #[error("is not a PFX (PKCS#12) file; use cert_file and key_file for PEM")]
+    NotPfx,
+    #[error("cannot be opened with {0}; write the right one on the first line of password_file")]
+    WrongPassword(&'static str),
+    #[error(
+        "is encrypted with RC2 or another unsupported cipher; convert it to PEM with `openssl pkcs12 -legacy -in old.pfx -nodes -out new.pem`, and set cert_file to that file"
+    )]
+    UnsupportedCipher,
+    #[error("holds no private key together with its certificate; export it again with the key")]
+    IncompletePfx,
+    #[error("cannot be opened as PFX (PKCS#12); check that it is complete and the password right")]
+    MalformedPfx,
+    #[error("holds a certificate that is not valid now, unlike the one in use")]
+    NotValidNow,
+    #[error(
+        "is not accepted by the TLS library together with its key; check that they belong together, and that an RSA key has at least 2048 bits"
+    )]
+    RejectedByTls,
 }
 
-/// Everything in the file at `path`, which is something.
+/// The contents of the file at `path`; an empty file is an error.
 pub(super) fn read(path: &Path) -> Result<SecretSlice<u8>, FileError> {
-    let told = |fault| FileError {
-        path: path.to_owned(),
-        fault,
-    };
-    let unreadable = |error| told(Fault::Unreadable(error));
-    // Opening a pipe would wait for its writer.
+    let error = |kind| FileError::new(path, kind);
+    let unreadable = |source| error(FileErrorKind::Unreadable(source));
+    // Opening a named pipe would block until something writes to it.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(told(Fault::NoFile));
+        return Err(error(FileErrorKind::NotRegularFile));
     }
     let contents = small_file::read(path).map_err(unreadable)?;
-    let contents = contents.ok_or_else(|| told(Fault::TooLarge))?;
+    let contents = contents.ok_or_else(|| error(FileErrorKind::TooLarge))?;
     if contents.is_empty() {
-        return Err(told(Fault::Empty));
+        return Err(error(FileErrorKind::Empty));
     }
     Ok(contents.into())
 }
 
-/// The secret on the first line of the file at `path`: visible ASCII and no line break, so that it
-/// can stand in a header or a form.
+/// The secret on the first line of the file at `path`, trimmed: visible ASCII characters, which are
+/// valid in a header and in a form.
 pub(super) fn secret(path: &Path) -> Result<SecretString, FileError> {
     first_line_of(path, |_| None)
 }
 
-/// The bearer token on the first line of the file at `path`. No bearer token contains quotes
-/// or braces (RFC 6750 section 2.1); a password may.
+/// The bearer token on the first line of the file at `path`. Quotes and braces cannot be part of a
+/// bearer token (RFC 6750, section 2.1), but of a password.
 pub(super) fn token(path: &Path) -> Result<SecretString, FileError> {
     first_line_of(path, |line| {
         let scheme = line.split_once(' ').map(|(scheme, _)| scheme);
         if line.starts_with(['{', '[']) {
-            Some(Fault::JsonToken)
+            Some(FileErrorKind::JsonToken)
         } else if line.starts_with(['"', '\'']) {
-            Some(Fault::QuotedToken)
+            Some(FileErrorKind::QuotedToken)
         } else if scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer")) {
-            Some(Fault::TokenWithScheme)
+            Some(FileErrorKind::TokenWithScheme)
         } else {
             None
         }
     })
 }
 
-/// The first line of the file at `path`, trimmed, unless `fault_of` finds a fault in it.
+/// The first line of the file at `path`, trimmed, if `check` returns no error for it.
 fn first_line_of(
     path: &Path,
-    fault_of: impl FnOnce(&str) -> Option<Fault>,
+    check: impl FnOnce(&str) -> Option<FileErrorKind>,
 ) -> Result<SecretString, FileError> {
-    use secrecy::ExposeSecret as _;
-
     let contents = read(path)?;
     let line = first_line(contents.expose_secret()).unwrap_or_default();
     let line = line.trim();
     let is_visible = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic());
-    let fault = fault_of(line).or_else(|| (!is_visible).then_some(Fault::NoSecret));
-    match fault {
+    match check(line).or_else(|| (!is_visible).then_some(FileErrorKind::NoSecret)) {
         None => Ok(SecretString::from(line)),
-        Some(fault) => Err(FileError {
-            path: path.to_owned(),
-            fault,
-        }),
+        Some(kind) => Err(FileError::new(path, kind)),
     }
 }
 
-/// The password on the first line of `contents`, which were read at `path`: everything before the
-/// line break.
+/// The password on the first line of `contents`, the contents of the file at `path`; not trimmed.
 pub(super) fn password<'a>(path: &Path, contents: &'a [u8]) -> Result<&'a str, FileError> {
-    let line = first_line(contents);
-    line.map(|line| line.trim_end_matches('\r'))
+    first_line(contents)
+        .map(|line| line.trim_end_matches('\r'))
         .filter(|line| !line.is_empty())
-        .ok_or_else(|| FileError {
-            path: path.to_owned(),
-            fault: Fault::NoPassword,
-        })
+        .ok_or_else(|| FileError::new(path, FileErrorKind::NoPassword))
 }
 
 fn first_line(contents: &[u8]) -> Option<&str> {
@@ -139,8 +171,6 @@ fn first_line(contents: &[u8]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
     fn written(contents: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
@@ -151,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_the_first_line_without_the_space_around_it() {
+    fn secret_is_the_trimmed_first_line() {
         for text in [
             "hunter2",
             "hunter2\n",
@@ -174,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_quotes_in_json_or_after_bearer_is_refused_with_the_fix() {
+    fn quoted_json_and_prefixed_tokens_are_rejected_with_a_fix() {
         for (text, fix) in [
             ("\"hunter2\"\r\n", "remove the quotes"),
             ("'hunter2'", "remove the quotes"),
@@ -193,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_braces_belong_to_a_secret_that_is_no_token() {
+    fn quotes_and_braces_are_kept_in_secrets_and_passwords() {
         for text in ["\"hunter2\"", "{hunter2}"] {
             let (_folder, path) = written(text);
             assert_eq!(secret(&path).unwrap().expose_secret(), text);
@@ -203,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_the_first_line_as_it_is() {
+    fn password_is_the_untrimmed_first_line() {
         for (text, expected) in [
             ("hunter 2", "hunter 2"),
             (" h\u{fc}nter2 \r\nsecond line\n", " h\u{fc}nter2 "),
@@ -217,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_by_its_path_and_without_its_contents() {
+    fn errors_name_the_path_and_hide_the_contents() {
         let (folder, path) = written("");
         let missing = folder.path().join("missing");
         assert!(read(&path).unwrap_err().to_string().ends_with("is empty"));

@@ -1,83 +1,74 @@
 //! One HTTP exchange: a GET with a deadline, and a body up to a limit.
 //!
-//! Never follows a redirect, never uses a proxy and never reads more than it was allowed to,
-//! whatever the length the answer claims. Tells a failure of TLS from one of the network.
+//! Never follows a redirect, never uses a proxy and never reads more than the limit, whatever
+//! length the response claims. Tells TLS failures from network failures.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap};
-use reqwest::{Method, Request, Response};
+use reqwest::{Method, Response};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::gateway::body::{self, Body, Unread};
-use crate::gateway::connections::Plan;
-use crate::gateway::error::{BuildError, Cause};
-use crate::gateway::peer::{self, HttpFault};
-use crate::gateway::query::Pace;
+use crate::gateway::bearer::Bearer;
+use crate::gateway::body::{self, Body, BodyError};
+use crate::gateway::build_error::BuildError;
+use crate::gateway::connections::ConnectionSettings;
+use crate::gateway::deadline::Deadline;
+use crate::gateway::failure::Failure;
+use crate::gateway::peer::{self, ProtocolError};
 use crate::gateway::retry::MAX_RETRIES;
-use crate::gateway::rotation::Rotating;
-use crate::gateway::security::{Auth, Security, Trust};
+use crate::gateway::rotation::RotatingConnections;
 use crate::gateway::tls;
-use crate::gateway::token::Bearer;
+use crate::gateway::wire::CallClass;
+use crate::settings::{Auth, Security, Trust};
 
 /// Longest wait for a connection, however long a call may take.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most large bodies in memory at a time: as many as there are lists of backups in flight.
+/// Most large bodies in memory at a time: as many as there are backup lists in flight.
 const MAX_LARGE_BODIES: usize = 4;
 
-/// Largest body of a refusal that is read, in bytes: real ones are a line.
+/// Largest body of an error response that is read, in bytes: real ones are a line.
 const ERROR_LIMIT: usize = 1 << 20;
 
 /// The connections to one cluster.
 #[derive(Debug)]
 pub(super) struct Transport {
-    pub(super) lines: Rotating,
-    /// One permit for each large body that may be in memory. Lists of backups have their own: they
-    /// take minutes.
+    pub(super) connections: RotatingConnections,
+    /// One permit for each large body in memory. Backup lists have their own because they take
+    /// minutes.
     large_bodies: Arc<Semaphore>,
     large_lists: Arc<Semaphore>,
 }
 
-/// Until when a call, or all that it takes to get a token, may run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadline {
-    pub(super) end: Instant,
-    /// How long it may take in all.
-    pub(super) timeout: Duration,
+/// A GET request.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) endpoint: &'a Url,
+    pub(super) url: &'a Url,
+    pub(super) class: CallClass,
+    /// Largest body accepted, in bytes.
+    pub(super) limit: usize,
+    pub(super) deadline: Deadline,
+    pub(super) bearer: Option<&'a Bearer>,
 }
 
-impl Deadline {
-    /// The deadline of what begins now.
-    pub(super) fn after(timeout: Duration) -> Self {
-        Self {
-            end: Instant::now() + timeout,
-            timeout,
-        }
-    }
-
-    /// How much time is left.
-    pub(super) fn left(self) -> Duration {
-        self.end.saturating_duration_since(Instant::now())
-    }
-}
-
-/// What came back.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    /// HTTP status; `None` when no answer began.
+    /// HTTP status; `None` without a response.
     pub(super) status: Option<u16>,
     /// The `Date` header.
     pub(super) date: Option<DateTime<Utc>>,
-    pub(super) body: Result<Body, Cause>,
+    pub(super) body: Result<Body, Failure>,
 }
 
 impl Transport {
-    /// The connect time-out leaves a call of `timeout` time for every endpoint and every retry.
+    /// The connect timeout leaves a call of `timeout` time for every endpoint and every retry.
     pub(super) fn new(
         timeout: Duration,
         endpoints: Vec<Url>,
@@ -87,223 +78,179 @@ impl Transport {
             .unwrap_or(u32::MAX)
             .saturating_add(MAX_RETRIES);
         let connect_timeout = (timeout / attempts.saturating_add(1)).min(MAX_CONNECT_TIMEOUT);
-        let lines = Rotating::start(Plan {
+        let connections = RotatingConnections::open(ConnectionSettings {
             security,
             endpoints,
             connect_timeout,
         })?;
         Ok(Self {
-            lines,
+            connections,
             large_bodies: Arc::new(Semaphore::new(MAX_LARGE_BODIES)),
             large_lists: Arc::new(Semaphore::new(MAX_LARGE_BODIES)),
         })
     }
 
-    /// Which servers are believed.
     pub(super) fn trust(&self) -> &Trust {
-        &self.lines.plan().security.trust
+        &self.connections.settings().security.trust
     }
 
-    /// How long an attempt may take to find out that an endpoint is dead.
+    /// Longest time that an attempt takes to find an endpoint unreachable.
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.lines.plan().connect_timeout
+        self.connections.settings().connect_timeout
     }
 
-    /// What to do when a gateway does not know who asks.
-    pub(super) fn advice_of_the_locked_out(&self, status: u16) -> String {
-        let auth = &self.lines.plan().security.auth;
-        self.lines.in_use().advice_of_the_locked_out(auth, status)
+    /// How to fix the credentials after a gateway rejected them with `status`.
+    pub(super) fn auth_hint(&self, status: u16) -> String {
+        let auth = &self.connections.settings().security.auth;
+        self.connections.current().auth_hint(auth, status)
     }
 
-    /// Gets `url` at `endpoint`, at most `limit` bytes of it and not after `deadline`; with
-    /// `bearer`, if there is one.
-    pub(super) async fn get(
-        &self,
-        endpoint: &Url,
-        url: Url,
-        pace: Pace,
-        limit: usize,
-        deadline: Deadline,
-        bearer: Option<&Bearer>,
-    ) -> Exchange {
-        let late = || Cause::Deadline {
+    pub(super) async fn get(&self, request: Request<'_>) -> Exchange {
+        let Request {
+            endpoint, deadline, ..
+        } = request;
+        let timeout = || Failure::Timeout {
             endpoint: endpoint.to_string(),
             timeout: deadline.timeout,
         };
-        let mut request = Request::new(Method::GET, self.named(url));
-        if let Some(bearer) = bearer {
-            request.headers_mut().insert(AUTHORIZATION, bearer.header());
-        }
-        let sending = self.send(endpoint, request, pace, deadline);
-        let response = match timeout_at(deadline.end, sending).await {
+        let response = match timeout_at(deadline.end, self.send(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                let cause = self.cause(endpoint, error);
-                // Rare, and large: not every call should carry the room for it.
-                let cause = Box::pin(async {
-                    let cause = self.illustrated(cause, endpoint, deadline).await;
-                    identified(cause, endpoint, deadline).await
-                });
-                let cause = cause.await;
-                return Exchange::unanswered(cause);
+                let failure = self.failure(endpoint, error);
+                // Boxed because it is rare and large.
+                let failure = Box::pin(with_protocol(failure, endpoint, deadline)).await;
+                return Exchange::without_response(failure);
             }
-            Err(_) => return Exchange::unanswered(late()),
+            Err(_) => return Exchange::without_response(timeout()),
         };
         let limit = if response.status().is_success() {
-            limit
+            request.limit
         } else {
-            limit.min(ERROR_LIMIT)
+            request.limit.min(ERROR_LIMIT)
+        };
+        let large = match request.class {
+            CallClass::Normal => &self.large_bodies,
+            CallClass::StorageScan => &self.large_lists,
         };
         Exchange {
             status: Some(response.status().as_u16()),
             date: date(response.headers()),
-            body: timeout_at(
-                deadline.end,
-                read(endpoint, response, limit, self.large(pace)),
-            )
-            .await
-            .unwrap_or_else(|_| Err(late())),
+            body: timeout_at(deadline.end, read(endpoint, response, limit, large))
+                .await
+                .unwrap_or_else(|_| Err(timeout())),
         }
     }
 
-    fn large(&self, pace: Pace) -> &Arc<Semaphore> {
-        match pace {
-            Pace::Prompt => &self.large_bodies,
-            Pace::Storage => &self.large_lists,
+    /// Sends a request on a pooled connection, and again on a new one if that one is dead or silent
+    /// for half of the time left. A request for a backup list must not be sent twice, so it always
+    /// uses a new connection.
+    async fn send(&self, request: Request<'_>) -> Result<Response, reqwest::Error> {
+        let mut get = reqwest::Request::new(Method::GET, self.with_server_name(request.url));
+        if let Some(bearer) = request.bearer {
+            get.headers_mut().insert(AUTHORIZATION, bearer.header());
         }
-    }
-
-    /// Sends `request` on a pooled connection, and again on a new one if that one is dead or silent
-    /// for half of the time. A list of backups must not be sent twice, so it is sent on a new
-    /// connection at once.
-    async fn send(
-        &self,
-        endpoint: &Url,
-        request: Request,
-        pace: Pace,
-        deadline: Deadline,
-    ) -> Result<Response, reqwest::Error> {
-        let connections = self.lines.in_use();
-        let clients = connections.clients(endpoint);
-        if pace == Pace::Storage {
-            return clients.unpooled.execute(request).await;
+        let connections = self.connections.current();
+        let clients = connections.clients(request.endpoint);
+        if request.class == CallClass::StorageScan {
+            return clients.unpooled.execute(get).await;
         }
-        let sent = clients.send(request, deadline.left() / 2).await;
+        let sent = clients.send(get, request.deadline.remaining() / 2).await;
         if sent.found_dead {
-            self.lines.renew_dead(&connections, Instant::now()).await;
+            let now = Instant::now();
+            self.connections.replace_dead(&connections, now).await;
         }
         sent.response
     }
 
-    /// `url` with the name that the certificate must carry as its host, if there is one.
-    fn named(&self, mut url: Url) -> Url {
-        if let Some(name) = tls::server_name(&self.lines.plan().security) {
+    /// `url` with the configured name of the certificate as its host.
+    fn with_server_name(&self, url: &Url) -> Url {
+        let mut url = url.clone();
+        if let Some(name) = tls::server_name(&self.connections.settings().security) {
             url.set_host(Some(name.as_str()))
                 .expect("an https URL takes any host name");
         }
         url
     }
 
-    /// `cause`, and which certificate it is about. The TLS library keeps to itself what it does not
-    /// believe, so it is looked at once more.
-    async fn illustrated(&self, mut cause: Cause, endpoint: &Url, deadline: Deadline) -> Cause {
-        if let Cause::Tls {
-            diagnosis, seen, ..
-        } = &mut cause
-            && diagnosis.is_about_the_certificate()
-            && let Some(client) = self.lines.in_use().describing(endpoint)
-        {
-            let look = client.get(self.named(endpoint.clone())).send();
-            let looked = timeout_at(deadline.end, look).await;
-            *seen = looked
-                .ok()
-                .and_then(|looked| tls::described(&looked.err()?))
-                .map(Box::new);
-        }
-        cause
-    }
-
-    /// Why no answer began.
-    fn cause(&self, url: &Url, error: reqwest::Error) -> Cause {
-        let (endpoint, source) = (url.to_string(), error.without_url());
-        let identified = matches!(self.lines.plan().security.auth, Auth::ClientCertificate(_));
-        match tls::diagnose(&source, identified) {
-            Some(diagnosis) => Cause::Tls {
+    /// The failure of a request without a response.
+    fn failure(&self, endpoint: &Url, error: reqwest::Error) -> Failure {
+        let (endpoint, source) = (endpoint.to_string(), error.without_url());
+        let auth = &self.connections.settings().security.auth;
+        let has_certificate = matches!(auth, Auth::ClientCertificate(_));
+        if let Some(diagnosis) = tls::diagnose(&source, has_certificate) {
+            return Failure::Tls {
                 endpoint,
                 diagnosis,
-                seen: None,
+                source,
+            };
+        }
+        if source.is_connect() {
+            return Failure::Connect { endpoint, source };
+        }
+        match peer::protocol_error(&source) {
+            Some(error) => Failure::Protocol {
+                endpoint,
+                error,
                 source,
             },
-            None if source.is_connect() => Cause::Connect { endpoint, source },
-            None => match peer::http_fault(&source) {
-                Some(fault) => Cause::NoHttp {
-                    endpoint,
-                    fault,
-                    source,
-                },
-                None => Cause::Broken { endpoint, source },
-            },
+            None => Failure::Closed { endpoint, source },
         }
     }
 }
 
-/// `cause`, and which protocol the other side speaks, where the answer could not be parsed as HTTP.
-/// The HTTP client does not show the bytes, so they are read once more.
-async fn identified(cause: Cause, endpoint: &Url, deadline: Deadline) -> Cause {
-    let (address, fault, source) = match cause {
-        Cause::NoHttp {
+/// `failure` with the protocol of the other side, where the response is not HTTP. The HTTP client
+/// does not expose the bytes, so a second connection reads them.
+async fn with_protocol(failure: Failure, url: &Url, deadline: Deadline) -> Failure {
+    let (endpoint, error, source) = match failure {
+        Failure::Protocol {
             endpoint,
-            fault: HttpFault::Malformed,
+            error: ProtocolError::Malformed,
             source,
-        } => (endpoint, Some(HttpFault::Malformed), source),
-        Cause::Broken { endpoint, source } if peer::spoke_first(&source) => {
+        } => (endpoint, Some(ProtocolError::Malformed), source),
+        Failure::Closed { endpoint, source } if peer::spoke_first(&source) => {
             (endpoint, None, source)
         }
-        cause => return cause,
+        failure => return failure,
     };
-    let probed = if endpoint.scheme() == "http" {
-        peer::probe(endpoint, deadline.end).await
-    } else {
-        None
+    let probed = match url.scheme() {
+        "http" => peer::probe(url, deadline.end).await,
+        _ => None,
     };
-    match probed.or(fault) {
-        Some(fault) => Cause::NoHttp {
-            endpoint: address,
-            fault,
+    match probed.or(error) {
+        Some(error) => Failure::Protocol {
+            endpoint,
+            error,
             source,
         },
-        None => Cause::Broken {
-            endpoint: address,
-            source,
-        },
+        None => Failure::Closed { endpoint, source },
     }
 }
 
-/// The body of an answer. A failure of TLS in the middle of one is no matter of trust any more: both
-/// sides had agreed, and the request was answered.
+/// The body of a response. A TLS failure at this point is no question of trust any more: the
+/// handshake succeeded, and the request was answered.
 async fn read(
     endpoint: &Url,
     response: Response,
     limit: usize,
     large: &Arc<Semaphore>,
-) -> Result<Body, Cause> {
+) -> Result<Body, Failure> {
     let body = body::read(response, limit, large).await;
-    body.map_err(|unread| match unread {
-        Unread::Broken(error) => Cause::Broken {
+    body.map_err(|error| match error {
+        BodyError::Interrupted(error) => Failure::Closed {
             endpoint: endpoint.to_string(),
             source: error.without_url(),
         },
-        Unread::TooLarge => Cause::TooManyBytes { limit },
-        Unread::Coded(misread) => misread.into(),
+        BodyError::TooLarge => Failure::BodyTooLarge { limit },
+        BodyError::Encoding(error) => Failure::decode(error, endpoint),
     })
 }
 
 impl Exchange {
-    fn unanswered(cause: Cause) -> Self {
+    fn without_response(failure: Failure) -> Self {
         Self {
             status: None,
             date: None,
-            body: Err(cause),
+            body: Err(failure),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What answers at an endpoint that does not answer as an HTTP server.
+//! The protocol of a server that does not send a valid HTTP response.
 //!
-//! Explains failures only: nothing here decides whether a call succeeds. The bytes of the other side
-//! are classified and never shown.
+//! Only explains failures: does not decide whether a call succeeds. Classifies the bytes of the
+//! server and never exposes them.
 
 use std::error::Error;
 use std::io;
@@ -12,78 +12,63 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::gateway::port::PORT_HINT;
 use crate::gateway::resolver;
-use crate::gateway::tls::links;
+use crate::gateway::tls::causes;
 
-/// Most header lines of an answer; the library's default is 100.
+/// Most header lines of a response; the library's default is 100.
 pub(super) const MAX_HEADERS: usize = 1_000;
 
-/// What to change when the port is wrong.
-pub(super) const PORT_HINT: &str = "use the port of the HTTP gateway, 19080 by default";
-
-/// The port of PowerShell and of the client libraries: a binary protocol.
-const CLIENT_PORT: u16 = 19_000;
-
-/// Longest time for [`probe`], within the deadline of the call that it explains.
+/// Longest time for [`probe`], within the deadline of the failed call.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why bytes that came back are not an HTTP answer.
+/// Why the bytes of the server are not an HTTP response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HttpFault {
+pub(super) enum ProtocolError {
     #[error("answers in TLS; write https instead of http")]
     Tls,
     #[error("does not speak HTTP; {PORT_HINT}")]
-    OtherProtocol,
+    NotHttp,
     #[error("sent a malformed HTTP answer")]
     Malformed,
     #[error("sent an HTTP answer with more than {MAX_HEADERS} header lines, or 400 KB of them")]
-    LargeHead,
+    HeadTooLarge,
 }
 
-/// A warning about an endpoint whose port cannot be that of an HTTP gateway.
-pub(super) fn port_warning(endpoint: &Url) -> Option<String> {
-    (endpoint.port() == Some(CLIENT_PORT)).then(|| {
-        format!(
-            "The port of {endpoint} is that of the cluster's client connections \
-             (Connect-ServiceFabricCluster), which do not use HTTP: {PORT_HINT}."
-        )
-    })
-}
-
-/// Whether `error` means that an answer came back which could not be parsed, and why.
-pub(super) fn http_fault(error: &(dyn Error + 'static)) -> Option<HttpFault> {
+/// The error in a response that could not be parsed; `None` for other errors.
+pub(super) fn protocol_error(error: &(dyn Error + 'static)) -> Option<ProtocolError> {
     let error = of_hyper(error).filter(|error| error.is_parse())?;
     Some(if error.is_parse_too_large() {
-        HttpFault::LargeHead
+        ProtocolError::HeadTooLarge
     } else {
-        HttpFault::Malformed
+        ProtocolError::Malformed
     })
 }
 
-/// Whether the other side ended the connection without a byte of an answer.
+/// Whether the server closed the connection before the first byte of a response.
 pub(super) fn closed_without_answer(error: &(dyn Error + 'static)) -> bool {
     let reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
     of_hyper(error).is_some_and(hyper::Error::is_incomplete_message)
-        || links(error)
+        || causes(error)
             .filter_map(|link| link.downcast_ref())
             .any(reset)
 }
 
-/// Whether the request was not sent because the connection had become unusable: some protocols
-/// greet the client, which no HTTP server does.
+/// Whether the request was not sent because the server sent bytes first, as some protocols do and
+/// HTTP does not.
 pub(super) fn spoke_first(error: &(dyn Error + 'static)) -> bool {
     of_hyper(error).is_some_and(hyper::Error::is_canceled)
 }
 
-/// Sends a minimal request to `endpoint` and judges the first bytes that come back. `None` when it
-/// speaks HTTP, sends nothing, or cannot be reached in time.
-pub(super) async fn probe(endpoint: &Url, deadline: Instant) -> Option<HttpFault> {
+/// Sends a minimal request to `endpoint` and classifies the first bytes of the response. `None` when
+/// the server speaks HTTP, sends nothing, or is unreachable.
+pub(super) async fn probe(endpoint: &Url, deadline: Instant) -> Option<ProtocolError> {
     let deadline = deadline.min(Instant::now() + PROBE_TIMEOUT);
     let mut bytes = Vec::new();
-    // Whatever has come by the deadline is enough to judge.
-    let exchanged = timeout_at(deadline, exchange(endpoint, &mut bytes)).await;
-    drop(exchanged);
-    judge(&bytes)
+    // The bytes that arrived decide, also after an error or a timeout.
+    let outcome = timeout_at(deadline, exchange(endpoint, &mut bytes)).await;
+    drop(outcome);
+    classify(&bytes)
 }
 
 async fn exchange(endpoint: &Url, bytes: &mut Vec<u8>) -> io::Result<()> {
@@ -95,17 +80,17 @@ async fn exchange(endpoint: &Url, bytes: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-fn judge(bytes: &[u8]) -> Option<HttpFault> {
+fn classify(bytes: &[u8]) -> Option<ProtocolError> {
     match bytes {
         // A record of RFC 8446, section 5.1: an alert, mostly.
-        [0x14..=0x17, 3, ..] => Some(HttpFault::Tls),
+        [0x14..=0x17, 3, ..] => Some(ProtocolError::Tls),
         [] | [b'H', b'T', b'T', b'P', b'/', ..] => None,
-        _ => Some(HttpFault::OtherProtocol),
+        _ => Some(ProtocolError::NotHttp),
     }
 }
 
 fn of_hyper<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a hyper::Error> {
-    links(error).find_map(|link| link.downcast_ref())
+    causes(error).find_map(|link| link.downcast_ref())
 }
 
 #[cfg(test)]
@@ -113,31 +98,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_bytes_tell_the_protocol() {
-        for (bytes, fault) in [
-            (&b"\x15\x03\x01\x00\x02\x02\x46"[..], Some(HttpFault::Tls)),
-            (b"\x15\x03", Some(HttpFault::Tls)),
-            (b"\x16\x03\x03", Some(HttpFault::Tls)),
-            (b"\x15\x01", Some(HttpFault::OtherProtocol)),
-            (b"\x15", Some(HttpFault::OtherProtocol)),
-            (b"SSH-2.0-OpenSSH_9.2", Some(HttpFault::OtherProtocol)),
-            (b"\x00", Some(HttpFault::OtherProtocol)),
+    fn first_bytes_identify_the_protocol() {
+        for (bytes, expected) in [
+            (
+                &b"\x15\x03\x01\x00\x02\x02\x46"[..],
+                Some(ProtocolError::Tls),
+            ),
+            (b"\x15\x03", Some(ProtocolError::Tls)),
+            (b"\x16\x03\x03", Some(ProtocolError::Tls)),
+            (b"\x15\x01", Some(ProtocolError::NotHttp)),
+            (b"\x15", Some(ProtocolError::NotHttp)),
+            (b"SSH-2.0-OpenSSH_9.2", Some(ProtocolError::NotHttp)),
+            (b"\x00", Some(ProtocolError::NotHttp)),
             (b"", None),
             (b"HTTP/1.1 200 OK", None),
             (b"HTTP/0.9", None),
         ] {
-            assert_eq!(judge(bytes), fault, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn only_the_client_port_is_warned_about() {
-        let warned = |url: &str| port_warning(&url.parse().unwrap());
-        let warning = warned("https://node1:19000").unwrap();
-        assert!(warning.contains("https://node1:19000/"), "{warning}");
-        assert!(warning.contains("19080"), "{warning}");
-        for url in ["http://node1:19080", "http://node1", "https://node1:9000"] {
-            assert_eq!(warned(url), None, "{url}");
+            assert_eq!(classify(bytes), expected, "{bytes:?}");
         }
     }
 }

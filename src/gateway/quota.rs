@@ -1,11 +1,10 @@
-//! How much of its lists a cluster may have in memory.
+//! A limit on the memory for lists of one cluster.
 //!
-//! Each page and each body has a limit of its own, but a cluster decides how many lists there are.
-//! One quota covers all lists of a cycle, another one all lists of backups of a round.
+//! Pages and bodies have limits of their own, but a cluster decides how many lists there are. One
+//! quota covers all lists of a cycle, another one all backup lists of a round.
 
 use chrono::{NaiveTime, Weekday};
 
-use crate::gateway::error::Cause;
 use crate::model::{
     BackupConfiguration, BackupEntity, ListedBackup, ListedPartition, Name, Policy, Schedule,
 };
@@ -16,8 +15,19 @@ const MAX_ITEMS: usize = 4_000_000;
 /// Most memory, in bytes: half a kilobyte for each partition of the largest inventory.
 const MAX_BYTES: usize = 256 << 20;
 
-/// What the allocator and a reference count add to a text.
+/// Bytes that the allocator and a reference count add to a string.
 const OVERHEAD: usize = 32;
+
+/// A cycle with too many or too large lists.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(super) enum QuotaError {
+    #[error(
+        "the lists of this cycle have more than {items} items, or are larger than {bytes} bytes"
+    )]
+    Exceeded { items: usize, bytes: usize },
+    #[error("earlier lists of this cycle were too large to read this one")]
+    Exhausted,
+}
 
 /// Items and bytes that may still be read.
 #[derive(Debug)]
@@ -47,18 +57,18 @@ impl Quota {
         }
     }
 
-    /// Starts anew.
+    /// Restores the full quota.
     pub(super) fn renew(&mut self) {
         self.left = Some(self.full);
     }
 
-    /// An error once the quota was exceeded, so that nothing more is requested.
-    pub(super) fn check(&self) -> Result<(), Cause> {
-        self.left.map(drop).ok_or(Cause::QuotaSpent)
+    /// Fails once the quota was exceeded, so that nothing more is requested.
+    pub(super) fn check(&self) -> Result<(), QuotaError> {
+        self.left.map(drop).ok_or(QuotaError::Exhausted)
     }
 
-    /// Takes `items` into account, or fails from now on.
-    pub(super) fn charge<T: Footprint>(&mut self, items: &[T]) -> Result<(), Cause> {
+    /// Deducts `items`, or fails from now on.
+    pub(super) fn charge<T: Footprint>(&mut self, items: &[T]) -> Result<(), QuotaError> {
         let bytes = items.iter().map(|item| size_of::<T>() + item.heap()).sum();
         self.left = self.left.and_then(|left| {
             Some(Amount {
@@ -69,13 +79,13 @@ impl Quota {
         let Amount { items, bytes } = self.full;
         self.left
             .map(drop)
-            .ok_or(Cause::QuotaExceeded { items, bytes })
+            .ok_or(QuotaError::Exceeded { items, bytes })
     }
 }
 
 /// An item of a list.
 pub(super) trait Footprint {
-    /// Memory that it points to, in bytes.
+    /// Size of the heap memory that the item owns, in bytes.
     fn heap(&self) -> usize;
 }
 

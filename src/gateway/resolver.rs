@@ -1,10 +1,9 @@
-//! Looks up host names with the system's resolver, in threads of its own.
+//! Resolves host names with the system's resolver, in separate threads.
 //!
-//! A look-up blocks its thread and cannot be cancelled. Those of the HTTP client would take the
-//! threads in which pages are encoded, so here they are bounded for the whole process and never
-//! repeated: there is one look-up of a host at a time, and all callers share its result. One that
-//! takes too long stops counting against the limit, so that hosts whose servers hang do not keep
-//! others waiting.
+//! A lookup blocks its thread and cannot be cancelled. The HTTP client would use the threads that
+//! encode pages; here, lookups have a limit for the whole process, and all callers share the one
+//! lookup of a host and its result. A slow lookup stops counting against the limit, so that hosts
+//! whose name servers hang do not delay others.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,30 +18,30 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout};
 use url::{Host, Url};
 
-use crate::gateway::locked;
+use crate::sync::lock;
 
 const LIMITS: Limits = Limits {
-    prompt: 32,
+    fast: 32,
     threads: 64,
-    patience: Duration::from_secs(5),
+    slow_after: Duration::from_secs(5),
 };
 
-/// How long a result is used: for all connections that a cycle opens at its start, and short enough
-/// for a name that moves.
+/// How long a result is cached: long enough for the connections that a cycle opens at its start, and
+/// short enough to notice a change of the address.
 const TIME_TO_LIVE: Duration = Duration::from_secs(10);
 
 type Addresses = Arc<[SocketAddr]>;
 type Answer = Result<Addresses, Arc<io::Error>>;
-type LookUp = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+type Lookup = dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// The resolver of the process: its limits are about the threads of all clusters together.
+/// The resolver of the process: its limits apply to all clusters together.
 pub(super) fn shared() -> Resolver {
     static SHARED: LazyLock<Resolver> =
         LazyLock::new(|| Resolver::new(LIMITS, |host| Ok((host, 0).to_socket_addrs()?.collect())));
     SHARED.clone()
 }
 
-/// The addresses of the host of `url`, with its port.
+/// The addresses of the host of `url`, with the port of `url`.
 pub(super) async fn addresses(url: &Url) -> io::Result<Vec<SocketAddr>> {
     let port = url.port_or_known_default().unwrap_or_default();
     match url.host() {
@@ -59,25 +58,25 @@ pub(super) async fn addresses(url: &Url) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// How much may be looked up at a time.
+/// Limits on concurrent lookups.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Look-ups that have not run for longer than `patience`.
-    prompt: usize,
-    /// Look-ups of any age.
+    /// Lookups younger than `slow_after`.
+    fast: usize,
+    /// Lookups of any age.
     threads: usize,
-    patience: Duration,
+    slow_after: Duration,
 }
 
-/// Look-ups of host names, shared by all clones.
+/// A caching resolver, shared by all clones.
 #[derive(Clone)]
 pub(super) struct Resolver(Arc<Shared>);
 
 struct Shared {
-    look_up: Box<LookUp>,
-    prompt: Semaphore,
+    lookup: Box<Lookup>,
+    fast: Semaphore,
     threads: Semaphore,
-    patience: Duration,
+    slow_after: Duration,
     hosts: Mutex<HashMap<String, State>>,
 }
 
@@ -98,13 +97,13 @@ impl fmt::Debug for Resolver {
 impl Resolver {
     fn new(
         limits: Limits,
-        look_up: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+        lookup: impl Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Shared {
-            look_up: Box::new(look_up),
-            prompt: Semaphore::new(limits.prompt),
+            lookup: Box::new(lookup),
+            fast: Semaphore::new(limits.fast),
             threads: Semaphore::new(limits.threads),
-            patience: limits.patience,
+            slow_after: limits.slow_after,
             hosts: Mutex::default(),
         }))
     }
@@ -117,17 +116,17 @@ impl Resolver {
         };
         let answer = pending.wait_for(Option::is_some).await;
         let answer = answer.ok().and_then(|answer| answer.clone());
-        answer.unwrap_or_else(|| Err(Arc::new(io::Error::other("the look-up was abandoned"))))
+        answer.unwrap_or_else(|| Err(Arc::new(io::Error::other("the lookup was cancelled"))))
     }
 
-    /// What is known of `host`, or where its addresses will arrive.
+    /// The cached addresses of `host`, or the receiver of a lookup in progress.
     fn join(&self, host: &str) -> Result<Addresses, watch::Receiver<Option<Answer>>> {
-        let mut hosts = locked(&self.0.hosts);
+        let mut hosts = lock(&self.0.hosts);
         match hosts.get(host) {
             Some(State::Known { addresses, until }) if Instant::now() < *until => {
                 return Ok(Arc::clone(addresses));
             }
-            // Without its sender it ended with its runtime.
+            // The sender is gone if the runtime of the lookup has ended.
             Some(State::Pending(pending)) if pending.has_changed().is_ok() => {
                 return Err(pending.clone());
             }
@@ -135,14 +134,14 @@ impl Resolver {
         }
         let (sender, pending) = watch::channel(None);
         hosts.insert(host.to_owned(), State::Pending(pending.clone()));
-        // On its own, because the caller may stop waiting.
+        // In its own task, because the caller may stop waiting.
         tokio::spawn(self.clone().run(host.to_owned(), sender));
         Err(pending)
     }
 
     async fn run(self, host: String, sender: watch::Sender<Option<Answer>>) {
         let answer = self.in_thread(&host).await.map_err(Arc::new);
-        let mut hosts = locked(&self.0.hosts);
+        let mut hosts = lock(&self.0.hosts);
         let now = Instant::now();
         hosts.retain(|_, state| !matches!(state, State::Known { until, .. } if *until <= now));
         match &answer {
@@ -158,23 +157,23 @@ impl Resolver {
         sender.send_replace(Some(answer));
     }
 
-    /// Looks `host` up in a thread of its own, once permits are available.
+    /// Resolves `host` in its own thread, once permits are available.
     async fn in_thread(&self, host: &str) -> io::Result<Addresses> {
-        const OPEN: &str = "nobody closes the semaphore";
+        const OPEN: &str = "the semaphore is never closed";
         let _thread = self.0.threads.acquire().await.expect(OPEN);
-        let prompt = self.0.prompt.acquire().await.expect(OPEN);
+        let fast = self.0.fast.acquire().await.expect(OPEN);
         let (sender, mut answer) = oneshot::channel();
         let (resolver, name) = (self.clone(), host.to_owned());
         thread::Builder::new()
             .name("resolver".to_owned())
-            .spawn(move || drop(sender.send((resolver.0.look_up)(&name))))?;
-        let answer = if let Ok(answer) = timeout(self.0.patience, &mut answer).await {
+            .spawn(move || drop(sender.send((resolver.0.lookup)(&name))))?;
+        let answer = if let Ok(answer) = timeout(self.0.slow_after, &mut answer).await {
             answer
         } else {
-            drop(prompt);
+            drop(fast);
             answer.await
         };
-        let found = answer.unwrap_or_else(|_| Err(io::Error::other("the look-up panicked")))?;
+        let found = answer.unwrap_or_else(|_| Err(io::Error::other("the lookup panicked")))?;
         Ok(found.into())
     }
 }

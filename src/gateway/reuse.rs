@@ -1,8 +1,8 @@
-//! Sends a request on a connection from the pool, and again on a new one if that one was dead.
+//! Sends a request on a pooled connection, and again on a new one if that one is dead.
 //!
-//! A load balancer or http.sys may drop an idle connection silently; the next request on it fails
-//! or is never answered. Every request is a GET, so sending it twice does no harm. A new connection
-//! that dies is not handled here: it is a failure like any other.
+//! Load balancers and http.sys may drop an idle connection silently; the next request on it fails
+//! or is never answered. Every request is a GET, so sending it twice is harmless. A new connection
+//! that fails is not handled here.
 
 use std::error::Error as _;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ use tower_service::Service;
 /// The clients of one endpoint.
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
-    /// Keeps connections for later requests. Built with [`NoteOpening`].
+    /// Keeps connections for later requests. Built with [`TrackConnect`].
     pub(super) pooled: Client,
     /// Opens a connection for every request.
     pub(super) unpooled: Client,
@@ -32,35 +32,35 @@ pub(super) struct Clients {
 
 /// The outcome of a request.
 #[derive(Debug)]
-pub(super) struct Sent {
+pub(super) struct SendOutcome {
     pub(super) response: Result<Response, reqwest::Error>,
     /// Whether a connection of the pool was found dead.
     pub(super) found_dead: bool,
 }
 
 impl Clients {
-    /// Sends `request` on a pooled connection if there is one. Sends it again on a new connection
-    /// if the pooled one dies before it answers; or if it is silent for `patience`, and then takes
-    /// the answer that comes first, because the gateway may just be slow.
-    pub(super) async fn send(&self, request: Request, patience: Duration) -> Sent {
+    /// Sends `request` on a pooled connection if there is one, and again on a new connection if the
+    /// pooled one closes before the response begins. If the pooled one is silent for `patience`, the
+    /// request is sent on both, and the first response counts, because the gateway may just be slow.
+    pub(super) async fn send(&self, request: Request, patience: Duration) -> SendOutcome {
         let again = request.try_clone().expect("a GET has no body to stream");
-        let opening = Arc::new(Opening::default());
-        let first = OPENING.scope(Arc::clone(&opening), self.pooled.execute(request));
+        let tracker = Arc::new(ConnectTracker::default());
+        let first = TRACKER.scope(Arc::clone(&tracker), self.pooled.execute(request));
         let mut first = Box::pin(first);
         let resent = Instant::now() + patience;
         let (response, found_dead) = match timeout(patience, &mut first).await {
-            Ok(Err(error)) if !opening.caused(&error) => (self.unpooled.execute(again).await, true),
+            Ok(Err(error)) if !tracker.caused(&error) => (self.unpooled.execute(again).await, true),
             Ok(response) => (response, false),
-            Err(_) if opening.started() => (first.await, false),
+            Err(_) if tracker.started() => (first.await, false),
             Err(_) => match select(first, Box::pin(self.unpooled.execute(again))).await {
                 Either::Left((Err(_), second)) => (second.await, true),
                 Either::Left((response, _)) => (response, false),
                 Either::Right((Err(_), first)) => (first.await, false),
-                // A gateway that is slow is slow on a new connection, too.
+                // A slow gateway is slow on a new connection, too.
                 Either::Right((response, _)) => (response, resent.elapsed() < patience / 2),
             },
         };
-        Sent {
+        SendOutcome {
             response,
             found_dead,
         }
@@ -68,24 +68,24 @@ impl Clients {
 }
 
 tokio::task_local! {
-    static OPENING: Arc<Opening>;
+    static TRACKER: Arc<ConnectTracker>;
 }
 
-/// The connection that a request opens because it finds none in the pool. It may be sent on another
-/// one in the end, if that becomes idle first.
+/// The connection that a request opens when the pool has none. The request uses another one if that
+/// becomes idle first.
 #[derive(Debug, Default)]
-struct Opening {
+struct ConnectTracker {
     started: AtomicBool,
     /// Identifies the connection, once it is established.
     local_address: OnceLock<SocketAddr>,
 }
 
-impl Opening {
+impl ConnectTracker {
     fn started(&self) -> bool {
         self.started.load(Ordering::Relaxed)
     }
 
-    /// Whether the request failed on this connection, or because it could not be established.
+    /// Whether the request failed on this connection, or in establishing it.
     fn caused(&self, error: &reqwest::Error) -> bool {
         let links = std::iter::successors(error.source(), |link| (*link).source());
         let used = links
@@ -101,23 +101,22 @@ fn local_address(connected: &Connected) -> Option<SocketAddr> {
     extras.get().map(HttpInfo::local_addr)
 }
 
-/// Makes connectors note in [`OPENING`] which connection they open.
+/// Makes connectors record in [`TRACKER`] which connection they open.
 #[derive(Clone, Debug)]
-pub(super) struct NoteOpening;
+pub(super) struct TrackConnect;
 
-impl<S> Layer<S> for NoteOpening {
-    type Service = Noted<S>;
+impl<S> Layer<S> for TrackConnect {
+    type Service = TrackedConnector<S>;
 
-    fn layer(&self, connector: S) -> Noted<S> {
-        Noted(connector)
+    fn layer(&self, connector: S) -> TrackedConnector<S> {
+        TrackedConnector(connector)
     }
 }
 
-/// A connector whose connections are noted.
 #[derive(Clone, Debug)]
-pub(super) struct Noted<S>(S);
+pub(super) struct TrackedConnector<S>(S);
 
-impl<S, Target> Service<Target> for Noted<S>
+impl<S, Target> Service<Target> for TrackedConnector<S>
 where
     S: Service<Target>,
     S::Response: Connection,
@@ -133,17 +132,17 @@ where
 
     fn call(&mut self, target: Target) -> Self::Future {
         // The connection may be completed in another task, for a later request.
-        let opening = OPENING.try_with(Arc::clone).ok();
-        if let Some(opening) = &opening {
-            opening.started.store(true, Ordering::Relaxed);
+        let tracker = TRACKER.try_with(Arc::clone).ok();
+        if let Some(tracker) = &tracker {
+            tracker.started.store(true, Ordering::Relaxed);
         }
         let connecting = self.0.call(target);
         Box::pin(async move {
             let connection = connecting.await?;
-            if let (Some(opening), Some(address)) =
-                (opening, local_address(&connection.connected()))
+            if let (Some(tracker), Some(address)) =
+                (tracker, local_address(&connection.connected()))
             {
-                opening.local_address.get_or_init(|| address);
+                tracker.local_address.get_or_init(|| address);
             }
             Ok(connection)
         })

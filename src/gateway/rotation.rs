@@ -1,8 +1,8 @@
-//! Takes over files that have changed, and keeps what is in use when the new ones are no good.
+//! Reloads credential files that changed, and keeps the old ones while the new ones are invalid.
 //!
-//! Looks once per call, and gives up on files that do not come in time. A fault is told when it
-//! appears or changes, and its end once. Also replaces connections that are too old or dead:
-//! requests under way end on the old ones, later ones open new connections.
+//! Reads the files once per call, with a timeout. Reports an error when it appears or changes, and
+//! its end once. Also replaces connections that are too old or dead: requests in flight end on the
+//! old ones, later ones open new connections.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,209 +12,207 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::gateway::connections::{Connections, Plan};
-use crate::gateway::error::BuildError;
-use crate::gateway::file::FileError;
-use crate::gateway::locked;
-use crate::gateway::look::Look;
-use crate::gateway::tls::{self, Files, Mark, Unfit};
+use crate::gateway::blocking_read::BlockingRead;
+use crate::gateway::build_error::BuildError;
+use crate::gateway::connections::{ConnectionSettings, Connections};
+use crate::gateway::file::{FileError, FileErrorKind};
+use crate::gateway::tls::{self, ContentHash, CredentialFiles};
+use crate::sync::lock;
 
-/// Longest wait for the files.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest time to read the files.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Age at which connections are replaced, so that a name that moved to another address and a node
 /// that recovered behind a load balancer are noticed.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 
 /// Age from which a dead connection has the whole pool replaced: the others have been idle as long
-/// and are likely to be dead, too. A gateway that drops every connection after its first answer must
-/// not have all of them replaced for each request.
+/// and are likely to be dead, too. Below it, a gateway that closes every connection after its first
+/// response would have all of them replaced for each request.
 const MIN_AGE: Duration = Duration::from_secs(1);
 
-/// News about the files of a cluster.
+/// A change of the credential files of a cluster.
 #[derive(Debug)]
 pub enum Rotation {
     /// Their new contents are in use.
-    Renewed,
-    /// They are again what is in use.
-    Mended,
-    /// They cannot be used; what is in use stays.
-    Refused(BuildError),
+    Reloaded,
+    /// They are valid again, with the contents that are in use.
+    Recovered,
+    /// They cannot be used; the old contents stay in use.
+    Failed(BuildError),
 }
 
 /// The connections in use, and the files behind them.
 #[derive(Debug)]
-pub(super) struct Rotating {
-    plan: Arc<Plan>,
-    in_use: Mutex<Arc<Connections>>,
+pub(super) struct RotatingConnections {
+    settings: Arc<ConnectionSettings>,
+    current: Mutex<Arc<Connections>>,
     watch: tokio::sync::Mutex<Watch>,
     /// Held while connections are replaced.
-    renewal: tokio::sync::Mutex<()>,
+    replacement: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Watch {
-    look: Look<Result<Option<Connections>, Unusable>>,
-    fault: Option<String>,
-    /// Of the files that cannot be understood, so that they are not taken in again while they stay
-    /// the same.
-    refused: Option<Mark>,
+    read: BlockingRead<Result<Option<Connections>, ReloadError>>,
+    error: Option<String>,
+    /// Digest of invalid files, so that they are not parsed again while they stay the same.
+    rejected: Option<ContentHash>,
 }
 
-/// Files that cannot be used.
 #[derive(Debug)]
-enum Unusable {
-    /// The same as at the last look.
-    Still,
-    /// For this reason; with their mark if time will not mend it.
-    Because(BuildError, Option<Mark>),
+enum ReloadError {
+    /// The files are still the invalid ones that were reported.
+    Unchanged,
+    /// The digest is present if the same contents will fail again.
+    Failed(BuildError, Option<ContentHash>),
 }
 
-impl Rotating {
+impl RotatingConnections {
     /// Reads the files for the first time.
-    pub(super) fn start(plan: Plan) -> Result<Self, BuildError> {
-        let files = Files::read(&plan.security).map_err(BuildError::Files)?;
+    pub(super) fn open(settings: ConnectionSettings) -> Result<Self, BuildError> {
+        let files = CredentialFiles::read(&settings.security).map_err(BuildError::Files)?;
         Ok(Self {
-            in_use: Mutex::new(Arc::new(plan.open(&files)?)),
-            plan: Arc::new(plan),
+            current: Mutex::new(Arc::new(settings.open(&files)?)),
+            settings: Arc::new(settings),
             watch: tokio::sync::Mutex::default(),
-            renewal: tokio::sync::Mutex::default(),
+            replacement: tokio::sync::Mutex::default(),
         })
     }
 
-    pub(super) fn plan(&self) -> &Plan {
-        &self.plan
+    pub(super) fn settings(&self) -> &ConnectionSettings {
+        &self.settings
     }
 
-    pub(super) fn in_use(&self) -> Arc<Connections> {
-        Arc::clone(&locked(&self.in_use))
+    pub(super) fn current(&self) -> Arc<Connections> {
+        Arc::clone(&lock(&self.current))
     }
 
-    /// Whether the files were good when last looked at; `None` when there are none.
-    pub(super) async fn is_good(&self) -> Option<bool> {
-        let good = self.watch.lock().await.fault.is_none();
-        tls::are_in_files(&self.plan.security).then_some(good)
+    /// Whether the files were valid at the last read; `None` when there are none.
+    pub(super) async fn is_valid(&self) -> Option<bool> {
+        let valid = self.watch.lock().await.error.is_none();
+        tls::has_files(&self.settings.security).then_some(valid)
     }
 
     /// Takes over the connections of `other`, which has just read the same files, if the files have
-    /// changed, as a start would: whether the client certificate is in time makes no difference.
-    /// Returns whether they have.
+    /// changed. As at a start, an expired client certificate makes no difference. Returns whether
+    /// they have changed.
     pub(super) async fn adopt(&self, other: Self) -> bool {
         let mut watch = self.watch.lock().await;
-        let other = other.in_use();
-        let changed = other.mark != self.in_use().mark;
+        let other = other.current();
+        let changed = other.hash != self.current().hash;
         if changed {
-            *locked(&self.in_use) = other;
+            *lock(&self.current) = other;
         }
-        // Files with a fault could not have been opened.
-        (watch.fault, watch.refused) = (None, None);
+        // `other` could not have been opened with invalid files.
+        (watch.error, watch.rejected) = (None, None);
         changed
     }
 
-    /// Looks at the files, and tells what is new.
+    /// Reads the files, and returns what changed.
     pub(super) async fn refresh(&self) -> Option<Rotation> {
-        if !tls::are_in_files(&self.plan.security) {
+        if !tls::has_files(&self.settings.security) {
             return None;
         }
         let mut watch = self.watch.lock().await;
-        let (plan, in_use, refused) = (Arc::clone(&self.plan), self.in_use(), watch.refused);
-        let looked = watch.look.within(PATIENCE, move || {
-            look(&plan, &in_use, refused, clock::now())
-        });
-        let looked = looked
-            .await
-            .unwrap_or(Err(Unusable::Because(BuildError::Late(PATIENCE), None)));
-        self.take(looked, &mut watch)
+        let (settings, current) = (Arc::clone(&self.settings), self.current());
+        let rejected = watch.rejected;
+        let read = move || reload(&settings, &current, rejected, clock::now());
+        let outcome = watch.read.within(READ_TIMEOUT, read).await;
+        let timeout = || ReloadError::Failed(BuildError::ReadTimeout(READ_TIMEOUT), None);
+        self.apply(outcome.unwrap_or_else(|| Err(timeout())), &mut watch)
     }
 
     /// Replaces connections that have reached the maximum age at `now`.
-    pub(super) async fn renew_old(&self, now: Instant) {
-        let in_use = self.in_use();
-        if now.duration_since(in_use.since) >= MAX_AGE {
-            self.renew(&in_use).await;
+    pub(super) async fn replace_old(&self, now: Instant) {
+        let current = self.current();
+        if now.duration_since(current.since) >= MAX_AGE {
+            self.replace(&current).await;
         }
     }
 
-    /// Replaces the connections of which one was found dead at `now`, unless they are in use for a
-    /// moment only.
-    pub(super) async fn renew_dead(&self, dead: &Arc<Connections>, now: Instant) {
+    /// Replaces the connections of which one was found dead at `now`, unless they are younger than
+    /// [`MIN_AGE`].
+    pub(super) async fn replace_dead(&self, dead: &Arc<Connections>, now: Instant) {
         if now.duration_since(dead.since) >= MIN_AGE {
-            self.renew(dead).await;
+            self.replace(dead).await;
         }
     }
 
-    /// Replaces `old` unless that is done already, or under way.
-    async fn renew(&self, old: &Arc<Connections>) {
-        let Ok(_turn) = self.renewal.try_lock() else {
+    /// Replaces `old` unless that is done already, or in progress.
+    async fn replace(&self, old: &Arc<Connections>) {
+        let Ok(_guard) = self.replacement.try_lock() else {
             return;
         };
-        if !Arc::ptr_eq(old, &self.in_use()) {
+        if !Arc::ptr_eq(old, &self.current()) {
             return;
         }
-        let (plan, renewing) = (Arc::clone(&self.plan), Arc::clone(old));
+        let (settings, source) = (Arc::clone(&self.settings), Arc::clone(old));
         // Parses certificates, which takes milliseconds.
-        let renewed = spawn_blocking(move || plan.renew(&renewing)).await;
-        // The same credentials were usable before, so a failure here is temporary: the old
+        let reopened = spawn_blocking(move || settings.reopen(&source)).await;
+        // The same credentials were valid before, so a failure here is temporary: the old
         // connections stay until the next attempt.
-        if let Ok(Ok(renewed)) = renewed {
-            let mut in_use = locked(&self.in_use);
-            if Arc::ptr_eq(old, &in_use) {
-                *in_use = Arc::new(renewed);
+        if let Ok(Ok(reopened)) = reopened {
+            let mut current = lock(&self.current);
+            if Arc::ptr_eq(old, &current) {
+                *current = Arc::new(reopened);
             }
         }
     }
 
-    fn take(
+    fn apply(
         &self,
-        looked: Result<Option<Connections>, Unusable>,
+        outcome: Result<Option<Connections>, ReloadError>,
         watch: &mut Watch,
     ) -> Option<Rotation> {
-        match looked {
-            Ok(Some(renewed)) => {
-                watch.fault = None;
-                *locked(&self.in_use) = Arc::new(renewed);
-                Some(Rotation::Renewed)
+        match outcome {
+            Ok(Some(reloaded)) => {
+                watch.error = None;
+                *lock(&self.current) = Arc::new(reloaded);
+                Some(Rotation::Reloaded)
             }
-            Ok(None) => watch.fault.take().map(|_| Rotation::Mended),
-            Err(Unusable::Still) => None,
-            Err(Unusable::Because(fault, mark)) => {
-                watch.refused = mark;
-                let text = fault.to_string();
-                let known = watch.fault.as_ref() == Some(&text);
-                watch.fault = Some(text);
-                (!known).then_some(Rotation::Refused(fault))
+            Ok(None) => watch.error.take().map(|_| Rotation::Recovered),
+            Err(ReloadError::Unchanged) => None,
+            Err(ReloadError::Failed(error, hash)) => {
+                watch.rejected = hash;
+                let text = error.to_string();
+                let known = watch.error.as_ref() == Some(&text);
+                watch.error = Some(text);
+                (!known).then_some(Rotation::Failed(error))
             }
         }
     }
 }
 
-/// New connections if the files have changed, and not into what was `refused` already.
-fn look(
-    plan: &Plan,
-    in_use: &Connections,
-    refused: Option<Mark>,
+/// New connections if the files have changed, unless to contents that were `rejected` before.
+fn reload(
+    settings: &ConnectionSettings,
+    current: &Connections,
+    rejected: Option<ContentHash>,
     now: DateTime<Utc>,
-) -> Result<Option<Connections>, Unusable> {
-    let because = |faults| Unusable::Because(BuildError::Files(faults), None);
-    let files = Files::read(&plan.security).map_err(because)?;
-    let mark = files.mark();
-    if mark == in_use.mark {
+) -> Result<Option<Connections>, ReloadError> {
+    let invalid = |errors| ReloadError::Failed(BuildError::Files(errors), None);
+    let files = CredentialFiles::read(&settings.security).map_err(invalid)?;
+    let hash = files.hash();
+    if hash == current.hash {
         return Ok(None);
     }
-    if refused == Some(mark) {
-        return Err(Unusable::Still);
+    if rejected == Some(hash) {
+        return Err(ReloadError::Unchanged);
     }
-    let renewed = plan.open(&files);
-    let renewed = renewed.map_err(|fault| {
-        // Anything else may be over a moment later, though the files stay the same.
-        let of_the_files = matches!(fault, BuildError::Files(_) | BuildError::Identity { .. });
-        Unusable::Because(fault, of_the_files.then_some(mark))
+    let reloaded = settings.open(&files).map_err(|error| {
+        // Any other error may go away although the files stay the same.
+        let permanent = matches!(error, BuildError::Files(_) | BuildError::Identity { .. });
+        ReloadError::Failed(error, permanent.then_some(hash))
     })?;
-    match tls::client_file(&plan.security) {
-        Some(file) if in_use.in_time(now) && !renewed.in_time(now) => {
-            Err(because(vec![FileError::unfit(file, Unfit::OutOfTime)]))
+    match tls::client_file(&settings.security) {
+        Some(file) if current.in_time(now) && !reloaded.in_time(now) => {
+            Err(invalid(vec![FileError::new(
+                file,
+                FileErrorKind::NotValidNow,
+            )]))
         }
-        _ => Ok(Some(renewed)),
+        _ => Ok(Some(reloaded)),
     }
 }
 
@@ -227,7 +225,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::gateway::security::{Security, Trust};
+    use crate::settings::{Security, Trust};
 
     /// A server that answers every request with an empty 200, and the number of its connections.
     fn server() -> (SocketAddr, Arc<AtomicUsize>) {
@@ -259,44 +257,46 @@ mod tests {
     async fn connections_are_replaced_at_their_maximum_age_and_dead_ones_at_once() {
         let (address, connections) = server();
         let endpoint: url::Url = format!("http://{address}").parse().unwrap();
-        let rotating = Rotating::start(Plan {
+        let rotating = RotatingConnections::open(ConnectionSettings {
             security: Security::default(),
             endpoints: vec![endpoint.clone()],
-            connect_timeout: PATIENCE,
+            connect_timeout: READ_TIMEOUT,
         })
         .unwrap();
         let established = async |after: &str| {
             for _ in 0..3 {
                 let request = reqwest::Request::new(reqwest::Method::GET, endpoint.clone());
-                let in_use = rotating.in_use();
-                let sent = in_use.clients(&endpoint).send(request, PATIENCE).await;
+                let current = rotating.current();
+                let sent = current.clients(&endpoint).send(request, READ_TIMEOUT).await;
                 sent.response.expect(after);
             }
             connections.load(Ordering::SeqCst)
         };
         assert_eq!(established("the start").await, 1);
-        let first = rotating.in_use();
+        let first = rotating.current();
         let second = Duration::from_secs(1);
-        rotating.renew_old(first.since + MAX_AGE - second).await;
-        rotating.renew_dead(&first, first.since + MIN_AGE / 2).await;
+        rotating.replace_old(first.since + MAX_AGE - second).await;
+        rotating
+            .replace_dead(&first, first.since + MIN_AGE / 2)
+            .await;
         assert_eq!(established("a moment before").await, 1);
-        rotating.renew_old(first.since + MAX_AGE).await;
+        rotating.replace_old(first.since + MAX_AGE).await;
         assert_eq!(established("the maximum age").await, 2);
-        rotating.renew_old(first.since + MAX_AGE).await;
-        rotating.renew_dead(&first, first.since + MAX_AGE).await;
+        rotating.replace_old(first.since + MAX_AGE).await;
+        rotating.replace_dead(&first, first.since + MAX_AGE).await;
         assert_eq!(established("a late report about old ones").await, 2);
-        let second = rotating.in_use();
-        rotating.renew_dead(&second, second.since + MIN_AGE).await;
+        let second = rotating.current();
+        rotating.replace_dead(&second, second.since + MIN_AGE).await;
         assert_eq!(established("a dead one").await, 3);
     }
 
     #[test]
-    fn a_bad_file_is_understood_again_only_when_it_changes() {
+    fn an_invalid_file_is_parsed_again_only_when_it_changes() {
         let folder = tempfile::tempdir().unwrap();
         let ca_file = folder.path().join("ca.pem");
         let certificate = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
         fs::write(&ca_file, certificate.cert.pem()).unwrap();
-        let plan = Plan {
+        let settings = ConnectionSettings {
             security: Security {
                 trust: Trust::Authorities {
                     ca_file: Some(ca_file.clone()),
@@ -306,23 +306,24 @@ mod tests {
                 ..Security::default()
             },
             endpoints: vec!["https://a".parse().unwrap()],
-            connect_timeout: PATIENCE,
+            connect_timeout: READ_TIMEOUT,
         };
-        let in_use = plan.open(&Files::read(&plan.security).unwrap()).unwrap();
-        let look = |refused| look(&plan, &in_use, refused, clock::now());
+        let files = CredentialFiles::read(&settings.security).unwrap();
+        let current = settings.open(&files).unwrap();
+        let reload = |rejected| reload(&settings, &current, rejected, clock::now());
         let written = |contents: &str| fs::write(&ca_file, contents).unwrap();
         written("bad");
-        let Err(Unusable::Because(_, Some(mark))) = look(None) else {
-            panic!("a new fault");
+        let Err(ReloadError::Failed(_, Some(hash))) = reload(None) else {
+            panic!("a new error");
         };
-        assert!(matches!(look(Some(mark)), Err(Unusable::Still)));
+        assert!(matches!(reload(Some(hash)), Err(ReloadError::Unchanged)));
         written("also bad");
-        let other = look(Some(mark));
-        assert!(matches!(other, Err(Unusable::Because(_, Some(other))) if other != mark));
+        let other = reload(Some(hash));
+        assert!(matches!(other, Err(ReloadError::Failed(_, Some(other))) if other != hash));
         written("");
-        let unreadable = look(Some(mark));
-        assert!(matches!(unreadable, Err(Unusable::Because(_, None))));
+        let unreadable = reload(Some(hash));
+        assert!(matches!(unreadable, Err(ReloadError::Failed(_, None))));
         written(&certificate.cert.pem());
-        assert!(matches!(look(Some(mark)), Ok(None)));
+        assert!(matches!(reload(Some(hash)), Ok(None)));
     }
 }

@@ -1,18 +1,18 @@
-//! TLS towards a cluster: whom the client believes, and what it shows of itself.
+//! TLS to a cluster: which servers are trusted, and the client certificate.
 //!
-//! The only place that switches off a check of the TLS library, and it does so only for the two
-//! kinds of trust that are not about authorities; whoever answers must prove in every case that
-//! it has the key of its certificate. That holds for native-tls alone: with the other back end of
-//! the HTTP client the same calls would let in whoever repeats a certificate.
+//! The only module that disables a check of the TLS library, and only for the two kinds of trust
+//! that need no authority. The server must prove in every case that it has the private key of its
+//! certificate. This holds for native-tls only: with rustls as the back end of the HTTP client, the
+//! same calls would skip that proof as well.
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{ClientBuilder, tls};
 use url::Url;
 
-use self::connector::CheckPeer;
+use self::connector::CertificateCheck;
 use self::pins::Pins;
 use super::resolver;
-use super::security::{HostName, Security, TlsVersion, Trust};
+use crate::settings::{HostName, Security, TlsVersion, Trust};
 
 mod certificate;
 mod connector;
@@ -21,22 +21,23 @@ mod diagnosis;
 mod identity;
 mod pins;
 
-pub(super) use self::certificate::Description;
-pub(super) use self::connector::LastSeen;
-pub(super) use self::credentials::{Credentials, Files, Mark, are_in_files, client_file};
-pub(super) use self::diagnosis::{Diagnosis, described, diagnose, links};
-pub(super) use self::identity::{Shown, Unfit};
+pub(super) use self::connector::CertificateExpiry;
+pub(super) use self::credentials::{
+    ContentHash, CredentialFiles, Credentials, client_file, has_files,
+};
+pub(super) use self::diagnosis::{Diagnosis, causes, diagnose};
+pub(super) use self::identity::ClientCertificateInfo;
 
-/// Makes clients that `builder` builds believe and show what `security` says, on connections to
-/// the host of `endpoint`. What they see of its certificate is noted in `seen`.
+/// Configures `builder` for connections to `endpoint` with `security`. Its clients write the expiry
+/// of the server's certificate to `expiry`.
 pub(super) fn secure(
     builder: ClientBuilder,
     security: &Security,
     credentials: &Credentials,
     endpoint: &Url,
-    seen: LastSeen,
+    expiry: CertificateExpiry,
 ) -> ClientBuilder {
-    let newest = match security.newest_tls() {
+    let newest = match security.max_tls_version() {
         TlsVersion::V1_2 => tls::Version::TLS_1_2,
         TlsVersion::V1_3 => tls::Version::TLS_1_3,
     };
@@ -45,7 +46,7 @@ pub(super) fn secure(
         .tls_version_min(tls::Version::TLS_1_2)
         .tls_version_max(newest)
         .tls_info(true)
-        .connector_layer(CheckPeer::new(Pins::of(&security.trust), seen));
+        .connector_layer(CertificateCheck::new(Pins::of(&security.trust), expiry));
     let builder = match (&security.trust, &credentials.authorities) {
         (Trust::Authorities { .. }, None) => builder,
         (Trust::Authorities { .. }, Some(authorities)) => {
@@ -53,28 +54,17 @@ pub(super) fn secure(
         }
         (Trust::Thumbprints { .. } | Trust::Insecure, _) => without_authorities(builder),
     };
-    let builder = directed(builder, security, endpoint);
+    let builder = match server_name(security) {
+        Some(_) => builder.dns_resolver(EndpointResolver(endpoint.clone())),
+        None => builder,
+    };
     match &credentials.identity {
         Some(identity) => builder.identity(identity.native.clone()),
         None => builder,
     }
 }
 
-/// Makes clients that `builder` builds connect as those of [`secure`] do, to see what certificate
-/// the other side shows; they tell by [`described`] and never send a request.
-pub(super) fn describe(
-    builder: ClientBuilder,
-    security: &Security,
-    endpoint: &Url,
-) -> ClientBuilder {
-    let layer = CheckPeer::new(Pins::describing(), LastSeen::default());
-    let builder = without_authorities(builder.tls_backend_native());
-    directed(builder, security, endpoint)
-        .tls_info(true)
-        .connector_layer(layer)
-}
-
-/// The name that stands in requests instead of the host of the endpoint.
+/// The name that replaces the host of the endpoint in requests, so that the TLS library verifies it.
 pub(super) fn server_name(security: &Security) -> Option<&HostName> {
     match &security.trust {
         Trust::Authorities { server_name, .. } => server_name.as_ref(),
@@ -82,7 +72,7 @@ pub(super) fn server_name(security: &Security) -> Option<&HostName> {
     }
 }
 
-/// Leaves it to the connector to say which certificates are good.
+/// Disables the verification of chain and name; [`CertificateCheck`] replaces it.
 fn without_authorities(builder: ClientBuilder) -> ClientBuilder {
     builder
         .tls_certs_only([])
@@ -90,19 +80,11 @@ fn without_authorities(builder: ClientBuilder) -> ClientBuilder {
         .tls_danger_accept_invalid_hostnames(true)
 }
 
-/// Leads to the endpoint also where another name stands in its place.
-fn directed(builder: ClientBuilder, security: &Security, endpoint: &Url) -> ClientBuilder {
-    match server_name(security) {
-        Some(_) => builder.dns_resolver(HostOf(endpoint.clone())),
-        None => builder,
-    }
-}
+/// Resolves every name to the addresses of one endpoint, so that a request can carry the name in the
+/// certificate instead of the host of the endpoint.
+struct EndpointResolver(Url);
 
-/// Finds the addresses of an endpoint whatever name is asked for, so that the name can be the one
-/// of the certificate.
-struct HostOf(Url);
-
-impl Resolve for HostOf {
+impl Resolve for EndpointResolver {
     fn resolve(&self, _: Name) -> Resolving {
         let endpoint = self.0.clone();
         Box::pin(async move {

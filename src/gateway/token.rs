@@ -19,13 +19,16 @@ use self::issued::{Issued, Moment};
 use self::kept::{Fallback, Kept, Step};
 use self::managed_identity::IdentityService;
 use crate::clock;
-use crate::gateway::error::{BuildError, Cause};
+use crate::gateway::bearer::Bearer;
+use crate::gateway::blocking_read::BlockingRead;
+use crate::gateway::build_error::BuildError;
+use crate::gateway::client::Client;
+use crate::gateway::deadline::Deadline;
+use crate::gateway::file;
 use crate::gateway::file::FileError;
-use crate::gateway::http::Deadline;
-use crate::gateway::look::Look;
-use crate::gateway::security::{FabricIdentity, FabricIdentityError, TokenSource};
-use crate::gateway::{Gateway, file, locked};
 use crate::logging::chain;
+use crate::settings::{FabricIdentity, FabricIdentityError, TokenSource};
+use crate::sync::lock;
 
 mod endpoint;
 mod entra;
@@ -35,8 +38,7 @@ mod kept;
 mod managed_identity;
 mod refusal;
 
-pub(super) use error::TokenError;
-pub(super) use issued::Bearer;
+pub(super) use error::{TokenError, TokenUnavailable};
 
 /// The tokens of one cluster.
 #[derive(Debug)]
@@ -53,7 +55,7 @@ pub(super) struct Tokens {
 }
 
 /// The file of the source, which may take its time.
-type SecretFile = Look<Result<SecretString, FileError>>;
+type SecretFile = BlockingRead<Result<SecretString, FileError>>;
 
 #[derive(Debug)]
 enum Source {
@@ -92,11 +94,11 @@ impl Tokens {
         Some(format!("No token can be had yet. {doubt}."))
     }
 
-    /// A token for `gateway`, which is asked where tokens come from if nobody wrote it down.
-    pub(super) async fn bearer(&self, gateway: &Gateway) -> Result<Bearer, Cause> {
+    /// A token. `client` asks the cluster for the directory if it is not configured.
+    pub(super) async fn bearer(&self, client: &Client) -> Result<Bearer, TokenUnavailable> {
         let mut turn = match self.step() {
             Step::Use(bearer) => return Ok(bearer),
-            Step::Wait(error) => return Err(Cause::TokenNotDue(error)),
+            Step::Wait(error) => return Err(TokenUnavailable::NotDue(error)),
             Step::Ask(Some(old)) => match self.turn.try_lock() {
                 Ok(turn) => turn,
                 Err(_) => return Ok(old),
@@ -106,26 +108,22 @@ impl Tokens {
         // Whoever had the turn before may have got one, or found that there is none.
         match self.step() {
             Step::Use(bearer) => Ok(bearer),
-            Step::Wait(error) => Err(Cause::TokenNotDue(error)),
-            Step::Ask(_) => Box::pin(self.ask(gateway, &mut turn)).await,
+            Step::Wait(error) => Err(TokenUnavailable::NotDue(error)),
+            Step::Ask(_) => Box::pin(self.ask(client, &mut turn)).await,
         }
     }
 
     /// Another token after the cluster refused `refused`; `None` when there is none that may be
     /// any better.
-    pub(super) async fn after_refusal(
-        &self,
-        refused: &Bearer,
-        gateway: &Gateway,
-    ) -> Option<Bearer> {
+    pub(super) async fn after_refusal(&self, refused: &Bearer, client: &Client) -> Option<Bearer> {
         let mut turn = self.turn.lock().await;
-        if !locked(&self.kept).refuse(refused, now().instant) {
+        if !lock(&self.kept).refuse(refused, now().instant) {
             return None;
         }
         let bearer = match self.step() {
             Step::Use(bearer) => bearer,
             Step::Wait(_) => return None,
-            Step::Ask(_) => Box::pin(self.ask(gateway, &mut turn)).await.ok()?,
+            Step::Ask(_) => Box::pin(self.ask(client, &mut turn)).await.ok()?,
         };
         (bearer != *refused).then_some(bearer)
     }
@@ -133,7 +131,7 @@ impl Tokens {
     /// Has a file read again, because whatever writes it does not tell us; and any source asked
     /// again that failed.
     pub(super) fn begin_cycle(&self) {
-        let (mut kept, now) = (locked(&self.kept), now().instant);
+        let (mut kept, now) = (lock(&self.kept), now().instant);
         match self.source {
             Source::File(_) => kept.look_again(now),
             Source::Entra(_) | Source::ManagedIdentity(_) => kept.end_pause(now),
@@ -142,32 +140,36 @@ impl Tokens {
 
     /// Whether the last attempt to get a token did not fail.
     pub(super) fn are_good(&self) -> bool {
-        !locked(&self.kept).has_failed()
+        !lock(&self.kept).has_failed()
     }
 
     /// When the token that was last had ends, if that is known.
     pub(super) fn expires_at(&self) -> Option<DateTime<Utc>> {
-        locked(&self.kept).expires_at()
+        lock(&self.kept).expires_at()
     }
 
     fn step(&self) -> Step {
-        locked(&self.kept).step(now().instant)
+        lock(&self.kept).step(now().instant)
     }
 
     /// Asks the source. Whoever calls this has the turn.
-    async fn ask(&self, gateway: &Gateway, file: &mut SecretFile) -> Result<Bearer, Cause> {
+    async fn ask(
+        &self,
+        client: &Client,
+        file: &mut SecretFile,
+    ) -> Result<Bearer, TokenUnavailable> {
         let deadline = Deadline::after(self.patience);
         let issued = match &self.source {
             Source::File(path) => written(path, file, deadline).await,
-            Source::Entra(application) => application.token(gateway, file, deadline).await,
+            Source::Entra(application) => application.token(client, file, deadline).await,
             Source::ManagedIdentity(service) => service.token(deadline).await,
         };
         let fallback = match issued {
             Ok(issued) => return Ok(self.take(issued)),
-            Err(error) => locked(&self.kept).fail(error, now().instant),
+            Err(error) => lock(&self.kept).fail(error, now().instant),
         };
         match fallback {
-            Fallback::Nothing(error) => Err(Cause::Token(error)),
+            Fallback::Nothing(error) => Err(TokenUnavailable::Failed(error)),
             Fallback::Old {
                 bearer,
                 until,
@@ -182,7 +184,7 @@ impl Tokens {
     }
 
     fn take(&self, issued: Issued) -> Bearer {
-        let (bearer, ended) = locked(&self.kept).succeed(issued);
+        let (bearer, ended) = lock(&self.kept).succeed(issued);
         if ended {
             let cluster = &self.cluster;
             info!(%cluster, "There are new tokens for cluster {cluster} again.");
@@ -246,7 +248,7 @@ async fn read_by(
     deadline: Deadline,
 ) -> Result<SecretString, TokenError> {
     let owned = path.to_owned();
-    let read = file.within(deadline.left(), move || read(&owned));
+    let read = file.within(deadline.remaining(), move || read(&owned));
     match read.await {
         Some(read) => Ok(read?),
         None => Err(TokenError::SlowFile {

@@ -1,33 +1,40 @@
-//! The routes of the gateway: for each, its address, its reply and what that means in the model.
+//! The routes of the gateway: for each, its address, its reply and the translation into the model.
 //!
-//! One block per route, by who answers it. Nothing else in the crate knows a path, an api-version
-//! or a JSON key. Ids come from names, never from the `Id` of a reply: runtimes disagree about its
-//! spelling.
+//! One [`Query`] per route, in a file per answering system. Nothing else in the crate contains a
+//! path, an API version or a JSON key. Ids come from names, never from the `Id` of a reply: runtimes
+//! disagree about its spelling.
 
 mod backups;
 mod configuration;
 mod directory;
+mod error;
+mod error_reply;
 mod health;
 mod native;
+mod page;
 mod policy;
 mod progress;
+mod query;
+mod route;
 mod schedule;
 
-pub(super) use backups::{Backups, PartitionBackups};
-pub(super) use configuration::{Configurations, Entities, PartitionConfiguration};
-pub(super) use directory::{AadMetadata, NamedDirectory};
-pub(super) use health::Health;
-pub(super) use native::{
-    ApplicationName, Applications, ClusterVersion, Partitions, ServiceName, Services,
+pub use backups::{ALL_BACKUPS, LATEST_BACKUPS, PARTITION_BACKUPS};
+pub use configuration::{APPLICATION_CONFIGURATIONS, ENTITIES_OF_POLICY, PARTITION_CONFIGURATION};
+pub(super) use directory::{AAD_METADATA, NamedDirectory};
+pub(super) use error::ReplyError;
+pub(super) use error_reply::ErrorReply;
+#[cfg(test)]
+pub(super) use error_reply::classify;
+pub use health::PARTITION_HEALTH;
+pub use native::{
+    APPLICATION_NAME, APPLICATIONS, CLUSTER_VERSION, PARTITIONS, SERVICE_NAME, SERVICES,
 };
-pub(super) use policy::Policies;
-pub(super) use progress::{Progress, Restore};
-
-/// Largest body of a single answer, in bytes: what the gateway itself accepts.
-const SINGLE_LIMIT: usize = 4 << 20;
-
-/// Largest page of a list: the gateway cuts at about 4 MB, the backup service nowhere.
-const LIST_LIMIT: usize = 64 << 20;
+pub use page::Page;
+pub use policy::POLICIES;
+pub use progress::{BACKUP_PROGRESS, RESTORE_PROGRESS};
+pub use query::Query;
+pub use route::Subject;
+pub(super) use route::{CallClass, Route, RouteKind, Side};
 
 #[cfg(test)]
 mod damage;
@@ -40,19 +47,18 @@ pub(in crate::gateway) mod tests {
     use super::*;
     use crate::gateway::decode::tests::{sample, samples};
     use crate::gateway::decode::without_padding;
-    use crate::gateway::error::{Cause, Reason};
-    use crate::gateway::query::{Query, Subject, read};
+    use crate::gateway::reason::Reason;
     use crate::model::{
         BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionKind, RestoreProgress,
         RestoreState,
     };
 
-    pub(super) fn answer<Q: Query>(body: impl AsRef<[u8]>) -> Result<Q::Answer, Cause> {
-        read::<Q>(&Subject::Cluster, 200, body.as_ref())
+    pub(super) fn answer<T>(query: &Query<T>, body: impl AsRef<[u8]>) -> Result<T, ReplyError> {
+        query.read(&Subject::Cluster, 200, body.as_ref())
     }
 
-    fn progress(body: impl AsRef<[u8]>) -> Result<Option<BackupProgress>, Cause> {
-        answer::<Progress>(body)
+    fn progress(body: impl AsRef<[u8]>) -> Result<Option<BackupProgress>, ReplyError> {
+        answer(&BACKUP_PROGRESS, body)
     }
 
     pub(super) fn guid(text: &str) -> Uuid {
@@ -190,13 +196,13 @@ pub(in crate::gateway) mod tests {
                 state,
                 timestamp: time.map(|time| time.parse().unwrap()),
             });
-            assert_eq!(answer::<Restore>(body).unwrap(), expected, "{name}");
+            assert_eq!(answer(&RESTORE_PROGRESS, body).unwrap(), expected, "{name}");
         }
     }
 
     #[test]
     fn what_is_no_restore_is_an_error_and_an_unknown_state_is_not() {
-        let read = answer::<Restore>("{\"RestoreState\":\"Paused\"}").unwrap();
+        let read = answer(&RESTORE_PROGRESS, "{\"RestoreState\":\"Paused\"}").unwrap();
         assert_eq!(read.unwrap().state, RestoreState::Unknown);
         for body in [
             "{}",
@@ -205,7 +211,7 @@ pub(in crate::gateway) mod tests {
             "{\"RestoreState\":null}",
             "{\"BackupState\":\"Success\"}",
         ] {
-            let error = answer::<Restore>(body).unwrap_err();
+            let error = answer(&RESTORE_PROGRESS, body).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{body}");
         }
     }
@@ -214,7 +220,7 @@ pub(in crate::gateway) mod tests {
     fn no_record_comes_in_three_spellings() {
         for body in ["null", "", "\u{feff}null", " \r\n"] {
             assert_eq!(progress(body).unwrap(), None, "{body:?}");
-            assert_eq!(answer::<Restore>(body).unwrap(), None, "{body:?}");
+            assert_eq!(answer(&RESTORE_PROGRESS, body).unwrap(), None, "{body:?}");
         }
     }
 
@@ -287,7 +293,7 @@ pub(in crate::gateway) mod tests {
 
     #[test]
     fn every_list_sample_is_read() {
-        let page = answer::<Applications>(sample("GetApplicationInfoList.page-1.json")).unwrap();
+        let page = answer(&APPLICATIONS, sample("GetApplicationInfoList.page-1.json")).unwrap();
         let names: Vec<_> = page.items.iter().map(AsRef::as_ref).collect();
         assert_eq!(
             names,
@@ -297,12 +303,12 @@ pub(in crate::gateway) mod tests {
             ]
         );
         assert_eq!(page.next.as_deref(), Some("fabric:/samples/PQueueApp1"));
-        let page = answer::<Applications>(sample("GetApplicationInfoList.sfx.json")).unwrap();
+        let page = answer(&APPLICATIONS, sample("GetApplicationInfoList.sfx.json")).unwrap();
         assert_eq!((page.items.len(), page.next), (1, None));
-        let page = answer::<Services<'_>>(sample("GetServiceInfoList.mixed.json")).unwrap();
+        let page = answer(&SERVICES, sample("GetServiceInfoList.mixed.json")).unwrap();
         let names: Vec<_> = page.items.iter().map(AsRef::as_ref).collect();
         assert_eq!(names, ["fabric:/VisualObjects/VisualObjects.ActorService"]);
-        let page = answer::<Services<'_>>(sample("GetServiceInfoList.system.json")).unwrap();
+        let page = answer(&SERVICES, sample("GetServiceInfoList.system.json")).unwrap();
         assert_eq!(page.items.len(), 2);
     }
 
@@ -317,7 +323,7 @@ pub(in crate::gateway) mod tests {
             ),
         ] {
             let body = sample(&format!("GetPartitionInfoList.{file}.json"));
-            let page = answer::<Partitions<'_>>(body).unwrap();
+            let page = answer(&PARTITIONS, body).unwrap();
             let read: Vec<_> = page.items.iter().map(|listed| listed.kind).collect();
             assert_eq!(read, kinds, "{file}");
         }
@@ -333,7 +339,7 @@ pub(in crate::gateway) mod tests {
         ] {
             let item = sample(&format!("GetPartitionInfo.{file}.json"));
             let body = format!("{{\"Items\":[{}]}}", String::from_utf8(item).unwrap());
-            let page = answer::<Partitions<'_>>(body).unwrap();
+            let page = answer(&PARTITIONS, body).unwrap();
             assert_eq!((page.items.len(), page.next), (items, None), "{file}");
         }
     }
@@ -346,7 +352,7 @@ pub(in crate::gateway) mod tests {
                 "{{\"Items\":[{{\"ServiceKind\":\"Stateful\",\"PartitionInformation\":\
                  {{\"ServicePartitionKind\":\"Named\",\"Id\":\"{id}\"}}{epochs}}}]}}"
             );
-            let listed = answer::<Partitions<'_>>(body).unwrap().items[0];
+            let listed = answer(&PARTITIONS, body).unwrap().items[0];
             listed.data_loss_time.map(|time| time.to_rfc3339())
         };
         let primary = ",\"PrimaryEpoch\":{\"DataLossVersion\":\"131873018908156893\"}";
@@ -378,7 +384,7 @@ pub(in crate::gateway) mod tests {
             "{\"Items\":[{\"Name\":\"fabric:/A\"}]]",
             "{\"Items\":[],\"ContinuationToken\":1}",
         ] {
-            let error = answer::<Applications>(body).unwrap_err();
+            let error = answer(&APPLICATIONS, body).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{body}");
         }
     }
@@ -397,7 +403,7 @@ pub(in crate::gateway) mod tests {
             "{\"Name\":7}",
         ] {
             let body = format!("{{\"Items\":[{item},{{\"Name\":\"fabric:/B\"}}]}}");
-            let page = answer::<Applications>(body).unwrap();
+            let page = answer(&APPLICATIONS, body).unwrap();
             assert_eq!(
                 (page.items, page.skipped),
                 (vec!["fabric:/B".into()], 1),
@@ -411,7 +417,7 @@ pub(in crate::gateway) mod tests {
             )
         };
         for (persisted, items, skipped) in [("true", 1, 0), ("null", 0, 0), ("\"true\"", 0, 1)] {
-            let page = answer::<Services<'_>>(service(persisted)).unwrap();
+            let page = answer(&SERVICES, service(persisted)).unwrap();
             assert_eq!(
                 (page.items.len(), page.skipped),
                 (items, skipped),
@@ -426,32 +432,31 @@ pub(in crate::gateway) mod tests {
             let body = format!(
                 "{{\"Items\":[{{\"ServiceKind\":\"Stateful\",\"PartitionInformation\":{information}}}]}}"
             );
-            let page = answer::<Partitions<'_>>(body).unwrap();
+            let page = answer(&PARTITIONS, body).unwrap();
             assert_eq!((page.items.len(), page.skipped), (0, 1), "{information}");
         }
     }
 
     #[test]
     fn names_and_version_are_read() {
-        let service = answer::<ServiceName>(sample("GetServiceNameInfo.json")).unwrap();
+        let service = answer(&SERVICE_NAME, sample("GetServiceNameInfo.json")).unwrap();
         assert_eq!(
             &*service,
             "fabric:/VisualObjectsApplicationType/VisualObjects.ActorService"
         );
-        let application =
-            answer::<ApplicationName<'_>>(sample("GetApplicationNameInfo.json")).unwrap();
+        let application = answer(&APPLICATION_NAME, sample("GetApplicationNameInfo.json")).unwrap();
         assert_eq!(&*application, "fabric:/VisualObjectsApplicationType");
-        let version = answer::<ClusterVersion>(sample("GetClusterVersion.json")).unwrap();
+        let version = answer(&CLUSTER_VERSION, sample("GetClusterVersion.json")).unwrap();
         assert_eq!(version, "6.4.514.9494");
     }
 
     #[test]
     fn a_partition_without_a_service_is_not_found() {
         let missing = sample("GetPartitionInfo.missing-204.txt");
-        let told = |status| read::<ServiceName>(&Subject::Cluster, status, &missing);
-        assert!(matches!(told(204), Err(Cause::PartitionNotFound)));
+        let told = |status| SERVICE_NAME.read(&Subject::Cluster, status, &missing);
+        assert!(matches!(told(204), Err(ReplyError::PartitionNotFound)));
         assert_eq!(told(200).unwrap_err().reason(), Reason::Decode);
-        let nameless = answer::<ApplicationName<'_>>("").unwrap_err();
+        let nameless = answer(&APPLICATION_NAME, "").unwrap_err();
         assert_eq!(nameless.reason(), Reason::Decode);
     }
 
@@ -473,7 +478,7 @@ pub(in crate::gateway) mod tests {
                 .is_none_or(|time| text.contains(&time.format("%M:%S").to_string()))
     }
 
-    pub(super) fn is_read_or_not_understood<T>(read: Result<T, Cause>) -> bool {
+    pub(super) fn is_read_or_not_understood<T>(read: Result<T, ReplyError>) -> bool {
         read.map_or_else(|cause| cause.reason() == Reason::Decode, |_| true)
     }
 
@@ -498,10 +503,10 @@ pub(in crate::gateway) mod tests {
         #[test]
         fn any_bytes_are_read_or_not_understood(body: Vec<u8>) {
             prop_assert!(is_read_or_not_understood(progress(&body)));
-            prop_assert!(is_read_or_not_understood(answer::<Partitions<'_>>(&body)));
-            prop_assert!(is_read_or_not_understood(answer::<Health>(&body)));
-            prop_assert!(is_read_or_not_understood(answer::<Policies>(&body)));
-            prop_assert!(is_read_or_not_understood(answer::<Backups<'_, false>>(&body)));
+            prop_assert!(is_read_or_not_understood(answer(&PARTITIONS, &body)));
+            prop_assert!(is_read_or_not_understood(answer(&PARTITION_HEALTH, &body)));
+            prop_assert!(is_read_or_not_understood(answer(&POLICIES, &body)));
+            prop_assert!(is_read_or_not_understood(answer(&ALL_BACKUPS, &body)));
         }
 
         #[test]
@@ -514,10 +519,10 @@ pub(in crate::gateway) mod tests {
                 }
                 Err(cause) => prop_assert_eq!(cause.reason(), Reason::Decode),
             }
-            prop_assert!(is_read_or_not_understood(answer::<Services<'_>>(&body)));
-            prop_assert!(is_read_or_not_understood(answer::<Partitions<'_>>(&body)));
-            prop_assert!(is_read_or_not_understood(answer::<Applications>(&body)));
-            prop_assert!(is_read_or_not_understood(answer::<Restore>(&body)));
+            prop_assert!(is_read_or_not_understood(answer(&SERVICES, &body)));
+            prop_assert!(is_read_or_not_understood(answer(&PARTITIONS, &body)));
+            prop_assert!(is_read_or_not_understood(answer(&APPLICATIONS, &body)));
+            prop_assert!(is_read_or_not_understood(answer(&RESTORE_PROGRESS, &body)));
         }
     }
 }

@@ -9,12 +9,12 @@ use futures_util::{StreamExt, stream};
 
 use super::ClusterApi;
 use super::cluster_api::ask_each;
-use crate::config::{APPLICATIONS, Cluster, SERVICES};
 use crate::gateway::Error;
 use crate::inventory::{
     EmptySelection, Inventory, MAX_PARTITIONS, Selection, Shard, TopologyScope, Unmatched,
 };
 use crate::model::{DecodedList, ListedPartition, Name, Partition, PartitionId};
+use crate::settings::{APPLICATIONS, Cluster, SERVICES};
 
 /// Number of calls that wait for the gateway, which limits the number in flight.
 const AT_ONCE: usize = 64;

@@ -1,4 +1,4 @@
-//! A dashboard as the rules look at it.
+//! Access to the JSON of a dashboard.
 
 use serde_json::Value;
 
@@ -11,7 +11,6 @@ pub(crate) struct Board {
     pub(crate) json: Value,
 }
 
-/// All of them.
 pub(crate) fn boards() -> Vec<Board> {
     let all = source::all().into_iter();
     all.map(|(file, json)| Board { file, json }).collect()
@@ -30,7 +29,7 @@ impl Board {
         items(&self.json["annotations"]["list"])
     }
 
-    /// Every query of a panel or an annotation, with whose it is.
+    /// Every query, with the title of its panel or the name of its annotation.
     pub(crate) fn queries(&self) -> Vec<(&str, &str)> {
         let of_panels = self.panels().iter().flat_map(|panel| {
             let targets = items(&panel["targets"]).iter();
@@ -46,12 +45,12 @@ impl Board {
     }
 }
 
-/// The items of a list; none of what is no list.
+/// The items of a list, or none for another value.
 pub(crate) fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A text; an empty one of what is no text.
+/// A string, or an empty one for another value.
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -60,7 +59,7 @@ pub(crate) fn title(panel: &Value) -> &str {
     text(&panel["title"])
 }
 
-/// Everything that is written in a value, at any depth.
+/// All strings of a value, at any depth.
 pub(crate) fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
@@ -70,13 +69,13 @@ pub(crate) fn texts(value: &Value) -> Vec<&str> {
     }
 }
 
-/// The faults of each panel, with its title.
+/// The violations of all panels, each with the title of its panel.
 pub(crate) fn of_panels<'a, T: Into<Option<String>>>(
     board: &'a Board,
     check: impl Fn(&'a Value) -> T,
 ) -> Vec<String> {
     let panels = board.panels().iter();
-    let faults =
+    let violations =
         panels.filter_map(|panel| Some(format!("{}: {}", title(panel), check(panel).into()?)));
-    faults.collect()
+    violations.collect()
 }

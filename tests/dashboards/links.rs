@@ -1,4 +1,4 @@
-//! Our own rule about links: they lead to a dashboard that exists, and take along what was chosen.
+//! The rule of this project about links: their targets exist, and they keep the selected values.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::board::{Board, boards, items, text, texts};
 
-/// Everything that is wrong with the links of a dashboard.
+/// The violations of all links of a dashboard.
 pub(crate) fn links(board: &Board) -> Vec<String> {
     let all = boards();
     let at_the_top = items(&board.json["links"]).iter();
-    let mut faults: Vec<String> = at_the_top
-        .flat_map(|link| wrong(link, &BTreeSet::new(), board, &all))
+    let mut violations: Vec<String> = at_the_top
+        .flat_map(|link| check_link(link, &BTreeSet::new(), board, &all))
         .collect();
     for panel in board.panels() {
         let config = &panel["fieldConfig"];
@@ -26,22 +26,22 @@ pub(crate) fn links(board: &Board) -> Vec<String> {
             .filter(|property| property["id"] == "links")
             .flat_map(|property| items(&property["value"]));
         let links = own.chain(items(&config["defaults"]["links"]));
-        faults.extend(links.flat_map(|link| wrong(link, &heads, board, &all)));
+        violations.extend(links.flat_map(|link| check_link(link, &heads, board, &all)));
     }
-    faults
+    violations
 }
 
-/// What is wrong with a link on `here`, beside columns with these heads.
-fn wrong(link: &Value, heads: &BTreeSet<&str>, here: &Board, all: &[Board]) -> Vec<String> {
+/// The violations of a link on the dashboard `here`, in a table with these column headers.
+fn check_link(link: &Value, heads: &BTreeSet<&str>, here: &Board, all: &[Board]) -> Vec<String> {
     let to = text(&link["url"]);
     let (path, chosen) = to.split_once('?').unwrap_or((to, ""));
     let uid = path.strip_prefix("/d/").unwrap_or_default();
     let Some(target) = all.iter().find(|board| board.json["uid"] == uid) else {
-        return vec![format!("{to} leads nowhere")];
+        return vec![format!("{to} has no target")];
     };
-    let mut faults = Vec::new();
+    let mut violations = Vec::new();
     if link["keepTime"] != true && !chosen.contains("${__url_time_range}") {
-        faults.push(format!("{to} forgets the time range"));
+        violations.push(format!("{to} does not keep the time range"));
     }
     let kept = |name: &str| chosen.contains(&format!("${{{name}:queryparam}}"));
     let explicit: Vec<&str> = chosen
@@ -53,10 +53,10 @@ fn wrong(link: &Value, heads: &BTreeSet<&str>, here: &Board, all: &[Board]) -> V
         let Some(own) = here.variables().iter().find(|own| own["name"] == name) else {
             continue;
         };
-        // Grafana takes "All" for a name where one has to be chosen.
+        // Grafana uses "All" as the value of a variable with a single value.
         let fits = own["multi"] != true || variable["multi"] == true;
         if kept(name) && !fits || !kept(name) && fits && !explicit.contains(&name) {
-            faults.push(format!("{to} is wrong about {name}"));
+            violations.push(format!("{to} does not handle {name} correctly"));
         }
     }
     let kept_names = Regex::new(r"\$\{(\w+):queryparam\}").unwrap();
@@ -68,19 +68,19 @@ fn wrong(link: &Value, heads: &BTreeSet<&str>, here: &Board, all: &[Board]) -> V
         .map(|name| (*name).to_owned())
         .chain(kept_names)
         .collect();
-    let is_asked = |name: &str| {
+    let has_variable = |name: &str| {
         target
             .variables()
             .iter()
             .any(|variable| variable["name"] == name)
     };
-    let unasked = names.iter().filter(|name| !is_asked(name));
-    faults.extend(unasked.map(|name| format!("{to} chooses {name}, which nobody asks for")));
+    let unknown = names.iter().filter(|name| !has_variable(name));
+    violations.extend(unknown.map(|name| format!("{to} sets the unknown variable {name}")));
     let column = Regex::new(r"\$\{__data\.fields\.(\w+):percentencode\}").unwrap();
     let columns = column
         .captures_iter(chosen)
         .map(|found| found[1].to_owned());
     let missing = columns.filter(|head| !heads.contains(head.as_str()));
-    faults.extend(missing.map(|head| format!("{to} needs the column {head}")));
-    faults
+    violations.extend(missing.map(|head| format!("{to} needs the column {head}")));
+    violations
 }

@@ -1,6 +1,4 @@
-//! The strict rules of Grafana's public dashboard linter, under their names there.
-//!
-//! A rule answers with one sentence per fault.
+//! The rules of Grafana's dashboard linter in strict mode, with their original names.
 
 use regex::Regex;
 use serde_json::{Value, json};
@@ -8,10 +6,10 @@ use serde_json::{Value, json};
 use crate::board::{Board, items, text, title};
 use crate::promql;
 
-/// A rule over a dashboard.
+/// A rule that returns the violations of a dashboard.
 pub(crate) type Rule = fn(&Board) -> Vec<String>;
 
-/// Every rule, by name.
+/// Every rule with its name.
 pub(crate) const RULES: [(&str, Rule); 15] = [
     ("template-datasource", template_datasource),
     ("template-job", |board| template(board, "job", "Job")),
@@ -35,7 +33,7 @@ pub(crate) const RULES: [(&str, Rule); 15] = [
     ("uneditable-dashboard", uneditable_dashboard),
 ];
 
-/// Ids of units that Grafana knows, as far as we need them.
+/// The units of Grafana that the dashboards use.
 const UNITS: [&str; 10] = [
     "none",
     "locale",
@@ -49,7 +47,7 @@ const UNITS: [&str; 10] = [
     "reqps",
 ];
 
-fn fault(holds: bool, words: &str) -> Vec<String> {
+fn check(holds: bool, words: &str) -> Vec<String> {
     if holds {
         Vec::new()
     } else {
@@ -68,7 +66,7 @@ fn template_datasource(board: &Board) -> Vec<String> {
                 && source["label"] == "Data Source"
                 && source["query"] == "prometheus"
         });
-    fault(holds, "has no variable datasource, labelled Data Source")
+    check(holds, "has no variable datasource, labelled Data Source")
 }
 
 fn template(board: &Board, name: &str, label: &str) -> Vec<String> {
@@ -80,7 +78,7 @@ fn template(board: &Board, name: &str, label: &str) -> Vec<String> {
             && variable["multi"] == true
             && variable["allValue"] == ".+"
     });
-    fault(
+    check(
         holds,
         &format!("has no variable {name} with several values and All"),
     )
@@ -96,9 +94,9 @@ fn template_label_promql(board: &Board) -> Vec<String> {
     let check = |variable: &Value| {
         let query = text(&variable["query"]);
         let Some(parts) = form.captures(query) else {
-            return vec![format!("{query} is no label_values(...)")];
+            return vec![format!("{query} is not label_values(...)")];
         };
-        promql::faults(&format!("group by ({}) ({})", &parts[2], &parts[1]), &[])
+        promql::errors(&format!("group by ({}) ({})", &parts[2], &parts[1]), &[])
     };
     query_variables(board).flat_map(check).collect()
 }
@@ -106,7 +104,12 @@ fn template_label_promql(board: &Board) -> Vec<String> {
 fn template_on_time_change_reload(board: &Board) -> Vec<String> {
     let stale = query_variables(board).filter(|variable| variable["refresh"] != 2);
     stale
-        .map(|variable| format!("{} is not read again with the time range", variable["name"]))
+        .map(|variable| {
+            format!(
+                "{} is not refreshed when the time range changes",
+                variable["name"]
+            )
+        })
         .collect()
 }
 
@@ -154,7 +157,7 @@ fn panel_no_targets(board: &Board) -> Vec<String> {
         .panels()
         .iter()
         .filter(|panel| items(&panel["targets"]).is_empty());
-    idle.map(|panel| format!("{} asks for nothing", title(panel)))
+    idle.map(|panel| format!("{} has no targets", title(panel)))
         .collect()
 }
 
@@ -170,12 +173,12 @@ fn target_rate_interval(board: &Board) -> Vec<String> {
         let mut ranges = rates.captures_iter(query);
         ranges
             .any(|range| &range[1] != "$__rate_interval")
-            .then(|| format!("{title}: {query} has a range of its own"))
+            .then(|| format!("{title}: {query} does not use $__rate_interval"))
     };
     board.queries().into_iter().filter_map(check).collect()
 }
 
-/// Every selector of every query, with whose it is.
+/// Every selector of every query, with the title of its panel.
 fn selectors(board: &Board) -> Vec<(String, promql::Selector)> {
     let of_query = |(title, query): (&str, &str)| {
         let all = promql::parse(query).map(|expr| promql::selectors(&expr));
@@ -190,7 +193,7 @@ fn target_matcher(board: &Board, label: &str) -> Vec<String> {
     let wanted = (label.to_owned(), "=~".to_owned(), format!("${label}"));
     let all = selectors(board).into_iter();
     let free = all.filter(|(_, selector)| !selector.matchers.contains(&wanted));
-    free.map(|(title, selector)| format!("{title}: {} of any {label}", selector.name))
+    free.map(|(title, selector)| format!("{title}: {} without {label}", selector.name))
         .collect()
 }
 
@@ -200,10 +203,10 @@ fn target_counter_agg(board: &Board) -> Vec<String> {
         let function = selector.function.as_deref().unwrap_or_default();
         selector.name.ends_with("_total") && !["rate", "irate", "increase"].contains(&function)
     });
-    bare.map(|(title, selector)| format!("{title}: {} as it is", selector.name))
+    bare.map(|(title, selector)| format!("{title}: {} without rate or increase", selector.name))
         .collect()
 }
 
 fn uneditable_dashboard(board: &Board) -> Vec<String> {
-    fault(board.json["editable"] == false, "can be edited")
+    check(board.json["editable"] == false, "can be edited")
 }

@@ -1,7 +1,6 @@
-//! How different colours are to those who see fewer of them.
+//! Distance of colours with colour vision deficiency.
 
-/// What becomes of linear red, green and blue in full deuteranopia and protanopia (Machado, Oliveira
-/// and Fernandes, 2009).
+/// Simulation of deuteranopia and protanopia on linear RGB (Machado, Oliveira and Fernandes, 2009).
 const SEEN: [[[f64; 3]; 3]; 2] = [
     [
         [0.367_322, 0.860_646, -0.227_968],
@@ -15,14 +14,14 @@ const SEEN: [[[f64; 3]; 3]; 2] = [
     ],
 ];
 
-/// From linear red, green and blue to the tristimulus values, white being 1.
+/// Conversion from linear RGB to CIE XYZ, relative to white.
 const TRISTIMULUS: [[f64; 3]; 3] = [
     [0.433_953, 0.376_219, 0.189_828],
     [0.212_673, 0.715_152, 0.072_175],
     [0.017_758, 0.109_477, 0.872_765],
 ];
 
-/// The two colours that are most alike, with their distance (CIE 1976).
+/// The smallest distance between two colours (CIE 1976), and these colours.
 pub(crate) fn closest<'a>(colours: &[&'a str]) -> (f64, &'a str, &'a str) {
     let mut pairs = Vec::new();
     for (index, one) in colours.iter().enumerate() {
@@ -45,7 +44,7 @@ fn distance(one: &str, other: &str, seen: &[[f64; 3]; 3]) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
-/// Lightness and the two opponent colours.
+/// The CIELAB coordinates of a colour.
 fn lab(colour: &str, seen: &[[f64; 3]; 3]) -> [f64; 3] {
     let number = u32::from_str_radix(colour.trim_start_matches('#'), 16).unwrap();
     let [_, parts @ ..] = number.to_be_bytes();

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Asks real Prometheus everything that the dashboards ask, and holds the numbers against the pages they come from.
 
-    dashboards.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+    dashboards.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
 The oldest and the newest Prometheus scrape the demo, exporters side by side and in shards, and pages of clusters that
 the demo does not show. What the fleet dashboard says of each is computed anew, in Python, from what was scraped.
@@ -37,7 +37,7 @@ STAGE = "fabric:/Popup"
 
 # Targets whose answer may be empty in the demo, by dashboard, title and letter, with the reason.
 EMPTY_IN_THE_DEMO = {
-    ("exporter", "Certificates and tokens end in", "stat", "C"): "the demo shows certificates, and no tokens",
+    ("exporter", "Certificate and token expiry", "stat", "C"): "the demo shows certificates, and no tokens",
 }
 
 
@@ -221,7 +221,7 @@ def check_partitions(tally, database, partition_board):
         truth = database.settled(JOB)
         last, due = (truth.by_partition(f"{name}_timestamp_seconds") for name in ("last_success", "due"))
         verdict, age, left = (
-            titled(partition_board, title) for title in ("Verdict", "Last good backup", "Next backup due in")
+            titled(partition_board, title) for title in ("Verdict", "Last successful backup", "Next backup due in")
         )
         words = {
             float(number): shown["text"]
@@ -309,7 +309,7 @@ def judge_parts(database, boards, truth, job_name, reach):
     assert sorted(truth.reach().values()) == reach, truth.reach()
     for name in ("fleet", "service"):
         viewer = Viewer(database, boards[name], {"job": [job_name]})
-        panel = titled(boards[name], "Clusters not reached")
+        panel = titled(boards[name], "Unreachable clusters")
         assert viewer.number(panel, truth.instant) == 1 and colour(panel, 1) not in (GREEN, colour(panel, 0)), name
     shown = Viewer(database, boards["exporter"], {"job": [job_name]}).legends(
         titled(boards["exporter"], "Gateways"), truth.instant
@@ -322,7 +322,7 @@ def check_bad_input(tally, database, boards):
     """Clusters that the demo does not show. Nothing known must look neither good nor like nothing."""
     fleet = boards["fleet"]
     on_time, unprotected, unknown, unreached = (
-        titled(fleet, title) for title in ("Known to be on time", "Unprotected", "Unknown", "Clusters not reached")
+        titled(fleet, title) for title in ("On time", "Unprotected", "Unknown", "Unreachable clusters")
     )
     truths = {}
 
@@ -444,8 +444,8 @@ def check_gone(tally, databases, scene, boards):
         judge_parts(database, boards, truth, "shards", [-1, 1])
 
     def all_of_it(_database, viewer):
-        assert viewer.number(titled(fleet, "Clusters not reached")) == 1
-        assert viewer.number(titled(fleet, "Known to be on time")) is None
+        assert viewer.number(titled(fleet, "Unreachable clusters")) == 1
+        assert viewer.number(titled(fleet, "On time")) is None
         green = green_panels(viewer, fleet)
         assert not green, green
 

@@ -10,24 +10,24 @@ GREEN = "#009E73"
 
 # Panels of one number: by title, what it must be. None: no number, and words in its place.
 NUMBERS = {
-    "Known to be on time": lambda truth: truth.on_time_ratio(),
-    "Broken": lambda truth: truth.counted(BROKEN),
+    "On time": lambda truth: truth.on_time_ratio(),
+    "Late or stuck": lambda truth: truth.counted(BROKEN),
     "Unprotected": lambda truth: truth.counted({"Unprotected"}),
     "Suspended": lambda truth: truth.counted({"Suspended"}),
     "Unknown": lambda truth: truth.verdicts()["Unknown"] if truth.states() else None,
-    "Oldest last backup": lambda truth: truth.oldest_last_success(),
-    "Clusters not reached": lambda truth: truth.unreached(),
-    "Backup service silent": lambda truth: truth.unanswered(),
+    "Oldest last success": lambda truth: truth.oldest_last_success(),
+    "Unreachable clusters": lambda truth: truth.unreached(),
+    "Backup service unavailable": lambda truth: truth.unanswered(),
 }
 
 # Panels of one number for each name in the legend, now or at the last point of a line.
 SERIES = {
     "Verdicts over time": lambda truth: dict(truth.verdicts()),
-    "Past due, by cluster": lambda truth: truth.past_due(),
-    "Failed requests, by code": lambda truth: truth.failure_codes(),
+    "Past due by cluster": lambda truth: truth.past_due(),
+    "Failed requests by code": lambda truth: truth.failure_codes(),
 }
 
-TABLES = ("Partitions by verdict", "Worst partitions", "Services in trouble")
+TABLES = ("Partitions by verdict", "Worst partitions", "Services with problems")
 
 MOST = 20
 
@@ -61,11 +61,11 @@ def differences(viewer, fleet, truth):
     if order != sorted(order, key=VERDICTS.index):
         yield f"Partitions by verdict: the worst do not stand on top: {order}"
     yield from different_partitions(viewer.rows(titled(fleet, "Worst partitions"), instant), truth)
-    yield from different_services(viewer.rows(titled(fleet, "Services in trouble"), instant), truth)
+    yield from different_services(viewer.rows(titled(fleet, "Services with problems"), instant), truth)
 
 
 def fits(title, is_shown, is_true):
-    return (rounded_down if title == "Known to be on time" else same)(is_shown, is_true)
+    return (rounded_down if title == "On time" else same)(is_shown, is_true)
 
 
 def same(is_shown, is_true):
@@ -100,15 +100,15 @@ def different_services(rows, truth):
     """The twenty with most partitions in each kind of trouble, one row for each service."""
     services = [tuple(row.get(head, "") for head in ("Cluster", "Application", "Service")) for row in rows]
     if len(set(services)) != len(services):
-        yield f"Services in trouble: {len(services)} rows about {len(set(services))} services"
-    for head, verdicts in (("Broken", BROKEN), ("Unprotected", {"Unprotected"}), ("Unknown", {"Unknown"})):
+        yield f"Services with problems: {len(services)} rows about {len(set(services))} services"
+    for head, verdicts in (("Late or stuck", BROKEN), ("Unprotected", {"Unprotected"}), ("Unknown", {"Unknown"})):
         counts = Counter(key[:3] for key, verdict in truth.verdict_of.items() if verdict in verdicts)
         shown = {service: row[head] for service, row in zip(services, rows, strict=True) if row.get(head) is not None}
         for service, count in shown.items():
             if counts[service] != count:
-                yield f"Services in trouble: {count} {head} in {service}, {counts[service]} is true"
+                yield f"Services with problems: {count} {head} in {service}, {counts[service]} is true"
         if sorted(shown.values(), reverse=True) != sorted(counts.values(), reverse=True)[:MOST]:
-            yield f"Services in trouble: not those with most that are {head}: {shown}, {counts} is true"
+            yield f"Services with problems: not those with most that are {head}: {shown}, {counts} is true"
 
 
 def words_instead(panel):

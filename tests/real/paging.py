@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lets real Prometheus and Alertmanager page for a simulated cluster, by the rules and the example of deploy/.
 
-    paging.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+    paging.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
 Two exporters watch the cluster, so whatever is told is told once for both. "Nothing else" is judged at the end, from
 all that the receivers were sent: the end of an alert comes after everything that was sent while it lasted.
@@ -200,7 +200,7 @@ def judge_grouping(alertmanager, receiver, overdue):
     texts = {it["title"]: it["text"] for body in receiver.texts() for it in body["attachments"]}
     ended = f"[RESOLVED] {PREFIX}Overdue in "
     (many,) = [text for title, text in texts.items() if title == f"[FIRING:50] {PREFIX}Overdue in a"]
-    assert many.count("are overdue") == 10 and "And more: 50 alerts in all." in many, many
+    assert many.count("are overdue") == 10 and "50 alerts in total." in many, many
     assert texts[f"{ended}b"].startswith("Resolved: "), texts
 
 
@@ -461,7 +461,7 @@ def judge_text(watch):
     what, worst, dashboard, _, runbook = text["text"].strip().splitlines()
     assert what == f"1 partition(s) of {STOPS} in cluster demo are overdue for a backup", text
     age = r"(\d+m )?\d+(\.\d+)?s"
-    facts = rf"its backup was due {age} ago, and its last good backup is {age} old"
+    facts = rf"its backup was due {age} ago, and its last successful backup is {age} old"
     named = r"partition [0-9a-f-]{36} \(policy EveryHalfMinute\)"
     assert re.match(rf"Worst: {named}: {facts}\. First step: ", worst), text
     assert dashboard.startswith("http://localhost:3000/d/sfbe-service?var-cluster_name=demo&"), text

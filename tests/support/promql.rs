@@ -1,8 +1,7 @@
-//! Reads the queries of rules and dashboards, and holds it against the catalogue of metrics.
+//! Checks the queries of rules and dashboards against the catalogue of metrics.
 //!
-//! What it finds wrong are sentences, one per fault. It follows labels through an expression as
-//! Prometheus does: what `by (...)` leaves out is gone for everything outside of it. It knows no
-//! values: whether a query answers anything only a Prometheus can tell.
+//! The check follows labels through an expression like Prometheus: labels that `by (...)` removes are not
+//! available outside of it. It does not evaluate the expression.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -19,10 +18,10 @@ use servicefabric_backup_exporter::model::{BackupState, Collector, RestoreState}
 use servicefabric_backup_exporter::protection::ProtectionState;
 use servicefabric_backup_exporter::snapshot::BackupOutcome;
 
-/// What Prometheus adds to every series of a target.
+/// Labels that Prometheus adds to every series of a target.
 const TARGET: [&str; 2] = ["job", "instance"];
 
-/// What Prometheus itself says of a target.
+/// Metrics that Prometheus adds for every target.
 const OF_TARGETS: [&str; 4] = [
     "up",
     "scrape_duration_seconds",
@@ -30,7 +29,7 @@ const OF_TARGETS: [&str; 4] = [
     "scrape_samples_post_metric_relabeling",
 ];
 
-/// Labels of recorded series, by the level that their names begin with.
+/// Labels of recorded series by the level in their names.
 const LEVELS: [(&str, &[&str]); 6] = [
     (
         "partition",
@@ -51,21 +50,20 @@ const LEVELS: [(&str, &[&str]); 6] = [
     ("cluster", &["cluster_name"]),
 ];
 
-/// What stands in for `$__rate_interval`: a length that nobody writes by hand.
+/// Replacement of `$__rate_interval`, a duration that no query contains literally.
 pub(crate) const RATE_INTERVAL: &str = "4m1s";
 
 /// A selector in an expression: `name{label="value"}`.
 #[derive(Debug)]
 pub(crate) struct Selector {
-    /// The metric.
     pub(crate) name: String,
-    /// Label, operator and value of each matcher; variables are written `$name`.
+    /// Label, operator and value of each matcher, with variables as `$name`.
     pub(crate) matchers: Vec<(String, String, String)>,
-    /// The function that it is an argument of.
+    /// The function whose argument the selector is.
     pub(crate) function: Option<String>,
 }
 
-/// The expression with Grafana's variables replaced or, inside strings, written in the short form.
+/// Replaces the variables of Grafana, or writes them in the short form inside strings.
 fn without_variables(text: &str) -> String {
     static LONG: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\$\{(\w+)(:\w+)?\}").unwrap());
     let short = LONG.replace_all(text, "$$${1}");
@@ -76,12 +74,12 @@ fn without_variables(text: &str) -> String {
         .replace("$__interval", "15s")
 }
 
-/// Parses an expression as Prometheus does; Grafana's variables may be in it.
+/// Parses an expression that can contain variables of Grafana.
 pub(crate) fn parse(text: &str) -> Result<Expr, String> {
     promql_parser::parser::parse(&without_variables(text))
 }
 
-/// Every selector of an expression.
+/// All selectors of an expression.
 pub(crate) fn selectors(expr: &Expr) -> Vec<Selector> {
     let mut found = Vec::new();
     collect(expr, None, &mut found);
@@ -134,32 +132,31 @@ fn described(selector: &VectorSelector, function: Option<&str>) -> Selector {
     }
 }
 
-/// All that is wrong with an expression: it does not parse, asks for what the exporter does not
-/// serve, or groups by a label that is not there. `recorded` are series of recording rules, with
-/// their labels, whose names do not say which family they are made of.
-pub(crate) fn faults(text: &str, recorded: &[(&str, &[&str])]) -> Vec<String> {
+/// The errors of an expression: invalid syntax, unknown metrics, label values or labels. `recorded` are
+/// recorded series with their labels, for names without the name of a metric.
+pub(crate) fn errors(text: &str, recorded: &[(&str, &[&str])]) -> Vec<String> {
     let expr = match parse(text) {
         Ok(expr) => expr,
-        Err(error) => return vec![format!("is no PromQL: {error}")],
+        Err(error) => return vec![format!("is not PromQL: {error}")],
     };
     let mut flow = Flow {
         recorded,
-        faults: Vec::new(),
+        errors: Vec::new(),
     };
     flow.labels(&expr);
-    flow.faults
+    flow.errors
 }
 
 type Labels = BTreeSet<String>;
 
-/// Follows labels from the selectors outwards.
+/// Follows labels from the selectors to the outermost expression.
 struct Flow<'a> {
     recorded: &'a [(&'a str, &'a [&'a str])],
-    faults: Vec<String>,
+    errors: Vec<String>,
 }
 
 impl Flow<'_> {
-    /// The labels that the series of an expression may carry.
+    /// The possible labels of the series of an expression.
     fn labels(&mut self, expr: &Expr) -> Labels {
         match expr {
             Expr::Aggregate(aggregate) => self.aggregated(aggregate),
@@ -177,7 +174,7 @@ impl Flow<'_> {
     fn selected(&mut self, selector: &Selector) -> Labels {
         let name = &selector.name;
         let Some(mut labels) = labels_of(name, self.recorded) else {
-            self.faults.push(format!("{name} is not in the catalogue"));
+            self.errors.push(format!("{name} is not in the catalogue"));
             return Labels::new();
         };
         let is_recorded = name.contains(':');
@@ -186,14 +183,14 @@ impl Flow<'_> {
         }
         for (label, operator, value) in &selector.matchers {
             if !labels.contains(label) {
-                self.faults.push(format!("{name} has no label {label}"));
+                self.errors.push(format!("{name} has no label {label}"));
             }
             let is_regex = operator.ends_with('~');
             let is_plain = value.chars().all(|c| c.is_alphanumeric() || c == '|');
             let lists_words = is_plain || !is_regex && !value.starts_with('$');
             for word in value.split('|').filter(|_| lists_words) {
-                if words(name, label).is_some_and(|words| !words.contains(&word)) {
-                    self.faults
+                if label_values(name, label).is_some_and(|words| !words.contains(&word)) {
+                    self.errors
                         .push(format!("{name} never has {label}={word:?}"));
                 }
             }
@@ -292,14 +289,14 @@ impl Flow<'_> {
 
     fn require(&mut self, wanted: &[String], there: &Labels, verb: &str) {
         for label in wanted.iter().filter(|label| !there.contains(*label)) {
-            self.faults
+            self.errors
                 .push(format!("{verb} {label}, which is not there"));
         }
     }
 }
 
-/// The labels that the exporter, a recording rule or Prometheus gives to a metric; `None` for one
-/// that none of them has.
+/// The labels of a metric of the exporter, of a recording rule or of Prometheus. `None` for an unknown
+/// metric.
 fn labels_of(name: &str, recorded: &[(&str, &[&str])]) -> Option<Labels> {
     let owned = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect();
     if let Some((_, labels)) = recorded.iter().find(|(known, _)| *known == name) {
@@ -319,7 +316,7 @@ fn labels_of(name: &str, recorded: &[(&str, &[&str])]) -> Option<Labels> {
     Some(labels)
 }
 
-/// The family whose sample is named so.
+/// The family of a sample.
 fn family(name: &str) -> Option<&'static Family> {
     families().find(|family| match family.kind {
         Kind::Histogram => ["_bucket", "_sum", "_count"]
@@ -329,8 +326,8 @@ fn family(name: &str) -> Option<&'static Family> {
     })
 }
 
-/// All values that a label of a metric can have, where an enum knows them.
-fn words(name: &str, label: &str) -> Option<Vec<&'static str>> {
+/// All values of a label that has an enum.
+fn label_values(name: &str, label: &str) -> Option<Vec<&'static str>> {
     match label {
         "state" if name.contains("_protection_state") => {
             Some(ProtectionState::ALL.map(ProtectionState::as_str).to_vec())

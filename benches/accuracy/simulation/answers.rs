@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use servicefabric_backup_exporter::gateway::Error;
+use servicefabric_backup_exporter::gateway::wire::{self, Subject};
 use servicefabric_backup_exporter::model::{
     BackupConfiguration, BackupEntity, BackupHealth, BackupProgress, DecodedList, ListedBackup,
     ListedPartition, Name, PartitionId, Policy, RestoreProgress,
@@ -130,7 +131,7 @@ impl Answers {
     }
 
     pub(crate) fn version(&mut self, it: &mut Question<'_>) -> Result<String, Error> {
-        let call: Call<'_, _> = &|client| client.cluster_version();
+        let call: Call<'_, _> = &|client| client.get(&wire::CLUSTER_VERSION, Subject::Cluster);
         self.cached(it, Side::Gateway, |its| &mut its.version, (&(), 0), call)
     }
 
@@ -138,7 +139,7 @@ impl Answers {
         &mut self,
         it: &mut Question<'_>,
     ) -> Result<DecodedList<Name>, Error> {
-        let call: Call<'_, _> = &|client| client.applications();
+        let call: Call<'_, _> = &|client| client.get_all(&wire::APPLICATIONS, Subject::Cluster);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.applications;
         self.cached(it, Side::Gateway, cache, (&(), 0), call)
     }
@@ -148,7 +149,8 @@ impl Answers {
         it: &mut Question<'_>,
         application: &Name,
     ) -> Result<DecodedList<Name>, Error> {
-        let call: Call<'_, _> = &|client| client.persisted_services(application);
+        let call: Call<'_, _> =
+            &|client| client.get_all(&wire::SERVICES, Subject::Application(application));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.services;
         self.cached(it, Side::Gateway, cache, (application, 0), call)
     }
@@ -159,7 +161,8 @@ impl Answers {
         service: &Name,
     ) -> Result<DecodedList<ListedPartition>, Error> {
         let mark = it.world.marks.get(service).copied().unwrap_or_default();
-        let call: Call<'_, _> = &|client| client.partitions(service);
+        let call: Call<'_, _> =
+            &|client| client.get_all(&wire::PARTITIONS, Subject::Service(service));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.partitions;
         self.cached(it, Side::Gateway, cache, (service, mark), call)
     }
@@ -169,7 +172,7 @@ impl Answers {
         it: &mut Question<'_>,
         id: PartitionId,
     ) -> Result<Name, Error> {
-        let call: Call<'_, _> = &|client| client.service_name(id);
+        let call: Call<'_, _> = &|client| client.get(&wire::SERVICE_NAME, Subject::Partition(id));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.service_names;
         self.cached(it, Side::Gateway, cache, (&id, 0), call)
     }
@@ -179,13 +182,14 @@ impl Answers {
         it: &mut Question<'_>,
         service: &Name,
     ) -> Result<Name, Error> {
-        let call: Call<'_, _> = &|client| client.application_name(service);
+        let call: Call<'_, _> =
+            &|client| client.get(&wire::APPLICATION_NAME, Subject::Service(service));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.application_names;
         self.cached(it, Side::Gateway, cache, (service, 0), call)
     }
 
     pub(crate) fn policies(&mut self, it: &mut Question<'_>) -> Result<DecodedList<Policy>, Error> {
-        let call: Call<'_, _> = &|client| client.policies();
+        let call: Call<'_, _> = &|client| client.get_all(&wire::POLICIES, Subject::Cluster);
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.policies;
         self.cached(it, Side::BackupService, cache, (&(), 0), call)
     }
@@ -195,7 +199,12 @@ impl Answers {
         it: &mut Question<'_>,
         application: &Name,
     ) -> Result<DecodedList<BackupConfiguration>, Error> {
-        let call: Call<'_, _> = &|client| client.backup_configuration(application);
+        let call: Call<'_, _> = &|client| {
+            client.get_all(
+                &wire::APPLICATION_CONFIGURATIONS,
+                Subject::Application(application),
+            )
+        };
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.configurations;
         self.cached(it, Side::BackupService, cache, (application, 0), call)
     }
@@ -205,7 +214,8 @@ impl Answers {
         it: &mut Question<'_>,
         id: PartitionId,
     ) -> Result<Option<BackupConfiguration>, Error> {
-        let call: Call<'_, _> = &|client| client.partition_backup_configuration(id);
+        let call: Call<'_, _> =
+            &|client| client.get(&wire::PARTITION_CONFIGURATION, Subject::Partition(id));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.settings;
         self.cached(it, Side::BackupService, cache, (&id, 0), call)
     }
@@ -215,7 +225,8 @@ impl Answers {
         it: &mut Question<'_>,
         policy: &Name,
     ) -> Result<DecodedList<BackupEntity>, Error> {
-        let call: Call<'_, _> = &|client| client.entities_of_policy(policy);
+        let call: Call<'_, _> =
+            &|client| client.get_all(&wire::ENTITIES_OF_POLICY, Subject::Policy(policy));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.entities;
         self.cached(it, Side::BackupService, cache, (policy, 0), call)
     }
@@ -228,7 +239,8 @@ impl Answers {
         // A restore moves along for a while after its request.
         let requested = it.world.restored.get(&id.0).copied();
         let settled = requested.map_or(0, |at| at.max(it.now - HOUR));
-        let call: Call<'_, _> = &|client| client.restore_progress(id);
+        let call: Call<'_, _> =
+            &|client| client.get(&wire::RESTORE_PROGRESS, Subject::Partition(id));
         let cache: fn(&mut Self) -> &mut Cache<_, _> = |its| &mut its.restores;
         let mark = settled.unsigned_abs();
         self.cached(it, Side::BackupService, cache, (&id, mark), call)
@@ -240,7 +252,9 @@ impl Answers {
         it: &mut Question<'_>,
         application: &Name,
     ) -> Result<DecodedList<ListedBackup>, Error> {
-        self.listed(it, &|client| client.latest_backups(application))
+        self.listed(it, &|client| {
+            client.get_all(&wire::LATEST_BACKUPS, Subject::Application(application))
+        })
     }
 
     /// All backups of an application.
@@ -249,7 +263,9 @@ impl Answers {
         it: &mut Question<'_>,
         application: &Name,
     ) -> Result<DecodedList<ListedBackup>, Error> {
-        self.listed(it, &|client| client.all_backups(application))
+        self.listed(it, &|client| {
+            client.get_all(&wire::ALL_BACKUPS, Subject::Application(application))
+        })
     }
 
     /// The newest backup of a partition.
@@ -258,14 +274,18 @@ impl Answers {
         it: &mut Question<'_>,
         id: PartitionId,
     ) -> Result<DecodedList<ListedBackup>, Error> {
-        self.listed(it, &|client| client.latest_backups_of(id))
+        self.listed(it, &|client| {
+            client.get_all(&wire::PARTITION_BACKUPS, Subject::Partition(id))
+        })
     }
 
     /// Whether the newest backup of a partition could be listed now.
     pub(crate) fn can_list(&self, it: &mut Question<'_>, id: PartitionId) -> bool {
         let is_reached =
             !(it.weather.gateway.strikes(it.now) || it.weather.service.strikes(it.now));
-        let listed = self.wire.ask(it, |client| client.latest_backups_of(id));
+        let listed = self.wire.ask(it, |client| {
+            client.get_all(&wire::PARTITION_BACKUPS, Subject::Partition(id))
+        });
         is_reached && listed.is_ok_and(|listed| listed.skipped == 0)
     }
 
@@ -294,7 +314,9 @@ impl Answers {
             .weather
             .spoils(Side::BackupService, it.now, &mut self.rng)
         {
-            Some(bad) => self.wire.misread(bad, |client| client.backup_progress(id)),
+            Some(bad) => self.wire.misread(bad, |client| {
+                client.get(&wire::BACKUP_PROGRESS, Subject::Partition(id))
+            }),
             None => meant,
         }
     }
@@ -306,7 +328,9 @@ impl Answers {
         id: PartitionId,
     ) -> Result<BackupHealth, Error> {
         if let Some(bad) = it.weather.spoils(Side::HealthStore, it.now, &mut self.rng) {
-            return self.wire.misread(bad, |client| client.backup_health(id));
+            return self.wire.misread(bad, |client| {
+                client.get(&wire::PARTITION_HEALTH, Subject::Partition(id))
+            });
         }
         let late = it.weather.late.strikes(it.now);
         let as_of = it.now - if late { it.weather.lag } else { 0 };
@@ -336,8 +360,12 @@ impl Answers {
             .is_none_or(|it| !looks_the_same(it))
         {
             let appearance = estate.appearance(id.0, at);
-            let record = self.wire.ask(it, |client| client.backup_progress(id))?;
-            let health = self.wire.ask(it, |client| client.backup_health(id))?;
+            let record = self.wire.ask(it, |client| {
+                client.get(&wire::BACKUP_PROGRESS, Subject::Partition(id))
+            })?;
+            let health = self.wire.ask(it, |client| {
+                client.get(&wire::PARTITION_HEALTH, Subject::Partition(id))
+            })?;
             let appearance = appearance.expect("what has a record exists");
             let known = self.readings.entry(id).or_insert_with(|| Readings {
                 appearance: appearance.clone(),

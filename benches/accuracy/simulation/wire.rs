@@ -2,16 +2,67 @@
 //!
 //! Responsible for asking and decoding one answer. It must not keep any.
 
+use std::time::Duration;
+
 use hyper::Uri;
-use servicefabric_backup_exporter::gateway::{Error, Replay};
+use servicefabric_backup_exporter::gateway::Error;
+use servicefabric_backup_exporter::gateway::wire::{Page, Query, Subject};
+use servicefabric_backup_exporter::model::Listed;
 use servicefabric_backup_exporter::simulator::Options;
 use url::Url;
 
 use super::answers::Question;
 use super::time::moment;
 
-/// A client without its network.
-pub(crate) type Client<'a> = Replay<&'a mut dyn FnMut(&Url) -> (u16, Vec<u8>)>;
+/// Time left for a request, as a URL states it.
+const REMAINING: Duration = Duration::from_secs(10);
+
+/// A client of a cluster that is a function from a URL to status and body of the response.
+pub(crate) struct Client<'a> {
+    endpoint: &'a Url,
+    respond: &'a mut dyn FnMut(&Url) -> (u16, Vec<u8>),
+}
+
+impl Client<'_> {
+    pub(crate) fn get<T>(&mut self, query: &Query<T>, subject: Subject<'_>) -> Result<T, Error> {
+        self.page(query, &subject, None)
+    }
+
+    pub(crate) fn get_all<T>(
+        &mut self,
+        query: &Query<Page<T>>,
+        subject: Subject<'_>,
+    ) -> Result<Listed<T>, Error> {
+        let mut listed = Listed {
+            items: Vec::new(),
+            skipped: 0,
+        };
+        let mut token: Option<String> = None;
+        loop {
+            let page = self.page(query, &subject, token.as_deref())?;
+            listed.items.extend(page.items);
+            listed.skipped += page.skipped;
+            match page.next {
+                None => return Ok(listed),
+                next => {
+                    assert_ne!(next, token, "the simulator repeats a continuation token");
+                    token = next;
+                }
+            }
+        }
+    }
+
+    fn page<T>(
+        &mut self,
+        query: &Query<T>,
+        subject: &Subject<'_>,
+        token: Option<&str>,
+    ) -> Result<T, Error> {
+        let url = query.url(self.endpoint, subject, token, REMAINING);
+        let (status, body) = (self.respond)(&url);
+        query.decode(self.endpoint, subject, status, &body)
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -42,7 +93,10 @@ impl Wire {
                 None => (status, body),
             }
         };
-        read(&mut Replay::new(self.endpoint.clone(), &mut answer))
+        read(&mut Client {
+            endpoint: &self.endpoint,
+            respond: &mut answer,
+        })
     }
 
     /// Decodes an answer that the cluster does not mean.
@@ -52,7 +106,10 @@ impl Wire {
         read: impl FnOnce(&mut Client<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut answer = |_: &Url| (status, body.as_bytes().to_vec());
-        read(&mut Replay::new(self.endpoint.clone(), &mut answer))
+        read(&mut Client {
+            endpoint: &self.endpoint,
+            respond: &mut answer,
+        })
     }
 }
 

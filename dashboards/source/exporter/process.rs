@@ -1,16 +1,16 @@
-//! What the exporters take: series, time, processor, memory, files.
+//! Resources of the exporters: samples, scrape duration, CPU, memory, open files.
 
 use serde_json::json;
 
-use super::super::panel::{Next, Panel};
-use super::NO_EXPORTER;
+use super::super::panel::{FollowUp, Panel};
+use super::super::stats::NO_EXPORTER;
 
-/// A line per exporter.
+/// A time series panel with a line per exporter.
 fn by_instance(title: &str, description: &str, query: &str, unit: &str) -> Panel {
     Panel::lines(
         title,
         description,
-        &Next::Runbook("ServiceFabricBackupExporterDown"),
+        &FollowUp::Runbook("ServiceFabricBackupExporterDown"),
     )
     .over_time(query, "{{instance}}")
     .unit(unit)
@@ -20,8 +20,8 @@ fn by_instance(title: &str, description: &str, query: &str, unit: &str) -> Panel
 
 pub(super) fn samples() -> Panel {
     by_instance(
-        "Series scraped",
-        "Samples of one scrape. It grows with partitions; metrics.states: current makes it much smaller. When it jumps, check which partitions were added.",
+        "Samples per scrape",
+        "Samples of one scrape. The number grows with the partitions; metrics.states: current reduces it. If it jumps, check which partitions were added.",
         "max by (instance) (scrape_samples_scraped{@exporters} @ours)",
         "locale",
     )
@@ -30,8 +30,8 @@ pub(super) fn samples() -> Panel {
 
 pub(super) fn scrape() -> Panel {
     by_instance(
-        "Time of a scrape",
-        "How long Prometheus takes to scrape. When it comes near the scrape timeout, check CPU and network of the exporter.",
+        "Scrape duration",
+        "Duration of a scrape. If it approaches the scrape timeout, check CPU and network of the exporter.",
         "max by (instance) (scrape_duration_seconds{@exporters} @ours)",
         "s",
     )
@@ -41,7 +41,7 @@ pub(super) fn scrape() -> Panel {
 pub(super) fn cpu() -> Panel {
     by_instance(
         "CPU",
-        "CPU seconds per second that the exporter takes. When it grows, check the number of partitions and how often it is scraped.",
+        "CPU seconds per second of the exporter. If it grows, check the number of partitions and the scrape interval.",
         "max by (instance) (rate(process_cpu_seconds_total{@exporters}[$__rate_interval]) @ours)",
         "percentunit",
     )
@@ -51,7 +51,7 @@ pub(super) fn cpu() -> Panel {
 pub(super) fn memory() -> Panel {
     by_instance(
         "Memory",
-        "Resident memory of the exporter. When it climbs without new partitions, check the version and report it.",
+        "Resident memory of the exporter. If it grows without new partitions, check the version and report it.",
         "max by (instance) (process_resident_memory_bytes{@exporters} @ours)",
         "bytes",
     )
@@ -61,8 +61,8 @@ pub(super) fn memory() -> Panel {
 pub(super) fn files() -> Panel {
     Panel::lines(
         "Open files",
-        "Open file descriptors and the limit. When they come near it, check who scrapes and connects so often.",
-        &Next::Runbook("ServiceFabricBackupExporterDown"),
+        "Open file descriptors and their limit. If they approach the limit, check which clients connect to the exporter.",
+        &FollowUp::Runbook("ServiceFabricBackupExporterDown"),
     )
     .over_time("max by (instance) (process_open_fds{@exporters} @ours)", "{{instance}}, open")
     .over_time("min by (instance) (process_max_fds{@exporters} @ours)", "{{instance}}, limit")

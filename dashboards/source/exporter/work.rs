@@ -1,22 +1,22 @@
-//! How the exporters poll: requests, errors, cycles, and how fresh what they know is.
+//! Polling of the exporters: requests, errors, cycles, and age of the data.
 
 use serde_json::json;
 
-use super::super::panel::{Next, Panel};
+use super::super::panel::{FollowUp, Panel};
 use super::super::shards;
-use super::NO_EXPORTER;
+use super::super::stats::NO_EXPORTER;
 
 pub(super) fn errors() -> Panel {
     let query = "sum by (collector, reason) (rate(servicefabric_backup_collector_errors_total{@clusters}[$__rate_interval])) > 0";
     Panel::lines(
         "Errors by reason",
-        "Requests of the collectors that failed for good, per second. Only reasons that occur are drawn. Look up what a reason means in docs/operation.md.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
+        "Failed requests of the collectors per second, after all retries. Only reasons that occur are shown. Look up a reason in docs/operation.md.",
+        &FollowUp::Runbook("ServiceFabricBackupCollectorFailing"),
     )
     .over_time(query, "{{collector}}, {{reason}}")
     .unit("cps")
     .set("min", json!(0))
-    .empty("No errors, or no exporter is scraped")
+    .empty("No errors, or no exporters")
     .width(8)
 }
 
@@ -24,13 +24,13 @@ pub(super) fn requests() -> Panel {
     let query = "sum by (status) (rate(servicefabric_backup_gateway_requests_total{@clusters}[$__rate_interval]))";
     Panel::lines(
         "Requests by status",
-        "Requests sent to gateways per second, retries included, by HTTP status; none where no answer came. When other than 200 and 404 grow, look at the errors by reason.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
+        "Requests to gateways per second, including retries, by HTTP status. The status none is a request without a response. If statuses other than 200 and 404 increase, check the errors by reason.",
+        &FollowUp::Runbook("ServiceFabricBackupCollectorFailing"),
     )
     .over_time(query, "{{status}}")
     .unit("reqps")
     .set("min", json!(0))
-    .empty("No request was sent")
+    .empty("No requests")
     .width(8)
 }
 
@@ -41,16 +41,16 @@ pub(super) fn latency() -> Panel {
         )
     };
     Panel::lines(
-        "Time of an answer",
-        "How long requests to gateways take: half, nine of ten, and 99 of 100 are faster. When it grows, check the load of the cluster's gateway.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
+        "Request latency",
+        "Latency of requests to gateways: 50th, 90th and 99th percentile. If it grows, check the load of the gateway.",
+        &FollowUp::Runbook("ServiceFabricBackupCollectorFailing"),
     )
     .over_time(&query("0.5"), "50 %")
     .over_time(&query("0.9"), "90 %")
     .over_time(&query("0.99"), "99 %")
     .unit("s")
     .set("min", json!(0))
-    .empty("No request was answered")
+    .empty("No answered requests")
     .width(8)
 }
 
@@ -58,9 +58,9 @@ const OF_COLLECTOR: &str = "{{cluster_name}} {{shard}}/{{shards}}, {{collector}}
 
 pub(super) fn durations() -> Panel {
     Panel::lines(
-        "Time of a cycle",
-        "How long the last cycle of each collector took, the time over which its requests are spread included. When it comes near poll.interval, check requests and latency.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
+        "Cycle duration",
+        "Duration of the last cycle of each collector, including the time over which its requests are spread. If it approaches poll.interval, check requests and latency.",
+        &FollowUp::Runbook("ServiceFabricBackupCollectorFailing"),
     )
     .over_time(&shards::best_by_collector("servicefabric_backup_collector_duration_seconds"), OF_COLLECTOR)
     .unit("s")
@@ -69,7 +69,7 @@ pub(super) fn durations() -> Panel {
     .width(8)
 }
 
-/// A query for how long ago each collector succeeded in each shard.
+/// A query for the time since the last success of each collector in each shard.
 pub(super) fn since_success() -> String {
     let last =
         shards::best_by_collector("servicefabric_backup_collector_success_timestamp_seconds");
@@ -78,30 +78,30 @@ pub(super) fn since_success() -> String {
 
 pub(super) fn success_age() -> Panel {
     Panel::lines(
-        "Age of the last success, by collector",
-        "How long ago each collector last succeeded, in each shard of so many. A saw tooth is healthy; a straight climb is a collector that fails: look at its errors.",
-        &Next::Runbook("ServiceFabricBackupCollectorFailing"),
+        "Age of the last success by collector",
+        "Time since the last success of each collector, in each shard of the total. A sawtooth is healthy. A steady rise is a failing collector: check its errors.",
+        &FollowUp::Runbook("ServiceFabricBackupCollectorFailing"),
     )
     .over_time(&since_success(), OF_COLLECTOR)
     .unit("s")
     .set("min", json!(0))
-    .empty("No collector has succeeded")
+    .empty("No successful collectors")
     .width(8)
 }
 
 pub(super) fn freshness() -> Panel {
     let age = "time() - max by (@id) (servicefabric_backup_partition_poll_timestamp_seconds{@partitions})";
     Panel::lines(
-        "Age of readings of requests",
-        "How long ago it was last read what became of requested backups: for the partition where that is longest, and on average. When both climb, check the collectors and the gateways.",
-        &Next::Runbook("ServiceFabricBackupDataStale"),
+        "Age of request data",
+        "Age of the data about requested backups: the oldest and the average of all partitions. If both rise, check the collectors and the gateways.",
+        &FollowUp::Runbook("ServiceFabricBackupDataStale"),
     )
     .over_time(&format!("max({age})"), "oldest")
     .over_time(&format!("avg({age})"), "average")
     .unit("s")
     .set("min", json!(0))
     .coarse()
-    .empty("No partition was read")
+    .empty("No request data")
     .width(8)
 }
 
@@ -112,8 +112,8 @@ pub(super) fn partitions() -> Panel {
     );
     Panel::lines(
         "Partitions watched",
-        "Partitions that are tracked, all shards together. A step down without a change in the cluster means that a shard or an exporter is missing: check the table of exporters.",
-        &Next::Runbook("ServiceFabricBackupClusterUnwatched"),
+        "Watched partitions of all shards. A drop without a change in the cluster means that a shard or an exporter is missing: check the table of exporters.",
+        &FollowUp::Runbook("ServiceFabricBackupClusterUnwatched"),
     )
     .over_time(&query, "{{cluster_name}}")
     .unit("locale")
@@ -125,12 +125,12 @@ pub(super) fn partitions() -> Panel {
 
 pub(super) fn skew() -> Panel {
     Panel::lines(
-        "Clock of the gateway against the exporter's",
-        "By how much the gateway's clock is ahead. When it is far from 0, correct the clock that is wrong: due moments follow the cluster's.",
-        &Next::Runbook("ServiceFabricBackupClockSkewed"),
+        "Gateway clock skew",
+        "Clock of the gateway minus clock of the exporter. If it is far from 0, correct the wrong clock: due times follow the clock of the cluster.",
+        &FollowUp::Runbook("ServiceFabricBackupClockSkewed"),
     )
     .over_time("max by (cluster_name, instance) (servicefabric_backup_gateway_clock_skew_seconds{@clusters})", "{{cluster_name}}, {{instance}}")
     .unit("s")
-    .empty("No gateway has told its time")
+    .empty("No clock data")
     .width(8)
 }

@@ -12,21 +12,24 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::clock;
-use crate::config::{Config, Poll};
-use crate::gateway::{Error, Gateway, Options, Reason, Security, locked};
+use crate::gateway::error::Cause;
+use crate::gateway::{Error, Gateway, Options, Reason};
 use crate::inventory::Shard;
 use crate::model::Collector;
 use crate::poller::Poller;
+use crate::settings::Security;
+use crate::settings::{Config, Poll};
 use crate::simulator::{self, Estate, Operation, Shape, Simulator};
 use crate::snapshot::Snapshot;
+use crate::sync::lock;
 use crate::telemetry::Telemetry;
 
-fn reason(outcome: Result<(), Cause>) -> Option<Reason> {
-    outcome.err().map(|cause| cause.reason())
+fn reason(outcome: Result<(), QuotaError>) -> Option<Reason> {
+    outcome.err().map(|error| Cause::from(error).reason())
 }
 
 #[test]
-fn a_quota_that_was_exceeded_stays_so_until_it_is_renewed() {
+fn an_exceeded_quota_stays_exceeded_until_it_is_renewed() {
     let mut quota = Quota::new(3, 1_000);
     let name: Name = "fabric:/A".into();
     let one = [name];
@@ -96,7 +99,7 @@ fn gateway(simulator: &Simulator, telemetry: &Arc<Telemetry>) -> Gateway {
 }
 
 #[tokio::test]
-async fn all_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it() {
+async fn the_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it() {
     let simulator = simulate(6, 3, 1).await;
     let telemetry = Arc::default();
     let whole = gateway(&simulator, &telemetry);
@@ -112,7 +115,7 @@ async fn all_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it
     }
     for items in 0..=total {
         let gateway = gateway(&simulator, &telemetry);
-        *locked(&gateway.cycle_quota) = Quota::new(items, usize::MAX);
+        *lock(&gateway.calls.cycle_quota) = Quota::new(items, usize::MAX);
         for _ in 0..2 {
             gateway.begin_cycle();
             let mut read = 0;
@@ -141,20 +144,20 @@ async fn all_lists_of_a_cycle_share_one_quota_and_nothing_is_requested_beyond_it
 }
 
 #[tokio::test]
-async fn lists_of_backups_have_a_quota_of_their_own() {
+async fn backup_lists_have_their_own_quota() {
     let simulator = simulate(4, 1, 1).await;
     let gateway = gateway(&simulator, &Arc::default());
-    *locked(&gateway.cycle_quota) = Quota::new(0, 0);
+    *lock(&gateway.calls.cycle_quota) = Quota::new(0, 0);
     assert!(gateway.applications().await.is_err());
     gateway.all_backups("fabric:/Unknown").await.unwrap_err();
-    locked(&gateway.storage_quota).check().unwrap();
-    *locked(&gateway.storage_quota) = Quota::new(0, 0);
+    lock(&gateway.calls.scan_quota).check().unwrap();
+    *lock(&gateway.calls.scan_quota) = Quota::new(0, 0);
     let one = [ListedPartition {
         id: crate::model::PartitionId(uuid::Uuid::from_u128(1)),
         kind: crate::model::PartitionKind::Singleton,
         data_loss_time: None,
     }];
-    assert!(locked(&gateway.storage_quota).charge(&one).is_err());
+    assert!(lock(&gateway.calls.scan_quota).charge(&one).is_err());
     let error = gateway.all_backups("fabric:/Unknown").await.unwrap_err();
     assert_eq!(
         (error.reason(), error.was_sent()),
@@ -163,14 +166,14 @@ async fn lists_of_backups_have_a_quota_of_their_own() {
     let route = Operation::GetApplicationBackupList.name();
     assert_eq!(simulator.requests()[route], 1);
     gateway.begin_lists();
-    locked(&gateway.storage_quota).check().unwrap();
+    lock(&gateway.calls.scan_quota).check().unwrap();
 }
 
-/// One cycle with a quota, after which `known` was known.
+/// One cycle with a quota, starting from the snapshot `known`.
 async fn cycle(simulator: &Simulator, quota: Quota, known: Snapshot) -> (Arc<Snapshot>, u64) {
     let telemetry = Arc::default();
     let gateway = gateway(simulator, &telemetry);
-    *locked(&gateway.cycle_quota) = quota;
+    *lock(&gateway.calls.cycle_quota) = quota;
     let text = format!(
         "clusters: [{{name: test, endpoints: ['{}']}}]",
         simulator.url()
@@ -191,7 +194,7 @@ async fn cycle(simulator: &Simulator, quota: Quota, known: Snapshot) -> (Arc<Sna
     (snapshot, too_large(&telemetry))
 }
 
-/// How often the inventory was too large.
+/// The number of failures of the inventory with the reason `too_large`.
 fn too_large(telemetry: &Telemetry) -> u64 {
     let mut registry = Registry::default();
     registry.register("errors", "", telemetry.collector_errors.family.clone());
@@ -204,7 +207,7 @@ fn too_large(telemetry: &Telemetry) -> u64 {
 }
 
 #[tokio::test]
-async fn an_inventory_beyond_the_quota_is_too_large_and_the_last_good_one_stays() {
+async fn an_inventory_beyond_the_quota_is_too_large_and_the_last_one_stays() {
     for (applications, services, partitions) in [(4, 2, 3), (12, 1, 1), (4, 30, 1)] {
         let simulator = simulate(applications, services, partitions).await;
         let nothing = Snapshot::empty("test".into());

@@ -1,4 +1,4 @@
-//! The system's resolver is replaced by functions that hang until they are released.
+//! A resolver that hangs until the test releases it.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, PoisonError};
@@ -9,12 +9,12 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use super::*;
-use crate::gateway::connections::plain;
+use crate::gateway::connections::client_builder;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A system resolver under the control of a test: hosts whose name begins with `slow` hang until
-/// they are released, hosts that begin with `bad` fail.
+/// they are released, hosts whose name begins with `bad` fail.
 #[derive(Clone, Default)]
 struct System(Arc<(Mutex<Calls>, Condvar)>);
 
@@ -27,19 +27,19 @@ struct Calls {
 }
 
 impl System {
-    fn resolver(&self, prompt: usize, threads: usize, patience: Duration) -> Resolver {
+    fn resolver(&self, fast: usize, threads: usize, slow_after: Duration) -> Resolver {
         let system = self.clone();
         let limits = Limits {
-            prompt,
+            fast,
             threads,
-            patience,
+            slow_after,
         };
-        Resolver::new(limits, move |host| system.look_up(host))
+        Resolver::new(limits, move |host| system.lookup(host))
     }
 
-    fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
+    fn lookup(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
         let (calls, changed) = &*self.0;
-        let mut calls = locked(calls);
+        let mut calls = lock(calls);
         *calls.made.entry(host.to_owned()).or_default() += 1;
         calls.running += 1;
         calls.most = calls.most.max(calls.running);
@@ -54,20 +54,16 @@ impl System {
     }
 
     fn release(&self) {
-        locked(&self.0.0).released = true;
+        lock(&self.0.0).released = true;
         self.0.1.notify_all();
     }
 
     fn made(&self, host: &str) -> usize {
-        locked(&self.0.0)
-            .made
-            .get(host)
-            .copied()
-            .unwrap_or_default()
+        lock(&self.0.0).made.get(host).copied().unwrap_or_default()
     }
 
     fn running(&self) -> usize {
-        locked(&self.0.0).running
+        lock(&self.0.0).running
     }
 
     async fn until_running(&self, count: usize) {
@@ -82,7 +78,7 @@ impl System {
 }
 
 #[tokio::test]
-async fn callers_share_one_look_up_and_its_result() {
+async fn callers_share_one_lookup_and_its_result() {
     for callers in [1, 2, 7, 200] {
         let system = System::default();
         let resolver = system.resolver(2, 8, DEADLINE);
@@ -102,7 +98,7 @@ async fn callers_share_one_look_up_and_its_result() {
 }
 
 #[tokio::test]
-async fn a_failure_is_shared_by_its_callers_and_not_remembered() {
+async fn a_failure_is_shared_by_its_callers_and_not_cached() {
     let system = System::default();
     let resolver = system.resolver(2, 8, DEADLINE);
     for round in 1..4 {
@@ -115,19 +111,19 @@ async fn a_failure_is_shared_by_its_callers_and_not_remembered() {
 }
 
 #[tokio::test]
-async fn no_more_look_ups_run_than_allowed() {
-    for (prompt, threads) in [(1, 8), (3, 8), (8, 3)] {
+async fn concurrent_lookups_are_limited() {
+    for (fast, threads) in [(1, 8), (3, 8), (8, 3)] {
         let system = System::default();
-        let resolver = system.resolver(prompt, threads, DEADLINE);
+        let resolver = system.resolver(fast, threads, DEADLINE);
         let hosts: Vec<String> = (0..20).map(|number| format!("slow-{number}")).collect();
         let calls = join_all(hosts.iter().map(|host| resolver.addresses(host)));
         let release = async {
-            system.until_running(prompt.min(threads)).await;
+            system.until_running(fast.min(threads)).await;
             system.release();
         };
         let (answers, ()) = tokio::join!(calls, release);
         assert!(answers.iter().all(Result::is_ok));
-        assert_eq!(locked(&system.0.0).most, prompt.min(threads));
+        assert_eq!(lock(&system.0.0).most, fast.min(threads));
     }
 }
 
@@ -146,7 +142,7 @@ async fn hosts_that_hang_forever_do_not_starve_others() {
         answer.expect("a healthy host is resolved").unwrap();
     }
     system.until_running(20).await;
-    // Callers that come while a look-up hangs join it.
+    // Callers that come while a lookup hangs join it.
     let late = timeout(Duration::from_millis(20), resolver.addresses("slow-3")).await;
     assert!(late.is_err());
     assert_eq!(system.made("slow-3"), 1);
@@ -155,7 +151,7 @@ async fn hosts_that_hang_forever_do_not_starve_others() {
 }
 
 #[tokio::test]
-async fn a_look_up_goes_on_without_the_caller_that_started_it() {
+async fn a_lookup_continues_after_its_caller_is_cancelled() {
     let system = System::default();
     let resolver = system.resolver(1, 8, DEADLINE);
     let call = timeout(Duration::from_millis(5), resolver.addresses("slow")).await;
@@ -167,12 +163,9 @@ async fn a_look_up_goes_on_without_the_caller_that_started_it() {
 }
 
 #[tokio::test]
-async fn a_look_up_that_panics_is_an_error_and_can_be_repeated() {
-    let limits = Limits {
-        prompt: 1,
-        ..LIMITS
-    };
-    let resolver = Resolver::new(limits, |_| panic!("as a test wants"));
+async fn a_lookup_that_panics_is_an_error_and_can_be_repeated() {
+    let limits = Limits { fast: 1, ..LIMITS };
+    let resolver = Resolver::new(limits, |_| panic!("injected by the test"));
     for _ in 0..3 {
         let answer = timeout(DEADLINE, resolver.addresses("host")).await.unwrap();
         assert!(answer.unwrap_err().to_string().contains("panicked"));
@@ -180,7 +173,7 @@ async fn a_look_up_that_panics_is_an_error_and_can_be_repeated() {
 }
 
 #[test]
-fn a_look_up_that_hangs_delays_neither_shutdown_nor_later_look_ups() {
+fn a_lookup_that_hangs_delays_neither_shutdown_nor_later_lookups() {
     let system = System::default();
     let resolver = system.resolver(1, 8, DEADLINE);
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -195,7 +188,7 @@ fn a_look_up_that_hangs_delays_neither_shutdown_nor_later_look_ups() {
 
 /// Pages are encoded in the blocking threads of the runtime; here there is one.
 #[test]
-fn pages_are_encoded_while_the_look_ups_of_all_clusters_hang() {
+fn pages_are_encoded_while_the_lookups_of_all_clusters_hang() {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(1)
@@ -207,7 +200,7 @@ fn pages_are_encoded_while_the_look_ups_of_all_clusters_hang() {
         let resolver = system.resolver(8, 64, Duration::from_millis(5));
         let mut calls = JoinSet::new();
         for number in 0..20 {
-            let client = plain(DEADLINE).tls_certs_only([]);
+            let client = client_builder(DEADLINE).tls_certs_only([]);
             let client = client.dns_resolver(resolver.clone()).build().unwrap();
             let url = format!("http://slow-{number}.invalid:19080/");
             calls.spawn(async move { client.get(url).send().await });
@@ -220,9 +213,9 @@ fn pages_are_encoded_while_the_look_ups_of_all_clusters_hang() {
     });
 }
 
-/// The other way round: what fills the blocking threads does not hold up look-ups, whoever asks.
+/// Conversely, busy blocking threads do not delay lookups.
 #[test]
-fn every_client_looks_hosts_up_outside_of_the_blocking_threads() {
+fn lookups_do_not_use_the_blocking_threads() {
     let runtime = Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(1)
@@ -232,7 +225,7 @@ fn every_client_looks_hosts_up_outside_of_the_blocking_threads() {
     let (release, hanging) = std::sync::mpsc::channel::<()>();
     runtime.block_on(async {
         let blocked = spawn_blocking(move || hanging.recv());
-        let client = plain(DEADLINE).tls_certs_only([]).build().unwrap();
+        let client = client_builder(DEADLINE).tls_certs_only([]).build().unwrap();
         let call = client.get("http://localhost:1/").send();
         let error = timeout(DEADLINE, call).await.expect("it is resolved");
         assert!(error.unwrap_err().is_connect());

@@ -1,8 +1,8 @@
-//! Looks at the certificate of every new connection before the first byte of a request.
+//! Checks the certificate of every new connection before the first byte of a request.
 //!
-//! A layer around the connector of the HTTP client: whatever opens a connection, a retry or a
-//! change of endpoint, comes through here. A connection without a certificate is refused, so that
-//! forgetting to ask the client for it shuts everybody out instead of letting somebody in.
+//! A layer around the connector of the HTTP client, so that no connection bypasses the check, not
+//! even those of a retry. A connection without a certificate is rejected: if the client were built
+//! without `tls_info`, it could not connect at all.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -16,67 +16,67 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::certificate::Validity;
-use super::pins::{Pins, Refused};
+use super::pins::{CertificateError, Pins};
 use crate::clock;
-use crate::gateway::locked;
+use crate::sync::lock;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// When the certificate that was last seen expires; shared by all connections to one endpoint.
+/// When the certificate expires that an endpoint presented last. Shared by all its connections.
 #[derive(Clone, Debug, Default)]
-pub(in crate::gateway) struct LastSeen(Arc<Mutex<Option<DateTime<Utc>>>>);
+pub(in crate::gateway) struct CertificateExpiry(Arc<Mutex<Option<DateTime<Utc>>>>);
 
-impl LastSeen {
-    pub(in crate::gateway) fn not_after(&self) -> Option<DateTime<Utc>> {
-        *locked(&self.0)
+impl CertificateExpiry {
+    pub(in crate::gateway) fn get(&self) -> Option<DateTime<Utc>> {
+        *lock(&self.0)
     }
 
-    fn note(&self, leaf: &[u8]) {
-        *locked(&self.0) = Validity::of(leaf).map(|validity| validity.not_after);
+    fn set(&self, leaf: &[u8]) {
+        *lock(&self.0) = Validity::of(leaf).map(|validity| validity.not_after);
     }
 }
 
-/// Makes connectors check what the gateway shows.
+/// The layer that adds the check to a connector.
 #[derive(Clone, Debug)]
-pub(super) struct CheckPeer {
+pub(super) struct CertificateCheck {
     pins: Arc<Pins>,
-    seen: LastSeen,
+    expiry: CertificateExpiry,
 }
 
-impl CheckPeer {
-    pub(super) fn new(pins: Pins, seen: LastSeen) -> Self {
+impl CertificateCheck {
+    pub(super) fn new(pins: Pins, expiry: CertificateExpiry) -> Self {
         let pins = Arc::new(pins);
-        Self { pins, seen }
+        Self { pins, expiry }
     }
 
-    fn check(&self, connection: &impl Connection) -> Result<(), Refused> {
-        let mut extras = Extensions::new();
-        connection.connected().get_extras(&mut extras);
-        let leaf = extras.get().and_then(TlsInfo::peer_certificate);
-        let leaf = leaf.ok_or(Refused::NoCertificate)?;
-        self.pins.recognise(leaf)?;
-        self.seen.note(leaf);
-        self.pins.judge_dates(leaf, clock::now())
+    fn check(&self, connection: &impl Connection) -> Result<(), CertificateError> {
+        let mut extensions = Extensions::new();
+        connection.connected().get_extras(&mut extensions);
+        let leaf = extensions.get().and_then(TlsInfo::peer_certificate);
+        let leaf = leaf.ok_or(CertificateError::NoCertificate)?;
+        self.pins.check_thumbprint(leaf)?;
+        self.expiry.set(leaf);
+        self.pins.check_dates(leaf, clock::now())
     }
 }
 
-impl<S> Layer<S> for CheckPeer {
-    type Service = Checked<S>;
+impl<S> Layer<S> for CertificateCheck {
+    type Service = CheckingConnector<S>;
 
-    fn layer(&self, connector: S) -> Checked<S> {
+    fn layer(&self, connector: S) -> CheckingConnector<S> {
         let check = self.clone();
-        Checked { connector, check }
+        CheckingConnector { connector, check }
     }
 }
 
-/// A connector whose connections have been looked at.
+/// A connector that only returns connections whose certificate is accepted.
 #[derive(Clone, Debug)]
-pub(super) struct Checked<S> {
+pub(super) struct CheckingConnector<S> {
     connector: S,
-    check: CheckPeer,
+    check: CertificateCheck,
 }
 
-impl<S, Target> Service<Target> for Checked<S>
+impl<S, Target> Service<Target> for CheckingConnector<S>
 where
     S: Service<Target, Error = BoxError>,
     S::Response: Connection,

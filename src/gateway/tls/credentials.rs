@@ -1,7 +1,7 @@
-//! What the files of a cluster's security hold: read together, compared, then understood.
+//! The files that the `trust` and `auth` settings of a cluster name.
 //!
-//! Reading is apart from understanding, so that files which stay the same are not taken in again.
-//! Everything that is wrong is told, not only the first. What was read stays secret.
+//! Reading is separate from parsing, so that unchanged files are not parsed again. All errors are
+//! reported, not only the first one. The contents stay secret.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,86 +12,86 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretSlice};
 
-use super::identity::{self, Identity, Unfit};
-use crate::gateway::file::{self, FileError};
-use crate::gateway::security::{Auth, ClientCertificate, Security, Trust};
+use super::identity::{self, Identity};
+use crate::gateway::file::{self, FileError, FileErrorKind};
+use crate::settings::{Auth, ClientCertificate, Security, Trust};
 
-/// The files as they were at one moment.
+/// The contents of all files, read at one moment.
 #[derive(Debug)]
-pub(in crate::gateway) struct Files {
-    ca: Option<Contents>,
-    client: Option<Client>,
+pub(in crate::gateway) struct CredentialFiles {
+    ca: Option<FileContents>,
+    client: Option<ClientFiles>,
 }
 
 #[derive(Debug)]
-enum Client {
+enum ClientFiles {
     Pem {
-        certificates: Contents,
-        key: Contents,
+        certificates: FileContents,
+        key: FileContents,
     },
     Pfx {
-        pfx: Contents,
-        password: Option<Contents>,
+        pfx: FileContents,
+        password: Option<FileContents>,
     },
 }
 
 #[derive(Clone, Debug)]
-struct Contents {
+struct FileContents {
     path: PathBuf,
     bytes: SecretSlice<u8>,
 }
 
-/// Equal for files with equal contents.
+/// A checksum over the contents of all files.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::gateway) struct Mark([u8; 32]);
+pub(in crate::gateway) struct ContentHash([u8; 32]);
 
-impl fmt::Debug for Mark {
+impl fmt::Debug for ContentHash {
     /// A digest of secrets is nobody's business.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Mark")
+        f.write_str("ContentHash")
     }
 }
 
-/// What the files hold; by default there are none.
+/// The parsed files; empty by default.
 #[derive(Clone, Debug, Default)]
 pub(in crate::gateway) struct Credentials {
-    /// `None`: the authorities of the system.
+    /// `None` for the authorities of the system.
     pub(super) authorities: Option<Vec<Certificate>>,
     pub(in crate::gateway) identity: Option<Identity>,
 }
 
-/// Whether there is any file to read.
-pub(in crate::gateway) fn are_in_files(security: &Security) -> bool {
+/// Whether `security` names any file.
+pub(in crate::gateway) fn has_files(security: &Security) -> bool {
     ca_file(security).is_some() || matches!(security.auth, Auth::ClientCertificate(_))
 }
 
-/// The file to be told when something is wrong with the client certificate as a whole.
+/// The file to name in errors about the client certificate as a whole.
 pub(in crate::gateway) fn client_file(security: &Security) -> Option<&Path> {
     match &security.auth {
         Auth::ClientCertificate(ClientCertificate::Pem { cert_file, .. }) => Some(cert_file),
         Auth::ClientCertificate(ClientCertificate::Pfx { pfx_file, .. }) => Some(pfx_file),
-        Auth::Nobody | Auth::Token(_) => None,
+        Auth::Anonymous | Auth::Token(_) => None,
     }
 }
 
-impl Files {
+impl CredentialFiles {
     pub(in crate::gateway) fn read(security: &Security) -> Result<Self, Vec<FileError>> {
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         let files = Self {
-            ca: ca_file(security).and_then(|path| contents(path, &mut faults)),
-            client: client(&security.auth, &mut faults),
+            ca: ca_file(security).and_then(|path| read_file(path, &mut errors)),
+            client: client_files(&security.auth, &mut errors),
         };
-        if faults.is_empty() {
+        if errors.is_empty() {
             Ok(files)
         } else {
-            Err(faults)
+            Err(errors)
         }
     }
 
-    pub(in crate::gateway) fn mark(&self) -> Mark {
+    pub(in crate::gateway) fn hash(&self) -> ContentHash {
         let (first, second) = match &self.client {
-            Some(Client::Pem { certificates, key }) => (Some(certificates), Some(key)),
-            Some(Client::Pfx { pfx, password }) => (Some(pfx), password.as_ref()),
+            Some(ClientFiles::Pem { certificates, key }) => (Some(certificates), Some(key)),
+            Some(ClientFiles::Pfx { pfx, password }) => (Some(pfx), password.as_ref()),
             None => (None, None),
         };
         let mut context = Context::new(&SHA256);
@@ -103,14 +103,14 @@ impl Files {
             context.update(bytes);
         }
         let digest = context.finish();
-        Mark(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
+        ContentHash(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 }
 
 impl Credentials {
-    pub(in crate::gateway) fn understand(files: &Files) -> Result<Self, Vec<FileError>> {
+    pub(in crate::gateway) fn parse(files: &CredentialFiles) -> Result<Self, Vec<FileError>> {
         let authorities = files.ca.as_ref().map(authorities).transpose();
-        let identity = files.client.as_ref().map(Client::identity).transpose();
+        let identity = files.client.as_ref().map(ClientFiles::identity).transpose();
         match (authorities, identity) {
             (Ok(authorities), Ok(identity)) => Ok(Self {
                 authorities,
@@ -124,7 +124,7 @@ impl Credentials {
     }
 }
 
-impl Client {
+impl ClientFiles {
     fn identity(&self) -> Result<Identity, Vec<FileError>> {
         match self {
             Self::Pem { certificates, key } => {
@@ -135,14 +135,14 @@ impl Client {
                     let (path, bytes) = password.exposed();
                     file::password(path, bytes)
                 });
-                let password = password.transpose().map_err(|fault| vec![fault])?;
+                let password = password.transpose().map_err(|error| vec![error])?;
                 identity::from_pfx(pfx.exposed(), password)
             }
         }
     }
 }
 
-impl Contents {
+impl FileContents {
     fn exposed(&self) -> (&Path, &[u8]) {
         (&self.path, self.bytes.expose_secret())
     }
@@ -155,28 +155,28 @@ fn ca_file(security: &Security) -> Option<&Path> {
     }
 }
 
-fn client(auth: &Auth, faults: &mut Vec<FileError>) -> Option<Client> {
+fn client_files(auth: &Auth, errors: &mut Vec<FileError>) -> Option<ClientFiles> {
     match auth {
         Auth::ClientCertificate(ClientCertificate::Pem {
             cert_file,
             key_file,
         }) => {
-            let certificates = contents(cert_file, faults);
+            let certificates = read_file(cert_file, errors);
             let key = if key_file == cert_file {
                 certificates.clone()
             } else {
-                contents(key_file, faults)
+                read_file(key_file, errors)
             };
             let (certificates, key) = (certificates?, key?);
-            Some(Client::Pem { certificates, key })
+            Some(ClientFiles::Pem { certificates, key })
         }
         Auth::ClientCertificate(ClientCertificate::Pfx {
             pfx_file,
             password_file,
         }) => {
-            let pfx = contents(pfx_file, faults);
-            let password = password_file.as_ref().map(|path| contents(path, faults));
-            Some(Client::Pfx {
+            let pfx = read_file(pfx_file, errors);
+            let password = password_file.as_ref().map(|path| read_file(path, errors));
+            Some(ClientFiles::Pfx {
                 pfx: pfx?,
                 password: match password {
                     Some(password) => Some(password?),
@@ -184,32 +184,31 @@ fn client(auth: &Auth, faults: &mut Vec<FileError>) -> Option<Client> {
                 },
             })
         }
-        Auth::Nobody | Auth::Token(_) => None,
+        Auth::Anonymous | Auth::Token(_) => None,
     }
 }
 
-fn contents(path: &Path, faults: &mut Vec<FileError>) -> Option<Contents> {
+fn read_file(path: &Path, errors: &mut Vec<FileError>) -> Option<FileContents> {
     match file::read(path) {
-        Ok(bytes) => Some(Contents {
+        Ok(bytes) => Some(FileContents {
             path: path.to_owned(),
             bytes,
         }),
-        Err(fault) => {
-            faults.push(fault);
+        Err(error) => {
+            errors.push(error);
             None
         }
     }
 }
 
-fn authorities(bundle: &Contents) -> Result<Vec<Certificate>, FileError> {
+fn authorities(bundle: &FileContents) -> Result<Vec<Certificate>, FileError> {
     let (path, pem) = bundle.exposed();
-    let unfit = |unfit| FileError::unfit(path, unfit);
-    let broken = || unfit(Unfit::BrokenCertificate);
+    let malformed = || FileError::new(path, FileErrorKind::MalformedCertificate);
     let authorities = CertificateDer::pem_slice_iter(pem)
-        .map(|der| Certificate::from_der(&der.map_err(|_| broken())?).map_err(|_| broken()))
+        .map(|der| Certificate::from_der(&der.map_err(|_| malformed())?).map_err(|_| malformed()))
         .collect::<Result<Vec<_>, _>>()?;
     if authorities.is_empty() {
-        return Err(unfit(Unfit::NoCertificate));
+        return Err(FileError::new(path, FileErrorKind::NoCertificate));
     }
     Ok(authorities)
 }

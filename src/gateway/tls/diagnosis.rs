@@ -1,111 +1,82 @@
-//! What is wrong between two sides that cannot agree on TLS, and what to do about it.
+//! Classifies TLS failures and names a solution.
 //!
-//! Looks through everything an error of the HTTP client was made of. Numbers of the TLS library
-//! decide where it has any; its words only for what it tells in no other way. What does not come
-//! from TLS is left to others: a connection that breaks off is no matter of trust.
+//! Walks the chain of causes of an error of the HTTP client. Decides by the error codes of OpenSSL
+//! where it has any, and by its texts only for the result of the verification. A failure that is
+//! not one of TLS has no diagnosis, such as a connection that was closed.
 
 use std::error::Error;
 use std::io;
 
-use super::certificate::Description;
-use super::pins::Refused;
+use super::pins::CertificateError;
 
-/// What the wire tells of a failure.
+/// The cause of a failed handshake.
 #[cfg_attr(
     any(target_os = "windows", target_vendor = "apple"),
-    expect(dead_code, reason = "the system says it in words of its own")
+    expect(dead_code, reason = "the system reports no error codes")
 )]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::gateway) enum Diagnosis {
-    /// Our own check has said why.
-    #[error("its certificate is not admitted")]
-    NotAdmitted,
+    /// The source of the error is a [`CertificateError`].
+    #[error("its certificate was rejected")]
+    Rejected,
     #[error(
-        "its certificate comes from an authority that is not known here; name the authority's file in trust.ca_file, or the certificate in trust.thumbprints"
+        "its certificate was issued by an unknown authority; set trust.ca_file to the certificate of the authority, or add the certificate to trust.thumbprints"
     )]
     UnknownAuthority,
     #[error(
-        "the way from its certificate to a root is not complete; write the certificates in between and the root into trust.ca_file"
+        "its certificate chain is incomplete; write the intermediate certificates and the root into trust.ca_file"
     )]
     IncompleteChain,
     #[error(
-        "its certificate is for another name; write one of its names in trust.server_name, or pin it in trust.thumbprints"
+        "its certificate is for another name; set trust.server_name to a name in the certificate, or add the certificate to trust.thumbprints"
     )]
     OtherName,
     #[error(
-        "its certificate, or one that vouches for it, has expired; renew it, or pin it in trust.thumbprints with trust.accept_expired"
+        "a certificate in its chain has expired; renew it, or use trust.thumbprints with trust.accept_expired"
     )]
     Expired,
-    #[error("its certificate is not valid yet; are the clocks right?")]
+    #[error("its certificate is not valid yet; check the clocks")]
     NotYetValid,
     #[error("its certificate cannot be verified")]
     NotVerified,
     #[error(
-        "it wants a client certificate, and none is configured; write auth.client_certificate, with a certificate that the cluster knows as a read-only client"
+        "it requires a client certificate, and none is configured; set auth.client_certificate to a certificate that is registered in the cluster as a read-only client"
     )]
-    WantsCertificate,
+    CertificateRequired,
     #[error(
-        "it does not take the client certificate; is it registered as a read-only client, in its time, and with the certificates up to its root in cert_file?"
+        "it rejected the client certificate; check that it is registered as a read-only client and valid now, and that cert_file holds the chain up to its root"
     )]
-    RefusesCertificate,
-    #[error(
-        "it refuses the handshake; does it take the client certificate, and does it speak the version of TLS in tls_max_version?"
-    )]
-    RefusesHandshake,
-    #[error(
-        "both sides have no version of TLS in common; only 1.2 is offered unless tls_max_version says otherwise"
-    )]
+    CertificateRejected,
+    #[error("it rejected the handshake; check the client certificate and tls_max_version")]
+    HandshakeRejected,
+    #[error("no common TLS version; only 1.2 is offered unless tls_max_version is set")]
     Version,
     #[error(
-        "what answers there does not speak TLS; is the port right, or is the cluster not secured (http)?"
+        "the server does not use TLS; check the port, or write http if the cluster is not secured"
     )]
     NotTls,
     #[error(
-        "it cannot renegotiate safely (RFC 5746), which no gateway of Service Fabric lacks; does a load balancer end TLS in front of it?"
+        "it does not support secure renegotiation (RFC 5746), which every Service Fabric gateway supports; check for a load balancer that terminates TLS"
     )]
     LegacyRenegotiation,
     #[error("TLS failed")]
     Other,
 }
 
-impl Diagnosis {
-    /// Whether it helps to know which certificate it is about.
-    pub(in crate::gateway) fn is_about_the_certificate(self) -> bool {
-        matches!(
-            self,
-            Self::UnknownAuthority
-                | Self::IncompleteChain
-                | Self::OtherName
-                | Self::Expired
-                | Self::NotYetValid
-                | Self::NotVerified
-        )
-    }
-}
-
-/// What `error` says about TLS; `None` when it is about something else. `identified` tells whether
-/// a client certificate is configured.
+/// The cause of the TLS failure in the chain of `error`; `None` if there is none. Some alerts mean
+/// different things with and without a client certificate.
 pub(in crate::gateway) fn diagnose(
     error: &(dyn Error + 'static),
-    identified: bool,
+    has_client_certificate: bool,
 ) -> Option<Diagnosis> {
-    if links(error).any(<dyn Error>::is::<Refused>) {
-        return Some(Diagnosis::NotAdmitted);
+    if causes(error).any(<dyn Error>::is::<CertificateError>) {
+        return Some(Diagnosis::Rejected);
     }
-    links(error).find_map(|link| library::judge(link, identified))
+    causes(error).find_map(|link| library::diagnose(link, has_client_certificate))
 }
 
-/// The certificate that a client of [`describe`](super::describe) has seen.
-pub(in crate::gateway) fn described(error: &(dyn Error + 'static)) -> Option<Description> {
-    links(error).find_map(|link| match link.downcast_ref()? {
-        Refused::Described(description) => Some(description.clone()),
-        _ => None,
-    })
-}
-
-/// `error`, what it was caused by, and what is wrapped inside, which `source` of an I/O error
-/// skips.
-pub(in crate::gateway) fn links<'a>(
+/// `error` and its causes, including an error that an I/O error wraps, which `source` skips.
+pub(in crate::gateway) fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |link: &&'a (dyn Error + 'static)| {
@@ -129,7 +100,7 @@ mod library {
 
     use super::Diagnosis;
 
-    // Numbers of `openssl/sslerr.h` and `openssl/err.h`, which the bindings do not name.
+    // Constants of `openssl/sslerr.h` and `openssl/err.h` that the bindings lack.
     const LIBRARY_SSL: i32 = 20;
     const CERTIFICATE_VERIFY_FAILED: i32 = 134;
     const HTTP_REQUEST: i32 = 156;
@@ -137,21 +108,25 @@ mod library {
     const WRONG_VERSION_NUMBER: i32 = 267;
     const UNEXPECTED_EOF: i32 = 294;
     const NO_SAFE_RENEGOTIATION: i32 = 338;
-    /// An alert that was received has the number of the alert above this one.
-    const ALERT: i32 = 1000;
+    /// The reason code of a received alert is the code of the alert plus this offset.
+    const ALERT_OFFSET: i32 = 1000;
 
-    /// What this link of the chain says by itself.
-    pub(super) fn judge(link: &(dyn Error + 'static), identified: bool) -> Option<Diagnosis> {
+    /// The diagnosis for one error of the chain.
+    pub(super) fn diagnose(
+        link: &(dyn Error + 'static),
+        has_client_certificate: bool,
+    ) -> Option<Diagnosis> {
         if let Some(error) = link.downcast_ref::<native_tls::Error>() {
             let reason = error.source()?.downcast_ref().and_then(reason)?;
-            // How verification ended stands in its words only.
-            return Some(match reason {
-                CERTIFICATE_VERIFY_FAILED => of_verification(&error.to_string()),
-                reason => return of_reason(reason, identified),
-            });
+            // native-tls exposes the result of the verification only as text.
+            return if reason == CERTIFICATE_VERIFY_FAILED {
+                Some(from_verification(&error.to_string()))
+            } else {
+                from_reason(reason, has_client_certificate)
+            };
         }
         let error = link.downcast_ref::<ssl::Error>()?;
-        of_reason(error.ssl_error().and_then(reason)?, identified)
+        from_reason(error.ssl_error().and_then(reason)?, has_client_certificate)
     }
 
     fn reason(errors: &ErrorStack) -> Option<i32> {
@@ -160,45 +135,48 @@ mod library {
         Some(error.reason_code())
     }
 
-    fn of_reason(reason: i32, identified: bool) -> Option<Diagnosis> {
+    fn from_reason(reason: i32, has_client_certificate: bool) -> Option<Diagnosis> {
         Some(match reason {
             UNEXPECTED_EOF => return None,
             HTTP_REQUEST | WRONG_VERSION_NUMBER => Diagnosis::NotTls,
             UNSUPPORTED_PROTOCOL => Diagnosis::Version,
             NO_SAFE_RENEGOTIATION => Diagnosis::LegacyRenegotiation,
-            reason if reason >= ALERT => of_alert(reason - ALERT, identified),
+            reason if reason >= ALERT_OFFSET => {
+                from_alert(reason - ALERT_OFFSET, has_client_certificate)
+            }
             _ => Diagnosis::Other,
         })
     }
 
-    /// Numbers of RFC 8446, section 6.
-    fn of_alert(alert: i32, identified: bool) -> Diagnosis {
+    /// Alert codes of RFC 8446, section 6.
+    fn from_alert(alert: i32, has_client_certificate: bool) -> Diagnosis {
         match alert {
-            // Says "handshake failure" in TLS 1.2 what has a word of its own in 1.3.
-            40 | 41 | 116 if !identified => Diagnosis::WantsCertificate,
-            42..=46 | 48 | 49 | 116 if identified => Diagnosis::RefusesCertificate,
-            40 | 71 => Diagnosis::RefusesHandshake,
+            // In TLS 1.2 a missing certificate is a handshake_failure (40), in 1.3
+            // certificate_required (116).
+            40 | 41 | 116 if !has_client_certificate => Diagnosis::CertificateRequired,
+            42..=46 | 48 | 49 | 116 if has_client_certificate => Diagnosis::CertificateRejected,
+            40 | 71 => Diagnosis::HandshakeRejected,
             70 => Diagnosis::Version,
             _ => Diagnosis::Other,
         }
     }
 
-    fn of_verification(words: &str) -> Diagnosis {
-        let says = |part| words.contains(part);
-        if says("mismatch") {
+    fn from_verification(text: &str) -> Diagnosis {
+        let contains = |part| text.contains(part);
+        if contains("mismatch") {
             Diagnosis::OtherName
-        } else if says("has expired") {
+        } else if contains("has expired") {
             Diagnosis::Expired
-        } else if says("not yet valid") {
+        } else if contains("not yet valid") {
             Diagnosis::NotYetValid
-        } else if says("unable to get issuer certificate") {
+        } else if contains("unable to get issuer certificate") {
             Diagnosis::IncompleteChain
-        } else if says("local issuer certificate")
-            || says("self-signed")
-            || says("self signed")
-            || says("unable to verify the first certificate")
-            // An authority of the same name with another key.
-            || says("certificate signature failure")
+        } else if contains("local issuer certificate")
+            || contains("self-signed")
+            || contains("self signed")
+            || contains("unable to verify the first certificate")
+            // An authority with the same name and another key.
+            || contains("certificate signature failure")
         {
             Diagnosis::UnknownAuthority
         } else {
@@ -207,14 +185,14 @@ mod library {
     }
 }
 
-/// Elsewhere the system says in its own words what is wrong.
+/// Other TLS libraries report the cause as text only.
 #[cfg(any(target_os = "windows", target_vendor = "apple"))]
 mod library {
     use std::error::Error;
 
     use super::Diagnosis;
 
-    pub(super) fn judge(link: &(dyn Error + 'static), _: bool) -> Option<Diagnosis> {
+    pub(super) fn diagnose(link: &(dyn Error + 'static), _: bool) -> Option<Diagnosis> {
         link.is::<native_tls::Error>().then_some(Diagnosis::Other)
     }
 }
@@ -224,27 +202,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_documentation_explains_every_diagnosis() {
-        let documented = include_str!("../../../docs/security.md");
+    fn every_diagnosis_is_documented() {
+        let documented = include_str!("../../../docs/security/troubleshooting.md");
         for diagnosis in [
-            Diagnosis::NotAdmitted,
+            Diagnosis::Rejected,
             Diagnosis::UnknownAuthority,
             Diagnosis::IncompleteChain,
             Diagnosis::OtherName,
             Diagnosis::Expired,
             Diagnosis::NotYetValid,
             Diagnosis::NotVerified,
-            Diagnosis::WantsCertificate,
-            Diagnosis::RefusesCertificate,
-            Diagnosis::RefusesHandshake,
+            Diagnosis::CertificateRequired,
+            Diagnosis::CertificateRejected,
+            Diagnosis::HandshakeRejected,
             Diagnosis::Version,
             Diagnosis::NotTls,
             Diagnosis::LegacyRenegotiation,
             Diagnosis::Other,
         ] {
-            let told = diagnosis.to_string();
-            let fault = told.split([';', '(']).next().unwrap().trim();
-            assert!(documented.contains(&format!("| {fault} |")), "{fault}");
+            let message = diagnosis.to_string();
+            let cause = message.split([';', '(']).next().unwrap().trim();
+            assert!(documented.contains(&format!("| {cause} |")), "{cause}");
         }
     }
 }

@@ -1,116 +1,103 @@
-//! Which certificates of a gateway are admitted besides, or instead of, what authorities say.
+//! Certificate pinning: which certificates of a gateway are accepted in addition to, or instead of,
+//! the verification by the TLS library.
 //!
-//! Pure: the certificate and the moment come in. Whoever has a pinned certificate must still prove
-//! that it has the key: that is the handshake's business, and is never switched off. A refusal
-//! prints the digests of what was shown, so that people can compare.
+//! Pure: certificate and time are arguments. The handshake proves in every case that the peer has
+//! the private key of its certificate. An error contains the digests of the presented certificate,
+//! so that an operator can compare them.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 
-use super::certificate::{Description, Validity, sha1, sha256};
-use crate::gateway::security::{Thumbprint, Trust};
+use super::certificate::{Validity, sha1, sha256};
+use crate::settings::{Thumbprint, Trust};
 
-/// The rule of one cluster.
+/// The accepted certificates of one cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
-    admitted: Admitted,
+    /// `None` accepts every certificate that the handshake has accepted.
+    thumbprints: Option<Vec<Thumbprint>>,
     dates: Dates,
-}
-
-#[derive(Clone, Debug)]
-enum Admitted {
-    /// Those that the handshake lets through.
-    All,
-    These(Vec<Thumbprint>),
-    /// Somebody wants to know who is there, and nothing else.
-    None,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Dates {
-    /// Nobody looks at them, or the handshake has.
+    /// Verified by the handshake, or not at all.
     Ignored,
-    /// They are judged here.
-    Judged { accept_expired: bool },
+    Checked {
+        accept_expired: bool,
+    },
 }
 
 impl Pins {
     pub(super) fn of(trust: &Trust) -> Self {
-        let (admitted, dates) = match trust {
-            Trust::Authorities { thumbprints, .. } if !thumbprints.is_empty() => {
-                (Admitted::These(thumbprints.clone()), Dates::Ignored)
-            }
-            Trust::Authorities { .. } | Trust::Insecure => (Admitted::All, Dates::Ignored),
+        match trust {
+            Trust::Authorities { thumbprints, .. } => Self {
+                thumbprints: (!thumbprints.is_empty()).then(|| thumbprints.clone()),
+                dates: Dates::Ignored,
+            },
+            Trust::Insecure => Self {
+                thumbprints: None,
+                dates: Dates::Ignored,
+            },
             Trust::Thumbprints {
                 thumbprints,
                 accept_expired,
-            } => {
-                let accept_expired = *accept_expired;
-                let dates = Dates::Judged { accept_expired };
-                (Admitted::These(thumbprints.clone()), dates)
-            }
-        };
-        Self { admitted, dates }
-    }
-
-    /// Refuses every certificate, and describes it.
-    pub(super) const fn describing() -> Self {
-        Self {
-            admitted: Admitted::None,
-            dates: Dates::Ignored,
+            } => Self {
+                thumbprints: Some(thumbprints.clone()),
+                dates: Dates::Checked {
+                    accept_expired: *accept_expired,
+                },
+            },
         }
     }
 
-    /// Whether the certificate `leaf` is one of those that are pinned, if any are.
-    pub(super) fn recognise(&self, leaf: &[u8]) -> Result<(), Refused> {
-        let thumbprints = match &self.admitted {
-            Admitted::All => return Ok(()),
-            Admitted::These(thumbprints) => thumbprints,
-            Admitted::None => return Err(Refused::Described(Description::of(leaf))),
+    /// Whether the certificate `leaf` is pinned, or no certificate is.
+    pub(super) fn check_thumbprint(&self, leaf: &[u8]) -> Result<(), CertificateError> {
+        let Some(thumbprints) = &self.thumbprints else {
+            return Ok(());
         };
         let (short, long) = (sha1(leaf), sha256(leaf));
         if thumbprints.contains(&short) || thumbprints.contains(&long) {
             return Ok(());
         }
-        let by_sha1 = |pin: &Thumbprint| matches!(pin, Thumbprint::Sha1(_));
-        Err(Refused::NotPinned {
+        let is_sha1 = |pin: &Thumbprint| matches!(pin, Thumbprint::Sha1(_));
+        Err(CertificateError::NotPinned {
             sha256: long,
-            sha1: thumbprints.iter().any(by_sha1).then_some(short),
+            sha1: thumbprints.iter().any(is_sha1).then_some(short),
         })
     }
 
-    /// Whether the dates of `leaf` are right where nobody else has looked at them.
-    pub(super) fn judge_dates(&self, leaf: &[u8], now: DateTime<Utc>) -> Result<(), Refused> {
-        let Dates::Judged { accept_expired } = self.dates else {
+    /// Whether `leaf` is valid at `now`, unless the handshake checks that.
+    pub(super) fn check_dates(
+        &self,
+        leaf: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<(), CertificateError> {
+        let Dates::Checked { accept_expired } = self.dates else {
             return Ok(());
         };
         let (validity, sha256) = (Validity::of(leaf), sha256(leaf));
         match validity {
-            None => Err(Refused::Unreadable { sha256 }),
-            Some(validity) if now < validity.not_before => Err(Refused::NotYetValid {
-                sha256,
-                from: validity.not_before,
-            }),
-            Some(validity) if now > validity.not_after && !accept_expired => {
-                Err(Refused::Expired {
-                    sha256,
-                    since: validity.not_after,
-                })
+            None => Err(CertificateError::UnreadableDates { sha256 }),
+            Some(Validity { not_before, .. }) if now < not_before => {
+                Err(CertificateError::NotYetValid { sha256, not_before })
+            }
+            Some(Validity { not_after, .. }) if now > not_after && !accept_expired => {
+                Err(CertificateError::Expired { sha256, not_after })
             }
             Some(_) => Ok(()),
         }
     }
 }
 
-/// Why a certificate is not admitted.
+/// Why the certificate of a gateway is rejected.
+// The `Debug` format of a date is RFC 3339.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
-    #[error("the gateway shows no certificate")]
+pub(super) enum CertificateError {
+    #[error("the gateway presents no certificate")]
     NoCertificate,
-    #[error("{0}")]
-    Described(Description),
     #[error(
-        "the gateway shows a certificate that is none of trust.thumbprints: SHA-256 {sha256}{}; if \
-         those who run the cluster say that it is theirs, write it there",
+        "the certificate of the gateway is not in trust.thumbprints: SHA-256 {sha256}{}; add it \
+         if the administrator of the cluster confirms the value",
         also(*sha1)
     )]
     NotPinned {
@@ -118,34 +105,28 @@ pub(super) enum Refused {
         sha1: Option<Thumbprint>,
     },
     #[error(
-        "the certificate of the gateway (SHA-256 {sha256}) has expired at {}; renew it, or write \
-         trust.accept_expired: true",
-        text(since)
+        "the certificate of the gateway (SHA-256 {sha256}) expired at {not_after:?}; renew it, or \
+         set trust.accept_expired to true"
     )]
     Expired {
         sha256: Thumbprint,
-        since: DateTime<Utc>,
+        not_after: DateTime<Utc>,
     },
     #[error(
-        "the certificate of the gateway (SHA-256 {sha256}) is valid only from {}; are the clocks \
-         right?",
-        text(from)
+        "the certificate of the gateway (SHA-256 {sha256}) is not valid before {not_before:?}; \
+         check the clocks"
     )]
     NotYetValid {
         sha256: Thumbprint,
-        from: DateTime<Utc>,
+        not_before: DateTime<Utc>,
     },
     #[error("the dates of the gateway's certificate (SHA-256 {sha256}) cannot be read")]
-    Unreadable { sha256: Thumbprint },
+    UnreadableDates { sha256: Thumbprint },
 }
 
 fn also(sha1: Option<Thumbprint>) -> String {
     sha1.map(|sha1| format!(", SHA-1 {sha1}"))
         .unwrap_or_default()
-}
-
-fn text(instant: &DateTime<Utc>) -> String {
-    instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 #[cfg(test)]
@@ -174,29 +155,29 @@ mod tests {
     }
 
     #[test]
-    fn either_digest_of_any_pin_admits() {
+    fn either_digest_of_any_pin_is_accepted() {
         let leaf = leaf();
         for pin in [sha1(&leaf), sha256(&leaf)] {
-            assert!(pinned(&[pin], false).recognise(&leaf).is_ok());
+            assert!(pinned(&[pin], false).check_thumbprint(&leaf).is_ok());
             let other = Thumbprint::Sha256([7; 32]);
-            assert!(pinned(&[other, pin], false).recognise(&leaf).is_ok());
+            assert!(pinned(&[other, pin], false).check_thumbprint(&leaf).is_ok());
         }
     }
 
     #[test]
-    fn a_refusal_prints_the_digests_to_compare_with() {
+    fn error_contains_the_digests_to_compare() {
         let leaf = leaf();
         let (short, long) = (sha1(&leaf).to_string(), sha256(&leaf).to_string());
-        let told = |pin| {
-            let refused = pinned(&[pin], true).recognise(&leaf).unwrap_err();
-            refused.to_string()
+        let message = |pin| {
+            let error = pinned(&[pin], true).check_thumbprint(&leaf).unwrap_err();
+            error.to_string()
         };
-        let by_sha1 = told(Thumbprint::Sha1([7; 20]));
+        let by_sha1 = message(Thumbprint::Sha1([7; 20]));
         assert!(
             by_sha1.contains(&short) && by_sha1.contains(&long),
             "{by_sha1}"
         );
-        let by_sha256 = told(Thumbprint::Sha256([7; 32]));
+        let by_sha256 = message(Thumbprint::Sha256([7; 32]));
         assert!(
             !by_sha256.contains(&short) && by_sha256.contains(&long),
             "{by_sha256}"
@@ -204,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_beside_authorities_leave_the_dates_to_them() {
+    fn dates_are_left_to_the_handshake_if_there_are_authorities() {
         let leaf = leaf();
         let trust = |thumbprints| Trust::Authorities {
             ca_file: None,
@@ -212,27 +193,31 @@ mod tests {
             thumbprints,
         };
         let other = Pins::of(&trust(vec![Thumbprint::Sha1([7; 20])]));
-        assert!(other.recognise(&leaf).is_err());
+        assert!(other.check_thumbprint(&leaf).is_err());
         let none = Pins::of(&trust(Vec::new()));
-        assert!(none.recognise(&leaf).is_ok());
-        assert!(none.judge_dates(&leaf, on("2026-01-01")).is_ok());
+        assert!(none.check_thumbprint(&leaf).is_ok());
+        assert!(none.check_dates(&leaf, on("2026-01-01")).is_ok());
     }
 
     #[test]
-    fn a_pinned_certificate_counts_in_its_time_only() {
+    fn pinned_certificate_is_accepted_only_while_it_is_valid() {
         let leaf = leaf();
-        let judge = |accept_expired, date, leaf| {
-            pinned(&[sha1(leaf)], accept_expired).judge_dates(leaf, on(date))
+        let check = |accept_expired, date, leaf| {
+            pinned(&[sha1(leaf)], accept_expired).check_dates(leaf, on(date))
         };
         for accept_expired in [false, true] {
-            assert!(judge(accept_expired, "2024-06-01", &leaf).is_ok());
-            let early = judge(accept_expired, "2023-12-31", &leaf);
-            assert!(matches!(early, Err(Refused::NotYetValid { .. })));
-            let unreadable = judge(accept_expired, "2024-06-01", b"x");
-            assert!(matches!(unreadable, Err(Refused::Unreadable { .. })));
+            assert!(check(accept_expired, "2024-06-01", &leaf).is_ok());
+            let early = check(accept_expired, "2023-12-31", &leaf);
+            assert!(matches!(early, Err(CertificateError::NotYetValid { .. })));
+            let unreadable = check(accept_expired, "2024-06-01", b"x");
+            let unreadable = unreadable.unwrap_err();
+            assert!(matches!(
+                unreadable,
+                CertificateError::UnreadableDates { .. }
+            ));
         }
-        assert!(judge(true, "2025-01-02", &leaf).is_ok());
-        let late = judge(false, "2025-01-02", &leaf).unwrap_err().to_string();
+        assert!(check(true, "2025-01-02", &leaf).is_ok());
+        let late = check(false, "2025-01-02", &leaf).unwrap_err().to_string();
         assert!(late.contains("2025-01-01T00:00:00Z"), "{late}");
     }
 }

@@ -17,10 +17,10 @@ use super::error::TokenError;
 use super::issued::{Issued, Reply};
 use super::now;
 use super::refusal::Refusal;
-use crate::gateway::body::{self, Unread};
+use crate::gateway::body::{self, BodyError};
 use crate::gateway::connections;
+use crate::gateway::deadline::Deadline;
 use crate::gateway::decode;
-use crate::gateway::http::Deadline;
 
 /// Largest answer that is read, in bytes: a token has less than a quarter of it.
 const LIMIT: usize = 64 * 1024;
@@ -30,7 +30,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes clients of token endpoints that the system's authorities vouch for.
 pub(super) fn client() -> ClientBuilder {
-    connections::plain(CONNECT_TIMEOUT).tls_version_min(Version::TLS_1_2)
+    connections::client_builder(CONNECT_TIMEOUT).tls_version_min(Version::TLS_1_2)
 }
 
 /// A question that is ready to be sent to a token endpoint.
@@ -60,12 +60,12 @@ impl Question<'_> {
             let status = response.status().as_u16();
             let body = body::read(response, LIMIT, &large).await;
             let body = body.map_err(|unread| match unread {
-                Unread::Broken(error) => unreachable(error),
-                Unread::TooLarge => TokenError::TooLarge {
+                BodyError::Interrupted(error) => unreachable(error),
+                BodyError::TooLarge => TokenError::TooLarge {
                     address: address.clone(),
                     limit: LIMIT,
                 },
-                Unread::Coded(fault) => TokenError::Misread {
+                BodyError::Encoding(fault) => TokenError::Decode {
                     address: address.clone(),
                     fault,
                 },
@@ -111,7 +111,7 @@ fn read(
             None => Err(TokenError::NoToken { address }),
         },
         Ok(None) => Err(TokenError::NoToken { address }),
-        Err(fault) => Err(TokenError::Misread { address, fault }),
+        Err(fault) => Err(TokenError::Decode { address, fault }),
     }
 }
 

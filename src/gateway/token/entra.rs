@@ -4,7 +4,6 @@
 //! may name the directory, but not where the secret goes, which is one of Microsoft's own sign-in
 //! services or one that somebody wrote down; and not for whom the token is, which it would be given.
 
-use reqwest::Client;
 use secrecy::ExposeSecret as _;
 use url::{Host, Url};
 
@@ -12,11 +11,11 @@ use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
 use super::{SecretFile, secret_in};
-use crate::gateway::Gateway;
-use crate::gateway::error::BuildError;
-use crate::gateway::http::Deadline;
-use crate::gateway::security::{Entra, EntraProtocol};
-use crate::gateway::wire::NamedDirectory;
+use crate::gateway::build_error::BuildError;
+use crate::gateway::client::{Call, Client};
+use crate::gateway::deadline::Deadline;
+use crate::gateway::wire::{AAD_METADATA, NamedDirectory, Subject};
+use crate::settings::{Entra, EntraProtocol, TenantId};
 
 /// The sign-in services of the public cloud, of US Government and of China (the second is what
 /// clusters there were set up with at first), as in
@@ -37,14 +36,14 @@ const PUBLIC: &str = "https://login.microsoftonline.com";
 #[derive(Debug)]
 pub(super) struct Application {
     settings: Entra,
-    client: Client,
+    client: reqwest::Client,
 }
 
 /// Where to ask.
 #[derive(Debug, PartialEq, Eq)]
 struct Directory {
     authority: Url,
-    tenant: String,
+    tenant: TenantId,
 }
 
 impl Application {
@@ -56,7 +55,7 @@ impl Application {
     /// Asks for a token; `cluster` only for what is not configured.
     pub(super) async fn token(
         &self,
-        cluster: &Gateway,
+        cluster: &Client,
         file: &mut SecretFile,
         deadline: Deadline,
     ) -> Result<Issued, TokenError> {
@@ -66,7 +65,7 @@ impl Application {
         let (key, audience) = audience(&self.settings);
         let form = [
             ("grant_type", "client_credentials"),
-            ("client_id", &self.settings.client_id),
+            ("client_id", self.settings.client_id.as_str()),
             ("client_secret", secret.expose_secret()),
             (key, &audience),
         ];
@@ -81,13 +80,19 @@ impl Application {
 
     async fn directory(
         &self,
-        cluster: &Gateway,
+        cluster: &Client,
         deadline: Deadline,
     ) -> Result<Directory, TokenError> {
         if let Some(configured) = Directory::configured(&self.settings) {
             return Ok(configured);
         }
-        let named = cluster.directory(deadline).await;
+        let call = Call {
+            subject: &Subject::Cluster,
+            page: None,
+            bearer: None,
+            deadline,
+        };
+        let named = cluster.ask(&AAD_METADATA, call).await;
         let named = named.map_err(TokenError::Discovery)?;
         Directory::named(&self.settings, named.ok_or(TokenError::NoDirectory)?)
     }
@@ -103,7 +108,7 @@ impl Directory {
 
     /// The configured, and what the cluster names for the rest.
     fn named(settings: &Entra, named: NamedDirectory) -> Result<Self, TokenError> {
-        let tenant = named.tenant.filter(|text| Entra::is_tenant(text));
+        let tenant = named.tenant.and_then(|text| text.parse().ok());
         Ok(Self {
             authority: match &settings.authority {
                 Some(authority) => authority.clone(),
@@ -135,7 +140,7 @@ impl Directory {
 fn audience(settings: &Entra) -> (&'static str, String) {
     let cluster = &settings.cluster_application_id;
     match settings.protocol {
-        EntraProtocol::V1 => ("resource", cluster.clone()),
+        EntraProtocol::V1 => ("resource", cluster.to_string()),
         EntraProtocol::V2 => ("scope", format!("{cluster}/.default")),
     }
 }
@@ -169,9 +174,9 @@ mod tests {
     fn settings() -> Entra {
         Entra {
             tenant_id: None,
-            client_id: "exporter".to_owned(),
+            client_id: "exporter".parse().unwrap(),
             client_secret_file: "secret".into(),
-            cluster_application_id: "api://ours".to_owned(),
+            cluster_application_id: "api://ours".parse().unwrap(),
             authority: None,
             protocol: EntraProtocol::V1,
         }
@@ -239,7 +244,7 @@ mod tests {
     #[test]
     fn what_is_configured_goes_before_what_the_cluster_names() {
         let settings = Entra {
-            tenant_id: Some("ours".to_owned()),
+            tenant_id: Some("ours".parse().unwrap()),
             protocol: EntraProtocol::V2,
             authority: Some("http://127.0.0.1:4000/base/".parse().unwrap()),
             ..settings()

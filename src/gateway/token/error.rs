@@ -4,13 +4,17 @@
 //! without their query; no secret and no token is ever part of a text, and what a token endpoint
 //! says of its reasons only as [`Refusal`] lets it through.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::refusal::Refusal;
-use crate::gateway::error::{Cause, Misread, Reason};
+use crate::gateway::bearer::BearerError;
+use crate::gateway::decode::DecodeError;
+use crate::gateway::failure::Failure;
 use crate::gateway::file::FileError;
+use crate::gateway::reason::Reason;
 
 /// An attempt to get a token that failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,15 +30,13 @@ pub(in crate::gateway) enum TokenError {
         path: String,
         expired_at: DateTime<Utc>,
     },
-    #[error("the token has more than {limit} bytes, which no gateway takes")]
-    TooLong { limit: usize },
-    #[error("the token has characters that cannot stand in a header")]
-    Unfit,
+    #[error(transparent)]
+    Bearer(#[from] BearerError),
     #[error(
         "the cluster did not say which directory issues its tokens; write tenant_id and authority \
          in auth.entra if it cannot be asked"
     )]
-    Discovery(#[source] Cause),
+    Discovery(#[source] Failure),
     #[error(
         "the cluster says that it takes no tokens of Entra ID; switch Entra ID on in the cluster, \
          or use a client certificate"
@@ -73,7 +75,7 @@ pub(in crate::gateway) enum TokenError {
     )]
     Unexplained { address: String, status: u16 },
     #[error("the answer of {address} is no answer of a token endpoint: {fault}")]
-    Misread { address: String, fault: Misread },
+    Decode { address: String, fault: DecodeError },
     #[error("the answer of {address} has no access_token")]
     NoToken { address: String },
 }
@@ -82,8 +84,25 @@ impl TokenError {
     /// The kind of failure. A cluster that cannot be asked fails as it does without tokens.
     pub(in crate::gateway) fn reason(&self) -> Reason {
         match self {
-            Self::Discovery(cause) => cause.reason(),
+            Self::Discovery(failure) => failure.reason(),
             _ => Reason::Token,
+        }
+    }
+}
+
+/// Why there is no token for a call.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::gateway) enum TokenUnavailable {
+    #[error("could not obtain a token")]
+    Failed(#[source] Arc<TokenError>),
+    #[error("could not obtain a token at the last attempt, and the next one is not due")]
+    NotDue(#[source] Arc<TokenError>),
+}
+
+impl TokenUnavailable {
+    pub(in crate::gateway) fn reason(&self) -> Reason {
+        match self {
+            Self::Failed(error) | Self::NotDue(error) => error.reason(),
         }
     }
 }

@@ -9,16 +9,12 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::header::HeaderValue;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::TokenError;
+use crate::gateway::bearer::Bearer;
 use crate::gateway::decode::Integer;
-
-/// Largest token taken, in bytes: http.sys takes no longer header field.
-const MAX_TOKEN: usize = 16 * 1024;
 
 /// Bounds of what is believed of the life of a token. One that is dead on arrival is asked for
 /// twice a minute at most; one that lives for years is still renewed every day.
@@ -27,36 +23,6 @@ const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long before its end a token is renewed, if it lives long enough.
 const MARGIN: Duration = Duration::from_secs(5 * 60);
-
-/// A bearer token that fits a header.
-#[derive(Clone, Debug)]
-pub(in crate::gateway) struct Bearer(SecretString);
-
-impl Bearer {
-    fn new(token: &str) -> Result<Self, TokenError> {
-        if token.len() > MAX_TOKEN {
-            return Err(TokenError::TooLong { limit: MAX_TOKEN });
-        }
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(TokenError::Unfit);
-        }
-        Ok(Self(format!("Bearer {token}").into()))
-    }
-
-    /// The value of the header `Authorization`, which nobody prints.
-    pub(in crate::gateway) fn header(&self) -> HeaderValue {
-        let header = HeaderValue::from_str(self.0.expose_secret());
-        let mut header = header.expect("a token is made of visible ASCII");
-        header.set_sensitive(true);
-        header
-    }
-}
-
-impl PartialEq for Bearer {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.expose_secret() == other.0.expose_secret()
-    }
-}
 
 /// The same moment on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -165,6 +131,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::gateway::bearer::{BearerError, MAX_TOKEN};
     use crate::gateway::decode::document;
 
     pub(in crate::gateway::token) fn now() -> Moment {
@@ -269,10 +236,13 @@ pub(super) mod tests {
     fn what_does_not_fit_a_header_is_no_token() {
         assert!(Bearer::new(&"x".repeat(MAX_TOKEN)).is_ok());
         for token in ["", "a b", "a\r\nHost: b", "ü", "a\0"] {
-            assert!(matches!(Bearer::new(token), Err(TokenError::Unfit)));
+            assert!(matches!(
+                Bearer::new(token),
+                Err(BearerError::InvalidCharacter)
+            ));
         }
         let long = Bearer::new(&"x".repeat(MAX_TOKEN + 1));
-        assert!(matches!(long, Err(TokenError::TooLong { .. })));
+        assert!(matches!(long, Err(BearerError::TooLong)));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::error::TokenError;
-use super::issued::{Bearer, Issued};
+use super::issued::Issued;
+use crate::gateway::bearer::Bearer;
 use crate::logging::chain;
 
 /// Pause after the first failure; doubles with each. Thousands of requests may wait for a token.
@@ -168,6 +169,7 @@ impl Kept {
 mod tests {
     use super::super::issued::tests::now as moment;
     use super::*;
+    use crate::gateway::bearer::BearerError;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -206,7 +208,7 @@ mod tests {
         let mut now = Instant::now();
         let mut kept = Kept::default();
         for pause in [5, 10, 20, 40, 60, 60] {
-            let fallback = kept.fail(TokenError::Unfit, now);
+            let fallback = kept.fail(BearerError::InvalidCharacter.into(), now);
             assert!(matches!(fallback, Fallback::Nothing(_)));
             let pause = Duration::from_secs(pause);
             let early = kept.step(now + pause.saturating_sub(Duration::from_millis(1)));
@@ -215,7 +217,7 @@ mod tests {
             assert!(matches!(kept.step(now), Step::Ask(None)));
         }
         kept.succeed(issued("a", now));
-        kept.fail(TokenError::Unfit, now + HOUR);
+        kept.fail(BearerError::InvalidCharacter.into(), now + HOUR);
         let next = kept.step(now + HOUR + FIRST_PAUSE);
         assert!(matches!(next, Step::Ask(None)), "the row has ended");
     }
@@ -225,12 +227,12 @@ mod tests {
         let now = Instant::now();
         let (mut kept, bearer) = holding("a", now);
         let due = now + Duration::from_secs(3300);
-        let other = TokenError::TooLong { limit: 1 };
+        let other = BearerError::TooLong.into();
         for (after, error, is_news) in [
-            (0, TokenError::Unfit, true),
-            (5, TokenError::Unfit, false),
+            (0, BearerError::InvalidCharacter.into(), true),
+            (5, BearerError::InvalidCharacter.into(), false),
             (15, other, true),
-            (35, TokenError::Unfit, true),
+            (35, BearerError::InvalidCharacter.into(), true),
         ] {
             let at = due + Duration::from_secs(after);
             let fallback = kept.fail(error, at);
@@ -240,7 +242,7 @@ mod tests {
             assert!(used(&kept.step(at), &bearer), "in the pause");
         }
         assert!(matches!(
-            kept.fail(TokenError::Unfit, now + HOUR),
+            kept.fail(BearerError::InvalidCharacter.into(), now + HOUR),
             Fallback::Nothing(_)
         ));
         let ended = |kept: &mut Kept| kept.succeed(issued("b", now)).1;
@@ -266,10 +268,10 @@ mod tests {
     fn a_cycle_ends_the_pause_and_not_the_row_of_failures() {
         let now = Instant::now();
         let mut kept = Kept::default();
-        kept.fail(TokenError::Unfit, now);
+        kept.fail(BearerError::InvalidCharacter.into(), now);
         kept.end_pause(now);
         assert!(matches!(kept.step(now), Step::Ask(None)));
-        kept.fail(TokenError::Unfit, now);
+        kept.fail(BearerError::InvalidCharacter.into(), now);
         let later = kept.step(now + FIRST_PAUSE);
         assert!(matches!(later, Step::Wait(_)), "the pause has doubled");
     }
@@ -278,7 +280,7 @@ mod tests {
     fn looking_again_keeps_the_token() {
         let now = Instant::now();
         let (mut kept, bearer) = holding("a", now);
-        kept.fail(TokenError::Unfit, now);
+        kept.fail(BearerError::InvalidCharacter.into(), now);
         kept.look_again(now);
         assert!(matches!(kept.step(now), Step::Ask(Some(old)) if old == bearer));
     }

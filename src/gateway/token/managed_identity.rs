@@ -12,12 +12,12 @@ use url::Url;
 use super::endpoint::{self, Question};
 use super::error::TokenError;
 use super::issued::Issued;
-use crate::gateway::error::BuildError;
-use crate::gateway::http::Deadline;
-use crate::gateway::security::{
+use crate::gateway::build_error::BuildError;
+use crate::gateway::deadline::Deadline;
+use crate::gateway::tls::{self, CertificateExpiry, Credentials};
+use crate::settings::{
     FabricIdentity, FabricIdentityError, ManagedIdentity, Security, TlsVersion, Trust,
 };
-use crate::gateway::tls::{self, Credentials, LastSeen};
 
 /// The metadata service of a virtual machine and the version of its contract:
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>.
@@ -109,16 +109,23 @@ fn pinned(fabric: &FabricIdentity) -> Result<Client, reqwest::Error> {
         tls_max_version: Some(TlsVersion::V1_3),
         ..Security::default()
     };
-    let (none, seen) = (Credentials::default(), LastSeen::default());
-    tls::secure(endpoint::client(), &security, &none, &fabric.endpoint, seen).build()
+    let (none, expiry) = (Credentials::default(), CertificateExpiry::default());
+    tls::secure(
+        endpoint::client(),
+        &security,
+        &none,
+        &fabric.endpoint,
+        expiry,
+    )
+    .build()
 }
 
 fn address(mut service: Url, version: &str, settings: &ManagedIdentity) -> Url {
     let mut query = service.query_pairs_mut();
     query.append_pair("api-version", version);
-    query.append_pair("resource", &settings.cluster_application_id);
+    query.append_pair("resource", settings.cluster_application_id.as_str());
     if let Some(client_id) = &settings.client_id {
-        query.append_pair("client_id", client_id);
+        query.append_pair("client_id", client_id.as_str());
     }
     drop(query);
     service
@@ -130,8 +137,8 @@ mod tests {
 
     fn settings(endpoint: Option<&str>) -> ManagedIdentity {
         ManagedIdentity {
-            cluster_application_id: "api://cluster/&x".to_owned(),
-            client_id: Some("identity".to_owned()),
+            cluster_application_id: "api://cluster/&x".parse().unwrap(),
+            client_id: Some("identity".parse().unwrap()),
             endpoint: endpoint.map(|text| text.parse().unwrap()),
         }
     }

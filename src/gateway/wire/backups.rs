@@ -7,25 +7,20 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::LIST_LIMIT;
 use super::native::partition_id;
+use super::page::Page;
 use super::progress::EpochReply;
-use crate::gateway::decode::{Field, Guid, Integer, Object, Timestamp};
-use crate::gateway::error::{Cause, Misread};
-use crate::gateway::query::{Pace, Page, PageReply, Query, Route, RouteKind, Subject};
-use crate::model::{BackupKind, Epoch, ListedBackup, PartitionId};
+use super::query::Query;
+use super::route::{CallClass, Route};
+use crate::gateway::decode::{DecodeError, Field, Guid, Integer, Object, Timestamp};
+use crate::model::{BackupKind, Epoch, ListedBackup};
 
 // GET /Applications/{id}/$/GetBackups, samples GetApplicationBackupList.*; the lists of services
 // and partitions have the same items, samples GetServiceBackupList.* and GetPartitionBackupList.*
 
-/// The newest backup of each partition, or all backups.
-pub(in crate::gateway) struct Backups<'a, const LATEST: bool> {
-    pub(in crate::gateway) application: &'a str,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub(in crate::gateway) struct BackupReply {
+struct BackupReply {
     backup_id: Field<Guid>,
     backup_chain_id: Field<Guid>,
     partition_information: Field<Object<PartitionReply>>,
@@ -47,56 +42,44 @@ struct PartitionReply {
     id: Field<Guid>,
 }
 
-impl<const LATEST: bool> Query for Backups<'_, LATEST> {
-    const ROUTE: Route = Route {
-        name: "GetApplicationBackupList",
-        kind: RouteKind::Backup,
-        api_version: "6.4",
-        operation: &["$", "GetBackups"],
-        parameters: if LATEST { &[("Latest", "true")] } else { &[] },
-        body_limit: LIST_LIMIT,
-    };
-    const PACE: Pace = Pace::Storage;
-    type Reply = PageReply<Object<BackupReply>>;
-    type Answer = Page<ListedBackup>;
+/// All backups of an application.
+pub const ALL_BACKUPS: Query<Page<ListedBackup>> = Query {
+    route: Route {
+        class: CallClass::StorageScan,
+        ..Route::backup("GetApplicationBackupList", &["$", "GetBackups"]).list()
+    },
+    answer: |reply| {
+        Page::read(reply, |Object(reply): Object<BackupReply>| {
+            backup(reply).map(Some)
+        })
+    },
+    not_enabled: None,
+};
 
-    fn subject(&self) -> Subject<'_> {
-        Subject::Application(self.application)
-    }
-
-    fn answer(reply: Option<Self::Reply>) -> Result<Page<ListedBackup>, Cause> {
-        Page::of(reply, |Object(reply)| backup(reply).map(Some))
-    }
-}
+/// The newest backup of each partition of an application.
+pub const LATEST_BACKUPS: Query<Page<ListedBackup>> = Query {
+    route: Route {
+        parameters: &[("Latest", "true")],
+        ..ALL_BACKUPS.route
+    },
+    ..ALL_BACKUPS
+};
 
 // GET /Partitions/{id}/$/GetBackups, samples GetPartitionBackupList.*
 
-/// The newest backup of one partition.
-pub(in crate::gateway) struct PartitionBackups {
-    pub(in crate::gateway) partition: PartitionId,
-}
-
-impl Query for PartitionBackups {
-    const ROUTE: Route = Route {
+/// The newest backup of a partition.
+pub const PARTITION_BACKUPS: Query<Page<ListedBackup>> = Query {
+    route: Route {
         name: "GetPartitionBackupList",
-        ..Backups::<'_, true>::ROUTE
-    };
-    const PACE: Pace = Pace::Storage;
-    type Reply = PageReply<Object<BackupReply>>;
-    type Answer = Page<ListedBackup>;
+        ..LATEST_BACKUPS.route
+    },
+    answer: ALL_BACKUPS.answer,
+    not_enabled: None,
+};
 
-    fn subject(&self) -> Subject<'_> {
-        Subject::Partition(self.partition)
-    }
-
-    fn answer(reply: Option<Self::Reply>) -> Result<Page<ListedBackup>, Cause> {
-        Backups::<'_, true>::answer(reply)
-    }
-}
-
-fn backup(reply: BackupReply) -> Result<ListedBackup, Misread> {
+fn backup(reply: BackupReply) -> Result<ListedBackup, DecodeError> {
     let partition = reply.partition_information.value();
-    let partition = partition.ok_or(Misread::PartitionId)?.0.id;
+    let partition = partition.ok_or(DecodeError::PartitionId)?.0.id;
     let kind = reply.backup_type.value().unwrap_or_default();
     let epoch = reply.epoch_of_last_backup_record.value();
     let lsn = reply.lsn_of_last_backup_record.value();
@@ -127,14 +110,16 @@ mod tests {
     use super::*;
     use crate::gateway::decode::Items;
     use crate::gateway::decode::tests::{sample, samples};
-    use crate::gateway::error::Reason;
+    use crate::gateway::reason::Reason;
+    use crate::gateway::wire::ReplyError;
     use crate::gateway::wire::tests::{answer, guid, is_read_or_not_understood, mutated};
+    use crate::model::PartitionId;
 
     const PARTITION: &str = "1daae3f5-7fd6-42e9-b1ba-8c05f873994d";
     const CHAIN: &str = "3a056ac9-7206-43c3-8424-6f6103003eba";
 
-    fn backups(body: impl AsRef<[u8]>) -> Result<Page<ListedBackup>, Cause> {
-        answer::<Backups<'_, true>>(body)
+    fn backups(body: impl AsRef<[u8]>) -> Result<Page<ListedBackup>, ReplyError> {
+        answer(&LATEST_BACKUPS, body)
     }
 
     fn full() -> ListedBackup {

@@ -11,23 +11,19 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::native::{name, partition_id};
+use super::page::Page;
 use super::policy::policy_name;
-use super::{LIST_LIMIT, SINGLE_LIMIT};
-use crate::gateway::decode::{Field, Guid, Object};
-use crate::gateway::error::{Cause, Misread};
-use crate::gateway::query::{Page, PageReply, Query, Route, RouteKind, Subject};
-use crate::model::{BackupConfiguration, BackupEntity, ConfigurationScope, PartitionId};
+use super::query::Query;
+use super::route::Route;
+use crate::gateway::decode::{DecodeError, Field, Guid, Object};
+use crate::model::{BackupConfiguration, BackupEntity, ConfigurationScope};
 
 // GET /Applications/{id}/$/GetBackupConfigurationInfo,
 // samples GetApplicationBackupConfigurationInfo.*
 
-pub(in crate::gateway) struct Configurations<'a> {
-    pub(in crate::gateway) application: &'a str,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub(in crate::gateway) struct ConfigurationReply {
+struct ConfigurationReply {
     kind: Field<String>,
     policy_name: Field<String>,
     policy_inherited_from: Field<String>,
@@ -45,77 +41,44 @@ struct SuspensionReply {
     suspension_inherited_from: Field<String>,
 }
 
-impl Query for Configurations<'_> {
-    const ROUTE: Route = Route {
-        name: "GetApplicationBackupConfigurationInfo",
-        kind: RouteKind::Backup,
-        api_version: "6.4",
-        operation: &["$", "GetBackupConfigurationInfo"],
-        parameters: &[],
-        body_limit: LIST_LIMIT,
-    };
-    type Reply = PageReply<Object<ConfigurationReply>>;
-    type Answer = Page<BackupConfiguration>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Application(self.application)
-    }
-
-    fn answer(reply: Option<Self::Reply>) -> Result<Page<BackupConfiguration>, Cause> {
-        page(reply)
-    }
-
-    fn unprotected() -> Option<Page<BackupConfiguration>> {
-        Some(Page::empty())
-    }
-}
+/// The backup configuration of an application, and of every entity below it with a setting of its own.
+pub const APPLICATION_CONFIGURATIONS: Query<Page<BackupConfiguration>> = Query {
+    route: Route::backup(
+        "GetApplicationBackupConfigurationInfo",
+        &["$", "GetBackupConfigurationInfo"],
+    )
+    .list(),
+    answer: |reply| {
+        // "Not protected" is null for a partition; for what is above it is an error in 6.4. Both
+        // are accepted here.
+        let page = Page::read_optional(reply, |Object(reply): Object<ConfigurationReply>| {
+            configuration(reply)
+        })?;
+        Ok(page.unwrap_or_else(Page::empty))
+    },
+    not_enabled: Some(Page::empty),
+};
 
 // GET /Partitions/{id}/$/GetBackupConfigurationInfo,
 // samples GetPartitionBackupConfigurationInfo.*
 
-pub(in crate::gateway) struct PartitionConfiguration {
-    pub(in crate::gateway) partition: PartitionId,
-}
-
-impl Query for PartitionConfiguration {
-    const ROUTE: Route = Route {
-        name: "GetPartitionBackupConfigurationInfo",
-        body_limit: SINGLE_LIMIT,
-        ..Configurations::ROUTE
-    };
-    type Reply = ConfigurationReply;
-    type Answer = Option<BackupConfiguration>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Partition(self.partition)
-    }
-
-    /// An entity of unknown kind is an error: it must not pass for "nothing applies".
-    fn answer(reply: Option<ConfigurationReply>) -> Result<Option<BackupConfiguration>, Cause> {
-        let Some(reply) = reply else {
+/// The backup configuration that applies to a partition.
+pub const PARTITION_CONFIGURATION: Query<Option<BackupConfiguration>> = Query {
+    route: Route::backup(
+        "GetPartitionBackupConfigurationInfo",
+        &["$", "GetBackupConfigurationInfo"],
+    ),
+    answer: |reply| {
+        let Some(reply) = reply.optional::<ConfigurationReply>()? else {
             return Ok(None);
         };
-        let configuration = configuration(reply)?;
-        Ok(Some(configuration.ok_or(Misread::Nothing)?))
-    }
+        // An entity of unknown kind is an error: it must not pass for "nothing applies".
+        Ok(Some(configuration(reply)?.ok_or(DecodeError::Empty)?))
+    },
+    not_enabled: Some(|| None),
+};
 
-    fn unprotected() -> Option<Option<BackupConfiguration>> {
-        Some(None)
-    }
-}
-
-/// "Not protected" is null for a partition; for what is above it is a refusal in 6.4, and here
-/// both are understood.
-fn page(
-    reply: Option<PageReply<Object<ConfigurationReply>>>,
-) -> Result<Page<BackupConfiguration>, Cause> {
-    match reply {
-        None => Ok(Page::empty()),
-        reply => Page::of(reply, |Object(reply)| configuration(reply)),
-    }
-}
-
-fn configuration(reply: ConfigurationReply) -> Result<Option<BackupConfiguration>, Misread> {
+fn configuration(reply: ConfigurationReply) -> Result<Option<BackupConfiguration>, DecodeError> {
     let Some(level) = ConfigurationScope::from_wire(&reply.kind.required()?) else {
         return Ok(None);
     };
@@ -148,37 +111,24 @@ fn configuration(reply: ConfigurationReply) -> Result<Option<BackupConfiguration
 // GET /BackupRestore/BackupPolicies/{name}/$/GetBackupEnabledEntities,
 // samples GetAllEntitiesBackedUpByPolicy.*
 
-pub(in crate::gateway) struct Entities<'a> {
-    pub(in crate::gateway) policy: &'a str,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub(in crate::gateway) struct EntityReply {
+struct EntityReply {
     entity_kind: Field<String>,
     application_name: Field<String>,
     service_name: Field<String>,
     partition_id: Field<Guid>,
 }
 
-impl Query for Entities<'_> {
-    const ROUTE: Route = Route {
-        name: "GetAllEntitiesBackedUpByPolicy",
-        kind: RouteKind::Backup,
-        api_version: "6.4",
-        operation: &["$", "GetBackupEnabledEntities"],
-        parameters: &[],
-        body_limit: LIST_LIMIT,
-    };
-    type Reply = PageReply<Object<EntityReply>>;
-    type Answer = Page<BackupEntity>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Policy(self.policy)
-    }
-
-    fn answer(reply: Option<Self::Reply>) -> Result<Page<BackupEntity>, Cause> {
-        Page::of(reply, |Object(reply)| {
+/// The entities that a policy is assigned to.
+pub const ENTITIES_OF_POLICY: Query<Page<BackupEntity>> = Query {
+    route: Route::backup(
+        "GetAllEntitiesBackedUpByPolicy",
+        &["$", "GetBackupEnabledEntities"],
+    )
+    .list(),
+    answer: |reply| {
+        Page::read(reply, |Object(reply): Object<EntityReply>| {
             let names = EntityNames {
                 application: reply.application_name,
                 service: reply.service_name,
@@ -188,12 +138,9 @@ impl Query for Entities<'_> {
                 .map(|level| names.entity(level))
                 .transpose()
         })
-    }
-
-    fn unprotected() -> Option<Page<BackupEntity>> {
-        Some(Page::empty())
-    }
-}
+    },
+    not_enabled: Some(Page::empty),
+};
 
 /// What an item calls the entity that it is about. A partition comes with its service.
 struct EntityNames {
@@ -203,11 +150,11 @@ struct EntityNames {
 }
 
 impl EntityNames {
-    fn entity(self, level: ConfigurationScope) -> Result<BackupEntity, Misread> {
+    fn entity(self, level: ConfigurationScope) -> Result<BackupEntity, DecodeError> {
         let named = |text: Field<String>| {
             let text = text.required()?;
             let decoded = percent_decode_str(&text).decode_utf8();
-            name(&decoded.map_err(|_| Misread::Name)?)
+            name(&decoded.map_err(|_| DecodeError::Name)?)
         };
         Ok(match level {
             ConfigurationScope::Application => BackupEntity::Application(named(self.application)?),
@@ -224,10 +171,10 @@ mod tests {
 
     use super::*;
     use crate::gateway::decode::tests::{sample, samples};
-    use crate::gateway::error::Reason;
-    use crate::gateway::query::read;
-    use crate::gateway::wire::Applications;
+    use crate::gateway::reason::Reason;
     use crate::gateway::wire::tests::{answer, guid, is_read_or_not_understood, mutated};
+    use crate::gateway::wire::{APPLICATIONS, ReplyError, Subject};
+    use crate::model::PartitionId;
     use ConfigurationScope::{Application, Partition, Service};
 
     const APPLICATION: &str = "fabric:/CalcApp";
@@ -261,8 +208,8 @@ mod tests {
         }
     }
 
-    fn configurations(body: impl AsRef<[u8]>) -> Result<Page<BackupConfiguration>, Cause> {
-        answer::<Configurations<'_>>(body)
+    fn configurations(body: impl AsRef<[u8]>) -> Result<Page<BackupConfiguration>, ReplyError> {
+        answer(&APPLICATION_CONFIGURATIONS, body)
     }
 
     fn list_of(item: &Value) -> String {
@@ -329,7 +276,7 @@ mod tests {
             let item = sample(&format!("GetPartitionBackupConfigurationInfo.{name}.json"));
             let body = list_of(&serde_json::from_slice(&item).unwrap());
             assert_eq!(configurations(body).unwrap().items, expected, "{name}");
-            let read = answer::<PartitionConfiguration>(item).unwrap();
+            let read = answer(&PARTITION_CONFIGURATION, item).unwrap();
             assert_eq!(read.as_ref(), expected.first(), "{name}");
         }
         let files = samples("Get").into_iter();
@@ -347,10 +294,10 @@ mod tests {
         for body in [null.as_slice(), b"", b" \r\n"] {
             let page = configurations(body).unwrap();
             assert_eq!((page.items.len(), page.next), (0, None));
-            assert_eq!(answer::<PartitionConfiguration>(body).unwrap(), None);
+            assert_eq!(answer(&PARTITION_CONFIGURATION, body).unwrap(), None);
         }
         let refusal = sample("error.404.backup-not-enabled.json");
-        let read = read::<PartitionConfiguration>(&Subject::Cluster, 404, &refusal);
+        let read = PARTITION_CONFIGURATION.read(&Subject::Cluster, 404, &refusal);
         assert_eq!(read.unwrap(), None);
     }
 
@@ -358,7 +305,7 @@ mod tests {
     fn a_configuration_of_unknown_kind_is_not_the_absence_of_one() {
         for kind in ["Invalid", "Replica", ""] {
             let body = json!({"Kind": kind, "PolicyName": "P"}).to_string();
-            let error = answer::<PartitionConfiguration>(body).unwrap_err();
+            let error = answer(&PARTITION_CONFIGURATION, body).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{kind}");
         }
     }
@@ -377,14 +324,14 @@ mod tests {
             assert_eq!(configurations(body).unwrap().items[0].entity, expected);
             let body = list_of(&json!({"EntityKind": "Application", "ApplicationName": encoded}));
             let expected = BackupEntity::Application(name.into());
-            assert_eq!(answer::<Entities<'_>>(body).unwrap().items, [expected]);
+            assert_eq!(answer(&ENTITIES_OF_POLICY, body).unwrap().items, [expected]);
         }
         for unfit in ["fabric:/A%FF", "fabric:/A%0A", "fabric:/%2E%2E"] {
             let page = configurations(item(&json!({"ServiceName": unfit}))).unwrap();
             assert_eq!((page.items.len(), page.skipped), (0, 1), "{unfit}");
         }
         let native = json!({"Items": [{"Name": "fabric:/A%20b"}]}).to_string();
-        let page = answer::<Applications>(native).unwrap();
+        let page = answer(&APPLICATIONS, native).unwrap();
         assert_eq!(page.items, ["fabric:/A%20b".into()]);
     }
 
@@ -480,14 +427,14 @@ mod tests {
         );
         for (name, items, next) in expected {
             let body = sample(&format!("GetAllEntitiesBackedUpByPolicy.{name}.json"));
-            let page = answer::<Entities<'_>>(body).unwrap();
+            let page = answer(&ENTITIES_OF_POLICY, body).unwrap();
             assert_eq!((page.items, page.next.as_deref()), (items, next), "{name}");
         }
     }
 
     #[test]
     fn of_entities_only_unknown_kinds_are_passed_over() {
-        let read = |item| answer::<Entities<'_>>(list_of(&item));
+        let read = |item| answer(&ENTITIES_OF_POLICY, list_of(&item));
         assert_eq!(read(json!({"EntityKind": "Invalid"})).unwrap().items, []);
         for item in [
             json!({}),
@@ -499,7 +446,7 @@ mod tests {
             assert_eq!((page.items.len(), page.skipped), (0, 1), "{item}");
         }
         for nothing in ["", "null"] {
-            let error = answer::<Entities<'_>>(nothing).unwrap_err();
+            let error = answer(&ENTITIES_OF_POLICY, nothing).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{nothing:?}");
         }
     }
@@ -531,7 +478,7 @@ mod tests {
                 }
             }
             prop_assert!(is_read_or_not_understood(configurations));
-            let entities = answer::<Entities<'_>>(&body);
+            let entities = answer(&ENTITIES_OF_POLICY, &body);
             if let Ok(page) = &entities {
                 prop_assert!(page.items.iter().all(|entity| stands_in(entity, &text)));
             }

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use super::tests::answer;
 use super::*;
 use crate::gateway::decode::tests::{sample, samples};
-use crate::gateway::query::{Page, Query};
 use crate::model::{BackupProgress, ListedBackup};
 
 /// JSON of every kind, as it is sent: some of it cannot be a [`Value`].
@@ -77,23 +76,19 @@ fn documents(prefix: &str) -> impl Iterator<Item = (String, Value)> {
 
 /// Damages every value of every item, one at a time. The answer must be the one without the damaged
 /// item, which may be there in addition, changed.
-fn neighbours_survive<Q, T>(prefix: &str)
-where
-    Q: Query<Answer = Page<T>>,
-    T: PartialEq + Debug,
-{
+fn neighbours_survive<T: PartialEq + Debug>(query: &Query<Page<T>>, prefix: &str) {
     let mut tried = 0;
     for (name, document) in documents(prefix) {
         let items = document["Items"].as_array().unwrap();
         for (index, item) in items.iter().enumerate() {
             let mut without = document.clone();
             without["Items"].as_array_mut().unwrap().remove(index);
-            let expected = answer::<Q>(without.to_string()).unwrap();
+            let expected = answer(query, without.to_string()).unwrap();
             let before = json!({"Items": &items[..index]}).to_string();
-            let before = answer::<Q>(before).unwrap().items.len();
+            let before = answer(query, before).unwrap().items.len();
             for pointer in pointers(item) {
                 for body in damaged(&document, &format!("/Items/{index}{pointer}")) {
-                    let mut page = answer::<Q>(&body).unwrap();
+                    let mut page = answer(query, &body).unwrap();
                     if page.items.len() > expected.items.len() {
                         page.items.remove(before);
                     }
@@ -110,16 +105,22 @@ where
 
 #[test]
 fn a_damaged_item_of_a_list_costs_no_other() {
-    neighbours_survive::<Applications, _>("GetApplicationInfoList.");
-    neighbours_survive::<Services<'_>, _>("GetServiceInfoList.");
-    neighbours_survive::<Partitions<'_>, _>("GetPartitionInfoList.");
-    neighbours_survive::<Configurations<'_>, _>("GetApplicationBackupConfigurationInfo.");
-    neighbours_survive::<Configurations<'_>, _>("GetServiceBackupConfigurationInfo.");
-    neighbours_survive::<Entities<'_>, _>("GetAllEntitiesBackedUpByPolicy.");
-    neighbours_survive::<Policies, _>("GetBackupPolicyList.");
-    neighbours_survive::<Backups<'_, true>, _>("GetApplicationBackupList.");
-    neighbours_survive::<Backups<'_, false>, _>("GetServiceBackupList.");
-    neighbours_survive::<PartitionBackups, _>("GetPartitionBackupList.");
+    neighbours_survive(&APPLICATIONS, "GetApplicationInfoList.");
+    neighbours_survive(&SERVICES, "GetServiceInfoList.");
+    neighbours_survive(&PARTITIONS, "GetPartitionInfoList.");
+    neighbours_survive(
+        &APPLICATION_CONFIGURATIONS,
+        "GetApplicationBackupConfigurationInfo.",
+    );
+    neighbours_survive(
+        &APPLICATION_CONFIGURATIONS,
+        "GetServiceBackupConfigurationInfo.",
+    );
+    neighbours_survive(&ENTITIES_OF_POLICY, "GetAllEntitiesBackedUpByPolicy.");
+    neighbours_survive(&POLICIES, "GetBackupPolicyList.");
+    neighbours_survive(&LATEST_BACKUPS, "GetApplicationBackupList.");
+    neighbours_survive(&ALL_BACKUPS, "GetServiceBackupList.");
+    neighbours_survive(&PARTITION_BACKUPS, "GetPartitionBackupList.");
 }
 
 /// Makes the field that comes from the member `key` the same in both.
@@ -139,7 +140,7 @@ fn equalize(key: &str, damaged: &mut ListedBackup, original: &ListedBackup) {
 #[test]
 fn a_damaged_optional_member_of_a_backup_costs_no_other() {
     for (name, document) in documents("GetPartitionBackupList.") {
-        let original = answer::<PartitionBackups>(document.to_string()).unwrap();
+        let original = answer(&PARTITION_BACKUPS, document.to_string()).unwrap();
         let items = document["Items"].as_array().unwrap();
         for (index, item) in items.iter().enumerate() {
             for pointer in pointers(item).into_iter().skip(1) {
@@ -148,7 +149,7 @@ fn a_damaged_optional_member_of_a_backup_costs_no_other() {
                     continue;
                 }
                 for body in damaged(&document, &format!("/Items/{index}{pointer}")) {
-                    let mut page = answer::<PartitionBackups>(&body).unwrap();
+                    let mut page = answer(&PARTITION_BACKUPS, &body).unwrap();
                     assert_eq!((page.items.len(), page.skipped), (items.len(), 0), "{body}");
                     equalize(key, &mut page.items[index], &original.items[index]);
                     assert_eq!(page.items, original.items, "{name} {pointer}: {body}");
@@ -172,11 +173,11 @@ fn equalize_record(key: &str, damaged: &mut BackupProgress, original: &BackupPro
 #[test]
 fn a_damaged_optional_member_of_a_record_costs_no_other() {
     for (name, document) in documents("GetPartitionBackupProgress.") {
-        let original = answer::<Progress>(document.to_string()).unwrap();
+        let original = answer(&BACKUP_PROGRESS, document.to_string()).unwrap();
         for pointer in pointers(&document).into_iter().skip(1) {
             let key = pointer.split('/').nth(1).unwrap();
             for body in damaged(&document, &pointer) {
-                let read = answer::<Progress>(&body);
+                let read = answer(&BACKUP_PROGRESS, &body);
                 if key == "BackupState" {
                     assert!(read.is_err() || body.contains(":\""), "{body}");
                     continue;
@@ -194,12 +195,12 @@ fn a_damaged_optional_member_of_a_record_costs_no_other() {
 #[test]
 fn a_damaged_optional_member_of_a_restore_or_a_configuration_costs_no_other() {
     for (name, document) in documents("GetPartitionRestoreProgress.") {
-        let original = answer::<Restore>(document.to_string()).unwrap();
+        let original = answer(&RESTORE_PROGRESS, document.to_string()).unwrap();
         let others = ["RestoredEpoch", "RestoredLsn", "FailureError"];
         for pointer in pointers(&document).into_iter().skip(1) {
             let key = pointer.split('/').nth(1).unwrap();
             for body in damaged(&document, &pointer) {
-                match answer::<Restore>(&body) {
+                match answer(&RESTORE_PROGRESS, &body) {
                     Ok(read) if others.contains(&key) => {
                         assert_eq!(read, original, "{name}: {body}");
                     }
@@ -213,14 +214,14 @@ fn a_damaged_optional_member_of_a_restore_or_a_configuration_costs_no_other() {
     }
     let required = BTreeSet::from(["Kind", "PolicyName", "PartitionId"]);
     for (name, document) in documents("GetPartitionBackupConfigurationInfo.") {
-        let original = answer::<PartitionConfiguration>(document.to_string()).unwrap();
+        let original = answer(&PARTITION_CONFIGURATION, document.to_string()).unwrap();
         for pointer in pointers(&document).into_iter().skip(1) {
             let key = pointer.split('/').nth(1).unwrap();
             for body in damaged(&document, &pointer) {
                 if required.contains(key) {
                     continue;
                 }
-                let read = answer::<PartitionConfiguration>(&body).unwrap().unwrap();
+                let read = answer(&PARTITION_CONFIGURATION, &body).unwrap().unwrap();
                 let original = original.as_ref().unwrap();
                 assert_eq!(read.entity, original.entity, "{name} {pointer}: {body}");
                 assert_eq!(read.policy, original.policy, "{name} {pointer}: {body}");
@@ -232,13 +233,13 @@ fn a_damaged_optional_member_of_a_restore_or_a_configuration_costs_no_other() {
 #[test]
 fn a_damaged_health_event_costs_no_other() {
     for (name, document) in documents("GetPartitionHealth.") {
-        let original = answer::<Health>(document.to_string()).unwrap();
+        let original = answer(&PARTITION_HEALTH, document.to_string()).unwrap();
         let events = document["HealthEvents"].as_array().unwrap();
         for (index, event) in events.iter().enumerate() {
             let about_backups = event["SourceId"] == "System.BackupRestoreManager";
             for pointer in pointers(event) {
                 for body in damaged(&document, &format!("/HealthEvents/{index}{pointer}")) {
-                    let read = answer::<Health>(&body).unwrap();
+                    let read = answer(&PARTITION_HEALTH, &body).unwrap();
                     assert!(read.skipped <= 1, "{name} {pointer}: {body}");
                     if !about_backups {
                         assert_eq!(read.attempt, original.attempt, "{name} {pointer}: {body}");

@@ -6,10 +6,9 @@
 
 use serde::Deserialize;
 
-use super::SINGLE_LIMIT;
+use super::query::Query;
+use super::route::Route;
 use crate::gateway::decode::Object;
-use crate::gateway::error::{Cause, Misread};
-use crate::gateway::query::{Query, Route, RouteKind, Subject};
 
 /// What a cluster says of its directory, unchecked.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -23,39 +22,26 @@ pub(in crate::gateway) struct NamedDirectory {
 
 // GET /$/GetAadMetadata, samples GetAadMetadata.*
 
-pub(in crate::gateway) struct AadMetadata;
-
 #[derive(Deserialize)]
-pub(in crate::gateway) struct MetadataReply {
+struct MetadataReply {
     r#type: Option<String>,
     metadata: Option<Object<NamedDirectory>>,
 }
 
-impl Query for AadMetadata {
-    const ROUTE: Route = Route {
-        name: "GetAadMetadata",
-        kind: RouteKind::Native,
-        api_version: "6.0",
-        operation: &["$", "GetAadMetadata"],
-        parameters: &[],
-        body_limit: SINGLE_LIMIT,
-    };
-    const ANONYMOUS: bool = true;
-    type Reply = MetadataReply;
-    type Answer = Option<NamedDirectory>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Cluster
-    }
-
-    /// `None` of a cluster that takes no tokens.
-    fn answer(reply: Option<MetadataReply>) -> Result<Option<NamedDirectory>, Cause> {
-        let reply = reply.ok_or(Misread::Nothing)?;
+/// The directory that issues tokens; `None` if the cluster accepts no tokens.
+pub(in crate::gateway) const AAD_METADATA: Query<Option<NamedDirectory>> = Query {
+    route: Route {
+        anonymous: true,
+        ..Route::native("GetAadMetadata", "6.0", &["$", "GetAadMetadata"])
+    },
+    answer: |reply| {
+        let reply = reply.required::<MetadataReply>()?;
         let takes_tokens = reply.r#type.is_some_and(|kind| kind == "aad");
         let metadata = reply.metadata.filter(|_| takes_tokens);
         Ok(metadata.map(|metadata| metadata.0))
-    }
-}
+    },
+    not_enabled: None,
+};
 
 #[cfg(test)]
 mod tests {
@@ -65,14 +51,14 @@ mod tests {
 
     #[test]
     fn a_cluster_with_a_directory_names_it_and_another_names_none() {
-        let named = answer::<AadMetadata>(sample("GetAadMetadata.aad.json")).unwrap();
+        let named = answer(&AAD_METADATA, sample("GetAadMetadata.aad.json")).unwrap();
         let named = named.unwrap();
         assert_eq!(
             named.login.as_deref(),
             Some("https://login.microsoftonline.com")
         );
         assert_eq!(named.tenant.as_deref(), Some("<tenant-guid>"));
-        let none = answer::<AadMetadata>(sample("GetAadMetadata.none.sfx.json")).unwrap();
+        let none = answer(&AAD_METADATA, sample("GetAadMetadata.none.sfx.json")).unwrap();
         assert_eq!(none, None);
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
-use super::SINGLE_LIMIT;
+use super::error::ReplyError;
+use super::query::Query;
+use super::route::{Route, Side};
 use super::schedule::day_time_duration;
-use crate::gateway::decode::{Field, Items, Object, Timestamp};
-use crate::gateway::error::{Cause, Misread};
-use crate::gateway::query::{Query, Route, RouteKind, Side, Subject};
-use crate::model::{BackupHealth, PartitionId, PeriodicAttempt};
+use crate::gateway::decode::{DecodeError, Field, Items, Object, Timestamp};
+use crate::model::{BackupHealth, PeriodicAttempt};
 
 /// Who reports on periodic backups. Not the name of the backup service.
 const REPORTER: &str = "System.BackupRestoreManager";
@@ -28,13 +28,9 @@ const DAYS_OF_FOR_EVER: u64 = 10_675_199;
 
 // GET /Partitions/{id}/$/GetHealth, samples GetPartitionHealth.*
 
-pub(in crate::gateway) struct Health {
-    pub(in crate::gateway) partition: PartitionId,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway) struct HealthReply {
+struct HealthReply {
     health_events: Events,
 }
 
@@ -53,51 +49,44 @@ struct EventReply {
     is_expired: Field<bool>,
 }
 
-impl Query for Health {
-    const ROUTE: Route = Route {
-        name: "GetPartitionHealth",
-        kind: RouteKind::Native,
-        api_version: "6.0",
-        operation: &["$", "GetHealth"],
-        // Of the replicas none; only the events are of use.
+/// The health events of a partition about backups and restores.
+pub const PARTITION_HEALTH: Query<BackupHealth> = Query {
+    route: Route {
+        side: Side::HealthStore,
+        // No replicas; only the events are of use.
         parameters: &[
             ("ReplicasHealthStateFilter", "1"),
             ("ExcludeHealthStatistics", "true"),
         ],
-        body_limit: SINGLE_LIMIT,
+        ..Route::native("GetPartitionHealth", "6.0", &["$", "GetHealth"])
+    },
+    answer: |reply| backup_health(reply.required()?),
+    not_enabled: None,
+};
+
+fn backup_health(reply: HealthReply) -> Result<BackupHealth, ReplyError> {
+    let limit = Events::LIMIT;
+    let events = reply.health_events.decodable();
+    let (events, skipped) = events.ok_or(ReplyError::TooManyItems { limit })?;
+    let mut health = BackupHealth {
+        skipped,
+        ..BackupHealth::default()
     };
-    const SIDE: Side = Side::HealthStore;
-    type Reply = HealthReply;
-    type Answer = BackupHealth;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Partition(self.partition)
-    }
-
-    fn answer(reply: Option<HealthReply>) -> Result<BackupHealth, Cause> {
-        let limit = Events::LIMIT;
-        let events = reply.ok_or(Misread::Nothing)?.health_events.decodable();
-        let (events, skipped) = events.ok_or(Cause::TooManyItems { limit })?;
-        let mut health = BackupHealth {
-            skipped,
-            ..BackupHealth::default()
-        };
-        for Object(event) in events {
-            match event.reading() {
-                Ok(Reading::Attempt(attempt)) => {
-                    let newest = health.attempt.filter(|other| other.ended > attempt.ended);
-                    health.attempt = newest.or(Some(attempt));
-                }
-                Ok(Reading::Restore(at)) => health.restored_at = health.restored_at.max(Some(at)),
-                Ok(Reading::Unknown) => health.unknown_reporter = true,
-                Ok(Reading::Nothing) => {}
-                Err(_) => health.skipped += 1,
+    for Object(event) in events {
+        match event.reading() {
+            Ok(Reading::Attempt(attempt)) => {
+                let newest = health.attempt.filter(|other| other.ended > attempt.ended);
+                health.attempt = newest.or(Some(attempt));
             }
+            Ok(Reading::Restore(at)) => health.restored_at = health.restored_at.max(Some(at)),
+            Ok(Reading::Unknown) => health.unknown_reporter = true,
+            Ok(Reading::Nothing) => {}
+            Err(_) => health.skipped += 1,
         }
-        // One of the events that could not be decoded may be the report on backups.
-        health.unknown_reporter |= health.skipped > 0 && health.attempt.is_none();
-        Ok(health)
     }
+    // One of the events that could not be decoded may be the report on backups.
+    health.unknown_reporter |= health.skipped > 0 && health.attempt.is_none();
+    Ok(health)
 }
 
 /// What an event says of backups.
@@ -111,7 +100,7 @@ enum Reading {
 }
 
 impl EventReply {
-    fn reading(self) -> Result<Reading, Misread> {
+    fn reading(self) -> Result<Reading, DecodeError> {
         let source = self.source_id.required()?;
         if source != REPORTER {
             let unknown = source.to_ascii_lowercase().contains("backup");
@@ -128,7 +117,7 @@ impl EventReply {
                 Some("Warning" | "Error") => false,
                 _ => return Ok(Reading::Unknown),
             },
-            RESTORE => return reported.map(Reading::Restore).ok_or(Misread::Member),
+            RESTORE => return reported.map(Reading::Restore).ok_or(DecodeError::Member),
             _ => return Ok(Reading::Nothing),
         };
         let Some(lasts) = lasts(self.time_to_live_in_milli_seconds) else {
@@ -138,7 +127,7 @@ impl EventReply {
         let expired = self.is_expired.value().unwrap_or_default();
         match (lasts && !removed && !expired, succeeded) {
             (true, _) => {
-                let ended = reported.ok_or(Misread::Member)?;
+                let ended = reported.ok_or(DecodeError::Member)?;
                 Ok(Reading::Attempt(PeriodicAttempt { succeeded, ended }))
             }
             // "Periodic backup successfully disabled": reported as Ok like a success, for a second.
@@ -166,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::decode::tests::{sample, samples};
-    use crate::gateway::error::Reason;
+    use crate::gateway::reason::Reason;
     use crate::gateway::wire::tests::{answer, is_read_or_not_understood, mutated};
 
     const FOR_EVER: &str = "P10675199DT2H48M5.4775807S";
@@ -190,8 +179,11 @@ mod tests {
         event
     }
 
-    fn health(events: &[Value]) -> Result<BackupHealth, Cause> {
-        answer::<Health>(json!({"HealthEvents": events}).to_string())
+    fn health(events: &[Value]) -> Result<BackupHealth, ReplyError> {
+        answer(
+            &PARTITION_HEALTH,
+            json!({"HealthEvents": events}).to_string(),
+        )
     }
 
     fn health_with(changes: &Value) -> BackupHealth {
@@ -209,7 +201,10 @@ mod tests {
             ("no-backup-event", None),
         ];
         for (name, attempt) in expected {
-            let read = answer::<Health>(sample(&format!("GetPartitionHealth.{name}.json")));
+            let read = answer(
+                &PARTITION_HEALTH,
+                sample(&format!("GetPartitionHealth.{name}.json")),
+            );
             let expected = BackupHealth {
                 attempt,
                 ..BackupHealth::default()
@@ -290,7 +285,7 @@ mod tests {
             json!({"HealthEvents": null}).to_string(),
             json!({"HealthEvents": {}}).to_string(),
         ] {
-            let error = answer::<Health>(&body).unwrap_err();
+            let error = answer(&PARTITION_HEALTH, &body).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{body}");
         }
     }
@@ -341,7 +336,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_attempt_is_made_up(body in mutated()) {
-            let read = answer::<Health>(&body);
+            let read = answer(&PARTITION_HEALTH, &body);
             if let Ok(BackupHealth { attempt: Some(attempt), .. }) = &read {
                 let text = String::from_utf8_lossy(&body);
                 prop_assert!(text.contains(&attempt.ended.format("%M:%S").to_string()));

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::error::ReplyError;
+use super::page::Page;
 use super::progress::EpochReply;
-use super::{LIST_LIMIT, SINGLE_LIMIT};
-use crate::gateway::decode::{Field, Guid, Object};
-use crate::gateway::error::{Cause, Misread};
-use crate::gateway::query::{Page, PageReply, Query, Route, RouteKind, Subject};
+use super::query::Query;
+use super::route::Route;
+use crate::gateway::decode::{DecodeError, Field, Guid, Object};
 use crate::model::{Epoch, ListedPartition, Name, PartitionId, PartitionKind};
 
 /// `{"Name":…}`: an application in a list, or the answer to "whose is it".
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway) struct NameReply {
+struct NameReply {
     name: String,
 }
 
@@ -23,11 +24,11 @@ pub(super) const MAX_NAME: usize = 1_024;
 
 /// A name without the scheme would not lead back to its id, and a dot segment would lead to another
 /// path. U+FFFD stands for characters that the answer did not hold.
-pub(super) fn name(text: &str) -> Result<Name, Misread> {
+pub(super) fn name(text: &str) -> Result<Name, DecodeError> {
     let rest = text.strip_prefix("fabric:/").unwrap_or_default();
     let dots = rest.split('/').any(|level| matches!(level, "." | ".."));
     if rest.is_empty() || dots || text.len() > MAX_NAME || text.contains(is_unfit) {
-        return Err(Misread::Name);
+        return Err(DecodeError::Name);
     }
     Ok(Arc::from(text))
 }
@@ -38,82 +39,51 @@ pub(super) fn is_unfit(c: char) -> bool {
 }
 
 /// A version becomes a label value: numbers and dots, and whatever short word may follow.
-fn version(text: String) -> Result<String, Misread> {
+fn version(text: String) -> Result<String, DecodeError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-+_".contains(&byte);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
-        return Err(Misread::Version);
+        return Err(DecodeError::Version);
     }
     Ok(text)
 }
 
 // GET /$/GetClusterVersion, sample GetClusterVersion.json
 
-pub(in crate::gateway) struct ClusterVersion;
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway) struct VersionReply {
+struct VersionReply {
     version: String,
 }
 
-impl Query for ClusterVersion {
-    const ROUTE: Route = Route {
-        name: "GetClusterVersion",
-        kind: RouteKind::Native,
-        api_version: "6.4",
-        operation: &["$", "GetClusterVersion"],
-        parameters: &[],
-        body_limit: SINGLE_LIMIT,
-    };
-    type Reply = VersionReply;
-    type Answer = String;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Cluster
-    }
-
-    fn answer(reply: Option<VersionReply>) -> Result<String, Cause> {
-        Ok(version(reply.ok_or(Misread::Nothing)?.version)?)
-    }
-}
+/// The version of the runtime.
+pub const CLUSTER_VERSION: Query<String> = Query {
+    route: Route::native("GetClusterVersion", "6.4", &["$", "GetClusterVersion"]),
+    answer: |reply| Ok(version(reply.required::<VersionReply>()?.version)?),
+    not_enabled: None,
+};
 
 // GET /Applications, samples GetApplicationInfoList.*
 
-pub(in crate::gateway) struct Applications;
-
-impl Query for Applications {
-    const ROUTE: Route = Route {
-        name: "GetApplicationInfoList",
-        kind: RouteKind::Native,
-        api_version: "6.1",
-        operation: &["Applications"],
+/// The names of all applications.
+pub const APPLICATIONS: Query<Page<Name>> = Query {
+    route: Route {
         // Parameters may hold secrets.
         parameters: &[("ExcludeApplicationParameters", "true")],
-        body_limit: LIST_LIMIT,
-    };
-    type Reply = PageReply<Object<NameReply>>;
-    type Answer = Page<Name>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Cluster
-    }
-
-    fn answer(reply: Option<Self::Reply>) -> Result<Page<Name>, Cause> {
-        Page::of(reply, |Object(application)| {
+        ..Route::native("GetApplicationInfoList", "6.1", &["Applications"]).list()
+    },
+    answer: |reply| {
+        Page::read(reply, |Object(application): Object<NameReply>| {
             name(&application.name).map(Some)
         })
-    }
-}
+    },
+    not_enabled: None,
+};
 
 // GET /Applications/{id}/$/GetServices, samples GetServiceInfoList.*
 
-pub(in crate::gateway) struct Services<'a> {
-    pub(in crate::gateway) application: &'a str,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway) struct ServiceReply {
+struct ServiceReply {
     service_kind: String,
     name: String,
     /// Absent for stateless services.
@@ -121,44 +91,28 @@ pub(in crate::gateway) struct ServiceReply {
     has_persisted_state: Field<bool>,
 }
 
-impl Query for Services<'_> {
-    const ROUTE: Route = Route {
-        name: "GetServiceInfoList",
-        kind: RouteKind::Native,
-        api_version: "6.0",
-        operation: &["$", "GetServices"],
-        parameters: &[],
-        body_limit: LIST_LIMIT,
-    };
-    type Reply = PageReply<Object<ServiceReply>>;
-    type Answer = Page<Name>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Application(self.application)
-    }
-
-    fn answer(reply: Option<Self::Reply>) -> Result<Page<Name>, Cause> {
-        Page::of(reply, |Object(service)| {
+/// The names of the services of an application that persist state.
+pub const SERVICES: Query<Page<Name>> = Query {
+    route: Route::native("GetServiceInfoList", "6.0", &["$", "GetServices"]).list(),
+    answer: |reply| {
+        Page::read(reply, |Object(service): Object<ServiceReply>| {
             let is_stateful = service.service_kind == STATEFUL;
             (is_stateful && service.has_persisted_state.readable()?.unwrap_or_default())
                 .then(|| name(&service.name))
                 .transpose()
         })
-    }
-}
+    },
+    not_enabled: None,
+};
 
 /// The one of the service kinds that keeps state.
 const STATEFUL: &str = "Stateful";
 
 // GET /Services/{id}/$/GetPartitions, samples GetPartitionInfoList.*
 
-pub(in crate::gateway) struct Partitions<'a> {
-    pub(in crate::gateway) service: &'a str,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub(in crate::gateway) struct PartitionReply {
+struct PartitionReply {
     service_kind: String,
     #[serde(default)]
     partition_information: Field<Object<PartitionInformation>>,
@@ -176,34 +130,22 @@ struct PartitionInformation {
     id: Field<Guid>,
 }
 
-impl Query for Partitions<'_> {
-    const ROUTE: Route = Route {
-        name: "GetPartitionInfoList",
-        kind: RouteKind::Native,
-        api_version: "6.4",
-        operation: &["$", "GetPartitions"],
-        parameters: &[],
-        body_limit: LIST_LIMIT,
-    };
-    type Reply = PageReply<Object<PartitionReply>>;
-    type Answer = Page<ListedPartition>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Service(self.service)
-    }
-
-    fn answer(reply: Option<Self::Reply>) -> Result<Self::Answer, Cause> {
-        Page::of(reply, |Object(partition)| {
+/// The partitions of a service, if it is stateful.
+pub const PARTITIONS: Query<Page<ListedPartition>> = Query {
+    route: Route::native("GetPartitionInfoList", "6.4", &["$", "GetPartitions"]).list(),
+    answer: |reply| {
+        Page::read(reply, |Object(partition): Object<PartitionReply>| {
             (partition.service_kind == STATEFUL)
                 .then(|| stateful(partition))
                 .transpose()
         })
-    }
-}
+    },
+    not_enabled: None,
+};
 
-fn stateful(partition: PartitionReply) -> Result<ListedPartition, Misread> {
+fn stateful(partition: PartitionReply) -> Result<ListedPartition, DecodeError> {
     let information = partition.partition_information.value();
-    let Object(information) = information.ok_or(Misread::PartitionId)?;
+    let Object(information) = information.ok_or(DecodeError::PartitionId)?;
     let epoch = partition.primary_epoch.value();
     let epoch = epoch.or_else(|| partition.current_configuration_epoch.value());
     let kind = information.service_partition_kind.value();
@@ -215,64 +157,35 @@ fn stateful(partition: PartitionReply) -> Result<ListedPartition, Misread> {
 }
 
 /// The zero GUID is nobody's.
-pub(super) fn partition_id(id: Field<Guid>) -> Result<PartitionId, Misread> {
+pub(super) fn partition_id(id: Field<Guid>) -> Result<PartitionId, DecodeError> {
     let id = id.value().and_then(|id| id.0);
-    id.map(PartitionId).ok_or(Misread::PartitionId)
+    id.map(PartitionId).ok_or(DecodeError::PartitionId)
 }
 
 // GET /Partitions/{id}/$/GetServiceName, sample GetServiceNameInfo.json
 
-pub(in crate::gateway) struct ServiceName {
-    pub(in crate::gateway) partition: PartitionId,
-}
-
-impl Query for ServiceName {
-    const ROUTE: Route = Route {
-        name: "GetServiceNameInfo",
-        kind: RouteKind::Native,
-        api_version: "6.0",
-        operation: &["$", "GetServiceName"],
-        parameters: &[],
-        body_limit: SINGLE_LIMIT,
-    };
-    type Reply = NameReply;
-    type Answer = Name;
-
-    const NOTHING_IS_204: bool = true;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Partition(self.partition)
-    }
-
-    /// Queries by partition answer 204 when there is no such partition.
-    fn answer(reply: Option<NameReply>) -> Result<Name, Cause> {
-        Ok(name(&reply.ok_or(Cause::PartitionNotFound)?.name)?)
-    }
-}
+/// The name of the service that a partition belongs to.
+pub const SERVICE_NAME: Query<Name> = Query {
+    route: Route::native("GetServiceNameInfo", "6.0", &["$", "GetServiceName"]),
+    answer: |reply| match reply.optional::<NameReply>()? {
+        Some(service) => Ok(name(&service.name)?),
+        // Queries by partition answer 204 when there is no such partition. A proxy in front of the
+        // gateway may answer an empty 200.
+        None if reply.status == 204 => Err(ReplyError::PartitionNotFound),
+        None => Err(DecodeError::Empty.into()),
+    },
+    not_enabled: None,
+};
 
 // GET /Services/{id}/$/GetApplicationName, sample GetApplicationNameInfo.json
 
-pub(in crate::gateway) struct ApplicationName<'a> {
-    pub(in crate::gateway) service: &'a str,
-}
-
-impl Query for ApplicationName<'_> {
-    const ROUTE: Route = Route {
-        name: "GetApplicationNameInfo",
-        kind: RouteKind::Native,
-        api_version: "6.0",
-        operation: &["$", "GetApplicationName"],
-        parameters: &[],
-        body_limit: SINGLE_LIMIT,
-    };
-    type Reply = NameReply;
-    type Answer = Name;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Service(self.service)
-    }
-
-    fn answer(reply: Option<NameReply>) -> Result<Name, Cause> {
-        Ok(name(&reply.ok_or(Misread::Nothing)?.name)?)
-    }
-}
+/// The name of the application that a service belongs to.
+pub const APPLICATION_NAME: Query<Name> = Query {
+    route: Route::native(
+        "GetApplicationNameInfo",
+        "6.0",
+        &["$", "GetApplicationName"],
+    ),
+    answer: |reply| Ok(name(&reply.required::<NameReply>()?.name)?),
+    not_enabled: None,
+};

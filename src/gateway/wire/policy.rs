@@ -11,19 +11,19 @@ use serde::de::{Deserializer, Error as _};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::LIST_LIMIT;
 use super::native::{MAX_NAME, is_unfit};
+use super::page::Page;
+use super::query::Query;
+use super::route::{POLICIES_PATH, Route};
 use super::schedule::{ScheduleReply, day_time_duration};
-use crate::gateway::decode::{Field, Integer, Object, ScalarText};
-use crate::gateway::error::{Cause, Misread};
-use crate::gateway::query::{POLICIES, Page, PageReply, Query, Route, RouteKind, Subject};
+use crate::gateway::decode::{DecodeError, Field, Integer, Object, ScalarText};
 use crate::model::{LabelValue, Name, Policy, Retention};
 
 /// The name becomes a label value and a segment of a path, where dots would lead elsewhere.
-pub(super) fn policy_name(text: &str) -> Result<Name, Misread> {
+pub(super) fn policy_name(text: &str) -> Result<Name, DecodeError> {
     let long = text.is_empty() || text.len() > MAX_NAME;
     if long || text.contains(is_unfit) || matches!(text, "." | "..") {
-        return Err(Misread::PolicyName);
+        return Err(DecodeError::PolicyName);
     }
     Ok(Arc::from(text))
 }
@@ -31,9 +31,7 @@ pub(super) fn policy_name(text: &str) -> Result<Name, Misread> {
 // GET /BackupRestore/BackupPolicies, samples GetBackupPolicyList.*; an item is the answer to
 // GET /BackupRestore/BackupPolicies/{name}, samples GetBackupPolicyByName.*
 
-pub(in crate::gateway) struct Policies;
-
-pub(in crate::gateway) struct PolicyReply {
+struct PolicyReply {
     members: Members,
     checksum: u32,
 }
@@ -149,34 +147,18 @@ impl RetentionReply {
     }
 }
 
-impl Query for Policies {
-    const ROUTE: Route = Route {
-        name: "GetBackupPolicyList",
-        kind: RouteKind::Backup,
-        api_version: "6.4",
-        operation: POLICIES,
-        parameters: &[],
-        body_limit: LIST_LIMIT,
-    };
-    type Reply = PageReply<PolicyReply>;
-    type Answer = Page<Policy>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Cluster
-    }
-
-    fn answer(reply: Option<Self::Reply>) -> Result<Page<Policy>, Cause> {
-        Page::of(reply, |PolicyReply { members, checksum }| {
+/// All backup policies.
+pub const POLICIES: Query<Page<Policy>> = Query {
+    route: Route::backup("GetBackupPolicyList", POLICIES_PATH).list(),
+    answer: |reply| {
+        Page::read(reply, |PolicyReply { members, checksum }| {
             policy(members, checksum).map(Some)
         })
-    }
+    },
+    not_enabled: Some(Page::empty),
+};
 
-    fn unprotected() -> Option<Page<Policy>> {
-        Some(Page::empty())
-    }
-}
-
-fn policy(members: Members, checksum: u32) -> Result<Policy, Misread> {
+fn policy(members: Members, checksum: u32) -> Result<Policy, DecodeError> {
     let storage = members.storage.value().map(|Object(storage)| storage);
     let storage_fingerprint = storage.as_ref().map_or(0, StorageReply::place);
     let kind = storage.and_then(|storage| storage.storage_kind.value());
@@ -210,8 +192,10 @@ mod tests {
 
     use super::*;
     use crate::gateway::decode::tests::{sample, samples};
-    use crate::gateway::error::{Error, Reason};
-    use crate::gateway::query::read;
+    use crate::gateway::error::Error;
+    use crate::gateway::failure::Failure;
+    use crate::gateway::reason::Reason;
+    use crate::gateway::wire::Subject;
     use crate::gateway::wire::tests::{answer, is_read_or_not_understood, mutated};
     use crate::model::Schedule;
 
@@ -338,7 +322,7 @@ mod tests {
             r#"{"Name":"P","Schedule":{"ScheduleKind":"FrequencyBased","Interval":"PT1H"},"X":1}"#;
         let other = r#"{"X":1,"Schedule":{"Interval":"PT1H", "ScheduleKind":"FrequencyBased"},"Y":null,"Name":"P"}"#;
         let marks = [one, other].map(|item| {
-            let page = answer::<Policies>(format!("{{\"Items\":[{item}]}}")).unwrap();
+            let page = answer(&POLICIES, format!("{{\"Items\":[{item}]}}")).unwrap();
             page.items[0].fingerprint()
         });
         assert_eq!(marks[0], marks[1]);
@@ -349,7 +333,7 @@ mod tests {
     #[test]
     fn one_malformed_policy_does_not_cost_the_rest() {
         let body = sample("GetBackupPolicyList.one-malformed.json");
-        let page = answer::<Policies>(body).unwrap();
+        let page = answer(&POLICIES, body).unwrap();
         let names: Vec<_> = page.items.iter().map(|policy| &*policy.name).collect();
         assert_eq!((names, page.skipped), (vec!["Good"], 1));
     }
@@ -412,7 +396,10 @@ mod tests {
             expected.len() + malformed
         );
         for (name, items, next) in expected {
-            let page = answer::<Policies>(sample(&format!("GetBackupPolicyList.{name}.json")));
+            let page = answer(
+                &POLICIES,
+                sample(&format!("GetBackupPolicyList.{name}.json")),
+            );
             let page = page.unwrap();
             let read = page.items.into_iter().map(without_place).collect();
             assert_eq!((read, page.next.as_deref()), (items, next), "{name}");
@@ -461,7 +448,7 @@ mod tests {
         for (name, policy) in expected {
             let item = sample(&format!("GetBackupPolicyByName.{name}.json"));
             let body = list_of(&serde_json::from_slice(&item).unwrap());
-            let read = answer::<Policies>(body).unwrap().items;
+            let read = answer(&POLICIES, body).unwrap().items;
             let read: Vec<_> = read.into_iter().map(without_place).collect();
             assert_eq!(read, [policy], "{name}");
         }
@@ -491,7 +478,7 @@ mod tests {
     /// Reads a policy with `changes` beside a plain one, which must not suffer from them.
     fn beside_a_plain_one(changes: &Value) -> Policy {
         let body = json!({"Items": [item(changes), item(&json!({}))]}).to_string();
-        let mut items = answer::<Policies>(body).unwrap().items;
+        let mut items = answer(&POLICIES, body).unwrap().items;
         assert_eq!(items.pop().map(without_place), Some(plain()), "{changes}");
         items.pop().unwrap()
     }
@@ -598,22 +585,24 @@ mod tests {
             json!({"Schedule": {"ScheduleKind": "FrequencyBased", "Interval": 600}}),
         ];
         for changes in changes {
-            let page = answer::<Policies>(list_of(&item(&changes))).unwrap();
+            let page = answer(&POLICIES, list_of(&item(&changes))).unwrap();
             assert_eq!((page.items.len(), page.skipped), (0, 1), "{changes}");
         }
         for body in ["", "null", "{}"] {
-            let error = answer::<Policies>(body).unwrap_err();
+            let error = answer(&POLICIES, body).unwrap_err();
             assert_eq!(error.reason(), Reason::Decode, "{body}");
         }
     }
 
     /// Everything that anybody could print of an answer.
     fn shown(status: u16, body: &[u8]) -> String {
-        let subject = Policies.subject();
-        match read::<Policies>(&subject, status, body) {
+        let subject = Subject::Cluster;
+        match POLICIES.read(&subject, status, body) {
             Ok(page) => format!("{page:?}"),
-            Err(cause) => {
-                let error = Error::new(&Policies::ROUTE, &subject, cause);
+            Err(error) => {
+                let endpoint = "http://cluster".parse().unwrap();
+                let failure = Failure::of_reply(error, &endpoint);
+                let error = Error::new(&POLICIES.route, &subject, failure.into());
                 let text = format!("{error:?} {error}");
                 format!("{text} {:#} {:?}", anyhow::Error::new(error), status)
             }
@@ -677,7 +666,7 @@ mod tests {
         #[test]
         fn no_policy_is_made_up(body in mutated()) {
             let text = String::from_utf8_lossy(&body);
-            let read = answer::<Policies>(&body);
+            let read = answer(&POLICIES, &body);
             if let Ok(page) = &read {
                 for policy in &page.items {
                     let number = policy.max_incrementals.map(|number| number.to_string());

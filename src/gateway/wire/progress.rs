@@ -2,25 +2,19 @@
 
 use serde::Deserialize;
 
-use super::SINGLE_LIMIT;
-use crate::gateway::decode::{Code, Field, Guid, Integer, Object, Timestamp};
-use crate::gateway::error::{Cause, Misread};
-use crate::gateway::query::{Query, Route, RouteKind, Subject};
+use super::query::Query;
+use super::route::Route;
+use crate::gateway::decode::{Code, DecodeError, Field, Guid, Integer, Object, Timestamp};
 use crate::gateway::redact;
 use crate::model::{
-    BackupProgress, BackupState, Epoch, Failure, FailureCode, PartitionId, RestoreProgress,
-    RestoreState,
+    BackupProgress, BackupState, Epoch, Failure, FailureCode, RestoreProgress, RestoreState,
 };
 
 // GET /Partitions/{id}/$/GetBackupProgress, samples GetPartitionBackupProgress.*
 
-pub(in crate::gateway) struct Progress {
-    pub(in crate::gateway) partition: PartitionId,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub(in crate::gateway) struct ProgressReply {
+struct ProgressReply {
     backup_state: Field<String>,
     time_stamp_utc: Field<Timestamp>,
     backup_id: Field<Guid>,
@@ -31,7 +25,7 @@ pub(in crate::gateway) struct ProgressReply {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(in crate::gateway) struct EpochReply {
+pub(super) struct EpochReply {
     /// The second spelling is that of 6.3 and before, and of today's documentation.
     #[serde(rename = "DataLossVersion", alias = "DataLossNumber")]
     data_loss: Field<Integer>,
@@ -46,29 +40,15 @@ struct FailureReply {
     message: Field<String>,
 }
 
-impl Query for Progress {
-    const ROUTE: Route = Route {
-        name: "GetPartitionBackupProgress",
-        kind: RouteKind::Backup,
-        api_version: "6.4",
-        operation: &["$", "GetBackupProgress"],
-        parameters: &[],
-        body_limit: SINGLE_LIMIT,
-    };
-    type Reply = ProgressReply;
-    type Answer = Option<BackupProgress>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Partition(self.partition)
-    }
-
-    fn answer(reply: Option<ProgressReply>) -> Result<Option<BackupProgress>, Cause> {
-        Ok(reply.map(record).transpose()?)
-    }
-}
+/// The record of the last requested backup of a partition.
+pub const BACKUP_PROGRESS: Query<Option<BackupProgress>> = Query {
+    route: Route::backup("GetPartitionBackupProgress", &["$", "GetBackupProgress"]),
+    answer: |reply| Ok(reply.optional()?.map(record).transpose()?),
+    not_enabled: None,
+};
 
 /// In every state but Success the number is the sentinel 0, which says nothing.
-fn record(reply: ProgressReply) -> Result<BackupProgress, Misread> {
+fn record(reply: ProgressReply) -> Result<BackupProgress, DecodeError> {
     let state = BackupState::from_wire(&reply.backup_state.required()?);
     let epoch = reply.epoch_of_last_backup_record.value();
     let lsn = reply.lsn_of_last_backup_record.value();
@@ -111,46 +91,26 @@ impl From<FailureReply> for Failure {
 
 // GET /Partitions/{id}/$/GetRestoreProgress, samples GetPartitionRestoreProgress.*
 
-pub(in crate::gateway) struct Restore {
-    pub(in crate::gateway) partition: PartitionId,
-}
-
 /// Epoch and log sequence number are left out: until it succeeds, they are those of the backup
 /// that is to be restored.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
-pub(in crate::gateway) struct RestoreReply {
+struct RestoreReply {
     restore_state: Field<String>,
     time_stamp_utc: Field<Timestamp>,
 }
 
-impl Query for Restore {
-    const ROUTE: Route = Route {
-        name: "GetPartitionRestoreProgress",
-        kind: RouteKind::Backup,
-        api_version: "6.4",
-        operation: &["$", "GetRestoreProgress"],
-        parameters: &[],
-        body_limit: SINGLE_LIMIT,
-    };
-    type Reply = RestoreReply;
-    type Answer = Option<RestoreProgress>;
-
-    fn subject(&self) -> Subject<'_> {
-        Subject::Partition(self.partition)
-    }
-
-    fn answer(reply: Option<RestoreReply>) -> Result<Option<RestoreProgress>, Cause> {
-        let Some(reply) = reply else {
+/// The record of the last restore of a partition.
+pub const RESTORE_PROGRESS: Query<Option<RestoreProgress>> = Query {
+    route: Route::backup("GetPartitionRestoreProgress", &["$", "GetRestoreProgress"]),
+    answer: |reply| {
+        let Some(reply) = reply.optional::<RestoreReply>()? else {
             return Ok(None);
         };
         Ok(Some(RestoreProgress {
             state: RestoreState::from_wire(&reply.restore_state.required()?),
             timestamp: reply.time_stamp_utc.value().and_then(|time| time.0),
         }))
-    }
-
-    fn unprotected() -> Option<Option<RestoreProgress>> {
-        Some(None)
-    }
-}
+    },
+    not_enabled: Some(|| None),
+};
