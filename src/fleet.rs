@@ -1,8 +1,8 @@
 //! The clusters that are watched now: a poller and a publisher each.
 //!
-//! Starts and replaces pollers; knows nothing of HTTP. A new configuration is taken over as a whole
-//! or not at all. A cluster whose settings stay the same keeps its poller, with the cycle in
-//! progress; a cluster that keeps its name keeps its snapshot and its counters.
+//! Starts and replaces both; independent of HTTP. A new configuration is applied as a whole or not
+//! at all. A cluster with unchanged settings keeps its poller, with the cycle in progress; a cluster
+//! that keeps its name keeps its snapshot and its counters.
 
 mod publisher;
 mod running;
@@ -33,7 +33,7 @@ use crate::settings::{Cluster, Config, FabricIdentity, FabricIdentityError};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 
-/// The rules by which the partitions of `cluster` are judged.
+/// The rules for the verdicts on the partitions of `cluster`.
 pub fn rules(config: &Config, cluster: &Cluster) -> Rules {
     Rules {
         staleness: delta(config.poll.staleness),
@@ -54,12 +54,12 @@ fn view_settings(config: &Config, cluster: &Cluster) -> ViewSettings {
     }
 }
 
-/// The configuration admits no duration that would not fit.
+/// Saturates; the configuration rejects durations that do not fit.
 fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }
 
-/// Clusters that cannot be watched as they are configured, each with the reason.
+/// Clusters that cannot be watched as configured, each with the reason.
 #[derive(Debug)]
 pub struct Unwatchable(Vec<(Arc<str>, BuildError)>);
 
@@ -75,15 +75,15 @@ impl fmt::Display for Unwatchable {
     }
 }
 
-/// The identity that Service Fabric gave this process, or why it cannot be used.
+/// The managed identity that Service Fabric assigned to this process, or why it is unusable.
 pub type Identity = Result<FabricIdentity, FabricIdentityError>;
 
-/// Looks whether the clusters of `config` could be watched, with all files that they name but
-/// without a connection. Tells what somebody should know though they can.
+/// Checks whether the clusters of `config` can be watched, including all files that they name but
+/// without a connection. Returns warnings about a usable configuration.
 ///
 /// # Errors
 ///
-/// When one cannot; every fault is told.
+/// If one cannot; lists all errors.
 pub fn check(config: &Config, identity: Option<&Identity>) -> Result<Vec<String>, Unwatchable> {
     let telemetry = Arc::default();
     let gateways = config.clusters.iter().map(|cluster| {
@@ -94,8 +94,8 @@ pub fn check(config: &Config, identity: Option<&Identity>) -> Result<Vec<String>
     Ok(warnings(config, &gateways).collect())
 }
 
-/// A client for each cluster, in their order. After one whose files do not come in time the others
-/// are not looked at: they may lie in the same place, and somebody waits.
+/// A client for each cluster, in their order. After a timeout of a file read, the other clusters are
+/// skipped: their files may be on the same disk, and the caller waits.
 async fn open(
     config: &Config,
     telemetry: &Arc<Telemetry>,
@@ -125,7 +125,7 @@ fn options(config: &Config, cluster: &Cluster, identity: Option<&Identity>) -> O
     }
 }
 
-/// All gateways, or all faults.
+/// All gateways, or all errors.
 fn all(
     gateways: Vec<Result<Gateway, (Arc<str>, BuildError)>>,
 ) -> Result<Vec<Gateway>, Unwatchable> {
@@ -169,7 +169,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet without clusters, of a process that Service Fabric may have given an identity.
+    /// A fleet without clusters. `fabric_identity` is the managed identity of the process, if any.
     pub fn new(telemetry: Arc<Telemetry>, shard: Shard, fabric_identity: Option<Identity>) -> Self {
         Self {
             telemetry,
@@ -182,17 +182,17 @@ impl Fleet {
         }
     }
 
-    /// The part of the partitions that it watches.
+    /// The shard of the partitions that the fleet watches.
     pub fn shard(&self) -> Shard {
         self.shard
     }
 
-    /// The clusters, as they are replaced.
+    /// The watched clusters; changes with each reload.
     pub fn subscribe(&self) -> watch::Receiver<Arc<[Watched]>> {
         self.watched.subscribe()
     }
 
-    /// What is known of every cluster now.
+    /// The latest snapshot of every cluster.
     pub fn snapshots(&self) -> Vec<Arc<Snapshot>> {
         self.watched
             .borrow()
@@ -201,12 +201,12 @@ impl Fleet {
             .collect()
     }
 
-    /// Watches the clusters of `config` instead of those before. A snapshot stays with the name of
-    /// its cluster; what is `remembered` of that is added.
+    /// Watches the clusters of `config` instead of the current ones. A cluster that keeps its name
+    /// keeps its snapshot, merged with a `remembered` one.
     ///
     /// # Errors
     ///
-    /// When a client cannot be built; the fleet is then as it was.
+    /// If a client cannot be built; the fleet is then unchanged.
     pub async fn watch(
         &mut self,
         config: &Config,
