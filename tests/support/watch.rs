@@ -16,7 +16,6 @@ use servicefabric_backup_exporter::model::{Collector, PartitionId};
 use servicefabric_backup_exporter::poller::Poller;
 use servicefabric_backup_exporter::protection::Rules;
 use servicefabric_backup_exporter::settings::{Config, Poll, States};
-use servicefabric_backup_exporter::settings::{Config, Poll, States};
 use servicefabric_backup_exporter::simulator::{Operation, Simulator};
 use servicefabric_backup_exporter::snapshot::{PartitionSnapshot, Snapshot};
 use servicefabric_backup_exporter::telemetry::{Process, Reload, Telemetry};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::Uri;
 use servicefabric_backup_exporter::gateway::Error;
 use servicefabric_backup_exporter::gateway::wire::{Page, Query, Subject};
-use servicefabric_backup_exporter::model::Listed;
+use servicefabric_backup_exporter::model::DecodedList;
 use servicefabric_backup_exporter::simulator::Options;
 use url::Url;
 
@@ -32,8 +32,8 @@ impl Client<'_> {
         &mut self,
         query: &Query<Page<T>>,
         subject: Subject<'_>,
-    ) -> Result<Listed<T>, Error> {
-        let mut listed = Listed {
+    ) -> Result<DecodedList<T>, Error> {
+        let mut listed = DecodedList {
             items: Vec::new(),
             skipped: 0,
         };
