@@ -34,9 +34,8 @@ pub(super) async fn metrics(
     let assembling = Arc::clone(&metrics);
     let assemble = move || assembling.assemble(clock::now());
     let page = metrics.page.next(&metrics.app.encoding_permits, assemble);
-    let page = match page.await {
-        Ok(page) => page,
-        Err(_) => return failed("Encoding the page failed."),
+    let Ok(page) = page.await else {
+        return failed("Encoding the page failed.");
     };
     match &*page {
         Ok(page) => {

@@ -88,7 +88,7 @@ impl Cluster {
     fn start(snapshot: Arc<Snapshot>, before: impl Fn() + Send + Sync + 'static) -> Self {
         let (snapshots, snapshot_receiver) = watch::channel(snapshot);
         let settings = watch::Sender::new(SETTINGS);
-        let (sender, published) = watch::channel(None);
+        let (sender, receiver) = watch::channel(None);
         let encodings = Arc::new(AtomicUsize::new(0));
         let (counter, before) = (Arc::clone(&encodings), Arc::new(before));
         let publisher = Publisher {
@@ -107,7 +107,7 @@ impl Cluster {
         Self {
             snapshots,
             settings,
-            published,
+            published: receiver,
             encodings,
         }
     }
