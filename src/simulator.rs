@@ -1,10 +1,10 @@
-//! A simulated Service Fabric gateway: the only stand-in for a cluster this project has.
+//! A simulated Service Fabric gateway, the only stand-in for a cluster in this project.
 //!
-//! Written from the documented behaviour of the gateway and of its backup service, in its own
-//! types: it shares no type and no code with the client, so a mistake of the one cannot hide a
-//! mistake of the other. [`Estate`] is the pure world, `routes` turns a request into an answer,
-//! [`Access`] says who is let in, `server` owns sockets, TLS and faults, [`Activity`] keeps a demo
-//! estate busy. Same seed, same world.
+//! Written from the documented behaviour of the gateway and of its backup service. It shares no
+//! type and no code with the client, so that a mistake in one cannot hide a mistake in the other.
+//! [`Estate`] is the pure state of a cluster, `routes` maps a request to a response, [`Access`]
+//! authorizes requests, `server` owns sockets, TLS and faults, and [`Activity`] drives the demo.
+//! The same seed gives the same cluster.
 
 mod access;
 mod activity;

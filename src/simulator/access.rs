@@ -1,9 +1,9 @@
-//! Who may ask the simulated gateway for what.
+//! Authorization of requests to the simulated gateway.
 //!
-//! Responsible for the role of whoever sends a request: by bearer token first, then by client
-//! certificate, then by the word of a trusted front. It may not answer, and it looks into no
-//! certificate: that the client has its key was proven in the handshake.
-//! Tokens and certificates are kept as digests only, so nothing here can give one away.
+//! Determines the role of a client from its bearer token, then its client certificate, then the
+//! role header of a trusted proxy. Must not render responses or validate certificates: the
+//! handshake proves possession of the key. Tokens and certificates are stored as SHA-256 digests
+//! only.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 
 use super::request::Operation;
 
-/// How a trusted front names the role of its client.
+/// Header in which a trusted proxy sends the role of its client.
 const FRONT_HEADER: &str = "x-role";
 
-/// Who is let in, and as what.
+/// Authorized clients and their roles.
 ///
-/// The default is an unsecured cluster: everybody is an administrator of it, whatever is admitted
-/// here besides.
+/// The default is an unsecured cluster: every client is an administrator, whatever is configured
+/// here.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     secured: bool,
@@ -30,7 +30,7 @@ pub struct Access {
     entra: Option<EntraMetadata>,
 }
 
-/// What somebody who is let in may do.
+/// Role of an authorized client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Read.
@@ -39,25 +39,25 @@ pub enum Role {
     Admin,
 }
 
-/// Where clients of a cluster get their tokens: what `GET /$/GetAadMetadata` tells everybody.
+/// Entra ID settings that `GET /$/GetAadMetadata` returns to every client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntraMetadata {
-    /// Base address of the sign-in service.
+    /// Base address of the login endpoint.
     pub login: String,
-    /// Address of the directory there.
+    /// Authority: the login endpoint of the tenant.
     pub authority: String,
-    /// Directory.
+    /// Tenant id.
     pub tenant: String,
-    /// The application that stands for the cluster.
+    /// Application id of the cluster.
     pub cluster: String,
-    /// The application that interactive tools sign in as.
+    /// Application id of interactive clients.
     pub client: String,
-    /// Where the sign-in page of interactive tools leads back to.
+    /// Redirect URI of interactive clients.
     pub redirect: String,
 }
 
 impl Access {
-    /// A cluster that lets nobody in yet.
+    /// A secured cluster without authorized clients.
     pub fn secured() -> Self {
         Self {
             secured: true,
@@ -65,44 +65,44 @@ impl Access {
         }
     }
 
-    /// Lets in who has the key of this certificate (DER), from the next request on.
+    /// Authorizes clients with this certificate (DER), from the next request on.
     pub fn admit_certificate(&mut self, certificate: &[u8], role: Role) {
         self.certificates.insert(Fingerprint::of(certificate), role);
     }
 
-    /// No longer knows this certificate (DER), not even on connections that began with it.
+    /// Revokes this certificate (DER), also on connections that were opened with it.
     pub fn revoke_certificate(&mut self, certificate: &[u8]) {
         self.certificates.remove(&Fingerprint::of(certificate));
     }
 
-    /// Lets in who sends this bearer token, from the next request on.
+    /// Authorizes this bearer token, from the next request on.
     pub fn admit_token(&mut self, token: &str, role: Role) {
         self.tokens.insert(Fingerprint::of(token.as_bytes()), role);
     }
 
-    /// No longer takes this token.
+    /// Revokes this token.
     pub fn revoke_token(&mut self, token: &str) {
         self.tokens.remove(&Fingerprint::of(token.as_bytes()));
     }
 
-    /// Believes the header `X-Role: None|User|Admin`: a proxy before this gateway has checked the
-    /// client. Whoever can reach the port besides that proxy can be anybody then.
+    /// Trusts the header `X-Role: None|User|Admin` of a proxy that authenticated the client. Any
+    /// client that reaches the port without that proxy can then choose its role.
     pub fn trust_front(&mut self) {
         self.trusts_front = true;
     }
 
-    /// Tells clients where to get tokens.
+    /// Sets the Entra ID settings that clients are offered.
     pub fn announce(&mut self, entra: EntraMetadata) {
         self.entra = Some(entra);
     }
 
-    /// The role in which a request is answered; `None` keeps its sender out.
+    /// The role of a client for an operation; `None` if it is unauthorized.
     pub(super) fn role(&self, client: &ClientIdentity, operation: Operation) -> Option<Role> {
         if !self.secured {
             return Some(Role::Admin);
         }
         let by = |known: &HashMap<Fingerprint, Role>, it: Option<_>| known.get(&it?).copied();
-        // A token that is not valid leaves the question to the certificate.
+        // An invalid token falls back to the certificate.
         let token = by(&self.tokens, client.token);
         let certificate = by(&self.certificates, client.certificate);
         let front = client.front.filter(|_| self.trusts_front);
@@ -129,7 +129,7 @@ impl Access {
     }
 }
 
-/// What the sender of a request shows of itself.
+/// Credentials that came with a request.
 #[derive(Debug)]
 pub(super) struct ClientIdentity {
     certificate: Option<Fingerprint>,
@@ -138,7 +138,8 @@ pub(super) struct ClientIdentity {
 }
 
 impl ClientIdentity {
-    /// Of a request with these headers, on a connection with this certificate.
+    /// Reads the credentials from the headers of a request and the client certificate of its
+    /// connection.
     pub(super) fn of(headers: &HeaderMap, certificate: Option<Fingerprint>) -> Self {
         let word = |name| headers.get(name)?.to_str().ok();
         let role = |word| match word {
@@ -166,7 +167,7 @@ impl Fingerprint {
     }
 }
 
-/// The scheme is written in any case; its token is all that follows.
+/// The scheme is case-insensitive; the token is the rest of the value.
 fn bearer(authorization: &str) -> Option<Fingerprint> {
     let (scheme, token) = authorization.split_once(' ')?;
     let bearer = scheme.eq_ignore_ascii_case("bearer");

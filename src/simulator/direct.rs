@@ -1,8 +1,7 @@
-//! The gateway's answers without its sockets.
+//! Responses of the gateway without a network.
 //!
-//! Responsible for rendering one answer to one address, as bytes, at a moment that the caller
-//! chooses: a simulation of months has no time for a network. It may not strike with faults, asks
-//! nobody who he is, and knows no clock.
+//! Renders one response for an address at a given time, for simulations of months. Injects no
+//! faults, authorizes every request and reads no clock.
 
 use chrono::{DateTime, Utc};
 use hyper::{Method, Uri};
@@ -14,12 +13,8 @@ use super::request::Request;
 use super::routes::{self, Paging, ResponseSettings};
 
 impl Options {
-    /// Status and body of the answer to a GET of `address` at `now`. Nothing happens in the
-    /// estate before: whoever wants that ticks it first.
-    ///
-    /// # Panics
-    ///
-    /// Never: the headers of the simulator are valid.
+    /// Status and body of the response to a GET of `address` at `now`. Does not advance the estate:
+    /// call [`Estate::tick`] first.
     pub fn answer(&self, estate: &mut Estate, address: &Uri, now: DateTime<Utc>) -> (u16, Vec<u8>) {
         let request = Request::parse(&Method::GET, address);
         let settings = ResponseSettings {

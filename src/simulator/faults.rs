@@ -1,8 +1,8 @@
-//! Things that go wrong, and for which requests.
+//! Faults that tests inject, and the requests they apply to.
 //!
-//! Responsible for choosing the fault that strikes a request, newest first, and for the answer
-//! of those faults that are an answer. It may not touch sockets: faults of the wire are carried
-//! out by the server. A fault for a number of requests is gone after them.
+//! Selects the fault of a request, newest first, and builds the response of faults that replace
+//! one. Must not touch sockets: the server applies faults of the connection. A fault with a count
+//! ends after that many requests.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use super::response::{GatewayResponse, RouteKind};
 /// HRESULT of .NET's `TimeoutException`, 0x80131505.
 const TIMEOUT_EXCEPTION: u32 = 2_148_734_213;
 
-/// Something that goes wrong.
+/// A fault of the simulated gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The cluster has no backup service: 404 without a body on the backup routes, and no such
-    /// service in the list of the system application.
+    /// The cluster has no backup service: 404 without a body on the backup routes, and the service
+    /// is missing from the services of `fabric:/System`.
     ServiceAbsent,
-    /// The backup service fails over: silence, then 504 without a body.
+    /// The backup service fails over: no response for this time, then 504 without a body.
     HangThen504(Duration),
-    /// Silence for as long as the client waits.
+    /// No response until the client gives up.
     Hang,
-    /// 400 `E_INVALIDARG` of the backup service, for a timeout inside the cluster: what the routes
-    /// of requested backups and restores answer.
+    /// 400 `E_INVALIDARG` of the backup service after a timeout inside the cluster, on the routes
+    /// of requested backups and restores.
     Masked400,
-    /// The same timeout on the other backup routes that name an entity, the only ones it strikes:
-    /// 500 whose code is the number 2148734213.
+    /// The same timeout on the other backup routes that name an entity, and only on those: 500 with
+    /// the numeric code 2148734213.
     Masked500,
     /// 403 without a body, reason "Client certificate required".
     Forbidden,
@@ -40,50 +40,50 @@ pub enum Fault {
     InternalError,
     /// 500 with a `Message` and without the Error object, from Web API inside the backup service.
     WebApi500,
-    /// Lists of backups only: their storage cannot be read, 500 `E_UNEXPECTED`.
+    /// Backup lists only: the storage cannot be read, 500 `E_UNEXPECTED`.
     StorageError500,
-    /// Lists of backups only: their storage cannot be read, told as an index out of range, 400
+    /// Backup lists only: the storage cannot be read, reported as index out of range, 400
     /// `E_INVALIDARG`.
     IndexOutOfRange400,
-    /// 200 that says it is JSON and is not.
+    /// 200 with content type JSON and a body that is not JSON.
     NotJson,
     /// The connection is reset (TCP RST) once the request has been read.
     Reset,
-    /// The connection is closed (TCP FIN) once the request has been read: the backup service went
-    /// away in the middle of the request.
+    /// The connection is closed (TCP FIN) after the request has been read, as when the backup
+    /// service stops during a request.
     Closed,
-    /// The right answer with one malformed item.
+    /// The correct response with one malformed item.
     Malformed(Malformation),
-    /// The right answer, its body spread over this time.
+    /// The correct response, its body spread over this time.
     SlowBody(Duration),
-    /// The right head, half of the body, then the connection closes.
+    /// The correct head and half of the body, then the connection closes.
     TruncatedBody,
-    /// 200 with a JSON string of about so many bytes, in chunks without a declared length.
+    /// 200 with a JSON string of at least this many bytes, chunked, without a declared length.
     TooLarge(u64),
-    /// Lists never end: every page is the first one, with a new token.
+    /// Lists never end: every page is the first page with a new continuation token.
     EndlessPaging,
-    /// Lists never end: every page is the first one, always with the same token.
+    /// Lists never end: every page is the first page with the same continuation token.
     RepeatedToken,
 }
 
-/// Which requests a fault strikes.
+/// Requests that a fault applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// All of them.
+    /// All requests.
     All,
-    /// Those the gateway answers itself.
+    /// Requests that the gateway serves itself.
     Native,
-    /// Those that are passed on to the backup service.
+    /// Requests that are forwarded to the backup service.
     Backup,
     /// One operation.
     Operation(Operation),
-    /// Whatever names this partition in its path.
+    /// Requests with this partition in the path.
     Partition(Uuid),
-    /// Backup routes that name this application, or a service of it, by its full name.
+    /// Backup routes with this application, or a service of it, in the path.
     Application(&'static str),
 }
 
-/// The faults that are in force.
+/// The active faults.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Active>);
 
@@ -91,7 +91,7 @@ pub(super) struct Faults(Vec<Active>);
 struct Active {
     fault: Fault,
     filter: Filter,
-    /// How many more requests; `None` until healed.
+    /// Requests left; `None` until the faults are cleared.
     left: Option<u64>,
 }
 
@@ -108,7 +108,7 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The fault that strikes this request, if any.
+    /// The fault that applies to this request, if any.
     pub(super) fn strike(&mut self, request: &Request) -> Option<Fault> {
         self.0.retain(|active| active.left != Some(0));
         let mut newest_first = self.0.iter_mut().rev();
@@ -117,7 +117,7 @@ impl Faults {
         Some(struck.fault)
     }
 
-    /// Whether the cluster has no backup service for now.
+    /// Whether the backup service is absent.
     pub(super) fn service_absent(&self) -> bool {
         let mut faults = self.0.iter();
         faults.any(|active| active.fault == Fault::ServiceAbsent && active.left != Some(0))
@@ -148,8 +148,9 @@ impl Active {
 }
 
 impl Fault {
-    /// The answer given in place of the right one; `None` where the right one is looked up and
-    /// only spoilt. What never answers has one too, because a backup must not be requested by it.
+    /// The response that replaces the correct one; `None` if the correct one is looked up and then
+    /// modified. A fault without a response has a replacement too, so that the request does not
+    /// start a backup.
     pub(super) fn answer(self, kind: RouteKind) -> Option<GatewayResponse> {
         match self {
             Self::ServiceAbsent => Some(GatewayResponse::empty(StatusCode::NOT_FOUND)),

@@ -1,15 +1,14 @@
-//! Making up an estate from a seed.
+//! Generation of an estate from a seed.
 //!
-//! Responsible for names, numbers and mix: two-level application names, a pair of names one of
-//! which is a prefix of the other, all three ways of partitioning, and decoys that cannot be
-//! backed up. It may not use anything but the shape and the time of birth. Same shape, same
+//! Creates two-level application names, a pair of names of which one is a prefix of the other, all
+//! three partition schemes, and services that cannot be backed up. The same size gives the same
 //! estate, ids included.
 
 use chrono::{DateTime, Utc};
 
 use super::estate::{Estate, Scheme, ServiceKind};
 
-/// The first applications of every estate, traps first; more are numbered.
+/// The first applications of every estate; further ones are numbered.
 const APPLICATIONS: [&str; 8] = [
     "Shop",
     "Retail/Shop",
@@ -21,7 +20,7 @@ const APPLICATIONS: [&str; 8] = [
     "Telemetry",
 ];
 
-/// The first services of every application; more are numbered.
+/// The first services of every application; further ones are numbered.
 const SERVICES: [&str; 8] = [
     "Orders",
     "Carts",
@@ -33,11 +32,11 @@ const SERVICES: [&str; 8] = [
     "Search",
 ];
 
-/// The first partitions of a service with named ones; more are numbered.
+/// The first partitions of a service with named partitions; further ones are numbered.
 const PARTITIONS: [&str; 6] = ["eu", "us", "apac", "latam", "africa", "anz"];
 
-/// How large an estate is: `applications` × `services_per_application` ×
-/// `partitions_per_service` partitions that can be backed up, and a few decoys on top.
+/// Size of an estate: `applications` × `services_per_application` × `partitions_per_service`
+/// partitions that can be backed up, and a few services that cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EstateSize {
     /// Seed of all ids and numbers.
@@ -51,7 +50,7 @@ pub struct EstateSize {
 }
 
 impl Estate {
-    /// Makes up the estate of this shape, as if everything in it had been created at `created`.
+    /// Generates the estate of this size, with everything created at `created`.
     pub fn generate(size: &EstateSize, created: DateTime<Utc>) -> Self {
         let mut estate = Self::empty(size.seed, created);
         let first = estate.rng.usize(..SERVICES.len());
@@ -77,7 +76,7 @@ impl Estate {
         estate
     }
 
-    /// Services that must not be asked for backups.
+    /// Services that cannot be backed up.
     fn add_decoys(&mut self, application: &str, index: usize, created: DateTime<Utc>) {
         let mut decoys = vec![("Web", ServiceKind::Stateless)];
         if index.is_multiple_of(2) {

@@ -1,17 +1,17 @@
-//! Items of an answer that are not as they should be.
+//! Malformed items in responses.
 //!
-//! Responsible for replacing something in the last item of a list, or in an answer that is no
-//! list; whatever lacks the property stays as it is. Works on rendered bytes, because some of it
-//! cannot be held by a JSON value.
+//! Replaces a property in the last item of a list, or in a response that is not a list; a response
+//! without that property is unchanged. Works on rendered bytes because some malformations have no
+//! JSON value.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Stands for what no JSON value can hold until the text is written.
+/// Placeholder for bytes that no JSON value can hold.
 const PLACEHOLDER: &str = "-malformed-";
 
-/// What is wrong with an item.
+/// Malformation of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformation {
     /// The interval of a schedule is the number 3600.
@@ -33,7 +33,7 @@ pub enum Malformation {
 }
 
 impl Malformation {
-    /// The body with its last item spoilt.
+    /// Returns the body with its last item malformed.
     pub(super) fn corrupt(self, body: &Bytes) -> Bytes {
         let Ok(mut json) = serde_json::from_slice::<Value>(body) else {
             return body.clone();

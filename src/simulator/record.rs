@@ -1,9 +1,8 @@
-//! The record of the last requested backup of one partition, and how it looks on the wire.
+//! The record of the last requested backup of a partition, and its JSON.
 //!
-//! Responsible for the words and sentinels of `GetBackupProgress`: a record that is not a
-//! Success shows year 1, the zero GUID, no location, no epoch and LSN 0, whatever came before.
-//! It may not know time passing or other partitions; those belong to the estate. All seven keys
-//! are always written, nulls included.
+//! Implements the values and sentinels of `GetBackupProgress`: a record that is not a Success has
+//! year 1, the zero GUID, no location, no epoch and LSN 0. All seven keys are always written, nulls
+//! included.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +14,10 @@ use uuid::Uuid;
 
 use super::switches::{EpochSpelling, Sentinel, Switches};
 
-/// What a requested backup will come to.
+/// Outcome of a requested backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The backup reaches the store.
+    /// The backup is stored.
     Success,
     /// The backup fails with this code and message.
     Failure(Code, String),
@@ -38,14 +37,14 @@ pub enum Code {
     Number(u32),
 }
 
-/// How a requested backup will go.
+/// Course of a requested backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackupPlan {
     /// How long the request stays Accepted.
     pub accepted_for: Duration,
     /// How long it is `BackupInProgress` after that.
     pub running_for: Duration,
-    /// How it ends.
+    /// Outcome.
     pub outcome: Outcome,
     /// `BackupTimeout`: a request that has not ended by then ends as Timeout, even one that
     /// would never have ended. `None` leaves it running.
@@ -63,7 +62,7 @@ impl Default for BackupPlan {
     }
 }
 
-/// What the service remembers of the last request for one partition.
+/// State of the last backup request of a partition.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Record {
     /// No backup was ever requested.
@@ -73,7 +72,7 @@ pub(super) enum Record {
     Success(Box<RecoveryPoint>),
     Failure(Arc<(Code, String)>),
     Timeout,
-    /// Anything a test wants to see on the wire.
+    /// An arbitrary body, set by a test.
     Raw(Arc<Value>),
 }
 
@@ -100,10 +99,10 @@ impl Code {
     }
 }
 
-/// What a successful backup left behind.
+/// The result of a successful backup.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RecoveryPoint {
-    /// The moment of the snapshot.
+    /// Time of the snapshot.
     pub(super) taken: DateTime<Utc>,
     pub(super) backup: Uuid,
     /// As long as there is an LSN; actor services print -1 for both.
@@ -118,7 +117,7 @@ pub(super) struct Epoch {
     pub(super) configuration: u64,
 }
 
-/// Everything needed to answer `GetBackupProgress`, taken out of the estate.
+/// The data of a `GetBackupProgress` response, copied from the estate.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     pub(super) partition: Uuid,
@@ -144,7 +143,7 @@ struct Body {
 }
 
 impl Progress {
-    /// The body of the answer; `None` when nothing was ever requested.
+    /// The response body; `None` if no backup was ever requested.
     pub(super) fn to_json(&self, switches: &Switches) -> Option<Value> {
         match &self.record {
             Record::Never => None,
@@ -182,8 +181,8 @@ impl Progress {
     }
 }
 
-/// Where a backup lies, by the names of application and service: relative, with backslashes; `/`
-/// inside a name is stored as `$`.
+/// The location of a backup, from the names of application and service: a relative path with
+/// backslashes; a `/` inside a name is stored as `$`.
 pub(super) fn location(names: (&str, &str), partition: Uuid, taken: DateTime<Utc>) -> String {
     let application = relative(names.0, "fabric:/");
     let service = relative(names.1, names.0);

@@ -1,7 +1,7 @@
-//! Taking a request apart: which operation of the gateway it is, on what, with what query.
+//! Parsing of requests: operation, id and query.
 //!
-//! Responsible for paths, verbs and escapes; they match exactly, capitals included. It may not
-//! know what exists or what the answer is. A path that is no route is an operation too: Unknown.
+//! Paths and verbs match exactly, case included. A path that is not a route is the operation
+//! `Unknown`.
 
 use std::collections::HashMap;
 use std::num::ParseIntError;
@@ -48,7 +48,7 @@ macro_rules! operations {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Operation {
             $($(#[$doc])* $name,)*
-            /// Anything else.
+            /// Any other request.
             Unknown,
         }
 
@@ -163,7 +163,7 @@ impl Operation {
         self.route().map_or(RouteKind::Native, |route| route.kind)
     }
 
-    /// Whether it changes something.
+    /// Whether the operation changes the cluster.
     pub(super) fn changes(self) -> bool {
         self.route().is_some_and(|route| route.method == POST)
     }
@@ -186,7 +186,7 @@ impl Operation {
     }
 }
 
-/// A request, taken apart.
+/// A parsed request.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) operation: Operation,

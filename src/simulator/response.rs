@@ -1,8 +1,8 @@
-//! What the gateway says: status, headers and body of an answer, before it is bytes.
+//! Responses of the gateway: status, headers and body, before they are encoded.
 //!
-//! Responsible for the two accents of an error (JSON from the gateway itself, the same JSON
-//! declared as plain text from the backup service) and for the headers of http.sys. It may not
-//! decide which answer is given. Every answer names its server and forbids sniffing.
+//! Error responses have two forms: JSON from the gateway itself, and the same JSON declared as
+//! plain text from the backup service. Sets the headers of http.sys. Must not decide which response
+//! a request gets.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -17,15 +17,15 @@ use super::switches::{Never, Switches};
 const JSON: &str = "application/json; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Whether the gateway answers a route itself or passes it on to the backup service.
+/// Whether the gateway serves a route itself or forwards it to the backup service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RouteKind {
     Native,
     Backup,
 }
 
-/// An answer that has not been rendered yet: lists are built while the estate is locked, a
-/// backup record is only copied then.
+/// A response that is not rendered yet: lists are built while the estate is locked, a backup record
+/// is only copied.
 #[derive(Clone, Debug)]
 pub(super) struct GatewayResponse {
     status: StatusCode,
@@ -68,7 +68,7 @@ impl GatewayResponse {
         Self::with_body(StatusCode::OK, JSON, Body::Progress(Box::new(progress)))
     }
 
-    /// The Error object in the accent of whoever answers.
+    /// A `FabricError` in the form of the gateway or of the backup service.
     pub(super) fn error(kind: RouteKind, status: StatusCode, code: &str, message: &str) -> Self {
         let content_type = match kind {
             RouteKind::Native => JSON,
@@ -81,8 +81,8 @@ impl GatewayResponse {
         }
     }
 
-    /// The backup service could not find out whose partition it is: a bad id, or a timeout
-    /// inside the cluster.
+    /// The backup service could not resolve the partition: the id is invalid, or a call inside the
+    /// cluster timed out.
     pub(super) fn masked() -> Self {
         let status = StatusCode::BAD_REQUEST;
         Self::error(
@@ -107,14 +107,14 @@ impl GatewayResponse {
         Self::with_body(StatusCode::INTERNAL_SERVER_ERROR, JSON, Body::Json(body))
     }
 
-    /// The page at the root of a gateway. `sfctl cluster select` only wants a success here
-    /// (sfctl `custom_cluster.py`).
+    /// The page at `/`. `sfctl cluster select` only requires a success here (sfctl
+    /// `custom_cluster.py`).
     pub(super) fn explorer() -> Self {
         const PAGE: &str = "<!doctype html><title>Service Fabric Explorer</title>\n";
         Self::with_body(StatusCode::OK, "text/html; charset=utf-8", Body::Text(PAGE))
     }
 
-    /// 403 of a gateway that wants a client certificate and got none it knows.
+    /// 403 of a gateway that requires a client certificate and received no authorized one.
     pub(super) fn no_certificate() -> Self {
         Self {
             reason: Some("Client certificate required"),
@@ -142,7 +142,7 @@ impl GatewayResponse {
         }
     }
 
-    /// 200 that says it is JSON and is not.
+    /// 200 with content type JSON and a body that is not JSON.
     pub(super) fn not_json() -> Self {
         let page = "<html><body>Welcome to the load balancer</body></html>";
         Self::with_body(StatusCode::OK, JSON, Body::Text(page))
@@ -156,7 +156,7 @@ impl GatewayResponse {
         }
     }
 
-    /// Head and body as they go over the wire.
+    /// Head and body as sent on the connection.
     pub(super) fn render(mut self, switches: &Switches) -> (Builder, Bytes) {
         let body = match &self.body {
             Body::Empty => Bytes::new(),
@@ -173,7 +173,7 @@ impl GatewayResponse {
         (self.head(), body)
     }
 
-    /// The answer for a partition no backup was ever requested for.
+    /// The response for a partition for which no backup was ever requested.
     fn never(&mut self, never: Never) -> Bytes {
         match never {
             Never::Null => Bytes::from_static(b"null"),

@@ -1,9 +1,8 @@
-//! The sockets of the simulated gateway.
+//! Sockets of the simulated gateway.
 //!
-//! Responsible for listening, in TLS or not, for metering what arrives, and for carrying out the
-//! faults that only show on the wire. It may not know routes or records. The estate is locked for
-//! the lookup only; rendering, waiting and writing happen outside the lock. Who is not let in
-//! meets no fault and learns nothing.
+//! Listens with or without TLS, counts requests, and applies the faults of the connection. Knows no
+//! routes and no records. The estate is locked for the lookup only; rendering, waiting and writing
+//! happen outside the lock. Faults do not apply to unauthorized requests.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -40,11 +39,10 @@ use lock::lock;
 use meter::{InFlightRequest, Meter};
 use wire::{ResetSwitch, ResettableStream, ResponseBody};
 
-/// How long a client may take for its TLS handshake.
+/// Timeout of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Bytes of the largest body of a request, of which all have some hundreds; a larger one ends the
-/// connection.
+/// Maximum size of a request body in bytes; a larger one ends the connection.
 const LARGEST_REQUEST: usize = 64 * 1024;
 
 /// A simulated gateway that serves an [`Estate`] until it is dropped or stopped.
@@ -73,8 +71,8 @@ struct GatewayState {
 }
 
 impl Simulator {
-    /// Starts to serve in the background; must be called within a tokio runtime. Fails when the
-    /// listener cannot tell its address.
+    /// Starts to serve in the background; must be called within a tokio runtime. Fails if the
+    /// address of the listener cannot be read.
     pub fn start(listener: TcpListener, estate: Estate, options: Options) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let seed = match options.latency {
@@ -115,65 +113,65 @@ impl Simulator {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Looks at the world, or changes it, while it is being served. Requests wait until `f` is
-    /// done, and `f` must not use this simulator: it would wait for itself.
+    /// Reads or changes the estate while it is served. Requests wait until `f` returns, and `f`
+    /// must not use this simulator, because that would deadlock.
     pub fn with_estate<R>(&self, f: impl FnOnce(&mut Estate) -> R) -> R {
         f(&mut lock(&self.shared.state).estate)
     }
 
-    /// Looks at who is let in, or changes it from the next request on. `f` must not use this
-    /// simulator.
+    /// Reads or changes the authorization of requests, from the next request on. `f` must not use
+    /// this simulator.
     pub fn with_access<R>(&self, f: impl FnOnce(&mut Access) -> R) -> R {
         f(&mut lock(&self.shared.state).access)
     }
 
-    /// Shows another certificate on connections from now on, and knows no session from before.
-    /// Those that exist stay as they are. A plain gateway turns to TLS with it.
+    /// Uses another certificate for new connections and discards TLS sessions. Existing connections
+    /// are unchanged. A gateway without TLS switches to TLS.
     pub fn present(&self, identity: ServerIdentity) {
         *lock(&self.shared.identity) = Some(identity);
     }
 
-    /// Makes things go wrong until [`Self::heal`]. The fault injected last goes first.
+    /// Injects a fault until [`Self::heal`]. The latest fault takes precedence.
     pub fn inject(&self, fault: Fault, filter: Filter) {
         self.state().faults.inject(fault, filter, None);
     }
 
-    /// Makes things go wrong for the next `count` requests that match.
+    /// Injects a fault for the next `count` matching requests.
     pub fn inject_next(&self, count: u64, fault: Fault, filter: Filter) {
         self.state().faults.inject(fault, filter, Some(count));
     }
 
-    /// Ends all faults; answers already under way are not changed by it.
+    /// Clears all faults; responses in progress are unchanged.
     pub fn heal(&self) {
         self.state().faults.heal();
     }
 
-    /// How many requests arrived, by [`super::Operation::name`].
+    /// Number of requests received, by [`super::Operation::name`].
     pub fn requests(&self) -> BTreeMap<String, u64> {
         self.shared.meter.requests()
     }
 
-    /// The most requests that were being answered at the same moment.
+    /// Maximum number of concurrent requests so far.
     pub fn peak_in_flight(&self) -> usize {
         self.shared.meter.peak()
     }
 
-    /// How many requests are being answered now.
+    /// Number of requests in progress.
     pub fn in_flight(&self) -> usize {
         self.shared.meter.in_flight()
     }
 
-    /// How many connections were accepted, whatever came of them.
+    /// Number of accepted connections.
     pub fn connections(&self) -> u64 {
         self.shared.meter.connections()
     }
 
-    /// How many TLS handshakes were completed that did not resume a session.
+    /// Number of full TLS handshakes, without resumed sessions.
     pub fn full_handshakes(&self) -> u64 {
         self.shared.meter.full_handshakes()
     }
 
-    /// Closes the port and every connection at once, without waiting for answers.
+    /// Closes the port and every connection immediately.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -205,7 +203,7 @@ async fn listen(
                 tasks.spawn(async move { stop.run_until_cancelled(connection).await });
             }
             Err(error) => {
-                tracing::warn!(%error, "the simulated gateway could not accept a connection");
+                tracing::warn!(%error, "simulated gateway failed to accept a connection");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
@@ -229,11 +227,11 @@ async fn serve(stream: TcpStream, shared: Arc<SharedState>) {
             let certificate = tls::certificate_of(&stream);
             speak_http(stream, shared, reset_switch, certificate).await;
         }
-        Err(error) => tracing::debug!(%error, "no TLS with a client of the simulated gateway"),
+        Err(error) => tracing::debug!(%error, "TLS handshake with the simulated gateway failed"),
     }
 }
 
-/// Serves HTTP on a connection whose client has shown this certificate.
+/// Serves HTTP on a connection with this client certificate.
 async fn speak_http<S>(
     stream: S,
     shared: Arc<SharedState>,
@@ -250,7 +248,7 @@ async fn speak_http<S>(
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection to the simulated gateway ended early");
+        tracing::debug!(%error, "connection to the simulated gateway ended early");
     }
 }
 
@@ -267,7 +265,7 @@ async fn respond(
     let body = body.collect().await;
     request.body = body.map_err(io::Error::other)?.to_bytes();
     let pause = shared.pause();
-    // A sleep of nothing would still last until the next tick of the timer, a millisecond.
+    // A sleep of zero lasts until the next timer tick, a millisecond.
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
     }
@@ -276,7 +274,9 @@ async fn respond(
         Some(Fault::Hang) => std::future::pending::<()>().await,
         Some(Fault::HangThen504(time)) => tokio::time::sleep(time).await,
         Some(Fault::Reset) => return Err(reset_switch.request_reset()),
-        Some(Fault::Closed) => return Err(io::Error::other("closed without an answer")),
+        Some(Fault::Closed) => {
+            return Err(io::Error::other("connection closed without a response"));
+        }
         _ => {}
     }
     let (head, body) = answer.render(&shared.options.switches);
@@ -290,7 +290,7 @@ async fn respond(
 }
 
 impl SharedState {
-    /// The latency of the next answer.
+    /// Draws the latency of the next response.
     fn pause(&self) -> Duration {
         match self.options.latency {
             Latency::None => Duration::ZERO,

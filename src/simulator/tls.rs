@@ -1,9 +1,8 @@
-//! The simulated gateway in TLS.
+//! TLS of the simulated gateway.
 //!
-//! Responsible for the handshake: TLS 1.2 or 1.3, asking for a client certificate without
-//! insisting on one. It may not say who is let in: any certificate passes here, whoever issued
-//! it, but only from a client that has proven to hold its key.
-//! It cannot ask later by renegotiation, as http.sys does by default: rustls has none.
+//! TLS 1.2 or 1.3 with an optional client certificate. Authorizes no client: any certificate passes
+//! whose key the client has proved to hold. It cannot request a certificate later by renegotiation,
+//! as http.sys does by default, because rustls does not support it.
 
 use std::fmt;
 use std::io;
@@ -28,26 +27,22 @@ use super::access::Fingerprint;
 #[derive(Clone)]
 pub struct ServerIdentity(Arc<ServerConfig>);
 
-/// A certificate and key that no server can have.
+/// Error of [`ServerIdentity`].
 #[derive(Debug, thiserror::Error)]
 pub enum UnusableIdentity {
-    /// There is no certificate in the text.
+    /// The PEM text contains no certificate.
     #[error("no certificate of the simulated gateway in PEM")]
     Certificate(#[source] rustls::pki_types::pem::Error),
-    /// There is no private key in the text.
+    /// The PEM text contains no private key.
     #[error("no private key of the simulated gateway in PEM")]
     Key(#[source] rustls::pki_types::pem::Error),
-    /// They are malformed, or do not belong together.
+    /// The certificate or key is malformed, or they do not match.
     #[error("the simulated gateway cannot use its certificate with its key")]
     Pair(#[source] Error),
 }
 
 impl ServerIdentity {
-    /// Reads the certificate with those between it and its root, and the key, all in PEM.
-    ///
-    /// # Errors
-    ///
-    /// When one is missing, or they do not belong together.
+    /// Reads the certificate chain and the private key from PEM.
     pub fn from_pem(certificates: &str, key: &str) -> Result<Self, UnusableIdentity> {
         let chain = CertificateDer::pem_slice_iter(certificates.as_bytes());
         let chain: Vec<_> = chain
@@ -75,25 +70,25 @@ impl ServerIdentity {
     }
 }
 
-/// Without the key, and without the state of every session.
+/// Omits the key and the session state.
 impl fmt::Debug for ServerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerIdentity").finish_non_exhaustive()
     }
 }
 
-/// The certificate that the client of a connection has shown.
+/// The client certificate of a connection.
 pub(super) fn certificate_of<S>(stream: &TlsStream<S>) -> Option<Fingerprint> {
     let chain = stream.get_ref().1.peer_certificates()?;
     chain.first().map(|leaf| Fingerprint::of(leaf))
 }
 
-/// Whether a connection began with signatures and a key exchange, not with a session known before.
+/// Whether the handshake was full, not the resumption of a session.
 pub(super) fn is_full<S>(stream: &TlsStream<S>) -> bool {
     stream.get_ref().1.handshake_kind() != Some(HandshakeKind::Resumed)
 }
 
-/// Takes a certificate from whoever has its key.
+/// Accepts any certificate whose key the client holds.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

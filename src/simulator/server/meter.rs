@@ -1,8 +1,7 @@
-//! What arrives at the simulated gateway, counted.
+//! Counters of requests and connections.
 //!
-//! Responsible for numbers that tests and benches read while the gateway serves. It may not
-//! influence an answer. Counts only grow; a request is in flight from its head to the last byte
-//! of a slow answer.
+//! Tests and benchmarks read them while the gateway serves. Counters only increase; a request is in
+//! flight until the last byte of its response.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -59,7 +58,7 @@ impl Meter {
     }
 }
 
-/// One request under way.
+/// A request in flight.
 #[derive(Debug)]
 pub(super) struct InFlightRequest(Arc<Meter>);
 

@@ -1,8 +1,7 @@
-//! Answers as bytes on a connection, and the ways to spoil them.
+//! Encoding of responses on a connection, and faults of the connection.
 //!
-//! Responsible for bodies that are slow, cut off or without end, and for connections that end in
-//! a reset instead of a close. It may not choose between them. A declared length is always that
-//! of the right body, so a cut can be told from an end.
+//! Implements slow, truncated and unbounded bodies, and connections that end in a reset. A declared
+//! length is always that of the complete body, so a truncated body is detectable.
 
 use std::io;
 use std::pin::Pin;
@@ -24,13 +23,13 @@ use tokio::net::TcpStream;
 
 pub(super) type ResponseBody = UnsyncBoxBody<Bytes, io::Error>;
 
-/// In how many pieces a slow body arrives.
+/// Number of pieces of a slow body.
 const PIECES: usize = 16;
 
-/// Size of the chunks of an unbounded body.
+/// Chunk size of an unbounded body in bytes.
 const CHUNK: usize = 64 * 1024;
 
-/// How long half a body gets to reach the client before the connection is closed.
+/// Time for half a body to reach the client before the connection is closed.
 const BEFORE_THE_CUT: Duration = Duration::from_millis(20);
 
 pub(super) fn whole(head: Builder, body: Bytes) -> Response<ResponseBody> {
@@ -42,7 +41,7 @@ pub(super) fn whole(head: Builder, body: Bytes) -> Response<ResponseBody> {
     )
 }
 
-/// The body in pieces over `time`, with `seat` held until the last one is out.
+/// The body in pieces over `time`; `in_flight_request` is held until the last piece.
 pub(super) fn slow<S: Send + Sync + 'static>(
     head: Builder,
     body: &Bytes,
@@ -67,7 +66,7 @@ pub(super) fn slow<S: Send + Sync + 'static>(
     assemble(head.header(CONTENT_LENGTH, length), streamed(pieces))
 }
 
-/// Half of the body; the connection closes in place of the other half.
+/// Half of the body; then the connection closes.
 pub(super) fn truncated(head: Builder, body: &Bytes) -> Response<ResponseBody> {
     let half = body.slice(..body.len() / 2);
     let cut = stream::once(async {
@@ -78,7 +77,7 @@ pub(super) fn truncated(head: Builder, body: &Bytes) -> Response<ResponseBody> {
     assemble(head.header(CONTENT_LENGTH, body.len()), streamed(pieces))
 }
 
-/// One JSON string of at least so many bytes, chunk by chunk, its length not declared.
+/// A JSON string of at least this many bytes, chunked, without a declared length.
 pub(super) fn unbounded(head: Builder, bytes: u64) -> Response<ResponseBody> {
     let chunk = Bytes::from(vec![b'x'; CHUNK]);
     let chunks = usize::try_from(bytes.div_ceil(CHUNK as u64)).unwrap_or(usize::MAX);
@@ -96,19 +95,19 @@ fn assemble(head: Builder, body: ResponseBody) -> Response<ResponseBody> {
         .expect("every header is a constant or a number")
 }
 
-/// Makes the connection it belongs to end in a reset.
+/// Makes its connection end in a reset.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResetSwitch(Arc<AtomicBool>);
 
 impl ResetSwitch {
-    /// The error to give up the connection with.
+    /// Requests the reset and returns the error that ends the connection.
     pub(super) fn request_reset(&self) -> io::Error {
         self.0.store(true, Ordering::Release);
         io::Error::other("connection reset on purpose")
     }
 }
 
-/// A TCP stream that is closed by RST instead of FIN once its fuse is blown.
+/// A TCP stream that is closed by RST instead of FIN if a reset was requested.
 #[derive(Debug)]
 pub(super) struct ResettableStream {
     stream: TcpStream,
