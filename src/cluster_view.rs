@@ -31,7 +31,8 @@ pub struct ViewSettings {
 #[derive(Debug)]
 pub struct ClusterView {
     pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) settings: ViewSettings,
+    /// Settings of the evaluation and of the exposition.
+    pub settings: ViewSettings,
     /// When the verdicts were evaluated.
     pub(crate) at: DateTime<Utc>,
     /// In the order of the partitions.

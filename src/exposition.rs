@@ -29,7 +29,8 @@ pub use samples::Kind;
 /// The part of the page that a view of one cluster determines.
 #[derive(Debug)]
 pub struct EncodedCluster {
-    pub(crate) view: Arc<ClusterView>,
+    /// The view that the segments encode.
+    pub view: Arc<ClusterView>,
     /// One per family, in the order of the catalogue; empty for families that are encoded with each
     /// scrape.
     segments: Vec<Segment>,

@@ -286,7 +286,7 @@ impl Fleet {
             poller.replacing_another()
         };
         let settings = watch::Sender::new(view_settings(config, &cluster));
-        let (encoded_sender, published) = watch::channel(encoded);
+        let (encoded_sender, encodings) = watch::channel(encoded);
         let publisher = Publisher {
             snapshots: snapshots.clone(),
             settings: settings.subscribe(),
@@ -299,7 +299,7 @@ impl Fleet {
             watched: Watched {
                 name: Arc::clone(&cluster.name),
                 snapshots,
-                published,
+                published: encodings,
             },
             poll: config.poll,
             cluster,

@@ -217,7 +217,7 @@ impl Truth {
             }
             EstateEventKind::Requested => self.requested = Some(at),
             EstateEventKind::BackedUpOnRequest { .. } => {
-                (self.requested, self.failed) = (None, None)
+                (self.requested, self.failed) = (None, None);
             }
             EstateEventKind::RequestFailed => {
                 (self.requested, self.failed) = (None, Some(Attempt::Requested));

@@ -32,7 +32,7 @@ impl Estate {
         while let Some((at, event)) = self.backup_service.agenda.next(now) {
             match event {
                 ScheduledEvent::Request(id, serial, step) => {
-                    self.advance_request(id, serial, step, at)
+                    self.advance_request(id, serial, step, at);
                 }
                 ScheduledEvent::Replica(id, step) => self.take(id, step, at),
                 ScheduledEvent::Retention(policy, serial, tries) => {
