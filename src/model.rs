@@ -4,6 +4,7 @@
 //! API (year 1, zero GUID, negative log sequence numbers) are decoded to `None`.
 
 mod collector;
+mod label_value;
 mod protection;
 mod schedule;
 
@@ -12,9 +13,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 pub use collector::{Collector, CollectorStatus};
+pub use label_value::LabelValue;
 pub use protection::{
-    BackupConfiguration, BackupEntity, BackupHealth, BackupKind, ConfigurationScope, LabelValue,
-    ListedBackup, PeriodicAttempt, Policies, Policy, RestoreProgress, RestoreState, Retention,
+    BackupConfiguration, BackupEntity, BackupHealth, BackupKind, ConfigurationScope, ListedBackup,
+    PeriodicAttempt, Policies, Policy, RestoreProgress, RestoreState, Retention,
 };
 pub(crate) use schedule::JITTER;
 pub use schedule::Schedule;

@@ -4,6 +4,12 @@
 //! Paths are read from the parsed source, outside of `#[cfg(test)]` and of macro arguments. A re-export (`pub use`) is
 //! no dependency: whoever imports the name depends on the file that defines it.
 
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -17,14 +23,22 @@ const LAYERS: &[(&str, &[&str])] = &[];
 #[test]
 fn library_has_no_import_cycle() {
     let tree = SourceTree::read("src");
-    assert!(tree.dependencies.len() > 100, "{} files", tree.dependencies.len());
+    assert!(
+        tree.dependencies.len() > 100,
+        "{} files",
+        tree.dependencies.len()
+    );
     assert_eq!(tree.cycles(), Vec::<Vec<String>>::new());
 }
 
 #[test]
 fn dashboard_sources_have_no_import_cycle() {
     let tree = SourceTree::read("dashboards/source");
-    assert!(tree.dependencies.len() > 5, "{} files", tree.dependencies.len());
+    assert!(
+        tree.dependencies.len() > 5,
+        "{} files",
+        tree.dependencies.len()
+    );
     assert_eq!(tree.cycles(), Vec::<Vec<String>>::new());
 }
 
@@ -35,30 +49,61 @@ fn top_level_modules_import_only_what_their_layer_allows() {
     let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (module, targets) in &tree.dependencies {
         let from = imports.entry(top(module)).or_default();
-        from.extend(targets.iter().map(|target| top(target)).filter(|target| *target != top(module)));
+        from.extend(
+            targets
+                .iter()
+                .map(|target| top(target))
+                .filter(|target| *target != top(module)),
+        );
     }
     let layers: BTreeMap<_, _> = LAYERS.iter().copied().collect();
-    assert_eq!(imports.keys().collect::<Vec<_>>(), layers.keys().collect::<Vec<_>>());
+    assert_eq!(
+        imports.keys().collect::<Vec<_>>(),
+        layers.keys().collect::<Vec<_>>()
+    );
     for (module, targets) in &imports {
         let allowed = BTreeSet::from_iter(layers[module.as_str()].iter().map(ToString::to_string));
-        assert_eq!(targets - &allowed, BTreeSet::new(), "{module} must not import these");
-        assert_eq!(&allowed - targets, BTreeSet::new(), "{module} no longer imports these");
+        assert_eq!(
+            targets - &allowed,
+            BTreeSet::new(),
+            "{module} must not import these"
+        );
+        assert_eq!(
+            &allowed - targets,
+            BTreeSet::new(),
+            "{module} no longer imports these"
+        );
     }
 }
 
 #[test]
 fn cycles_and_re_exports_are_recognised() {
     let tree = SourceTree::parse(&[
-        ("a", "pub use self::child::Inner; mod child; use crate::b::Thing; mod inline { use super::child::Inner; }"),
-        ("a::child", "use crate::c; #[cfg(test)] mod tests { use crate::b::Thing; }"),
+        (
+            "a",
+            "pub use self::child::Inner; mod child; use crate::b::Thing; mod inline { use super::child::Inner; }",
+        ),
+        (
+            "a::child",
+            "use crate::c; #[cfg(test)] mod tests { use crate::b::Thing; }",
+        ),
         ("b", "fn f() -> crate::a::Inner { crate::a::Inner }"),
         ("c", "use super::{d::{self, Deep}, std}; use std::fmt;"),
         ("d", "fn f() { let x: crate::b::Thing = g(); }"),
     ]);
-    let found = |module: &str| tree.dependencies[module].iter().map(String::as_str).collect::<Vec<_>>();
+    let found = |module: &str| {
+        tree.dependencies[module]
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(found("a"), ["a::child", "b"]);
     assert_eq!(found("a::child"), ["c"]);
-    assert_eq!(found("b"), ["a::child"], "the file that defines the re-exported name");
+    assert_eq!(
+        found("b"),
+        ["a::child"],
+        "the file that defines the re-exported name"
+    );
     assert_eq!(found("c"), ["d"]);
     assert_eq!(tree.cycles(), [["a::child", "b", "c", "d"]]);
 }
@@ -73,7 +118,10 @@ impl SourceTree {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
         let mut files = Vec::new();
         read_folder(&root, &root, &mut files);
-        let files: Vec<_> = files.iter().map(|(module, text)| (module.as_str(), text.as_str())).collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|(module, text)| (module.as_str(), text.as_str()))
+            .collect();
         Self::parse(&files)
     }
 
@@ -82,27 +130,49 @@ impl SourceTree {
         let mut re_exports = BTreeMap::new();
         let mut references = Vec::new();
         for (module, text) in files {
-            let mut paths = Paths { inside: segments(module), references: Vec::new(), re_exports: Vec::new() };
-            paths.visit_file(&syn::parse_file(text).unwrap_or_else(|error| panic!("{module}: {error}")));
+            let mut paths = Paths {
+                inside: segments(module),
+                references: Vec::new(),
+                re_exports: Vec::new(),
+            };
+            paths.visit_file(
+                &syn::parse_file(text).unwrap_or_else(|error| panic!("{module}: {error}")),
+            );
             for (name, path) in paths.re_exports {
                 re_exports.insert((*module, name), path);
             }
             references.push((*module, paths.references));
         }
-        let resolver = Resolver { modules, re_exports };
+        let resolver = Resolver {
+            modules,
+            re_exports,
+        };
         let dependencies = references.into_iter().map(|(module, paths)| {
-            let targets = paths.iter().filter_map(|path| resolver.home(path, 0)).filter(|target| target != module);
+            let targets = paths
+                .iter()
+                .filter_map(|path| resolver.home(path, 0))
+                .filter(|target| target != module);
             (module.to_owned(), targets.collect())
         });
-        Self { dependencies: dependencies.collect() }
+        Self {
+            dependencies: dependencies.collect(),
+        }
     }
 
     /// Every group of modules that reach each other.
     fn cycles(&self) -> Vec<Vec<String>> {
-        let reachable: BTreeMap<_, _> = self.dependencies.keys().map(|it| (it.as_str(), self.reachable(it))).collect();
+        let reachable: BTreeMap<_, _> = self
+            .dependencies
+            .keys()
+            .map(|it| (it.as_str(), self.reachable(it)))
+            .collect();
         let mut groups = BTreeSet::new();
         for (module, targets) in &reachable {
-            let group: Vec<_> = targets.iter().filter(|it| reachable[*it].contains(module)).copied().collect();
+            let group: Vec<_> = targets
+                .iter()
+                .filter(|it| reachable[*it].contains(module))
+                .copied()
+                .collect();
             if !group.is_empty() {
                 groups.insert(group.into_iter().map(ToOwned::to_owned).collect::<Vec<_>>());
             }
@@ -134,7 +204,9 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) {
         }
         if path.is_dir() {
             read_folder(root, &path, files);
-        } else if path.extension().is_some_and(|it| it == "rs") && !["build", "lib", "main"].contains(&name) {
+        } else if path.extension().is_some_and(|it| it == "rs")
+            && !["build", "lib", "main"].contains(&name)
+        {
             let module = path.strip_prefix(root).unwrap().with_extension("");
             let module = module.to_str().unwrap().replace('/', "::");
             let module = if name == "mod" { String::new() } else { module };
@@ -144,7 +216,11 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Vec<(String, String)>) {
 }
 
 fn segments(module: &str) -> Vec<String> {
-    module.split("::").filter(|it| !it.is_empty()).map(ToOwned::to_owned).collect()
+    module
+        .split("::")
+        .filter(|it| !it.is_empty())
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 /// Collects the paths of a file, each from the root of the crate where that can be known.
@@ -176,8 +252,15 @@ impl Paths {
         let with = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
         let (path, name) = match tree {
             UseTree::Path(path) => return self.flatten(&path.tree, &with(&path.ident), exported),
-            UseTree::Group(group) => return group.items.iter().for_each(|it| self.flatten(it, prefix, exported)),
-            UseTree::Name(name) if name.ident == "self" => (prefix.to_vec(), prefix.last().cloned().unwrap_or_default()),
+            UseTree::Group(group) => {
+                return group
+                    .items
+                    .iter()
+                    .for_each(|it| self.flatten(it, prefix, exported));
+            }
+            UseTree::Name(name) if name.ident == "self" => {
+                (prefix.to_vec(), prefix.last().cloned().unwrap_or_default())
+            }
             UseTree::Name(name) => (with(&name.ident), name.ident.to_string()),
             UseTree::Rename(rename) => (with(&rename.ident), rename.rename.to_string()),
             UseTree::Glob(_) => (prefix.to_vec(), "*".to_owned()),
@@ -215,8 +298,15 @@ impl<'ast> Visit<'ast> for Paths {
         self.flatten(&item.tree, &[], !matches!(item.vis, Visibility::Inherited));
     }
 
+    /// `pub(in crate::gateway)` is no dependency.
+    fn visit_visibility(&mut self, _: &'ast Visibility) {}
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let names: Vec<_> = path.segments.iter().map(|it| it.ident.to_string()).collect();
+        let names: Vec<_> = path
+            .segments
+            .iter()
+            .map(|it| it.ident.to_string())
+            .collect();
         if names.len() > 1 {
             self.references.push(self.absolute(&names));
         }
@@ -225,7 +315,10 @@ impl<'ast> Visit<'ast> for Paths {
 }
 
 fn is_test_only(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("cfg") && attribute.parse_args::<syn::Ident>().is_ok_and(|it| it == "test")
+    attribute.path().is_ident("cfg")
+        && attribute
+            .parse_args::<syn::Ident>()
+            .is_ok_and(|it| it == "test")
 }
 
 struct Resolver<'a> {
@@ -241,7 +334,9 @@ impl Resolver<'_> {
             .rev()
             .map(|length| (path[..length].join("::"), length))
             .find(|(module, _)| self.modules.contains(module.as_str()))?;
-        let re_exported = path.get(length).and_then(|name| self.re_exports.get(&(module.as_str(), name.clone())));
+        let re_exported = path
+            .get(length)
+            .and_then(|name| self.re_exports.get(&(module.as_str(), name.clone())));
         match re_exported {
             Some(target) => self.home(target, depth + 1),
             None => Some(module),

@@ -1,6 +1,8 @@
 //! The tests that drive the library and the program from outside, in one binary: linking one for each file would take
 //! most of the time of `cargo test`. `cargo test --test suite claims::` runs those of `claims.rs`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod accuracy;
 #[cfg(unix)]
 mod canaries;

@@ -3,46 +3,14 @@
 //! The model contains no secrets: of a storage only its kind and a fingerprint are kept.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use super::label_value::LabelValue;
 use super::schedule::Schedule;
 use super::{Epoch, Name, PartitionId};
-
-/// A value from the cluster that is valid as a label value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LabelValue(Arc<str>);
-
-impl LabelValue {
-    /// Maximum length in bytes; the longest known failure code has 55.
-    const MAX_LENGTH: usize = 80;
-
-    /// Converts `text`, or returns `other` unless it consists of up to 80 ASCII letters, digits and
-    /// `_`.
-    pub fn new(text: &str) -> Self {
-        let fits = !text.is_empty()
-            && text.len() <= Self::MAX_LENGTH
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if fits {
-            Self(Arc::from(text))
-        } else {
-            Self::other()
-        }
-    }
-
-    /// The value `other`, which stands for every invalid text.
-    pub fn other() -> Self {
-        Self(Arc::from("other"))
-    }
-
-    /// The label value.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// A backup policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
