@@ -1,36 +1,41 @@
 //! Prometheus exporter for the backups of Azure Service Fabric partitions.
 //!
-//! The way of the data, and the module that each step lives in:
+//! The data flow, with the module of each step:
 //!
 //! ```text
-//! exporter.yml ─ config ► settings
-//!                                ▼
-//! gateway (REST) ── poller ─► Observations ─► Snapshot::advance(observations, now) ─► Snapshot
-//!    ▲ gateway: client,         decoded          snapshot: remembers, counts              │ Arc,
-//!    │ TLS, wire, retries,                       state_file: what outlives a restart      │ one per
-//!    │ breaker                                                                            ▼ cluster
-//! fleet: one poller per cluster                              cluster_view: verdicts at one moment
-//!                                                            exposition: families → compressed segments
-//!                                                                                         │
-//!                                                                                         ▼
-//!                                                    server: /metrics, landing page, API, health, reload
+//! exporter.yml ─► config ─► settings                 pure core: values in, values out
+//!                              │        ┌───────────────────────────────────────────────────────┐
+//!                              ▼        │                                                       │
+//! gateway (REST) ───────── poller ─► Observations ─► Snapshot::advance ─► ClusterView ─► EncodedCluster
+//!   client, TLS, tokens,                │            snapshot: state of     verdicts,       exposition:
+//!   routes and decoding (wire)          │            one cluster,           by protection   compressed
+//!                                       │            model, inventory                       segments
+//!                                       └───────────────────────────────────────────────────────┘
+//!                              ▲                              │                                 │
+//! fleet: a poller and a publisher per cluster                 ▼                                 ▼
+//! run: start, reload, shutdown              state_file: survives restarts       server: /metrics, API, pages
 //! ```
 //!
-//! Left of the observations and right of the segments is shell: async, clock, sockets, files. In
-//! between ([`model`], [`inventory`], [`protection`], [`snapshot`],
-//! [`cluster_view`], [`exposition`])
-//! there is none of it: values in, values out, no failure.
+//! [`model`], [`inventory`], [`protection`], [`snapshot`], [`cluster_view`] and [`exposition`] are pure: no clock, no
+//! I/O, no `async`. Everything else is shell. Imports point one way, which `tests/structure.rs` checks.
 //!
 //! Where a change goes:
-//! - a new metric: a row in [`exposition::families`], and its line in `docs/metrics.md`;
-//! - a new endpoint of the gateway: a block in `gateway/wire/`, a method of [`gateway::Gateway`]
-//!   and of [`poller::ClusterApi`], a call in [`poller`], a field of [`snapshot::Observations`];
-//! - a new setting: a field and a default in [`settings`], a line in `config/keys.rs`, and a row in the
-//!   example file and in `docs/configuration.md`;
-//! - a new key of the web configuration: a field in [`settings::web`], a line in `config/web/keys.rs`, its
-//!   row in `docs/web-configuration.md`, and its effect in `server/guard.rs` or `server/tls.rs`.
 //!
-//! [`simulator`] is the stand-in for a cluster and shares no type with the rest.
+//! - a metric: a row in `exposition/families/`, and a row in `docs/metrics.md`;
+//! - a route of the gateway: a `Query` in `gateway/wire/`, a method of [`gateway::Gateway`] and of
+//!   [`poller::ClusterApi`], a call in [`poller`], and a field of [`snapshot::Observations`];
+//! - a setting: a field with its default in [`settings`], a key in `config/keys.rs`, and a row in
+//!   `deploy/exporter.example.yml` and `docs/configuration.md`;
+//! - a setting of the exporter's own listener: a field in [`settings::web`], a key in `config/web/keys.rs`, a row in
+//!   `docs/web-configuration.md`, and its effect in `server/guard.rs` or `server/tls.rs`;
+//! - a rule of the verdict: [`protection::evaluate`], its evidence in [`protection::evidence`], and
+//!   `docs/protection.md`;
+//! - an alert: `deploy/prometheus/`, its runbook in `docs/runbooks/`, and its tests in `tests/rules/`;
+//! - a page of the web UI: a module beside `server/landing_page.rs` that renders [`exposition::EncodedCluster`]s, and
+//!   its path in `server/app.rs`.
+//!
+//! [`simulator`] replaces a cluster in the demo and in tests. It shares no type with the client, so that a mistake in
+//! one is not hidden by the same mistake in the other.
 
 #![forbid(unsafe_code)]
 

@@ -17,8 +17,116 @@ use std::path::Path;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
-/// The top-level modules with everything that each may import. `clock` is for the shell only.
-const LAYERS: &[(&str, &[&str])] = &[];
+/// The top-level modules in layers: everything that each may import. Only modules that import `clock` read the time.
+/// The simulator imports nothing of the client, so that one mistake cannot hide in both.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("clock", &[]),
+    ("file_mode", &[]),
+    ("model", &[]),
+    ("small_file", &[]),
+    ("sync", &[]),
+    ("inventory", &["model"]),
+    ("logging", &["clock"]),
+    ("protection", &["model"]),
+    ("simulator", &["clock"]),
+    ("cli", &["inventory", "logging"]),
+    ("settings", &["inventory", "model"]),
+    ("snapshot", &["inventory", "model", "protection"]),
+    ("telemetry", &["inventory", "model", "sync"]),
+    (
+        "cluster_view",
+        &["inventory", "model", "protection", "settings", "snapshot"],
+    ),
+    ("config", &["file_mode", "model", "settings", "small_file"]),
+    (
+        "gateway",
+        &[
+            "clock",
+            "file_mode",
+            "logging",
+            "model",
+            "settings",
+            "small_file",
+            "sync",
+            "telemetry",
+        ],
+    ),
+    ("state_file", &["model", "protection", "snapshot"]),
+    (
+        "exposition",
+        &[
+            "cluster_view",
+            "model",
+            "protection",
+            "settings",
+            "snapshot",
+            "telemetry",
+        ],
+    ),
+    (
+        "poller",
+        &[
+            "clock",
+            "gateway",
+            "inventory",
+            "logging",
+            "model",
+            "protection",
+            "settings",
+            "snapshot",
+            "telemetry",
+        ],
+    ),
+    (
+        "fleet",
+        &[
+            "clock",
+            "cluster_view",
+            "exposition",
+            "gateway",
+            "inventory",
+            "logging",
+            "poller",
+            "protection",
+            "settings",
+            "snapshot",
+            "telemetry",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "clock",
+            "cluster_view",
+            "config",
+            "exposition",
+            "fleet",
+            "inventory",
+            "logging",
+            "model",
+            "protection",
+            "settings",
+            "snapshot",
+            "telemetry",
+        ],
+    ),
+    (
+        "run",
+        &[
+            "cli",
+            "clock",
+            "config",
+            "fleet",
+            "logging",
+            "server",
+            "settings",
+            "snapshot",
+            "state_file",
+            "telemetry",
+        ],
+    ),
+    ("demo", &["cli", "clock", "run", "settings", "simulator"]),
+];
 
 #[test]
 fn library_has_no_import_cycle() {

@@ -217,7 +217,7 @@ proptest! {
         for text in [
             format!("tls_server_config: {{{key}: {value}}}"),
             format!("basic_auth_users: {{{value}: {value}}}"),
-            format!("http_server_config: {{headers: {{X-XSS-ProtectionState: {value}}}}}"),
+            format!("http_server_config: {{headers: {{X-XSS-Protection: {value}}}}}"),
             format!("rate_limit: {{interval: {value}, burst: {value}}}"),
         ] {
             if let Err(error) = WebConfig::parse(&text, Path::new("web.yml")) {

@@ -194,7 +194,7 @@ async fn empty_configuration_serves_without_tls_and_password() {
 async fn configured_headers_are_on_every_response() {
     let hash = bcrypt::hash("right", 4).unwrap();
     let server = Server::start(&format!(
-        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-XSS-ProtectionState: 1\n    \
+        "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-XSS-Protection: 1\n    \
          Content-Security-Policy: \"default-src 'self'\"\nbasic_auth_users: {{alice: {hash}}}\n"
     ));
     let right = client::basic("alice", "right");

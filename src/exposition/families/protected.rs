@@ -50,7 +50,7 @@ pub(super) const FAMILIES: &[Family] = &[
             "partition_id",
             "state",
         ],
-        help: "ProtectionState state of the partition, based on data no older than `staleness`: 1 for the current state",
+        help: "Protection state of the partition, based on data no older than `staleness`: 1 for the current state",
         source: SampleSource::VerdictState(&STATES, |verdict| verdict.state.as_str()),
     },
     Family::verdict(
