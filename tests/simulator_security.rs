@@ -237,7 +237,7 @@ async fn the_sign_in_metadata_is_for_everybody() {
 }
 
 #[tokio::test]
-async fn a_front_that_is_trusted_says_who_its_clients_are() {
+async fn trusted_proxy_sets_the_role_of_its_clients() {
     let (simulator, client) = with_tokens(&[]).await;
     let status = async |method, path: &str, role| {
         let request = client.request(method, format!("{}{path}", simulator.url()));
@@ -259,7 +259,7 @@ async fn a_front_that_is_trusted_says_who_its_clients_are() {
 }
 
 #[tokio::test]
-async fn the_certificate_of_the_first_handshake_says_who_it_is() {
+async fn certificate_of_the_first_handshake_identifies_the_client() {
     let (known, stranger) = (Party::new(), Party::new());
     let mut access = Access::secured();
     access.admit_certificate(known.der(), Role::User);
@@ -379,7 +379,7 @@ async fn faults_strike_in_tls_as_they_do_without() {
 }
 
 #[tokio::test]
-async fn who_is_not_let_in_meets_no_fault() {
+async fn faults_do_not_apply_to_unauthorized_clients() {
     let (simulator, client) = with_tokens(&[("good", Role::User)]).await;
     simulator.inject_next(1, Fault::InternalError, Filter::All);
     assert_eq!(status_with(&simulator, &client, "wrong").await, 403);

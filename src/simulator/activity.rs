@@ -119,8 +119,8 @@ impl Activity {
         }
         activity.gallery.open(estate, now);
         let stage = format!("{STAGE}/Stand");
-        let nobody = Scheme::Named(Vec::new());
-        estate.add_service(STAGE, &stage, ServiceKind::Persisted, nobody, now);
+        let unpartitioned = Scheme::Named(Vec::new());
+        estate.add_service(STAGE, &stage, ServiceKind::Persisted, unpartitioned, now);
         activity.change = activity.after(now, 10..30);
         activity
     }

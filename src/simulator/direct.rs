@@ -15,6 +15,10 @@ use super::routes::{self, Paging, ResponseSettings};
 impl Options {
     /// Status and body of the response to a GET of `address` at `now`. Does not advance the estate:
     /// call [`Estate::tick`] first.
+    ///
+    /// # Panics
+    ///
+    /// Never: the headers of the simulator are valid.
     pub fn answer(&self, estate: &mut Estate, address: &Uri, now: DateTime<Utc>) -> (u16, Vec<u8>) {
         let request = Request::parse(&Method::GET, address);
         let settings = ResponseSettings {

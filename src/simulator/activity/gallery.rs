@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_started_has_nothing_after_two_minutes_either() {
+    fn never_started_service_has_no_backup_after_two_minutes() {
         let (mut estate, _) = opened();
         let now = start() + TimeDelta::seconds(120);
         estate.tick(now);
