@@ -1,6 +1,6 @@
-//! The simulated gateway of a secured cluster: who is let in, and what TLS asks of clients.
+//! Authorization and TLS of the simulated gateway of a secured cluster.
 //!
-//! reqwest and rustls serve as plain tools. The client of this crate has no part in it.
+//! Every test uses reqwest or rustls, not the client of this crate.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -66,7 +66,7 @@ impl Party {
     }
 }
 
-/// A gateway in TLS, and the certificate that it shows.
+/// A gateway with TLS, and its certificate.
 struct Gateway {
     simulator: Simulator,
     server: Party,
@@ -84,7 +84,7 @@ impl Gateway {
         Self { simulator, server }
     }
 
-    /// Someone who trusts the certificate of this gateway and shows that of `client`.
+    /// A client that trusts the certificate of this gateway and presents that of `client`.
     fn client(&self, client: Option<&Party>) -> Client {
         let builder = trusting(&self.server);
         let builder = match client {
@@ -117,7 +117,7 @@ async fn json(response: Response) -> Value {
     serde_json::from_str(&response.text().await.unwrap()).unwrap()
 }
 
-/// A gateway in plain HTTP that takes these tokens, and a client without any.
+/// A gateway without TLS that accepts these tokens, and a client without a token.
 async fn with_tokens(tokens: &[(&str, Role)]) -> (Simulator, Client) {
     let mut access = Access::secured();
     for (token, role) in tokens {
@@ -386,7 +386,7 @@ async fn faults_do_not_apply_to_unauthorized_clients() {
     assert_eq!(status_with(&simulator, &client, "good").await, 500);
 }
 
-/// Shows a certificate, with whatever key.
+/// Presents a certificate with any key.
 #[derive(Debug)]
 struct Shows(Arc<CertifiedKey>);
 
@@ -420,7 +420,7 @@ fn connector(
     TlsConnector::from(Arc::new(config))
 }
 
-/// All that the gateway says to one request on a connection of its own.
+/// The complete response to one request on a separate connection.
 async fn exchange(gateway: &Gateway, connector: &TlsConnector) -> io::Result<String> {
     let tcp = TcpStream::connect(gateway.address()).await?;
     let name = ServerName::try_from("127.0.0.1").unwrap();

@@ -44,7 +44,7 @@ pub enum EstateEventKind {
         backup: Uuid,
         /// Id of the full backup that its chain begins with.
         chain: Uuid,
-        /// The moment of its snapshot.
+        /// Time of its snapshot.
         taken: DateTime<Utc>,
         /// Whether it can be restored, as long as the full backup of its chain lies there too.
         restorable: bool,
@@ -58,7 +58,7 @@ pub enum EstateEventKind {
     },
     /// A periodic backup was uploaded and counted.
     BackedUp {
-        /// The moment of its snapshot.
+        /// Time of its snapshot.
         taken: DateTime<Utc>,
     },
     /// A periodic attempt failed, was discarded or was cancelled, whatever its health report says.
@@ -67,7 +67,7 @@ pub enum EstateEventKind {
     Requested,
     /// A requested backup was uploaded, and its request had not ended.
     BackedUpOnRequest {
-        /// The moment of its snapshot.
+        /// Time of its snapshot.
         taken: DateTime<Utc>,
     },
     /// A request ended without a backup: its record may be a Failure, a Timeout or, of an actor

@@ -21,7 +21,7 @@ use crate::simulator::switches::Switches;
 /// The application of the system services; application lists omit it.
 pub(in crate::simulator) const SYSTEM: &str = "fabric:/System";
 
-/// The service behind the backup routes; without it they answer 404.
+/// The service behind the backup routes; without it they return 404.
 pub(in crate::simulator) const BACKUP_RESTORE_SERVICE: &str = "fabric:/System/BackupRestoreService";
 
 /// The applications, services, partitions and backup records of a cluster.

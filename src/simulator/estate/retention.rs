@@ -203,7 +203,7 @@ impl BackupService {
 }
 
 impl FolderContents {
-    /// Backups taken before a moment.
+    /// Backups taken before this time.
     fn taken_before(&self, moment: DateTime<Utc>) -> Range<usize> {
         0..self.backups.partition_point(|it| it.taken < moment)
     }
