@@ -13,8 +13,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use servicefabric_backup_exporter::gateway::{Gateway, Security};
+use servicefabric_backup_exporter::gateway::Gateway;
 use servicefabric_backup_exporter::model::PartitionId;
+use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::snapshot::Snapshot;
 
 use cluster::cpu_seconds;

@@ -19,9 +19,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{Request, StatusCode};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use servicefabric_backup_exporter::gateway::{Auth, ClientCertificate, HostName, Security, Trust};
 use servicefabric_backup_exporter::server::guard::guarded;
 use servicefabric_backup_exporter::server::web_config::ReloadableWebConfig;
+use servicefabric_backup_exporter::settings::{Auth, ClientCertificate, HostName, Security, Trust};
 use servicefabric_backup_exporter::snapshot::Snapshot;
 use tower_service::Service;
 

@@ -1,331 +1,97 @@
-//! The configuration: what is written in the file → settings that are valid.
+//! Reads the configuration file: text → [`Config`].
 //!
-//! Every default stands in this file, every key and every rule in `keys`: a setting is one field, one
-//! default and the one line that reads it. A [`Config`] that exists is valid; when something is
-//! wrong there is none, and the [`Error`] lists everything that is wrong, with its place, and not
-//! only the first. Reading the file is the only I/O.
+//! The keys are in `keys`, the types and defaults in [`crate::settings`]. All errors in a file are
+//! reported together, each with its position.
 
-mod document;
-mod fault;
 mod keys;
-mod reader;
 mod security;
-mod selector;
-mod unknown_key;
 mod values;
 mod warnings;
 pub mod web;
+mod yaml;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
 
-use url::Url;
-
-use self::document::Value;
-pub use self::fault::Error;
-use self::fault::{Fault, Position};
-use self::reader::Reader;
-pub use self::selector::{APPLICATIONS, Keys, SERVICES, Selector};
-use crate::gateway::{Auth, EntraProtocol, Security, TlsVersion, Trust};
-use crate::model::PartitionId;
-use crate::small_file;
-use crate::snapshot::Collector;
-
-/// What to write when there is nothing yet.
-const SMALLEST: &str =
-    "write for example `clusters: [{name: prod, endpoints: [\"http://node1:19080\"]}]`";
-
-/// Everything that the file can say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// How the clusters are asked.
-    pub poll: Poll,
-    /// By what partitions are judged.
-    pub protection: Protection,
-    /// What is exposed.
-    pub metrics: Metrics,
-    /// Where the last successes are kept over restarts; nowhere when `None`.
-    pub state_file: Option<PathBuf>,
-    /// At least one, each with a name of its own.
-    pub clusters: Vec<Cluster>,
-}
-
-/// How the clusters are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Poll {
-    /// From the start of one cycle to the start of the next.
-    pub interval: Duration,
-    /// From one reading of the lists of backups to the next.
-    pub backups_interval: Duration,
-    /// What one request may take; at most the interval.
-    pub timeout: Duration,
-    /// Requests in flight per cluster.
-    pub concurrency: usize,
-    /// Observations older than this are no longer believed; at least the interval.
-    pub staleness: Duration,
-}
-
-/// By what partitions are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protection {
-    /// Grace after the due moment before a backup counts as overdue.
-    pub overdue_allowance: Duration,
-    /// How long before a run by the clock a success may be dated that belongs to that run.
-    pub run_tolerance: Duration,
-    /// The longest that a requested backup may take before it counts as stuck.
-    pub stuck_after: Duration,
-}
-
-/// What is exposed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// Which samples a state metric has.
-    pub states: States,
-}
-
-/// Which samples a state metric has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum States {
-    /// One for each state: 1 for the current one, 0 for the others.
-    All,
-    /// Only the one of the current state.
-    Current,
-}
-
-/// One Service Fabric cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cluster {
-    /// The value of the label `cluster_name`.
-    pub name: Arc<str>,
-    /// Gateways of its nodes: scheme, host and port; at least one.
-    pub endpoints: Vec<Url>,
-    /// Exactly these are watched; when empty, what is discovered and selected.
-    pub partitions: Vec<PartitionId>,
-    /// Which applications are discovered.
-    pub applications: Selector,
-    /// Which services are discovered.
-    pub services: Selector,
-    /// How often a backup is expected where no policy applies; `None` expects none.
-    pub expected_interval: Option<Duration>,
-    /// What is read.
-    pub collectors: Collectors,
-    /// How we and the gateways know each other.
-    pub security: Security,
-}
-
-impl Cluster {
-    /// Whether both select the same partitions, given the same gateways.
-    fn watches_the_same(&self, other: &Self) -> bool {
-        let discovers = self.applications == other.applications && self.services == other.services;
-        self.partitions == other.partitions && (discovers || !self.partitions.is_empty())
-    }
-}
-
-/// What is read of a cluster, besides its inventory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "one switch for each collector"
-)]
-pub struct Collectors {
-    /// The last requested backup of every partition.
-    pub progress: bool,
-    /// The last restore of every partition.
-    pub restore: bool,
-    /// The last periodic backup of every partition, from the health store.
-    pub health: bool,
-    /// What is protected by which policy, and what is suspended.
-    pub configuration: bool,
-    /// All policies.
-    pub policies: bool,
-    /// The newest backup of every partition in the store.
-    pub backups: bool,
-    /// All backups in the store.
-    pub history: bool,
-}
-
-impl Collectors {
-    /// Whether `collector` runs.
-    pub fn runs(self, collector: Collector) -> bool {
-        match collector {
-            Collector::Inventory => true,
-            Collector::Configuration => self.configuration,
-            Collector::Policies => self.policies,
-            Collector::Progress => self.progress,
-            Collector::Restore => self.restore,
-            Collector::Health => self.health,
-            // All backups tell which ones are the newest, too.
-            Collector::Backups => self.backups && !self.history,
-            Collector::History => self.history,
-        }
-    }
-
-    fn see_requested_backups(self) -> bool {
-        self.progress
-    }
-
-    /// Health and lists are read only where a policy is known to apply.
-    fn see_periodic_backups(self) -> bool {
-        self.configuration && (self.health || self.backups || self.history)
-    }
-}
-
-// Every default stands from here …
-
-impl Default for Poll {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(60),
-            backups_interval: Duration::from_secs(15 * 60),
-            timeout: Duration::from_secs(10),
-            concurrency: 16,
-            staleness: Duration::from_secs(5 * 60),
-        }
-    }
-}
-
-impl Default for Protection {
-    fn default() -> Self {
-        Self {
-            overdue_allowance: Duration::from_secs(15 * 60),
-            run_tolerance: Duration::from_secs(60),
-            stuck_after: Duration::from_secs(15 * 60),
-        }
-    }
-}
-
-impl Default for Collectors {
-    fn default() -> Self {
-        Self {
-            progress: true,
-            restore: true,
-            health: true,
-            configuration: true,
-            policies: true,
-            backups: true,
-            history: false,
-        }
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            states: States::All,
-        }
-    }
-}
-
-const STATE_FILE: Option<PathBuf> = None;
-
-const PARTITIONS: Vec<PartitionId> = Vec::new();
-
-const EXPECTED_INTERVAL: Option<Duration> = None;
-
-const INCLUDE: &str = ".*";
-
-const ENTRA_PROTOCOL: EntraProtocol = EntraProtocol::V1;
-
-/// Whatever the way to show who we are demands.
-const TLS_MAX_VERSION: Option<TlsVersion> = None;
-
-impl Default for Selector {
-    fn default() -> Self {
-        Self::new(vec![INCLUDE.to_owned()], Vec::new())
-            .expect("the default selector is a valid one")
-    }
-}
-
-// … to here.
+pub use self::yaml::ConfigErrors;
+use self::yaml::{ConfigError, Position, Reader, Value};
+use crate::settings::Config;
 
 impl Config {
     /// Reads and checks the file at `path`.
-    pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = contents(path).map_err(|fault| Error::new(path, vec![fault]))?;
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let text = yaml::load(path).map_err(|error| ConfigErrors::new(path, vec![error]))?;
         Self::parse(&text, path)
     }
 
-    /// Rejects a state file that is one of `inputs`, because the exporter would rename or overwrite
-    /// its own configuration.
-    pub fn with_own_state_file(self, origin: &Path, inputs: &[&Path]) -> Result<Self, Error> {
+    /// Rejects a state file that is one of `inputs`: the exporter would rename or overwrite its own
+    /// configuration.
+    pub fn with_own_state_file(self, file: &Path, inputs: &[&Path]) -> Result<Self, ConfigErrors> {
         let resolved = |path: &Path| path.canonicalize().ok();
         let state_file = self.state_file.as_deref().and_then(resolved);
         if state_file.is_none() || inputs.iter().all(|input| resolved(input) != state_file) {
             return Ok(self);
         }
-        let message = "state_file: the exporter would overwrite this file, which it reads its \
-                       configuration from; write the path of another file";
-        Err(Error::new(origin, vec![Fault::unread(message)]))
+        let message = "state_file: this is a configuration file, which the exporter would \
+                       overwrite; write the path of another file";
+        Err(ConfigErrors::new(
+            file,
+            vec![ConfigError::unreadable(message)],
+        ))
     }
 
-    /// Checks `text`, which stands in the file `origin`: messages name that file, and relative
-    /// paths start in its folder. Nothing is read.
-    pub fn parse(text: &str, origin: &Path) -> Result<Self, Error> {
-        let folder = origin.parent().unwrap_or_else(|| Path::new(""));
+    /// Checks `text`, the contents of `file`. Errors name that file, and relative paths start in its
+    /// directory. No file is read.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigErrors> {
+        let folder = file.parent().unwrap_or_else(|| Path::new(""));
         let (config, reader) =
-            interpret(text, folder).map_err(|fault| Error::new(origin, vec![fault]))?;
-        if reader.faults.is_empty() {
+            interpret(text, folder).map_err(|error| ConfigErrors::new(file, vec![error]))?;
+        if reader.errors.is_empty() {
             Ok(config)
         } else {
-            Err(Error::new(origin, reader.faults))
+            Err(ConfigErrors::new(file, reader.errors))
         }
     }
 }
 
-fn contents(path: &Path) -> Result<String, Fault> {
-    let bytes = small_file::read(path).map_err(|error| {
-        Fault::unread(format!(
-            "the file cannot be read: {error}; check the path and that the exporter may read it"
-        ))
-    })?;
-    let bytes = bytes
-        .ok_or_else(|| Fault::unread("the file is larger than 1 MiB; is it a configuration?"))?;
-    if bytes.contains(&0) {
-        let message = "the file is binary, or UTF-16 without a byte order mark; save it as UTF-8";
-        return Err(Fault::new(Position::START, "", message));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.as_bytes().get(..error.utf8_error().valid_up_to());
-        let message = "the file is not UTF-8 from here on; save it as UTF-8";
-        Fault::new(Position::after(valid.unwrap_or_default()), "", message)
-    })
-}
-
-fn interpret(text: &str, folder: &Path) -> Result<(Config, Reader), Fault> {
-    let root = document::parse(text)?;
+fn interpret(text: &str, folder: &Path) -> Result<(Config, Reader), ConfigError> {
+    let root = yaml::parse(text)?;
     if matches!(root.value, Value::Null) {
-        let message = format!("the file is empty; {SMALLEST}");
-        return Err(Fault::new(Position::START, "", message));
+        let message = format!("the file is empty; {}", keys::MINIMAL);
+        return Err(ConfigError::new(Position::START, "", message));
     }
-    Ok(reader::read(&root, |s| Config::read(s, folder)))
+    Ok(yaml::read(&root, |s| Config::read(s, folder)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use url::Url;
+
     use super::*;
+    use crate::settings::{
+        Cluster, Collectors, MATCH_ALL, Metrics, Poll, Protection, Security, Selector,
+    };
 
     const EXAMPLE: &str = include_str!("../deploy/exporter.example.yml");
     const DOCUMENTATION: &str = include_str!("../docs/configuration.md");
 
-    /// Every key that the code asks for and that holds no further keys.
-    fn known() -> BTreeSet<String> {
+    /// Every key that the code reads and that is not a section.
+    fn read_keys() -> BTreeSet<String> {
         let (_, reader) = interpret(EXAMPLE, Path::new("")).unwrap();
-        let holds_keys = |key: &String| {
-            let (keys, list) = (format!("{key}."), format!("{key}[]."));
+        let is_section = |key: &String| {
+            let (section, list) = (format!("{key}."), format!("{key}[]."));
             reader
                 .known
                 .iter()
-                .any(|other| other.starts_with(&keys) || other.starts_with(&list))
+                .any(|other| other.starts_with(&section) || other.starts_with(&list))
         };
         let known = reader.known.iter();
-        known.filter(|key| !holds_keys(key)).cloned().collect()
+        known.filter(|key| !is_section(key)).cloned().collect()
     }
 
-    /// Every key of a document whose value is no mapping and no list of mappings.
-    fn written(node: &document::Node, path: &str) -> BTreeSet<String> {
+    /// Every key of a document that is not a section.
+    fn keys_of(node: &yaml::Node, path: &str) -> BTreeSet<String> {
         use Value::{List, Mapping};
         match &node.value {
             Mapping(entries) => entries
@@ -335,48 +101,48 @@ mod tests {
                         panic!("a key is text");
                     };
                     let dot = if path.is_empty() { "" } else { "." };
-                    written(value, &format!("{path}{dot}{key}"))
+                    keys_of(value, &format!("{path}{dot}{key}"))
                 })
                 .collect(),
             List(items) if items.iter().any(|item| matches!(item.value, Mapping(_))) => items
                 .iter()
-                .flat_map(|item| written(item, &format!("{path}[]")))
+                .flat_map(|item| keys_of(item, &format!("{path}[]")))
                 .collect(),
             _ => BTreeSet::from([path.to_owned()]),
         }
     }
 
     #[test]
-    fn the_example_has_every_key() {
-        let root = document::parse(EXAMPLE).unwrap();
-        assert_eq!(written(&root, ""), known());
+    fn example_contains_every_key() {
+        let root = yaml::parse(EXAMPLE).unwrap();
+        assert_eq!(keys_of(&root, ""), read_keys());
     }
 
     #[test]
-    fn the_documentation_has_a_row_for_every_key_and_no_other() {
+    fn documentation_has_one_row_per_key() {
         let documented: BTreeSet<_> = DOCUMENTATION
             .lines()
             .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
             .map(|(key, _)| key.to_owned())
             .collect();
-        assert_eq!(documented, known());
+        assert_eq!(documented, read_keys());
     }
 
     #[test]
-    fn the_example_is_the_defaults_and_one_cluster() {
+    fn example_has_the_defaults() {
         let config = Config::parse(EXAMPLE, Path::new("deploy/exporter.example.yml")).unwrap();
         let defaults = Config {
             protection: Protection::default(),
             poll: Poll::default(),
             metrics: Metrics::default(),
-            state_file: STATE_FILE,
+            state_file: None,
             clusters: vec![Cluster {
                 name: "prod".into(),
                 endpoints: vec![Url::parse("http://localhost:19080").unwrap()],
-                partitions: PARTITIONS,
+                partitions: Vec::new(),
                 applications: Selector::default(),
                 services: Selector::default(),
-                expected_interval: EXPECTED_INTERVAL,
+                expected_interval: None,
                 collectors: Collectors::default(),
                 security: Security::default(),
             }],
@@ -385,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_its_default() {
+    fn missing_keys_have_their_defaults() {
         let text = "clusters: [{name: prod, endpoints: ['http://localhost:19080']}]";
         assert_eq!(
             Config::parse(text, Path::new("exporter.yml")).unwrap(),
@@ -393,7 +159,7 @@ mod tests {
         );
     }
 
-    /// What the documentation gives as the default of `key`.
+    /// The documented default of `key`.
     fn documented(key: &str) -> &'static str {
         let row = DOCUMENTATION
             .lines()
@@ -403,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_tells_every_default() {
+    fn documented_defaults_are_correct() {
         let poll = Poll::default();
         for (key, default) in [
             ("poll.interval", poll.interval),
@@ -412,7 +178,7 @@ mod tests {
         ] {
             assert_eq!(values::duration(documented(key)), Ok(default), "{key}");
         }
-        let everything = format!("[\"{INCLUDE}\"]");
+        let everything = format!("[\"{MATCH_ALL}\"]");
         for (key, default) in [
             ("poll.concurrency", poll.concurrency.to_string().as_str()),
             ("metrics.states", "all"),
@@ -428,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_shows_messages_as_they_are() {
+    fn documented_errors_are_correct() {
         let text =
             "poll:\n  interval: 60\n  timout: 5s\nclusters: [{name: a, endpoints: ['http://a']}]";
         let error = Config::parse(text, Path::new("exporter.yml")).unwrap_err();

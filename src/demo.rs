@@ -19,9 +19,9 @@ use url::Url;
 use self::secure::Secured;
 use crate::cli::{Arguments, Demo, Simulate, Simulated, UsageError};
 use crate::clock;
-use crate::config::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
-use crate::gateway::Security;
 use crate::run::{self, Signals, Source};
+use crate::settings::Security;
+use crate::settings::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
 use crate::simulator::{Access, Activity, Estate, EstateSize, Options, Simulator, run_activity};
 
 /// How often the demo polls: its days are compressed, so its interval is as well.

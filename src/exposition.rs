@@ -17,8 +17,8 @@ use std::sync::{Arc, LazyLock};
 
 use chrono::{DateTime, Utc};
 
-use crate::config::States;
 use crate::protection::Rules;
+use crate::settings::States;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Process;
 pub use families::families;

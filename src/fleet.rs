@@ -20,12 +20,13 @@ use tracing::warn;
 use self::running::Running;
 pub use self::running::Watched;
 use crate::clock;
-use crate::config::{Cluster, Config};
-use crate::gateway::{BuildError, FabricIdentity, FabricIdentityError, Gateway, Options};
+use crate::gateway::{BuildError, Gateway, Options};
 use crate::inventory::Shard;
 use crate::logging::chain;
 use crate::poller::Poller;
 use crate::protection::Rules;
+use crate::settings::{Cluster, Config};
+use crate::settings::{FabricIdentity, FabricIdentityError};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 

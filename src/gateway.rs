@@ -17,6 +17,7 @@ use crate::model::{
     BackupHealth, BackupProgress, Configuration, Entity, Listed, ListedBackup, ListedPartition,
     Name, PartitionId, Policy, RestoreProgress,
 };
+use crate::settings::{Auth, FabricIdentity, FabricIdentityError, Security};
 use crate::telemetry::Telemetry;
 use blocking_read::BlockingRead;
 use call::Caller;
@@ -52,7 +53,6 @@ mod resolver;
 mod retry;
 mod reuse;
 mod rotation;
-mod security;
 mod status;
 mod tls;
 mod token;
@@ -63,11 +63,6 @@ pub use error::Error;
 pub use file::FileError;
 pub use reason::Reason;
 pub use rotation::Rotation;
-pub(crate) use security::is_loopback;
-pub use security::{
-    Auth, ClientCertificate, Entra, EntraProtocol, FabricIdentity, FabricIdentityError, HostName,
-    ManagedIdentity, Security, Thumbprint, TlsVersion, TokenSource, Trust,
-};
 
 /// How to reach one cluster.
 #[derive(Clone, Debug)]
@@ -103,7 +98,7 @@ impl Gateway {
     /// Creates the client: reads the credential files, opens no connection.
     pub fn new(options: Options, telemetry: Arc<Telemetry>) -> Result<Self, BuildError> {
         let (security, timeout) = (options.security, options.timeout);
-        security.check(&options.endpoints)?;
+        security.check_endpoints(&options.endpoints)?;
         let endpoints = Endpoints::new(options.endpoints)?;
         let secrets = security.secret_files().into_iter();
         let exposures = secrets.filter_map(file_mode::exposure).collect();
@@ -114,7 +109,7 @@ impl Gateway {
                 options.fabric_identity,
                 timeout,
             )?),
-            Auth::Nobody | Auth::ClientCertificate(_) => None,
+            Auth::Anonymous | Auth::ClientCertificate(_) => None,
         };
         let transport = Transport::new(timeout, endpoints.all().cloned().collect(), security)?;
         let client = Client::new(options.cluster, telemetry, transport, endpoints, timeout);
@@ -132,101 +127,91 @@ impl Gateway {
         opened.unwrap_or(Err(BuildError::ReadTimeout(limit)))
     }
 
-    /// The version of the cluster's runtime, such as `6.4.514.9494`.
+    /// The version of the runtime, such as `6.4.514.9494`.
     pub async fn cluster_version(&self) -> Result<String, Error> {
         self.calls
             .get(&wire::CLUSTER_VERSION, Subject::Cluster)
             .await
     }
 
-    /// Names of all applications; the system application is not among them.
+    /// The names of all applications, without the system application.
     pub async fn applications(&self) -> Result<Listed<Name>, Error> {
         self.calls
             .get_all(&wire::APPLICATIONS, Subject::Cluster)
             .await
     }
 
-    /// Names of the services of `application` that keep state on disk: all that can be backed up.
+    /// The names of the services of `application` that persist state: only they can be backed up.
     pub async fn persisted_services(&self, application: &str) -> Result<Listed<Name>, Error> {
-        self.calls
-            .get_all(&wire::SERVICES, Subject::Application(application))
-            .await
+        let subject = Subject::Application(application);
+        self.calls.get_all(&wire::SERVICES, subject).await
     }
 
     /// The partitions of `service`, if it is stateful.
     pub async fn partitions(&self, service: &str) -> Result<Listed<ListedPartition>, Error> {
-        self.calls
-            .get_all(&wire::PARTITIONS, Subject::Service(service))
-            .await
+        let subject = Subject::Service(service);
+        self.calls.get_all(&wire::PARTITIONS, subject).await
     }
 
-    /// Name of the service that `partition` belongs to.
+    /// The name of the service that `partition` belongs to.
     pub async fn service_name(&self, partition: PartitionId) -> Result<Name, Error> {
-        self.calls
-            .get(&wire::SERVICE_NAME, Subject::Partition(partition))
-            .await
+        let subject = Subject::Partition(partition);
+        self.calls.get(&wire::SERVICE_NAME, subject).await
     }
 
-    /// Name of the application that `service` belongs to.
+    /// The name of the application that `service` belongs to.
     pub async fn application_name(&self, service: &str) -> Result<Name, Error> {
-        self.calls
-            .get(&wire::APPLICATION_NAME, Subject::Service(service))
-            .await
+        let subject = Subject::Service(service);
+        self.calls.get(&wire::APPLICATION_NAME, subject).await
     }
 
-    /// The record of the last requested backup of `partition`; `None` when none ever was.
+    /// The progress record of the last requested backup of `partition`; `None` if there was none.
     pub async fn backup_progress(
         &self,
         partition: PartitionId,
     ) -> Result<Option<BackupProgress>, Error> {
-        self.calls
-            .get(&wire::BACKUP_PROGRESS, Subject::Partition(partition))
-            .await
+        let subject = Subject::Partition(partition);
+        self.calls.get(&wire::BACKUP_PROGRESS, subject).await
     }
 
-    /// The record of the last restore of `partition`; `None` when none ever was.
+    /// The record of the last restore of `partition`; `None` if there was none.
     pub async fn restore_progress(
         &self,
         partition: PartitionId,
     ) -> Result<Option<RestoreProgress>, Error> {
-        self.calls
-            .get(&wire::RESTORE_PROGRESS, Subject::Partition(partition))
-            .await
+        let subject = Subject::Partition(partition);
+        self.calls.get(&wire::RESTORE_PROGRESS, subject).await
     }
 
-    /// What the health of `partition` says of its periodic backups.
+    /// The health reports about periodic backups of `partition`.
     pub async fn backup_health(&self, partition: PartitionId) -> Result<BackupHealth, Error> {
-        self.calls
-            .get(&wire::PARTITION_HEALTH, Subject::Partition(partition))
-            .await
+        let subject = Subject::Partition(partition);
+        self.calls.get(&wire::PARTITION_HEALTH, subject).await
     }
 
-    /// How `application` and what is below it is protected: the application itself, and only
-    /// those of its services and partitions where something else was set. Empty when it is not
-    /// protected. Old runtimes add entities of applications whose name begins alike.
+    /// The backup configuration of `application`, and of those of its services and partitions that
+    /// have a setting of their own. Empty if the application is not protected. Old runtimes add
+    /// entities of applications whose name has the same prefix.
     pub async fn backup_configuration(
         &self,
         application: &str,
     ) -> Result<Listed<Configuration>, Error> {
+        let subject = Subject::Application(application);
         self.calls
-            .get_all(
-                &wire::APPLICATION_CONFIGURATIONS,
-                Subject::Application(application),
-            )
+            .get_all(&wire::APPLICATION_CONFIGURATIONS, subject)
             .await
     }
 
-    /// What applies to `partition`, wherever it was set; `None` when nothing does. This route works
-    /// where those of the application and the service fail with [`Error::is_null_reference`].
+    /// The backup configuration that applies to `partition`, at whatever level it is set; `None` if
+    /// there is none. Works where the routes of the application and the service fail with
+    /// [`Error::is_null_reference`].
     pub async fn partition_backup_configuration(
         &self,
         partition: PartitionId,
     ) -> Result<Option<Configuration>, Error> {
+        let subject = Subject::Partition(partition);
         self.calls
-            .get(
-                &wire::PARTITION_CONFIGURATION,
-                Subject::Partition(partition),
-            )
+            .get(&wire::PARTITION_CONFIGURATION, subject)
             .await
     }
 
@@ -235,40 +220,37 @@ impl Gateway {
         self.calls.get_all(&wire::POLICIES, Subject::Cluster).await
     }
 
-    /// Where `policy` was set; not what it came down to.
+    /// The entities that `policy` is assigned to, without those that inherit it.
     pub async fn entities_of_policy(&self, policy: &str) -> Result<Listed<Entity>, Error> {
-        self.calls
-            .get_all(&wire::ENTITIES_OF_POLICY, Subject::Policy(policy))
-            .await
+        let subject = Subject::Policy(policy);
+        self.calls.get_all(&wire::ENTITIES_OF_POLICY, subject).await
     }
 
-    /// The newest backup of every partition of `application` in the storage of the policy that
-    /// applies now; of partitions that are gone, too. [`Error::is_backup_not_enabled`] when it is
-    /// not protected.
+    /// The newest backup of every partition of `application`, including deleted ones, in the storage
+    /// of the current policy. Fails with [`Error::is_backup_not_enabled`] if the application is not
+    /// protected.
     ///
-    /// Costly for the cluster, and slow: see [`Options::timeout`]. A time-out here says nothing of
-    /// the backup service, and is not tried again.
+    /// Slow and expensive for the cluster, see [`Options::timeout`]. A timeout is no sign of an
+    /// outage of the backup service, and is not retried.
     pub async fn latest_backups(&self, application: &str) -> Result<Listed<ListedBackup>, Error> {
         let subject = Subject::Application(application);
         self.calls.get_all(&wire::LATEST_BACKUPS, subject).await
     }
 
-    /// All backups of [`Self::latest_backups`], and at its price.
+    /// All backups instead of the newest ones of [`Self::latest_backups`], at the same cost.
     pub async fn all_backups(&self, application: &str) -> Result<Listed<ListedBackup>, Error> {
         let subject = Subject::Application(application);
         self.calls.get_all(&wire::ALL_BACKUPS, subject).await
     }
 
-    /// The newest backup of `partition` in the storage of the policy that applies now: at most one
-    /// item. As slow and as costly for the cluster as [`Self::latest_backups`], but reads only that
-    /// storage.
+    /// The newest backup of `partition` in the storage of the current policy: at most one item. As
+    /// slow and expensive as [`Self::latest_backups`].
     pub async fn latest_backups_of(
         &self,
         partition: PartitionId,
     ) -> Result<Listed<ListedBackup>, Error> {
-        self.calls
-            .get_all(&wire::PARTITION_BACKUPS, Subject::Partition(partition))
-            .await
+        let subject = Subject::Partition(partition);
+        self.calls.get_all(&wire::PARTITION_BACKUPS, subject).await
     }
 
     /// How far the cluster's clock is ahead of the local one, to the second, according to the last
@@ -284,7 +266,7 @@ impl Gateway {
     }
 
     /// Resets the item quota of backup lists.
-    pub fn begin_lists(&self) {
+    pub(crate) fn begin_lists(&self) {
         self.calls.begin_list_round();
     }
 

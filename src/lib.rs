@@ -48,6 +48,7 @@ pub mod protection;
 pub mod run;
 pub mod schedule;
 pub mod server;
+pub mod settings;
 pub mod simulator;
 mod small_file;
 pub mod snapshot;

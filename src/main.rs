@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 
 /// Whether the arguments or one of the files are wrong.
 fn is_a_misuse(error: &anyhow::Error) -> bool {
-    error.is::<config::Error>()
+    error.is::<config::ConfigErrors>()
         || error.is::<Unwatchable>()
         || error.is::<WebConfigError>()
         || error.is::<UsageError>()

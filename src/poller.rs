@@ -28,12 +28,12 @@ pub use self::source::Source;
 use self::tally::Tally;
 use self::unusable::Unusable;
 use crate::clock::Clock;
-use crate::config::{Cluster, Poll};
 use crate::gateway::{Error, Reason, Rotation};
 use crate::inventory::{MAX_PARTITIONS, Shard};
 use crate::logging::chain;
 use crate::model::Listed;
 use crate::protection::Read;
+use crate::settings::{Cluster, Poll};
 use crate::snapshot::{ClusterReading, Collector, Observations, Run, Snapshot};
 use crate::telemetry::Telemetry;
 

@@ -28,11 +28,12 @@ use self::signals::Signal;
 pub use self::signals::Signals;
 use crate::cli::{Arguments, UsageError};
 use crate::clock;
-use crate::config::{self, Config};
+use crate::config;
 use crate::fleet::{self, Fleet};
 use crate::server::guard::guarded;
 use crate::server::web_config::{ReloadableWebConfig, WebConfigError};
 use crate::server::{self, App, ReloadRequest, listener};
+use crate::settings::Config;
 use crate::state_file;
 use crate::telemetry::{BuildInfo, Reload, Telemetry};
 
@@ -62,7 +63,7 @@ pub enum Source {
 }
 
 impl Source {
-    fn load(&self, arguments: &Arguments) -> Result<Config, config::Error> {
+    fn load(&self, arguments: &Arguments) -> Result<Config, config::ConfigErrors> {
         match self {
             Self::File => {
                 let inputs = [Some(&*arguments.config_file), arguments.web_config_file()];

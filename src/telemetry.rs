@@ -1,12 +1,11 @@
-//! What the exporter counts about itself: its requests to the gateways and their failures.
+//! Metrics of the exporter itself: its requests to the gateways and their failures.
 //!
-//! Holds numbers only; names, types and help of the families stand in the catalogue. Label
-//! values come from enums of this crate and from the configured cluster names, never from
-//! the network.
+//! Holds numbers only; names, types and help of the families are in the catalogue. Label values
+//! come from enums of this crate and from the configured cluster names, never from the network.
 
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -17,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::inventory::Shard;
 use crate::snapshot::Collector;
+use crate::sync::lock;
 
 /// Upper bounds of the request duration histogram, in seconds: from a healthy native call (a few
 /// milliseconds) to the 120 seconds after which the gateway's own proxy gives up.
@@ -24,30 +24,30 @@ const DURATION_BUCKETS: [f64; 12] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
 ];
 
-/// Statuses with which gateways, their proxy and the backup restore service answer a GET.
+/// The usual statuses of responses of gateways, their proxy and the backup service.
 const STATUSES: [&str; 11] = [
     "200", "204", "400", "401", "403", "404", "500", "502", "503", "504", NO_ANSWER,
 ];
 
-/// The label value of a request without an answer.
+/// The label value of a request without a response.
 const NO_ANSWER: &str = "none";
 
-/// What the exposition shows of this process, taken at the moment of a scrape.
+/// The state of this process at the time of a scrape.
 #[derive(Debug)]
 pub struct Process {
-    /// Its counters.
+    /// The counters.
     pub telemetry: Arc<Telemetry>,
-    /// How the configuration came to be what it is.
+    /// The last reload of the configuration.
     pub reload: Reload,
-    /// When the certificate of its listener expires; `None` without TLS.
+    /// When the certificate of the listener expires; `None` without TLS.
     pub web_certificate_expiry: Option<DateTime<Utc>>,
-    /// Which part of the partitions it watches.
+    /// The shard of the partitions that this process watches.
     pub shard: Shard,
-    /// What the operating system says of it.
+    /// Resource usage as reported by the operating system.
     pub resources: metrics_process::collector::Metrics,
 }
 
-/// What this program was built from.
+/// The build of this program.
 #[derive(Clone, Copy, Debug)]
 pub struct BuildInfo {
     /// Version of the package.
@@ -67,21 +67,21 @@ impl BuildInfo {
     };
 }
 
-/// The last time the configuration was read.
+/// The last reload of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Reload {
-    /// Whether it could be used.
+    /// Whether it succeeded.
     pub successful: bool,
-    /// When it last could.
+    /// When it last succeeded.
     pub succeeded_at: DateTime<Utc>,
 }
 
-/// How the state file was last written. Both are `None` without a state file.
+/// The writes of the state file. Both are `None` without a state file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateFileWrites {
     /// Whether the last write succeeded; `None` before the first one.
     pub successful: Option<bool>,
-    /// When one last succeeded.
+    /// When a write last succeeded.
     pub succeeded_at: Option<DateTime<Utc>>,
 }
 
@@ -95,7 +95,7 @@ pub struct Telemetry {
     pub(crate) undecodable_items: PerCluster<CollectorLabels, Counter>,
 }
 
-/// A family and its label sets, which it does not list itself: those of one cluster can be removed.
+/// A family with its label sets, so that those of one cluster can be removed.
 #[derive(Debug)]
 pub(crate) struct PerCluster<S, M> {
     pub(crate) family: Family<S, M, fn() -> M>,
@@ -130,7 +130,7 @@ impl<S: Clone + Eq + Hash, M: Clone> PerCluster<S, M> {
     }
 
     fn known(&self) -> MutexGuard<'_, HashSet<S>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 
@@ -173,8 +173,8 @@ impl Default for Telemetry {
 }
 
 impl Telemetry {
-    /// Lets the counters of undecodable items of a cluster start at 0, and its error counters for
-    /// each of `reasons`, so that the first one is an increase.
+    /// Starts the counters of undecodable items of a cluster at 0, and its error counters for each
+    /// of `reasons`, so that the first event is an increase.
     pub fn watch_cluster(&self, cluster_name: &Arc<str>, reasons: &[&'static str]) {
         for collector in Collector::ALL {
             self.undecodable(cluster_name, collector);
@@ -184,7 +184,7 @@ impl Telemetry {
         }
     }
 
-    /// Removes the counters of a cluster that is not watched any more; all others go on.
+    /// Removes the counters of a cluster that is no longer watched.
     pub fn forget_cluster(&self, cluster_name: &str) {
         let is_gone = |cluster: &Arc<str>| **cluster == *cluster_name;
         self.gateway_requests.remove(|it| is_gone(&it.cluster_name));
@@ -195,19 +195,17 @@ impl Telemetry {
         undecodable.remove(|it| is_gone(&it.cluster_name));
     }
 
-    /// How the state file was last written.
+    /// The writes of the state file.
     pub fn state_file(&self) -> StateFileWrites {
-        let state_file = self.state_file.lock();
-        *state_file.unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.state_file)
     }
 
-    /// Records how the state file was last written.
+    /// Records a write of the state file.
     pub fn set_state_file(&self, writes: StateFileWrites) {
-        let state_file = self.state_file.lock();
-        *state_file.unwrap_or_else(PoisonError::into_inner) = writes;
+        *lock(&self.state_file) = writes;
     }
 
-    /// Counts a request that failed for good.
+    /// Counts a failed call.
     pub fn record_error(
         &self,
         cluster_name: &Arc<str>,
@@ -223,7 +221,7 @@ impl Telemetry {
         self.undecodable(cluster_name, collector).inc_by(items);
     }
 
-    /// Counts one attempt of a request: its HTTP status, or `None` when no answer came. With the first
+    /// Counts one attempt of a request: its HTTP status, or `None` without a response. With the first
     /// request of a route, the counters of the usual statuses start at 0, so that the first error is an increase.
     pub fn record_request(
         &self,

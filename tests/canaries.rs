@@ -1,15 +1,11 @@
 //! Secrets stay where they are: each of them is marked, and the marks are looked for in whatever
 //! the program lets out, at the most talkative log level, while things go wrong.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::fs;
 use std::process::Command;
 
+use crate::support::process::{Exporter, Setup};
+use crate::support::{at, estate, eventually, simulate};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use openssl::pkcs12::Pkcs12;
 use openssl::pkey::PKey;
@@ -19,8 +15,6 @@ use reqwest::{Certificate, Client, RequestBuilder};
 use servicefabric_backup_exporter::simulator::{
     Access, Code, Options, Outcome, Role, ServerIdentity, Simulator,
 };
-use support::process::{Exporter, Setup};
-use support::{at, estate, eventually, simulate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

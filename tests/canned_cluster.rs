@@ -3,21 +3,16 @@
 //!
 //! The answers are those of Service Fabric 6.4, as its published source builds them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::canned::{Canned, page, refusal};
+use crate::support::watch::{RULES, Setup, Watch, error, known, partition, succeeded};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::model::Level;
 use servicefabric_backup_exporter::protection::applied::Applied as Known;
 use servicefabric_backup_exporter::protection::{Protection, judge};
 use servicefabric_backup_exporter::snapshot::{Collector, Snapshot};
-use support::canned::{Canned, page, refusal};
-use support::watch::{RULES, Setup, Watch, error, known, partition, succeeded};
 use uuid::Uuid;
 
 const CONFIGURATION: &str = "/$/GetBackupConfigurationInfo";

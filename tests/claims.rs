@@ -3,14 +3,11 @@
 //!
 //! The answers are those of Service Fabric 6.4, as its published source builds them.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::cell::Cell;
 use std::sync::Arc;
 
+use crate::support::canned::{Canned, page};
+use crate::support::watch::{RULES, Setup, Watch, partition, succeeded};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::clock;
@@ -18,8 +15,6 @@ use servicefabric_backup_exporter::protection::evidence::evidence;
 use servicefabric_backup_exporter::protection::{Protection, Rules, judge};
 use servicefabric_backup_exporter::snapshot::{Collector, Snapshot};
 use servicefabric_backup_exporter::state_file::{self, StateFile};
-use support::canned::{Canned, page};
-use support::watch::{RULES, Setup, Watch, partition, succeeded};
 use uuid::Uuid;
 
 const BACKUP: &str = include_str!("samples/GetPartitionBackupList.item-minus-one.json");
@@ -383,7 +378,7 @@ async fn an_application_that_is_not_protected_any_more_ends_nothing() {
     case.set_health(Some(now() - TimeDelta::minutes(10)));
     case.watch.cycle().await;
     wait(300);
-    let refusal = support::canned::refusal("FABRIC_E_BACKUP_NOT_ENABLED", "Not existing.");
+    let refusal = crate::support::canned::refusal("FABRIC_E_BACKUP_NOT_ENABLED", "Not existing.");
     case.set_list(404, &refusal);
     let snapshot = case.watch.list().await;
     assert!(succeeded(&snapshot, Collector::Backups));
@@ -417,7 +412,10 @@ async fn one_storage_that_fails_does_not_hide_the_other_one() {
     case.protect_in_two_containers();
     case.set_health(Some(now() - TimeDelta::minutes(10)));
     let failure = "Unable to get recovery point details.";
-    case.set_list(500, &support::canned::refusal("E_UNEXPECTED", failure));
+    case.set_list(
+        500,
+        &crate::support::canned::refusal("E_UNEXPECTED", failure),
+    );
     let own = format!("Partitions/{}/$/GetBackups", case.id);
     case.canned.set(own.clone(), 200, page([]));
     case.watch.cycle().await;

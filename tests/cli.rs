@@ -1,17 +1,12 @@
 //! Arguments and exit codes: 0 done, 1 failed, 64 wrong configuration or arguments.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/encodings.rs"]
-mod encodings;
-
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
 #[cfg(target_os = "linux")]
 use std::process::Stdio;
 
-use encodings::saved_by_windows;
+use crate::support::encodings::saved_by_windows;
 use serde_json::Value;
 use servicefabric_backup_exporter::logging::{self, Format, Level};
 use tempfile::TempDir;
@@ -323,7 +318,7 @@ fn valid_settings_that_are_probably_wrong_are_warned_about() {
         warnings,
         [
             "warning: Cluster a: applications.include: \"Shop\" never matches, because every name \
-             begins with fabric:/; write \"fabric:/Shop\".",
+             starts with fabric:/; write \"fabric:/Shop\".",
             "warning: Cluster b: collectors.configuration is off and there is no \
              expected_interval, so the verdict on every partition is Unknown.",
             "warning: Cluster c: collectors.policies is off, so the verdict on every partition \
@@ -454,7 +449,7 @@ const PANICS_AS: &str = "SFBE_TEST_PANICS_AS";
     reason = "the runner of the tests parses the command line"
 )]
 fn a_panic_is_a_line_of_the_log() {
-    const THIS: &str = "a_panic_is_a_line_of_the_log";
+    const THIS: &str = "cli::a_panic_is_a_line_of_the_log";
     if let Ok(format) = std::env::var(PANICS_AS) {
         let format = match &*format {
             "json" => Format::Json,

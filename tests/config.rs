@@ -3,24 +3,14 @@
 //! `tests/config/NAME.bad.yml` stands beside `NAME.bad.txt`; the word `hunter2` marks secrets,
 //! which no message may repeat.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the functions around the tests are tests, too"
-)]
-
-#[path = "support/bless.rs"]
-mod bless;
-#[path = "support/encodings.rs"]
-mod encodings;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use encodings::saved_by_windows;
+use crate::support::encodings::saved_by_windows;
 use proptest::prelude::*;
-use servicefabric_backup_exporter::config::{Config, States};
+use servicefabric_backup_exporter::settings::{Config, States};
 
 const FOLDER: &str = "tests/config";
 
@@ -64,7 +54,7 @@ fn everything_wrong_with_a_bad_file_is_told() {
     assert_eq!(bad, files(".bad.txt"), "each bad file has its golden file");
     for name in bad {
         let (told, golden) = (told(&name), format!("{name}.bad.txt"));
-        if bless::bless() {
+        if crate::support::bless::bless() {
             fs::write(Path::new(FOLDER).join(&golden), &told).unwrap();
         }
         assert_eq!(told, read(&golden), "{name}");

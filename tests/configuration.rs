@@ -4,13 +4,10 @@
 //! The expectation is kept by the test: the policy of the nearest level, and a suspension at any
 //! level. It is not asked of the cluster.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::simulate;
+use crate::support::watch::{Setup, partition, requests, succeeded};
 use chrono::TimeDelta;
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::model::Level;
@@ -19,8 +16,6 @@ use servicefabric_backup_exporter::simulator::{
     Entity, Estate, Operation, Options, Policy, Schedule, Scheme, ServiceKind, Simulator, Storage,
 };
 use servicefabric_backup_exporter::snapshot::Collector;
-use support::simulate;
-use support::watch::{Setup, partition, requests, succeeded};
 use uuid::Uuid;
 
 const POLICIES: [&str; 3] = ["Hourly", "Daily", "Weekly"];

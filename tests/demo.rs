@@ -1,22 +1,16 @@
 //! The demo as a process of its own, as somebody sees it who tries the exporter out.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::page::Page;
+use crate::support::process::Setup;
+use crate::support::{eventually, within};
 use reqwest::{Certificate, Client, StatusCode};
 use servicefabric_backup_exporter::model::BackupState;
 use servicefabric_backup_exporter::protection::Protection;
-use support::page::Page;
-use support::process::Setup;
-use support::{eventually, within};
 
 /// What the name of the folder of a secured demo begins with.
 const FOLDER: &str = "servicefabric-backup-exporter-demo-";

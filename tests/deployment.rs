@@ -3,11 +3,6 @@
 //! Nothing is started here, and the structures know no more keys than are looked at; whether the
 //! programs take the files, `tests/real` asks them.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the functions around the tests are tests, too"
-)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

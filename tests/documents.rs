@@ -2,8 +2,6 @@
 //! every log message has a row, and links point to existing files and headings. Source files keep
 //! the limits of `docs/CONTRIBUTING.md`.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

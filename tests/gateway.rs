@@ -1,9 +1,7 @@
-//! The gateway client against a scripted server: what it makes of a sick or hostile network.
+//! The gateway client against a scripted server on a faulty or hostile network.
 //!
-//! The server speaks raw bytes, because most of what goes wrong is not HTTP any more. Nothing here
-//! depends on timing but for deadlines that are generous.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! The server sends raw bytes, because most faults are below HTTP. Nothing depends on timing except
+//! for generous deadlines.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason, Security};
+use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
 use servicefabric_backup_exporter::model::{BackupState, Entity, PartitionId, Schedule};
+use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator::{self, Estate, Simulator, Switches};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,7 +33,7 @@ const NULL_REFERENCE: &str = include_str!("samples/error.500.null-reference.brs.
 const INDEX: &str = include_str!("samples/error.400.list-index-out-of-range.brs.json");
 const SUCCESS: &str = include_str!("samples/GetPartitionBackupProgress.success.wire.json");
 
-/// What the server does with one request.
+/// The reaction of the server to one request.
 enum Act {
     Answer(Vec<u8>),
     /// Answers once so many requests are in flight.
@@ -57,7 +56,7 @@ fn answer(status: u16, body: &str) -> Act {
     )
 }
 
-/// A server whose n-th request is answered by the n-th act.
+/// A server that reacts to the n-th request with the n-th act of its script.
 struct Server {
     url: Url,
     /// Request heads in the order of their arrival.
@@ -101,7 +100,7 @@ impl Server {
         server
     }
 
-    /// An address where nobody listens.
+    /// An address without a listener.
     async fn dead() -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -173,7 +172,7 @@ async fn reason<T: std::fmt::Debug>(call: impl Future<Output = Result<T, Error>>
 }
 
 #[tokio::test]
-async fn requests_say_what_they_are() {
+async fn requests_have_an_accept_and_a_user_agent_header() {
     let server = Server::start(|_| answer(200, SUCCESS)).await;
     let record = server
         .gateway()
@@ -194,7 +193,7 @@ async fn requests_say_what_they_are() {
 }
 
 #[tokio::test]
-async fn a_dead_endpoint_is_left_for_the_next_one() {
+async fn an_unreachable_endpoint_is_replaced_by_the_next_one() {
     let server = Server::start(|_| answer(200, VERSION)).await;
     let endpoints = vec![
         Server::dead().await,
@@ -210,7 +209,7 @@ async fn a_dead_endpoint_is_left_for_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_cluster_without_a_living_endpoint_is_a_connect_error_and_tells_nothing() {
+async fn a_cluster_without_a_reachable_endpoint_fails_with_connect_and_exposes_no_state() {
     let gateway = gateway(vec![Server::dead().await, Server::dead().await], 8);
     let error = gateway.backup_progress(PARTITION).await.unwrap_err();
     assert_eq!(error.reason(), Reason::Connect);
@@ -224,7 +223,7 @@ async fn a_cluster_without_a_living_endpoint_is_a_connect_error_and_tells_nothin
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_a_timeout_and_not_tried_again() {
+async fn a_slow_answer_is_a_timeout_and_not_retried() {
     let server = Server::start(|_| Act::Hang).await;
     let gateway = with_timeout(vec![server.url.clone()], 8, Duration::from_secs(2));
     let started = Instant::now();
@@ -242,7 +241,7 @@ async fn a_body_that_stalls_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn a_reset_connection_is_tried_again() {
+async fn a_reset_connection_is_retried() {
     let server = Server::start(|number| match number {
         0 => Act::Reset,
         _ => answer(200, VERSION),
@@ -253,7 +252,7 @@ async fn a_reset_connection_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_truncated_body_is_a_broken_connection() {
+async fn a_truncated_body_is_a_closed_connection() {
     let truncated = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"Version\":".to_vec();
     let server = Server::start(move |_| Act::Answer(truncated.clone())).await;
     assert_eq!(
@@ -264,7 +263,7 @@ async fn a_truncated_body_is_a_broken_connection() {
 }
 
 #[tokio::test]
-async fn answers_that_are_not_understood_are_not_asked_for_again() {
+async fn answers_that_cannot_be_decoded_are_not_retried() {
     for body in ["{\"BackupState\":\"Succ", "<html>Sign in</html>", "{}"] {
         let server = Server::start(move |_| answer(200, body)).await;
         let gateway = server.gateway();
@@ -315,7 +314,7 @@ async fn pages_are_followed_to_the_end() {
 }
 
 #[tokio::test]
-async fn a_list_without_end_is_given_up() {
+async fn a_list_without_end_fails() {
     let server = Server::start(|number| {
         answer(
             200,
@@ -331,7 +330,7 @@ async fn a_list_without_end_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_token_that_comes_twice_is_an_error() {
+async fn a_repeated_continuation_token_is_an_error() {
     let server = Server::start(|number| {
         let token = ["a", "b", "a"][number];
         answer(
@@ -348,7 +347,7 @@ async fn a_token_that_comes_twice_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_masked_timeout_is_tried_again() {
+async fn a_masked_timeout_is_retried() {
     let server = Server::start(|number| match number {
         0 | 1 => answer(400, MASKED_TIMEOUT),
         _ => answer(200, "null"),
@@ -362,7 +361,7 @@ async fn a_masked_timeout_is_tried_again() {
 }
 
 #[tokio::test]
-async fn two_retries_are_all() {
+async fn a_call_is_retried_at_most_twice() {
     let server = Server::start(|_| answer(503, "")).await;
     let gateway = server.gateway();
     assert_eq!(
@@ -373,7 +372,7 @@ async fn two_retries_are_all() {
 }
 
 #[tokio::test]
-async fn a_sick_cluster_gets_few_retries() {
+async fn the_retry_budget_limits_the_retries_of_a_sick_cluster() {
     let server = Server::start(|_| answer(504, NOT_FOUND)).await;
     let gateway = server.gateway();
     for _ in 0..20 {
@@ -408,7 +407,7 @@ async fn an_empty_404_means_that_there_is_no_backup_service() {
 }
 
 #[tokio::test]
-async fn an_empty_403_is_forbidden_and_not_tried_again() {
+async fn an_empty_403_is_forbidden_and_not_retried() {
     let server = Server::start(|_| answer(403, "")).await;
     let gateway = server.gateway();
     assert_eq!(
@@ -420,7 +419,7 @@ async fn an_empty_403_is_forbidden_and_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_vanished_partition_is_recognised_on_both_kinds_of_routes() {
+async fn a_deleted_partition_is_recognised_on_both_kinds_of_routes() {
     let server = Server::start(|number| match number {
         0 | 1 => answer(404, NOT_FOUND),
         _ => Act::Answer(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_vec()),
@@ -455,7 +454,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn the_date_of_an_answer_shows_the_clock_skew() {
+async fn clock_skew_comes_from_the_date_header() {
     let dated = format!(
         "HTTP/1.1 200 OK\r\nDate: Fri, 01 Jan 2100 00:00:00 GMT\r\nConnection: close\r\n\
          Content-Length: {}\r\n\r\n{VERSION}",
@@ -469,7 +468,7 @@ async fn the_date_of_an_answer_shows_the_clock_skew() {
 }
 
 #[tokio::test]
-async fn the_breaker_opens_for_one_side_and_closes_after_a_probe() {
+async fn the_circuit_breaker_opens_for_one_side_and_closes_after_a_probe() {
     let server = Server::start(|number| match number {
         0..5 => answer(404, ""),
         5 => answer(200, VERSION),
@@ -506,7 +505,7 @@ async fn the_breaker_opens_for_one_side_and_closes_after_a_probe() {
 }
 
 #[tokio::test]
-async fn no_more_requests_are_in_flight_than_allowed() {
+async fn concurrency_limits_the_requests_in_flight() {
     let together = Arc::new(Barrier::new(3));
     let Act::Answer(version) = answer(200, VERSION) else {
         unreachable!()
@@ -527,7 +526,7 @@ async fn no_more_requests_are_in_flight_than_allowed() {
     assert_eq!(server.most_in_flight.load(Ordering::SeqCst), 3);
 }
 
-/// Paths of the requests so far, without what follows the api-version.
+/// Paths of the requests so far, up to the api-version.
 fn paths(server: &Server) -> Vec<String> {
     let heads = server.heads.lock().unwrap();
     let line = |head: &String| head.split_whitespace().nth(1).unwrap().to_owned();
@@ -538,7 +537,7 @@ fn paths(server: &Server) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn native_and_backup_routes_spell_names_of_several_levels_differently() {
+async fn native_and_backup_routes_encode_names_of_several_levels_differently() {
     let empty = r#"{"ContinuationToken":null,"Items":[]}"#;
     let server = Server::start(move |_| answer(200, empty)).await;
     let gateway = server.gateway();
@@ -564,7 +563,7 @@ async fn native_and_backup_routes_spell_names_of_several_levels_differently() {
 }
 
 #[tokio::test]
-async fn an_application_without_a_policy_has_nothing_and_shows_that_the_service_is_there() {
+async fn backup_not_enabled_is_an_empty_answer_and_shows_that_the_service_is_up() {
     let server = Server::start(|_| answer(404, NOT_ENABLED)).await;
     let gateway = server.gateway();
     for _ in 0..10 {
@@ -589,7 +588,7 @@ async fn an_application_without_a_policy_has_nothing_and_shows_that_the_service_
 }
 
 #[tokio::test]
-async fn nothing_is_an_empty_configuration_and_no_restore() {
+async fn a_null_answer_is_an_empty_configuration_and_no_restore() {
     let nothing = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_vec();
     let server = Server::start(move |number| match number % 3 {
         0 => answer(200, "null"),
@@ -613,7 +612,7 @@ async fn nothing_is_an_empty_configuration_and_no_restore() {
 }
 
 #[tokio::test]
-async fn failures_that_the_backup_service_disguises_are_retried() {
+async fn masked_failures_of_the_backup_service_are_retried() {
     for body in [NUMERIC_TIMEOUT, WEB_API] {
         let server = Server::start(move |number| match number {
             0 => answer(500, body),
@@ -627,7 +626,7 @@ async fn failures_that_the_backup_service_disguises_are_retried() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_apart_and_show_their_message() {
+async fn error_replies_are_classified_and_keep_their_message() {
     let gone = |code: &str| format!("{{\"Error\":{{\"Code\":{code},\"Message\":\"Not found.\"}}}}");
     for (status, body, meaning, text) in [
         (
@@ -685,7 +684,7 @@ async fn refusals_are_told_apart_and_show_their_message() {
 }
 
 #[tokio::test]
-async fn partitions_have_routes_of_their_own_for_configuration_and_newest_backup() {
+async fn partition_scope_has_routes_for_configuration_and_newest_backup() {
     let bodies = [
         include_str!("samples/GetPartitionBackupConfigurationInfo.suspended.json"),
         "null",
@@ -757,7 +756,7 @@ async fn policies_of_several_pages_are_read() {
 }
 
 #[tokio::test]
-async fn the_health_of_a_partition_tells_of_its_last_periodic_backup() {
+async fn partition_health_reports_the_last_periodic_backup() {
     let health = include_str!("samples/GetPartitionHealth.backup-warning.json");
     let server = Server::start(move |_| answer(200, health)).await;
     let gateway = server.gateway();
@@ -768,7 +767,7 @@ async fn the_health_of_a_partition_tells_of_its_last_periodic_backup() {
 }
 
 #[tokio::test]
-async fn a_storage_that_cannot_be_read_is_not_asked_again() {
+async fn an_unreadable_storage_is_not_retried() {
     let server = Server::start(|number| match number {
         0 => answer(500, STORAGE_FAILED),
         _ => answer(400, MASKED_TIMEOUT),
@@ -785,7 +784,7 @@ async fn a_storage_that_cannot_be_read_is_not_asked_again() {
 }
 
 #[tokio::test]
-async fn a_list_of_backups_may_take_six_times_as_long_and_its_timeout_tells_nothing() {
+async fn a_backup_list_has_six_times_the_timeout_which_is_no_sign_of_an_outage() {
     let server = Server::start(|_| Act::Hang).await;
     let gateway = with_timeout(vec![server.url.clone()], 8, Duration::from_millis(300));
     let started = Instant::now();
@@ -801,7 +800,7 @@ async fn a_list_of_backups_may_take_six_times_as_long_and_its_timeout_tells_noth
 }
 
 #[tokio::test]
-async fn slow_lists_leave_half_of_the_permits_to_others() {
+async fn slow_backup_lists_leave_half_of_the_permits_to_other_calls() {
     let server = Server::start(|number| match number {
         0..3 => Act::Hang,
         _ => answer(200, "null"),
@@ -827,7 +826,7 @@ async fn slow_lists_leave_half_of_the_permits_to_others() {
 }
 
 #[tokio::test]
-async fn the_inner_proxy_giving_up_on_a_list_is_not_asked_again_and_opens_no_breaker() {
+async fn a_504_for_a_backup_list_is_not_retried_and_opens_no_breaker() {
     let server = Server::start(|_| answer(504, "")).await;
     let gateway = server.gateway();
     for _ in 0..20 {
@@ -839,7 +838,7 @@ async fn the_inner_proxy_giving_up_on_a_list_is_not_asked_again_and_opens_no_bre
 }
 
 #[tokio::test]
-async fn the_configuration_counts_for_the_breaker_and_keeps_lists_back() {
+async fn configuration_failures_open_the_breaker_for_backup_lists() {
     let server = Server::start(|_| answer(404, "")).await;
     let gateway = gateway(vec![server.url.clone()], 1);
     for _ in 0..5 {
@@ -853,7 +852,7 @@ async fn the_configuration_counts_for_the_breaker_and_keeps_lists_back() {
 }
 
 #[tokio::test]
-async fn names_of_several_levels_are_understood_by_backup_services_old_and_new() {
+async fn names_of_several_levels_work_with_old_and_new_backup_services() {
     for brs_accepts_tilde in [false, true] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let shape = simulator::EstateSize {

@@ -1,10 +1,8 @@
-//! What the gateway client makes of answers that bend the rules of HTTP, and of servers that are
-//! not gateways at all.
+//! The gateway client against responses that violate HTTP, and against servers that are not
+//! gateways.
 //!
-//! The servers speak raw bytes, in segments of several sizes. No other HTTP implementation takes
-//! part.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! The servers send raw bytes in segments of several sizes. No other HTTP implementation is
+//! involved.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -12,7 +10,8 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason, Security};
+use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason};
+use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,7 +29,7 @@ enum Turn {
     AtOnce,
 }
 
-/// How the end of a body is marked.
+/// The framing of a body.
 #[derive(Clone, Copy, Debug)]
 enum Framing {
     Length,
@@ -155,7 +154,7 @@ async fn rejects(what: &str, bytes: &[u8], reason: Reason) -> String {
     texts.swap_remove(0)
 }
 
-fn assert_says(text: &str, expected: &str) {
+fn assert_contains(text: &str, expected: &str) {
     assert!(text.contains(expected), "{expected:?} is not in {text:?}");
 }
 
@@ -169,7 +168,7 @@ fn many(count: usize) -> String {
 }
 
 #[tokio::test]
-async fn answers_with_unusual_header_lines_are_accepted() {
+async fn responses_with_unusual_header_lines_are_accepted() {
     let mut framings = FRAMINGS.into_iter().cycle();
     for (what, lines) in [
         ("101 lines", many(101)),
@@ -194,7 +193,7 @@ async fn answers_with_unusual_header_lines_are_accepted() {
 }
 
 #[tokio::test]
-async fn blanks_before_the_colon_do_not_hide_the_length_of_a_body() {
+async fn spaces_before_the_colon_do_not_hide_the_content_length() {
     let length = VERSION.len();
     for head in [
         format!("Content-Length : {length}\r\n\r\n"),
@@ -210,7 +209,7 @@ async fn blanks_before_the_colon_do_not_hide_the_length_of_a_body() {
 }
 
 #[tokio::test]
-async fn heads_that_are_too_large_are_rejected_with_the_limit() {
+async fn too_large_response_heads_are_rejected_with_the_limit() {
     for lines in [
         many(1_500),
         format!("X-Name: {}\r\n", "x".repeat(1_000_000)),
@@ -219,13 +218,13 @@ async fn heads_that_are_too_large_are_rejected_with_the_limit() {
         let read = version(bytes, 1_000, Turn::AfterTheRequest).await;
         let (reason, text) = read.unwrap_err();
         assert_eq!(reason, Reason::TooLarge, "{text}");
-        assert_says(&text, "more than 1000 header lines");
+        assert_contains(&text, "more than 1000 header lines");
         assert_no_hint_about_tls(&text);
     }
 }
 
 #[tokio::test]
-async fn malformed_http_is_named_as_such() {
+async fn malformed_http_is_reported() {
     for bytes in [
         &b"HTTP/1.1 abc OK\r\n\r\n"[..],
         b"HTTP/1.1 2000 OK\r\n\r\n",
@@ -235,7 +234,7 @@ async fn malformed_http_is_named_as_such() {
     ] {
         let what = String::from_utf8_lossy(bytes);
         let text = rejects(&what, bytes, Reason::Decode).await;
-        assert_says(&text, "sent a malformed HTTP answer");
+        assert_contains(&text, "sent a malformed HTTP answer");
         assert_no_hint_about_tls(&text);
     }
 }
@@ -259,7 +258,7 @@ fn raw_deflate(data: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn compressed_answers_and_byte_order_marks_are_accepted() {
+async fn compressed_responses_and_byte_order_marks_are_accepted() {
     let mut framings = FRAMINGS.into_iter().cycle();
     let marked = format!("\u{feff}{VERSION}");
     for document in [VERSION, &marked, &format!("\u{feff}\r\n {VERSION}\r\n")] {
@@ -280,18 +279,18 @@ async fn compressed_answers_and_byte_order_marks_are_accepted() {
 }
 
 #[tokio::test]
-async fn errors_of_the_cluster_are_understood_when_they_are_compressed() {
+async fn compressed_errors_of_the_cluster_are_decoded() {
     let document = br#"{"Error":{"Code":"FABRIC_E_TIMEOUT","Message":"m"}}"#;
     for (coding, body) in [("gzip", gzip(document)), ("deflate", zlib(document))] {
         let line = format!("Content-Encoding: {coding}\r\n");
         let bytes = answer("500 Error", &line, &body, Framing::Length);
         let text = rejects(coding, &bytes, Reason::Timeout).await;
-        assert_says(&text, "FABRIC_E_TIMEOUT");
+        assert_contains(&text, "FABRIC_E_TIMEOUT");
     }
 }
 
 #[tokio::test]
-async fn codings_that_are_not_supported_are_named() {
+async fn unsupported_content_encodings_are_reported() {
     for (coding, name) in [
         ("br", "Brotli"),
         ("zstd", "Zstandard"),
@@ -301,13 +300,13 @@ async fn codings_that_are_not_supported_are_named() {
         let line = format!("Content-Encoding: {coding}\r\n");
         let bytes = answer("200 OK", &line, b"\x0b\x02\x80{}\x03", Framing::Length);
         let text = rejects(coding, &bytes, Reason::Decode).await;
-        assert_says(&text, &format!("unrequested content encoding {name}"));
+        assert_contains(&text, &format!("unrequested content encoding {name}"));
         assert!(!text.contains("hunter2"), "{text}");
     }
 }
 
 #[tokio::test]
-async fn damaged_compressed_data_is_an_error_and_never_an_empty_answer() {
+async fn corrupt_compressed_data_is_an_error_and_never_an_empty_answer() {
     for (coding, whole) in [
         ("gzip", gzip(VERSION.as_bytes())),
         ("deflate", zlib(VERSION.as_bytes())),
@@ -317,13 +316,13 @@ async fn damaged_compressed_data_is_an_error_and_never_an_empty_answer() {
             let line = format!("Content-Encoding: {coding}\r\n");
             let bytes = answer("200 OK", &line, &whole[..length], Framing::Length);
             let text = rejects(coding, &bytes, Reason::Decode).await;
-            assert_says(&text, "corrupt or incomplete");
+            assert_contains(&text, "corrupt or incomplete");
         }
     }
 }
 
 #[tokio::test]
-async fn the_limit_of_a_body_is_that_of_the_inflated_data() {
+async fn the_body_limit_applies_to_inflated_data() {
     let bomb = vec![b' '; 50_000_000];
     for (coding, body) in [("gzip", gzip(&bomb)), ("deflate", zlib(&bomb))] {
         assert!(body.len() < 60_000);
@@ -332,19 +331,19 @@ async fn the_limit_of_a_body_is_that_of_the_inflated_data() {
         let read = version(bytes, 1_000, Turn::AfterTheRequest).await;
         let (reason, text) = read.unwrap_err();
         assert_eq!(reason, Reason::TooLarge, "{text}");
-        assert_says(&text, "more than 4194304 bytes");
+        assert_contains(&text, "larger than 4194304 bytes");
     }
 }
 
 #[tokio::test]
-async fn only_a_server_that_answers_in_tls_gets_the_hint_to_write_https() {
+async fn only_a_server_that_answers_in_tls_causes_the_https_hint() {
     for bytes in [
         &b"\x15\x03\x01\x00\x02\x02\x46"[..],
         b"\x15\x03\x03\x00\x02\x02\x0a",
         b"\x16\x03\x03\x00\x7a\x02\x00\x00\x76",
     ] {
         let text = rejects("TLS", bytes, Reason::Connect).await;
-        assert_says(&text, "answers in TLS; write https instead of http");
+        assert_contains(&text, "answers in TLS; write https instead of http");
     }
 }
 
@@ -366,8 +365,8 @@ async fn servers_of_other_protocols_are_recognised() {
                 let read = version(bytes.to_vec(), step, turn).await;
                 let (reason, text) = read.expect_err(what);
                 assert_eq!(reason, Reason::Connect, "{what}, {turn:?}, {step}: {text}");
-                assert_says(&text, "does not speak HTTP");
-                assert_says(&text, "19080");
+                assert_contains(&text, "does not speak HTTP");
+                assert_contains(&text, "19080");
                 assert_no_hint_about_tls(&text);
             }
         }
@@ -377,15 +376,15 @@ async fn servers_of_other_protocols_are_recognised() {
 #[tokio::test]
 async fn a_server_that_closes_without_an_answer_is_recognised() {
     let text = rejects("silence", b"", Reason::Connect).await;
-    assert_says(&text, "was closed before it answered");
-    assert_says(&text, "use the port of the HTTP gateway, 19080 by default");
+    assert_contains(&text, "was closed before it answered");
+    assert_contains(&text, "use the port of the HTTP gateway, 19080 by default");
     let begun = rejects(
         "half of a body",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{",
         Reason::Connect,
     );
     let begun = begun.await;
-    assert_says(&begun, "was closed");
+    assert_contains(&begun, "was closed");
     assert!(!begun.contains("19080"), "{begun}");
 }
 
@@ -419,17 +418,17 @@ async fn other_http_servers_are_recognised() {
             Reason::Api
         };
         let text = rejects(what, &bytes, reason).await;
-        assert_says(&text, "not a Service Fabric gateway");
-        assert_says(&text, "use the port of the HTTP gateway, 19080 by default");
+        assert_contains(&text, "not a Service Fabric gateway");
+        assert_contains(&text, "use the port of the HTTP gateway, 19080 by default");
         assert_no_hint_about_tls(&text);
     }
 }
 
 #[tokio::test]
-async fn the_client_port_is_warned_about_without_a_connection() {
+async fn the_client_port_causes_a_warning_without_a_connection() {
     let warnings = |url: &str| gateway(url.parse().unwrap()).warnings();
     let warning = warnings("http://node1:19000").join("\n");
-    assert_says(&warning, "Connect-ServiceFabricCluster");
-    assert_says(&warning, "19080");
+    assert_contains(&warning, "Connect-ServiceFabricCluster");
+    assert_contains(&warning, "19080");
     assert_eq!(warnings("http://node1:19080"), Vec::<String>::new());
 }

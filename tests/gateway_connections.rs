@@ -1,26 +1,22 @@
-//! Connections that die while they are idle: no call may fail because of them.
+//! Connections that die while idle must not fail a call.
 //!
 //! Every connection goes through a load balancer that drops it, silently or not. The clusters
-//! behind it work.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
+//! behind it are healthy.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::balancer::{Balancer, Drop};
+use crate::support::watch::{Setup, succeeded};
+use crate::support::{PATIENCE, estate, eventually, simulate, with_history};
 use futures_util::future::join_all;
-use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason, Security};
+use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason};
 use servicefabric_backup_exporter::model::PartitionId;
+use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator::{self, Simulator};
 use servicefabric_backup_exporter::snapshot::Collector;
 use servicefabric_backup_exporter::telemetry::Telemetry;
-use support::balancer::{Balancer, Drop};
-use support::watch::{Setup, succeeded};
-use support::{PATIENCE, estate, eventually, simulate, with_history};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Barrier, Notify};
@@ -42,8 +38,8 @@ fn gateway(address: std::net::SocketAddr, concurrency: usize, timeout: Duration)
     Gateway::new(options, Arc::new(Telemetry::default())).unwrap()
 }
 
-/// A gateway that answers every request with the version of the cluster. The first requests wait
-/// until so many of them are in flight, which makes so many connections.
+/// A gateway that answers every request with the cluster version. The first requests wait until
+/// `connections` of them are in flight, so that as many connections are opened.
 async fn together(connections: usize) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -77,7 +73,7 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
-/// Makes so many calls at once; all of them must succeed.
+/// Makes concurrent calls, all of which must succeed.
 async fn all_succeed(gateway: &Gateway, calls: usize, what: &str) {
     let calls = (0..calls).map(|_| gateway.cluster_version());
     for (call, version) in join_all(calls).await.into_iter().enumerate() {
@@ -121,12 +117,12 @@ async fn connections_reset_by_the_next_request_fail_no_call() {
 }
 
 #[tokio::test]
-async fn connections_that_are_dropped_silently_fail_no_call() {
+async fn silently_dropped_connections_fail_no_call() {
     survives(Drop::Ignore, 1, Duration::from_secs(8)).await;
 }
 
 #[tokio::test]
-async fn one_silent_connection_has_the_whole_pool_replaced() {
+async fn one_silent_connection_replaces_the_whole_pool() {
     let balancer = Balancer::start(together(12).await).await;
     let gateway = gateway(balancer.address, 12, Duration::from_secs(8));
     all_succeed(&gateway, 12, "the first calls").await;
@@ -141,7 +137,7 @@ async fn one_silent_connection_has_the_whole_pool_replaced() {
 }
 
 #[tokio::test]
-async fn cycles_are_complete_whatever_the_idle_limit_of_a_load_balancer_is() {
+async fn cycles_are_complete_with_any_idle_timeout_of_a_load_balancer() {
     let limits = [0, 5, 50].map(Duration::from_millis);
     for (limit, how) in limits
         .into_iter()
@@ -173,7 +169,7 @@ fn address(simulator: &Simulator) -> std::net::SocketAddr {
 }
 
 #[tokio::test]
-async fn a_new_connection_that_dies_is_a_failure_with_the_usual_retries() {
+async fn a_new_connection_that_dies_is_retried_like_any_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let requests = Arc::new(AtomicUsize::new(0));
@@ -191,10 +187,10 @@ async fn a_new_connection_that_dies_is_a_failure_with_the_usual_retries() {
     assert_eq!(requests.load(Ordering::SeqCst), 3);
 }
 
-/// The first connection answers once and then only after a second connection has been used, which
+/// The first connection answers once, and again only after the use of a second connection, which
 /// is never answered.
 #[tokio::test]
-async fn a_slow_answer_on_a_reused_connection_is_still_taken() {
+async fn a_slow_answer_on_a_reused_connection_is_accepted() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -221,7 +217,7 @@ async fn a_slow_answer_on_a_reused_connection_is_still_taken() {
 }
 
 #[tokio::test]
-async fn a_list_of_backups_is_never_sent_on_a_used_connection() {
+async fn a_backup_list_is_never_requested_on_a_reused_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let lists: Arc<Mutex<Vec<bool>>> = Arc::default();
@@ -256,16 +252,16 @@ async fn a_list_of_backups_is_never_sent_on_a_used_connection() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn connections_in_tls_with_a_client_certificate_may_die_while_idle() {
-    use servicefabric_backup_exporter::gateway::{Auth, ClientCertificate, Trust};
-    use support::certificates::{self_signed, written};
-    use support::renegotiation::{Backend, Front, Manner};
+async fn tls_connections_closed_while_idle_fail_no_call() {
+    use crate::support::certificates::{self_signed, written};
+    use crate::support::renegotiation::{Backend, Behaviour, Front};
+    use servicefabric_backup_exporter::settings::{Auth, ClientCertificate, Trust};
 
     let (server, client) = (self_signed("127.0.0.1"), self_signed("exporter"));
     let folder = tempfile::tempdir().unwrap();
     for how in [Drop::Close, Drop::CloseOnUse, Drop::ResetOnUse] {
         let version = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
-        let front = Front::start(Manner::of_service_fabric(&server, &[&client], version));
+        let front = Front::start(Behaviour::of_service_fabric(&server, &[&client], version));
         let balancer = Balancer::start(front.address).await;
         let options = Options {
             cluster: "test".into(),

@@ -1,25 +1,21 @@
-//! Clusters of several endpoints of which some answer for themselves instead of for the cluster,
+//! Clusters with several endpoints, some of which answer for themselves instead of for the cluster,
 //! and clusters without a backup service.
 //!
-//! The endpoints speak raw bytes; how each one answers can be changed while it runs.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
+//! The endpoints send raw bytes; the behaviour of each can be changed at run time.
 
 use std::io;
 use std::sync::{Arc, LazyLock, Mutex};
 
+use crate::support::watch::{Setup, existing, known, succeeded};
+use crate::support::{PATIENCE, estate, simulate, with_history};
 use futures_util::future::join_all;
-use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason, Security};
+use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
 use servicefabric_backup_exporter::logging::chain;
 use servicefabric_backup_exporter::model::PartitionId;
+use servicefabric_backup_exporter::settings::Security;
 use servicefabric_backup_exporter::simulator;
 use servicefabric_backup_exporter::snapshot::Collector;
 use servicefabric_backup_exporter::telemetry::Telemetry;
-use support::watch::{Setup, existing, known, succeeded};
-use support::{PATIENCE, estate, simulate, with_history};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
@@ -29,9 +25,9 @@ const PARTITION: PartitionId = PartitionId(Uuid::from_u128(0xAB));
 const SUCCESS: &str = include_str!("samples/GetPartitionBackupProgress.success.wire.json");
 const NOT_FOUND: &str = include_str!("samples/error.404.partition-not-found.json");
 
-/// How an endpoint answers.
+/// The behaviour of an endpoint.
 #[derive(Clone, Debug)]
-enum Manner {
+enum Behaviour {
     /// For the cluster.
     Works,
     /// With this status and body, whatever is asked.
@@ -42,12 +38,12 @@ enum Manner {
     Backup(u16, String),
 }
 
-fn always(status: u16, body: &str) -> Manner {
-    Manner::Always(status, body.to_owned())
+fn always(status: u16, body: &str) -> Behaviour {
+    Behaviour::Always(status, body.to_owned())
 }
 
-/// Answers that come from a node or from something in front of it, and their reasons.
-fn bad() -> Vec<(Manner, Reason)> {
+/// Answers of a node or of a proxy in front of it, and their reasons.
+fn bad() -> Vec<(Behaviour, Reason)> {
     vec![
         (always(401, ""), Reason::Forbidden),
         (always(403, ""), Reason::Forbidden),
@@ -65,38 +61,44 @@ fn bad() -> Vec<(Manner, Reason)> {
         (always(200, "OK"), Reason::Decode),
         (always(200, "[]"), Reason::Decode),
         (always(200, "{\"BackupState\":"), Reason::Decode),
-        (Manner::Raw("SSH-2.0-OpenSSH_9.6\r\n\r\n"), Reason::Connect),
+        (
+            Behaviour::Raw("SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+            Reason::Connect,
+        ),
     ]
 }
 
 struct Endpoint {
     url: Url,
-    manner: Arc<Mutex<Manner>>,
+    behaviour: Arc<Mutex<Behaviour>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Endpoint {
-    async fn start(manner: Manner) -> Self {
+    async fn start(behaviour: Behaviour) -> Self {
         LazyLock::force(&LOG);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let endpoint = Self {
             url: url.parse().unwrap(),
-            manner: Arc::new(Mutex::new(manner)),
+            behaviour: Arc::new(Mutex::new(behaviour)),
             requests: Arc::default(),
         };
-        let (manner, requests) = (Arc::clone(&endpoint.manner), Arc::clone(&endpoint.requests));
+        let (behaviour, requests) = (
+            Arc::clone(&endpoint.behaviour),
+            Arc::clone(&endpoint.requests),
+        );
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (manner, requests) = (Arc::clone(&manner), Arc::clone(&requests));
+                let (behaviour, requests) = (Arc::clone(&behaviour), Arc::clone(&requests));
                 tokio::spawn(async move {
                     while let Some(head) = read_head(&mut stream).await {
                         // The root is only asked for to find out what else answers here.
                         if !head.starts_with("GET / ") {
                             requests.lock().unwrap().push(head.clone());
                         }
-                        let manner = manner.lock().unwrap().clone();
-                        let answer = answer(&manner, &head);
+                        let behaviour = behaviour.lock().unwrap().clone();
+                        let answer = answer(&behaviour, &head);
                         if stream.write_all(answer.as_bytes()).await.is_err() {
                             return;
                         }
@@ -107,9 +109,9 @@ impl Endpoint {
         endpoint
     }
 
-    /// Where nobody listens.
+    /// An address without a listener.
     async fn dead() -> Self {
-        let endpoint = Self::start(Manner::Works).await;
+        let endpoint = Self::start(Behaviour::Works).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         Self {
@@ -118,8 +120,8 @@ impl Endpoint {
         }
     }
 
-    fn becomes(&self, manner: Manner) {
-        *self.manner.lock().unwrap() = manner;
+    fn set(&self, behaviour: Behaviour) {
+        *self.behaviour.lock().unwrap() = behaviour;
     }
 
     fn requests(&self) -> usize {
@@ -143,18 +145,18 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
     String::from_utf8(head).ok()
 }
 
-fn answer(manner: &Manner, head: &str) -> String {
+fn answer(behaviour: &Behaviour, head: &str) -> String {
     let is_backup = !head.contains("GetClusterVersion");
     let works = if is_backup {
         SUCCESS
     } else {
         "{\"Version\":\"10.1\"}"
     };
-    let (status, body) = match manner {
-        Manner::Raw(bytes) => return (*bytes).to_owned(),
-        Manner::Always(status, body) => (*status, body.as_str()),
-        Manner::Backup(status, body) if is_backup => (*status, body.as_str()),
-        Manner::Works | Manner::Backup(..) => (200, works),
+    let (status, body) = match behaviour {
+        Behaviour::Raw(bytes) => return (*bytes).to_owned(),
+        Behaviour::Always(status, body) => (*status, body.as_str()),
+        Behaviour::Backup(status, body) if is_backup => (*status, body.as_str()),
+        Behaviour::Works | Behaviour::Backup(..) => (200, works),
     };
     let length = body.len();
     format!(
@@ -207,18 +209,22 @@ async fn call(gateway: &Gateway, route: Route) -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn a_bad_node_is_left_for_a_good_one_wherever_it_stands() {
-    for (number, (manner, _)) in bad().into_iter().enumerate() {
+async fn a_node_that_answers_for_itself_is_replaced_at_any_position() {
+    for (number, (behaviour, _)) in bad().into_iter().enumerate() {
         for (endpoints, good) in [(2, 1), (3, 1), (3, 2)] {
             let mut all = Vec::new();
             for position in 0..endpoints {
                 let good = position == good;
-                let manner = if good { Manner::Works } else { manner.clone() };
-                all.push(Endpoint::start(manner).await);
+                let behaviour = if good {
+                    Behaviour::Works
+                } else {
+                    behaviour.clone()
+                };
+                all.push(Endpoint::start(behaviour).await);
             }
             let gateway = gateway(&all.iter().collect::<Vec<_>>());
             let route = Route::of(number + good);
-            let what = format!("{manner:?} {endpoints} {good} {route:?}");
+            let what = format!("{behaviour:?} {endpoints} {good} {route:?}");
             for _ in 0..5 {
                 call(&gateway, route).await.expect(&what);
             }
@@ -240,8 +246,8 @@ async fn a_bad_node_is_left_for_a_good_one_wherever_it_stands() {
 }
 
 #[tokio::test]
-async fn an_empty_answer_on_a_native_route_is_of_the_node() {
-    let (empty, good) = (always(200, ""), Endpoint::start(Manner::Works).await);
+async fn an_empty_answer_on_a_native_route_comes_from_the_node() {
+    let (empty, good) = (always(200, ""), Endpoint::start(Behaviour::Works).await);
     let empty = Endpoint::start(empty).await;
     let gateway = gateway(&[&empty, &good]);
     gateway.cluster_version().await.unwrap();
@@ -249,19 +255,19 @@ async fn an_empty_answer_on_a_native_route_is_of_the_node() {
 }
 
 #[tokio::test]
-async fn when_all_nodes_are_bad_the_first_answer_is_the_result() {
+async fn the_first_answer_is_the_result_when_all_nodes_answer_for_themselves() {
     let kinds = bad();
-    for (number, (manner, reason)) in kinds.iter().enumerate() {
+    for (number, (behaviour, reason)) in kinds.iter().enumerate() {
         let (other, _) = &kinds[(number + 5) % kinds.len()];
         let all = [
-            Endpoint::start(manner.clone()).await,
+            Endpoint::start(behaviour.clone()).await,
             Endpoint::start(other.clone()).await,
             Endpoint::dead().await,
         ];
         let gateway = gateway(&all.each_ref());
         let route = Route::of(number);
         let error = call(&gateway, route).await.unwrap_err();
-        let what = format!("{manner:?} {other:?} {route:?}");
+        let what = format!("{behaviour:?} {other:?} {route:?}");
         assert_eq!(error.reason(), *reason, "{what}");
         let text = chain(&error);
         assert!(text.contains(&all[0].host()), "{text}");
@@ -272,28 +278,28 @@ async fn when_all_nodes_are_bad_the_first_answer_is_the_result() {
 }
 
 #[tokio::test]
-async fn many_calls_at_once_all_get_past_a_bad_node() {
-    for (manner, _) in bad() {
+async fn concurrent_calls_all_move_on_from_a_bad_node() {
+    for (behaviour, _) in bad() {
         let (one, two) = (
-            Endpoint::start(manner.clone()).await,
-            Endpoint::start(Manner::Works).await,
+            Endpoint::start(behaviour.clone()).await,
+            Endpoint::start(Behaviour::Works).await,
         );
         let gateway = gateway(&[&one, &two]);
         let calls = (0..200).map(|_| call(&gateway, Route::Backup));
         for outcome in join_all(calls).await {
             outcome.expect("one endpoint works");
         }
-        assert!(one.requests() <= 16, "{manner:?}: {}", one.requests());
+        assert!(one.requests() <= 16, "{behaviour:?}: {}", one.requests());
         assert_eq!(two.requests(), 200);
     }
 }
 
 #[tokio::test]
-async fn a_node_that_recovers_is_used_again_when_the_other_one_turns_bad() {
-    for (manner, _) in bad() {
+async fn a_recovered_node_is_used_again_when_the_other_one_fails() {
+    for (behaviour, _) in bad() {
         let (one, two) = (
-            Endpoint::start(manner.clone()).await,
-            Endpoint::start(Manner::Works).await,
+            Endpoint::start(behaviour.clone()).await,
+            Endpoint::start(Behaviour::Works).await,
         );
         let gateway = gateway(&[&one, &two]);
         let mut nodes = [&one, &two];
@@ -302,20 +308,20 @@ async fn a_node_that_recovers_is_used_again_when_the_other_one_turns_bad() {
                 call(&gateway, Route::Native).await.expect("one works");
             }
             let [bad, good] = nodes;
-            good.becomes(manner.clone());
-            bad.becomes(Manner::Works);
+            good.set(behaviour.clone());
+            bad.set(Behaviour::Works);
             nodes = [good, bad];
             // What is no HTTP ends the connection, so it is asked for once more on a new one.
-            if !matches!(manner, Manner::Raw(_)) {
+            if !matches!(behaviour, Behaviour::Raw(_)) {
                 let requests = one.requests() + two.requests();
-                assert_eq!(requests, 4 * (turn + 1), "{manner:?}");
+                assert_eq!(requests, 4 * (turn + 1), "{behaviour:?}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn dead_bad_and_working_endpoints_may_come_in_any_order() {
+async fn unreachable_bad_and_working_endpoints_work_in_any_order() {
     let orders = [
         [0, 1, 2],
         [0, 2, 1],
@@ -324,22 +330,22 @@ async fn dead_bad_and_working_endpoints_may_come_in_any_order() {
         [2, 0, 1],
         [2, 1, 0],
     ];
-    for ((manner, _), order) in bad().into_iter().zip(orders.into_iter().cycle()) {
+    for ((behaviour, _), order) in bad().into_iter().zip(orders.into_iter().cycle()) {
         let all = [
             Endpoint::dead().await,
-            Endpoint::start(manner.clone()).await,
-            Endpoint::start(Manner::Works).await,
+            Endpoint::start(behaviour.clone()).await,
+            Endpoint::start(Behaviour::Works).await,
         ];
         let gateway = gateway(&order.map(|position| &all[position]));
         for route in [Route::Backup, Route::Native] {
             call(&gateway, route).await.expect("one works");
         }
-        assert_eq!(all[2].requests(), 2, "{manner:?} {order:?}");
+        assert_eq!(all[2].requests(), 2, "{behaviour:?} {order:?}");
     }
 }
 
 #[tokio::test]
-async fn a_retry_does_not_go_back_to_a_bad_node() {
+async fn a_retry_does_not_return_to_a_bad_node() {
     let bad = Endpoint::start(always(403, "")).await;
     let busy = Endpoint::start(always(503, "")).await;
     let gateway = gateway(&[&bad, &busy]);
@@ -349,7 +355,7 @@ async fn a_retry_does_not_go_back_to_a_bad_node() {
 }
 
 #[tokio::test]
-async fn moving_on_does_not_depend_on_the_retry_budget() {
+async fn failover_does_not_use_the_retry_budget() {
     let unavailable = r#"{"Error":{"Code":"FABRIC_E_NOT_PRIMARY"}}"#;
     let one = Endpoint::start(always(503, unavailable)).await;
     let two = Endpoint::start(always(503, unavailable)).await;
@@ -357,58 +363,61 @@ async fn moving_on_does_not_depend_on_the_retry_budget() {
     for _ in 0..20 {
         call(&gateway, Route::Backup).await.unwrap_err();
     }
-    one.becomes(always(403, ""));
-    two.becomes(Manner::Works);
+    one.set(always(403, ""));
+    two.set(Behaviour::Works);
     call(&gateway, Route::Native).await.unwrap();
-    one.becomes(Manner::Works);
-    two.becomes(always(403, ""));
+    one.set(Behaviour::Works);
+    two.set(always(403, ""));
     call(&gateway, Route::Native).await.unwrap();
 }
 
 #[tokio::test]
-async fn answers_of_the_cluster_are_the_result_at_once() {
+async fn an_answer_of_the_cluster_is_the_result_at_once() {
     let denied = r#"{"Error":{"Code":"E_ACCESSDENIED","Message":"Access Denied."}}"#;
-    for (manner, reason) in [
+    for (behaviour, reason) in [
         (always(404, NOT_FOUND), Reason::Api),
         (always(403, denied), Reason::Forbidden),
-        (Manner::Backup(404, String::new()), Reason::ServiceAbsent),
+        (Behaviour::Backup(404, String::new()), Reason::ServiceAbsent),
     ] {
-        let one = Endpoint::start(manner.clone()).await;
-        let two = Endpoint::start(Manner::Works).await;
+        let one = Endpoint::start(behaviour.clone()).await;
+        let two = Endpoint::start(Behaviour::Works).await;
         let gateway = gateway(&[&one, &two]);
         let error = call(&gateway, Route::Backup).await.unwrap_err();
-        assert_eq!(error.reason(), reason, "{manner:?}");
-        assert_eq!((one.requests(), two.requests()), (1, 0), "{manner:?}");
+        assert_eq!(error.reason(), reason, "{behaviour:?}");
+        assert_eq!((one.requests(), two.requests()), (1, 0), "{behaviour:?}");
     }
 }
 
 #[tokio::test]
-async fn a_cluster_with_one_working_endpoint_is_up_and_its_cycle_complete() {
-    for (manner, _) in bad() {
+async fn a_cluster_with_one_working_endpoint_is_up_and_its_cycle_is_complete() {
+    for (behaviour, _) in bad() {
         let simulator = simulate(with_history(estate(2)), simulator::Options::default()).await;
-        let bad = Endpoint::start(manner.clone()).await;
+        let bad = Endpoint::start(behaviour.clone()).await;
         let endpoints = [bad.url.to_string(), simulator.url()];
         let watch = Setup::default().watch_at(&endpoints);
         for _ in 0..2 {
             let snapshot = watch.cycle().await;
-            assert_eq!(known(&snapshot), existing(&simulator), "{manner:?}");
-            assert_eq!(snapshot.status.up, Some(true), "{manner:?}");
-            assert_eq!(snapshot.status.service_up, Some(true), "{manner:?}");
+            assert_eq!(known(&snapshot), existing(&simulator), "{behaviour:?}");
+            assert_eq!(snapshot.status.up, Some(true), "{behaviour:?}");
+            assert_eq!(snapshot.status.service_up, Some(true), "{behaviour:?}");
             for collector in [
                 Collector::Inventory,
                 Collector::Policies,
                 Collector::Progress,
             ] {
-                assert!(succeeded(&snapshot, collector), "{manner:?} {collector:?}");
+                assert!(
+                    succeeded(&snapshot, collector),
+                    "{behaviour:?} {collector:?}"
+                );
             }
-            assert_eq!(watch.errors(), [].into(), "{manner:?}");
+            assert_eq!(watch.errors(), [].into(), "{behaviour:?}");
         }
         let snapshot = watch.list().await;
-        assert!(succeeded(&snapshot, Collector::Backups), "{manner:?}");
+        assert!(succeeded(&snapshot, Collector::Backups), "{behaviour:?}");
     }
 }
 
-/// What all tests log. Set up before the first of them logs anything.
+/// The log of all tests. Set up before the first test logs.
 static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
@@ -443,9 +452,9 @@ impl Log {
 }
 
 #[tokio::test]
-async fn a_bad_node_is_logged_when_it_turns_bad_and_when_it_works_again() {
+async fn a_bad_node_is_logged_when_it_fails_and_when_it_recovers() {
     let one = Endpoint::start(always(403, "")).await;
-    let two = Endpoint::start(Manner::Works).await;
+    let two = Endpoint::start(Behaviour::Works).await;
     let gateway = named("logged-cluster", &[&one, &two]);
     for _ in 0..5 {
         call(&gateway, Route::Native).await.unwrap();
@@ -457,8 +466,8 @@ async fn a_bad_node_is_logged_when_it_turns_bad_and_when_it_works_again() {
         "{lines:?}"
     );
     assert!(lines[0].contains("HTTP status 403"), "{lines:?}");
-    one.becomes(Manner::Works);
-    two.becomes(always(200, "<html>"));
+    one.set(Behaviour::Works);
+    two.set(always(200, "<html>"));
     for _ in 0..5 {
         call(&gateway, Route::Native).await.unwrap();
     }
@@ -476,14 +485,14 @@ async fn a_bad_node_is_logged_when_it_turns_bad_and_when_it_works_again() {
 }
 
 #[tokio::test]
-async fn the_backup_service_is_down_when_every_backup_route_misses_a_service() {
+async fn the_backup_service_is_down_when_every_backup_route_answers_service_not_found() {
     for code in [
         "\"FABRIC_E_SERVICE_DOES_NOT_EXIST\"",
         "2147949517",
         "-2147017779",
     ] {
         let missing = format!("{{\"Error\":{{\"Code\":{code},\"Message\":\"\"}}}}");
-        let endpoint = Endpoint::start(Manner::Backup(404, missing)).await;
+        let endpoint = Endpoint::start(Behaviour::Backup(404, missing)).await;
         let gateway = gateway(&[&endpoint]);
         for _ in 0..2 {
             gateway.begin_cycle();
@@ -497,7 +506,7 @@ async fn the_backup_service_is_down_when_every_backup_route_misses_a_service() {
             gateway.restore_progress(PARTITION).await.unwrap_err();
             assert_eq!(gateway.backup_service(), Some(false), "{code}");
         }
-        endpoint.becomes(Manner::Backup(404, NOT_FOUND.to_owned()));
+        endpoint.set(Behaviour::Backup(404, NOT_FOUND.to_owned()));
         gateway.backup_progress(PARTITION).await.unwrap_err();
         assert_eq!(gateway.backup_service(), Some(true), "{code}");
     }

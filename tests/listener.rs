@@ -1,9 +1,8 @@
-//! The HTTP listener over real sockets: what it answers, whom it closes, how it ends.
+//! The HTTP listener over real sockets: responses, limits and shutdown.
 
 #![expect(
     clippy::panic,
-    clippy::unwrap_used,
-    reason = "the helpers of these tests are not known to clippy as tests"
+    reason = "clippy does not treat helper functions as tests"
 )]
 
 use std::error::Error;
@@ -25,14 +24,14 @@ use tokio_util::sync::CancellationToken;
 
 /// A test that waits longer than this has failed.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// A limit that a test waits out.
+/// A limit that a test waits for.
 const SHORT: Duration = Duration::from_millis(200);
 /// More than the socket buffers of both ends hold.
 const BIG: usize = 64 * 1024 * 1024;
 /// A response that reports the memory it holds.
 const PAGE: usize = 2 * 1024 * 1024;
 
-/// Limits that no test reaches but the one that shortens them.
+/// Limits that a test reaches only if it lowers them.
 fn limits() -> Limits {
     Limits {
         connections: 3,
@@ -46,18 +45,18 @@ fn limits() -> Limits {
     }
 }
 
-/// What the handlers and the test tell each other.
+/// Synchronization between the handlers and the test.
 #[derive(Clone)]
 struct Signals {
     slow_entered: Arc<Semaphore>,
     slow_may_end: Arc<Semaphore>,
     big_dropped: Arc<Semaphore>,
     page_entered: Arc<Semaphore>,
-    /// Bytes of all pages that are in memory.
+    /// Bytes of all pages in memory.
     pages: Arc<AtomicUsize>,
 }
 
-/// A page that counts itself as long as it is in memory.
+/// A page that is counted while it is in memory.
 struct Page(Vec<u8>, Arc<AtomicUsize>);
 
 impl Page {
@@ -135,7 +134,7 @@ impl Signals {
 }
 
 async fn panics() -> &'static str {
-    panic!("as the test wants it")
+    panic!("injected by the test")
 }
 
 async fn await_signal(signal: &Semaphore) {
@@ -169,8 +168,8 @@ impl Exporter {
         Client::connect(self.addresses[0]).await
     }
 
-    /// `count` clients that ask for a page and hardly read it: some not at all, some the head only,
-    /// some a byte now and then.
+    /// Starts `count` clients that request a page and hardly read it: some read nothing, some the
+    /// head, some one byte now and then.
     async fn slow_readers(&self, count: usize) -> Vec<JoinHandle<()>> {
         let mut readers = Vec::new();
         for number in 0..count {
@@ -312,7 +311,7 @@ impl Client {
         response
     }
 
-    /// Reads what there is; false at the end of the connection.
+    /// Reads the available bytes; false at the end of the connection.
     async fn read_more(&mut self) -> bool {
         let mut buffer = vec![0; 1 << 20];
         loop {
@@ -330,7 +329,7 @@ impl Client {
         }
     }
 
-    /// The bytes that come before the connection is closed.
+    /// Reads until the connection is closed.
     async fn rest(&mut self) -> Vec<u8> {
         while self.read_more().await {}
         std::mem::take(&mut self.unread)
@@ -348,7 +347,7 @@ impl Client {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_complete_request_head_is_closed() {
+async fn connection_without_a_complete_request_head_is_closed() {
     let exporter = Exporter::start(Limits {
         first_request: SHORT,
         ..limits()
@@ -361,7 +360,7 @@ async fn a_connection_without_a_complete_request_head_is_closed() {
 }
 
 #[tokio::test]
-async fn a_kept_alive_connection_serves_several_requests_and_outlives_the_first_limit() {
+async fn keep_alive_connection_serves_several_requests_and_outlives_the_first_request_limit() {
     let exporter = Exporter::start(Limits {
         first_request: SHORT,
         ..limits()
@@ -387,7 +386,7 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn a_connection_that_idles_too_long_is_closed() {
+async fn idle_connection_is_closed_at_the_limit() {
     let exporter = Exporter::start(Limits {
         header_read: SHORT,
         ..limits()
@@ -398,7 +397,7 @@ async fn a_connection_that_idles_too_long_is_closed() {
 }
 
 #[tokio::test]
-async fn an_oversized_request_head_is_refused() {
+async fn oversized_request_head_is_rejected() {
     let exporter = Exporter::start(limits());
     let mut client = exporter.connect().await;
     let padding = "x".repeat(20 * 1024);
@@ -414,7 +413,7 @@ async fn an_oversized_request_head_is_refused() {
 }
 
 #[tokio::test]
-async fn at_the_cap_exactly_the_longest_idle_connection_makes_room() {
+async fn at_the_cap_only_the_longest_idle_connection_is_evicted() {
     let exporter = Exporter::start(limits());
     let mut first = exporter.connect().await;
     let mut second = exporter.connect().await;
@@ -433,7 +432,7 @@ async fn at_the_cap_exactly_the_longest_idle_connection_makes_room() {
 }
 
 #[tokio::test]
-async fn at_the_cap_a_silent_connection_makes_room() {
+async fn at_the_cap_a_connection_without_a_request_is_evicted() {
     let exporter = Exporter::start(limits());
     let mut busy = exporter.connect().await;
     busy.ask("/slow").await;
@@ -450,7 +449,7 @@ async fn at_the_cap_a_silent_connection_makes_room() {
 }
 
 #[tokio::test]
-async fn with_all_busy_the_next_connection_waits_and_is_served_once_one_ends() {
+async fn with_all_connections_busy_the_next_one_waits_for_the_first_to_end() {
     let exporter = Exporter::start(limits());
     let mut busy = Vec::new();
     for _ in 0..3 {
@@ -472,7 +471,7 @@ async fn with_all_busy_the_next_connection_waits_and_is_served_once_one_ends() {
 }
 
 #[tokio::test]
-async fn a_response_that_is_still_being_taken_does_not_make_room() {
+async fn connection_whose_response_makes_progress_is_not_evicted() {
     let exporter = Exporter::start(Limits {
         connections: 1,
         ..limits()
@@ -489,7 +488,7 @@ async fn a_response_that_is_still_being_taken_does_not_make_room() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_is_dropped() {
+async fn slow_reader_is_closed_at_the_response_limit() {
     let exporter = Exporter::start(Limits {
         connections: 1,
         response: SHORT,
@@ -505,7 +504,7 @@ async fn a_slow_reader_is_dropped() {
 }
 
 #[tokio::test]
-async fn five_hundred_slow_readers_hold_little_memory_and_delay_nobody() {
+async fn five_hundred_slow_readers_hold_little_memory_and_delay_no_other_client() {
     let exporter = Exporter::start(Limits {
         connections: 512,
         response_memory: 8 * PAGE,
@@ -520,7 +519,7 @@ async fn five_hundred_slow_readers_hold_little_memory_and_delay_nobody() {
 }
 
 #[tokio::test]
-async fn connections_that_do_not_read_make_room_for_the_next() {
+async fn connections_that_do_not_read_are_evicted_for_new_ones() {
     let exporter = Exporter::start(Limits {
         connections: 10,
         grace: SHORT,
@@ -541,7 +540,7 @@ async fn connections_that_do_not_read_make_room_for_the_next() {
 }
 
 #[tokio::test]
-async fn slow_readers_are_cut_off() {
+async fn slow_readers_are_closed_at_the_stall_limit() {
     let exporter = Exporter::start(Limits {
         connections: 512,
         stall: SHORT * 5,
@@ -552,7 +551,7 @@ async fn slow_readers_are_cut_off() {
 }
 
 #[tokio::test]
-async fn a_client_above_the_minimum_rate_gets_its_whole_page() {
+async fn client_above_the_minimum_rate_gets_its_whole_page() {
     let stall = SHORT * 10;
     let exporter = Exporter::start(Limits {
         connections: 512,
@@ -576,12 +575,12 @@ async fn a_client_above_the_minimum_rate_gets_its_whole_page() {
         tokio::time::sleep_until(begun + behind).await;
     }
     assert_eq!(client.answer().await.body.len(), PAGE);
-    // The others, which began before it, are long gone.
+    // The slow readers, which began earlier, are closed by now.
     exporter.pages_take_at_most(0).await;
 }
 
 #[tokio::test]
-async fn the_response_limit_holds_on_a_kept_alive_connection() {
+async fn response_limit_applies_to_each_response_of_a_keep_alive_connection() {
     let exporter = Exporter::start(Limits {
         response: SHORT,
         ..limits()
@@ -595,7 +594,7 @@ async fn the_response_limit_holds_on_a_kept_alive_connection() {
 }
 
 #[tokio::test]
-async fn the_shutdown_closes_idle_connections_and_lets_running_responses_end() {
+async fn shutdown_closes_idle_connections_and_lets_running_responses_end() {
     let exporter = Exporter::start(limits());
     let mut idle = exporter.connect().await;
     assert_eq!(idle.get("/").await.body, b"ok");
@@ -620,7 +619,7 @@ async fn the_shutdown_closes_idle_connections_and_lets_running_responses_end() {
 }
 
 #[tokio::test]
-async fn the_shutdown_lets_a_slow_reader_take_its_whole_response() {
+async fn shutdown_lets_a_slow_reader_read_its_whole_response() {
     let exporter = Exporter::start(limits());
     let mut reader = exporter.connect().await;
     reader.ask("/big").await;
@@ -631,7 +630,7 @@ async fn the_shutdown_lets_a_slow_reader_take_its_whole_response() {
 }
 
 #[tokio::test]
-async fn the_drain_deadline_cuts_a_stuck_response() {
+async fn drain_deadline_closes_a_stuck_response() {
     let exporter = Exporter::start(Limits {
         drain: SHORT,
         ..limits()
@@ -663,13 +662,13 @@ async fn several_listeners_share_one_cap() {
 }
 
 #[tokio::test]
-async fn head_is_answered_with_the_length_and_without_the_body() {
+async fn head_response_has_the_length_and_no_body() {
     let exporter = Exporter::start(limits());
     let mut client = exporter.connect().await;
     client.send("HEAD / HTTP/1.1\r\nHost: test\r\n\r\n").await;
     let head = client.answer_with_body(false).await;
     assert_eq!(head.header("content-length"), Some("2"));
-    // A body sent by mistake would stand before this answer.
+    // A body sent by mistake would precede this response.
     let get = client.get("/").await;
     assert!(get.head.starts_with("HTTP/1.1 200"), "{get:?}");
     assert_eq!(get.header("content-length"), Some("2"));
@@ -677,7 +676,7 @@ async fn head_is_answered_with_the_length_and_without_the_body() {
 }
 
 #[tokio::test]
-async fn a_panicking_handler_ends_only_its_connection_and_frees_its_place() {
+async fn panicking_handler_closes_only_its_connection_and_releases_its_slot() {
     let exporter = Exporter::start(Limits {
         connections: 1,
         ..limits()
@@ -691,7 +690,7 @@ async fn a_panicking_handler_ends_only_its_connection_and_frees_its_place() {
 }
 
 #[tokio::test]
-async fn a_bare_port_listens_on_all_interfaces() {
+async fn bare_port_listens_on_all_interfaces() {
     let exporter = Exporter::listen(bind(":0").unwrap(), limits());
     let port = exporter.addresses[0].port();
     let mut v4 = Client::connect((Ipv4Addr::LOCALHOST, port).into()).await;
@@ -703,7 +702,7 @@ async fn a_bare_port_listens_on_all_interfaces() {
 }
 
 #[tokio::test]
-async fn a_name_listens_on_its_addresses_with_one_port() {
+async fn name_listens_on_all_its_addresses_with_one_port() {
     let exporter = Exporter::listen(bind("localhost:0").unwrap(), limits());
     let port = exporter.addresses[0].port();
     for address in &exporter.addresses {
@@ -714,7 +713,7 @@ async fn a_name_listens_on_its_addresses_with_one_port() {
 }
 
 #[tokio::test]
-async fn what_is_no_listen_address_is_named_in_the_error() {
+async fn malformed_listen_address_is_named_in_the_error() {
     for wrong in [
         "",
         ":",
@@ -736,7 +735,7 @@ async fn what_is_no_listen_address_is_named_in_the_error() {
 }
 
 #[tokio::test]
-async fn a_taken_address_is_an_error_that_names_it() {
+async fn address_in_use_is_named_in_the_error() {
     for address in ["127.0.0.1", "localhost", ""] {
         let taken = bind(&format!("{address}:0")).unwrap();
         let port = taken[0].local_addr().unwrap().port();

@@ -3,23 +3,18 @@
 //!
 //! The gateway answers from a table of bodies, so that no shape of this crate takes part.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::support::eventually;
+use crate::support::process::Setup as Program;
+use crate::support::watch::{Setup, Watch, known, partition, succeeded};
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::snapshot::Collector;
-use support::eventually;
-use support::process::Setup as Program;
-use support::watch::{Setup, Watch, known, partition, succeeded};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 

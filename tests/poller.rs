@@ -3,15 +3,14 @@
 //! Estates have eight services in four applications; what the cluster really holds is read from
 //! the estate itself, not over HTTP.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::watch::{Setup, Watch, error, existing, known, partition, requests, succeeded};
+use crate::support::{
+    PATIENCE, at, born, estate, eventually, simulate, succeed_everywhere, with_history,
+};
 use servicefabric_backup_exporter::inventory::{EmptySelection, Shard};
 use servicefabric_backup_exporter::model::{BackupProgress, BackupState, PartitionId};
 use servicefabric_backup_exporter::simulator::{
@@ -19,8 +18,6 @@ use servicefabric_backup_exporter::simulator::{
     PartitionEpoch, Scheme, Sentinel, ServiceKind, Simulator, Switches, TokenEnd,
 };
 use servicefabric_backup_exporter::snapshot::{Collector, PartitionSnapshot, Snapshot};
-use support::watch::{Setup, Watch, error, existing, known, partition, requests, succeeded};
-use support::{PATIENCE, at, born, estate, eventually, simulate, succeed_everywhere, with_history};
 use tokio::time::timeout;
 use uuid::Uuid;
 

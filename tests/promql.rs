@@ -1,7 +1,5 @@
 //! Tests of the query checker that the tests of rules and dashboards use.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 #[path = "support/promql.rs"]
 mod promql;
 

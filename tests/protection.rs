@@ -4,15 +4,12 @@
 //! machine; where time must pass, a verdict is asked for at a made-up moment, by rules of the
 //! test's own.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::watch::{RULES, Setup, Watch, error, existing, partition, requests, succeeded};
+use crate::support::{PATIENCE, eventually, simulate};
 use chrono::{DateTime, TimeDelta, Utc};
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::model::{BackupState, Level, RestoreState};
@@ -24,8 +21,6 @@ use servicefabric_backup_exporter::simulator::{
 };
 use servicefabric_backup_exporter::snapshot::{Collector, Snapshot};
 use servicefabric_backup_exporter::state_file::{self, StateFile};
-use support::watch::{RULES, Setup, Watch, error, existing, partition, requests, succeeded};
-use support::{PATIENCE, eventually, simulate};
 use tokio::time::timeout;
 use uuid::Uuid;
 

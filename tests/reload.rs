@@ -3,24 +3,19 @@
 //! Each cluster has a simulated gateway of its own. One list of applications is one cycle, and the
 //! interval is longer than any test, so that a further one is a restart.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use servicefabric_backup_exporter::config::{Config, States};
+use crate::support::watch::requests;
+use crate::support::{estate, eventually, simulate};
 use servicefabric_backup_exporter::fleet::Fleet;
 use servicefabric_backup_exporter::inventory::Shard;
+use servicefabric_backup_exporter::settings::{Config, States};
 use servicefabric_backup_exporter::simulator::{Latency, Operation, Options, Simulator};
 use servicefabric_backup_exporter::snapshot::Snapshot;
 use servicefabric_backup_exporter::telemetry::Telemetry;
-use support::watch::requests;
-use support::{estate, eventually, simulate};
 use uuid::Uuid;
 
 const NAMES: [&str; 3] = ["one", "two", "three"];

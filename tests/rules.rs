@@ -652,7 +652,7 @@ fn meaning(alert: &str) -> String {
     let paragraph = paragraph.replace('\n', " ");
     let sentence = paragraph.split_once(". ").map(|(sentence, _)| sentence);
     sentence
-        .unwrap_or(paragraph.trim_end_matches('.'))
+        .unwrap_or_else(|| paragraph.trim_end_matches('.'))
         .to_owned()
 }
 

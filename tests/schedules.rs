@@ -3,13 +3,10 @@
 //!
 //! The gateway answers with canned bodies whose times are made relative to its own clock.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::canned::Canned;
+use crate::support::watch::{RULES, Setup, Watch, partition};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use servicefabric_backup_exporter::clock;
@@ -17,8 +14,6 @@ use servicefabric_backup_exporter::protection::evidence::evidence;
 use servicefabric_backup_exporter::protection::{Protection, Verdict, judge};
 use servicefabric_backup_exporter::snapshot::Snapshot;
 use servicefabric_backup_exporter::state_file::{self, StateFile};
-use support::canned::Canned;
-use support::watch::{RULES, Setup, Watch, partition};
 use uuid::Uuid;
 
 const ID: Uuid = Uuid::from_u128(0x000a_8d61_d3d8_4d4b_9d3f_0000_0000_0001);

@@ -2,16 +2,12 @@
 //!
 //! Every test uses reqwest or rustls, not the client of this crate.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{estate, simulate};
 use hyper::ext::ReasonPhrase;
 use rcgen::{CertificateParams, KeyPair};
 use reqwest::tls::Version;
@@ -25,7 +21,6 @@ use serde_json::{Value, json};
 use servicefabric_backup_exporter::simulator::{
     Access, EntraMetadata, Fault, Filter, Options, Role, ServerIdentity, Simulator,
 };
-use support::{estate, simulate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;

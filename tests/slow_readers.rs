@@ -1,18 +1,12 @@
-//! The program beside clients that hardly read their pages.
-
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/large_page.rs"]
-mod large_page;
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
+//! The exporter process with clients that hardly read their pages.
 
 use std::time::Duration;
 
-use large_page::{begin_to_scrape, connect_with_small_buffer, started_with_a_large_page};
+use crate::support::large_page::{
+    begin_to_scrape, connect_with_small_buffer, started_with_a_large_page,
+};
+use crate::support::process::Exporter;
 use reqwest::StatusCode;
-use support::process::Exporter;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -20,7 +14,7 @@ use tokio::time::sleep;
 
 const INFO: &str = "servicefabric_backup_partition_info";
 
-/// Every page, complete.
+/// Reads every page completely.
 async fn gets_every_page(exporter: &Exporter) {
     let page = exporter.scrape().await;
     assert_eq!(page.all(INFO, &[]).len(), 308);
@@ -33,13 +27,13 @@ async fn gets_every_page(exporter: &Exporter) {
 }
 
 #[tokio::test]
-async fn a_scrape_that_is_not_read_delays_no_other() {
+async fn unread_scrape_delays_no_other_request() {
     let (_simulator, exporter) = started_with_a_large_page("--web.max-requests=1").await;
     let _scrape = begin_to_scrape(&exporter).await;
     gets_every_page(&exporter).await;
 }
 
-/// Asks for the metrics and reads them at a byte a second, or not at all.
+/// Requests the metrics and reads one byte per second, or none.
 async fn read_slowly(mut stream: TcpStream, number: usize) {
     let coding = ["identity", "gzip"][number % 2];
     let request =
@@ -54,7 +48,7 @@ async fn read_slowly(mut stream: TcpStream, number: usize) {
 }
 
 #[tokio::test]
-async fn five_hundred_slow_scrapers_keep_no_other_from_its_page() {
+async fn five_hundred_slow_scrapers_delay_no_other_request() {
     let (_simulator, exporter) = started_with_a_large_page("--log.level=info").await;
     let mut slow = JoinSet::new();
     for number in 0..500 {

@@ -3,12 +3,6 @@
 //! The state file is read here by the library itself, which sets a damaged one aside: a file with
 //! `damaged` in its name is the proof that one was.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -17,13 +11,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::page::Page;
+use crate::support::process::{Exporter, Setup};
+use crate::support::{PATIENCE, at, estate, simulate, succeed_everywhere};
 use reqwest::Method;
 use servicefabric_backup_exporter::clock;
 use servicefabric_backup_exporter::simulator::{Estate, Options, Outcome, Simulator};
 use servicefabric_backup_exporter::state_file;
-use support::page::Page;
-use support::process::{Exporter, Setup};
-use support::{PATIENCE, at, estate, simulate, succeed_everywhere};
 use tokio::time::interval;
 
 const UP: &str = "servicefabric_backup_cluster_up";

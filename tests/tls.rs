@@ -4,12 +4,6 @@
 //! The gateways here are OpenSSL in front of a canned answer, and behave as those of Service
 //! Fabric do: they ask for the certificate in the middle of a connection.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -21,11 +15,11 @@ use futures_util::future::join_all;
 use openssl::ssl::SslVersion;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use servicefabric_backup_exporter::gateway::{
-    Auth, ClientCertificate, Gateway, HostName, Options, Reason, Security, TlsVersion, TokenSource,
-    Trust,
-};
+use servicefabric_backup_exporter::gateway::{Gateway, Options, Reason};
 use servicefabric_backup_exporter::logging::chain;
+use servicefabric_backup_exporter::settings::{
+    Auth, ClientCertificate, HostName, Security, TlsVersion, TokenSource, Trust,
+};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use url::Url;
@@ -33,7 +27,7 @@ use url::Url;
 use crate::support::certificates::{
     Authority, Pair, between, params, params_of_a_common_name, self_signed, self_signed_as, written,
 };
-use crate::support::renegotiation::{Asks, Backend, Front, Manner, Strangers};
+use crate::support::renegotiation::{Asks, Backend, Behaviour, Front, Strangers};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
 
@@ -111,8 +105,8 @@ impl Scene {
         }
     }
 
-    fn manner(&self) -> Manner {
-        Manner::of_service_fabric(&self.server, &[&self.client], VERSION)
+    fn manner(&self) -> Behaviour {
+        Behaviour::of_service_fabric(&self.server, &[&self.client], VERSION)
     }
 
     /// The client that pins the server and shows itself.
@@ -123,7 +117,7 @@ impl Scene {
 
     fn anonymous(&self, front: &Front) -> Gateway {
         let trust = pinned(&self.server);
-        gateway(vec![front.url()], security(trust, Auth::Nobody))
+        gateway(vec![front.url()], security(trust, Auth::Anonymous))
     }
 }
 
@@ -131,7 +125,7 @@ impl Scene {
 async fn a_client_certificate_is_shown_whenever_it_is_asked_for_and_once_per_connection() {
     for (asks, renegotiations) in [(Asks::AtFirst, 0), (Asks::Later, 1)] {
         let scene = Scene::new();
-        let front = Front::start(Manner {
+        let front = Front::start(Behaviour {
             asks,
             ..scene.manner()
         });
@@ -170,7 +164,7 @@ async fn many_requests_at_once_renegotiate_once_per_connection() {
 #[tokio::test]
 async fn version_1_3_is_spoken_only_when_it_is_written_down() {
     let scene = Scene::new();
-    let both = || Manner {
+    let both = || Behaviour {
         newest: SslVersion::TLS1_3,
         ..scene.manner()
     };
@@ -178,7 +172,7 @@ async fn version_1_3_is_spoken_only_when_it_is_written_down() {
     let front = Front::start(both());
     scene.gateway(&front).cluster_version().await.unwrap();
     assert_eq!(front.seen()[0].renegotiations, 1);
-    let exclusive = Front::start(Manner {
+    let exclusive = Front::start(Behaviour {
         asks: Asks::AtFirst,
         oldest: SslVersion::TLS1_3,
         ..both()
@@ -202,7 +196,7 @@ async fn version_1_3_is_spoken_only_when_it_is_written_down() {
 #[tokio::test]
 async fn a_gateway_that_does_not_know_the_certificate_is_told_with_its_thumbprint() {
     let scene = Scene::new();
-    let front = Front::start(Manner {
+    let front = Front::start(Behaviour {
         known: Vec::new(),
         ..scene.manner()
     });
@@ -223,7 +217,7 @@ async fn a_gateway_that_wants_windows_authentication_is_told() {
     let scene = Scene::new();
     let answer =
         "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n";
-    let front = Front::start(Manner {
+    let front = Front::start(Behaviour {
         asks: Asks::Never,
         backend: Backend::Raw(answer),
         ..scene.manner()
@@ -237,7 +231,7 @@ async fn a_gateway_that_wants_windows_authentication_is_told() {
 async fn a_gateway_that_cuts_strangers_off_is_told_apart_from_one_that_is_not_there() {
     let scene = Scene::new();
     for asks in [Asks::AtFirst, Asks::Later] {
-        let front = Front::start(Manner {
+        let front = Front::start(Behaviour {
             asks,
             strangers: Strangers::Alerted,
             ..scene.manner()
@@ -245,7 +239,7 @@ async fn a_gateway_that_cuts_strangers_off_is_told_apart_from_one_that_is_not_th
         assert_told(&scene.anonymous(&front), "none is configured").await;
         assert_told(&scene.gateway(&front), "it rejected the client certificate").await;
     }
-    let newer = Front::start(Manner {
+    let newer = Front::start(Behaviour {
         asks: Asks::AtFirst,
         strangers: Strangers::Alerted,
         newest: SslVersion::TLS1_3,
@@ -253,7 +247,7 @@ async fn a_gateway_that_cuts_strangers_off_is_told_apart_from_one_that_is_not_th
     });
     let lifted = Security {
         tls_max_version: Some(TlsVersion::V1_3),
-        ..security(pinned(&scene.server), Auth::Nobody)
+        ..security(pinned(&scene.server), Auth::Anonymous)
     };
     assert_told(&gateway(vec![newer.url()], lifted), "none is configured").await;
 }
@@ -264,15 +258,15 @@ async fn authorities_of_a_file_vouch_for_names() {
     let root = Authority::root("Root");
     let ca_file = written(folder.path(), "ca.pem", root.certificate());
     let of = |pair: &Pair| {
-        let manner = Manner::of_service_fabric(pair, &[], VERSION);
-        Front::start(Manner {
+        let manner = Behaviour::of_service_fabric(pair, &[], VERSION);
+        Front::start(Behaviour {
             asks: Asks::Never,
             ..manner
         })
     };
     let ask = |front: &Front, name| {
         let trust = authorities(ca_file.clone(), name);
-        gateway(vec![front.url()], security(trust, Auth::Nobody))
+        gateway(vec![front.url()], security(trust, Auth::Anonymous))
     };
     let by_address = of(&root.issue(&params("127.0.0.1")));
     ask(&by_address, None).cluster_version().await.unwrap();
@@ -303,10 +297,10 @@ async fn the_way_to_the_root_must_be_complete() {
     let root = Authority::root("Root");
     let between = root.intermediate("Between");
     let server = between.issue(&params("127.0.0.1"));
-    let manner = |intermediate| Manner {
+    let manner = |intermediate| Behaviour {
         asks: Asks::Never,
         intermediate,
-        ..Manner::of_service_fabric(&server, &[], VERSION)
+        ..Behaviour::of_service_fabric(&server, &[], VERSION)
     };
     let bare = Front::start(manner(None));
     let whole = Front::start(manner(Some(between.certificate())));
@@ -320,7 +314,7 @@ async fn the_way_to_the_root_must_be_complete() {
     );
     let ask = |front: &Front, file: &PathBuf| {
         let trust = authorities(file.clone(), None);
-        gateway(vec![front.url()], security(trust, Auth::Nobody))
+        gateway(vec![front.url()], security(trust, Auth::Anonymous))
     };
     for (front, file) in [(&bare, &both), (&whole, &both), (&whole, &top)] {
         ask(front, file).cluster_version().await.unwrap();
@@ -334,19 +328,19 @@ async fn a_certificate_out_of_its_time_is_refused_and_told() {
     let folder = tempfile::tempdir().unwrap();
     for (from, until, told) in [(-20, -10, "has expired"), (10, 20, "not valid yet")] {
         let server = self_signed_as(&between(params("127.0.0.1"), from, until));
-        let front = Front::start(Manner {
+        let front = Front::start(Behaviour {
             asks: Asks::Never,
-            ..Manner::of_service_fabric(&server, &[], VERSION)
+            ..Behaviour::of_service_fabric(&server, &[], VERSION)
         });
         let file = written(folder.path(), "ca.pem", &server.certificate);
-        let verified = security(authorities(file, None), Auth::Nobody);
+        let verified = security(authorities(file, None), Auth::Anonymous);
         assert_told(&gateway(vec![front.url()], verified), told).await;
         let pinned = |accept_expired| {
             let trust = Trust::Thumbprints {
                 thumbprints: vec![server.sha1()],
                 accept_expired,
             };
-            gateway(vec![front.url()], security(trust, Auth::Nobody))
+            gateway(vec![front.url()], security(trust, Auth::Anonymous))
         };
         let told = if until < 0 {
             "trust.accept_expired"
@@ -366,7 +360,7 @@ async fn a_certificate_out_of_its_time_is_refused_and_told() {
 async fn two_pins_let_a_gateway_change_its_certificate() {
     let scene = Scene::new();
     let next = self_signed("next");
-    let front = Front::start(Manner {
+    let front = Front::start(Behaviour {
         closes: true,
         shows: vec![scene.server.clone(), next.clone()],
         ..scene.manner()
@@ -385,7 +379,7 @@ async fn two_pins_let_a_gateway_change_its_certificate() {
 #[tokio::test]
 async fn an_endpoint_that_cannot_be_trusted_is_left_for_one_that_can() {
     let scene = Scene::new();
-    let stale = Front::start(Manner {
+    let stale = Front::start(Behaviour {
         shows: vec![self_signed("stale")],
         ..scene.manner()
     });
@@ -405,12 +399,16 @@ async fn the_certificate_of_a_gateway_that_was_left_is_not_told_any_more() {
     let scene = Scene::new();
     let lasting = |days| self_signed_as(&between(params("127.0.0.1"), -1, days));
     let (old, new) = (lasting(10), lasting(30));
-    let left = Front::start(Manner {
+    let left = Front::start(Behaviour {
         closes: true,
         shows: vec![old.clone(), self_signed("stranger")],
         ..scene.manner()
     });
-    let front = Front::start(Manner::of_service_fabric(&new, &[&scene.client], VERSION));
+    let front = Front::start(Behaviour::of_service_fabric(
+        &new,
+        &[&scene.client],
+        VERSION,
+    ));
     let trust = Trust::Thumbprints {
         thumbprints: vec![old.sha256(), new.sha256()],
         accept_expired: false,
@@ -428,7 +426,7 @@ async fn the_certificate_of_a_gateway_that_was_left_is_not_told_any_more() {
 #[tokio::test]
 async fn a_backup_service_behind_a_gateway_that_is_not_believed_any_more_is_not_missing() {
     let scene = Scene::new();
-    let front = Front::start(Manner {
+    let front = Front::start(Behaviour {
         closes: true,
         shows: vec![scene.server.clone(), self_signed("stranger")],
         ..scene.manner()
@@ -474,7 +472,7 @@ fn tearing(server: &Pair) -> Url {
 #[tokio::test]
 async fn tls_that_fails_in_the_middle_of_an_answer_is_a_connection_that_broke_off() {
     let server = self_signed("127.0.0.1");
-    let trust = security(pinned(&server), Auth::Nobody);
+    let trust = security(pinned(&server), Auth::Anonymous);
     let (reason, text) = failure(&gateway(vec![tearing(&server)], trust)).await;
     assert_eq!(reason, Reason::Connect, "{text}");
     assert!(text.contains("was closed"), "{text}");
@@ -483,7 +481,7 @@ async fn tls_that_fails_in_the_middle_of_an_answer_is_a_connection_that_broke_of
 #[tokio::test]
 async fn a_failure_of_trust_is_not_tried_again_at_the_same_endpoint() {
     let scene = Scene::new();
-    let stale = Front::start(Manner {
+    let stale = Front::start(Behaviour {
         shows: vec![self_signed("stale")],
         ..scene.manner()
     });
@@ -509,7 +507,7 @@ fn answering(bytes: &'static [u8]) -> Url {
 #[tokio::test]
 async fn sides_that_do_not_speak_the_same_are_told() {
     let scene = Scene::new();
-    let ask = |url| gateway(vec![url], security(pinned(&scene.server), Auth::Nobody));
+    let ask = |url| gateway(vec![url], security(pinned(&scene.server), Auth::Anonymous));
     let plain = answering(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     assert_told(&ask(plain), "does not use TLS").await;
     // A hello of TLS 1.2 without a word on renegotiation.
@@ -537,7 +535,7 @@ async fn what_is_known_of_certificates_is_told() {
     let scene = Scene::new();
     let server = self_signed_as(&between(params("127.0.0.1"), -1, 30));
     let client = self_signed_as(&between(params("exporter"), -10, -1));
-    let front = Front::start(Manner::of_service_fabric(&server, &[&client], VERSION));
+    let front = Front::start(Behaviour::of_service_fabric(&server, &[&client], VERSION));
     let auth = showing(&client, scene.folder.path());
     let gateway_of = |trust| gateway(vec![front.url()], security(trust, auth.clone()));
     let gateway = gateway_of(pinned(&server));

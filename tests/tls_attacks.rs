@@ -3,12 +3,6 @@
 //! Counted in application bytes: what was sent inside TLS, or in the clear after the handshake was
 //! given up.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -22,18 +16,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, SupportedProtocolVersion};
-use servicefabric_backup_exporter::gateway::{
-    Auth, ClientCertificate, Error, Gateway, Options, Reason, Security, Thumbprint, TlsVersion,
-    TokenSource, Trust,
-};
+use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
 use servicefabric_backup_exporter::logging::chain;
+use servicefabric_backup_exporter::settings::{
+    Auth, ClientCertificate, Security, Thumbprint, TlsVersion, TokenSource, Trust,
+};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use url::Url;
 
 use crate::support::certificates::{Authority, Pair, params, self_signed, written};
 use crate::support::eventually;
-use crate::support::renegotiation::{Asks, Backend, Front, Manner};
+use crate::support::renegotiation::{Asks, Backend, Behaviour, Front};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
 
@@ -102,9 +96,9 @@ async fn a_certificate_that_is_not_pinned_gets_nothing() {
     let (victim, gateway, attacker) = (Victim::new(), self_signed("node"), self_signed("node"));
     for asks in [Asks::Never, Asks::AtFirst, Asks::Later] {
         for pin in [gateway.sha1(), gateway.sha256()] {
-            let front = Front::start(Manner {
+            let front = Front::start(Behaviour {
                 asks,
-                ..Manner::of_service_fabric(&attacker, &[&victim.client], VERSION)
+                ..Behaviour::of_service_fabric(&attacker, &[&victim.client], VERSION)
             });
             let client = victim.client_of(front.url(), pins(vec![pin]));
             let error = client.cluster_version().await.unwrap_err();
@@ -128,7 +122,11 @@ async fn a_pin_holds_beside_authorities_too() {
     );
     let ca_file = written(folder.path(), "ca.pem", root.certificate());
     for (shown, pin, well) in [(&gateway, &gateway, true), (&attacker, &gateway, false)] {
-        let front = Front::start(Manner::of_service_fabric(shown, &[&victim.client], VERSION));
+        let front = Front::start(Behaviour::of_service_fabric(
+            shown,
+            &[&victim.client],
+            VERSION,
+        ));
         let trust = Trust::Authorities {
             ca_file: Some(ca_file.clone()),
             server_name: None,
@@ -145,10 +143,10 @@ async fn an_attacker_on_a_later_connection_gets_nothing() {
     let (victim, gateway, attacker) = (Victim::new(), self_signed("node"), self_signed("node"));
     for auth in [victim.auth.clone(), victim.token()] {
         let shows = [&gateway, &gateway, &attacker, &gateway];
-        let front = Front::start(Manner {
+        let front = Front::start(Behaviour {
             closes: true,
             shows: shows.into_iter().cloned().collect(),
-            ..Manner::of_service_fabric(&gateway, &[&victim.client], VERSION)
+            ..Behaviour::of_service_fabric(&gateway, &[&victim.client], VERSION)
         });
         let client = client_of(front.url(), pins(vec![gateway.sha256()]), auth, None);
         let mut outcomes = Vec::new();
@@ -210,9 +208,9 @@ async fn whoever_has_another_name_than_the_server_gets_nothing() {
 async fn assert_gets_nothing(victim: &Victim, attacker: &Pair, trust: &Trust) {
     for auth in [victim.auth.clone(), victim.token()] {
         for asks in [Asks::AtFirst, Asks::Later] {
-            let front = Front::start(Manner {
+            let front = Front::start(Behaviour {
                 asks,
-                ..Manner::of_service_fabric(attacker, &[], VERSION)
+                ..Behaviour::of_service_fabric(attacker, &[], VERSION)
             });
             let client = client_of(front.url(), trust.clone(), auth.clone(), None);
             let error = client.cluster_version().await.unwrap_err();
@@ -279,7 +277,7 @@ async fn who_repeats_a_pinned_certificate_without_its_key_gets_nothing() {
             let (address, counts) = replaying(&gateway, &attacker, version);
             let url = format!("https://{address}").parse().unwrap();
             let newest = Some(TlsVersion::V1_3);
-            let client = client_of(url, trust, Auth::Nobody, newest);
+            let client = client_of(url, trust, Auth::Anonymous, newest);
             let error = client.cluster_version().await.unwrap_err();
             assert!(is_tls(&error), "{}", chain(&error));
             let counted = eventually("the attacker is left", async || {
@@ -313,7 +311,7 @@ async fn a_redirect_out_of_tls_is_not_followed() {
         format!("HTTP/1.1 302 Found\r\nLocation: http://{address}/\r\nContent-Length: 0\r\n\r\n");
     let backend = Backend::Raw(redirect.leak());
     for auth in [victim.auth.clone(), victim.token()] {
-        let front = Front::start(Manner::of_service_fabric(
+        let front = Front::start(Behaviour::of_service_fabric(
             &gateway,
             &[&victim.client],
             backend.clone(),
@@ -346,7 +344,7 @@ fn a_proxy_of_the_environment_gets_nothing() {
 #[ignore = "runs behind a proxy, as part of another test"]
 async fn behind_a_proxy() {
     let (victim, gateway) = (Victim::new(), self_signed("node"));
-    let front = Front::start(Manner::of_service_fabric(
+    let front = Front::start(Behaviour::of_service_fabric(
         &gateway,
         &[&victim.client],
         VERSION,

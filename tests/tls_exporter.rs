@@ -1,12 +1,6 @@
 //! The exporter before a secured cluster: what it says at the start, what it shows, and what a
 //! change of its files or its configuration does to it.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::fs;
 use std::process::{Command, Output};
 
@@ -15,7 +9,7 @@ use servicefabric_backup_exporter::simulator;
 use crate::support::certificates::{Pair, between, params, self_signed, self_signed_as};
 use crate::support::page::Page;
 use crate::support::process::{Exporter, Setup};
-use crate::support::renegotiation::{Backend, Front, Manner};
+use crate::support::renegotiation::{Backend, Behaviour, Front};
 use crate::support::{estate, eventually, simulate};
 
 const UP: &str = "servicefabric_backup_cluster_up";
@@ -40,7 +34,7 @@ impl Cluster {
         let client = self_signed_as(&between(params("exporter"), -1, 20));
         let address = simulator.url().replace("http://", "");
         let backend = Backend::Address(address.parse().unwrap());
-        let front = Front::start(Manner::of_service_fabric(&server, &[&client], backend));
+        let front = Front::start(Behaviour::of_service_fabric(&server, &[&client], backend));
         Self {
             server,
             client,

@@ -1,14 +1,6 @@
 //! The files that certificates and keys live in: what is taken, what is refused and how that is
 //! told, and what happens when they change while the exporter runs.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[path = "support/encodings.rs"]
-mod encodings;
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,19 +15,18 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::symm::Cipher;
 use openssl::x509::{X509, X509NameBuilder};
-use servicefabric_backup_exporter::gateway::{
-    Auth, BuildError, ClientCertificate, Gateway, Options, Reason, Rotation, Security, Trust,
-};
+use servicefabric_backup_exporter::gateway::{BuildError, Gateway, Options, Reason, Rotation};
 use servicefabric_backup_exporter::logging::chain;
+use servicefabric_backup_exporter::settings::{Auth, ClientCertificate, Security, Trust};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use url::Url;
 
-use crate::encodings::saved_by_windows;
 use crate::support::certificates::{
     Authority, Pair, between, params, self_signed, self_signed_as, written,
 };
-use crate::support::renegotiation::{Asks, Backend, Front, Manner};
+use crate::support::encodings::saved_by_windows;
+use crate::support::renegotiation::{Asks, Backend, Behaviour, Front};
 
 const VERSION: Backend = Backend::Body(r#"{"Version":"6.4.514.9494"}"#);
 
@@ -103,7 +94,7 @@ impl Scene {
 
     /// A gateway that knows these clients.
     fn front(&self, known: &[&Pair]) -> Front {
-        Front::start(Manner::of_service_fabric(&self.server, known, VERSION))
+        Front::start(Behaviour::of_service_fabric(&self.server, known, VERSION))
     }
 
     fn client_of(&self, front: &Front, auth: Auth) -> Gateway {
@@ -238,7 +229,7 @@ async fn files_that_windows_tools_save_are_taken() {
             server_name: None,
             thumbprints: Vec::new(),
         };
-        let manner = Manner::of_service_fabric(&server, &[&client], VERSION);
+        let manner = Behaviour::of_service_fabric(&server, &[&client], VERSION);
         let front = Front::start(manner);
         for auth in [scene.pem(), scene.pfx(true)] {
             let gateway = build(front.url(), trust.clone(), auth).unwrap();
@@ -497,16 +488,16 @@ async fn with_old_authorities_go_the_connections_they_let_in() {
     let scene = Scene::new();
     let (old, new) = (Authority::root("Old"), Authority::root("New"));
     let server = old.issue(&params("127.0.0.1"));
-    let front = Front::start(Manner {
+    let front = Front::start(Behaviour {
         asks: Asks::Never,
-        ..Manner::of_service_fabric(&server, &[], VERSION)
+        ..Behaviour::of_service_fabric(&server, &[], VERSION)
     });
     let trust = Trust::Authorities {
         ca_file: Some(scene.write("ca.pem", old.certificate())),
         server_name: None,
         thumbprints: Vec::new(),
     };
-    let gateway = build(front.url(), trust, Auth::Nobody).unwrap();
+    let gateway = build(front.url(), trust, Auth::Anonymous).unwrap();
     gateway.cluster_version().await.unwrap();
     scene.write("ca.pem", new.certificate());
     assert_eq!(refresh(&gateway).await, "renewed");
@@ -524,16 +515,16 @@ async fn with_old_authorities_go_the_connections_they_let_in() {
 #[tokio::test]
 async fn new_authorities_count_at_once_after_many_failures() {
     let scene = Scene::new();
-    let front = Front::start(Manner {
+    let front = Front::start(Behaviour {
         asks: Asks::Never,
-        ..Manner::of_service_fabric(&scene.server, &[], VERSION)
+        ..Behaviour::of_service_fabric(&scene.server, &[], VERSION)
     });
     let trust = Trust::Authorities {
         ca_file: Some(scene.write("ca.pem", Authority::root("Other").certificate())),
         server_name: None,
         thumbprints: Vec::new(),
     };
-    let gateway = build(front.url(), trust, Auth::Nobody).unwrap();
+    let gateway = build(front.url(), trust, Auth::Anonymous).unwrap();
     let mut sent = 0;
     while gateway.cluster_version().await.unwrap_err().was_sent() {
         sent += 1;
@@ -608,7 +599,7 @@ async fn a_valid_certificate_is_not_given_up_for_one_out_of_its_time() {
 #[tokio::test]
 async fn without_files_there_is_nothing_to_refresh() {
     let scene = Scene::new();
-    let gateway = scene.client_of(&scene.front(&[]), Auth::Nobody);
+    let gateway = scene.client_of(&scene.front(&[]), Auth::Anonymous);
     assert_eq!(refresh(&gateway).await, "nothing");
     assert_eq!(gateway.has_good_credentials().await, None);
 }

@@ -4,8 +4,6 @@
 //! The cluster speaks http here, which the configuration refuses next to a token: what is tested
 //! is the way of the token, not that of the bytes.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -16,11 +14,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::gateway::{
-    Auth, Entra, EntraProtocol, Error, FabricIdentity, Gateway, ManagedIdentity, Options, Reason,
-    Security, TokenSource, Trust,
-};
+use servicefabric_backup_exporter::gateway::{Error, Gateway, Options, Reason};
 use servicefabric_backup_exporter::logging::chain;
+use servicefabric_backup_exporter::settings::{
+    Auth, Entra, EntraProtocol, FabricIdentity, ManagedIdentity, Security, TokenSource, Trust,
+};
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -183,10 +181,10 @@ impl Folder {
 
 fn entra(folder: &Folder, authority: &Url) -> Entra {
     Entra {
-        tenant_id: Some("contoso.com".to_owned()),
-        client_id: "exporter-id".to_owned(),
+        tenant_id: Some("contoso.com".parse().unwrap()),
+        client_id: "exporter-id".parse().unwrap(),
         client_secret_file: folder.write(&format!("{SECRET}\n")),
-        cluster_application_id: "api://cluster".to_owned(),
+        cluster_application_id: "api://cluster".parse().unwrap(),
         authority: Some(authority.clone()),
         protocol: EntraProtocol::V1,
     }
@@ -279,8 +277,8 @@ async fn a_machine_asks_its_metadata_service_for_one_of_its_identities() {
     let issuer = Double::issuer().await;
     let cluster = Double::cluster(&["t1"]).await;
     let identity = ManagedIdentity {
-        cluster_application_id: "api://cluster".to_owned(),
-        client_id: Some("identity".to_owned()),
+        cluster_application_id: "api://cluster".parse().unwrap(),
+        client_id: Some("identity".parse().unwrap()),
         endpoint: Some(issuer.url.join("/metadata/identity/oauth2/token").unwrap()),
     };
     let gateway = gateway(&cluster, TokenSource::ManagedIdentity(identity));
@@ -342,7 +340,7 @@ async fn an_application_of_service_fabric_asks_the_service_with_the_pinned_certi
     .await;
     let gateway = |thumbprint: &str| {
         let identity = ManagedIdentity {
-            cluster_application_id: "api://cluster".to_owned(),
+            cluster_application_id: "api://cluster".parse().unwrap(),
             client_id: None,
             endpoint: None,
         };
@@ -615,7 +613,7 @@ async fn who_is_not_the_pinned_cluster_is_asked_nothing_and_shown_nothing() {
     let (cluster, thumbprint) = secured(naming("https://login.microsoftonline.com")).await;
     let gateway = |thumbprint: &str, tenant_id: Option<&str>| {
         let entra = Entra {
-            tenant_id: tenant_id.map(str::to_owned),
+            tenant_id: tenant_id.map(|id| id.parse().unwrap()),
             ..entra(&folder, &issuer.url)
         };
         let mut options = options(&cluster.url, TokenSource::Entra(entra));
@@ -900,7 +898,7 @@ fn an_identity_that_cannot_be_used_stops_those_who_use_it() {
     let (code, told) = checked("{managed_identity: {cluster_application_id: b}}");
     assert_eq!(code, Some(64), "{told}");
     assert!(
-        told.contains("cluster a: ") && told.contains("IDENTITY_ENDPOINT is no https address"),
+        told.contains("cluster a: ") && told.contains("IDENTITY_ENDPOINT is not an https URL"),
         "{told}"
     );
     for other in [

@@ -3,16 +3,6 @@
 //! `tests/web-config/NAME.bad.yml` stands beside `NAME.bad.txt`. The files that they name are made
 //! for each run. The word `hunter2` marks secrets, which no message may repeat.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the functions around the tests are tests, too"
-)]
-
-#[path = "support/bless.rs"]
-mod bless;
-#[path = "support/encodings.rs"]
-mod encodings;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -20,7 +10,7 @@ use std::process::{Command, Output};
 
 use proptest::prelude::*;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
-use servicefabric_backup_exporter::config::web::{Demand, WebConfig};
+use servicefabric_backup_exporter::settings::web::{ClientAuth, WebConfig};
 use tempfile::TempDir;
 
 const FOLDER: &str = "tests/web-config";
@@ -93,10 +83,18 @@ fn files_that_windows_tools_save_are_read() {
         let path = |name: &str| folder.path().join(name);
         for name in ["ca.pem", "server.crt", "server.key"] {
             let text = fs::read_to_string(path(name)).unwrap();
-            fs::write(path(name), &encodings::saved_by_windows(&text)[encoding]).unwrap();
+            fs::write(
+                path(name),
+                &crate::support::encodings::saved_by_windows(&text)[encoding],
+            )
+            .unwrap();
         }
         let file = path("web.yml");
-        fs::write(&file, &encodings::saved_by_windows(&text)[encoding]).unwrap();
+        fs::write(
+            &file,
+            &crate::support::encodings::saved_by_windows(&text)[encoding],
+        )
+        .unwrap();
         let config = WebConfig::load(&file).unwrap_or_else(|error| panic!("{error}"));
         assert!(config.tls.is_some());
     }
@@ -108,7 +106,7 @@ fn everything_wrong_with_a_bad_file_is_told_on_one_line_each_without_a_secret() 
     assert_eq!(bad, files(".bad.txt"), "each bad file has its golden file");
     for name in bad {
         let (told, golden) = (told(&folder, &name), format!("{name}.bad.txt"));
-        if bless::bless() {
+        if crate::support::bless::bless() {
             fs::write(Path::new(FOLDER).join(&golden), &told).unwrap();
         }
         assert_eq!(told, read(&golden), "{name}");
@@ -149,7 +147,7 @@ fn every_key_is_read() {
     let limit = config.rate_limit.unwrap();
     assert_eq!((limit.interval.as_secs(), limit.burst), (90, 20));
     let tls = load(&folder, "tls.good.yml").unwrap().tls.unwrap();
-    assert_eq!(tls.clients.demand, Demand::RequireAndVerify);
+    assert_eq!(tls.clients.auth, ClientAuth::RequireAndVerify);
     assert_eq!(tls.clients.trusted.len(), 1);
     assert!(tls.clients.trusted[0].authority.is_some());
     assert_eq!(tls.clients.allowed_sans.unwrap(), ["scraper.example.org"]);
@@ -165,7 +163,7 @@ fn what_is_left_out_has_the_default_of_the_toolkit() {
     assert_eq!(config.rate_limit, None);
     let tls = load(&named_files(), "without-authorities.good.yml").unwrap();
     let tls = tls.tls.unwrap();
-    assert_eq!(tls.clients.demand, Demand::RequireAny);
+    assert_eq!(tls.clients.auth, ClientAuth::RequireAny);
     assert_eq!((tls.versions.len(), tls.suites.len()), (2, 9));
     assert_eq!((tls.curves.len(), tls.prefer_server_suites), (3, true));
 }

@@ -1,10 +1,4 @@
-//! The program with a web configuration, from outside.
-
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-#[expect(dead_code, reason = "the other tests use the rest")]
-mod support;
+//! The exporter process with a web configuration.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,16 +10,16 @@ use reqwest::{Client, StatusCode};
 use servicefabric_backup_exporter::simulator::Options;
 use tokio::net::TcpStream;
 
-use self::support::page::Page;
-use self::support::process::{Exporter, Setup};
-use self::support::{estate, eventually, simulate};
+use crate::support::page::Page;
+use crate::support::process::{Exporter, Setup};
+use crate::support::{estate, eventually, simulate};
 
-/// A cluster that nobody has to answer for.
+/// A cluster that is unreachable.
 const CONFIG: &str = "clusters: [{name: prod, endpoints: ['http://127.0.0.1:1']}]\n";
-/// A password that stands in no log, page or message.
+/// A password that must not appear in any log, page or message.
 const CANARY: &str = "hunter2";
 
-/// Beside its configuration: a certificate, its key, and this web configuration.
+/// A folder with a certificate, its key, and this web configuration.
 fn setup(web: &str) -> Setup {
     let setup = Setup::new(CONFIG);
     certify(&setup, 1975, 4096);
@@ -34,7 +28,7 @@ fn setup(web: &str) -> Setup {
     setup.env("SFBE_WEB_CONFIG_FILE", &file)
 }
 
-/// Issues a certificate for these years.
+/// Issues a certificate that is valid in these years.
 fn certify(setup: &Setup, first: i32, last: i32) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_before = date_time_ymd(first, 1, 1);
@@ -58,7 +52,7 @@ fn check_config(setup: &Setup) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Of the exporter, over TLS and whatever its certificate is.
+/// The metrics over TLS, without verification of the certificate.
 async fn encrypted_page(exporter: &Exporter) -> Page {
     let client = Client::builder()
         .no_proxy()
@@ -79,7 +73,7 @@ fn users(password: &str) -> String {
     format!("basic_auth_users: {{alice: {hash}}}\n")
 }
 
-fn shakes_hands(exporter: &Exporter) -> bool {
+fn handshake_succeeds(exporter: &Exporter) -> bool {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
     builder.set_verify(SslVerifyMode::NONE);
     let address = exporter.addresses().remove(0);
@@ -88,7 +82,7 @@ fn shakes_hands(exporter: &Exporter) -> bool {
 }
 
 #[tokio::test]
-async fn pages_carry_what_protects_browsers_without_a_web_configuration() {
+async fn pages_have_security_headers_without_a_web_configuration() {
     let exporter = Setup::new(CONFIG)
         .env("SFBE_WEB_CONFIG_FILE", "")
         .start()
@@ -118,7 +112,7 @@ async fn pages_carry_what_protects_browsers_without_a_web_configuration() {
 }
 
 #[tokio::test]
-async fn a_header_of_the_web_configuration_wins() {
+async fn header_of_the_web_configuration_replaces_the_default() {
     let headers = "http_server_config: {headers: {X-Frame-Options: sameorigin}}\n";
     let setup = setup(headers);
     let exporter = setup.start().await;
@@ -129,7 +123,7 @@ async fn a_header_of_the_web_configuration_wins() {
 }
 
 #[tokio::test]
-async fn every_page_asks_for_the_password_and_no_secret_is_logged() {
+async fn every_page_requires_the_password_and_no_secret_is_logged() {
     let setup = setup(&users(CANARY)).flag("--log.level=debug");
     let exporter = setup.start().await;
     for path in [
@@ -152,7 +146,7 @@ async fn every_page_asks_for_the_password_and_no_secret_is_logged() {
         );
     }
     let metrics = exporter.get_as("/metrics", "alice", CANARY).await.body;
-    // A broken change is told once, with its place, and so is that it is mended.
+    // An invalid change is logged once with its position, and so is the fix.
     write(&setup, &format!("basic_auth_users: {{alice: {CANARY}}}\n"));
     for _ in 0..3 {
         let reply = exporter.get_as("/", "alice", CANARY).await;
@@ -174,19 +168,19 @@ async fn every_page_asks_for_the_password_and_no_secret_is_logged() {
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_said_so() {
+async fn setting_that_needs_a_restart_is_logged() {
     let setup = setup("tls_server_config: {cert_file: server.crt, key_file: server.key}\n");
     let exporter = setup.start().await;
     exporter.logs("TLS is on.").await;
-    assert!(shakes_hands(&exporter));
+    assert!(handshake_succeeds(&exporter));
     write(&setup, &users(CANARY));
-    assert!(!shakes_hands(&exporter));
+    assert!(!handshake_succeeds(&exporter));
     exporter.logs("takes effect with a restart").await;
     exporter.stop().await;
 }
 
 #[tokio::test]
-async fn a_faulty_web_configuration_ends_the_start() {
+async fn invalid_web_configuration_prevents_the_start() {
     let setup = setup(&format!("basic_auth_users: {{alice: {CANARY}}}\n"));
     let mut exporter = setup.spawn();
     assert_eq!(exporter.ended().await.code(), Some(64));
@@ -200,7 +194,7 @@ const TLS: &str = "tls_server_config: {cert_file: server.crt, key_file: server.k
 const EXPIRY: &str = "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds";
 
 #[tokio::test]
-async fn the_dates_of_the_certificate_are_a_metric_and_bad_ones_a_warning() {
+async fn certificate_expiry_is_a_metric_and_an_invalid_certificate_a_warning() {
     let setup = setup(TLS);
     for (first, last, seconds, warning) in [
         (
@@ -218,33 +212,33 @@ async fn the_dates_of_the_certificate_are_a_metric_and_bad_ones_a_warning() {
         (1975, 3000, 32_503_680_000.0, None),
     ] {
         certify(&setup, first, last);
-        let told = check_config(&setup);
+        let output = check_config(&setup);
         let exporter = setup.start().await;
         for _ in 0..3 {
             let page = encrypted_page(&exporter).await;
             assert_eq!(page.value(EXPIRY, &[]), Some(seconds));
         }
         let log = exporter.log();
-        // The cluster of the configuration cannot be read, which is an error of another component.
+        // The unreachable cluster is an error of another component.
         let logged = log.matches("level=error component=server").count();
         match warning {
             Some(warning) => {
                 assert!(
-                    told.contains(&format!(
+                    output.contains(&format!(
                         "web.yml: the certificate of the listener {warning}"
                     )),
-                    "{told}"
+                    "{output}"
                 );
                 assert!(log.contains(warning) && logged == 1, "{log}");
             }
-            None => assert!(!told.contains("warning") && logged == 0, "{told}{log}"),
+            None => assert!(!output.contains("warning") && logged == 0, "{output}{log}"),
         }
         exporter.stop().await;
     }
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_replaced_while_the_exporter_runs_is_judged_anew() {
+async fn certificate_replaced_at_runtime_is_checked_again() {
     let setup = setup(TLS);
     let exporter = setup.start().await;
     assert_eq!(
@@ -262,7 +256,7 @@ async fn a_certificate_that_is_replaced_while_the_exporter_runs_is_judged_anew()
 }
 
 #[tokio::test]
-async fn without_tls_there_is_no_expiry() {
+async fn without_tls_there_is_no_certificate_expiry() {
     let setup = setup("");
     let exporter = setup.start().await;
     assert_eq!(exporter.scrape().await.value(EXPIRY, &[]), None);
@@ -270,14 +264,14 @@ async fn without_tls_there_is_no_expiry() {
 }
 
 #[tokio::test]
-async fn a_key_that_every_user_may_read_is_a_warning() {
+async fn world_readable_key_is_a_warning() {
     let setup = setup(TLS);
     let key = setup.file("server.key");
     for (mode, warned) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
         fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
         let warning = format!("(mode {mode:03o}): run `chmod 640 {}`", key.display());
-        let told = check_config(&setup);
-        assert_eq!(told.contains(&warning), warned, "{told}");
+        let output = check_config(&setup);
+        assert_eq!(output.contains(&warning), warned, "{output}");
         let exporter = setup.start().await;
         assert_eq!(
             exporter.log().contains(&warning),
@@ -287,7 +281,7 @@ async fn a_key_that_every_user_may_read_is_a_warning() {
         );
         exporter.stop().await;
     }
-    // A key within the configuration makes that the file with the secret.
+    // With an inline key, the configuration is the file with the secret.
     let indented = |name: &str| {
         let pem = fs::read_to_string(setup.file(name)).unwrap();
         pem.trim().replace('\n', "\n    ")
@@ -300,17 +294,17 @@ async fn a_key_that_every_user_may_read_is_a_warning() {
     for (mode, warned) in [(0o644, true), (0o640, false)] {
         let file = setup.file("web.yml");
         fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
-        let told = check_config(&setup);
+        let output = check_config(&setup);
         assert_eq!(
-            told.contains(&format!("chmod 640 {}", file.display())),
+            output.contains(&format!("chmod 640 {}", file.display())),
             warned,
-            "{told}"
+            "{output}"
         );
     }
 }
 
 #[tokio::test]
-async fn secrets_of_clusters_that_every_user_may_read_are_warnings() {
+async fn world_readable_secrets_of_clusters_are_warnings() {
     let setup = setup("");
     fs::copy(setup.file("server.crt"), setup.file("client.crt")).unwrap();
     fs::copy(setup.file("server.key"), setup.file("client.key")).unwrap();
@@ -330,11 +324,11 @@ async fn secrets_of_clusters_that_every_user_may_read_are_warnings() {
         for file in &files {
             fs::set_permissions(file, Permissions::from_mode(mode)).unwrap();
         }
-        let told = check_config(&setup);
+        let output = check_config(&setup);
         let exporter = setup.start().await;
         for file in &files {
             let fix = format!("chmod 640 {}", file.display());
-            assert_eq!(told.contains(&fix), warned, "{told}");
+            assert_eq!(output.contains(&fix), warned, "{output}");
             assert_eq!(exporter.log().contains(&fix), warned, "{}", exporter.log());
         }
         exporter.stop().await;
@@ -342,7 +336,7 @@ async fn secrets_of_clusters_that_every_user_may_read_are_warnings() {
 }
 
 #[tokio::test]
-async fn with_few_file_descriptors_scrapes_and_polls_go_on_beside_idle_connections() {
+async fn scrapes_and_polls_succeed_with_few_file_descriptors_and_many_idle_connections() {
     let simulator = simulate(estate(7), Options::default()).await;
     let config = format!(
         "poll: {{interval: 1s, timeout: 1s}}\nclusters: [{{name: a, endpoints: ['{}']}}]\n",
@@ -369,7 +363,7 @@ async fn with_few_file_descriptors_scrapes_and_polls_go_on_beside_idle_connectio
         let polled = page.all("servicefabric_backup_partition_poll_timestamp_seconds", &[]);
         polled.iter().map(|sample| sample.value).fold(0.0, f64::max)
     };
-    // While many arrive at once, those that are being closed may use up what is left for a moment.
+    // While many connections arrive at once, closing ones can use up the remaining descriptors.
     let before = exporter.log().len();
     let mut last = 0.0;
     for _ in 0..3 {

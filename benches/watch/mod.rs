@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::config::{Cluster, Collectors, Poll, Selector};
-use servicefabric_backup_exporter::gateway::{Gateway, Options, Security};
+use servicefabric_backup_exporter::gateway::{Gateway, Options};
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::poller::Poller;
+use servicefabric_backup_exporter::settings::Security;
+use servicefabric_backup_exporter::settings::{Cluster, Collectors, Poll, Selector};
 use servicefabric_backup_exporter::snapshot::Snapshot;
 use servicefabric_backup_exporter::telemetry::Telemetry;
 use tokio::sync::watch;

@@ -20,7 +20,7 @@ pub(super) struct Dashboard {
 }
 
 impl Dashboard {
-    pub(super) fn to_json(self) -> Value {
+    pub(super) fn into_json(self) -> Value {
         let mut panels = Vec::new();
         let mut top = 0;
         for (height, row) in self.rows {

@@ -62,7 +62,7 @@ pub(super) fn dashboard() -> Value {
             ),
         ],
     };
-    dashboard.to_json()
+    dashboard.into_json()
 }
 
 const CLUSTERS: &str = r#"cluster_name=~"$cluster_name""#;

@@ -39,7 +39,7 @@ pub(super) fn dashboard() -> Value {
             ),
         ],
     };
-    dashboard.to_json()
+    dashboard.into_json()
 }
 
 const SERVICES: &str = r#"cluster_name=~"$cluster_name", application_name=~"$application_name""#;

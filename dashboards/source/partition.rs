@@ -51,7 +51,7 @@ pub(super) fn dashboard() -> Value {
             (4, vec![recovery_points(), chain(), last_full(), oldest()]),
         ],
     };
-    dashboard.to_json()
+    dashboard.into_json()
 }
 
 const SERVICES: &str = r#"cluster_name="$cluster_name", application_name="$application_name", service_name="$service_name""#;

@@ -40,7 +40,7 @@ pub(super) fn dashboard() -> Value {
             (7, vec![policies()]),
         ],
     };
-    dashboard.to_json()
+    dashboard.into_json()
 }
 
 const SERVICES: &str = r#"cluster_name="$cluster_name", application_name="$application_name", service_name=~"$service_name""#;

@@ -1,59 +1,61 @@
-//! The keys: which ones a section has, how their values are read, and the rules between them.
+//! The keys of the configuration file and the rules between them.
 //!
-//! A setting is one field and one default in the module above, and the one line here that reads
-//! it. What is wrong is told to the section and replaced by its default, so that everything else
-//! is still checked.
+//! A setting is a field and a default in [`crate::settings`], and one line here. Errors are recorded
+//! in the section; the default replaces an invalid value, so that the rest is still checked.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::fault::quoted;
-use super::reader::Section;
-use super::values::{self, spelled};
+use super::values::{self, format_duration};
 use super::warnings::{Address, address};
-use super::{
-    Cluster, Collectors, Config, EXPECTED_INTERVAL, INCLUDE, Metrics, PARTITIONS, Poll, Protection,
-    SMALLEST, STATE_FILE, Security, Selector, States, selector,
+use super::yaml::Section;
+use crate::settings::{
+    Cluster, Collectors, Config, MATCH_ALL, Metrics, Poll, Protection, Security, Selector, States,
+    pattern, quoted,
 };
+
+/// A minimal configuration, as a hint.
+pub(super) const MINIMAL: &str =
+    "write for example `clusters: [{name: prod, endpoints: [\"http://node1:19080\"]}]`";
 
 impl Config {
     pub(super) fn read(s: &mut Section<'_>, folder: &Path) -> Self {
-        let mut earlier = Earlier::default();
-        s.require("clusters", SMALLEST);
+        let mut previous = PreviousClusters::default();
+        s.require("clusters", MINIMAL);
         Self {
             poll: s.section("poll", Poll::read),
             protection: s.section("protection", Protection::read),
             metrics: s.section("metrics", Metrics::read),
-            state_file: s.value("state_file", STATE_FILE, |text| path(text, folder)),
-            clusters: s.sections("clusters", |s| Cluster::read(s, &mut earlier, folder)),
+            state_file: s.value("state_file", None, |text| path(text, folder)),
+            clusters: s.sections("clusters", |s| Cluster::read(s, &mut previous, folder)),
         }
     }
 }
 
-/// Names and endpoints of the clusters that were read so far.
+/// The clusters that have been read so far.
 #[derive(Default)]
-struct Earlier {
+struct PreviousClusters {
     names: HashSet<Arc<str>>,
-    clusters: HashMap<Address, Cluster>,
+    by_address: HashMap<Address, Cluster>,
 }
 
-impl Earlier {
-    /// A fault when an earlier cluster has the same gateway and the same selection. With different
+impl PreviousClusters {
+    /// Rejects a cluster with the same gateway and selection as a previous one. With different
     /// selections, parts of one cluster can have different settings, such as `expected_interval`.
-    fn compare(&mut self, cluster: &Cluster, s: &mut Section<'_>) {
+    fn check(&mut self, cluster: &Cluster, s: &mut Section<'_>) {
         let addresses: Vec<_> = cluster.endpoints.iter().map(address).collect();
-        let mut earlier = addresses.iter().filter_map(|one| self.clusters.get(one));
-        if let Some(other) = earlier.find(|other| other.watches_the_same(cluster)) {
+        let mut previous = addresses.iter().filter_map(|one| self.by_address.get(one));
+        if let Some(other) = previous.find(|other| other.has_same_selection(cluster)) {
             let message = format!(
-                "cluster {} has one of these endpoints and selects the same partitions; write \
-                 this cluster's endpoints, or select other partitions",
+                "cluster {} has one of these endpoints and selects the same partitions; correct the \
+                 endpoints, or select other partitions",
                 quoted(&other.name)
             );
-            s.fault("endpoints", message);
+            s.error("endpoints", message);
         }
         for address in addresses {
-            self.clusters
+            self.by_address
                 .entry(address)
                 .or_insert_with(|| cluster.clone());
         }
@@ -62,7 +64,7 @@ impl Earlier {
 
 impl Poll {
     fn read(s: &mut Section<'_>) -> Self {
-        let faults = s.fault_count();
+        let errors = s.error_count();
         let default = Self::default();
         let poll = Self {
             interval: s.value("interval", default.interval, values::duration),
@@ -77,36 +79,36 @@ impl Poll {
             }),
             staleness: s.value("staleness", default.staleness, values::duration),
         };
-        if s.fault_count() == faults {
+        if s.error_count() == errors {
             poll.compare(s);
         }
         poll
     }
 
-    /// Rules about two settings at once; a default may be one of the two.
+    /// Rules between two settings, one of which may have its default.
     fn compare(self, s: &mut Section<'_>) {
-        let interval = spelled(self.interval);
+        let interval = format_duration(self.interval);
         let of = |key: &'static str, value, s: &Section<'_>| {
             let origin = if s.has(key) { "" } else { " (the default)" };
-            format!("{}{origin}", spelled(value))
+            format!("{}{origin}", format_duration(value))
         };
         if self.timeout > self.interval {
             let timeout = of("timeout", self.timeout, s);
             let message = format!(
-                "{timeout} is longer than the interval of {}; write {interval} or less",
+                "expected at most the interval of {}, found {timeout}; write {interval} or less",
                 of("interval", self.interval, s)
             );
-            s.fault("timeout", message);
+            s.error("timeout", message);
         }
         if self.staleness < self.interval {
             let staleness = of("staleness", self.staleness, s);
             let message = format!(
-                "{staleness} is shorter than the interval of {}, so everything would be stale \
-                 before it is asked again; write {} or more",
+                "expected at least the interval of {}, found {staleness}: all data would become stale \
+                 before it is read again; write {} or more",
                 of("interval", self.interval, s),
-                spelled(self.interval * 2),
+                format_duration(self.interval * 2),
             );
-            s.fault("staleness", message);
+            s.error("staleness", message);
         }
     }
 }
@@ -143,9 +145,9 @@ impl Collectors {
             history: switch("history", default.history),
         };
         if !collectors.see_requested_backups() && !collectors.see_periodic_backups() {
-            s.fault_here(
-                "no successful backup can be seen; write `progress: true`, or `configuration: \
-                 true` with `health`, `backups` or `history`",
+            s.error_here(
+                "no collector detects successful backups; write `progress: true`, or \
+                 `configuration: true` with `health`, `backups` or `history`",
             );
         }
         collectors
@@ -163,18 +165,18 @@ impl Metrics {
 }
 
 impl Cluster {
-    fn read(s: &mut Section<'_>, earlier: &mut Earlier, folder: &Path) -> Self {
-        let faults = s.fault_count();
+    fn read(s: &mut Section<'_>, previous: &mut PreviousClusters, folder: &Path) -> Self {
+        let errors = s.error_count();
         s.require("name", "write for example `name: prod`");
         s.require(
             "endpoints",
             "write for example `endpoints: [\"http://node1:19080\"]`",
         );
         let name = s.value("name", Arc::default(), values::name);
-        if !name.is_empty() && !earlier.names.insert(Arc::clone(&name)) {
-            s.fault(
+        if !name.is_empty() && !previous.names.insert(Arc::clone(&name)) {
+            s.error(
                 "name",
-                "an earlier cluster has this name; give each cluster its own",
+                "duplicate cluster name; give each cluster a unique name",
             );
         }
         let endpoints = s.list("endpoints", values::endpoint).unwrap_or_default();
@@ -182,19 +184,17 @@ impl Cluster {
             name,
             security: Security::read(s, &endpoints, folder),
             endpoints,
-            partitions: s
-                .list("partitions", values::partition)
-                .unwrap_or(PARTITIONS),
+            partitions: s.list("partitions", values::partition).unwrap_or_default(),
             applications: s.section("applications", Selector::read),
             services: s.section("services", Selector::read),
-            expected_interval: s.value("expected_interval", EXPECTED_INTERVAL, |text| {
+            expected_interval: s.value("expected_interval", None, |text| {
                 let none = text.is_empty().then_some(Ok(None));
                 none.unwrap_or_else(|| values::duration(text).map(Some))
             }),
             collectors: s.section("collectors", Collectors::read),
         };
-        if s.fault_count() == faults {
-            earlier.compare(&cluster, s);
+        if s.error_count() == errors {
+            previous.check(&cluster, s);
         }
         cluster
     }
@@ -202,22 +202,19 @@ impl Cluster {
 
 impl Selector {
     fn read(s: &mut Section<'_>) -> Self {
-        s.refuse_empty(
-            "include",
-            "it would select nothing: write [\".*\"] to select everything",
-        );
+        s.reject_empty("include", "write [\".*\"] to select everything");
         let include = s
-            .list("include", selector::pattern)
-            .unwrap_or_else(|| vec![INCLUDE.to_owned()]);
-        let exclude = s.list("exclude", selector::pattern).unwrap_or_default();
+            .list("include", pattern)
+            .unwrap_or_else(|| vec![MATCH_ALL.to_owned()]);
+        let exclude = s.list("exclude", pattern).unwrap_or_default();
         Self::new(include, exclude).unwrap_or_else(|message| {
-            s.fault("include", message);
+            s.error("include", message);
             Self::default()
         })
     }
 }
 
-/// A path relative to the folder of the configuration file; `None` when empty.
+/// A path relative to the directory of the configuration file; `None` if empty.
 pub(super) fn path(text: &str, folder: &Path) -> Result<Option<PathBuf>, String> {
     let text = values::path(text)?;
     Ok((!text.is_empty()).then(|| folder.join(text)))

@@ -1,8 +1,6 @@
 //! The keys `trust`, `auth` and `tls_max_version` of a cluster, and the rules between them.
 //!
-//! An empty text counts as left out. Whatever would have no effect, or would send a secret where
-//! it can be overheard, is a fault. Files are named here and read elsewhere: a configuration can
-//! be checked without what it points to.
+//! Empty text counts as missing. Keys without effect are errors. The files are not read here.
 
 mod auth;
 
@@ -11,16 +9,14 @@ use std::str::FromStr;
 
 use url::Url;
 
-use super::fault::quoted;
 use super::keys::path;
-use super::reader::Section;
 use super::values;
-use super::{Auth, Security, TlsVersion, Trust};
-use crate::gateway::{HostName, Thumbprint};
+use super::yaml::Section;
+use crate::settings::{Auth, HostName, Security, Thumbprint, TlsVersion, Trust, quoted};
 
 impl Security {
     pub(super) fn read(s: &mut Section<'_>, endpoints: &[Url], folder: &Path) -> Self {
-        let faults = s.fault_count();
+        let errors = s.error_count();
         let versions = [
             ("", None),
             ("1.2", Some(TlsVersion::V1_2)),
@@ -29,41 +25,32 @@ impl Security {
         let security = Self {
             trust: s.section("trust", |s| Trust::read(s, folder)),
             auth: s.section("auth", |s| Auth::read(s, folder)),
-            tls_max_version: s.value("tls_max_version", super::TLS_MAX_VERSION, |text| {
+            tls_max_version: s.value("tls_max_version", None, |text| {
                 let known = versions.iter().find(|(word, _)| *word == text);
                 known
                     .map(|(_, version)| *version)
-                    .ok_or_else(|| format!("{} is not known here; write 1.2 or 1.3", quoted(text)))
+                    .ok_or_else(|| format!("expected 1.2 or 1.3, found {}", quoted(text)))
             }),
         };
-        if s.fault_count() == faults {
-            security.compare(s, endpoints);
+        if s.error_count() == errors {
+            security.check(s, endpoints);
         }
         security
     }
 
-    /// Rules about several settings at once.
-    fn compare(&self, s: &mut Section<'_>, endpoints: &[Url]) {
-        let token = matches!(self.auth, Auth::Token(_));
-        if self.trust == Trust::Insecure && token {
-            s.fault(
-                "auth",
-                "a token would go to whoever answers, because trust.insecure checks nobody; write \
-                 trust.thumbprints or trust.ca_file instead of it",
-            );
+    /// Rules between several settings.
+    fn check(&self, s: &mut Section<'_>, endpoints: &[Url]) {
+        if let Err(exposure) = self.check_endpoints(endpoints) {
+            s.error("auth", exposure.to_string());
         }
         let plain = endpoints.iter().any(|endpoint| endpoint.scheme() == "http");
         if !plain {
             return;
         }
         if endpoints.iter().any(|endpoint| endpoint.scheme() != "http") {
-            let message = "some are http and some https; write https for all of them";
-            s.fault("endpoints", message);
+            let message = "expected only https or only http URLs, found both";
+            s.error("endpoints", message);
             return;
-        }
-        if token {
-            let message = "a token would be sent in the clear; write https endpoints";
-            s.fault("auth", message);
         }
         let without_effect = [
             ("trust", self.trust != Trust::default()),
@@ -71,41 +58,40 @@ impl Security {
             ("tls_max_version", self.tls_max_version.is_some()),
         ];
         for (key, _) in without_effect.iter().filter(|(_, written)| *written) {
-            let message = "has no effect on http endpoints; write https endpoints, or remove it";
-            s.fault(key, message);
+            let message = "has no effect with http endpoints; write https endpoints, or remove it";
+            s.error(key, message);
         }
     }
 }
 
 impl Trust {
     fn read(s: &mut Section<'_>, folder: &Path) -> Self {
-        let faults = s.fault_count();
+        let errors = s.error_count();
         let ca_file = file(s, "ca_file", folder);
         let server_name = optional(s, "server_name", host_name);
         let thumbprints = s.list("thumbprints", thumbprint).unwrap_or_default();
-        let accept_expired = switch(s, "accept_expired");
-        let insecure = switch(s, "insecure");
-        if s.fault_count() > faults {
+        let accept_expired = boolean(s, "accept_expired");
+        let insecure = boolean(s, "insecure");
+        if s.error_count() > errors {
             return Self::default();
         }
         let pinned = !thumbprints.is_empty() && ca_file.is_none();
-        let faults = s.fault_count();
+        let errors = s.error_count();
         if insecure && (ca_file.is_some() || server_name.is_some() || !thumbprints.is_empty()) {
-            let message =
-                "nothing is checked with it; remove it, or all other keys of this section";
-            s.fault("insecure", message);
+            let message = "disables all other keys of this section; remove it or them";
+            s.error("insecure", message);
         }
         if accept_expired && !pinned {
-            let message = "is for thumbprints alone: authorities vouch for no certificate past its \
-                           date; remove it";
-            s.fault("accept_expired", message);
+            let message = "requires thumbprints without ca_file, because authorities do not accept \
+                           expired certificates; remove it";
+            s.error("accept_expired", message);
         }
         if server_name.is_some() && pinned {
-            let message = "has no effect on thumbprints alone, which accept a certificate whatever \
-                           its name; remove it, or write ca_file as well";
-            s.fault("server_name", message);
+            let message = "has no effect with thumbprints alone, which accept any name; remove it, or \
+                           add ca_file";
+            s.error("server_name", message);
         }
-        if s.fault_count() > faults {
+        if s.error_count() > errors {
             Self::default()
         } else if insecure {
             Self::Insecure
@@ -124,7 +110,7 @@ impl Trust {
     }
 }
 
-fn switch(s: &mut Section<'_>, key: &'static str) -> bool {
+fn boolean(s: &mut Section<'_>, key: &'static str) -> bool {
     let words = [("true", true), ("false", false)];
     s.value(key, false, |text| values::word(text, &words))
 }
@@ -147,7 +133,7 @@ fn optional<T>(
 fn host_name(text: &str) -> Result<HostName, String> {
     HostName::from_str(text).map_err(|()| {
         format!(
-            "{} is not the name of a server; write for example prod.westeurope.cloudapp.azure.com",
+            "expected a server name such as prod.westeurope.cloudapp.azure.com, found {}",
             quoted(text)
         )
     })
@@ -156,7 +142,7 @@ fn host_name(text: &str) -> Result<HostName, String> {
 fn thumbprint(text: &str) -> Result<Thumbprint, String> {
     Thumbprint::from_str(text).map_err(|()| {
         format!(
-            "{} is not a thumbprint; write the 40 hexadecimal digits of SHA-1 or the 64 of SHA-256",
+            "expected a thumbprint of 40 (SHA-1) or 64 (SHA-256) hexadecimal digits, found {}",
             quoted(text)
         )
     })

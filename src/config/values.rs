@@ -1,7 +1,6 @@
-//! The text of one setting → its value, or a sentence that says what to write instead.
+//! Parses single values, or returns an error message: `expected …, found …`.
 //!
-//! Pure functions; a sentence never repeats what may be a secret (an address with anything but
-//! scheme, host and port).
+//! A message never contains a possible secret, such as a URL with more than scheme, host and port.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -10,33 +9,33 @@ use std::time::Duration;
 use url::Url;
 use uuid::Uuid;
 
-use super::fault::quoted;
 use crate::model::PartitionId;
+use crate::settings::quoted;
 
-/// Units of a duration and their seconds, in the order in which they are written.
+/// Units of a duration and their lengths in seconds, in the order in which they must be written.
 const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
 
-/// Long enough for any use; far below what arithmetic on moments can take.
-const LONGEST_DAYS: u64 = 365;
+/// Limits durations, so that arithmetic with times cannot overflow.
+const MAX_DAYS: u64 = 365;
 
-/// A duration such as `1m30s`: whole days, hours, minutes and seconds, from 1s to 365d.
+/// A duration such as `1m30s`, in whole days, hours, minutes and seconds, from 1s to 365d.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = seconds(text).ok_or_else(|| {
         format!(
-            "{} is not a duration in whole seconds; write for example 30s, 5m or 1m30s",
+            "expected a duration such as 30s, 5m or 1m30s, found {}",
             quoted(text)
         )
     })?;
-    if (1..=LONGEST_DAYS * 24 * 3600).contains(&seconds) {
+    if (1..=MAX_DAYS * 24 * 3600).contains(&seconds) {
         return Ok(Duration::from_secs(seconds));
     }
     Err(format!(
-        "{} is out of range; write at least 1s and at most {LONGEST_DAYS}d",
+        "expected a duration from 1s to {MAX_DAYS}d, found {}",
         quoted(text)
     ))
 }
 
-/// Numbers with units, the larger unit first; more than fits is `u64::MAX`.
+/// Parses numbers with units, the larger unit first. Saturates at `u64::MAX`.
 fn seconds(text: &str) -> Option<u64> {
     let mut rest = text;
     let mut total: u64 = 0;
@@ -53,8 +52,8 @@ fn seconds(text: &str) -> Option<u64> {
     (rest.is_empty() && !text.is_empty()).then_some(total)
 }
 
-/// How a duration is written in a configuration.
-pub(super) fn spelled(duration: Duration) -> String {
+/// Formats a duration as in a configuration file.
+pub(super) fn format_duration(duration: Duration) -> String {
     let mut rest = duration.as_secs();
     let mut text = String::new();
     for (unit, length) in UNITS {
@@ -67,96 +66,97 @@ pub(super) fn spelled(duration: Duration) -> String {
     text
 }
 
-/// A whole number within `range`.
+/// An integer within `range`.
 pub(super) fn number(text: &str, range: &RangeInclusive<usize>) -> Result<usize, String> {
     text.parse()
         .ok()
         .filter(|n| range.contains(n))
         .ok_or_else(|| {
             let (from, to) = (range.start(), range.end());
-            format!("{} is not a whole number from {from} to {to}", quoted(text))
+            format!(
+                "expected an integer from {from} to {to}, found {}",
+                quoted(text)
+            )
         })
 }
 
-/// One of a few words.
+/// One of `words`.
 pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }
     let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
     Err(format!(
-        "{} is not known here; write {}",
-        quoted(text),
-        words.join(" or ")
+        "expected {}, found {}",
+        words.join(" or "),
+        quoted(text)
     ))
 }
 
-/// The path of a file, as written.
+/// The path of a file.
 pub(super) fn path(text: &str) -> Result<&str, String> {
-    // What `\t`, `\n`, `\N`, `\_`, `\L` and `\P` stand for in double quotes.
+    // The meanings of `\t`, `\n`, `\N`, `\_`, `\L` and `\P` in double quotes.
     let is_escape = |c: char| c.is_control() || matches!(c, '\u{a0}' | '\u{2028}' | '\u{2029}');
     if text.contains(is_escape) {
         return Err(format!(
-            "{} contains a character that is not part of a path: in double quotes, a backslash \
-             begins an escape sequence (`\\t` is a tab); write the path in single quotes",
+            "expected a path, found {} with a control character: in double quotes, a backslash \
+             starts an escape sequence (`\\t` is a tab); write the path in single quotes",
             quoted(text)
         ));
     }
     Ok(text)
 }
 
-/// The name of a cluster: some text of at most 64 characters without control characters.
+/// The name of a cluster: up to 64 characters without control characters.
 pub(super) fn name(text: &str) -> Result<Arc<str>, String> {
-    const LONGEST: usize = 64;
+    const MAX_LENGTH: usize = 64;
     if text.trim().is_empty() {
-        return Err("the name is empty; write for example prod".to_owned());
+        return Err("expected a name such as prod, found empty text".to_owned());
     }
-    if text.chars().any(char::is_control) || text.chars().count() > LONGEST {
+    if text.chars().any(char::is_control) || text.chars().count() > MAX_LENGTH {
         return Err(format!(
-            "{} is not a name; write at most {LONGEST} characters on one line, for example prod",
+            "expected a name of up to {MAX_LENGTH} characters on one line, found {}",
             quoted(text)
         ));
     }
     Ok(text.into())
 }
 
-/// The address of a gateway: scheme, host and port, nothing else.
+/// The URL of a gateway: scheme, host and port only.
 pub(super) fn endpoint(text: &str) -> Result<Url, String> {
     const EXAMPLE: &str = "https://node1:19080";
-    // Anything else in an address may be a secret.
+    // Other parts of the URL may contain a secret.
     let shown = if text.contains(['@', '?', '#']) {
-        "this".to_owned()
+        "another value".to_owned()
     } else {
         quoted(text)
     };
-    let no_url =
-        || format!("{shown} is not a URL with scheme http or https; write for example {EXAMPLE}");
-    let url = Url::parse(text).map_err(|_| no_url())?;
+    let not_a_url = || format!("expected an http or https URL such as {EXAMPLE}, found {shown}");
+    let url = Url::parse(text).map_err(|_| not_a_url())?;
     let surplus = if !url.username().is_empty() || url.password().is_some() {
-        "a user name or password"
+        "user name or password"
     } else if url.query().is_some() {
-        "a query"
+        "query"
     } else if url.fragment().is_some() {
-        "a fragment"
+        "fragment"
     } else if !matches!(url.scheme(), "http" | "https") {
-        return Err(no_url());
+        return Err(not_a_url());
     } else if url.path() != "/" {
-        "a path"
+        "path"
     } else {
         return Ok(url);
     };
     Err(format!(
-        "{shown} is a URL with {surplus}; write scheme, host and port only, for example {EXAMPLE}"
+        "expected a URL without {surplus} such as {EXAMPLE}, found {shown}"
     ))
 }
 
-/// The id of a partition.
+/// A partition id.
 pub(super) fn partition(text: &str) -> Result<PartitionId, String> {
     match Uuid::parse_str(text) {
         Ok(id) if !id.is_nil() => Ok(PartitionId(id)),
         _ => Err(format!(
-            "{} is not the id of a partition; write a GUID such as \
-             1daae3f5-7fd6-42e9-b1ba-8c05f873994d",
+            "expected a partition id such as 1daae3f5-7fd6-42e9-b1ba-8c05f873994d, found {}",
             quoted(text)
         )),
     }
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_whole_numbers_with_units() {
+    fn durations_are_integers_with_units() {
         for (text, seconds) in [
             ("1s", 1),
             ("90s", 90),
@@ -180,29 +180,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn other_durations_are_rejected() {
         for text in [
             "", "60", "s", "1", "-1s", "+1s", "1.5m", "500ms", "1s1m", "1s1s", "1m 30s", "1M",
             "1S", " 1s", "1s ", "1m30", "soon", "١s", "1µs",
         ] {
-            let told = duration(text).unwrap_err();
-            assert!(told.contains("is not a duration"), "{told}");
+            let error = duration(text).unwrap_err();
+            assert!(error.contains("a duration such as"), "{error}");
         }
         for text in ["0s", "0d0h", "366d", "99999999999999999999999d", "8761h"] {
-            let told = duration(text).unwrap_err();
-            assert!(told.contains("is out of range"), "{told}");
+            let error = duration(text).unwrap_err();
+            assert!(error.contains("a duration from 1s to 365d"), "{error}");
         }
     }
 
     #[test]
-    fn a_spelled_duration_reads_back() {
+    fn formatted_duration_parses_to_itself() {
         for text in ["1s", "1m30s", "2h", "59m59s", "365d", "1d1s"] {
-            assert_eq!(spelled(duration(text).unwrap()), text);
+            assert_eq!(format_duration(duration(text).unwrap()), text);
         }
     }
 
     #[test]
-    fn escape_sequences_in_a_path_are_refused_with_the_fix() {
+    fn escape_sequences_in_a_path_are_rejected() {
         for text in [
             "C:\temp\new",
             "C:\u{2029}rogram Files",
@@ -211,8 +211,11 @@ mod tests {
             "D:\u{85}ode",
             "/etc/a\0",
         ] {
-            let told = path(text).unwrap_err();
-            assert!(told.ends_with("write the path in single quotes"), "{told}");
+            let error = path(text).unwrap_err();
+            assert!(
+                error.ends_with("write the path in single quotes"),
+                "{error}"
+            );
         }
         for text in ["", r"C:\temp\new", r"\\server\share", "/etc/ä b/c"] {
             assert_eq!(path(text), Ok(text));
@@ -245,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_repeats_what_may_be_a_secret() {
+    fn errors_hide_possible_secrets() {
         for text in [
             "http://user:hunter2@node1:19080",
             "https://hunter2@node1",
@@ -255,13 +258,13 @@ mod tests {
             "http://node1/#hunter2",
             "http://user:hunter2@",
         ] {
-            let told = endpoint(text).unwrap_err();
-            assert!(!told.contains("hunter2"), "{told}");
+            let error = endpoint(text).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 
     #[test]
-    fn the_zero_guid_is_no_partition() {
+    fn zero_guid_is_not_a_partition_id() {
         assert!(partition("00000000-0000-0000-0000-000000000000").is_err());
         assert!(partition("1DAAE3F5-7FD6-42E9-B1BA-8C05F873994D").is_ok());
     }

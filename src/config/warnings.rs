@@ -1,15 +1,12 @@
-//! Warnings about settings that are valid and probably wrong.
-//!
-//! Pure functions of a valid configuration; faults are found where the keys are read.
+//! Warnings about settings that are valid but probably unintended.
 
 use std::collections::HashMap;
 
 use url::Url;
 
-use super::selector::{APPLICATIONS, SERVICES};
-use super::{Cluster, Config, Selector};
+use crate::settings::{APPLICATIONS, Cluster, Config, SERVICES, Selector};
 
-/// Host and port of an endpoint, the same however they are written.
+/// Host and port of an endpoint in normal form.
 pub(super) type Address = (String, Option<u16>);
 
 pub(super) fn address(endpoint: &Url) -> Address {
@@ -19,7 +16,7 @@ pub(super) fn address(endpoint: &Url) -> Address {
 }
 
 impl Config {
-    /// Settings that are valid and probably wrong, one full sentence each.
+    /// Settings that are valid but probably unintended, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for cluster in &self.clusters {
@@ -46,8 +43,8 @@ impl Config {
             }
             warnings.extend(shared.map(|(endpoint, other)| {
                 format!(
-                    "Cluster {name}: its endpoint {endpoint} is also one of cluster {other}; \
-                     partitions that both select are watched twice."
+                    "Cluster {name}: endpoint {endpoint} also belongs to cluster {other}; \
+                     partitions that both select are monitored twice."
                 )
             }));
         }
@@ -62,7 +59,7 @@ impl Cluster {
             warnings.extend(self.applications.impossible(APPLICATIONS));
             warnings.extend(self.services.impossible(SERVICES));
         } else if [&self.applications, &self.services] != [&Selector::default(); 2] {
-            let warning = "applications and services have no effect beside a list of partitions.";
+            let warning = "applications and services have no effect with a list of partitions.";
             warnings.push(warning.to_owned());
         }
         warnings
@@ -73,29 +70,29 @@ impl Cluster {
         let mut warnings = Vec::new();
         if !on.configuration && self.expected_interval.is_none() {
             warnings.push(
-                "collectors.configuration is off and there is no expected_interval, so the \
-                 verdict on every partition is Unknown."
+                "collectors.configuration is off and expected_interval is not set, so the \
+                 protection state of every partition is Unknown."
                     .to_owned(),
             );
         }
         if on.configuration && !on.policies {
             warnings.push(
-                "collectors.policies is off, so the verdict on every partition under a policy is \
-                 Unknown."
+                "collectors.policies is off, so the protection state of every partition with a \
+                 policy is Unknown."
                     .to_owned(),
             );
         }
         if on.configuration && on.policies && !on.see_periodic_backups() {
             warnings.push(
-                "collectors.health, backups and history are off, so the verdict on every \
-                 partition under a policy is Unknown."
+                "collectors.health, backups and history are off, so the protection state of every \
+                 partition with a policy is Unknown."
                     .to_owned(),
             );
         }
         if self.expected_interval.is_some() && !on.see_requested_backups() {
             warnings.push(
-                "collectors.progress is off, so the verdict on every partition without a policy \
-                 is Unknown in spite of expected_interval."
+                "collectors.progress is off, so the protection state of every partition without a \
+                 policy is Unknown despite expected_interval."
                     .to_owned(),
             );
         }

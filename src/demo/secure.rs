@@ -20,7 +20,7 @@ use ring::rand::{SystemRandom, generate};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 
-use crate::gateway::{Auth, ClientCertificate, Security, Thumbprint, Trust};
+use crate::settings::{Auth, ClientCertificate, Security, Thumbprint, Trust};
 use crate::simulator::{Access, Options, Role, ServerIdentity};
 
 /// How long the certificates are good: long enough for any demo, short enough for their expiry to

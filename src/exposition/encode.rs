@@ -16,8 +16,8 @@ use super::ClusterView;
 use super::family::{Family, Input, Kind, Source};
 use super::samples::{Labels, Samples, Value};
 use super::view::{ClusterAt, PartitionView};
-use crate::config::States;
 use crate::model::Policy;
+use crate::settings::States;
 use crate::snapshot::CollectorStatus;
 
 /// A family and its input, as `prometheus-client` wants them.

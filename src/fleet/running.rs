@@ -7,10 +7,10 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::config::{Cluster, Poll, States};
 use crate::exposition::ClusterView;
 use crate::gateway::Gateway;
 use crate::protection::Rules;
+use crate::settings::{Cluster, Poll, States};
 use crate::snapshot::{PartitionSnapshot, Snapshot};
 
 /// A cluster as the server sees it.

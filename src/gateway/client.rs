@@ -1,8 +1,8 @@
 //! One question over all endpoints of a cluster: attempts, retries and failover.
 //!
-//! Sends requests and translates answers. Knows nothing of permits, circuit breakers and tokens,
-//! so that the token source can use it. Records which systems answered, the clock of the cluster,
-//! and the request metrics.
+//! Sends requests and translates answers. Permits, circuit breakers and tokens belong to the layer
+//! above, so that the token source can use the client. Records which systems answered, the clock of
+//! the cluster, and the request metrics.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -20,10 +20,10 @@ use crate::gateway::file::{FileError, FileErrorKind};
 use crate::gateway::peer::MAX_HEADERS;
 use crate::gateway::resolver;
 use crate::gateway::reuse::{Clients, TrackConnect};
-use crate::gateway::security::{Auth, Security};
 use crate::gateway::tls::{
     self, CertificateExpiry, ClientCertificateInfo, ContentHash, CredentialFiles, Credentials,
 };
+use crate::settings::{Auth, Security};
 
 /// How long a connection may be idle before it is closed. Shorter than the limits of http.sys
 /// (120 s) and of the load balancers of Azure (4 min), nginx (75 s) and AWS (60 s).
@@ -171,7 +171,7 @@ impl Connections {
             _ if status == 401 => "the gateway requires Windows authentication, which the \
                                    exporter does not support"
                 .to_owned(),
-            Auth::Nobody => "the gateway requires authentication: configure \
+            Auth::Anonymous => "the gateway requires authentication: configure \
                              auth.client_certificate, or a token"
                 .to_owned(),
             Auth::Token(_) => "the gateway does not accept the token: assign the app role `User` \

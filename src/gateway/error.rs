@@ -87,7 +87,7 @@ impl Error {
     }
 
     /// Whether the health store has no entity for the subject.
-    pub fn is_unknown_to_health(&self) -> bool {
+    pub(crate) fn is_unknown_to_health(&self) -> bool {
         self.is_rejected(ErrorReply::is_unknown_to_health)
     }
 
@@ -101,7 +101,7 @@ impl Error {
 pub(super) enum Cause {
     #[error(transparent)]
     Failure(#[from] Failure),
-    #[error("the list is not understood: {0}")]
+    #[error("invalid list: {0}")]
     Page(DecodeError),
     #[error("the list has more than {limit} pages")]
     TooManyPages { limit: usize },

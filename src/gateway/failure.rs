@@ -39,11 +39,11 @@ pub(super) enum Failure {
         error: ProtocolError,
         source: reqwest::Error,
     },
-    #[error("no complete answer from {endpoint} within {timeout:?}")]
+    #[error("no complete response from {endpoint} within {timeout:?}")]
     Timeout { endpoint: String, timeout: Duration },
-    #[error("the answer has more than {limit} bytes")]
+    #[error("the response is larger than {limit} bytes")]
     BodyTooLarge { limit: usize },
-    #[error("the answer of {endpoint} is not understood: {error}")]
+    #[error("cannot decode the response of {endpoint}: {error}")]
     Decode {
         endpoint: String,
         error: DecodeError,
@@ -72,7 +72,7 @@ impl Failure {
         match error {
             ReplyError::Decode(error) => Self::decode(error, endpoint),
             ReplyError::Rejected(reply) => {
-                Self::Reply(ReplyError::Rejected(reply.from_endpoint(endpoint)))
+                Self::Reply(ReplyError::Rejected(reply.with_endpoint(endpoint)))
             }
             error => Self::Reply(error),
         }

@@ -22,9 +22,9 @@ use crate::gateway::failure::Failure;
 use crate::gateway::peer::{self, ProtocolError};
 use crate::gateway::retry::MAX_RETRIES;
 use crate::gateway::rotation::RotatingConnections;
-use crate::gateway::security::{Auth, Security, Trust};
 use crate::gateway::tls;
 use crate::gateway::wire::CallClass;
+use crate::settings::{Auth, Security, Trust};
 
 /// Longest wait for a connection, however long a call may take.
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,31 +1,29 @@
-//! The kinds of failure of a call, as label values.
-//!
-//! Imports nothing: every part of the gateway that classifies a failure may use it.
+//! The reasons of failed calls, as label values.
 
-/// Why a call failed, as a label value.
+/// Why a call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
-    /// No connection, or it broke off before the answer was complete.
+    /// No connection, or it was closed before the response was complete.
     Connect,
-    /// The two sides did not agree on TLS, or one did not believe the other; before any answer.
+    /// The TLS handshake failed, or one side rejected the other's certificate.
     Tls,
-    /// No complete answer in time, or the cluster says that it ran out of time itself.
+    /// No complete response in time, or the cluster reports a timeout of its own.
     Timeout,
-    /// We are not let in.
+    /// The exporter is unauthenticated or not authorized.
     Forbidden,
     /// The cluster has no backup service.
     ServiceAbsent,
-    /// What should answer cannot at the moment.
+    /// The service behind the route is temporarily unavailable.
     ServiceUnavailable,
-    /// We are asked to slow down.
+    /// The cluster asks for fewer requests.
     Throttled,
-    /// Any other error that the cluster answered.
+    /// Any other error that the cluster reports.
     Api,
-    /// The answer is not what the route promises.
+    /// The response does not have the expected form.
     Decode,
-    /// The answer is larger than we are willing to read.
+    /// The response exceeds a size limit.
     TooLarge,
-    /// No token could be had, so the cluster was not asked.
+    /// There is no token, so no request was sent.
     Token,
 }
 

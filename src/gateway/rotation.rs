@@ -225,7 +225,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::gateway::security::{Security, Trust};
+    use crate::settings::{Security, Trust};
 
     /// A server that answers every request with an empty 200, and the number of its connections.
     fn server() -> (SocketAddr, Arc<AtomicUsize>) {

@@ -10,8 +10,8 @@ use crate::clock;
 use crate::gateway::Gateway;
 use crate::gateway::port;
 use crate::gateway::rotation::{RotatingConnections, Rotation};
-use crate::gateway::security::Trust;
 use crate::gateway::token::Tokens;
+use crate::settings::Trust;
 
 impl Gateway {
     fn connections(&self) -> &RotatingConnections {
@@ -63,7 +63,7 @@ impl Gateway {
 
     /// Takes over the files as `other`, a gateway with the same options, has just read them. Returns
     /// whether they have changed.
-    pub async fn adopt(&self, other: Self) -> bool {
+    pub(crate) async fn adopt(&self, other: Self) -> bool {
         let other = other.calls.client.transport.connections;
         let changed = self.connections().adopt(other).await;
         if changed {

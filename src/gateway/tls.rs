@@ -12,7 +12,7 @@ use url::Url;
 use self::connector::CertificateCheck;
 use self::pins::Pins;
 use super::resolver;
-use super::security::{HostName, Security, TlsVersion, Trust};
+use crate::settings::{HostName, Security, TlsVersion, Trust};
 
 mod certificate;
 mod connector;
@@ -37,7 +37,7 @@ pub(super) fn secure(
     endpoint: &Url,
     expiry: CertificateExpiry,
 ) -> ClientBuilder {
-    let newest = match security.newest_tls() {
+    let newest = match security.max_tls_version() {
         TlsVersion::V1_2 => tls::Version::TLS_1_2,
         TlsVersion::V1_3 => tls::Version::TLS_1_3,
     };

@@ -26,8 +26,8 @@ use crate::gateway::client::Client;
 use crate::gateway::deadline::Deadline;
 use crate::gateway::file;
 use crate::gateway::file::FileError;
-use crate::gateway::security::{FabricIdentity, FabricIdentityError, TokenSource};
 use crate::logging::chain;
+use crate::settings::{FabricIdentity, FabricIdentityError, TokenSource};
 use crate::sync::lock;
 
 mod endpoint;

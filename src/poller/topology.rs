@@ -9,12 +9,12 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::Source;
-use crate::config::{APPLICATIONS, Cluster, SERVICES};
 use crate::gateway::Error;
 use crate::inventory::{
     EmptySelection, Inventory, MAX_PARTITIONS, Scope, Selection, Shard, Unmatched,
 };
 use crate::model::{Listed, ListedPartition, Name, Partition, PartitionId};
+use crate::settings::{APPLICATIONS, Cluster, SERVICES};
 
 /// Questions that wait at a time. The gateway bounds how many of them are in flight.
 const AT_ONCE: usize = 64;

@@ -6,8 +6,8 @@
 use metrics_process::collector::collect;
 use tracing::warn;
 
-use crate::config::Config;
 use crate::server::listener::Limits;
+use crate::settings::Config;
 
 /// File descriptors of the process itself: listeners, connections that are being closed, the state
 /// file, certificates that are read again, and what the runtime needs.

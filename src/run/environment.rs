@@ -4,7 +4,7 @@
 //! on a command line, and they are set by Service Fabric and by nobody else.
 
 use crate::fleet::Identity;
-use crate::gateway::FabricIdentity;
+use crate::settings::FabricIdentity;
 
 /// The identity of the Service Fabric application that this process belongs to; `None` elsewhere.
 /// Other platforms set some of the three variables, and mean something else by them.

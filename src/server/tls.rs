@@ -12,7 +12,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{Error, ServerConfig};
 
 use self::client_certificates::ClientCertificateVerifier;
-use crate::config::web::{Demand, Tls};
+use crate::settings::web::{ClientAuth, Tls};
 
 pub(super) fn server_config(tls: Tls) -> Result<ServerConfig, Error> {
     let provider = Arc::new(CryptoProvider {
@@ -20,7 +20,7 @@ pub(super) fn server_config(tls: Tls) -> Result<ServerConfig, Error> {
         kx_groups: tls.curves,
         ..ring::default_provider()
     });
-    let requests_certificates = tls.clients.demand != Demand::Nothing;
+    let requests_certificates = tls.clients.auth != ClientAuth::None;
     let verifier = ClientCertificateVerifier::new(tls.clients, Arc::clone(&provider));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&tls.versions)?

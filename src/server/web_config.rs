@@ -24,7 +24,8 @@ use self::certificate::CertificateMonitor;
 use super::tls;
 use crate::clock;
 use crate::config;
-use crate::config::web::{RateLimit, Stamps, Tls, Users, Validity, WebConfig};
+use crate::config::web::FileVersions;
+use crate::settings::web::{RateLimit, Tls, Users, Validity, WebConfig};
 
 /// A web configuration file and its content, which is reloaded when the file changes.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ struct RestartOnly {
 
 #[derive(Debug)]
 struct State {
-    stamps: Stamps,
+    versions: FileVersions,
     /// Whether the file has ever had settings.
     had_settings: bool,
     tls: Option<CachedTls>,
@@ -77,7 +78,7 @@ impl ReloadableWebConfig {
     /// If one of them is invalid or cannot be read.
     pub fn open(path: &Path) -> Result<Self, WebConfigError> {
         let now = clock::now();
-        let (config, stamps) = WebConfig::load_with_stamps(path, now.into());
+        let (config, versions) = WebConfig::load_versions(path, now.into());
         let config = config?;
         let (restart_only, had_settings) = (RestartOnly::of(&config), !config.is_empty);
         let (mut initial_warnings, mut tls) = (config.warnings(), None);
@@ -87,7 +88,7 @@ impl ReloadableWebConfig {
         certificate.update(path, active.certificate, now);
         initial_warnings.extend(certificate.warning().map(str::to_owned));
         let state = State {
-            stamps,
+            versions,
             had_settings,
             tls,
             active: Some(Arc::new(active)),
@@ -127,7 +128,7 @@ impl ReloadableWebConfig {
         let this = Arc::clone(self);
         // Files can be slow, and checking a key takes time.
         let reloaded = spawn_blocking(move || {
-            if !state.stamps.still_hold() {
+            if !state.versions.are_current() {
                 this.reload(&mut state);
             }
             let active = state.active.clone();
@@ -146,15 +147,15 @@ impl ReloadableWebConfig {
     }
 
     fn reload(&self, state: &mut State) {
-        let (config, stamps) = WebConfig::load_with_stamps(&self.path, clock::now().into());
-        if !stamps.is_same_text(&state.stamps) {
+        let (config, versions) = WebConfig::load_versions(&self.path, clock::now().into());
+        if !versions.has_same_contents(&state.versions) {
             let was_invalid = state.active.is_none();
             let reloaded = config.map_err(WebConfigError::from);
             let reloaded = reloaded.and_then(|config| self.activate(config, state));
             self.log_reload(&reloaded, was_invalid);
             state.active = reloaded.ok().map(Arc::new);
         }
-        state.stamps = stamps;
+        state.versions = versions;
     }
 
     fn activate(
@@ -206,7 +207,7 @@ fn log_warnings(config: &WebConfig) {
 pub enum WebConfigError {
     /// The errors in the file or in the files that it names.
     #[error(transparent)]
-    Config(#[from] config::Error),
+    Config(#[from] config::ConfigErrors),
     /// The file had settings before and now has none.
     #[error("the file has become empty; to turn everything off, empty it and restart")]
     Emptied,

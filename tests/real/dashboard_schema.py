@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds the dashboards against Grafana's own types and lists, and sees to it that a fault would be found.
 
-    dashboard_schema.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+    dashboard_schema.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
 Grafana reads a dashboard without a word about what it does not understand: a misspelt option does nothing. Its
 TypeScript types know every field; the data library knows every unit, transformation and reducer.

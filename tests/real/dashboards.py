@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Asks real Prometheus everything that the dashboards ask, and holds the numbers against the pages they come from.
 
-    dashboards.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+    dashboards.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
 The oldest and the newest Prometheus scrape the demo, exporters side by side and in shards, and pages of clusters that
 the demo does not show. What the fleet dashboard says of each is computed anew, in Python, from what was scraped.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lets real Prometheus and VictoriaMetrics scrape the demo, and compares what they stored with the page.
 
-    demo_scrape.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+    demo_scrape.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
 Prometheus asks for OpenMetrics, VictoriaMetrics only ever for text 0.0.4, so both formats go through a database.
 """

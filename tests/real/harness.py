@@ -175,7 +175,7 @@ def start_demo(stage, exporter, *flags):
 
 def arguments(description):
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--exporter", type=Path, default=Path("target/release/servicefabric-backup-exporter"))
+    parser.add_argument("--exporter", type=Path, default=Path("target/dist/servicefabric-backup-exporter"))
     parser.add_argument("--parts", type=Path, default=Path("target/ci/parts"), help="what .ci/fetch-parts unpacked")
     chosen = parser.parse_args()
     chosen.exporter = chosen.exporter.absolute()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads the simulated gateway through Microsoft's own client, and compares with the JSON on the wire, field by field.
 
-    microsoft_client.py --exporter target/release/servicefabric-backup-exporter
+    microsoft_client.py --exporter target/dist/servicefabric-backup-exporter
 
 This judges the simulator, on which most other tests stand: what Microsoft's client cannot read, no gateway sends.
 The raw JSON is the reference. Where the client's closed types cannot hold what a real gateway sends, the check says

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the page of the demo against the format's strict readers, byte by byte, in every encoding.
 
-page_checks.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+page_checks.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Lets real Prometheus and Alertmanager page for a simulated cluster, by the rules and the example of deploy/.
 
-    paging.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+    paging.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
 Two exporters watch the cluster, so whatever is told is told once for both. "Nothing else" is judged at the end, from
 all that the receivers were sent: the end of an alert comes after everything that was sent while it lasted.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs every test against real parts and prints one tally, alone on the last line.
 
-run.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+run.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 """
 
 import sys

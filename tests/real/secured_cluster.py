@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Watches a simulated cluster through Apache, which asks for the client certificate as the real gateway does.
 
-    secured_cluster.py --exporter target/release/servicefabric-backup-exporter
+    secured_cluster.py --exporter target/dist/servicefabric-backup-exporter
 
 The gateway reads the request and only then asks for a certificate, by renegotiating TLS 1.2. So does Apache where a
 location asks for one that its host does not ask for. Apache tells the simulated gateway who was there by X-Role.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads the demo's gateway through sfctl, and compares with what the exporter says of the same cluster.
 
-    sfctl_client.py --exporter target/release/servicefabric-backup-exporter
+    sfctl_client.py --exporter target/dist/servicefabric-backup-exporter
 
 sfctl is the command line client of Service Fabric. It has no backup commands, so this covers the native routes:
 topology, health and nodes. Its settings, and the cluster it has selected, are kept in a home directory of the test.

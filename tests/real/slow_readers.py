@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Scrapes the demo with 10,000 partitions beside five hundred clients that hardly read, and measures both.
 
-slow_readers.py --exporter target/release/servicefabric-backup-exporter
+slow_readers.py --exporter target/dist/servicefabric-backup-exporter
 """
 
 import asyncio

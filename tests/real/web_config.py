@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Judges web configurations as the exporter toolkit does, and serves real scrapers by them.
 
-    web_config.py --exporter target/release/servicefabric-backup-exporter --parts target/ci/parts
+    web_config.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
 The oracle is promtool, which runs the toolkit's own validation, over the toolkit's own test files.
 """

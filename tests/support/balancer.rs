@@ -1,7 +1,7 @@
-//! A TCP load balancer in front of a gateway: passes bytes on and drops connections as real ones do.
+//! A TCP load balancer in front of a gateway that drops connections like real ones.
 //!
-//! It drops connections when the test says so or after an idle limit of its own, and never reads
-//! what it passes on, so TLS passes through it.
+//! Drops connections on demand or after an idle timeout. Forwards bytes without parsing them, so TLS
+//! works through it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What the client notices when its connection is dropped.
+/// How the client sees that its connection is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drop {
     /// FIN at once.
     Close,
     /// RST at once.
     Reset,
-    /// FIN as the reaction to the next request.
+    /// FIN in response to the next request.
     CloseOnUse,
-    /// RST as the reaction to the next request.
+    /// RST in response to the next request.
     ResetOnUse,
-    /// Nothing: later requests are acknowledged by the network and never answered.
+    /// Not at all: later requests are acknowledged by the network and never answered.
     Ignore,
 }
 
-/// The drops so far: all connections with a number below the first were dropped in this way.
+/// The last drop: applies to all connections with a lower number.
 type Dropped = Option<(usize, Drop)>;
 
 pub(crate) struct Balancer {
@@ -41,7 +41,7 @@ impl Balancer {
         Self::with_limit(gateway, None).await
     }
 
-    /// Drops each connection that was idle for the limit, in the given way.
+    /// Drops each connection that is idle for `limit`.
     pub(crate) async fn with_limit(gateway: SocketAddr, limit: Option<(Duration, Drop)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -54,7 +54,7 @@ impl Balancer {
                 let watched = watched.clone();
                 tokio::spawn(async move {
                     let gateway = TcpStream::connect(gateway).await.unwrap();
-                    pass(client, gateway, number, watched, limit).await;
+                    forward(client, gateway, number, watched, limit).await;
                 });
             }
         });
@@ -65,18 +65,18 @@ impl Balancer {
         }
     }
 
-    /// Connections so far.
+    /// Number of connections accepted so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Drops all connections that are open now.
+    /// Drops all open connections.
     pub(crate) fn drop_all(&self, how: Drop) {
         self.dropped.send_replace(Some((self.connections(), how)));
     }
 }
 
-async fn pass(
+async fn forward(
     mut client: TcpStream,
     mut gateway: TcpStream,
     number: usize,
@@ -99,7 +99,7 @@ async fn pass(
             changed = dropped.changed() => if changed.is_err() { return },
             read = client.read(&mut up) => {
                 let Ok(length @ 1..) = read else { return };
-                // A drop at the same moment comes first, as it does for the test.
+                // A concurrent drop takes precedence, because the test has already requested it.
                 let drop = dropped.borrow().filter(|(below, _)| number < *below);
                 let expired = limit.filter(|(limit, _)| answered && last.elapsed() >= *limit);
                 let drop = drop.or_else(|| expired.map(|(_, how)| (0, how)));

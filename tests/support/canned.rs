@@ -1,7 +1,7 @@
-//! A gateway that answers with given bodies, for answers that no other double gives.
+//! A gateway with canned responses, for responses that the simulator does not produce.
 //!
-//! It holds a topology and lists it as a cluster does; every other answer is the one of a cluster
-//! in which nothing is set, unless a test sets another one for a path.
+//! Lists a topology like a cluster. Every other response is the one of a cluster without backup
+//! configuration, unless a test sets another one for a path.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -26,13 +26,13 @@ pub(crate) struct Canned {
 
 #[derive(Default)]
 struct State {
-    /// Partitions of the services of the applications.
+    /// The partitions of each service of each application.
     topology: BTreeMap<String, BTreeMap<String, Vec<Uuid>>>,
-    /// Answers by path, without a leading slash, decoded, with `/` between the levels of names.
+    /// Responses by decoded path without a leading slash, with `/` between the levels of names.
     answers: BTreeMap<String, (u16, String)>,
-    /// How often each path was asked for.
+    /// Number of requests per path.
     requests: BTreeMap<String, u64>,
-    /// How far the clock of the gateway is ahead.
+    /// How far the clock of the gateway is ahead of the local one.
     skew: TimeDelta,
 }
 
@@ -50,7 +50,7 @@ impl Canned {
         Self { url, state }
     }
 
-    /// Adds a service `application/name` with so many partitions, and its application.
+    /// Adds a service `application/name` with a number of partitions, and its application.
     pub(crate) fn add(&self, application: &str, name: &str, partitions: usize) -> Vec<Uuid> {
         let mut state = self.state.lock().unwrap();
         let known = state.topology.values().flat_map(BTreeMap::values).flatten();
@@ -66,14 +66,14 @@ impl Canned {
         ids
     }
 
-    /// Answers for a path, such as `Applications/App/$/GetServices`, until [`Self::reset`].
+    /// Sets the response for a path, such as `Applications/App/$/GetServices`, until [`Self::reset`].
     pub(crate) fn set(&self, path: impl Into<String>, status: u16, body: impl Borrow<Value>) {
         let answer = (status, body.borrow().to_string());
         let mut state = self.state.lock().unwrap();
         state.answers.insert(path.into(), answer);
     }
 
-    /// Takes all answers back that were set.
+    /// Removes all responses that were set.
     pub(crate) fn reset(&self) {
         self.state.lock().unwrap().answers.clear();
     }
@@ -83,12 +83,12 @@ impl Canned {
         self.state.lock().unwrap().skew = skew;
     }
 
-    /// The time of that clock.
+    /// The time of the gateway.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         clock::now() + self.state.lock().unwrap().skew
     }
 
-    /// How often the paths that end so were asked for since the last call; begins to count anew.
+    /// Number of requests for paths with this suffix since the last call.
     pub(crate) fn take_requests(&self, end: &str) -> BTreeMap<String, u64> {
         let mut state = self.state.lock().unwrap();
         let all = std::mem::take(&mut state.requests);
@@ -103,7 +103,7 @@ pub(crate) fn refusal(code: impl Into<Value>, message: &str) -> Value {
     json!({"Error": {"Code": code.into(), "Message": message}})
 }
 
-/// A list on one page.
+/// A list of one page.
 pub(crate) fn page(items: impl IntoIterator<Item = Value>) -> Value {
     json!({"ContinuationToken": null, "Items": items.into_iter().collect::<Vec<_>>()})
 }

@@ -1,4 +1,4 @@
-//! Certificates for tests: made on the spot, of elliptic curves because those are quick.
+//! Certificates for tests, generated with elliptic curves because those are fast.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use rcgen::{
 };
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use servicefabric_backup_exporter::clock;
-use servicefabric_backup_exporter::gateway::Thumbprint;
+use servicefabric_backup_exporter::settings::Thumbprint;
 
 /// A certificate and its key.
 #[derive(Clone)]
@@ -21,35 +21,35 @@ pub(crate) struct Pair {
     pub(crate) der: Vec<u8>,
 }
 
-/// Who signs certificates.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// The certificate of a server or a client that signs itself.
+/// A self-signed certificate of a server or a client.
 pub(crate) fn self_signed(name: &str) -> Pair {
     self_signed_as(&params(name))
 }
 
-/// The same, with parameters of one's own.
+/// A self-signed certificate with these parameters.
 pub(crate) fn self_signed_as(params: &CertificateParams) -> Pair {
     let key = KeyPair::generate().unwrap();
     Pair::new(&params.self_signed(&key).unwrap(), &key)
 }
 
-/// What a certificate for `name` says.
+/// The parameters of a certificate for `name`.
 pub(crate) fn params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.distinguished_name = called(name);
     params
 }
 
-/// A certificate that says its name in the subject only, as many of Service Fabric do.
+/// Parameters with the name only in the subject, as in many certificates of Service Fabric.
 pub(crate) fn params_of_a_common_name(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new([]).unwrap();
     params.distinguished_name = called(name);
     params
 }
 
-/// `params`, valid from and until so many days from now.
+/// `params`, valid from and until a number of days from now.
 pub(crate) fn between(mut params: CertificateParams, from: i64, until: i64) -> CertificateParams {
     let on = |days: i64| {
         let seconds = clock::now().timestamp() + days * 86_400;
@@ -86,13 +86,13 @@ impl Pair {
 }
 
 impl Authority {
-    /// One that signs itself.
+    /// A root authority.
     pub(crate) fn root(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::self_signed(authority(name), key).unwrap())
     }
 
-    /// One below this one.
+    /// An intermediate authority signed by this one.
     pub(crate) fn intermediate(&self, name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         Self(CertifiedIssuer::signed_by(authority(name), key, &self.0).unwrap())

@@ -1,4 +1,4 @@
-//! An exporter with a page that no socket buffer holds, and clients that do not read it.
+//! An exporter with a page larger than the socket buffers, and clients that do not read it.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::support::process::{Exporter, Setup};
 use crate::support::{born, estate, simulate, succeed_everywhere};
 
-/// An exporter whose page is larger than what the sockets of both ends hold.
+/// Starts an exporter whose page exceeds the socket buffers of both ends.
 pub(crate) async fn started_with_a_large_page(flag: &str) -> (Simulator, Exporter) {
     let mut estate = estate(1);
     let application = format!("fabric:/{}", "LongName".repeat(120));
@@ -40,7 +40,7 @@ pub(crate) async fn connect_with_small_buffer(exporter: &Exporter) -> TcpStream 
     socket.connect(address).await.unwrap()
 }
 
-/// Asks for the metrics and reads no more of them than the first byte.
+/// Requests the metrics and reads only the first byte.
 pub(crate) async fn begin_to_scrape(exporter: &Exporter) -> TcpStream {
     let mut stream = connect_with_small_buffer(exporter).await;
     let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";

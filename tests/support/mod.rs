@@ -1,6 +1,6 @@
-//! What the end-to-end tests share: waiting, small estates, simulated gateways.
+//! Shared by the end-to-end tests: waiting, small estates, simulated gateways.
 //!
-//! Nobody sleeps but [`eventually`]; every wait has a deadline that a healthy machine never meets.
+//! Only [`eventually`] sleeps; every wait has a deadline that a healthy machine never reaches.
 
 use std::ops::AsyncFnMut;
 use std::time::Duration;
@@ -14,24 +14,28 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 pub(crate) mod balancer;
+pub(crate) mod bless;
 pub(crate) mod canned;
 #[cfg(unix)]
 pub(crate) mod certificates;
+pub(crate) mod encodings;
+#[cfg(unix)]
+pub(crate) mod large_page;
 pub(crate) mod page;
 pub(crate) mod process;
 #[cfg(unix)]
 pub(crate) mod renegotiation;
 pub(crate) mod watch;
 
-/// A test that waits longer than this has failed.
+/// Longest wait of a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks again and again until there is an answer, and fails with `what` when none comes.
+/// Polls until there is a result, and fails with `what` at the deadline.
 pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
     within(PATIENCE, Duration::from_millis(10), what, ask).await
 }
 
-/// The same with another deadline and another pause between two questions.
+/// Like [`eventually`], with a deadline and a pause between two polls.
 pub(crate) async fn within<T>(
     patience: Duration,
     pause: Duration,
@@ -48,12 +52,12 @@ pub(crate) async fn within<T>(
     }
 }
 
-/// When everything in the estates was created.
+/// The creation time of everything in the estates.
 pub(crate) fn born() -> DateTime<Utc> {
     at(0)
 }
 
-/// A moment so many seconds after the estates were created.
+/// The time a number of seconds after the creation of the estates.
 pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_750_000_000 + seconds, 0).unwrap()
 }

@@ -1,13 +1,10 @@
-//! The front of a gateway in TLS: asks for the client certificate in the middle of a connection,
-//! as http.sys does, and passes on what it decrypts.
+//! A TLS front of a gateway: requests the client certificate by renegotiation, like http.sys, and
+//! forwards the decrypted requests.
 //!
-//! OpenSSL, because nothing else here can renegotiate. One thread a connection; every connection
-//! leaves a record of what was seen of the client.
+//! Uses OpenSSL, because rustls does not renegotiate. One thread per connection; every connection
+//! leaves a record of the client.
 
-#![expect(
-    unsafe_code,
-    reason = "nobody but the C library can be asked to renegotiate"
-)]
+#![expect(unsafe_code, reason = "only the C library can renegotiate")]
 
 use std::ffi::c_int;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -34,39 +31,39 @@ unsafe extern "C" {
 /// Not declared by the bindings.
 const SSL_CTRL_CLEAR_MODE: c_int = 78;
 
-/// When the client is asked for its certificate.
+/// When the client certificate is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asks {
     Never,
     /// In the first handshake.
     AtFirst,
-    /// By renegotiation, once the head of a request has come that brings no token.
+    /// By renegotiation, after the head of a request without a token.
     Later,
 }
 
-/// What happens to a client that shows no certificate, or one that nobody knows.
+/// The reaction to a client without a certificate, or with an unknown one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Strangers {
-    /// Status 403 with an empty body, as of Service Fabric.
+    /// Status 403 with an empty body, like Service Fabric.
     Answered,
-    /// An alert, as of servers that leave it to their TLS library.
+    /// A TLS alert, like servers that leave it to their TLS library.
     Alerted,
 }
 
-/// Who answers what was decrypted.
+/// The source of the responses.
 #[derive(Clone)]
 pub(crate) enum Backend {
-    /// An HTTP server without TLS. It learns the role by the header `X-Role`.
+    /// An HTTP server without TLS, which gets the role in the header `X-Role`.
     Address(SocketAddr),
     /// This body, with status 200, for every request.
     Body(&'static str),
-    /// Whole answers as they come, one for each request.
+    /// These bytes for every request.
     Raw(&'static str),
 }
 
-/// How a front behaves.
+/// The behaviour of a front.
 #[derive(Clone)]
-pub(crate) struct Manner {
+pub(crate) struct Behaviour {
     pub(crate) asks: Asks,
     pub(crate) strangers: Strangers,
     /// Client certificates that have the role `User`, in DER.
@@ -82,8 +79,8 @@ pub(crate) struct Manner {
     pub(crate) backend: Backend,
 }
 
-impl Manner {
-    /// A gateway of today's clusters.
+impl Behaviour {
+    /// A gateway of a current cluster.
     pub(crate) fn of_service_fabric(shows: &Pair, known: &[&Pair], backend: Backend) -> Self {
         Self {
             asks: Asks::Later,
@@ -99,10 +96,10 @@ impl Manner {
     }
 }
 
-/// What was seen of one connection.
+/// The record of one connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// Whether the first handshake came to a good end.
+    /// Whether the first handshake succeeded.
     pub(crate) handshake: bool,
     pub(crate) renegotiations: usize,
     /// Bytes that the client sent inside TLS.
@@ -110,7 +107,7 @@ pub(crate) struct Seen {
     pub(crate) requests: usize,
     /// Common name in the client's certificate.
     pub(crate) client: Option<String>,
-    /// Whether it has ended.
+    /// Whether the connection has ended.
     pub(crate) over: bool,
 }
 
@@ -118,11 +115,11 @@ pub(crate) struct Seen {
 pub(crate) struct Front {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
-    manner: Arc<Mutex<Manner>>,
+    manner: Arc<Mutex<Behaviour>>,
 }
 
 impl Front {
-    pub(crate) fn start(manner: Manner) -> Self {
+    pub(crate) fn start(manner: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let front = Self {
             address: listener.local_addr().unwrap(),
@@ -163,17 +160,12 @@ impl Front {
         })
         .await
     }
-
-    /// Behaves in another way on connections that are opened from now on.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Manner)) {
-        change(&mut self.manner.lock().unwrap());
-    }
 }
 
 /// One connection, and what is noted of it.
 struct Connection<'a> {
     tls: SslStream<TcpStream>,
-    manner: &'a Manner,
+    manner: &'a Behaviour,
     number: usize,
     seen: &'a Mutex<Vec<Seen>>,
     backend: Option<BufReader<TcpStream>>,
@@ -182,7 +174,7 @@ struct Connection<'a> {
 fn serve(
     tcp: TcpStream,
     number: usize,
-    manner: &Manner,
+    manner: &Behaviour,
     seen: &Mutex<Vec<Seen>>,
 ) -> io::Result<()> {
     tcp.set_nodelay(true)?;
@@ -199,7 +191,7 @@ fn serve(
     connection.requests()
 }
 
-fn acceptor(manner: &Manner, shown: &Pair) -> io::Result<SslAcceptor> {
+fn acceptor(manner: &Behaviour, shown: &Pair) -> io::Result<SslAcceptor> {
     let mut tls = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     tls.set_certificate(&*X509::from_pem(shown.certificate.as_bytes())?)?;
     tls.set_private_key(&*PKey::private_key_from_pem(shown.key.as_bytes())?)?;

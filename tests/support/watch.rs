@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use servicefabric_backup_exporter::clock::{self, Clock};
-use servicefabric_backup_exporter::config::{Config, Poll, States};
 use servicefabric_backup_exporter::exposition::negotiation::Format;
 use servicefabric_backup_exporter::exposition::{ClusterView, KeptPieces, Page as Exposed};
 use servicefabric_backup_exporter::gateway::{self, Gateway};
@@ -15,6 +14,7 @@ use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::model::PartitionId;
 use servicefabric_backup_exporter::poller::Poller;
 use servicefabric_backup_exporter::protection::Rules;
+use servicefabric_backup_exporter::settings::{Config, Poll, States};
 use servicefabric_backup_exporter::simulator::{Operation, Simulator};
 use servicefabric_backup_exporter::snapshot::{Collector, PartitionSnapshot, Snapshot};
 use servicefabric_backup_exporter::telemetry::{Process, Reload, Telemetry};

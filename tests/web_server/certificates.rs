@@ -1,4 +1,4 @@
-//! Certificates made for one test: an authority, the exporter's, and those of clients.
+//! Generates the certificates of a test: an authority, the exporter and its clients.
 
 use std::fs;
 use std::net::IpAddr;
@@ -18,7 +18,6 @@ pub(crate) struct Identity {
     key_der: Vec<u8>,
 }
 
-/// An authority that signs what it is given.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Identity {
@@ -31,7 +30,7 @@ impl Identity {
         }
     }
 
-    /// Signed by itself, and as `openssl req -x509` makes it: an authority that is none.
+    /// Self-signed and marked as an authority, as `openssl req -x509` does by default.
     pub(crate) fn self_signed(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = client(name);
@@ -39,7 +38,7 @@ impl Identity {
         Self::new(&params.self_signed(&key).unwrap(), &key)
     }
 
-    /// The certificate of one with the key of the other.
+    /// A certificate with a key that is not its own.
     pub(crate) fn with_key_of(certified: &Self, keyed: &Self) -> Self {
         Self {
             certificate: certified.certificate.clone(),
@@ -65,15 +64,15 @@ impl Authority {
         Self::with(CertificateParams::new(Vec::new()).unwrap())
     }
 
-    /// Valid only in the given years.
+    /// Valid in the given years only.
     pub(crate) fn in_years(first: i32, last: i32) -> Self {
         Self::with(client_in_years("authority", first, last))
     }
 
-    /// One that signs although it must not.
-    pub(crate) fn presumptuous() -> Self {
+    /// Signs certificates although its own is not marked as an authority.
+    pub(crate) fn not_marked() -> Self {
         let key = KeyPair::generate().unwrap();
-        Self(CertifiedIssuer::self_signed(client("presumptuous"), key).unwrap())
+        Self(CertifiedIssuer::self_signed(client("not an authority"), key).unwrap())
     }
 
     fn with(mut params: CertificateParams) -> Self {
@@ -86,7 +85,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// As a client.
+    /// Its own certificate and key, to use as a client.
     pub(crate) fn identity(&self) -> Identity {
         Identity::new(self.0.as_ref(), self.0.key())
     }
@@ -100,13 +99,13 @@ impl Authority {
         Identity::new(&params.signed_by(&key, &self.0).unwrap(), &key)
     }
 
-    /// For an exporter on this machine.
+    /// A certificate for `localhost`.
     pub(crate) fn server(&self) -> Identity {
         self.signed(&CertificateParams::new(vec!["localhost".to_owned()]).unwrap())
     }
 }
 
-/// A certificate of a client with one name of each kind.
+/// The parameters of a client certificate with alternative names of every kind.
 pub(crate) fn client(name: &str) -> CertificateParams {
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -120,14 +119,14 @@ pub(crate) fn client(name: &str) -> CertificateParams {
     params
 }
 
-/// The same for another purpose.
+/// A client certificate with the extended key usage of a server only.
 pub(crate) fn client_for_servers_only(name: &str) -> CertificateParams {
     let mut params = client(name);
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params
 }
 
-/// The same, valid only in the given years.
+/// A client certificate that is valid in the given years only.
 pub(crate) fn client_in_years(name: &str, first: i32, last: i32) -> CertificateParams {
     let mut params = client(name);
     params.not_before = date_time_ymd(first, 1, 1);

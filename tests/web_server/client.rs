@@ -1,4 +1,4 @@
-//! Clients: plain, over rustls, and over OpenSSL where a client has to be peculiar.
+//! HTTP clients: without TLS, over rustls, and over OpenSSL for restricted TLS settings.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -26,7 +26,6 @@ use crate::certificates::Identity;
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
-/// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -40,7 +39,7 @@ impl Answer {
     }
 }
 
-/// A header with a name and a password.
+/// The value of an `Authorization` header.
 pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
@@ -53,7 +52,7 @@ pub(crate) fn request(path: &str, authorization: Option<&str>) -> Request<Body> 
     request.body(Body::empty()).unwrap()
 }
 
-/// A connection that speaks HTTP/1.1 and stays open.
+/// A keep-alive connection.
 pub(crate) struct Http1(http1::SendRequest<Body>);
 
 impl Http1 {
@@ -77,7 +76,7 @@ impl Http1 {
         collect(self.send(request(path, authorization)).await?).await
     }
 
-    /// Returns as soon as the head of the response is there.
+    /// Returns once the head of the response has arrived.
     pub(crate) async fn send(
         &mut self,
         request: Request<Body>,
@@ -104,7 +103,7 @@ async fn collect(response: Response<Incoming>) -> Result<Answer, Failure> {
     })
 }
 
-/// A TLS client that trusts one authority.
+/// A rustls client that trusts one authority.
 #[derive(Clone)]
 pub(crate) struct Tls {
     roots: RootCertStore,
@@ -113,11 +112,10 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new(authority: CertificateDer<'static>, identity: Option<&Identity>) -> Self {
-        Self::speaking(rustls::ALL_VERSIONS, authority, identity)
+        Self::with_versions(rustls::ALL_VERSIONS, authority, identity)
     }
 
-    /// In these versions of TLS alone.
-    pub(crate) fn speaking(
+    pub(crate) fn with_versions(
         versions: &[&'static SupportedProtocolVersion],
         authority: CertificateDer<'static>,
         identity: Option<&Identity>,
@@ -138,7 +136,7 @@ impl Tls {
         Self { roots, config }
     }
 
-    /// Shows a certificate, and signs with a key that is not its own.
+    /// Presents a certificate and signs with a key that is not its own.
     pub(crate) fn with_forged(
         self,
         forged: &Identity,
@@ -177,8 +175,8 @@ impl Tls {
         Ok(connector.connect(name, stream).await?)
     }
 
-    /// One request on a connection of its own. With TLS 1.3 a client learns with the first answer
-    /// only that its certificate is refused.
+    /// Sends one request on a new connection. With TLS 1.3, a client whose certificate is rejected
+    /// observes that only after the handshake.
     pub(crate) async fn get(
         &self,
         address: SocketAddr,
@@ -190,21 +188,21 @@ impl Tls {
     }
 }
 
-/// What an OpenSSL client is limited to.
+/// The TLS settings of an OpenSSL client.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Peculiar {
+pub(crate) struct OpenSslClient {
     pub(crate) newest: Option<SslVersion>,
     pub(crate) suites: Option<&'static str>,
     pub(crate) curves: Option<&'static str>,
 }
 
-impl Peculiar {
-    /// Version and suite that the two agree on, by their names in OpenSSL.
-    pub(crate) async fn agree(self, address: SocketAddr) -> Result<(String, String), Failure> {
-        tokio::task::spawn_blocking(move || self.shake_hands(address)).await?
+impl OpenSslClient {
+    /// The negotiated TLS version and cipher suite, by their names in OpenSSL.
+    pub(crate) async fn negotiate(self, address: SocketAddr) -> Result<(String, String), Failure> {
+        tokio::task::spawn_blocking(move || self.handshake(address)).await?
     }
 
-    fn shake_hands(self, address: SocketAddr) -> Result<(String, String), Failure> {
+    fn handshake(self, address: SocketAddr) -> Result<(String, String), Failure> {
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         builder.set_verify(SslVerifyMode::NONE);
         builder.set_min_proto_version(Some(SslVersion::TLS1))?;

@@ -1,4 +1,4 @@
-//! TLS: versions, suites, curves, and the certificates of clients.
+//! TLS: versions, cipher suites, curves and client certificates.
 
 use std::fs;
 use std::process::Command;
@@ -12,26 +12,26 @@ use servicefabric_backup_exporter::server::web_config::ReloadableWebConfig;
 use tokio::net::TcpStream;
 
 use crate::certificates::{Authority, Identity, client, client_for_servers_only, client_in_years};
-use crate::client::{Http1, Peculiar, Tls};
-use crate::{ENCRYPTED, Folder, SHORT, Served, limits, within_deadline};
+use crate::client::{Http1, OpenSslClient, Tls};
+use crate::{ENCRYPTED, Folder, SHORT, Server, limits, within_deadline};
 
-/// Settings within `tls_server_config`, after certificate and key.
-fn with(settings: &str) -> Served {
-    Served::start(&format!(
+/// A server with these settings in `tls_server_config`, after certificate and key.
+fn with(settings: &str) -> Server {
+    Server::start(&format!(
         "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n{settings}"
     ))
 }
 
 #[tokio::test]
-async fn an_encrypted_page_is_not_served_plainly() {
-    let served = Served::start(ENCRYPTED);
-    assert_eq!(served.status(None).await, Some(200));
-    let mut plain = Http1::plain(served.address).await.unwrap();
+async fn plain_request_to_a_tls_listener_fails() {
+    let server = Server::start(ENCRYPTED);
+    assert_eq!(server.status(None).await, Some(200));
+    let mut plain = Http1::plain(server.address).await.unwrap();
     assert!(within_deadline(plain.get("/", None)).await.is_err());
 }
 
 #[tokio::test]
-async fn certificate_and_key_may_stand_in_the_configuration() {
+async fn certificate_and_key_can_be_inline() {
     let folder = Folder::new("");
     let indented = |name| {
         let pem = fs::read_to_string(folder.path(name)).unwrap();
@@ -42,25 +42,25 @@ async fn certificate_and_key_may_stand_in_the_configuration() {
         "web.yml",
         &format!("tls_server_config:\n  cert: |\n{certificate}  key: |\n{key}"),
     );
-    let served = Served::of(folder, limits());
-    assert_eq!(served.status(None).await, Some(200));
+    let server = Server::of(folder, limits());
+    assert_eq!(server.status(None).await, Some(200));
 }
 
 #[tokio::test]
-async fn versions_are_those_of_the_configuration() {
-    let newest = |newest| Peculiar {
+async fn negotiated_version_is_in_the_configured_range() {
+    let newest = |newest| OpenSslClient {
         newest: Some(newest),
-        ..Peculiar::default()
+        ..OpenSslClient::default()
     };
-    for (settings, spoken) in [
+    for (settings, supported) in [
         ("", &["TLSv1.2", "TLSv1.3"][..]),
         ("  min_version: TLS13\n", &["TLSv1.3"]),
         ("  max_version: TLS12\n", &["TLSv1.2"]),
     ] {
-        let served = with(settings);
+        let server = with(settings);
         assert!(
             newest(SslVersion::TLS1_1)
-                .agree(served.address)
+                .negotiate(server.address)
                 .await
                 .is_err()
         );
@@ -68,10 +68,10 @@ async fn versions_are_those_of_the_configuration() {
             (SslVersion::TLS1_2, "TLSv1.2"),
             (SslVersion::TLS1_3, "TLSv1.3"),
         ] {
-            let agreed = newest(version).agree(served.address).await;
-            let agreed = agreed.ok().map(|(version, _)| version);
-            let lower = spoken.iter().rfind(|spoken| **spoken <= name);
-            assert_eq!(agreed.as_deref(), lower.copied(), "{settings}{name}");
+            let negotiated = newest(version).negotiate(server.address).await;
+            let negotiated = negotiated.ok().map(|(version, _)| version);
+            let expected = supported.iter().rfind(|version| **version <= name);
+            assert_eq!(negotiated.as_deref(), expected.copied(), "{settings}{name}");
         }
     }
 }
@@ -80,74 +80,84 @@ const AES_128: &str = "ECDHE-ECDSA-AES128-GCM-SHA256";
 const AES_256: &str = "ECDHE-ECDSA-AES256-GCM-SHA384";
 const BOTH_256_FIRST: &str = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256";
 
-/// The suite agreed on with a client of these suites.
-async fn suite(served: &Served, suites: &'static str) -> Option<String> {
-    let client = Peculiar {
+/// The suite negotiated with a client that offers `suites`.
+async fn suite(server: &Server, suites: &'static str) -> Option<String> {
+    let client = OpenSslClient {
         newest: Some(SslVersion::TLS1_2),
         suites: Some(suites),
-        ..Peculiar::default()
+        ..OpenSslClient::default()
     };
     client
-        .agree(served.address)
+        .negotiate(server.address)
         .await
         .ok()
         .map(|(_, suite)| suite)
 }
 
 #[tokio::test]
-async fn suites_are_those_of_the_configuration_in_its_order() {
-    let served = with(
+async fn configured_suites_are_negotiated_in_their_order() {
+    let server = with(
         "  cipher_suites:\n  - TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256\n  \
          - TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384\n  - TLS_RSA_WITH_AES_128_CBC_SHA\n",
     );
-    assert_eq!(suite(&served, AES_256).await.as_deref(), Some(AES_256));
-    let first = suite(&served, BOTH_256_FIRST).await;
-    assert_eq!(first.as_deref(), Some(AES_128), "the order of the server");
-    assert_eq!(suite(&served, "ECDHE-ECDSA-CHACHA20-POLY1305").await, None);
-    let newest = Peculiar::default().agree(served.address).await.unwrap();
-    assert_eq!(newest.0, "TLSv1.3", "its suites are always there");
+    assert_eq!(suite(&server, AES_256).await.as_deref(), Some(AES_256));
+    let first = suite(&server, BOTH_256_FIRST).await;
+    assert_eq!(
+        first.as_deref(),
+        Some(AES_128),
+        "the order of the server counts"
+    );
+    assert_eq!(suite(&server, "ECDHE-ECDSA-CHACHA20-POLY1305").await, None);
+    let newest = OpenSslClient::default()
+        .negotiate(server.address)
+        .await
+        .unwrap();
+    assert_eq!(newest.0, "TLSv1.3", "suites of TLS 1.3 are always enabled");
 }
 
 #[tokio::test]
-async fn the_order_of_the_client_counts_where_it_is_to() {
-    let served = with(
+async fn order_of_the_client_counts_if_configured() {
+    let server = with(
         "  cipher_suites:\n  - TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256\n  \
          - TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384\n  prefer_server_cipher_suites: false\n",
     );
-    let first = suite(&served, BOTH_256_FIRST).await;
+    let first = suite(&server, BOTH_256_FIRST).await;
     assert_eq!(first.as_deref(), Some(AES_256));
 }
 
 #[tokio::test]
-async fn curves_are_those_of_the_configuration() {
-    let served = with("  curve_preferences: [CurveP384]\n");
-    let offering = |curves| Peculiar {
+async fn only_configured_curves_are_negotiated() {
+    let server = with("  curve_preferences: [CurveP384]\n");
+    let offering = |curves| OpenSslClient {
         curves: Some(curves),
-        ..Peculiar::default()
+        ..OpenSslClient::default()
     };
-    assert!(offering("P-384").agree(served.address).await.is_ok());
+    assert!(offering("P-384").negotiate(server.address).await.is_ok());
     assert!(
         offering("X25519:P-256")
-            .agree(served.address)
+            .negotiate(server.address)
             .await
             .is_err()
     );
     let any = with("");
     for curve in ["X25519", "P-256", "P-384"] {
-        assert!(offering(curve).agree(any.address).await.is_ok(), "{curve}");
+        assert!(
+            offering(curve).negotiate(any.address).await.is_ok(),
+            "{curve}"
+        );
     }
-    assert!(offering("P-521").agree(any.address).await.is_err());
+    assert!(offering("P-521").negotiate(any.address).await.is_err());
 }
 
 #[tokio::test]
-async fn each_way_of_asking_for_a_certificate_lets_in_whom_it_should() {
+async fn each_client_auth_type_accepts_the_right_clients() {
     let folder = Folder::new("");
     let unknown = Identity::self_signed("unknown");
     let pinned = Identity::self_signed("pinned");
     let signed = folder.authority.signed(&client("signed"));
     let bundle = folder.authority.pem() + &pinned.certificate;
     let identities = [None, Some(&unknown), Some(&pinned), Some(&signed)];
-    for (kind, with_authorities, let_in) in [
+    for (kind, with_authorities, accepted) in [
         ("NoClientCert", false, [true, true, true, true]),
         ("RequestClientCert", false, [true, true, true, true]),
         ("RequireAnyClientCert", false, [false, true, true, true]),
@@ -175,23 +185,23 @@ async fn each_way_of_asking_for_a_certificate_lets_in_whom_it_should() {
              client_auth_type: {kind}\n{authorities}"
         ));
         served_folder.write("bundle.pem", &bundle);
-        let served = Served::of(served_folder, limits());
-        for (identity, let_in) in identities.iter().zip(let_in) {
-            let status = served.status(*identity).await;
-            assert_eq!(status, let_in.then_some(200), "{kind} {with_authorities}");
+        let server = Server::of(served_folder, limits());
+        for (identity, accepted) in identities.iter().zip(accepted) {
+            let status = server.status(*identity).await;
+            assert_eq!(status, accepted.then_some(200), "{kind} {with_authorities}");
         }
     }
 }
 
-/// One who verifies certificates of the authority in `ca.pem`, with more settings.
-fn verifying(settings: &str) -> Served {
+/// A server that verifies client certificates of the authority in `ca.pem`.
+fn verifying(settings: &str) -> Server {
     with(&format!(
         "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n{settings}"
     ))
 }
 
 #[tokio::test]
-async fn an_allowed_name_may_be_of_any_kind() {
+async fn allowed_name_can_be_of_any_kind() {
     for name in [
         "scraper.example.org",
         "scraper@example.org",
@@ -200,45 +210,45 @@ async fn an_allowed_name_may_be_of_any_kind() {
         "2001:db8::7",
         "198.51.100.7",
     ] {
-        let served = verifying(&format!("  client_allowed_sans: [other, \"{name}\"]\n"));
-        let identity = served
+        let server = verifying(&format!("  client_allowed_sans: [other, \"{name}\"]\n"));
+        let identity = server
             .folder
             .authority
             .signed(&client("scraper.example.org"));
-        assert_eq!(served.status(Some(&identity)).await, Some(200), "{name}");
+        assert_eq!(server.status(Some(&identity)).await, Some(200), "{name}");
         let other = Authority::new().signed(&client("scraper.example.org"));
-        assert_eq!(served.status(Some(&other)).await, None, "another authority");
+        assert_eq!(server.status(Some(&other)).await, None, "another authority");
     }
 }
 
 #[tokio::test]
-async fn a_name_that_is_nearly_allowed_is_not() {
-    let served = verifying("  client_allowed_sans: [scraper, example.org, \"*\", 192.0.2.70]\n");
-    let identity = served
+async fn allowed_names_match_exactly() {
+    let server = verifying("  client_allowed_sans: [scraper, example.org, \"*\", 192.0.2.70]\n");
+    let identity = server
         .folder
         .authority
         .signed(&client("scraper.example.org"));
-    assert_eq!(served.status(Some(&identity)).await, None);
+    assert_eq!(server.status(Some(&identity)).await, None);
 }
 
 #[tokio::test]
-async fn a_certificate_must_be_valid_now_and_for_clients() {
-    let served = verifying("");
-    let authority = &served.folder.authority;
+async fn client_certificate_must_be_valid_now_and_for_clients() {
+    let server = verifying("");
+    let authority = &server.folder.authority;
     for params in [
         client_in_years("old", 1990, 2000),
         client_in_years("new", 4000, 4001),
         client_for_servers_only("server"),
     ] {
         let identity = authority.signed(&params);
-        assert_eq!(served.status(Some(&identity)).await, None, "{params:?}");
+        assert_eq!(server.status(Some(&identity)).await, None, "{params:?}");
     }
 }
 
 #[tokio::test]
-async fn a_trusted_certificate_of_a_client_must_be_valid_too() {
+async fn pinned_client_certificate_must_be_valid_now_and_for_clients() {
     let authority = Authority::new();
-    for (params, let_in) in [
+    for (params, accepted) in [
         (client("good"), true),
         (client_in_years("old", 1990, 2000), false),
         (client_in_years("new", 4000, 4001), false),
@@ -250,64 +260,64 @@ async fn a_trusted_certificate_of_a_client_must_be_valid_too() {
              client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: client.crt\n",
         );
         identity.write(folder.folder.path(), "client");
-        let served = Served::of(folder, limits());
-        let status = served.status(Some(&identity)).await;
-        assert_eq!(status, let_in.then_some(200), "{params:?}");
+        let server = Server::of(folder, limits());
+        let status = server.status(Some(&identity)).await;
+        assert_eq!(status, accepted.then_some(200), "{params:?}");
     }
 }
 
 #[tokio::test]
-async fn an_authority_that_is_not_valid_verifies_nobody() {
-    for (first, last, let_in) in [(1990, 2000, false), (1990, 4000, true), (3999, 4000, false)] {
+async fn expired_or_future_authority_verifies_no_certificate() {
+    for (first, last, accepted) in [(1990, 2000, false), (1990, 4000, true), (3999, 4000, false)] {
         let authority = Authority::in_years(first, last);
-        let served = verifying("");
-        served.folder.write("ca.pem", &authority.pem());
+        let server = verifying("");
+        server.folder.write("ca.pem", &authority.pem());
         let identity = authority.signed(&client("signed"));
-        let status = served.status(Some(&identity)).await;
-        assert_eq!(status, let_in.then_some(200), "{first} {last}");
-        let status = served.status(Some(&authority.identity())).await;
-        assert_eq!(status, let_in.then_some(200), "{first} {last}");
+        let status = server.status(Some(&identity)).await;
+        assert_eq!(status, accepted.then_some(200), "{first} {last}");
+        let status = server.status(Some(&authority.identity())).await;
+        assert_eq!(status, accepted.then_some(200), "{first} {last}");
     }
 }
 
 #[tokio::test]
-async fn a_trusted_certificate_that_is_no_authority_verifies_itself_alone() {
-    let served = verifying("");
-    let pinned = Authority::presumptuous();
-    let bundle = served.folder.authority.pem() + &pinned.pem();
+async fn pinned_certificate_that_is_not_an_authority_verifies_only_itself() {
+    let server = verifying("");
+    let pinned = Authority::not_marked();
+    let bundle = server.folder.authority.pem() + &pinned.pem();
     for bundle in [&bundle, &pinned.pem()] {
-        served.folder.write("ca.pem", bundle);
-        assert_eq!(served.status(Some(&pinned.identity())).await, Some(200));
+        server.folder.write("ca.pem", bundle);
+        assert_eq!(server.status(Some(&pinned.identity())).await, Some(200));
         let signed = pinned.signed(&client("signed"));
-        assert_eq!(served.status(Some(&signed)).await, None);
+        assert_eq!(server.status(Some(&signed)).await, None);
     }
 }
 
 #[tokio::test]
-async fn a_stolen_certificate_without_its_key_is_of_no_use() {
-    let served = with("  client_auth_type: RequireAnyClientCert\n");
+async fn client_without_the_key_of_its_certificate_is_rejected() {
+    let server = with("  client_auth_type: RequireAnyClientCert\n");
     let [victim, thief] = ["victim", "thief"].map(Identity::self_signed);
     let forged = Identity::with_key_of(&victim, &thief);
-    assert_eq!(served.status(Some(&victim)).await, Some(200));
+    assert_eq!(server.status(Some(&victim)).await, Some(200));
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let client = served.client(None).with_forged(&forged, version);
-        let answer = within_deadline(client.get(served.address, "/", None)).await;
+        let client = server.client(None).with_forged(&forged, version);
+        let answer = within_deadline(client.get(server.address, "/", None)).await;
         assert!(answer.is_err(), "{version:?}");
     }
 }
 
 #[tokio::test]
-async fn sessions_are_not_resumed_where_certificates_are_judged() {
+async fn sessions_are_not_resumed_if_client_certificates_are_requested() {
     for version in rustls::ALL_VERSIONS {
-        for (served, second) in [
+        for (server, second) in [
             (verifying(""), HandshakeKind::Full),
             (with(""), HandshakeKind::Resumed),
         ] {
-            let authority = &served.folder.authority;
+            let authority = &server.folder.authority;
             let identity = authority.signed(&client("signed"));
-            let client = Tls::speaking(&[version], authority.der(), Some(&identity));
+            let client = Tls::with_versions(&[version], authority.der(), Some(&identity));
             for expected in [HandshakeKind::Full, second] {
-                let stream = client.connect(served.address).await.unwrap();
+                let stream = client.connect(server.address).await.unwrap();
                 let kind = stream.get_ref().1.handshake_kind();
                 assert_eq!(kind, Some(expected), "{version:?}");
                 let mut http = Http1::over(stream).await.unwrap();
@@ -318,7 +328,7 @@ async fn sessions_are_not_resumed_where_certificates_are_judged() {
 }
 
 #[tokio::test]
-async fn allowed_names_count_for_every_certificate_that_is_shown() {
+async fn allowed_names_apply_to_every_client_certificate() {
     let [right, wrong] = ["right.example.org", "wrong.example.org"];
     for (kind, unnamed, unverified) in [
         ("RequestClientCert", Some(200), Some(200)),
@@ -326,26 +336,26 @@ async fn allowed_names_count_for_every_certificate_that_is_shown() {
         ("VerifyClientCertIfGiven", Some(200), None),
         ("RequireAndVerifyClientCert", None, None),
     ] {
-        let served = with(&format!(
+        let server = with(&format!(
             "  client_auth_type: {kind}\n  client_ca_file: ca.pem\n  \
              client_allowed_sans: [{right}]\n"
         ));
-        let authority = &served.folder.authority;
+        let authority = &server.folder.authority;
         let signed = |name| authority.signed(&client(name));
-        assert_eq!(served.status(None).await, unnamed, "{kind}");
+        assert_eq!(server.status(None).await, unnamed, "{kind}");
         for (identity, expected) in [
             (signed(right), Some(200)),
             (signed(wrong), None),
             (Identity::self_signed(right), unverified),
             (Identity::self_signed(wrong), None),
         ] {
-            assert_eq!(served.status(Some(&identity)).await, expected, "{kind}");
+            assert_eq!(server.status(Some(&identity)).await, expected, "{kind}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_not_waited_for() {
+async fn named_pipe_is_rejected_without_waiting() {
     let folder = Folder::new(ENCRYPTED);
     fs::remove_file(folder.path("server.crt")).unwrap();
     let made = Command::new("mkfifo")
@@ -354,16 +364,16 @@ async fn what_is_no_file_is_not_waited_for() {
     assert!(made.unwrap().success());
     let path = folder.path("web.yml");
     let opened = tokio::task::spawn_blocking(move || ReloadableWebConfig::open(&path));
-    let told = within_deadline(opened)
+    let error = within_deadline(opened)
         .await
         .unwrap()
         .unwrap_err()
         .to_string();
-    assert!(told.contains("this is no regular file"), "{told}");
+    assert!(error.contains("this is no regular file"), "{error}");
 }
 
 #[tokio::test]
-async fn a_certificate_that_rustls_cannot_read_is_not_taken_for_a_strange_key() {
+async fn unreadable_certificate_is_not_reported_as_a_wrong_key() {
     let folder = Folder::new(ENCRYPTED);
     let key = fs::read(folder.path("server.key")).unwrap();
     let key = PKey::private_key_from_pem(&key).unwrap();
@@ -373,19 +383,19 @@ async fn a_certificate_that_rustls_cannot_read_is_not_taken_for_a_strange_key() 
     builder.sign(&key, MessageDigest::sha256()).unwrap();
     let certificate = builder.build().to_pem().unwrap();
     fs::write(folder.path("server.crt"), certificate).unwrap();
-    let told = ReloadableWebConfig::open(&folder.path("web.yml"))
+    let error = ReloadableWebConfig::open(&folder.path("web.yml"))
         .unwrap_err()
         .to_string();
     assert!(
-        told.contains("cert_file: the first certificate is damaged, or not of X.509 version 3"),
-        "{told}"
+        error.contains("cert_file: the first certificate is damaged, or not of X.509 version 3"),
+        "{error}"
     );
-    assert!(!told.contains("key_file"), "{told}");
+    assert!(!error.contains("key_file"), "{error}");
 }
 
 #[tokio::test]
-async fn silent_clients_hold_nobody_up_and_are_closed() {
-    let served = Served::limited(
+async fn silent_clients_are_closed_and_delay_no_other_client() {
+    let server = Server::limited(
         ENCRYPTED,
         crate::Limits {
             first_request: SHORT * 15,
@@ -394,12 +404,12 @@ async fn silent_clients_hold_nobody_up_and_are_closed() {
     );
     let mut silent = Vec::new();
     for hello in [&b""[..], b"\x16\x03\x01\x02\x00", b"GET / HT"] {
-        let stream = TcpStream::connect(served.address).await.unwrap();
+        let stream = TcpStream::connect(server.address).await.unwrap();
         stream.writable().await.unwrap();
         assert_eq!(stream.try_write(hello).unwrap(), hello.len());
         silent.push(stream);
     }
-    assert_eq!(served.status(None).await, Some(200));
+    assert_eq!(server.status(None).await, Some(200));
     for stream in silent {
         let closed = async {
             let mut buffer = [0; 64];
@@ -423,9 +433,9 @@ async fn http_1_1_is_negotiated_whether_http2_is_set_or_not() {
         "http_server_config: {http2: true}\n",
         "http_server_config: {http2: false}\n",
     ] {
-        let served = Served::start(&format!("{ENCRYPTED}{settings}"));
-        let client = served.client(None).offering(&["h2", "http/1.1"]);
-        let stream = client.connect(served.address).await.unwrap();
+        let server = Server::start(&format!("{ENCRYPTED}{settings}"));
+        let client = server.client(None).offering(&["h2", "http/1.1"]);
+        let stream = client.connect(server.address).await.unwrap();
         let tls = stream.get_ref().1;
         assert_eq!(tls.alpn_protocol(), Some(&b"http/1.1"[..]));
         assert_eq!(tls.protocol_version(), Some(ProtocolVersion::TLSv1_3));

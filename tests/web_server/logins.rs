@@ -1,4 +1,4 @@
-//! Names and passwords.
+//! Basic authentication.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,13 +10,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::client::basic;
-use crate::{ENCRYPTED, Http1, Served, limits, within_deadline};
+use crate::{ENCRYPTED, Http1, Server, limits, within_deadline};
 
-/// The address of a guesser by its number.
+/// Maps the number of a guesser to its address.
 type Source = fn(u8) -> Ipv4Addr;
 
-/// Guesses one password after the other, on one connection from `source`; counts those that were
-/// compared.
+/// Guesses passwords on one connection from `source`, and counts the guesses that were compared.
 async fn guess(address: SocketAddr, source: Ipv4Addr, compared: Arc<AtomicUsize>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((source, 0).into()).unwrap();
@@ -31,7 +30,7 @@ async fn guess(address: SocketAddr, source: Ipv4Addr, compared: Arc<AtomicUsize>
     }
 }
 
-/// The hash of a password, cheap to compare with, spelled as this version of bcrypt.
+/// The hash of a password with the lowest cost, labelled as this version of bcrypt.
 fn hash(password: &str, version: &str) -> String {
     bcrypt::hash(password, 4)
         .unwrap()
@@ -46,7 +45,7 @@ fn users(users: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn only_a_user_with_the_right_password_comes_in() {
+async fn only_a_user_with_the_right_password_is_accepted() {
     let config = users(&[
         ("alice", &hash("alice's", "2y")),
         ("bob", &hash("bob's", "2a")),
@@ -54,7 +53,7 @@ async fn only_a_user_with_the_right_password_comes_in() {
     ]);
     for encrypted in [false, true] {
         let tls = if encrypted { ENCRYPTED } else { "" };
-        let served = Served::start(&format!("{tls}{config}"));
+        let server = Server::start(&format!("{tls}{config}"));
         for (user, password, status) in [
             ("alice", "alice's", 200),
             ("bob", "bob's", 200),
@@ -67,24 +66,24 @@ async fn only_a_user_with_the_right_password_comes_in() {
         ] {
             for cached in [false, true] {
                 let header = basic(user, password);
-                let told = if encrypted {
-                    let client = served.client(None);
-                    let answer = client.get(served.address, "/", Some(&header)).await;
+                let answered = if encrypted {
+                    let client = server.client(None);
+                    let answer = client.get(server.address, "/", Some(&header)).await;
                     answer.unwrap().status
                 } else {
-                    served.plain_status("/", Some(&header)).await
+                    server.plain_status("/", Some(&header)).await
                 };
-                assert_eq!(told, status, "{user}:{password} {encrypted} {cached}");
+                assert_eq!(answered, status, "{user}:{password} {encrypted} {cached}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_password_is_asked_for_on_every_path() {
-    let served = Served::start(&users(&[("alice", &hash("right", "2y"))]));
+async fn password_is_required_on_every_path() {
+    let server = Server::start(&users(&[("alice", &hash("right", "2y"))]));
     for path in ["/", "/slow", "/nowhere", "/-/healthy"] {
-        let mut client = Http1::plain(served.address).await.unwrap();
+        let mut client = Http1::plain(server.address).await.unwrap();
         let answer = client.get(path, None).await.unwrap();
         assert_eq!(answer.status, 401, "{path}");
         assert_eq!(answer.header("www-authenticate"), Some("Basic"));
@@ -93,12 +92,12 @@ async fn a_password_is_asked_for_on_every_path() {
 }
 
 #[tokio::test]
-async fn what_is_no_name_with_a_password_is_refused() {
-    let served = Served::start(&users(&[("alice", &hash("right", "2y"))]));
+async fn malformed_authorization_is_rejected() {
+    let server = Server::start(&users(&[("alice", &hash("right", "2y"))]));
     let right = basic("alice", "right");
     let (_, encoded) = right.split_once(' ').unwrap();
     assert_eq!(
-        served
+        server
             .plain_status("/", Some(&format!("bAsIc {encoded}")))
             .await,
         200
@@ -112,11 +111,11 @@ async fn what_is_no_name_with_a_password_is_refused() {
         &format!("Bearer {encoded}"),
         &format!("Basic  {encoded}"),
         &format!("Basic {encoded}="),
-        "Basic YWxpY2U=", // A name alone.
-        "Basic /////w==", // No UTF-8, and no colon.
+        "Basic YWxpY2U=", // Without a colon.
+        "Basic /////w==", // Neither UTF-8 nor a colon.
     ] {
         assert_eq!(
-            served.plain_status("/", Some(header)).await,
+            server.plain_status("/", Some(header)).await,
             401,
             "{header}"
         );
@@ -124,13 +123,13 @@ async fn what_is_no_name_with_a_password_is_refused() {
 }
 
 #[tokio::test]
-async fn many_logins_at_a_time_are_each_judged_rightly() {
-    let served = Arc::new(Served::start(&users(&[("alice", &hash("right", "2y"))])));
+async fn concurrent_logins_get_the_right_outcome() {
+    let server = Arc::new(Server::start(&users(&[("alice", &hash("right", "2y"))])));
     let mut logins = JoinSet::new();
-    // One refused for now would be told to come again.
+    // More logins than the queue holds would be answered 429.
     let at_a_time = Arc::new(Semaphore::new(16));
     for number in 0..300 {
-        let (served, at_a_time) = (Arc::clone(&served), Arc::clone(&at_a_time));
+        let (server, at_a_time) = (Arc::clone(&server), Arc::clone(&at_a_time));
         logins.spawn(async move {
             let _permit = at_a_time.acquire().await.unwrap();
             let (header, status) = match number % 3 {
@@ -138,7 +137,7 @@ async fn many_logins_at_a_time_are_each_judged_rightly() {
                 1 => (basic("alice", "wrong"), 401),
                 _ => (basic("alice", &number.to_string()), 401),
             };
-            assert_eq!(served.plain_status("/", Some(&header)).await, status);
+            assert_eq!(server.plain_status("/", Some(&header)).await, status);
         });
     }
     while let Some(login) = logins.join_next().await {
@@ -147,64 +146,65 @@ async fn many_logins_at_a_time_are_each_judged_rightly() {
 }
 
 #[tokio::test]
-async fn guesses_beyond_those_that_may_wait_are_told_to_come_again() {
-    let dear = bcrypt::hash("right", 6).unwrap();
-    let few = Limits {
+async fn logins_beyond_the_queue_are_asked_to_retry() {
+    let expensive = bcrypt::hash("right", 6).unwrap();
+    let limits = Limits {
         connections: 64,
         ..limits()
     };
-    let served = Arc::new(Served::limited(&users(&[("alice", &dear)]), few));
+    let server = Arc::new(Server::limited(&users(&[("alice", &expensive)]), limits));
     let mut guesses = JoinSet::new();
     for number in 0..60 {
-        let served = Arc::clone(&served);
+        let server = Arc::clone(&server);
         guesses.spawn(async move {
-            let mut client = Http1::plain(served.address).await.unwrap();
+            let mut client = Http1::plain(server.address).await.unwrap();
             let header = basic("alice", &number.to_string());
             client.get("/", Some(&header)).await.unwrap()
         });
     }
-    let mut told = 0;
+    let mut rejected = 0;
     while let Some(answer) = guesses.join_next().await {
         let answer = answer.unwrap();
-        let again = answer.header("retry-after");
+        let retry_after = answer.header("retry-after");
         assert!(
-            matches!((answer.status, again), (401, None) | (429, Some("1"))),
+            matches!((answer.status, retry_after), (401, None) | (429, Some("1"))),
             "{answer:?}"
         );
-        told += u32::from(answer.status == 429);
+        rejected += u32::from(answer.status == 429);
     }
-    assert!(told > 0);
+    assert!(rejected > 0);
     let right = basic("alice", "right");
-    assert_eq!(served.plain_status("/", Some(&right)).await, 200);
+    assert_eq!(server.plain_status("/", Some(&right)).await, 200);
 }
 
 #[tokio::test]
-async fn a_right_password_is_accepted_while_others_are_guessed_after_a_restart() {
+async fn right_password_is_accepted_during_a_brute_force_attack_after_a_restart() {
     const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
     let config = users(&[("alice", &bcrypt::hash("right", 5).unwrap())]);
-    // As behind a proxy; as many that wait, and more; from another address; from many.
+    // From the address of the scraper, as behind a proxy, with fewer and with more guessers than the
+    // queue holds; from one other address; from many addresses.
     let other = |_| Ipv4Addr::new(127, 0, 0, 2);
     let many = |number: u8| Ipv4Addr::new(127, 0, number, 3);
-    let scenes: [(u8, Source); 4] = [
+    let attacks: [(u8, Source); 4] = [
         (100, |_| LOCALHOST),
         (200, |_| LOCALHOST),
         (200, other),
         (200, many),
     ];
-    // Elsewhere this machine has no further addresses of its own.
-    let scenes = scenes
+    // Only Linux has the whole of 127.0.0.0/8 on the loopback interface.
+    let attacks = attacks
         .into_iter()
         .take(if cfg!(target_os = "linux") { 4 } else { 2 });
-    for (guessers, source) in scenes {
-        let served = Served::start(&config);
+    for (guessers, source) in attacks {
+        let server = Server::start(&config);
         let compared = Arc::new(AtomicUsize::new(0));
         let mut attack = JoinSet::new();
         for number in 0..guessers {
-            attack.spawn(guess(served.address, source(number), Arc::clone(&compared)));
+            attack.spawn(guess(server.address, source(number), Arc::clone(&compared)));
         }
         let mut statuses = Vec::new();
         while statuses.last() != Some(&200) && statuses.len() < 4 {
-            // A scraper comes back after its interval, in which the logins that wait are compared.
+            // A scraper retries after its interval, in which the waiting logins are compared.
             let enough = compared.load(Ordering::Relaxed) + 128;
             let interval = async {
                 while compared.load(Ordering::Relaxed) < enough {
@@ -213,7 +213,7 @@ async fn a_right_password_is_accepted_while_others_are_guessed_after_a_restart()
             };
             within_deadline(interval).await;
             let right = basic("alice", "right");
-            statuses.push(served.plain_status("/", Some(&right)).await);
+            statuses.push(server.plain_status("/", Some(&right)).await);
         }
         let source = source(1);
         assert_eq!(
@@ -221,19 +221,19 @@ async fn a_right_password_is_accepted_while_others_are_guessed_after_a_restart()
             Some(&200),
             "{guessers} from {source}: {statuses:?}"
         );
-        // A panic of a guesser shows here.
+        // Reports a panic of a guesser.
         while let Some(ended) = attack.try_join_next() {
             ended.unwrap();
         }
     }
 }
 
-/// CVE-2022-46146: with a cache whose key is the parts of a login in a row, whoever knows a hash
-/// can make the key of his own refused login equal to one that lets in.
+/// CVE-2022-46146: if the cache key is the concatenation of the parts of a login, a client that
+/// knows a hash can construct a rejected login with the key of an accepted one.
 #[tokio::test]
-async fn no_login_is_taken_for_another_by_how_its_parts_join() {
+async fn cache_keys_of_different_logins_never_collide() {
     let known = hash("right", "2y");
-    let served = Served::start(&users(&[("alice", &known), ("alice2", &known)]));
+    let server = Server::start(&users(&[("alice", &known), ("alice2", &known)]));
     let fake = hash("fakepassword", "2y");
     let (half, rest) = known.split_at(30);
     for (user, password) in [
@@ -246,9 +246,9 @@ async fn no_login_is_taken_for_another_by_how_its_parts_join() {
     ] {
         for _ in 0..2 {
             let right = basic("alice", "right");
-            assert_eq!(served.plain_status("/", Some(&right)).await, 200);
+            assert_eq!(server.plain_status("/", Some(&right)).await, 200);
             let header = basic(&user, &password);
-            assert_eq!(served.plain_status("/", Some(&header)).await, 401, "{user}");
+            assert_eq!(server.plain_status("/", Some(&header)).await, 401, "{user}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a web configuration does to connections and requests, over real sockets.
+//! The effect of a web configuration on connections and requests, over real sockets.
 
 #![cfg(unix)]
 #![expect(
@@ -37,14 +37,14 @@ use self::client::{Http1, Tls};
 
 /// A test that waits longer than this has failed.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// A limit that a test waits out.
+/// A limit that a test waits for.
 const SHORT: Duration = Duration::from_millis(200);
-/// More than any window or buffer holds.
+/// More than the socket buffers of both ends hold.
 const BIG: usize = 8 * 1024 * 1024;
-/// A configuration with nothing but TLS.
+/// A configuration with TLS only.
 const ENCRYPTED: &str = "tls_server_config: {cert_file: server.crt, key_file: server.key}\n";
 
-/// Limits that no test reaches but the one that shortens them.
+/// Limits that a test reaches only if it lowers them.
 fn limits() -> Limits {
     Limits {
         connections: 512,
@@ -89,16 +89,16 @@ impl Folder {
         self.folder.path().join(name)
     }
 
-    /// Writes a file as a careful editor does: beside the old one and then in its place.
+    /// Replaces a file atomically.
     fn write(&self, name: &str, text: &str) {
-        let (beside, path) = (self.path("new"), self.path(name));
-        fs::write(&beside, text).unwrap();
-        fs::rename(beside, path).unwrap();
+        let (new, path) = (self.path("new"), self.path(name));
+        fs::write(&new, text).unwrap();
+        fs::rename(new, path).unwrap();
     }
 }
 
-/// A guarded router that is served.
-struct Served {
+/// A running server with a web configuration.
+struct Server {
     folder: Folder,
     address: SocketAddr,
     slow_entered: Arc<Semaphore>,
@@ -107,7 +107,7 @@ struct Served {
     serving: JoinHandle<bool>,
 }
 
-impl Served {
+impl Server {
     fn start(config: &str) -> Self {
         Self::limited(config, limits())
     }
@@ -117,7 +117,7 @@ impl Served {
     }
 
     fn of(folder: Folder, limits: Limits) -> Self {
-        let live = Arc::new(ReloadableWebConfig::open(&folder.path("web.yml")).unwrap());
+        let web_config = Arc::new(ReloadableWebConfig::open(&folder.path("web.yml")).unwrap());
         let [slow_entered, slow_may_end] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
         let (entered, may_end) = (Arc::clone(&slow_entered), Arc::clone(&slow_may_end));
         let slow = async move || {
@@ -130,14 +130,14 @@ impl Served {
             .route("/slow", get(slow))
             .route("/big", get(async || Bytes::from(vec![b'x'; BIG])))
             .route("/panic", get(panics));
-        let router = guarded(router, Some(Arc::clone(&live)), limits.connections);
+        let router = guarded(router, Some(Arc::clone(&web_config)), limits.connections);
         let listeners = bind("127.0.0.1:0").unwrap();
         let address = listeners[0].local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(serve(
             listeners,
             router,
-            Some(live),
+            Some(web_config),
             limits,
             shutdown.clone(),
         ));
@@ -155,14 +155,14 @@ impl Served {
         Tls::new(self.folder.authority.der(), identity)
     }
 
-    /// The status of the page over TLS; `None` when no connection comes about.
+    /// The status of a request over TLS; `None` if the connection fails.
     async fn status(&self, identity: Option<&Identity>) -> Option<u16> {
         let client = self.client(identity);
         let answer = within_deadline(client.get(self.address, "/", None)).await;
         answer.ok().map(|answer| answer.status)
     }
 
-    /// The status of the page without TLS.
+    /// The status of a request without TLS.
     async fn plain_status(&self, path: &str, authorization: Option<&str>) -> u16 {
         let mut client = Http1::plain(self.address).await.unwrap();
         let answer = within_deadline(client.get(path, authorization)).await;
@@ -180,20 +180,20 @@ impl Served {
 }
 
 async fn panics() -> &'static str {
-    panic!("as the test wants it")
+    panic!("injected by the test")
 }
 
 #[tokio::test]
-async fn an_empty_configuration_asks_for_nothing() {
-    let served = Served::start("");
-    assert_eq!(served.plain_status("/", None).await, 200);
-    assert_eq!(served.status(None).await, None);
+async fn empty_configuration_serves_without_tls_and_password() {
+    let server = Server::start("");
+    assert_eq!(server.plain_status("/", None).await, 200);
+    assert_eq!(server.status(None).await, None);
 }
 
 #[tokio::test]
-async fn configured_headers_stand_on_every_answer() {
+async fn configured_headers_are_on_every_response() {
     let hash = bcrypt::hash("right", 4).unwrap();
-    let served = Served::start(&format!(
+    let server = Server::start(&format!(
         "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    X-XSS-Protection: 1\n    \
          Content-Security-Policy: \"default-src 'self'\"\nbasic_auth_users: {{alice: {hash}}}\n"
     ));
@@ -203,7 +203,7 @@ async fn configured_headers_stand_on_every_answer() {
         ("/nowhere", Some(&*right), 404),
         ("/", None, 401),
     ] {
-        let mut client = Http1::plain(served.address).await.unwrap();
+        let mut client = Http1::plain(server.address).await.unwrap();
         let answer = client.get(path, authorization).await.unwrap();
         assert_eq!(answer.status, status);
         assert_eq!(answer.header("x-frame-options"), Some("deny"), "{path}");
@@ -216,30 +216,30 @@ async fn configured_headers_stand_on_every_answer() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_of_no_interval_limits_nothing() {
-    let served = Served::start("rate_limit: {interval: 0, burst: 0}\n");
+async fn rate_limit_without_interval_limits_nothing() {
+    let server = Server::start("rate_limit: {interval: 0, burst: 0}\n");
     for _ in 0..10 {
-        assert_eq!(served.plain_status("/", None).await, 200);
+        assert_eq!(server.plain_status("/", None).await, 200);
     }
 }
 
 #[tokio::test]
-async fn a_rate_limit_holds_on_every_path_and_before_passwords() {
+async fn rate_limit_applies_to_every_path_and_before_passwords() {
     let hash = bcrypt::hash("right", 4).unwrap();
-    let served = Served::start(&format!(
+    let server = Server::start(&format!(
         "rate_limit: {{interval: 1h, burst: 3}}\nbasic_auth_users: {{alice: {hash}}}\n"
     ));
     let right = client::basic("alice", "right");
-    assert_eq!(served.plain_status("/nowhere", Some(&right)).await, 404);
-    assert_eq!(served.plain_status("/", None).await, 401);
-    assert_eq!(served.plain_status("/", Some(&right)).await, 200);
+    assert_eq!(server.plain_status("/nowhere", Some(&right)).await, 404);
+    assert_eq!(server.plain_status("/", None).await, 401);
+    assert_eq!(server.plain_status("/", Some(&right)).await, 200);
     for path in ["/", "/nowhere"] {
-        assert_eq!(served.plain_status(path, Some(&right)).await, 429, "{path}");
+        assert_eq!(server.plain_status(path, Some(&right)).await, 429, "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_rate_limit_without_a_burst_refuses_everything() {
-    let served = Served::start("rate_limit: {interval: \"1s\", burst: 0}\n");
-    assert_eq!(served.plain_status("/", None).await, 429);
+async fn rate_limit_without_burst_rejects_every_request() {
+    let server = Server::start("rate_limit: {interval: \"1s\", burst: 0}\n");
+    assert_eq!(server.plain_status("/", None).await, 429);
 }

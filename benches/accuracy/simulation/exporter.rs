@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use servicefabric_backup_exporter::config::{self, Config};
 use servicefabric_backup_exporter::fleet;
 use servicefabric_backup_exporter::inventory::Shard;
 use servicefabric_backup_exporter::model::BackupState;
 use servicefabric_backup_exporter::poller::Poller;
 use servicefabric_backup_exporter::protection::evidence::evidence;
 use servicefabric_backup_exporter::protection::{Protection, Rules, judge};
+use servicefabric_backup_exporter::settings::{self, Config};
 use servicefabric_backup_exporter::snapshot::{PartitionSnapshot, Snapshot};
 use servicefabric_backup_exporter::state_file::{self, StateFile};
 use servicefabric_backup_exporter::telemetry::Telemetry;
@@ -30,8 +30,8 @@ const CLUSTER: &str = "simulated";
 /// An exporter that watches one cluster, and its settings.
 pub(crate) struct Exporter {
     site: Arc<Site>,
-    cluster: Arc<config::Cluster>,
-    poll: config::Poll,
+    cluster: Arc<settings::Cluster>,
+    poll: settings::Poll,
     rules: Rules,
     state_file: Option<TempDir>,
     snapshots: watch::Receiver<Arc<Snapshot>>,

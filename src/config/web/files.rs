@@ -1,8 +1,8 @@
-//! The files that a web configuration is made of, and by what a change of one is noticed.
+//! Reads the files of a web configuration and detects changes of them.
 //!
-//! A stamp is taken before its file is read, so that what is changed in between is read again. It
-//! holds no contents but their hash. Only regular files of a bounded size are read: anything else
-//! could keep the reader waiting or never end.
+//! The version of a file is recorded before it is read, so that a change in between is detected. It
+//! contains a hash of the contents only. Only regular files of limited size are read: reading
+//! anything else could block or never end.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -11,137 +11,140 @@ use std::time::{Duration, SystemTime};
 
 use ring::digest::{SHA256, digest};
 
-use super::super::fault::quoted;
 use super::super::values;
+use crate::settings::quoted;
 use crate::{file_mode, small_file};
 
-/// The time within which two changes of a file can leave the same times on it: file systems count
-/// by clock ticks, some by two seconds.
-const TICK: Duration = Duration::from_secs(2);
+/// Resolution of file times: two changes within this time may have the same times. That of FAT is two
+/// seconds.
+const TIME_RESOLUTION: Duration = Duration::from_secs(2);
 
-/// Every file that was looked at, as it was then.
+/// The versions of the files at the time when they were read.
 #[derive(Debug)]
-pub struct Stamps {
-    seen: Vec<Seen>,
-    /// When the look began.
+pub struct FileVersions {
+    files: Vec<ReadFile>,
+    /// When reading started.
     at: SystemTime,
 }
 
-impl Stamps {
-    /// Whether each of the files is as it was, as far as that can be told by now.
-    pub fn still_hold(&self) -> bool {
-        let holds = |one: &Seen| {
-            let changes_show = one.stamp.is_none_or(|stamp| stamp.is_older_than(self.at));
-            changes_show && stamp(&one.path) == one.stamp
+impl FileVersions {
+    /// Whether no file has certainly or possibly changed.
+    pub fn are_current(&self) -> bool {
+        let is_current = |file: &ReadFile| {
+            let detects_changes = file
+                .version
+                .is_none_or(|version| version.is_older_than(self.at));
+            detects_changes && version(&file.path) == file.version
         };
-        self.seen.iter().all(holds)
+        self.files.iter().all(is_current)
     }
 
-    /// Whether what was read is the same.
-    pub fn is_same_text(&self, other: &Self) -> bool {
-        let texts = self.seen.iter().map(Seen::text);
-        texts.eq(other.seen.iter().map(Seen::text))
+    /// Whether the same contents were read.
+    pub fn has_same_contents(&self, other: &Self) -> bool {
+        let contents = self.files.iter().map(ReadFile::contents);
+        contents.eq(other.files.iter().map(ReadFile::contents))
     }
 }
 
-/// Looks at files, starting in the folder of the configuration, and remembers each.
+/// Reads files relative to the directory of the configuration, and records their versions.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct FileReader {
     folder: PathBuf,
-    seen: Vec<Seen>,
+    files: Vec<ReadFile>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct ReadFile {
     path: PathBuf,
-    /// `None` for what was not there.
-    stamp: Option<Stamp>,
-    /// The hash of what was read, or of why nothing was.
-    text: Option<[u8; 32]>,
+    /// `None`: the file did not exist.
+    version: Option<FileVersion>,
+    /// Hash of the contents, or of the error.
+    hash: Option<[u8; 32]>,
 }
 
-impl Files {
+impl FileReader {
     /// For the configuration at `path`.
-    pub(super) fn of(path: &Path) -> Self {
+    pub(super) fn new(path: &Path) -> Self {
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         Self {
             folder: folder.to_owned(),
-            seen: Vec::new(),
+            files: Vec::new(),
         }
     }
 
-    /// A sentence when there is no file at `path` that could be read to its end.
-    pub(super) fn regular(&mut self, path: &Path) -> Result<(), String> {
+    /// Fails if there is no regular file at `path`.
+    pub(super) fn check_regular(&mut self, path: &Path) -> Result<(), String> {
         let metadata = fs::metadata(path);
-        let stamp = metadata.as_ref().ok().map(Stamp::of);
-        self.seen.push(Seen {
+        let version = metadata.as_ref().ok().map(FileVersion::of);
+        self.files.push(ReadFile {
             path: path.to_owned(),
-            stamp,
-            text: None,
+            version,
+            hash: None,
         });
-        if metadata.map_err(|error| unread(&error))?.is_file() {
+        if metadata.map_err(|error| unreadable(&error))?.is_file() {
             return Ok(());
         }
-        Err("this is no regular file; name a file".to_owned())
+        Err("not a regular file; write the path of a file".to_owned())
     }
 
-    /// The file that the configuration calls `name`; `None` when the name is empty.
-    pub(super) fn named(&mut self, name: &str) -> Result<Option<Vec<u8>>, String> {
+    /// The contents of the file that the configuration names; `None` if the name is empty.
+    pub(super) fn read(&mut self, name: &str) -> Result<Option<Vec<u8>>, String> {
         if name.is_empty() {
             return Ok(None);
         }
         let path = self.folder.join(values::path(name)?);
-        let read = self.regular(&path).and_then(|()| bytes(&path));
-        self.remember(&read.as_ref().map_err(Clone::clone));
-        read.map(Some)
+        let contents = self.check_regular(&path).and_then(|()| bytes(&path));
+        self.record(&contents.as_ref().map_err(Clone::clone));
+        contents
+            .map(Some)
             .map_err(|message| format!("{}: {message}", quoted(&path.display().to_string())))
     }
 
-    /// What was read of the file that was looked at last.
-    pub(super) fn remember(&mut self, read: &Result<impl AsRef<[u8]>, String>) {
-        let text = match read {
-            Ok(text) => text.as_ref(),
+    /// Records the contents of the last file, or the error.
+    pub(super) fn record(&mut self, contents: &Result<impl AsRef<[u8]>, String>) {
+        let bytes = match contents {
+            Ok(contents) => contents.as_ref(),
             Err(message) => message.as_bytes(),
         };
-        if let Some(last) = self.seen.last_mut() {
-            last.text = digest(&SHA256, text).as_ref().try_into().ok();
+        if let Some(last) = self.files.last_mut() {
+            last.hash = digest(&SHA256, bytes).as_ref().try_into().ok();
         }
     }
 
-    /// A warning when every local user may read the file that was looked at last.
+    /// A warning if every local user can read the last file.
     pub(super) fn exposure(&self) -> Option<String> {
-        file_mode::exposure(&self.seen.last()?.path)
+        file_mode::exposure(&self.files.last()?.path)
     }
 
-    /// The same about the configuration itself, which is looked at first.
+    /// A warning if every local user can read the configuration, which is the first file.
     pub(super) fn own_exposure(&self) -> Option<String> {
-        file_mode::exposure(&self.seen.first()?.path)
+        file_mode::exposure(&self.files.first()?.path)
     }
 
-    /// For looks that began at `at`.
-    pub(super) fn into_stamps(self, at: SystemTime) -> Stamps {
-        let seen = self.seen;
-        Stamps { seen, at }
-    }
-}
-
-impl Seen {
-    fn text(&self) -> (&Path, Option<[u8; 32]>) {
-        (&self.path, self.text)
+    /// The versions of all files, where reading started at `at`.
+    pub(super) fn into_versions(self, at: SystemTime) -> FileVersions {
+        let files = self.files;
+        FileVersions { files, at }
     }
 }
 
-/// What changes with a file, whether it is written to or replaced.
+impl ReadFile {
+    fn contents(&self) -> (&Path, Option<[u8; 32]>) {
+        (&self.path, self.hash)
+    }
+}
+
+/// Metadata that changes when a file is written or replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileVersion {
     length: u64,
     modified: Option<SystemTime>,
-    /// Where it is kept, the last change of what is known of the file.
+    /// Last change of contents or metadata, on Unix.
     changed: Option<SystemTime>,
     identity: Identity,
 }
 
-impl Stamp {
+impl FileVersion {
     fn of(metadata: &Metadata) -> Self {
         Self {
             length: metadata.len(),
@@ -151,12 +154,12 @@ impl Stamp {
         }
     }
 
-    /// Whether a change from `at` on shows in its times. Those of the future were set by hand.
+    /// Whether a change after `at` would have other times. Times in the future were set explicitly.
     fn is_older_than(&self, at: SystemTime) -> bool {
         let times = self.modified.into_iter().chain(self.changed);
         times.into_iter().all(|time| {
-            let apart = at.duration_since(time);
-            apart.unwrap_or_else(|error| error.duration()) >= TICK
+            let distance = at.duration_since(time);
+            distance.unwrap_or_else(|error| error.duration()) >= TIME_RESOLUTION
         })
     }
 }
@@ -184,7 +187,7 @@ fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
-/// When the file was created, which is what a replaced file differs in.
+/// Creation time, which differs for a replaced file.
 #[cfg(not(unix))]
 type Identity = Option<SystemTime>;
 
@@ -193,18 +196,18 @@ fn identity(metadata: &Metadata) -> Identity {
     metadata.created().ok()
 }
 
-/// `None` for what is not there.
-fn stamp(path: &Path) -> Option<Stamp> {
-    fs::metadata(path).ok().as_ref().map(Stamp::of)
+/// `None`: the file does not exist.
+fn version(path: &Path) -> Option<FileVersion> {
+    fs::metadata(path).ok().as_ref().map(FileVersion::of)
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let bytes = small_file::read(path).map_err(|error| unread(&error))?;
-    bytes.ok_or_else(|| "the file is larger than 1 MiB; name a PEM file".to_owned())
+    let bytes = small_file::read(path).map_err(|error| unreadable(&error))?;
+    bytes.ok_or_else(|| "the file is larger than 1 MiB; write the path of a PEM file".to_owned())
 }
 
-fn unread(error: &io::Error) -> String {
-    format!("cannot be read: {error}; check the path and that the exporter may read it")
+fn unreadable(error: &io::Error) -> String {
+    format!("cannot read the file: {error}; check the path and the permissions")
 }
 
 #[cfg(test)]
@@ -213,64 +216,67 @@ mod tests {
     use crate::clock;
 
     #[test]
-    fn what_has_just_changed_is_read_again_and_is_the_same_only_with_the_same_text() {
+    fn recent_versions_are_not_current_and_contents_decide() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         let now = SystemTime::from(clock::now());
-        let looked = |text: &str, at: SystemTime| {
+        let read = |text: &str, at: SystemTime| {
             fs::write(&path, text).unwrap();
-            let mut files = Files::of(&folder.path().join("web.yml"));
-            files.named("a").unwrap();
-            files.into_stamps(at)
+            let mut files = FileReader::new(&folder.path().join("web.yml"));
+            files.read("a").unwrap();
+            files.into_versions(at)
         };
-        let first = looked("1", now);
+        let first = read("1", now);
         assert!(
-            !first.still_hold(),
+            !first.are_current(),
             "the next change may have the same times"
         );
-        assert!(looked("1", now).is_same_text(&first));
-        assert!(!looked("2", now).is_same_text(&first));
-        assert!(looked("1", now + TICK * 10).still_hold(), "long ago");
+        assert!(read("1", now).has_same_contents(&first));
+        assert!(!read("2", now).has_same_contents(&first));
+        assert!(
+            read("1", now + TIME_RESOLUTION * 10).are_current(),
+            "long ago"
+        );
         fs::remove_file(&path).unwrap();
-        let mut files = Files::of(&path);
-        assert!(files.named("a").is_err());
-        let gone = files.into_stamps(now);
-        assert!(gone.still_hold() && !gone.is_same_text(&first));
+        let mut files = FileReader::new(&path);
+        assert!(files.read("a").is_err());
+        let gone = files.into_versions(now);
+        assert!(gone.are_current() && !gone.has_same_contents(&first));
     }
 
     #[test]
-    fn every_kind_of_change_is_noticed() {
+    fn every_kind_of_change_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         fs::write(&path, "1").unwrap();
-        let looked = || {
-            let mut files = Files::of(&folder.path().join("web.yml"));
-            drop(files.named("a"));
-            files.into_stamps(SystemTime::from(clock::now()) + TICK * 10)
+        let read = || {
+            let mut files = FileReader::new(&folder.path().join("web.yml"));
+            drop(files.read("a"));
+            files.into_versions(SystemTime::from(clock::now()) + TIME_RESOLUTION * 10)
         };
-        let stamps = looked();
-        assert!(stamps.still_hold());
+        let versions = read();
+        assert!(versions.are_current());
         fs::write(&path, "12").unwrap();
-        assert!(!stamps.still_hold(), "longer");
-        let stamps = looked();
+        assert!(!versions.are_current(), "longer");
+        let versions = read();
         let other = folder.path().join("b");
         fs::write(&other, "34").unwrap();
         fs::rename(&other, &path).unwrap();
-        assert!(!stamps.still_hold(), "replaced");
-        let stamps = looked();
+        assert!(!versions.are_current(), "replaced");
+        let versions = read();
         fs::remove_file(&path).unwrap();
-        assert!(!stamps.still_hold(), "removed");
-        let stamps = looked();
-        assert!(stamps.still_hold());
+        assert!(!versions.are_current(), "removed");
+        let versions = read();
+        assert!(versions.are_current());
         fs::write(&path, "34").unwrap();
-        assert!(!stamps.still_hold(), "made");
+        assert!(!versions.are_current(), "created");
     }
 
     #[test]
-    fn what_is_no_regular_file_is_not_opened() {
-        let told = Files::of(Path::new("/x/web.yml"))
-            .named("/dev")
+    fn only_regular_files_are_opened() {
+        let error = FileReader::new(Path::new("/x/web.yml"))
+            .read("/dev")
             .unwrap_err();
-        assert_eq!(told, "\"/dev\": this is no regular file; name a file");
+        assert_eq!(error, "\"/dev\": this is no regular file; name a file");
     }
 }

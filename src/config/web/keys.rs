@@ -1,7 +1,6 @@
-//! The keys of the web configuration: how their values are read, and the rules between them.
+//! The keys and defaults of the web configuration, and the rules between them.
 //!
-//! What is wrong is told to the section, so that everything else is still checked. An empty text
-//! counts as left out, as in the toolkit.
+//! Empty text counts as missing, as in the exporter toolkit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +9,22 @@ use rustls::sign::CertifiedKey;
 use rustls::{ProtocolVersion, SupportedProtocolVersion};
 use secrecy::zeroize::Zeroizing;
 
-use super::super::reader::Section;
 use super::super::values::number;
-use super::files::Files;
-use super::values::{boolean, demand, hash, header, interval};
-use super::{
-    BURST, Clients, DEMAND, Demand, MAX_VERSION, MIN_VERSION, PREFER_SERVER_SUITES, RateLimit, Tls,
-    WebConfig, names, pem,
-};
+use super::super::yaml::Section;
+use super::files::FileReader;
+use super::values::{boolean, client_auth, hash, header, interval};
+use super::{names, pem};
+use crate::settings::web::{ClientAuth, ClientCertificates, RateLimit, Tls, WebConfig};
+
+const BURST: u32 = 0;
+const MIN_VERSION: &SupportedProtocolVersion = &rustls::version::TLS12;
+const MAX_VERSION: &SupportedProtocolVersion = &rustls::version::TLS13;
+const PREFER_SERVER_SUITES: bool = true;
 
 const MAX_BURST: usize = 1_000_000_000;
 
 impl WebConfig {
-    pub(super) fn read(s: &mut Section<'_>, is_empty: bool, files: &mut Files) -> Self {
+    pub(super) fn read(s: &mut Section<'_>, is_empty: bool, files: &mut FileReader) -> Self {
         let headers = s.section("http_server_config", |s| {
             // Accepted for files of the toolkit; the listener speaks HTTP/1.1 only.
             s.value("http2", true, boolean);
@@ -40,7 +42,7 @@ impl WebConfig {
 }
 
 impl RateLimit {
-    /// `None` with an interval of nothing, which is also the default.
+    /// `None` if the interval is 0, the default.
     fn read(s: &mut Section<'_>) -> Option<Self> {
         let interval = s.value("interval", Duration::ZERO, interval);
         let burst = s.value("burst", BURST, |text| {
@@ -52,17 +54,17 @@ impl RateLimit {
 }
 
 impl Tls {
-    /// `None` when there is neither a certificate nor anything that needs one.
-    fn read(s: &mut Section<'_>, files: &mut Files) -> Option<Self> {
+    /// `None` if there is no certificate and no setting that requires one.
+    fn read(s: &mut Section<'_>, files: &mut FileReader) -> Option<Self> {
         let certificate = Pem::read(s, ["cert_file", "cert"], files);
         let key = Pem::read(s, ["key_file", "key"], files);
-        let (clients, asks) = Clients::read(s, files);
+        let (clients, has_clients) = ClientCertificates::read(s, files);
         let versions = versions(s);
         let suites = suites(s);
         let prefer_server_suites =
             s.value("prefer_server_cipher_suites", PREFER_SERVER_SUITES, boolean);
         let curves = some(s.list("curve_preferences", names::curve));
-        if !(certificate.given || key.given || asks) {
+        if !(certificate.given || key.given || has_clients) {
             return None;
         }
         certificate.require(s, "write for example `cert_file: exporter.crt`");
@@ -72,7 +74,7 @@ impl Tls {
         }
         let certified = certified(s, &certificate, &key)?;
         let validity =
-            pem::validity(&certified.cert).map_err(|message| s.fault(certificate.key, message));
+            pem::validity(&certified.cert).map_err(|message| s.error(certificate.key, message));
         Some(Self {
             certified: Arc::new(certified),
             validity: validity.ok()?,
@@ -86,69 +88,76 @@ impl Tls {
     }
 }
 
-impl Clients {
-    /// The settings, and whether there are any.
-    fn read(s: &mut Section<'_>, files: &mut Files) -> (Self, bool) {
+impl ClientCertificates {
+    /// The settings, and whether any is configured.
+    fn read(s: &mut Section<'_>, files: &mut FileReader) -> (Self, bool) {
         let authorities = Pem::read(s, ["client_ca_file", "client_ca"], files);
-        let mut asks = authorities.given;
-        let faults = s.fault_count();
-        let demand = s.value("client_auth_type", DEMAND, |text| {
-            asks |= !text.is_empty();
-            demand(text)
+        let mut is_configured = authorities.given;
+        let errors = s.error_count();
+        let auth = s.value("client_auth_type", ClientAuth::None, |text| {
+            is_configured |= !text.is_empty();
+            client_auth(text)
         });
-        s.refuse_empty("client_allowed_sans", "it would let nobody in");
+        s.reject_empty(
+            "client_allowed_sans",
+            "every client certificate would be rejected",
+        );
         let allowed_sans = s.list("client_allowed_sans", |text| Ok(text.to_owned()));
-        if demand == Demand::Nothing && s.fault_count() == faults {
-            let useless = if authorities.given {
+        if auth == ClientAuth::None && s.error_count() == errors {
+            let without_effect = if authorities.given {
                 Some(authorities.key)
             } else {
                 allowed_sans.as_ref().map(|_| "client_allowed_sans")
             };
-            if let Some(key) = useless {
-                let message = "has no effect, because clients are not asked for a certificate; \
-                               write `client_auth_type: RequireAndVerifyClientCert`, too";
-                s.fault(key, message);
+            if let Some(key) = without_effect {
+                let message = "has no effect without client_auth_type; write `client_auth_type: \
+                               RequireAndVerifyClientCert`";
+                s.error(key, message);
             }
         }
         let clients = Self {
-            demand,
+            auth,
             trusted: authorities.parsed(s, pem::trusted).unwrap_or_default(),
             allowed_sans,
         };
-        (clients, asks)
+        (clients, is_configured)
     }
 }
 
-/// PEM text that stands in a file or in the configuration; with both, the file counts.
+/// PEM text, inline or in a file. With both, the file is used.
 struct Pem {
-    /// Where it comes from; the first of the keys when it was left out.
+    /// The key that it is read from; the first one if it is missing.
     key: &'static str,
     given: bool,
-    /// `None` as well when the file could not be read.
+    /// Also `None` if the file cannot be read.
     bytes: Option<Zeroizing<Vec<u8>>>,
-    /// A warning when every local user may read the text.
+    /// A warning if every local user can read the text.
     exposure: Option<String>,
 }
 
 impl Pem {
-    fn read(s: &mut Section<'_>, keys: [&'static str; 2], files: &mut Files) -> Self {
-        let [in_file, here] = keys;
-        let mut named = false;
-        let file = s.value(in_file, None, |name| {
-            named = !name.is_empty();
-            files.named(name)
+    fn read(s: &mut Section<'_>, keys: [&'static str; 2], files: &mut FileReader) -> Self {
+        let [file_key, inline_key] = keys;
+        let mut has_file = false;
+        let file = s.value(file_key, None, |name| {
+            has_file = !name.is_empty();
+            files.read(name)
         });
-        let exposure = if named {
+        let exposure = if has_file {
             files.exposure()
         } else {
             files.own_exposure()
         };
-        let text = s.value(here, None, |text| {
+        let text = s.value(inline_key, None, |text| {
             Ok((!text.is_empty()).then(|| text.as_bytes().to_vec()))
         });
-        let given = named || text.is_some();
-        let key = if given && !named { here } else { in_file };
-        let bytes = if named { file } else { text };
+        let given = has_file || text.is_some();
+        let key = if given && !has_file {
+            inline_key
+        } else {
+            file_key
+        };
+        let bytes = if has_file { file } else { text };
         Self {
             key,
             given,
@@ -159,18 +168,18 @@ impl Pem {
 
     fn require(&self, s: &mut Section<'_>, advice: &str) {
         if !self.given {
-            s.fault(self.key, format!("is missing; {advice}"));
+            s.error(self.key, format!("missing; {advice}"));
         }
     }
 
-    /// What `parse` makes of the text; a fault when it cannot.
+    /// Parses the text; records an error if that fails.
     fn parsed<T>(
         &self,
         s: &mut Section<'_>,
         parse: impl FnOnce(&[u8]) -> Result<T, String>,
     ) -> Option<T> {
         let parsed = parse(self.bytes.as_ref()?);
-        parsed.map_err(|message| s.fault(self.key, message)).ok()
+        parsed.map_err(|message| s.error(self.key, message)).ok()
     }
 }
 
@@ -178,35 +187,35 @@ fn certified(s: &mut Section<'_>, certificate: &Pem, key: &Pem) -> Option<Certif
     let chain = certificate.parsed(s, pem::chain);
     let (chain, private) = chain.zip(key.parsed(s, pem::key))?;
     pem::certified(chain, private)
-        .map_err(|message| s.fault(key.key, message))
+        .map_err(|message| s.error(key.key, message))
         .ok()
 }
 
-/// Those from the least to the greatest, the greatest first.
+/// The versions from `min_version` to `max_version`, newest first.
 fn versions(s: &mut Section<'_>) -> Vec<&'static SupportedProtocolVersion> {
-    let least = s.value("min_version", MIN_VERSION, names::version);
-    let greatest = s.value("max_version", MAX_VERSION, names::version);
+    let min = s.value("min_version", MIN_VERSION, names::version);
+    let max = s.value("max_version", MAX_VERSION, names::version);
     let number = |version: &SupportedProtocolVersion| u16::from(version.version);
-    let range = number(least)..=number(greatest);
+    let range = number(min)..=number(max);
     let mut versions = rustls::ALL_VERSIONS.to_vec();
     versions.retain(|version| range.contains(&number(version)));
     if versions.is_empty() {
-        s.fault("max_version", "is less than min_version; raise it");
+        s.error("max_version", "expected at least min_version");
     }
     versions
 }
 
-/// The suites that are listed, as far as they can be used; `None` when none is listed.
+/// The listed suites that are supported; `None` if none is listed.
 fn suites(s: &mut Section<'_>) -> Option<Vec<&'static str>> {
     let mut listed = some(s.list("cipher_suites", names::suite))?;
-    listed.retain(|name| names::is_usable(name));
+    listed.retain(|name| names::is_supported(name));
     if listed.is_empty() {
         let message = format!(
-            "this exporter has none of these suites, as they are outdated (CBC, or RSA without \
+            "none of these suites is supported, because they are insecure (CBC, or RSA without \
              ECDHE); write for example {}",
             names::EXAMPLE_SUITES.join(" and ")
         );
-        s.fault("cipher_suites", message);
+        s.error("cipher_suites", message);
     }
     Some(listed)
 }
@@ -217,22 +226,26 @@ fn check_suites(
     listed: &[&str],
     versions: &[&'static SupportedProtocolVersion],
 ) {
-    let speaks = |version| versions.iter().any(|one| one.version == version);
-    if listed.is_empty() || !speaks(ProtocolVersion::TLSv1_2) {
+    let supports = |version| versions.iter().any(|one| one.version == version);
+    if listed.is_empty() || !supports(ProtocolVersion::TLSv1_2) {
         return;
     }
     if names::suites(Some(listed))
         .iter()
         .all(|suite| suite.tls13().is_some())
-        && !speaks(ProtocolVersion::TLSv1_3)
+        && !supports(ProtocolVersion::TLSv1_3)
     {
-        let wanted = names::EXAMPLE_SUITES.join(" or ");
-        let message = format!("no suite for TLS12 is listed; add {wanted}");
-        s.fault("cipher_suites", message);
+        s.error(
+            "cipher_suites",
+            format!(
+                "expected a suite for TLS12; add {}",
+                names::EXAMPLE_SUITES.join(" or ")
+            ),
+        );
     }
 }
 
-/// An empty list counts as left out.
+/// An empty list counts as missing.
 fn some<T>(list: Option<Vec<T>>) -> Option<Vec<T>> {
     list.filter(|list| !list.is_empty())
 }

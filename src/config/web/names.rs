@@ -1,12 +1,11 @@
-//! Versions, cipher suites and curves by their names in Go → what rustls has.
+//! Maps the names of TLS versions, cipher suites and curves in Go, which the exporter toolkit uses, to
+//! rustls.
 //!
-//! The toolkit knows them by these names. What rustls has not is told apart from what nobody
-//! has; suites of Go that rustls has not are known here by name only.
+//! Suites that rustls does not support are known by name, to distinguish them from misspelled ones.
 
+use crate::settings::quoted;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, ring};
 use rustls::{CipherSuite, NamedGroup, SupportedCipherSuite, SupportedProtocolVersion, version};
-
-use super::super::fault::quoted;
 
 /// Suites of TLS 1.2 that messages recommend.
 pub(super) const EXAMPLE_SUITES: [&str; 2] = [
@@ -14,8 +13,8 @@ pub(super) const EXAMPLE_SUITES: [&str; 2] = [
     "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
 ];
 
-/// Suites of TLS 1.3; all of them are always on, as in Go.
-const SUITES_OF_TLS13: [&str; 3] = [
+/// Suites of TLS 1.3, which are always enabled, as in Go.
+const TLS13_SUITES: [&str; 3] = [
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",
     "TLS_CHACHA20_POLY1305_SHA256",
@@ -49,8 +48,8 @@ const SUITES: [(&str, CipherSuite); 6] = [
     ),
 ];
 
-/// Suites that Go has and rustls, for good reasons, has not.
-const SUITES_OF_GO: [&str; 8] = [
+/// Suites of Go that rustls does not support, because they are insecure.
+const UNSUPPORTED_SUITES: [&str; 8] = [
     "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
     "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
     "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
@@ -73,38 +72,34 @@ pub(super) fn version(name: &str) -> Result<&'static SupportedProtocolVersion, S
         "TLS13" => Ok(&version::TLS13),
         "TLS12" => Ok(&version::TLS12),
         "TLS10" | "TLS11" => Err(format!(
-            "{name} is broken and this exporter does not speak it; write TLS12 or TLS13"
+            "expected TLS12 or TLS13, found {name}, which is insecure and not supported"
         )),
-        _ => Err(format!(
-            "{} is not a version of TLS; write TLS12 or TLS13",
-            quoted(name)
-        )),
+        _ => Err(format!("expected TLS12 or TLS13, found {}", quoted(name))),
     }
 }
 
-/// A suite that Go knows, whether rustls has it or not.
+/// A suite of Go, whether rustls supports it or not.
 pub(super) fn suite(name: &str) -> Result<&'static str, String> {
     known_suites().find(|known| *known == name).ok_or_else(|| {
         format!(
-            "{} is not a cipher suite; write for example {}",
-            quoted(name),
-            EXAMPLE_SUITES.join(" or ")
+            "expected a cipher suite such as {}, found {}",
+            EXAMPLE_SUITES.join(" or "),
+            quoted(name)
         )
     })
 }
 
-/// Whether rustls has the suite.
-pub(super) fn is_usable(name: &str) -> bool {
-    !SUITES_OF_GO.contains(&name)
+/// Whether rustls supports the suite.
+pub(super) fn is_supported(name: &str) -> bool {
+    !UNSUPPORTED_SUITES.contains(&name)
 }
 
 fn known_suites() -> impl Iterator<Item = &'static str> {
     let suites = SUITES.iter().map(|(name, _)| *name);
-    suites.chain(SUITES_OF_TLS13).chain(SUITES_OF_GO)
+    suites.chain(TLS13_SUITES).chain(UNSUPPORTED_SUITES)
 }
 
-/// What is spoken when these suites are wanted: all of TLS 1.3, and of TLS 1.2 those named. All
-/// that there are when none is named.
+/// The suites to enable: all of TLS 1.3, and the named ones of TLS 1.2; all if `wanted` is `None`.
 pub(super) fn suites(wanted: Option<&[&str]>) -> Vec<SupportedCipherSuite> {
     let all = ring::default_provider().cipher_suites;
     let Some(wanted) = wanted else {
@@ -119,19 +114,19 @@ pub(super) fn suites(wanted: Option<&[&str]>) -> Vec<SupportedCipherSuite> {
     tls13.chain(named).copied().collect()
 }
 
-/// A group of the key exchange.
+/// A key exchange group.
 pub(super) fn curve(name: &str) -> Result<&'static str, String> {
     let known = CURVES.iter().find(|(known, _)| *known == name);
     known.map(|(known, _)| *known).ok_or_else(|| {
-        let fault = match name {
-            "CurveP521" => "this exporter does not have CurveP521".to_owned(),
-            _ => format!("{} is not a curve", quoted(name)),
+        let found = match name {
+            "CurveP521" => "CurveP521, which is not supported".to_owned(),
+            _ => quoted(name),
         };
-        format!("{fault}; write X25519, CurveP256 or CurveP384")
+        format!("expected X25519, CurveP256 or CurveP384, found {found}")
     })
 }
 
-/// The groups of these names, in their order; all that there are when none is named.
+/// The named groups in their order; all if `wanted` is `None`.
 pub(super) fn curves(wanted: Option<&[&str]>) -> Vec<&'static dyn SupportedKxGroup> {
     let CryptoProvider { kx_groups, .. } = ring::default_provider();
     let Some(wanted) = wanted else {
@@ -149,11 +144,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_stands_for_something_that_rustls_has() {
+    fn rustls_supports_every_name() {
         let names: Vec<_> = SUITES.iter().map(|(name, _)| *name).collect();
         let all = ring::default_provider();
         assert_eq!(suites(Some(&names)).len(), all.cipher_suites.len());
-        assert_eq!(suites(Some(&[])).len(), SUITES_OF_TLS13.len());
+        assert_eq!(suites(Some(&[])).len(), TLS13_SUITES.len());
         let names: Vec<_> = CURVES.iter().map(|(name, _)| *name).collect();
         assert_eq!(curves(Some(&names)).len(), all.kx_groups.len());
     }

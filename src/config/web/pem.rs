@@ -1,6 +1,4 @@
-//! PEM text → certificates and keys that can be used, or a sentence that says what to do.
-//!
-//! Pure functions. No sentence repeats anything of a key.
+//! Parses certificates and private keys in PEM. Errors never show a part of a key.
 
 use chrono::DateTime;
 use rustls::crypto::ring;
@@ -13,26 +11,26 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Version;
 
-use super::{Authority, Trusted, Validity};
+use crate::settings::web::{Authority, TrustedCertificate, Validity};
 
-/// More certificates than any chain or bundle for clients has.
+/// Maximum number of certificates in a chain or bundle.
 const MAX_CERTIFICATES: usize = 1000;
 
-/// The chain of the server: its own certificate first.
+/// The certificate chain of the server, its own certificate first.
 pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain = certificates(pem)?;
     if chain
         .first()
         .is_none_or(|one| ParsedCertificate::try_from(one).is_err())
     {
-        let sentence = "the first certificate is damaged, or not of X.509 version 3; issue or copy \
-                        it again";
-        return Err(sentence.to_owned());
+        let message = "the first certificate is invalid or not of X.509 version 3; issue or copy it \
+                        again";
+        return Err(message.to_owned());
     }
     Ok(chain)
 }
 
-/// When the first certificate of a chain is valid.
+/// Validity period of the first certificate of a chain.
 pub(super) fn validity(chain: &[CertificateDer<'_>]) -> Result<Validity, String> {
     let dates = chain.first().and_then(|certificate| {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
@@ -43,17 +41,17 @@ pub(super) fn validity(chain: &[CertificateDer<'_>]) -> Result<Validity, String>
         })
     });
     dates.ok_or_else(|| {
-        "the dates of the first certificate cannot be read; issue it again".to_owned()
+        "the first certificate has an invalid validity period; issue it again".to_owned()
     })
 }
 
-/// Authorities, and certificates of clients.
-pub(super) fn trusted(pem: &[u8]) -> Result<Vec<Trusted>, String> {
+/// Authorities and client certificates that are trusted.
+pub(super) fn trusted(pem: &[u8]) -> Result<Vec<TrustedCertificate>, String> {
     let certificates = certificates(pem)?.into_iter().enumerate();
     let trusted = certificates.map(|(index, certificate)| {
         trust(certificate).ok_or_else(|| {
             format!(
-                "certificate {} of this bundle cannot be used; issue or copy it again",
+                "certificate {} of the bundle is invalid; issue or copy it again",
                 index + 1
             )
         })
@@ -61,7 +59,7 @@ pub(super) fn trusted(pem: &[u8]) -> Result<Vec<Trusted>, String> {
     trusted.collect()
 }
 
-fn trust(certificate: CertificateDer<'static>) -> Option<Trusted> {
+fn trust(certificate: CertificateDer<'static>) -> Option<TrustedCertificate> {
     let (_, parsed) = X509Certificate::from_der(&certificate).ok()?;
     let authority = if is_authority(&parsed)? {
         let mut store = RootCertStore::empty();
@@ -78,15 +76,16 @@ fn trust(certificate: CertificateDer<'static>) -> Option<Trusted> {
         Some(_) => parsed.subject(),
         None => parsed.issuer(),
     };
-    Some(Trusted {
+    Some(TrustedCertificate {
         hint: hint.as_raw().to_vec(),
         authority,
         certificate,
     })
 }
 
-/// Whether it says so, or is too old to be able to; `None` when it says it in no right way. What
-/// is none would else let in whatever its owner signs.
+/// Whether its basic constraints say so, or it is of version 1, which has none; `None` if they are
+/// invalid. A client certificate that is mistaken for an authority would authorize every certificate
+/// that its owner signs.
 fn is_authority(certificate: &X509Certificate<'_>) -> Option<bool> {
     let constraints = certificate.basic_constraints().ok()?;
     Some(match constraints {
@@ -99,15 +98,16 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem)
         .take(MAX_CERTIFICATES + 1)
         .collect();
-    let found = found.map_err(|_| "this is no PEM; the file is damaged".to_owned())?;
+    let found = found.map_err(|_| "expected PEM; the file is damaged".to_owned())?;
     if found.len() > MAX_CERTIFICATES {
         return Err(format!(
-            "there are more than {MAX_CERTIFICATES} certificates here; name those that are needed"
+            "expected at most {MAX_CERTIFICATES} certificates, found more; remove those that are not needed"
         ));
     }
     if found.is_empty() {
         return Err(
-            "there is no certificate here; it begins with `-----BEGIN CERTIFICATE-----`".to_owned(),
+            "expected a certificate, which starts with `-----BEGIN CERTIFICATE-----`; found none"
+                .to_owned(),
         );
     }
     Ok(found)
@@ -119,33 +119,33 @@ pub(super) fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
         let text = String::from_utf8_lossy(pem);
         let encrypted =
             text.contains("BEGIN ENCRYPTED PRIVATE KEY") || text.contains("Proc-Type: 4,ENCRYPTED");
-        let sentence = if encrypted {
-            "the key is encrypted; decrypt it with `openssl pkey -in key.pem -out plain.pem`"
+        let message = if encrypted {
+            "the private key is encrypted; decrypt it with `openssl pkey -in key.pem -out plain.pem`"
         } else {
-            "there is no private key here; it begins with `-----BEGIN PRIVATE KEY-----`"
+            "expected a private key, which starts with `-----BEGIN PRIVATE KEY-----`; found none"
         };
-        sentence.to_owned()
+        message.to_owned()
     })
 }
 
-/// Puts key and certificate together.
+/// Combines certificate chain and private key.
 pub(super) fn certified(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 ) -> Result<CertifiedKey, String> {
     let provider = ring::default_provider();
     CertifiedKey::from_der(chain, key, &provider).map_err(|error| {
-        let sentence = match error {
+        let message = match error {
             Error::InconsistentKeys(_) => {
-                "this key belongs to another certificate; name the key that the certificate was \
-                 issued for"
+                "the private key belongs to another certificate; write the key that the \
+                 certificate was issued for"
             }
             _ => {
-                "this kind of key is not supported; use RSA of 2048 to 4096 bits, P-256, P-384 or \
+                "unsupported type of private key; use RSA of 2048 to 4096 bits, P-256, P-384 or \
                  Ed25519"
             }
         };
-        sentence.to_owned()
+        message.to_owned()
     })
 }
 
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hint_of_an_authority_is_its_name() {
+    fn hint_of_an_authority_is_its_subject() {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
@@ -167,13 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn more_certificates_than_the_bound_are_a_fault() {
+    fn too_many_certificates_are_an_error() {
         let params = CertificateParams::new(Vec::new()).unwrap();
         let key = KeyPair::generate().unwrap();
         let one = params.self_signed(&key).unwrap().pem();
         let bundle = one.repeat(MAX_CERTIFICATES);
         assert_eq!(trusted(bundle.as_bytes()).unwrap().len(), MAX_CERTIFICATES);
-        let told = trusted((bundle + &one).as_bytes()).unwrap_err();
-        assert!(told.contains("more than 1000 certificates"), "{told}");
+        let error = trusted((bundle + &one).as_bytes()).unwrap_err();
+        assert!(error.contains("at most 1000 certificates"), "{error}");
     }
 }

@@ -1,7 +1,5 @@
-//! The text of one setting of the web configuration → its value, or what to write instead.
-//!
-//! Pure functions that take what the toolkit takes: truth values as YAML 1.1 spells them, lengths
-//! of time as Go does. No sentence repeats a hash.
+//! Parses single values of the web configuration, in the formats of the exporter toolkit: booleans of
+//! YAML 1.1, durations of Go. Errors never show a hash.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -9,11 +7,11 @@ use std::time::Duration;
 use axum::http::{HeaderName, HeaderValue};
 use bcrypt::HashParts;
 
-use super::super::fault::quoted;
 use super::super::values::word;
-use super::{DEMAND, Demand, Hash};
+use crate::settings::quoted;
+use crate::settings::web::{ClientAuth, PasswordHash};
 
-/// Headers that may be configured, and the values that some of them are limited to.
+/// The supported headers, and their allowed values if these are restricted.
 const HEADERS: [(&str, &[&str]); 5] = [
     ("Strict-Transport-Security", &[]),
     ("X-Content-Type-Options", &["nosniff"]),
@@ -22,25 +20,25 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("Content-Security-Policy", &[]),
 ];
 
-/// The longest time in which one token may come back.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Maximum time in which a token is added.
+const MAX_INTERVAL: Duration = Duration::from_secs(365 * 24 * 3600);
 
-pub(super) fn demand(text: &str) -> Result<Demand, String> {
+pub(super) fn client_auth(text: &str) -> Result<ClientAuth, String> {
     let words = [
-        ("NoClientCert", Demand::Nothing),
-        ("RequestClientCert", Demand::Request),
-        ("RequireAnyClientCert", Demand::RequireAny),
-        ("RequireClientCert", Demand::RequireAny),
-        ("VerifyClientCertIfGiven", Demand::VerifyIfGiven),
-        ("RequireAndVerifyClientCert", Demand::RequireAndVerify),
+        ("NoClientCert", ClientAuth::None),
+        ("RequestClientCert", ClientAuth::Request),
+        ("RequireAnyClientCert", ClientAuth::RequireAny),
+        ("RequireClientCert", ClientAuth::RequireAny),
+        ("VerifyClientCertIfGiven", ClientAuth::VerifyIfGiven),
+        ("RequireAndVerifyClientCert", ClientAuth::RequireAndVerify),
     ];
     if text.is_empty() {
-        return Ok(DEMAND);
+        return Ok(ClientAuth::None);
     }
     word(text, &words)
 }
 
-/// A truth value as YAML 1.1, which the toolkit reads, spells it.
+/// A boolean of YAML 1.1, which the exporter toolkit reads.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     const TRUE: [&str; 11] = [
         "true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON", "y", "Y",
@@ -54,71 +52,57 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     if FALSE.contains(&text) {
         return Ok(false);
     }
-    Err(format!(
-        "{} is not known here; write true or false",
-        quoted(text)
-    ))
+    Err(format!("expected true or false, found {}", quoted(text)))
 }
 
 pub(super) fn header(name: &str, text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let Some((_, allowed)) = HEADERS.iter().find(|(known, _)| *known == name) else {
         let known = HEADERS.map(|(name, _)| name).join(", ");
-        return Err(format!(
-            "this header cannot be configured; the headers here are {known}"
-        ));
+        return Err(format!("unsupported header; expected one of {known}"));
     };
     if !allowed.is_empty() && !allowed.contains(&text) {
         let allowed = allowed.join(" or ");
-        return Err(format!(
-            "{} is not known here; write {allowed}",
-            quoted(text)
-        ));
+        return Err(format!("expected {allowed}, found {}", quoted(text)));
     }
-    let no_text = || {
-        format!(
-            "{} cannot be sent; write it in ASCII on one line",
-            quoted(text)
-        )
-    };
-    let value = HeaderValue::from_str(text).map_err(|_| no_text())?;
-    let name = HeaderName::from_str(name).expect("the names above are names of headers");
+    let invalid = || format!("expected ASCII text on one line, found {}", quoted(text));
+    let value = HeaderValue::from_str(text).map_err(|_| invalid())?;
+    let name = HeaderName::from_str(name).expect("the names in HEADERS are valid");
     Ok((name, value))
 }
 
-/// A bcrypt hash as Go can compare with it.
-pub(super) fn hash(text: &str) -> Result<Hash, String> {
-    const ADVICE: &str = "write what `htpasswd -nBC 10 NAME` prints after the colon";
+/// A bcrypt hash that Go supports.
+pub(super) fn hash(text: &str) -> Result<PasswordHash, String> {
+    const ADVICE: &str = "write the output of `htpasswd -nBC 10 NAME` after the colon";
     let known = ["$2a$", "$2b$", "$2y$"]
         .iter()
         .any(|version| text.starts_with(version));
     let parts = HashParts::from_str(text).ok().filter(|_| known);
-    let parts = parts.ok_or_else(|| format!("this is no bcrypt hash; {ADVICE}"))?;
+    let parts = parts.ok_or_else(|| format!("expected a bcrypt hash; {ADVICE}"))?;
     if !(4..=31).contains(&parts.get_cost()) {
         return Err(format!(
-            "the cost of this hash is not from 4 to 31; {ADVICE}"
+            "expected a bcrypt hash with a cost from 4 to 31; {ADVICE}"
         ));
     }
-    Ok(Hash(text.into()))
+    Ok(PasswordHash::new(text))
 }
 
-/// A length of time as Go spells it; without a unit only `0` has a meaning that is meant.
+/// A duration of Go. Only `0` may have no unit.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     let interval = if text == "0" {
         Some(Duration::ZERO)
     } else {
         go_duration(text)
     };
-    let interval = interval.filter(|interval| *interval <= LONGEST_INTERVAL);
+    let interval = interval.filter(|interval| *interval <= MAX_INTERVAL);
     interval.ok_or_else(|| {
         format!(
-            "{} is not a length of time of at most a year; write for example 1s or 100ms, or 0 \
-             for no limit",
+            "expected a duration of at most a year such as 1s or 100ms, or 0 for no limit, found {}",
             quoted(text)
         )
     })
 }
 
-/// Numbers with units, such as `1h2m` or `1.5s`.
+/// Parses numbers with units, such as `1h2m` or `1.5s`.
 fn go_duration(text: &str) -> Option<Duration> {
     let is_number = |c: char| c.is_ascii_digit() || c == '.';
     let mut rest = text;
@@ -148,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_of_time_are_spelled_as_in_go() {
+    fn durations_have_the_format_of_go() {
         for (text, milliseconds) in [
             ("0", 0),
             ("0s", 0),
@@ -169,13 +153,13 @@ mod tests {
         for text in [
             "", "1", "s", ".s", "-1s", "1d", "1 s", "1.2.3s", "1s1", "9000h", "1e9h", "inf",
         ] {
-            let told = interval(text).unwrap_err();
-            assert!(told.contains("is not a length of time"), "{told}");
+            let error = interval(text).unwrap_err();
+            assert!(error.contains("expected a duration"), "{error}");
         }
     }
 
     #[test]
-    fn hashes_are_those_that_can_be_compared_with() {
+    fn only_valid_bcrypt_hashes_are_accepted() {
         let rest = "$10$n2J.wTO33UWWPJ2GqfTg7epE7TV8R5o2udQCBjSwhO44W1lqAwvsu";
         for version in ["$2a", "$2b", "$2y"] {
             assert!(hash(&format!("{version}{rest}")).is_ok(), "{version}");
@@ -193,8 +177,8 @@ mod tests {
             &whole.replace("$10$", "$1x$"),
             &whole.replacen("$n", "$*", 1),
         ] {
-            let told = hash(text).unwrap_err();
-            assert!(told.contains("htpasswd -nBC 10"), "{text}: {told}");
+            let error = hash(text).unwrap_err();
+            assert!(error.contains("htpasswd -nBC 10"), "{text}: {error}");
         }
     }
 }

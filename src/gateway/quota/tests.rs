@@ -12,11 +12,12 @@ use tokio::sync::watch;
 
 use super::*;
 use crate::clock;
-use crate::config::{Config, Poll};
 use crate::gateway::error::Cause;
-use crate::gateway::{Error, Gateway, Options, Reason, Security};
+use crate::gateway::{Error, Gateway, Options, Reason};
 use crate::inventory::Shard;
 use crate::poller::Poller;
+use crate::settings::Security;
+use crate::settings::{Config, Poll};
 use crate::simulator::{self, Estate, EstateSize, Operation, Simulator};
 use crate::snapshot::{Collector, Snapshot};
 use crate::sync::lock;

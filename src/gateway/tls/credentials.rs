@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::identity::{self, Identity};
 use crate::gateway::file::{self, FileError, FileErrorKind};
-use crate::gateway::security::{Auth, ClientCertificate, Security, Trust};
+use crate::settings::{Auth, ClientCertificate, Security, Trust};
 
 /// The contents of all files, read at one moment.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ pub(in crate::gateway) fn client_file(security: &Security) -> Option<&Path> {
     match &security.auth {
         Auth::ClientCertificate(ClientCertificate::Pem { cert_file, .. }) => Some(cert_file),
         Auth::ClientCertificate(ClientCertificate::Pfx { pfx_file, .. }) => Some(pfx_file),
-        Auth::Nobody | Auth::Token(_) => None,
+        Auth::Anonymous | Auth::Token(_) => None,
     }
 }
 
@@ -184,7 +184,7 @@ fn client_files(auth: &Auth, errors: &mut Vec<FileError>) -> Option<ClientFiles>
                 },
             })
         }
-        Auth::Nobody | Auth::Token(_) => None,
+        Auth::Anonymous | Auth::Token(_) => None,
     }
 }
 

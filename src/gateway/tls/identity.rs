@@ -13,7 +13,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::certificate::{self, Validity};
 use crate::gateway::file::{FileError, FileErrorKind};
-use crate::gateway::security::Thumbprint;
+use crate::settings::Thumbprint;
 
 /// A client certificate with its key, ready for the TLS library.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@
 use chrono::{DateTime, Utc};
 
 use super::certificate::{Validity, sha1, sha256};
-use crate::gateway::security::{Thumbprint, Trust};
+use crate::settings::{Thumbprint, Trust};
 
 /// The accepted certificates of one cluster.
 #[derive(Clone, Debug)]

@@ -14,8 +14,8 @@ use super::{SecretFile, secret_in};
 use crate::gateway::build_error::BuildError;
 use crate::gateway::client::{Call, Client};
 use crate::gateway::deadline::Deadline;
-use crate::gateway::security::{Entra, EntraProtocol};
 use crate::gateway::wire::{AAD_METADATA, NamedDirectory, Subject};
+use crate::settings::{Entra, EntraProtocol, TenantId};
 
 /// The sign-in services of the public cloud, of US Government and of China (the second is what
 /// clusters there were set up with at first), as in
@@ -43,7 +43,7 @@ pub(super) struct Application {
 #[derive(Debug, PartialEq, Eq)]
 struct Directory {
     authority: Url,
-    tenant: String,
+    tenant: TenantId,
 }
 
 impl Application {
@@ -65,7 +65,7 @@ impl Application {
         let (key, audience) = audience(&self.settings);
         let form = [
             ("grant_type", "client_credentials"),
-            ("client_id", &self.settings.client_id),
+            ("client_id", self.settings.client_id.as_str()),
             ("client_secret", secret.expose_secret()),
             (key, &audience),
         ];
@@ -108,7 +108,7 @@ impl Directory {
 
     /// The configured, and what the cluster names for the rest.
     fn named(settings: &Entra, named: NamedDirectory) -> Result<Self, TokenError> {
-        let tenant = named.tenant.filter(|text| Entra::is_tenant(text));
+        let tenant = named.tenant.and_then(|text| text.parse().ok());
         Ok(Self {
             authority: match &settings.authority {
                 Some(authority) => authority.clone(),
@@ -140,7 +140,7 @@ impl Directory {
 fn audience(settings: &Entra) -> (&'static str, String) {
     let cluster = &settings.cluster_application_id;
     match settings.protocol {
-        EntraProtocol::V1 => ("resource", cluster.clone()),
+        EntraProtocol::V1 => ("resource", cluster.to_string()),
         EntraProtocol::V2 => ("scope", format!("{cluster}/.default")),
     }
 }
@@ -174,9 +174,9 @@ mod tests {
     fn settings() -> Entra {
         Entra {
             tenant_id: None,
-            client_id: "exporter".to_owned(),
+            client_id: "exporter".parse().unwrap(),
             client_secret_file: "secret".into(),
-            cluster_application_id: "api://ours".to_owned(),
+            cluster_application_id: "api://ours".parse().unwrap(),
             authority: None,
             protocol: EntraProtocol::V1,
         }
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn what_is_configured_goes_before_what_the_cluster_names() {
         let settings = Entra {
-            tenant_id: Some("ours".to_owned()),
+            tenant_id: Some("ours".parse().unwrap()),
             protocol: EntraProtocol::V2,
             authority: Some("http://127.0.0.1:4000/base/".parse().unwrap()),
             ..settings()

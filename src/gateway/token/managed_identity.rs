@@ -14,10 +14,10 @@ use super::error::TokenError;
 use super::issued::Issued;
 use crate::gateway::build_error::BuildError;
 use crate::gateway::deadline::Deadline;
-use crate::gateway::security::{
+use crate::gateway::tls::{self, CertificateExpiry, Credentials};
+use crate::settings::{
     FabricIdentity, FabricIdentityError, ManagedIdentity, Security, TlsVersion, Trust,
 };
-use crate::gateway::tls::{self, CertificateExpiry, Credentials};
 
 /// The metadata service of a virtual machine and the version of its contract:
 /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>.
@@ -123,9 +123,9 @@ fn pinned(fabric: &FabricIdentity) -> Result<Client, reqwest::Error> {
 fn address(mut service: Url, version: &str, settings: &ManagedIdentity) -> Url {
     let mut query = service.query_pairs_mut();
     query.append_pair("api-version", version);
-    query.append_pair("resource", &settings.cluster_application_id);
+    query.append_pair("resource", settings.cluster_application_id.as_str());
     if let Some(client_id) = &settings.client_id {
-        query.append_pair("client_id", client_id);
+        query.append_pair("client_id", client_id.as_str());
     }
     drop(query);
     service
@@ -137,8 +137,8 @@ mod tests {
 
     fn settings(endpoint: Option<&str>) -> ManagedIdentity {
         ManagedIdentity {
-            cluster_application_id: "api://cluster/&x".to_owned(),
-            client_id: Some("identity".to_owned()),
+            cluster_application_id: "api://cluster/&x".parse().unwrap(),
+            client_id: Some("identity".parse().unwrap()),
             endpoint: endpoint.map(|text| text.parse().unwrap()),
         }
     }

@@ -7,9 +7,9 @@ use crate::gateway::reason::Reason;
 /// A response that arrived and is not the expected answer.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::gateway) enum ReplyError {
-    #[error("the answer was {0}")]
+    #[error("{0}")]
     Rejected(ErrorReply),
-    #[error("the answer is not understood: {0}")]
+    #[error("cannot decode the response: {0}")]
     Decode(DecodeError),
     #[error("the list has more than {limit} items")]
     TooManyItems { limit: usize },

@@ -43,7 +43,7 @@ impl ErrorReply {
         Self { hint, ..self }
     }
 
-    pub(in crate::gateway) fn from_endpoint(self, endpoint: &Url) -> Self {
+    pub(in crate::gateway) fn with_endpoint(self, endpoint: &Url) -> Self {
         let endpoint = Some(endpoint.to_string());
         Self { endpoint, ..self }
     }
@@ -59,27 +59,18 @@ impl ErrorReply {
     /// Whether a service does not exist: the one that implements the route, or, in a response of
     /// the backup service, one of a user.
     pub(in crate::gateway) fn is_service_not_found(&self) -> bool {
-        let code = self.code.as_ref().map(FailureCode::as_str);
-        code.is_some_and(is_service_not_found)
+        self.has_code(SERVICE_NOT_FOUND)
     }
 
     pub(in crate::gateway) fn is_partition_not_found(&self) -> bool {
-        self.code.as_ref().is_some_and(|code| {
-            matches!(code.as_str(), "FABRIC_E_PARTITION_NOT_FOUND" | "0x80071BE7")
-        })
+        self.has_code(&["FABRIC_E_PARTITION_NOT_FOUND", "0x80071BE7"])
     }
 
     /// Whether the application, service or partition of the request does not exist. `false` where
     /// the code is about the backup service itself.
     pub(in crate::gateway) fn is_gone(&self) -> bool {
-        let is_application_not_found = self.code.as_ref().is_some_and(|code| {
-            matches!(
-                code.as_str(),
-                "FABRIC_E_APPLICATION_NOT_FOUND" | "0x80071BDD"
-            )
-        });
         self.reason != Reason::ServiceAbsent
-            && (is_application_not_found
+            && (self.has_code(&["FABRIC_E_APPLICATION_NOT_FOUND", "0x80071BDD"])
                 || self.is_service_not_found()
                 || self.is_partition_not_found())
     }
@@ -89,22 +80,21 @@ impl ErrorReply {
     }
 
     pub(in crate::gateway) fn is_null_reference(&self) -> bool {
-        self.status == 500
-            && self
-                .code
-                .as_ref()
-                .is_some_and(|code| matches!(code.as_str(), "E_UNEXPECTED" | "0x8000FFFF"))
+        self.status == 500 && self.has_code(&["E_UNEXPECTED", "0x8000FFFF"])
     }
 
     pub(in crate::gateway) fn is_unknown_to_health(&self) -> bool {
-        let code = self.code.as_ref().map(FailureCode::as_str);
-        code == Some("FABRIC_E_HEALTH_ENTITY_NOT_FOUND")
+        self.has_code(&["FABRIC_E_HEALTH_ENTITY_NOT_FOUND"])
     }
 
     /// Whether the backup service reports that no policy applies.
     pub(in crate::gateway) fn is_backup_not_enabled(&self) -> bool {
+        self.has_code(&["FABRIC_E_BACKUP_NOT_ENABLED"])
+    }
+
+    fn has_code(&self, codes: &[&str]) -> bool {
         let code = self.code.as_ref().map(FailureCode::as_str);
-        code == Some("FABRIC_E_BACKUP_NOT_ENABLED")
+        code.is_some_and(|code| codes.contains(&code))
     }
 }
 
@@ -143,7 +133,9 @@ pub(in crate::gateway) fn classify(
     let about_policies = matches!(subject, Subject::Cluster | Subject::Policy(_));
     let reason = match code {
         _ if masked => Reason::Timeout,
-        Some(code) if kind == RouteKind::Backup && about_policies && is_service_not_found(code) => {
+        Some(code)
+            if kind == RouteKind::Backup && about_policies && SERVICE_NOT_FOUND.contains(&code) =>
+        {
             Reason::ServiceAbsent
         }
         Some(code) => by_code(code).unwrap_or(match status {
@@ -218,9 +210,7 @@ fn by_code(code: &str) -> Option<Reason> {
     })
 }
 
-fn is_service_not_found(code: &str) -> bool {
-    matches!(code, "FABRIC_E_SERVICE_DOES_NOT_EXIST" | "0x80071BCD")
-}
+const SERVICE_NOT_FOUND: &[&str] = &["FABRIC_E_SERVICE_DOES_NOT_EXIST", "0x80071BCD"];
 
 fn by_status(kind: RouteKind, status: u16, empty: bool) -> Reason {
     match status {

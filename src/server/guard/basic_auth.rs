@@ -20,8 +20,8 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::task::spawn_blocking;
 
 use super::login_queue::LoginQueue;
-use crate::config::web::{Hash, Users};
 use crate::server::network::Network;
+use crate::settings::web::{PasswordHash, Users};
 
 /// Maximum number of cached outcomes of each kind.
 const CACHED_OUTCOMES: usize = 100;
@@ -94,7 +94,7 @@ impl Authenticator {
         }
         let (this, hash) = (Arc::clone(self), hash.clone());
         let comparison = spawn_blocking(move || {
-            let accepted = hash.is_of(credentials.password.expose_secret()) && is_user;
+            let accepted = hash.matches(credentials.password.expose_secret()) && is_user;
             this.lock().insert(fingerprint, accepted);
             // After the insertion, because the next login looks into the cache first; and here, so
             // that the permit is held until the comparison ends even if this login is cancelled.
@@ -106,7 +106,11 @@ impl Authenticator {
 
     /// The hash to compare with, and whether it belongs to the user. An unknown name gets the hash
     /// of another user, always the same one, so that response times do not disclose user names.
-    fn hash_to_compare<'a>(&self, users: &'a Users, name: &str) -> Option<(&'a Hash, bool)> {
+    fn hash_to_compare<'a>(
+        &self,
+        users: &'a Users,
+        name: &str,
+    ) -> Option<(&'a PasswordHash, bool)> {
         let tag = hmac::sign(&self.key, name.as_bytes());
         let number = tag.as_ref().first_chunk().copied();
         let number = u64::from_be_bytes(number.unwrap_or_default());
@@ -120,7 +124,12 @@ impl Authenticator {
 
     /// Includes `is_user`, because an unknown name can become a user with the hash that was its
     /// decoy.
-    fn fingerprint(&self, credentials: &Credentials, hash: &Hash, is_user: bool) -> Fingerprint {
+    fn fingerprint(
+        &self,
+        credentials: &Credentials,
+        hash: &PasswordHash,
+        is_user: bool,
+    ) -> Fingerprint {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&[u8::from(is_user)]);
         let password = credentials.password.expose_secret();
@@ -206,7 +215,7 @@ mod tests {
 
     use super::super::login_queue::ComparisonPermit;
     use super::*;
-    use crate::config::web::WebConfig;
+    use crate::settings::web::WebConfig;
 
     const PASSWORD: &str = "hunter2";
     const CAPACITY: usize = 16;

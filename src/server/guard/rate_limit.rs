@@ -5,7 +5,7 @@
 
 use tokio::time::Instant;
 
-use crate::config::web::RateLimit;
+use crate::settings::web::RateLimit;
 
 #[derive(Debug)]
 pub(super) struct TokenBucket {

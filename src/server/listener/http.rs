@@ -14,9 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::body::Body;
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -27,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::memory::ResponseMemory;
-use super::slots::{ConnectionSlot, ResponseGuard};
+use super::slots::ConnectionSlot;
 use crate::server::connection_info::ConnectionInfo;
 
 /// Maximum size of a request head, and of the part of a response in the buffer of hyper, in bytes.
@@ -57,9 +55,12 @@ where
             let mut response = response.await?;
             let memory = response.extensions_mut().remove::<ResponseMemory>();
             guard.start_sending(memory.unwrap_or_default());
-            Ok::<_, Infallible>(response.map(|body| GuardedBody {
-                body,
-                _guard: guard,
+            Ok::<_, Infallible>(response.map(|body| {
+                // The closure owns the guard, which is thus dropped together with the body.
+                body.map_err(move |error| {
+                    let _owned = &guard;
+                    error
+                })
             }))
         }
     });
@@ -74,34 +75,6 @@ where
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
-}
-
-/// A response body that keeps its guard until hyper drops it. It must report the size and the end
-/// of the wrapped body, from which hyper chooses the framing.
-#[derive(Debug)]
-struct GuardedBody {
-    body: Body,
-    _guard: ResponseGuard,
-}
-
-impl http_body::Body for GuardedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// A stream that reports written bytes and complete flushes to the slot of its connection.
@@ -162,30 +135,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
-    use http_body::Body as _;
-
-    use super::super::limits::Limits;
-    use super::super::slots::ConnectionSlots;
-    use super::*;
-
-    #[tokio::test]
-    async fn guarded_body_keeps_the_size_and_the_end_of_the_body() {
-        let slots = ConnectionSlots::new(Limits::default());
-        let slot = slots.acquire(IpAddr::V4(Ipv4Addr::LOCALHOST)).await;
-        let guarded = |body| GuardedBody {
-            body,
-            _guard: slot.begin_response(),
-        };
-        let full = guarded(Body::from("ok"));
-        assert_eq!(full.size_hint().exact(), Some(2));
-        assert!(!full.is_end_stream());
-        assert!(guarded(Body::empty()).is_end_stream());
     }
 }

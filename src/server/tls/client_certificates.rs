@@ -26,17 +26,17 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::time::ASN1Time;
 
-use crate::config::web::{Clients, Demand};
+use crate::settings::web::{ClientAuth, ClientCertificates};
 
 #[derive(Debug)]
 pub(super) struct ClientCertificateVerifier {
-    rules: Clients,
+    rules: ClientCertificates,
     hints: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
 }
 
 impl ClientCertificateVerifier {
-    pub(super) fn new(rules: Clients, provider: Arc<CryptoProvider>) -> Self {
+    pub(super) fn new(rules: ClientCertificates, provider: Arc<CryptoProvider>) -> Self {
         let hints = rules.trusted.iter().map(|one| one.hint.clone().into());
         Self {
             hints: hints.collect(),
@@ -88,13 +88,13 @@ impl ClientCertificateVerifier {
 
 impl ClientCertVerifier for ClientCertificateVerifier {
     fn offer_client_auth(&self) -> bool {
-        self.rules.demand != Demand::Nothing
+        self.rules.auth != ClientAuth::None
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        match self.rules.demand {
-            Demand::Nothing | Demand::Request | Demand::VerifyIfGiven => false,
-            Demand::RequireAny | Demand::RequireAndVerify => true,
+        match self.rules.auth {
+            ClientAuth::None | ClientAuth::Request | ClientAuth::VerifyIfGiven => false,
+            ClientAuth::RequireAny | ClientAuth::RequireAndVerify => true,
         }
     }
 
@@ -108,9 +108,9 @@ impl ClientCertVerifier for ClientCertificateVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match self.rules.demand {
-            Demand::Nothing | Demand::Request | Demand::RequireAny => {}
-            Demand::VerifyIfGiven | Demand::RequireAndVerify => {
+        match self.rules.auth {
+            ClientAuth::None | ClientAuth::Request | ClientAuth::RequireAny => {}
+            ClientAuth::VerifyIfGiven | ClientAuth::RequireAndVerify => {
                 self.verify_chain(end_entity, intermediates, now)?;
             }
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use tracing::{error, warn};
 
-use crate::config::web::Validity;
+use crate::settings::web::Validity;
 
 /// The validity of the certificate in use, and the current warning about it.
 #[derive(Debug, Default)]

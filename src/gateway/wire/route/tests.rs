@@ -78,32 +78,23 @@ fn addresses_follow_the_reference() {
 #[test]
 fn addresses_of_backup_routes_follow_the_reference() {
     let partition = PartitionId(Uuid::from_u128(0xAB));
-    let application = "fabric:/samples~1/A b";
-    let policy = "Every 4/5 h?";
+    let partition = Subject::Partition(partition);
+    let application = Subject::Application("fabric:/samples~1/A b");
+    let policy = Subject::Policy("Every 4/5 h?");
     for (built, expected) in [
         (
-            address(
-                "http://sf",
-                &PARTITION_HEALTH,
-                Subject::Partition(partition),
-                None,
-            ),
+            address("http://sf", &PARTITION_HEALTH, partition, None),
             "Partitions/00000000-0000-0000-0000-0000000000ab/$/GetHealth?api-version=6.0&timeout=29&ReplicasHealthStateFilter=1&ExcludeHealthStatistics=true",
         ),
         (
-            address(
-                "http://sf",
-                &RESTORE_PROGRESS,
-                Subject::Partition(partition),
-                None,
-            ),
+            address("http://sf", &RESTORE_PROGRESS, partition, None),
             "Partitions/00000000-0000-0000-0000-0000000000ab/$/GetRestoreProgress?api-version=6.4&timeout=29",
         ),
         (
             address(
                 "http://sf",
                 &APPLICATION_CONFIGURATIONS,
-                Subject::Application(application),
+                application,
                 Some("a#b"),
             ),
             "Applications/samples~1%2FA%20b/$/GetBackupConfigurationInfo?api-version=6.4&timeout=29&ContinuationToken=a%23b",
@@ -113,30 +104,15 @@ fn addresses_of_backup_routes_follow_the_reference() {
             "BackupRestore/BackupPolicies?api-version=6.4&timeout=29",
         ),
         (
-            address(
-                "http://sf",
-                &ENTITIES_OF_POLICY,
-                Subject::Policy(policy),
-                None,
-            ),
+            address("http://sf", &ENTITIES_OF_POLICY, policy, None),
             "BackupRestore/BackupPolicies/Every%204%2F5%20h%3F/$/GetBackupEnabledEntities?api-version=6.4&timeout=29",
         ),
         (
-            address(
-                "http://sf",
-                &LATEST_BACKUPS,
-                Subject::Application(application),
-                None,
-            ),
+            address("http://sf", &LATEST_BACKUPS, application, None),
             "Applications/samples~1%2FA%20b/$/GetBackups?api-version=6.4&timeout=29&Latest=true",
         ),
         (
-            address(
-                "http://sf",
-                &ALL_BACKUPS,
-                Subject::Application(application),
-                None,
-            ),
+            address("http://sf", &ALL_BACKUPS, application, None),
             "Applications/samples~1%2FA%20b/$/GetBackups?api-version=6.4&timeout=29",
         ),
     ] {

@@ -1,34 +1,32 @@
-//! What was probably meant by a key that does not exist.
+//! Hints for unknown keys.
 //!
-//! A near miss of a key of the same section comes first, then the same key in another section
-//! (wrong indentation), then the keys that the section has.
+//! In order of preference: a similar key of the same section, the same key in another section
+//! (wrong indentation), the keys of the section.
 
 use std::collections::BTreeSet;
 
-use super::fault::Position;
+use super::error::Position;
 
-/// A key that nobody asked for.
+/// A key that no setting has.
 #[derive(Debug)]
 pub(super) struct UnknownKey {
-    /// Where it stands.
     pub(super) position: Position,
-    /// The path of the section around it.
+    /// Path of its section.
     pub(super) section: String,
-    /// The key itself, as written.
     pub(super) name: String,
-    /// The keys of that section.
-    pub(super) neighbours: Vec<&'static str>,
+    /// Known keys of the section.
+    pub(super) siblings: Vec<&'static str>,
 }
 
 impl UnknownKey {
-    /// What was probably meant; `known` are the keys of all sections.
+    /// A suggestion; `known` are the keys of all sections.
     pub(super) fn hint(&self, known: &BTreeSet<String>) -> String {
         if self.name == "<<" {
-            return "merging is not part of YAML 1.2, write the keys out".to_owned();
+            return "merge keys are not part of YAML 1.2; write the keys without them".to_owned();
         }
         let name = self.name.to_ascii_lowercase().replace('-', "_");
         let nearest = self
-            .neighbours
+            .siblings
             .iter()
             .map(|key| (distance(&name, key), key))
             .min();
@@ -41,13 +39,13 @@ impl UnknownKey {
             .iter()
             .find(|path| path.rsplit('.').next() == Some(&name));
         match elsewhere {
-            Some(path) => format!("did you mean `{path}`? Then check the indentation"),
-            None => format!("the keys here are {}", self.neighbours.join(", ")),
+            Some(path) => format!("did you mean `{path}`? If so, check the indentation"),
+            None => format!("expected one of {}", self.siblings.join(", ")),
         }
     }
 }
 
-/// How many letters must be added, removed or replaced to make one word of the other.
+/// Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -71,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distance_counts_changes_of_letters() {
+    fn distance_counts_edits() {
         for (a, b, changes) in [
             ("interval", "interval", 0),
             ("intervall", "interval", 1),

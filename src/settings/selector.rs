@@ -1,26 +1,31 @@
-//! Which names are selected: regular expressions that include, others that exclude.
+//! Selection of names by regular expressions.
 //!
-//! An expression describes the whole name: `fabric:/Shop` does not select `fabric:/Shop2`. Each
-//! is compiled alone first, so that a message is about the one that is wrong, and so that none
-//! can break out of the anchors put around it.
+//! A pattern must match the whole name: `fabric:/Shop` does not select `fabric:/Shop2`. Each pattern
+//! is first compiled alone, so that errors name the invalid one, and so that a pattern such as
+//! `a)|(b` cannot leave the group around it.
 
 mod diagnosis;
 
 use regex::{Regex, RegexBuilder, RegexSet};
 
-pub use self::diagnosis::Keys;
-use super::fault::quoted;
+use super::quoted;
 
-/// The lists of the selector of applications, as messages call them.
-pub const APPLICATIONS: Keys = ["applications.include", "applications.exclude"];
+/// Keys of the lists of a selector, in messages: `include` and `exclude`.
+pub(crate) type Keys = [&'static str; 2];
 
-/// The lists of the selector of services.
-pub const SERVICES: Keys = ["services.include", "services.exclude"];
+/// The default pattern of inclusions.
+pub(crate) const MATCH_ALL: &str = ".*";
 
-/// Bytes that one compiled expression may take.
-const MAX_COMPILED: usize = 1024 * 1024;
+/// Keys of the selector of applications.
+pub(crate) const APPLICATIONS: Keys = ["applications.include", "applications.exclude"];
 
-/// Selects `fabric:/` names: those that an inclusion matches and no exclusion does.
+/// Keys of the selector of services.
+pub(crate) const SERVICES: Keys = ["services.include", "services.exclude"];
+
+/// Maximum size of one compiled pattern, in bytes.
+const MAX_COMPILED_SIZE: usize = 1024 * 1024;
+
+/// Selects the `fabric:/` names that an `include` pattern matches and no `exclude` pattern does.
 #[derive(Clone, Debug)]
 pub struct Selector {
     include: Patterns,
@@ -29,9 +34,9 @@ pub struct Selector {
 
 #[derive(Clone, Debug)]
 struct Patterns {
-    /// As written.
+    /// As configured.
     texts: Vec<String>,
-    /// The same in the same order, anchored.
+    /// In the same order, anchored.
     set: RegexSet,
 }
 
@@ -43,13 +48,13 @@ impl Patterns {
 }
 
 impl Selector {
-    /// Takes expressions that [`pattern`] has let through.
-    pub(super) fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, String> {
+    /// Fails if the patterns, each accepted by [`pattern`], are too large together.
+    pub(crate) fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, String> {
         let patterns = |texts| {
             Patterns::new(texts).map_err(|error| {
                 format!(
-                    "all expressions together cannot be used: {}; write fewer",
-                    condensed(&error)
+                    "cannot compile all patterns together: {}; write fewer patterns",
+                    reason(&error)
                 )
             })
         };
@@ -59,13 +64,13 @@ impl Selector {
         })
     }
 
-    /// Whether the partitions under this name are to be watched.
+    /// Whether `name` is selected.
     pub fn selects(&self, name: &str) -> bool {
         self.include.set.is_match(name) && !self.exclude.set.is_match(name)
     }
 }
 
-/// Two selectors are equal when they are written alike.
+/// Compares the patterns as configured.
 impl PartialEq for Selector {
     fn eq(&self, other: &Self) -> bool {
         self.include.texts == other.include.texts && self.exclude.texts == other.exclude.texts
@@ -74,30 +79,38 @@ impl PartialEq for Selector {
 
 impl Eq for Selector {}
 
-/// Lets a regular expression through when it can be compiled, alone and between anchors.
-pub(super) fn pattern(text: &str) -> Result<String, String> {
+impl Default for Selector {
+    fn default() -> Self {
+        Self::new(vec![MATCH_ALL.to_owned()], Vec::new()).expect("the default pattern is valid")
+    }
+}
+
+/// Accepts a regular expression that compiles alone and anchored.
+pub(crate) fn pattern(text: &str) -> Result<String, String> {
     compiled(text)
         .and_then(|_| compiled(&anchored(text)))
         .map(|_| text.to_owned())
         .map_err(|error| {
             format!(
-                "{} is not a usable regular expression: {}; write for example fabric:/Shop/.*",
+                "invalid regular expression {}: {}; expected for example fabric:/Shop/.*",
                 quoted(text),
-                condensed(&error)
+                reason(&error)
             )
         })
 }
 
 fn compiled(text: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(text).size_limit(MAX_COMPILED).build()
+    RegexBuilder::new(text)
+        .size_limit(MAX_COMPILED_SIZE)
+        .build()
 }
 
 fn anchored(pattern: &str) -> String {
     format!("^(?:{pattern})$")
 }
 
-/// The reason alone: the library's message repeats the expression over several lines.
-fn condensed(error: &regex::Error) -> String {
+/// The reason without the pattern, which the library shows over several lines.
+fn reason(error: &regex::Error) -> String {
     if matches!(error, regex::Error::CompiledTooBig(_)) {
         return "it is too large".to_owned();
     }
@@ -120,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_name_must_match() {
+    fn pattern_must_match_the_whole_name() {
         let selector = selector(&["fabric:/Shop", "a|b"], &[]);
         assert!(selector.selects("fabric:/Shop"));
         assert!(selector.selects("b"));
@@ -138,12 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn letters_of_either_case_can_be_asked_for() {
+    fn case_insensitive_patterns_match() {
         assert!(selector(&["(?i)fabric:/shop"], &[]).selects("fabric:/Shop"));
     }
 
     #[test]
-    fn a_bad_expression_is_told_in_one_line() {
+    fn error_of_an_invalid_pattern_is_one_line() {
         for text in [
             "(",
             "a)|(b",
@@ -154,10 +167,10 @@ mod tests {
             "*",
             "(?<n>a)(?<n>b)",
         ] {
-            let told = pattern(text).unwrap_err();
+            let error = pattern(text).unwrap_err();
             assert!(
-                !told.contains('\n') && told.contains("is not a usable regular expression: "),
-                "{told}"
+                !error.contains('\n') && error.contains("invalid regular expression "),
+                "{error}"
             );
         }
     }

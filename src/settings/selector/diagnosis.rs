@@ -1,29 +1,25 @@
 //! Finds patterns that match nothing, and suggests corrections.
 //!
-//! Pure functions. A pattern is reported as impossible only when no name can match it; a suggested
-//! pattern is valid, and can match names that the written one does not.
+//! A pattern is reported as impossible only if it cannot match any name. Suggested patterns are valid
+//! and can match names that the configured pattern does not.
 
 use std::collections::BTreeSet;
 
 use regex_syntax::ast::{Ast, parse::Parser};
 use regex_syntax::hir::literal::{Extractor, Literal};
 
-use super::super::INCLUDE;
-use super::super::fault::quoted;
-use super::{Selector, anchored, compiled, pattern};
+use super::{Keys, MATCH_ALL, Selector, anchored, compiled, pattern};
 use crate::inventory::Unmatched;
 use crate::model::Name;
+use crate::settings::quoted;
 
-/// The lists of a selector as they are called in messages: what it includes and what it excludes.
-pub type Keys = [&'static str; 2];
-
-/// Every name of an application or a service begins with it.
+/// Prefix of every application and service name.
 const SCHEME: &str = "fabric:/";
 
-/// Names that suggestions are tried on.
-const MAX_TRIED: usize = 10_000;
+/// Maximum number of names that a suggestion is compared with.
+const MAX_NAMES: usize = 10_000;
 
-/// Effect of an inclusion, in ascending order.
+/// Effect of an `include` pattern, in ascending order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
     MatchesNothing,
@@ -32,10 +28,14 @@ enum Effect {
 }
 
 impl Selector {
-    /// The patterns that have no effect on `names`, which are all names that there are. An
-    /// exclusion counts only if a corrected spelling would match, because exclusions may be
-    /// written for names that do not exist yet. An inclusion of everything never counts.
-    pub fn unmatched(&self, [include, exclude]: Keys, names: &[Name]) -> BTreeSet<Unmatched> {
+    /// The patterns that match none of `names`, which must be complete. An `exclude` pattern counts
+    /// only if a corrected spelling would match, because it may be meant for names that do not exist
+    /// yet. [`MATCH_ALL`] never counts.
+    pub(crate) fn unmatched(
+        &self,
+        [include, exclude]: Keys,
+        names: &[Name],
+    ) -> BTreeSet<Unmatched> {
         let mut inclusions = vec![Effect::MatchesNothing; self.include.texts.len()];
         let mut exclusions = vec![false; self.exclude.texts.len()];
         for name in names {
@@ -61,11 +61,11 @@ impl Selector {
             hint,
         };
         let inclusions = std::iter::zip(&self.include.texts, inclusions);
-        let inclusions = inclusions.filter(|(text, _)| *text != INCLUDE);
+        let inclusions = inclusions.filter(|(text, _)| *text != MATCH_ALL);
         let inclusions = inclusions.filter_map(|(text, effect)| match effect {
             Effect::Selects => None,
             Effect::MatchesExcludedNames => {
-                let hint = format!("because {exclude} leaves out every name that it matches");
+                let hint = format!("because {exclude} excludes every name that it matches");
                 Some(unmatched(include, text, Some(hint)))
             }
             Effect::MatchesNothing => Some(unmatched(include, text, suggestion(text, names))),
@@ -78,14 +78,14 @@ impl Selector {
         inclusions.chain(exclusions).collect()
     }
 
-    /// A sentence for each pattern that cannot match any name, whatever the cluster has.
-    pub(in crate::config) fn impossible(&self, keys: Keys) -> Vec<String> {
+    /// A sentence for each pattern that cannot match any name.
+    pub(crate) fn impossible(&self, keys: Keys) -> Vec<String> {
         let lists = std::iter::zip(keys, [&self.include, &self.exclude]);
         let patterns = lists.flat_map(|(key, list)| list.texts.iter().map(move |text| (key, text)));
         patterns
             .filter_map(|(key, text)| {
                 let impossible = impossible_part(text)?;
-                let what = if impossible == text {
+                let subject = if impossible == text {
                     quoted(text)
                 } else {
                     format!(
@@ -98,27 +98,27 @@ impl Selector {
                     .map(|fix| format!("; write {}", quoted(&fix)))
                     .unwrap_or_default();
                 Some(format!(
-                    "{key}: {what} never matches, because every name begins with {SCHEME}{fix}."
+                    "{key}: {subject} never matches, because every name starts with {SCHEME}{fix}."
                 ))
             })
             .collect()
     }
 }
 
-/// Another spelling that matches one of `names`, as a question.
+/// A corrected spelling that matches one of `names`, as a question.
 fn suggestion(text: &str, names: &[Name]) -> Option<String> {
     let matches = |spelling: &String| {
         let regex = compiled(&anchored(spelling));
         let regex = regex.ok().filter(|_| pattern(spelling).is_ok());
-        let mut tried = names.iter().take(MAX_TRIED);
+        let mut tried = names.iter().take(MAX_NAMES);
         regex.is_some_and(|regex| tried.any(|name| regex.is_match(name)))
     };
     let spelling = spellings(text).into_iter().find(matches)?;
     Some(format!("did you mean {}?", quoted(&spelling)))
 }
 
-/// Corrections of frequent mistakes: no scheme, another case, the wildcards of a shell, the name of
-/// an application in place of those of its services.
+/// Corrections of common mistakes: missing scheme, wrong case, shell wildcards, and the name of an
+/// application instead of those of its services.
 fn spellings(text: &str) -> [String; 6] {
     let bare = bare(text);
     let wildcards = with_wildcards(text);
@@ -132,7 +132,7 @@ fn spellings(text: &str) -> [String; 6] {
     ]
 }
 
-/// A pattern without anchor and scheme, in one group.
+/// The pattern without anchor and scheme, in a group if it has alternatives.
 fn bare(text: &str) -> String {
     let text = text.trim_start_matches('^');
     let scheme = SCHEME.trim_end_matches('/');
@@ -152,7 +152,7 @@ fn bare(text: &str) -> String {
     }
 }
 
-/// A `*` that repeats a letter is taken for the wildcard of a shell.
+/// Replaces each `*` after a letter, digit or slash, probably a shell wildcard, by `.*`.
 fn with_wildcards(text: &str) -> String {
     let mut previous = '.';
     let characters = text.chars().flat_map(|character| {
@@ -163,12 +163,12 @@ fn with_wildcards(text: &str) -> String {
     characters.collect()
 }
 
-/// The pattern, or the first of its alternatives, that cannot match.
+/// The pattern, or its first alternative, that cannot match a name.
 fn impossible_part(text: &str) -> Option<&str> {
     if !can_match(text) {
         return Some(text);
     }
-    // Flags hold beyond the alternative that they stand in.
+    // A flag also applies to the alternatives after it.
     if text.contains("(?") {
         return None;
     }
@@ -181,7 +181,7 @@ fn impossible_part(text: &str) -> Option<&str> {
     alternatives.into_iter().find(|one| !can_match(one))
 }
 
-/// `false` only when no text that begins with the scheme matches.
+/// Returns `false` only if the pattern matches no text that starts with the scheme.
 fn can_match(text: &str) -> bool {
     let Ok(expression) = regex_syntax::parse(text) else {
         return true;
@@ -197,7 +197,7 @@ fn can_match(text: &str) -> bool {
         .is_none_or(|prefixes| prefixes.iter().any(fits))
 }
 
-/// The same with the scheme in front, if that can match.
+/// The pattern with the scheme as a prefix, if that can match.
 fn corrected(text: &str) -> Option<String> {
     let corrected = format!("{SCHEME}{}", bare(text));
     let is_good = pattern(&corrected).is_ok() && impossible_part(&corrected).is_none();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unmatched_inclusion_is_reported_with_what_was_meant() {
+    fn unmatched_inclusion_is_reported_with_a_suggestion() {
         for (written, meant) in [
             ("Shop", Some("fabric:/Shop")),
             ("/Shop", Some("fabric:/Shop")),
@@ -262,32 +262,32 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_an_application_among_services_stands_for_its_services() {
-        let told = unmatched(&["fabric:/Shop"], &[], &["fabric:/Shop/Orders"]);
+    fn application_name_in_services_suggests_its_services() {
+        let warnings = unmatched(&["fabric:/Shop"], &[], &["fabric:/Shop/Orders"]);
         assert!(
-            told[0].ends_with("did you mean \"fabric:/Shop/.*\"?"),
-            "{told:?}"
+            warnings[0].ends_with("did you mean \"fabric:/Shop/.*\"?"),
+            "{warnings:?}"
         );
     }
 
     #[test]
-    fn an_inclusion_of_which_everything_is_excluded_is_reported() {
-        let told = unmatched(&["fabric:/Shop", "fabric:/Billing"], &[".*/Shop"], &NAMES);
+    fn inclusion_whose_matches_are_all_excluded_is_reported() {
+        let warnings = unmatched(&["fabric:/Shop", "fabric:/Billing"], &[".*/Shop"], &NAMES);
         assert_eq!(
-            told,
+            warnings,
             [
                 "applications.include \"fabric:/Shop\" matches nothing, because \
-                 applications.exclude leaves out every name that it matches"
+                 applications.exclude excludes every name that it matches"
             ]
         );
     }
 
     #[test]
-    fn an_exclusion_for_later_is_not_reported_and_a_misspelled_one_is() {
+    fn unmatched_exclusion_is_reported_only_if_misspelled() {
         assert!(unmatched(&[".*"], &["fabric:/Test.*"], &NAMES).is_empty());
-        let told = unmatched(&[".*"], &["fabric:/shop.*"], &NAMES);
+        let warnings = unmatched(&[".*"], &["fabric:/shop.*"], &NAMES);
         assert_eq!(
-            told,
+            warnings,
             [
                 "applications.exclude \"fabric:/shop.*\" matches nothing, did you mean \
                  \"(?i)fabric:/shop.*\"?"
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_that_cannot_match_a_name_are_found_with_the_fix() {
+    fn impossible_patterns_are_reported_with_a_correction() {
         for (text, fix) in [
             ("Shop", "; write \"fabric:/Shop\""),
             ("Shop.*", "; write \"fabric:/Shop.*\""),
@@ -309,31 +309,31 @@ mod tests {
             ("Fabric:/Shop|Fabric:/Billing", ""),
             ("fabric", "; write \"fabric:/fabric\""),
         ] {
-            let told = selector(&[text], &[]).impossible(KEYS);
+            let warnings = selector(&[text], &[]).impossible(KEYS);
             let expected = format!(
-                "applications.include: {text:?} never matches, because every name begins with \
+                "applications.include: {text:?} never matches, because every name starts with \
                  fabric:/{fix}."
             );
-            assert_eq!(told, [expected]);
+            assert_eq!(warnings, [expected]);
             assert_eq!(
                 selector(&[".*"], &[text]).impossible(KEYS).len(),
                 1,
                 "{text}"
             );
         }
-        let told = selector(&["fabric:/Shop|Billing"], &[]).impossible(KEYS);
+        let warnings = selector(&["fabric:/Shop|Billing"], &[]).impossible(KEYS);
         assert_eq!(
-            told,
+            warnings,
             [
                 "applications.include: \"Billing\", an alternative in \"fabric:/Shop|Billing\", \
-                 never matches, because every name begins with fabric:/; write \
+                 never matches, because every name starts with fabric:/; write \
                  \"fabric:/Billing\"."
             ]
         );
     }
 
     #[test]
-    fn patterns_that_can_match_are_not_warned_about() {
+    fn possible_patterns_are_not_reported() {
         for text in [
             ".*",
             ".+/Orders",
@@ -355,8 +355,8 @@ mod tests {
         }
     }
 
-    /// Pieces of patterns and of names.
-    fn nearly() -> impl Strategy<Value = String> {
+    /// Random pattern, built from parts of patterns and names.
+    fn random_pattern() -> impl Strategy<Value = String> {
         let piece = prop::sample::select(vec![
             "fabric:/", "fabric", ":", "/", "Shop", "S", "(?i)", "FABRIC:/", ".", ".*", "|", "(",
             ")", "[a-z]+", "^", "$", "?", "\\w", "x*",
@@ -368,8 +368,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(256))]
 
         #[test]
-        fn a_pattern_that_matches_a_name_is_never_called_impossible(
-            text in nearly(), rest in "[A-Za-z/]{0,6}"
+        fn matching_pattern_is_never_impossible(
+            text in random_pattern(), rest in "[A-Za-z/]{0,6}"
         ) {
             let name = format!("fabric:/{rest}");
             if let Ok(text) = pattern(&text)
@@ -380,7 +380,7 @@ mod tests {
         }
 
         #[test]
-        fn every_correction_is_a_valid_pattern(text in nearly()) {
+        fn corrections_are_valid_patterns(text in random_pattern()) {
             if let Some(text) = corrected(&text) {
                 prop_assert!(pattern(&text).is_ok());
             }

@@ -1,10 +1,10 @@
-//! YAML text as a tree in which every node knows its line and column.
+//! Parses YAML into a tree of nodes with positions.
 //!
-//! The only place that knows the YAML library. Scalars are kept as the text that stands in the
-//! file, so `name: 5` and `name: yes` mean what they say and quotes make no difference. Keys are
-//! kept in order with their repetitions: judging them is the reader's business. The library's
-//! limits on depth and nodes stay in force and the one on alias expansion is tightened, so a
-//! small file cannot grow into a large tree. Its excerpts of neighbouring lines are switched off.
+//! The only module that uses the YAML library. Scalars keep their spelling in the file, so
+//! `name: 5` and `name: yes` are text and quotes make no difference. Mappings keep their order and
+//! duplicate keys, which the reader reports. The limit on alias expansion is stricter than the
+//! library's, so that a small file cannot become a large tree. The library's snippets are disabled,
+//! because they show other lines of the file.
 
 use std::fmt;
 
@@ -14,41 +14,39 @@ use serde_saphyr::{
     NonFiniteFloatPolicy, Options, Spanned,
 };
 
-use super::fault::{Fault, Position};
+use super::error::{ConfigError, Position};
 
-/// How deep values may nest; the keys need 6. The library's own limit (64) lets a debug build
-/// overflow a stack of 2 MiB.
+/// Maximum nesting depth; the keys need 6. With the library's default (64), a debug build overflows a
+/// stack of 2 MiB.
 const MAX_DEPTH: usize = 16;
 
-/// How many nodes aliases may add; a file written by hand stays far below.
+/// Maximum number of nodes that aliases may add; far more than any hand-written file needs.
 const MAX_ALIASED_NODES: usize = 50_000;
 
-/// A value and where it stands.
+/// A value with its position.
 #[derive(Debug)]
-pub(super) struct Node {
-    /// Where it is written; for an alias, where the alias stands.
-    pub(super) position: Position,
-    /// What is written there.
-    pub(super) value: Value,
+pub(crate) struct Node {
+    /// For an alias, the position of the alias.
+    pub(crate) position: Position,
+    pub(crate) value: Value,
 }
 
-/// What stands in the file.
+/// A value in the file.
 #[derive(Debug)]
-pub(super) enum Value {
-    /// Nothing, `null` or `~`.
+pub(crate) enum Value {
+    /// Empty, `null` or `~`.
     Null,
-    /// A scalar, as written.
+    /// A scalar as spelled in the file.
     Text(String),
-    /// A sequence.
     List(Vec<Node>),
-    /// Keys and values in the order of the file, repetitions included.
+    /// In the order of the file, with duplicate keys.
     Mapping(Vec<(Node, Node)>),
 }
 
-/// Parses the only document in `text`.
-pub(super) fn parse(text: &str) -> Result<Node, Fault> {
-    let root: Spanned<Shape> = serde_saphyr::from_str_with_options(text, options())
-        .map_err(|error| fault(&error, text))?;
+/// Parses `text`, which must contain exactly one document.
+pub(crate) fn parse(text: &str) -> Result<Node, ConfigError> {
+    let root: Spanned<RawValue> = serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| config_error(&error, text))?;
     Ok(node(root, text))
 }
 
@@ -56,7 +54,7 @@ fn options() -> Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: MAX_DEPTH },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_ALIASED_NODES },
-        // The tree keeps repeated keys, so that all of them can be reported.
+        // Keeps duplicate keys in the tree, so that all of them can be reported.
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         merge_keys: MergeKeyPolicy::AsOrdinary,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
@@ -66,45 +64,44 @@ fn options() -> Options {
     }
 }
 
-fn fault(error: &serde_saphyr::Error, text: &str) -> Fault {
+fn config_error(error: &serde_saphyr::Error, text: &str) -> ConfigError {
     let error = error.without_snippet();
     let position = error.location().map_or(Position::START, position);
-    Fault::new(position, "", message(error, text))
+    ConfigError::new(position, "", message(error, text))
 }
 
 fn message(error: &serde_saphyr::Error, text: &str) -> String {
     use serde_saphyr::Error as E;
     match error {
         E::MultipleDocuments { .. } => {
-            "a second YAML document begins here; keep one and remove the line `---`".to_owned()
+            "expected a single YAML document; remove the line `---` and one of the documents"
+                .to_owned()
         }
         E::AliasError { error, .. } => message(error, text),
         E::UnsupportedTag { .. } => {
-            "tags are of no use here; leave it out, or quote text that begins with `!`".to_owned()
+            "tags are not supported; remove it, or quote text that starts with `!`".to_owned()
         }
-        E::Budget { .. } => format!(
-            "the file nests deeper than {MAX_DEPTH} levels or is larger than any configuration; \
-             write it plainly"
-        ),
+        E::Budget { .. } => {
+            format!("the file is nested deeper than {MAX_DEPTH} levels or too large; simplify it")
+        }
         E::AliasReplayLimitExceeded { .. } => format!(
-            "aliases grow to more than {MAX_ALIASED_NODES} values here; write the values out"
+            "aliases expand to more than {MAX_ALIASED_NODES} values; write the values without aliases"
         ),
         E::RecursiveReferencesRequireWeakTypes { .. } => {
-            "an alias refers to the value that it stands in; write the value out".to_owned()
+            "the alias refers to a value that contains it; write the value without aliases"
+                .to_owned()
         }
         _ => {
             let reason = one_line(&DefaultMessageFormatter.format_message(error));
             // `"C:\Users"`, or `"C:\data\"`, whose last quote is part of an escape sequence.
             let is_quoted = reason.contains("quoted scalar") || reason.contains("unclosed quote");
             let hint = if is_quoted && text.contains('\\') {
-                " (in double quotes, a backslash begins an escape sequence; write Windows paths \
+                " (in double quotes, a backslash starts an escape sequence; write Windows paths \
                  in single quotes)"
             } else {
                 ""
             };
-            format!(
-                "not usable YAML: {reason}{hint}; correct this first, the rest has not been read"
-            )
+            format!("invalid YAML: {reason}{hint}; the rest of the file was not checked")
         }
     }
 }
@@ -120,17 +117,17 @@ fn position(location: Location) -> Position {
     }
 }
 
-fn node(spanned: Spanned<Shape>, source: &str) -> Node {
+fn node(spanned: Spanned<RawValue>, source: &str) -> Node {
     let value = match spanned.value {
-        Shape::Null => Value::Null,
-        Shape::Text(text) => Value::Text(text),
-        Shape::Typed(text) => {
-            Value::Text(written(&spanned.defined, source).map_or(text, str::to_owned))
+        RawValue::Null => Value::Null,
+        RawValue::Text(text) => Value::Text(text),
+        RawValue::Typed(text) => {
+            Value::Text(source_text(&spanned.defined, source).map_or(text, str::to_owned))
         }
-        Shape::List(items) => {
+        RawValue::List(items) => {
             Value::List(items.into_iter().map(|item| node(item, source)).collect())
         }
-        Shape::Mapping(entries) => Value::Mapping(
+        RawValue::Mapping(entries) => Value::Mapping(
             entries
                 .into_iter()
                 .map(|(key, value)| (node(key, source), node(value, source)))
@@ -143,82 +140,82 @@ fn node(spanned: Spanned<Shape>, source: &str) -> Node {
     }
 }
 
-/// What the file says at `location`.
-fn written<'a>(location: &Location, source: &'a str) -> Option<&'a str> {
+/// The text of the file at `location`.
+fn source_text<'a>(location: &Location, source: &'a str) -> Option<&'a str> {
     let span = location.span();
     let start = usize::try_from(span.byte_offset()?).ok()?;
     let end = start.checked_add(usize::try_from(span.byte_len()?).ok()?)?;
     source.get(start..end)
 }
 
-/// A value as the library tells it, before scalars become text again.
+/// A value as the library reports it: scalars may have a type.
 #[derive(Debug)]
-enum Shape {
+enum RawValue {
     Null,
     Text(String),
-    /// The library took it for a number or a truth value; this is its own spelling of that.
+    /// A number or boolean, in the spelling of the library.
     Typed(String),
     List(Vec<Spanned<Self>>),
     Mapping(Vec<(Spanned<Self>, Spanned<Self>)>),
 }
 
-impl<'de> Deserialize<'de> for Shape {
+impl<'de> Deserialize<'de> for RawValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ShapeVisitor)
+        deserializer.deserialize_any(RawValueVisitor)
     }
 }
 
-struct ShapeVisitor;
+struct RawValueVisitor;
 
-impl<'de> Visitor<'de> for ShapeVisitor {
-    type Value = Shape;
+impl<'de> Visitor<'de> for RawValueVisitor {
+    type Value = RawValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Shape, E> {
-        Ok(Shape::Null)
+    fn visit_unit<E>(self) -> Result<RawValue, E> {
+        Ok(RawValue::Null)
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Shape, E> {
-        Ok(Shape::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<RawValue, E> {
+        Ok(RawValue::Text(text.to_owned()))
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Shape, E> {
-        Ok(Shape::Typed(value.to_string()))
+    fn visit_bool<E>(self, value: bool) -> Result<RawValue, E> {
+        Ok(RawValue::Typed(value.to_string()))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Shape, E> {
-        Ok(Shape::Typed(value.to_string()))
+    fn visit_i64<E>(self, value: i64) -> Result<RawValue, E> {
+        Ok(RawValue::Typed(value.to_string()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Shape, E> {
-        Ok(Shape::Typed(value.to_string()))
+    fn visit_u64<E>(self, value: u64) -> Result<RawValue, E> {
+        Ok(RawValue::Typed(value.to_string()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Shape, E> {
-        Ok(Shape::Typed(value.to_string()))
+    fn visit_f64<E>(self, value: f64) -> Result<RawValue, E> {
+        Ok(RawValue::Typed(value.to_string()))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Shape, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<RawValue, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = access.next_element()? {
             items.push(item);
         }
-        Ok(Shape::List(items))
+        Ok(RawValue::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Shape, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<RawValue, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = access.next_entry()? {
             entries.push(entry);
         }
-        Ok(Shape::Mapping(entries))
+        Ok(RawValue::Mapping(entries))
     }
 
-    fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<Shape, E> {
-        Err(E::custom("binary values have no use here"))
+    fn visit_bytes<E: serde::de::Error>(self, _: &[u8]) -> Result<RawValue, E> {
+        Err(E::custom("binary values are not supported"))
     }
 }
 
@@ -251,11 +248,11 @@ mod tests {
     }
 
     fn sketched(text: &str) -> String {
-        parse(text).map_or_else(|fault| fault.to_string(), |node| sketch(&node))
+        parse(text).map_or_else(|error| error.to_string(), |node| sketch(&node))
     }
 
     #[test]
-    fn every_node_knows_its_place() {
+    fn every_node_has_its_position() {
         for (text, tree) in [
             (
                 "a:\n  - b: 5\n    c: [x, 'y']\nd:\n",
@@ -286,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_keys_and_merge_keys_stay_in_the_tree() {
+    fn duplicate_keys_and_merge_keys_are_kept() {
         assert_eq!(
             sketched("a: 1\na: 2\n<<: {a: 3}\n"),
             r#"1:1 {1:1 "a": 1:4 "1", 2:1 "a": 2:4 "2", 3:1 "<<": 3:5 {3:6 "a": 3:9 "3"}}"#
@@ -294,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_value_of_an_alias_stands_where_the_alias_stands() {
+    fn aliased_value_has_the_position_of_the_alias() {
         assert_eq!(
             sketched("a: &x [0x1]\nb: *x\n"),
             r#"1:1 {1:1 "a": 1:7 [1:8 "0x1"], 2:1 "b": 2:4 [2:4 "0x1"]}"#
@@ -303,31 +300,31 @@ mod tests {
 
     #[test]
     fn depth_and_aliases_are_limited() {
-        for (text, told) in [
+        for (text, expected) in [
             (
                 "- ".repeat(500_000),
-                "1:33: the file nests deeper than 16 levels",
+                "1:33: the file is nested deeper than 16 levels",
             ),
             (
                 "? ".repeat(500_000),
-                "1:33: the file nests deeper than 16 levels",
+                "1:33: the file is nested deeper than 16 levels",
             ),
             (
                 "[".repeat(500_000),
-                "1:256: not usable YAML: recursion limit exceeded",
+                "1:256: invalid YAML: recursion limit exceeded",
             ),
             (
                 "a: &a [*a]".to_owned(),
-                "1:8: an alias refers to the value that it stands in",
+                "1:8: the alias refers to a value that contains it",
             ),
-            (bomb(), "5:18: aliases grow to more than 50000 values here"),
+            (bomb(), "5:18: aliases expand to more than 50000 values"),
         ] {
-            let fault = sketched(&text);
-            assert!(fault.starts_with(told), "{fault}");
+            let error = sketched(&text);
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 
-    /// Each line holds the line above ten times over.
+    /// Each line contains the line above ten times.
     fn bomb() -> String {
         let mut text = "x0: &x0 [1,1,1,1,1,1,1,1,1,1]\n".to_owned();
         for line in 1..8 {

@@ -1,83 +1,83 @@
-//! Walks the tree of a document, takes out settings and collects every fault on the way.
+//! Reads settings from the tree of a document and collects all errors.
 //!
-//! A [`Section`] is one mapping: each setting is asked for by its key, and what nobody asked for
-//! is an unknown key. Whatever is wrong becomes a fault and the default takes its place, so that
-//! reading goes on to the next setting; a result may be used only if there are no faults.
+//! A [`Section`] is one mapping. Keys that are never read are unknown keys. An invalid value is
+//! recorded as an error and replaced by its default, so that the rest is still checked; the result
+//! must not be used if there are errors.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
 
 use super::document::{Node, Value};
-use super::fault::{Fault, Position, quoted};
+use super::error::{ConfigError, Position};
 use super::unknown_key::UnknownKey;
+use crate::settings::quoted;
 
-/// What to write where a section stands.
-const KEYS: &str = "keys with values (`key: value`)";
+/// Expected where a section is read.
+const A_MAPPING: &str = "a mapping (`key: value`)";
 
-/// Reads a whole document; `T` is fit for use only when no fault comes with it.
-pub(super) fn read<T>(root: &Node, section: impl FnOnce(&mut Section<'_>) -> T) -> (T, Reader) {
+/// Reads a whole document. `T` is valid only if the reader has no errors.
+pub(crate) fn read<T>(root: &Node, section: impl FnOnce(&mut Section<'_>) -> T) -> (T, Reader) {
     let mut reader = Reader::default();
     let value = Section::open(root, String::new(), &mut reader, section);
     reader.report_unknown_keys();
     (value, reader)
 }
 
-/// What has been found so far.
+/// Results besides the settings.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
-    /// What is wrong.
-    pub(super) faults: Vec<Fault>,
-    /// Every key that was asked for, such as `clusters[].name`.
-    pub(super) known: BTreeSet<String>,
+pub(crate) struct Reader {
+    pub(crate) errors: Vec<ConfigError>,
+    /// Every key that was read, such as `clusters[].name`.
+    pub(crate) known: BTreeSet<String>,
     unknown: Vec<UnknownKey>,
 }
 
 impl Reader {
-    fn fault(&mut self, position: Position, path: impl Into<String>, message: impl Into<String>) {
-        self.faults.push(Fault::new(position, path, message));
+    fn error(&mut self, position: Position, path: impl Into<String>, message: impl Into<String>) {
+        self.errors.push(ConfigError::new(position, path, message));
     }
 
-    /// Last, because a hint may name any key that was asked for.
+    /// Runs last, because a hint can name any key that was read.
     fn report_unknown_keys(&mut self) {
         for key in std::mem::take(&mut self.unknown) {
             let message = format!("unknown key; {}", key.hint(&self.known));
-            self.fault(key.position, join(&key.section, &key.name), message);
+            self.error(key.position, join(&key.section, &key.name), message);
         }
     }
 }
 
-/// One mapping of the document, or the absence of one.
+/// A mapping of the document, possibly missing.
 #[derive(Debug)]
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     position: Position,
     path: String,
     entries: &'a [(Node, Node)],
-    asked: Vec<&'static str>,
+    read_keys: Vec<&'static str>,
     reader: &'a mut Reader,
 }
 
 impl Section<'_> {
-    /// The setting `key` as `parse` makes it from its text; `default` when it is left out.
-    pub(super) fn value<T>(
+    /// Reads the setting `key` with `parse`; `default` if it is missing.
+    pub(crate) fn value<T>(
         &mut self,
         key: &'static str,
         default: T,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> T {
         let path = self.path_of(key);
-        self.ask(key)
+        self.take(key)
             .and_then(|node| self.scalar(node, path, parse))
             .unwrap_or(default)
     }
 
-    /// The list `key`, each item as `parse` makes it; `None` when it is left out.
-    /// An item that is listed twice is a fault.
-    pub(super) fn list<T: Clone + Eq + Hash>(
+    /// Reads the list `key`, each item with `parse`; `None` if it is missing. Duplicate items are
+    /// errors.
+    pub(crate) fn list<T: Clone + Eq + Hash>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        let node = self.ask(key)?;
+        let node = self.take(key)?;
         let mut seen = HashSet::new();
         let mut values = Vec::new();
         for (path, item) in self.items(key, node) {
@@ -87,15 +87,15 @@ impl Section<'_> {
             if seen.insert(value.clone()) {
                 values.push(value);
             } else {
-                let message = "stands in this list twice; remove one of them";
-                self.reader.fault(item.position, path, message);
+                let message = "duplicate entry; remove it";
+                self.reader.error(item.position, path, message);
             }
         }
         Some(values)
     }
 
-    /// The section `key`; when it is left out, `read` finds each of its keys left out.
-    pub(super) fn section<T>(
+    /// Reads the section `key`; if it is missing, all its keys are.
+    pub(crate) fn section<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&mut Section<'_>) -> T,
@@ -104,17 +104,17 @@ impl Section<'_> {
             position: self.position,
             value: Value::Null,
         };
-        let node = self.ask(key).unwrap_or(&absent);
+        let node = self.take(key).unwrap_or(&absent);
         Section::open(node, self.path_of(key), self.reader, read)
     }
 
-    /// The list of sections `key`; empty when it is left out.
-    pub(super) fn sections<T>(
+    /// Reads the list of sections `key`; empty if it is missing.
+    pub(crate) fn sections<T>(
         &mut self,
         key: &'static str,
         mut read: impl FnMut(&mut Section<'_>) -> T,
     ) -> Vec<T> {
-        let Some(node) = self.ask(key) else {
+        let Some(node) = self.take(key) else {
             return Vec::new();
         };
         self.items(key, node)
@@ -123,79 +123,79 @@ impl Section<'_> {
             .collect()
     }
 
-    /// The section `key`, whose keys the file chooses: each with its value as `parse` makes it
-    /// from key and text. A key without a value is a fault.
-    pub(super) fn entries<T>(
+    /// Reads the section `key`, which has arbitrary keys, each with `parse` from key and text. A key
+    /// without a value is an error.
+    pub(crate) fn entries<T>(
         &mut self,
         key: &'static str,
         parse: impl Fn(&str, &str) -> Result<T, String>,
     ) -> Vec<(String, T)> {
-        let Some(node) = self.ask(key) else {
+        let Some(node) = self.take(key) else {
             return Vec::new();
         };
         let path = self.path_of(key);
         let Value::Mapping(entries) = &node.value else {
-            let message = wrong_kind(&node.value, KEYS);
-            self.reader.fault(node.position, path, message);
+            let message = wrong_kind(&node.value, A_MAPPING);
+            self.reader.error(node.position, path, message);
             return Vec::new();
         };
-        let mut chosen = Section {
+        let mut section = Section {
             position: node.position,
             path,
             entries,
-            asked: Vec::new(),
+            read_keys: Vec::new(),
             reader: self.reader,
         };
         let values = entries.iter().filter_map(|(key, value)| {
             let Value::Text(name) = &key.value else {
-                return None; // Told with the repeated keys.
+                return None; // Reported by `report_keys`.
             };
-            let path = chosen.path_of(name);
-            let value = chosen.scalar(value, path, |text| parse(name, text))?;
+            let path = section.path_of(name);
+            let value = section.scalar(value, path, |text| parse(name, text))?;
             Some((name.clone(), value))
         });
         let values = values.collect();
-        chosen.report_keys(|_| true);
+        section.report_keys(|_| true);
         values
     }
 
-    /// A fault when `key` is left out, or an empty list.
-    pub(super) fn require(&mut self, key: &'static str, advice: &str) {
+    /// Records an error if `key` is missing or an empty list.
+    pub(crate) fn require(&mut self, key: &'static str, advice: &str) {
         if self.find(key).is_none() {
-            self.fault(key, format!("is missing; {advice}"));
+            self.error(key, format!("missing; {advice}"));
         }
-        self.refuse_empty(key, advice);
+        self.reject_empty(key, advice);
     }
 
-    /// A fault when `key` is an empty list.
-    pub(super) fn refuse_empty(&mut self, key: &'static str, advice: &str) {
+    /// Records an error if `key` is an empty list.
+    pub(crate) fn reject_empty(&mut self, key: &'static str, advice: &str) {
         if matches!(self.find(key), Some(Node { value: Value::List(items), .. }) if items.is_empty())
         {
-            self.fault(key, format!("is an empty list; {advice}"));
+            self.error(key, format!("empty list; {advice}"));
         }
     }
 
-    /// A fault of `key`, at its value or, when it is left out, at the section.
-    pub(super) fn fault(&mut self, key: &'static str, message: impl Into<String>) {
+    /// Records an error of `key`, at its value or, if it is missing, at the section.
+    pub(crate) fn error(&mut self, key: &'static str, message: impl Into<String>) {
         let position = self.find(key).map_or(self.position, |node| node.position);
-        let fault = Fault::new(position, self.path_of(key), message);
-        self.reader.faults.push(fault);
+        let error = ConfigError::new(position, self.path_of(key), message);
+        self.reader.errors.push(error);
     }
 
-    /// A fault of the section as a whole.
-    pub(super) fn fault_here(&mut self, message: impl Into<String>) {
-        let fault = Fault::new(self.position, self.path.clone(), message);
-        self.reader.faults.push(fault);
+    /// Records an error of the section.
+    pub(crate) fn error_here(&mut self, message: impl Into<String>) {
+        let error = ConfigError::new(self.position, self.path.clone(), message);
+        self.reader.errors.push(error);
     }
 
     /// Whether `key` is in the file.
-    pub(super) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.find(key).is_some()
     }
 
-    /// How many faults there are by now, to see whether some were added.
-    pub(super) fn fault_count(&self) -> usize {
-        self.reader.faults.len()
+    /// Number of errors so far; compared, it shows whether some were added.
+    pub(crate) fn error_count(&self) -> usize {
+        self.reader.errors.len()
     }
 }
 
@@ -211,60 +211,60 @@ impl<'a> Section<'a> {
             Value::Null => (&[], false),
             Value::Text(_) | Value::List(_) => (&[], true),
         };
-        let told = reader.faults.len();
+        let errors_before = reader.errors.len();
         let mut section = Section {
             position: node.position,
             path,
             entries,
-            asked: Vec::new(),
+            read_keys: Vec::new(),
             reader,
         };
         let value = read(&mut section);
         if misplaced {
-            // What is missing inside follows from this and is not worth a line.
-            section.reader.faults.truncate(told);
-            let message = wrong_kind(&node.value, KEYS);
-            section.reader.fault(node.position, &*section.path, message);
+            // Missing keys of the section are a consequence of this error.
+            section.reader.errors.truncate(errors_before);
+            let message = wrong_kind(&node.value, A_MAPPING);
+            section.reader.error(node.position, &*section.path, message);
         }
-        let asked = section.asked.clone();
-        section.report_keys(|name| asked.contains(&name));
+        let read_keys = section.read_keys.clone();
+        section.report_keys(|name| read_keys.contains(&name));
         value
     }
 
-    /// Looks for keys that are repeated, unknown or no text.
+    /// Reports keys that are duplicate, unknown or not scalars.
     fn report_keys(self, known: impl Fn(&str) -> bool) {
         let mut seen = HashSet::new();
         for (key, _) in self.entries {
             let Value::Text(name) = &key.value else {
-                let message = wrong_kind(&key.value, "the name of a key");
-                self.reader.fault(key.position, &*self.path, message);
+                let message = wrong_kind(&key.value, "a key");
+                self.reader.error(key.position, &*self.path, message);
                 continue;
             };
             if !seen.insert(name) {
-                let message = "this key stands here twice; remove one of them";
+                let message = "duplicate key; remove it";
                 let path = join(&self.path, name);
-                self.reader.fault(key.position, path, message);
+                self.reader.error(key.position, path, message);
             } else if !known(name) {
                 self.reader.unknown.push(UnknownKey {
                     position: key.position,
                     section: self.path.clone(),
                     name: name.clone(),
-                    neighbours: self.asked.clone(),
+                    siblings: self.read_keys.clone(),
                 });
             }
         }
     }
 
-    /// What stands at `key`, which is a known key from now on.
-    fn ask(&mut self, key: &'static str) -> Option<&'a Node> {
-        self.asked.push(key);
+    /// The value of `key`, which is a known key from now on.
+    fn take(&mut self, key: &'static str) -> Option<&'a Node> {
+        self.read_keys.push(key);
         self.reader
             .known
             .insert(without_indices(&self.path_of(key)));
         self.find(key)
     }
 
-    /// What stands at `key`; `null` counts as left out.
+    /// The value of `key`; `null` counts as missing.
     fn find(&self, key: &str) -> Option<&'a Node> {
         self.entries
             .iter()
@@ -281,8 +281,11 @@ impl<'a> Section<'a> {
                 .map(|(index, item)| (format!("{path}[{index}]"), item))
                 .collect();
         }
-        let message = wrong_kind(&node.value, "a list (`[a, b]`, or a line `- a` for each)");
-        self.reader.fault(node.position, path, message);
+        let message = wrong_kind(
+            &node.value,
+            "a list (`[a, b]`, or one line `- a` per entry)",
+        );
+        self.reader.error(node.position, path, message);
         Vec::new()
     }
 
@@ -298,7 +301,7 @@ impl<'a> Section<'a> {
         };
         parsed
             .map_err(|message| {
-                self.reader.fault(node.position, path, message);
+                self.reader.error(node.position, path, message);
             })
             .ok()
     }
@@ -308,14 +311,14 @@ impl<'a> Section<'a> {
     }
 }
 
-fn wrong_kind(found: &Value, wanted: &str) -> String {
+fn wrong_kind(found: &Value, expected: &str) -> String {
     let found = match found {
         Value::Null => "nothing",
         Value::Text(_) => "a single value",
         Value::List(_) => "a list",
         Value::Mapping(_) => "a mapping",
     };
-    format!("here stands {found}, write {wanted} instead")
+    format!("expected {expected}, found {found}")
 }
 
 fn join(section: &str, key: &str) -> String {
@@ -348,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pattern_of_a_path_has_no_indices() {
+    fn indices_are_removed_from_a_path() {
         assert_eq!(without_indices("a[12].b[0].c"), "a[].b[].c");
     }
 }
