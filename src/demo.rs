@@ -19,8 +19,7 @@ use self::secure::Secured;
 use crate::cli::{Arguments, Demo, Simulate, Simulated, UsageError};
 use crate::clock;
 use crate::run::{self, ConfigSource, Signals};
-use crate::settings::Security;
-use crate::settings::{Cluster, Collectors, Config, Metrics, Poll, Protection, Selector};
+use crate::settings::{Cluster, Collectors, Config, Metrics, Poll, Protection, Security, Selector};
 use crate::simulator::{Access, Activity, Estate, EstateSize, Options, Simulator, run_activity};
 
 /// Poll interval of the demo, which is as short as its simulated time is fast.

@@ -1,7 +1,6 @@
-//! The simulated gateway over the wire, compared with the published samples.
+//! Responses of the simulated gateway compared with the published samples.
 //!
-//! Everything here goes through a socket; reqwest serves as a plain HTTP tool. The client of
-//! this crate has no part in it.
+//! Every test uses a socket and reqwest, not the client of this crate.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -404,7 +403,7 @@ async fn native_lists_have_the_shapes_of_their_samples() {
 }
 
 #[tokio::test]
-async fn services_of_every_kind_look_like_those_of_newer_runtimes() {
+async fn services_of_every_kind_match_newer_runtimes() {
     let gateway = Gateway::with(Switches {
         newer_fields: true,
         ..Switches::default()
@@ -624,7 +623,7 @@ async fn switches_change_the_spelling_of_records() {
 }
 
 #[tokio::test]
-async fn switches_change_what_nothing_looks_like() {
+async fn switches_change_the_response_without_a_request() {
     for (never, status, content_type) in [
         (Never::EmptyBody, 200, Some(JSON)),
         (Never::NoContent, 204, None),
@@ -670,7 +669,7 @@ async fn switches_change_what_nothing_looks_like() {
 }
 
 #[tokio::test]
-async fn faults_that_are_answers_look_like_their_samples() {
+async fn fault_responses_match_their_samples() {
     let gateway = Gateway::start(Options::default()).await;
     let strike = async |fault| {
         gateway.simulator.heal();
@@ -721,7 +720,7 @@ async fn faults_that_are_answers_look_like_their_samples() {
 }
 
 #[tokio::test]
-async fn an_absent_backup_service_is_not_listed_and_a_forbidden_client_is_told_why() {
+async fn absent_backup_service_is_not_listed_and_forbidden_client_gets_a_reason() {
     let gateway = Gateway::start(Options::default()).await;
     let system = "/Applications/System/$/GetServices?api-version=6.0";
     gateway

@@ -1,8 +1,7 @@
-//! Policies, protection, lists of backups and health of the simulated gateway over the wire,
-//! compared with the published samples.
+//! Policies, configurations, backup lists and health of the simulated gateway, compared with the
+//! published samples.
 //!
-//! Everything here goes through a socket; reqwest serves as a plain HTTP tool. The client of
-//! this crate has no part in it.
+//! Every test uses a socket and reqwest, not the client of this crate.
 
 use std::time::Duration;
 
@@ -44,7 +43,7 @@ impl Gateway {
     async fn with(switches: Switches) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let client = Client::builder().no_proxy().build().expect("a client");
-        // The clock of the gateway, told by its header, is the one its answers go by.
+        // Responses follow the clock that the Date header of the gateway shows.
         let now = date_of(&client).await;
         let (mut estate, born) = (Estate::empty(4, now), now - TimeDelta::days(1));
         let mut add = |application: &str, service: &str, scheme| {
@@ -139,7 +138,7 @@ impl Gateway {
     }
 }
 
-/// What time it is, asked of an empty gateway.
+/// Time of the gateway, read from an empty one.
 async fn date_of(client: &Client) -> DateTime<Utc> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let epoch = DateTime::from_timestamp(1_700_000_000, 0).expect("a time");
@@ -236,7 +235,7 @@ fn assert_error(reply: &Reply, status: u16, name: &str) {
 }
 
 #[tokio::test]
-async fn health_has_the_shape_of_its_samples_whatever_was_reported() {
+async fn health_matches_its_samples_for_every_report() {
     let gateway = Gateway::start().await;
     let path = gateway.of("GetHealth?EventsHealthStateFilter=65535");
     let healthy = gateway.json(&path).await;
@@ -533,7 +532,7 @@ async fn lists_of_applications_and_services_show_the_newest_of_each_partition() 
 }
 
 #[tokio::test]
-async fn odd_items_and_empty_lists_look_like_their_samples() {
+async fn unusual_items_and_empty_lists_match_their_samples() {
     let gateway = Gateway::with(Switches {
         newer_fields: true,
         ..Switches::default()

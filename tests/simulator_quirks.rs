@@ -1,7 +1,7 @@
-//! Faults of the backup service of 6.4 that show on the wire, each switched on and off.
+//! Defects of the backup service of 6.4 that responses show, each switched on and off.
 //!
-//! Everything here goes through a socket; reqwest serves as a plain HTTP tool. What is expected
-//! was written down from the published source of Service Fabric, by the file that each test names.
+//! Every test uses a socket and reqwest. Expected values come from the published source of Service
+//! Fabric, from the file that the test names.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -77,7 +77,7 @@ impl Gateway {
         self.get(&path).await
     }
 
-    /// Names, policies, sources and suspensions of a list of what applies.
+    /// Names, policies, sources and suspensions of a list of configurations.
     async fn lines(&self, scope: &str) -> Vec<[String; 4]> {
         let (status, list) = self.configuration(scope).await;
         assert_eq!(status, 200, "{scope}: {list}");
@@ -157,7 +157,7 @@ fn not_enabled() -> Reply {
     (404, error("FABRIC_E_BACKUP_NOT_ENABLED", message))
 }
 
-/// What .NET says of a null reference.
+/// Message of a .NET `NullReferenceException`.
 fn null_reference() -> Reply {
     let message = "Object reference not set to an instance of an object.";
     (500, error("E_UNEXPECTED", message))
@@ -416,7 +416,7 @@ async fn names_that_need_percent_encoding_are_shown_encoded_and_not_found() {
     }
 }
 
-/// A policy as a client posts it.
+/// A policy as in the body of a request.
 fn nightly_policy() -> Value {
     json!({
         "Name": "Nightly",
@@ -949,7 +949,7 @@ async fn backups_of_vanished_partitions_stay_listed() {
 
 /// What is being deleted is listed and cannot be looked into.
 #[tokio::test]
-async fn what_is_being_deleted_is_listed_and_answers_as_if_it_were_gone() {
+async fn deleting_entity_is_listed_and_not_found() {
     for name in ["fabric:/Shop/Orders", "fabric:/Shop"] {
         let mut id = Uuid::nil();
         let gateway = Gateway::with(Switches::default(), |estate| {

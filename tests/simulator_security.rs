@@ -1,6 +1,6 @@
-//! The simulated gateway of a secured cluster: who is let in, and what TLS asks of clients.
+//! Authorization and TLS of the simulated gateway of a secured cluster.
 //!
-//! reqwest and rustls serve as plain tools. The client of this crate has no part in it.
+//! Every test uses reqwest or rustls, not the client of this crate.
 
 use std::error::Error;
 use std::io;
@@ -61,7 +61,7 @@ impl Party {
     }
 }
 
-/// A gateway in TLS, and the certificate that it shows.
+/// A gateway with TLS, and its certificate.
 struct Gateway {
     simulator: Simulator,
     server: Party,
@@ -79,7 +79,7 @@ impl Gateway {
         Self { simulator, server }
     }
 
-    /// Someone who trusts the certificate of this gateway and shows that of `client`.
+    /// A client that trusts the certificate of this gateway and presents that of `client`.
     fn client(&self, client: Option<&Party>) -> Client {
         let builder = trusting(&self.server);
         let builder = match client {
@@ -112,7 +112,7 @@ async fn json(response: Response) -> Value {
     serde_json::from_str(&response.text().await.unwrap()).unwrap()
 }
 
-/// A gateway in plain HTTP that takes these tokens, and a client without any.
+/// A gateway without TLS that accepts these tokens, and a client without a token.
 async fn with_tokens(tokens: &[(&str, Role)]) -> (Simulator, Client) {
     let mut access = Access::secured();
     for (token, role) in tokens {
@@ -232,7 +232,7 @@ async fn the_sign_in_metadata_is_for_everybody() {
 }
 
 #[tokio::test]
-async fn a_front_that_is_trusted_says_who_its_clients_are() {
+async fn trusted_proxy_sets_the_role_of_its_clients() {
     let (simulator, client) = with_tokens(&[]).await;
     let status = async |method, path: &str, role| {
         let request = client.request(method, format!("{}{path}", simulator.url()));
@@ -254,7 +254,7 @@ async fn a_front_that_is_trusted_says_who_its_clients_are() {
 }
 
 #[tokio::test]
-async fn the_certificate_of_the_first_handshake_says_who_it_is() {
+async fn certificate_of_the_first_handshake_identifies_the_client() {
     let (known, stranger) = (Party::new(), Party::new());
     let mut access = Access::secured();
     access.admit_certificate(known.der(), Role::User);
@@ -374,14 +374,14 @@ async fn faults_strike_in_tls_as_they_do_without() {
 }
 
 #[tokio::test]
-async fn who_is_not_let_in_meets_no_fault() {
+async fn faults_do_not_apply_to_unauthorized_clients() {
     let (simulator, client) = with_tokens(&[("good", Role::User)]).await;
     simulator.inject_next(1, Fault::InternalError, Filter::All);
     assert_eq!(status_with(&simulator, &client, "wrong").await, 403);
     assert_eq!(status_with(&simulator, &client, "good").await, 500);
 }
 
-/// Shows a certificate, with whatever key.
+/// Presents a certificate with any key.
 #[derive(Debug)]
 struct Shows(Arc<CertifiedKey>);
 
@@ -415,7 +415,7 @@ fn connector(
     TlsConnector::from(Arc::new(config))
 }
 
-/// All that the gateway says to one request on a connection of its own.
+/// The complete response to one request on a separate connection.
 async fn exchange(gateway: &Gateway, connector: &TlsConnector) -> io::Result<String> {
     let tcp = TcpStream::connect(gateway.address()).await?;
     let name = ServerName::try_from("127.0.0.1").unwrap();

@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn an_open_cluster_takes_everybody_for_an_administrator() {
         let access = Access::default();
-        let nobody = client(&[("x-role", "None")], None);
-        assert_eq!(access.role(&nobody, READ), Some(Role::Admin));
+        let without_role = client(&[("x-role", "None")], None);
+        assert_eq!(access.role(&without_role, READ), Some(Role::Admin));
     }
 
     #[test]

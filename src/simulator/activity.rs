@@ -1,10 +1,9 @@
-//! The daily routine of a demo estate, compressed into minutes.
+//! Activity of the demo estate, compressed into minutes.
 //!
-//! Responsible for showing every state a record can be in, all the time: a history before the
-//! first look, partitions that are backed up over and over, some that always fail in their own
-//! way, some stuck, some never asked, and partitions that come and go. `gallery` is the periodic
-//! side of it. Steps are pure, `now` is an argument; only [`run_activity`] reads the clock. Same seed,
-//! same routine.
+//! Keeps every state of a backup record visible: writes a history, backs up partitions repeatedly,
+//! makes some of them fail, time out or stay Accepted, and adds and removes partitions. `gallery`
+//! drives periodic backups. Steps are pure, `now` is an argument; only [`run_activity`] reads the
+//! clock. The same seed gives the same activity.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,35 +22,35 @@ use gallery::{Gallery, OPACITY};
 
 mod gallery;
 
-/// How often the demo looks at its clock.
+/// Interval between two steps.
 const BEAT: Duration = Duration::from_millis(250);
 
-/// The application whose partitions come and go.
+/// The application to which partitions are added and from which they are removed.
 const STAGE: &str = "fabric:/Popup";
 
-/// What a partition does in the demo.
+/// Behaviour of a partition in the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// Backed up again and again.
+    /// Backed up repeatedly.
     Busy,
-    /// Has an old success and is left alone: its data grows old.
+    /// Has an old success and is not backed up again.
     Idle,
-    /// Never asked.
+    /// No backup is ever requested.
     Untouched,
-    /// Fails every time, in its own way.
+    /// Every backup fails, with varying errors.
     Failing(usize),
-    /// Runs out of time every time.
+    /// Every backup times out.
     Late,
-    /// Accepted once and never taken on.
+    /// Accepted once and never executed.
     Stuck,
-    /// In a state of a future runtime.
+    /// In a state that only a future runtime has.
     Future,
-    /// In the zero state of the service, which should never be seen.
+    /// In the zero state of the service, which should never occur.
     Invalid,
 }
 
-/// The parts that are played by one partition each, most wanted first; the rest of the estate is
-/// Busy, Idle or Untouched.
+/// Behaviours of one partition each, most important first; other partitions are Busy, Idle or
+/// Untouched.
 const CAST: [Role; 11] = [
     Role::Untouched,
     Role::Stuck,
@@ -66,23 +65,23 @@ const CAST: [Role; 11] = [
     Role::Failing(5),
 ];
 
-/// What keeps a demo estate moving.
+/// The activity of a demo estate.
 #[derive(Debug)]
 pub struct Activity {
     rng: fastrand::Rng,
     pace: f64,
     roles: HashMap<Uuid, Role>,
-    /// When each partition is to be backed up next.
+    /// Next backup of each partition.
     agenda: BTreeSet<(DateTime<Utc>, Uuid)>,
-    /// When a partition comes or goes next.
+    /// Next addition or removal of a partition.
     change: DateTime<Utc>,
     changes: usize,
     guests: VecDeque<Uuid>,
     gallery: Gallery,
 }
 
-/// Runs the routine until it is told to stop. The first thing it does is to make one application
-/// unreadable.
+/// Runs the activity until it is cancelled. Makes the configuration of one application unreadable
+/// first.
 pub async fn run_activity(
     simulator: Arc<Simulator>,
     mut activity: Activity,
@@ -97,8 +96,8 @@ pub async fn run_activity(
 }
 
 impl Activity {
-    /// Casts the partitions and writes their history, so that the first look is worth it. `pace`
-    /// stretches every duration to come: 1 shows every state within two minutes, 2 within four.
+    /// Assigns behaviours to partitions and writes their history. `pace` scales all later
+    /// durations: 1 shows every state within two minutes, 2 within four.
     pub fn begin(seed: u64, pace: f64, estate: &mut Estate, now: DateTime<Utc>) -> Self {
         let pace = pace.max(0.001);
         let mut activity = Self {
@@ -120,8 +119,8 @@ impl Activity {
         }
         activity.gallery.open(estate, now);
         let stage = format!("{STAGE}/Stand");
-        let nobody = Scheme::Named(Vec::new());
-        estate.add_service(STAGE, &stage, ServiceKind::Persisted, nobody, now);
+        let unpartitioned = Scheme::Named(Vec::new());
+        estate.add_service(STAGE, &stage, ServiceKind::Persisted, unpartitioned, now);
         activity.change = activity.after(now, 10..30);
         activity
     }
@@ -166,7 +165,7 @@ impl Activity {
         }
     }
 
-    /// Two minutes to five days, each order of magnitude as likely as the next.
+    /// Two minutes to five days, log-uniform.
     fn age(&mut self) -> TimeDelta {
         let seconds = 120.0 * 3600_f64.powf(self.rng.f64());
         TimeDelta::from_std(Duration::from_secs_f64(seconds)).unwrap_or_default()
@@ -193,15 +192,15 @@ impl Activity {
             outcome,
             timeout: None,
         };
-        // A refusal means that someone else asked for a backup just before; the next turn comes.
+        // A rejection means that another client requested a backup first; the next attempt follows.
         if estate.request_backup(id, plan, now).is_err() {
-            tracing::debug!(partition = %id, "the demo was refused a backup");
+            tracing::debug!(partition = %id, "simulated cluster rejected a backup request of the demo");
         }
         let next = self.after(now, 90..300);
         self.agenda.insert((next, id));
     }
 
-    /// Guests come one by one; when three are there, the oldest leaves.
+    /// Adds one partition at a time; above three it removes the oldest.
     fn change_guests(&mut self, estate: &mut Estate, now: DateTime<Utc>) {
         self.changes += 1;
         let name = format!("stand-{}", self.changes);
@@ -228,7 +227,7 @@ impl Activity {
     }
 }
 
-/// One of the ways a backup fails; the messages hold what free text of a service can hold.
+/// A random failure; the messages cover the free text that a service can return.
 fn failure(way: usize) -> Outcome {
     let name = |name: &str| Code::Name(name.to_owned());
     let (code, message) = match way % 6 {
@@ -258,7 +257,7 @@ fn failure(way: usize) -> Outcome {
     Outcome::Failure(code, message.to_owned())
 }
 
-/// A record in a state that no request leads to.
+/// A record in a state that no request produces.
 fn odd_record(state: &str) -> serde_json::Value {
     json!({
         "BackupState": state,

@@ -8,23 +8,23 @@ use super::record::BackupPlan;
 use super::switches::Switches;
 use super::tls::ServerIdentity;
 
-/// How a simulated gateway serves its estate.
+/// Options of a simulated gateway.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Spellings in which real runtimes differ.
+    /// Response formats in which runtime versions differ.
     pub switches: Switches,
-    /// Version of the cluster; native routes refuse an `api-version` newer than it.
+    /// Cluster version; native routes reject a newer `api-version`.
     pub cluster_version: String,
-    /// How long every answer takes.
+    /// Latency of every response.
     pub latency: Latency,
-    /// How a backup goes that is requested over HTTP; its `timeout` is replaced by the
-    /// `BackupTimeout` of the request.
+    /// Course of a backup that is requested over HTTP; `timeout` is replaced by the `BackupTimeout`
+    /// of the request.
     pub on_demand: BackupPlan,
-    /// How a restore goes that is requested over HTTP.
+    /// Course of a restore that is requested over HTTP.
     pub restore: RestorePlan,
-    /// Who is let in at first.
+    /// Initial authorization.
     pub access: Access,
-    /// Certificate and key at first; `None`: plain HTTP.
+    /// Initial certificate and key; `None` disables TLS.
     pub identity: Option<ServerIdentity>,
 }
 
@@ -42,21 +42,21 @@ impl Default for Options {
     }
 }
 
-/// How long an answer takes before it starts.
+/// Time until a response starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Latency {
-    /// As fast as it can.
+    /// No added latency.
     #[default]
     None,
-    /// Always the same.
+    /// Constant.
     Fixed(Duration),
-    /// Between two bounds, most answers near the lower one, with a long tail; drawn from a seed.
+    /// Random between two bounds, mostly near the lower one, with a long tail.
     Spread {
-        /// Seed of the draws.
+        /// Seed of the random numbers.
         seed: u64,
-        /// Fastest answer.
+        /// Lower bound.
         low: Duration,
-        /// Slowest answer.
+        /// Upper bound.
         high: Duration,
     },
 }

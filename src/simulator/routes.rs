@@ -1,10 +1,8 @@
-//! Which request gets which answer.
+//! Dispatch of requests to the routes of the gateway.
 //!
-//! Responsible for the rules of the two kinds of routes: native ones, where the gateway insists
-//! on an api-version it knows, and backup ones, which it passes on unread to a service with
-//! rules of its own. Pure but for the estate it is given; it may not touch sockets or faults,
-//! and whoever asks has been let in before. Whatever is not a route of the gateway is 400, wrong
-//! verbs included.
+//! Native routes require an `api-version` that the gateway knows; backup routes are forwarded to
+//! the backup service, which has rules of its own. Changes nothing but the estate; must not touch
+//! sockets or faults. The client is authorized before. A path or verb that is not a route is 400.
 
 use chrono::{DateTime, Utc};
 use hyper::StatusCode;
@@ -36,7 +34,7 @@ use errors::{
 };
 use names::id_of;
 
-/// Answers a request and, where it asks for that, changes the estate.
+/// Responds to a request and applies its change to the estate.
 pub(super) fn answer(
     estate: &mut Estate,
     request: &Request,
@@ -135,13 +133,13 @@ fn backup(
     settings: &ResponseSettings<'_>,
     now: DateTime<Utc>,
 ) -> GatewayResponse {
-    // A timeout below 1 is refused before the operation begins (BRS `BaseController.cs`).
+    // A timeout below 1 is rejected before the operation begins (BRS `BaseController.cs`).
     match request.timeout() {
         Some(Err(_)) => return GatewayResponse::masked(),
         Some(Ok(seconds)) if seconds < 1 => return GatewayResponse::web_api_error(),
         _ => {}
     }
-    // The service reads the version as one number, so here 6.10 is older than 6.4.
+    // The service parses the version as one decimal number, so 6.10 is older than 6.4.
     let version = request.query.get("api-version");
     let version: f64 = version.and_then(|it| it.parse().ok()).unwrap_or_default();
     if version < 6.4 {

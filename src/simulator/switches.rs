@@ -1,37 +1,37 @@
 //! Response formats in which runtime versions differ.
 
-/// Spellings in which runtimes differ, or might; the default is what runtime 6.4 writes.
+/// Response formats in which runtime versions differ, or might; the default is runtime 6.4.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Switches {
     /// Write `LsnOfLastBackupRecord` as a string, as the published specification has it.
     pub lsn_as_string: bool,
     /// Keys of `EpochOfLastBackupRecord`.
     pub epoch_spelling: EpochSpelling,
-    /// How the last page of a list says that it is the last.
+    /// Continuation token of the last page of a list.
     pub token_end: TokenEnd,
-    /// The answer for a partition no backup was ever requested for.
+    /// Response for a partition for which no backup was ever requested.
     pub never: Never,
-    /// How an unset `TimeStampUtc` is printed.
+    /// Format of an unset `TimeStampUtc`.
     pub sentinel: Sentinel,
-    /// Name of the epoch in partitions.
+    /// Property name of the epoch in partitions.
     pub partition_epoch: PartitionEpoch,
-    /// Add properties that this contract does not know to every kind of object.
+    /// Adds unknown properties to every kind of object.
     pub newer_fields: bool,
     /// Whether the backup service understands `~` in application and service ids.
     pub brs_accepts_tilde: bool,
-    /// The most items of one page of a list; `None` puts everything on one page.
+    /// Maximum number of items per page; `None` returns every list on one page.
     pub page_size: Option<usize>,
-    /// How policies print their secrets.
+    /// Format of secrets in policies.
     pub secrets: Secrets,
-    /// What an application without a policy of its own answers.
+    /// Response for an application without a policy of its own.
     pub unconfigured_application: UnconfiguredApplication,
-    /// How applications are told apart in the list of what applies to them.
+    /// How application names are compared in lists of backup configurations.
     pub prefixes: Prefixes,
-    /// What `MaxResults` does to lists of backups and of what applies.
+    /// Effect of `MaxResults` on backup lists and lists of backup configurations.
     pub pages: Pages,
 }
 
-/// How every secret begins that a policy prints.
+/// Prefix of every secret in policies.
 pub const CANARY: &str = "canary-secret-that-must-not-sing";
 
 /// Keys of the epoch in a backup record.
@@ -50,7 +50,7 @@ pub enum Secrets {
     /// `****`.
     #[default]
     Stars,
-    /// Something that begins with [`CANARY`]: whoever reads policies must not let it out.
+    /// A text that begins with [`CANARY`]; clients must not disclose it.
     Canaries,
 }
 
@@ -65,24 +65,24 @@ pub enum UnconfiguredApplication {
     NotFound,
 }
 
-/// How the names of applications are compared when what applies below them is listed.
+/// Comparison of application names when the configurations below an application are listed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prefixes {
-    /// By how they begin: the answer for `App1` also shows what was configured in `App10`, as 6.4
-    /// does (`BackupMappingStore.cs`, `SuspendStore.cs`).
+    /// By prefix: the response for `App1` includes configurations of `App10`, as in 6.4
+    /// (`BackupMappingStore.cs`, `SuspendStore.cs`).
     #[default]
     Clash,
-    /// As a whole.
+    /// By the complete name.
     Apart,
 }
 
-/// Pages of lists of backups and of what applies, where the client asks for some.
+/// Paging of backup lists and lists of backup configurations with `MaxResults`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pages {
-    /// Those of 6.4. What applies (`GetBackupMappingInfoOperation.cs`): the page after a token
-    /// that ends in `S` has lost the suspended entities and is 404. Backups
-    /// (`GetRestorePointsOperation.cs`): a storage with nothing to list fails the page, and the
-    /// latest backup of a partition is that of each page.
+    /// As in 6.4. Configurations (`GetBackupMappingInfoOperation.cs`): the page after a token that
+    /// ends in `S` lacks the suspended entities and is 404. Backups
+    /// (`GetRestorePointsOperation.cs`): an empty storage fails the page, and the latest backup of
+    /// a partition is determined per page.
     #[default]
     AsIn64,
     /// Every item once.
@@ -103,7 +103,7 @@ pub enum TokenEnd {
     Absent,
 }
 
-/// `GetBackupProgress` of a partition no backup was ever requested for.
+/// `GetBackupProgress` of a partition for which no backup was ever requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Never {
     /// 200 with the four characters `null`.

@@ -43,6 +43,10 @@ pub enum UnusableIdentity {
 
 impl ServerIdentity {
     /// Reads the certificate chain and the private key from PEM.
+    ///
+    /// # Errors
+    ///
+    /// When the certificate or the key is missing or malformed, or when they do not match.
     pub fn from_pem(certificates: &str, key: &str) -> Result<Self, UnusableIdentity> {
         let chain = CertificateDer::pem_slice_iter(certificates.as_bytes());
         let chain: Vec<_> = chain

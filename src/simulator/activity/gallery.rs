@@ -1,9 +1,8 @@
-//! The periodic side of a demo: policies for everybody, and a gallery of protection gone wrong.
+//! Periodic backups of the demo: policies for all applications, and one service per protection
+//! state.
 //!
-//! Responsible for policies in compressed time (an hour is about half a minute), for a history
-//! of periodic backups before the first look, and for the service that shows each verdict. It
-//! may not request backups; that is the rest of the demo. Not drawn by chance but named, so that
-//! a reader finds on the wire what the name promises.
+//! Uses compressed time (an hour is about half a minute) and writes a history of periodic backups.
+//! Must not request backups. Services are named after their state.
 
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ const GALLERY: &str = "fabric:/Gallery";
 /// The application whose configuration cannot be read: Unknown. It is protected all the same.
 const OPAQUE: &str = "fabric:/Opaque";
 
-/// The way in which it cannot.
+/// The fault that makes it unreadable.
 pub(super) const OPACITY: (Fault, Filter) = (Fault::Masked400, Filter::Application(OPAQUE));
 
 const FLAKY: &str = "EveryHalfMinuteToFlakyStorage";
@@ -57,10 +56,10 @@ const EARLY: &str = "DailyTenMinutesAgo";
 /// nothing (`RetentionManager.cs`).
 const RARE: &str = "rare";
 
-/// The parts of each service on show.
+/// Partitions of each service in the gallery.
 const PARTS: [&str; 3] = ["eu", "us", "apac"];
 
-/// When the flaky storage goes down next, and by what pace.
+/// Next outage of the flaky storage, and the pace.
 #[derive(Debug)]
 pub(super) struct Gallery {
     pace: f64,
@@ -75,7 +74,7 @@ impl Gallery {
         }
     }
 
-    /// Protects what the estate has and opens the gallery, all with a past.
+    /// Protects the existing applications and adds the gallery, all with a history.
     pub(super) fn open(&self, estate: &mut Estate, now: DateTime<Utc>) {
         estate.set_tempo(tempo(self.pace));
         self.add_policies(estate, now - TimeDelta::days(8), now);
@@ -199,7 +198,7 @@ impl Gallery {
         attempt(estate.enable(&Entity::service(&service), EARLY, since));
     }
 
-    /// Hangs the pictures.
+    /// Adds the services of the gallery.
     fn hang(&self, estate: &mut Estate, now: DateTime<Utc>) {
         let born = now - TimeDelta::days(1);
         let hour_ago = now - stretched(3600, self.pace);
@@ -244,8 +243,8 @@ impl Gallery {
     }
 }
 
-/// Protects the applications that were there before: most of them as a whole, every fourth by
-/// its services, which run by the clock.
+/// Protects the existing applications: most as a whole, every fourth by its services, which have
+/// time-based schedules.
 fn protect_the_rest(estate: &mut Estate, history: TimeDelta, now: DateTime<Utc>) {
     for (index, application) in estate.application_names().into_iter().enumerate() {
         if index % 4 != 3 {
@@ -279,7 +278,7 @@ fn add(estate: &mut Estate, application: &str, service: &str, since: DateTime<Ut
     estate.add_service(application, service, kind, Scheme::Named(parts), since)
 }
 
-/// The demo asks for nothing that can be refused.
+/// The demo sends no request that the cluster rejects.
 fn attempt(result: Result<(), Rejection>) {
     if let Err(rejection) = result {
         tracing::debug!(?rejection, "the demo could not set the scene");
@@ -426,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_started_has_nothing_after_two_minutes_either() {
+    fn never_started_service_has_no_backup_after_two_minutes() {
         let (mut estate, _) = opened();
         let now = start() + TimeDelta::seconds(120);
         estate.tick(now);

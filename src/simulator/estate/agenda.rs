@@ -1,7 +1,7 @@
-//! What happens next, in order of time.
+//! Scheduled events in order of time.
 //!
-//! Responsible for the order alone: events of one moment come in a fixed order, so that many
-//! small steps of time and a large one give the same world.
+//! Simultaneous events have a fixed order, so that many small steps of time and one large step give
+//! the same state.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,28 +9,28 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-/// Everything that will happen.
+/// The queue of scheduled events.
 #[derive(Debug, Default)]
 pub(super) struct Agenda(BTreeSet<(DateTime<Utc>, ScheduledEvent)>);
 
-/// Something that happens without being asked for.
+/// A scheduled event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ScheduledEvent {
-    /// A step of an on-demand backup: of the request with this number or, where the primary
-    /// finishes, of its work with this number.
+    /// A step of an on-demand backup, with the serial number of the request or, for `Finish`, of
+    /// its execution.
     Request(Uuid, u64, RequestStep),
-    /// Something happens to the replica of a partition.
+    /// A step of the replica of a partition.
     Replica(Uuid, Step),
-    /// Retention of a policy runs, for the setting with this number, after so many failed tries.
+    /// Retention of a policy runs: serial number of the setting, failed attempts so far.
     Retention(Arc<str>, u64, u8),
-    /// The backups of a `CleanBackup` are deleted.
+    /// The deletion of a `CleanBackup`, by serial number.
     CleanUp(u64),
 }
 
 /// A step of an on-demand backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RequestStep {
-    /// The backup service gives up on it.
+    /// The request times out.
     Expire,
     /// The backup service sends it to the primary.
     Deliver,
@@ -38,20 +38,20 @@ pub(super) enum RequestStep {
     Finish,
 }
 
-/// Something that happens to the replica of a partition.
+/// A step of the replica of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Step {
-    /// The queue delivers a change of the configuration, after so many failed deliveries.
+    /// The queue delivers a change of the configuration, after this many failed deliveries.
     Deliver(WorkItem, u8),
-    /// A new partition asks for its policy.
+    /// A new partition requests its policy.
     Ask,
-    /// Its timer dies, and nobody notices.
+    /// Its timer stops without a trace.
     Silence,
     /// A backup starts.
     Start,
-    /// The backup that runs has ended.
+    /// The running backup ends.
     End,
-    /// A restore moves along.
+    /// A restore enters its next state.
     Restore,
 }
 
@@ -74,7 +74,7 @@ impl Agenda {
         self.0.remove(&(at, event));
     }
 
-    /// Takes out the first event that is due at `now`.
+    /// Removes and returns the first event that is due at `now`.
     pub(super) fn next(&mut self, now: DateTime<Utc>) -> Option<(DateTime<Utc>, ScheduledEvent)> {
         self.0.first().filter(|(at, _)| *at <= now)?;
         self.0.pop_first()

@@ -1,7 +1,7 @@
-//! All that the answers about one partition alone depend on.
+//! Inputs of the responses about one partition.
 //!
-//! Responsible for telling at little cost that its record and its health are spelled as before.
-//! It may not miss a difference: what goes into those answers is compared as a whole.
+//! Detects cheaply whether its record and health are unchanged. Must not miss a change: all inputs
+//! of those responses are compared.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use super::health_event::HealthReport;
 use super::{Estate, Partition};
 use crate::simulator::record::Record;
 
-/// How a partition looked at some moment to those who ask for its record and its health.
+/// The record and health of a partition at some time.
 #[derive(Clone, Debug)]
 pub struct Appearance {
     record: Record,
@@ -18,7 +18,7 @@ pub struct Appearance {
 }
 
 impl Estate {
-    /// How a partition looks at `now`; `None` when there is no such partition.
+    /// The record and health of a partition at `now`; `None` if it does not exist.
     pub fn appearance(&self, id: Uuid, now: DateTime<Utc>) -> Option<Appearance> {
         let partition = self.partitions.get(&id)?;
         Some(Appearance {
@@ -27,8 +27,8 @@ impl Estate {
         })
     }
 
-    /// Whether a partition still looks at `now` as it did: then every answer about its record and
-    /// its health has the same bytes as at that moment.
+    /// Whether record and health are unchanged at `now`; then all responses about them have the
+    /// same bytes.
     pub fn still_looks(&self, id: Uuid, before: &Appearance, now: DateTime<Utc>) -> bool {
         let looks = |it: &Partition| it.record == before.record;
         self.partitions.get(&id).is_some_and(looks)
@@ -46,7 +46,7 @@ mod tests {
     use crate::simulator::{Scheme, ServiceKind};
 
     #[test]
-    fn a_partition_looks_the_same_until_its_record_or_its_health_changes() {
+    fn appearance_changes_only_with_record_or_health() {
         let start = DateTime::from_timestamp(1_750_000_000, 0).unwrap();
         let mut estate = Estate::empty(1, start);
         let kind = ServiceKind::Persisted;

@@ -1,4 +1,4 @@
-//! The state of everything that happens without a request: policies, replicas, storages, events.
+//! State of the backup service: policies, mappings, replicas, storages and scheduled events.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -20,7 +20,7 @@ use super::store::{Backup, CleanUp, Stores, Validation};
 use super::time::later;
 use super::timer::Reason;
 
-/// Everything that moves without being asked, and what it moves by.
+/// State of the backup service and of the replicas it controls.
 #[derive(Debug, Default)]
 pub(in crate::simulator) struct BackupService {
     pub(in crate::simulator) policies: Policies,
@@ -32,24 +32,24 @@ pub(in crate::simulator) struct BackupService {
     pub(super) replicas: HashMap<Uuid, Replica>,
     pub(super) restores: HashMap<Uuid, Restore>,
     pub(super) clean_ups: BTreeMap<u64, CleanUp>,
-    /// When primaries cannot be reached by the backup service.
+    /// Periods in which primaries are unreachable for the backup service.
     pub(super) unreachable: HashMap<Uuid, Range<DateTime<Utc>>>,
     pub(super) agenda: Agenda,
     pub(super) attempts: u64,
-    /// What happened since it was last taken out; `None` while nobody wants to know.
+    /// Events since the last call of `take_log`; `None` before the first one.
     pub(super) log: Option<Vec<EstateEvent>>,
     serial: u64,
-    /// Until when everything has happened.
+    /// Time up to which all events were processed.
     pub(super) time: DateTime<Utc>,
 }
 
 impl BackupService {
-    /// The present of a question: no earlier than what has happened already.
+    /// The effective time of a query: no earlier than the last processed time.
     pub(super) fn present(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         self.time.max(now)
     }
 
-    /// A number that nothing had before.
+    /// Returns a new serial number.
     pub(super) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
@@ -102,7 +102,7 @@ impl BackupService {
         self.record_event(at, id, EstateEventKind::Armed { due });
     }
 
-    /// Arms the timer of a schedule that has just begun.
+    /// Arms the timer of a schedule that was just started.
     pub(super) fn arm_first(&mut self, id: Uuid, at: DateTime<Utc>) {
         if self.behaviour.waits_after_restart {
             return self.arm(id, Reason::Scheduled, at);
@@ -125,7 +125,7 @@ impl BackupService {
         }
     }
 
-    /// Forgets a partition that is gone. Its backups, its mapping and its suspension stay.
+    /// Removes a partition. Its backups, mapping and suspension stay.
     pub(super) fn forget_partition(&mut self, id: Uuid) {
         self.set_timer(id, None);
         self.replicas.remove(&id);
@@ -133,7 +133,7 @@ impl BackupService {
         self.unreachable.remove(&id);
     }
 
-    /// Replicas are opened anew: what runs is lost without a report.
+    /// Reopens the replica: a running backup is lost without a report.
     pub(super) fn stop_for_restore(&mut self, id: Uuid) {
         self.set_timer(id, None);
         if let Some(replica) = self.replicas.get_mut(&id) {
@@ -141,7 +141,7 @@ impl BackupService {
         }
     }
 
-    /// The events `Backup` and `Restore` as the health manager shows them.
+    /// The health events `Backup` and `Restore` that the health manager shows.
     pub(super) fn shown_reports(&self, id: Uuid, now: DateTime<Utc>) -> [Option<HealthReport>; 2] {
         let Some(replica) = self.replicas.get(&id) else {
             return [None, None];
@@ -150,7 +150,7 @@ impl BackupService {
         [&replica.backup, &replica.restore].map(|property| property.shown(now))
     }
 
-    /// The replica of a partition reports at `at`, on the clock of the cluster.
+    /// Sends a health report of the replica at `at`, on the clock of the cluster.
     pub(super) fn report(&mut self, id: Uuid, kind: HealthReportKind, at: DateTime<Utc>) {
         let every = self.tempo.health_reports;
         let replica = self.replica_mut(id);
@@ -164,13 +164,13 @@ impl BackupService {
         property.post(kind, source, at, every);
     }
 
-    /// The replica of a partition; it exists from the first time on that it has something to do.
+    /// The replica of a partition; created on first use.
     pub(super) fn replica_mut(&mut self, id: Uuid) -> &mut Replica {
         let replica = self.replicas.entry(id);
         replica.or_insert_with(|| Replica::new(id))
     }
 
-    /// The policy on which a replica acts.
+    /// The active policy of a replica.
     pub(super) fn active_policy(&self, id: Uuid) -> Option<&Arc<PolicyVersion>> {
         self.replicas.get(&id)?.metadata.active.as_ref()
     }

@@ -1,10 +1,10 @@
 //! Behaviours of the backup service that differ between runtimes, or might.
 //!
-//! The default is runtime 6.4, the last one whose source is published; every field names the
-//! source file. No release note says that a later runtime changed a field, except where one is
-//! named, so a monitor has to be right with each field on and off.
+//! The default is runtime 6.4, the last one with published source; every field names the source
+//! file. Unless stated otherwise, no release note mentions a change, so a monitor must be correct
+//! with each field on and off.
 
-/// What the backup service of a cluster does; the default is runtime 6.4.
+/// Behaviour of the backup service; the default is runtime 6.4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,

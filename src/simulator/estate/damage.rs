@@ -1,7 +1,7 @@
-//! What becomes of stored backups without the backup service.
+//! Changes to stored backups from outside the backup service.
 //!
-//! Responsible for what checks of a storage find, and for files that go because somebody deletes
-//! them. Both concern the storage of the policy that applies, and nothing where none does.
+//! Results of validation and manual deletions, in the storage of the policy that applies; no effect
+//! without one.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use super::log::EstateEventKind;
 use super::store::{FolderContents, Validation};
 
 impl Estate {
-    /// A check of the storage finds this of a backup of a partition.
+    /// Sets the validation result of a backup.
     pub fn record_check(&mut self, id: Uuid, backup: Uuid, found: Validation) {
         let backups = self
             .folder_contents(id)
@@ -22,7 +22,7 @@ impl Estate {
         }
     }
 
-    /// Somebody deletes a backup of a partition; increments that need it stay behind.
+    /// Deletes a backup of a partition; increments that depend on it stay.
     pub fn delete_backup(&mut self, id: Uuid, backup: Uuid, now: DateTime<Utc>) {
         let Some(storage_id) = self.applied_policy(id).map(|policy| policy.storage_id) else {
             return;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-/// Something that can be protected.
+/// An entity that a backup policy can be enabled for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entity {
     /// All partitions of an application, by its full name.
@@ -17,17 +17,17 @@ pub enum Entity {
 }
 
 impl Entity {
-    /// An application.
+    /// An application by its full name.
     pub fn application(name: &str) -> Self {
         Self::Application(name.into())
     }
 
-    /// A service.
+    /// A service by its full name.
     pub fn service(name: &str) -> Self {
         Self::Service(name.into())
     }
 
-    /// `Kind`, `EntityKind` and the word of inheritance.
+    /// Level as in `Kind`, `EntityKind` and the inheritance fields.
     pub(in crate::simulator) fn level(&self) -> &'static str {
         match self {
             Self::Application(_) => "Application",
@@ -37,5 +37,5 @@ impl Entity {
     }
 }
 
-/// Explicit enablements: which policy each entity was given.
+/// Explicit mappings from entities to policies.
 pub(super) type Mappings = BTreeMap<Entity, Arc<str>>;

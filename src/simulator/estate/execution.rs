@@ -1,9 +1,9 @@
-//! Requests for backups that have not ended, and what primaries do about them.
+//! Execution of requested backups by primaries.
 //!
-//! Responsible for the work of the primary: always a full backup, which moves neither the timer
-//! nor the last recovery point and takes turns with the periodic ones
-//! (`BackupRestoreManager.cs`, `BackupNowAsync`). It goes on when the request has timed out; its
-//! result is then dropped although the backup is stored (`BackupRestoreServiceImpl.cs`).
+//! A requested backup is always full, changes neither timer nor last recovery point and never
+//! overlaps a periodic one (`BackupRestoreManager.cs`, `BackupNowAsync`). It continues after the
+//! request has timed out; its result is then dropped although the backup is stored
+//! (`BackupRestoreServiceImpl.cs`).
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use super::store::{Backup, Validation};
 use super::time::later;
 use crate::simulator::record::{Code, Epoch, Outcome, Record, RecoveryPoint};
 
-/// Codes of a failed upload begin with it (`BackupCopier.cs`).
+/// Prefix of the error codes of failed uploads (`BackupCopier.cs`).
 const COPIER: &str = "FABRIC_E_BACKUPCOPIER_";
 
 impl Estate {
-    /// The primary takes the request on, unless it is busy with an older one or unreachable.
+    /// Delivers the request to the primary, unless it is busy with an older one or unreachable.
     pub(super) fn deliver_request(&mut self, id: Uuid, at: DateTime<Utc>) {
         let isolated = self.backup_service.unreachable.get(&id);
         let isolated = isolated.is_some_and(|it| it.contains(&at));
@@ -57,7 +57,7 @@ impl Estate {
         }
     }
 
-    /// Nothing else is being backed up: a request that waited for it has its turn.
+    /// Starts a request that waited for another backup.
     pub(super) fn begin_waiting_request(&mut self, id: Uuid, at: DateTime<Utc>) {
         let execution = self.requests.executions.get_mut(&id);
         if let Some(execution) = execution.filter(|it| it.began.is_none()) {
@@ -68,7 +68,7 @@ impl Estate {
         }
     }
 
-    /// The primary has finished a request, or its deadline has passed.
+    /// Ends the execution of a request, finished or timed out.
     pub(super) fn finish_request(&mut self, id: Uuid, at: DateTime<Utc>) {
         let Some(execution) = self.requests.executions.remove(&id) else {
             return;
@@ -116,8 +116,8 @@ impl Estate {
     }
 
     /// The record of a failed attempt. For the store of an actor service a failed upload is no
-    /// error: the record shows the former request of this primary, or the null pointer that the
-    /// lack of one is (`BackupRestoreManager.cs`, `backupPropertiesForBackupNow`).
+    /// error: the record shows the former request of this primary, or a null pointer error without
+    /// one (`BackupRestoreManager.cs`, `backupPropertiesForBackupNow`).
     fn failure(&mut self, id: Uuid, code: Code, message: String) -> Record {
         let in_upload = matches!(&code, Code::Name(name) if name.starts_with(COPIER));
         let provider = self.provider_of(id);
@@ -133,8 +133,8 @@ impl Estate {
         }
     }
 
-    /// Puts a full backup into the storage of a policy, or into one of the requester's own, and
-    /// ends the chain of the periodic ones.
+    /// Stores a full backup in the storage of a policy, or in one that the request names, and ends
+    /// the chain of the periodic backups.
     pub(super) fn store_requested(
         &mut self,
         id: Uuid,
@@ -179,7 +179,7 @@ impl Estate {
         Some(point)
     }
 
-    /// A moment as the node of the primary prints it.
+    /// A time on the clock of the node of the primary.
     fn shown(&self, id: Uuid, at: DateTime<Utc>) -> DateTime<Utc> {
         let clock = self.backup_service.replicas.get(&id).map(|it| it.clock);
         (at + clock.unwrap_or_default()).trunc_subsecs(0)

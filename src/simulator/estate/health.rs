@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Estate;
 use super::health_event::{HealthReport, HealthReportKind};
 
-/// What `GetHealth` shows of a partition, but for its spelling.
+/// Health of a partition as in `GetHealth`.
 #[derive(Clone, Debug)]
 pub(in crate::simulator) struct Health {
     pub(in crate::simulator) created: DateTime<Utc>,

@@ -1,11 +1,10 @@
-//! Health events of the backup machinery on a partition.
+//! Health events of the backup service on a partition.
 //!
-//! Responsible for what the health manager remembers: one event for each property, replaced by
-//! the next report, with the times of its transitions. Must not render events. A report is seen
-//! when its node sends it, up to 30 s after it was made (`HealthReportingComponent.cpp`), and a
-//! report with a lower sequence number, which is the clock of its node, is refused
-//! (`HealthEntity.cpp`, `SequenceNumber.cpp`). An event with an infinite time to live outlives
-//! its author.
+//! The health manager keeps one event per property, replaced by the next report, with its
+//! transition times. A report becomes visible when its node sends it, up to 30 s after it was made
+//! (`HealthReportingComponent.cpp`). A report with a lower sequence number, which is the clock of
+//! its node, is rejected (`HealthEntity.cpp`, `SequenceNumber.cpp`). An event with an infinite time
+//! to live outlives its author.
 
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 use super::time::later;
 
-/// What a report of the backup machinery says.
+/// Kind of a health report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::simulator) enum HealthReportKind {
-    /// `Backup`, Ok: the last periodic attempt ended without an error that the manager saw.
+    /// `Backup`, Ok: the last periodic attempt ended without an error that the manager observed.
     BackedUp,
     /// `Backup`, Warning: the last periodic attempt failed.
     Failed,
@@ -24,7 +23,7 @@ pub(in crate::simulator) enum HealthReportKind {
     Disabled,
     /// `Restore`, Ok for two hours: a user restored the partition.
     Restored,
-    /// `Restore`, Ok without end: the partition restored itself after a loss of data.
+    /// `Restore`, Ok without expiry: the partition restored itself after a data loss.
     RestoredItself,
 }
 
@@ -39,10 +38,10 @@ pub(in crate::simulator) struct HealthReport {
     stored: DateTime<Utc>,
 }
 
-/// The reports on one property: the last one sent, and the one after it that may still wait.
+/// The reports on one property: the last visible one, and a newer one that may still be pending.
 #[derive(Debug)]
 pub(super) struct HealthProperty {
-    /// When in each round of reports the node of the partition sends its own, from 0 to 1.
+    /// Phase of the reporting interval of its node, from 0 to 1.
     phase: f64,
     sent: Option<HealthReport>,
     newest: Option<HealthReport>,
@@ -94,7 +93,7 @@ impl HealthProperty {
         });
     }
 
-    /// When the node sends its reports next.
+    /// Time at which the node next sends reports.
     fn sending_after(&self, at: DateTime<Utc>, every: Duration) -> DateTime<Utc> {
         let millis = i64::try_from(every.as_millis()).unwrap_or_default().max(1);
         let phase = i64::try_from(every.mul_f64(self.phase).as_millis()).unwrap_or_default();
@@ -119,7 +118,7 @@ impl HealthReport {
         self.kind == HealthReportKind::Failed
     }
 
-    /// How long it is shown; `None` is for ever.
+    /// Time to live; `None` is infinite.
     pub(in crate::simulator) fn time_to_live(&self) -> Option<TimeDelta> {
         match self.kind {
             HealthReportKind::BackedUp

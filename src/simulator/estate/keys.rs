@@ -1,11 +1,10 @@
-//! How a service is cut into partitions, and which part of its keys each of them holds.
+//! Partition schemes and partition keys.
 //!
-//! Values only: it may not know which partitions there are. Ranges are equal, lie side by side and
-//! hold every 64-bit key once.
+//! Ranges are equal, adjacent and cover every 64-bit key once.
 
 use std::sync::Arc;
 
-/// Which part of a service's keys a partition holds.
+/// Keys of a partition.
 #[derive(Clone, Debug)]
 pub(in crate::simulator) enum Keys {
     Singleton,
@@ -13,14 +12,14 @@ pub(in crate::simulator) enum Keys {
     Range(i64, i64),
 }
 
-/// How a new service is partitioned.
+/// Partition scheme of a new service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// One partition.
     Singleton,
     /// One partition for each name.
     Named(Vec<String>),
-    /// So many equal ranges of the 64-bit keys.
+    /// This many equal ranges of the 64-bit keys.
     Ranges(usize),
 }
 

@@ -1,8 +1,7 @@
-//! What a list of backups shows: what lies in the storages that apply now.
+//! Contents of backup lists: backups in the storages that currently apply.
 //!
-//! Responsible for which storages are read for a scope, and for the ways in which reading them
-//! fails (`GetRestorePointsOperation.cs`, `RestorePointOperation.cs`). When a policy moves to
-//! another storage, what was written before is out of sight.
+//! Determines the storages of a scope and their read errors (`GetRestorePointsOperation.cs`,
+//! `RestorePointOperation.cs`). Backups in a storage that a policy used before are not listed.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -11,7 +10,7 @@ use super::policy::{PolicyVersion, Storage};
 use super::store::{Backup, FolderPath};
 use super::{Entity, Estate, Keys, Rejection};
 
-/// A backup and where it lies.
+/// A listed backup and its folder.
 #[derive(Clone, Debug)]
 pub(in crate::simulator) struct ListedBackup {
     pub(in crate::simulator) folder: FolderPath,
@@ -20,14 +19,13 @@ pub(in crate::simulator) struct ListedBackup {
 }
 
 impl Estate {
-    /// The backups of a partition that its list shows at `now`, oldest first; none where the list
-    /// fails.
+    /// The backups of a partition in its list at `now`, oldest first; empty if the list fails.
     pub fn backups(&self, id: Uuid, now: DateTime<Utc>) -> Vec<Backup> {
         let listed = self.listed(&Entity::Partition(id), now).unwrap_or_default();
         listed.into_iter().map(|it| it.backup).collect()
     }
 
-    /// What lies in the storages of a scope, folder by folder, oldest first.
+    /// The backups in the storages of a scope, by folder, oldest first.
     pub(in crate::simulator) fn listed(
         &self,
         scope: &Entity,
@@ -37,8 +35,8 @@ impl Estate {
         Ok(storages.into_iter().flatten().collect())
     }
 
-    /// What lies in each storage of a scope, folder by folder, oldest first, or the newest of each
-    /// folder only. A storage that is read twice shows its items twice.
+    /// The backups in each storage of a scope, by folder, oldest first, or only the newest of each
+    /// folder. A storage that is read twice lists its items twice.
     pub(in crate::simulator) fn listed_by_storage(
         &self,
         scope: &Entity,
@@ -95,8 +93,8 @@ impl Estate {
         Ok(storages)
     }
 
-    /// The policies whose storages are read: of a partition the one that applies, otherwise all
-    /// that are set at the scope, above and below, those that count as one storage once.
+    /// The policies whose storages are read: for a partition the one that applies, otherwise all
+    /// policies at the scope, above and below, each storage once.
     fn policies_within(&self, scope: &Entity) -> Vec<&PolicyVersion> {
         let backup_service = &self.backup_service;
         if let Entity::Partition(_) = scope {
@@ -137,7 +135,7 @@ impl Estate {
         policies.counts_as(one) == policies.counts_as(other)
     }
 
-    /// Refuses scopes that do not exist.
+    /// Rejects scopes that do not exist.
     fn check_scope(&self, scope: &Entity) -> Result<(), Rejection> {
         let (exists, rejection) = match scope {
             Entity::Application(name) => (

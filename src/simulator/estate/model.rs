@@ -18,13 +18,13 @@ use super::requests::Requests;
 use crate::simulator::record::{Epoch, Progress, Record};
 use crate::simulator::switches::Switches;
 
-/// The application of the system services: it exists, but no list of applications shows it.
+/// The application of the system services; application lists omit it.
 pub(in crate::simulator) const SYSTEM: &str = "fabric:/System";
 
-/// The service behind the backup routes; without it they answer 404.
+/// The service behind the backup routes; without it they return 404.
 pub(in crate::simulator) const BACKUP_RESTORE_SERVICE: &str = "fabric:/System/BackupRestoreService";
 
-/// A cluster's worth of applications, services, partitions and backup records.
+/// The applications, services, partitions and backup records of a cluster.
 #[derive(Debug)]
 pub struct Estate {
     pub(in crate::simulator) rng: fastrand::Rng,
@@ -33,11 +33,11 @@ pub struct Estate {
     pub(in crate::simulator) partitions: HashMap<Uuid, Partition>,
     /// Requests that have not ended.
     pub(super) requests: Requests,
-    /// What no longer exists and may still be named.
+    /// Deleted services and partitions that may still be named.
     pub(super) vanished: Vanished,
     /// Applications and services that are listed while they are being deleted.
     pub(super) deleting: BTreeSet<Arc<str>>,
-    /// What happens without being asked for; nothing until there is a policy.
+    /// State of the backup service.
     pub(in crate::simulator) backup_service: BackupService,
 }
 
@@ -59,7 +59,7 @@ pub(in crate::simulator) struct Partition {
     pub(super) record: Record,
 }
 
-/// Kind of a service; only [`Self::Persisted`] ones can be backed up.
+/// Kind of a service; only [`Self::Persisted`] services can be backed up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceKind {
     /// Stateful with `HasPersistedState` true.
@@ -72,7 +72,7 @@ pub enum ServiceKind {
     SelfReconfiguring,
 }
 
-/// To what vanished partitions and services belonged.
+/// Parents of deleted partitions and services.
 #[derive(Debug, Default)]
 pub(super) struct Vanished {
     pub(super) partitions: HashMap<Uuid, Arc<str>>,
@@ -80,7 +80,7 @@ pub(super) struct Vanished {
 }
 
 impl Estate {
-    /// A world with nothing in it but the system services.
+    /// An estate with only the system services.
     pub fn empty(seed: u64, created: DateTime<Utc>) -> Self {
         let mut estate = Self {
             rng: fastrand::Rng::with_seed(seed),
@@ -153,13 +153,13 @@ impl Estate {
         Some(self.services.get(service)?.kind)
     }
 
-    /// What its backup service does.
+    /// Behaviour of the backup service.
     pub fn behaviour(&self) -> Behaviour {
         self.backup_service.behaviour
     }
 
-    /// The truth about a partition, as the default switches spell it: JSON null when no backup
-    /// was ever requested, `None` when there is no such partition.
+    /// The record of a partition in the default format: JSON null if no backup was ever requested,
+    /// `None` if there is no such partition.
     pub fn record(&self, id: Uuid) -> Option<Value> {
         let progress = self.progress(id)?;
         Some(progress.to_json(&Switches::default()).unwrap_or_default())

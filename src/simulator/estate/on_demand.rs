@@ -1,8 +1,8 @@
-//! The life of a requested backup: Accepted, `BackupInProgress`, then an end.
+//! Requested backups: Accepted, `BackupInProgress`, then an end.
 //!
-//! Responsible for the one record each partition has, which belongs to the backup service
-//! (`BackupPartitionWorkItem.cs`): a new request overwrites it, and a Timeout ends it whatever
-//! its primary does (`execution`). Must not answer requests.
+//! Maintains the record of each partition, which belongs to the backup service
+//! (`BackupPartitionWorkItem.cs`): a new request overwrites it, and a timeout ends it whatever the
+//! primary does (`execution`).
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::{Estate, Rejection, ServiceKind};
 use crate::simulator::record::{BackupPlan, Outcome, Record};
 
 impl Estate {
-    /// Requests a backup: the record becomes Accepted and the success before it is gone.
+    /// Requests a backup: the record becomes Accepted and loses the former success.
     pub fn request_backup(
         &mut self,
         id: Uuid,
@@ -60,8 +60,8 @@ impl Estate {
         Ok(())
     }
 
-    /// Ends whatever runs for a partition, or ran never, with this outcome at this moment:
-    /// how a history is written. [`Outcome::Never`] is a request of that moment, still Accepted.
+    /// Sets the outcome of the request of a partition at this time, to write a history.
+    /// [`Outcome::Never`] is a request of that time that stays Accepted.
     pub fn conclude(&mut self, id: Uuid, outcome: Outcome, at: DateTime<Utc>) {
         self.requests.forget(id);
         let record = match outcome {
@@ -87,8 +87,8 @@ impl Estate {
         self.set_state(id, record);
     }
 
-    /// Puts any body in the place of a record, and ends whatever runs for the partition; JSON
-    /// null is a partition no backup was ever requested for.
+    /// Replaces the record by an arbitrary body and ends a running request; JSON null means that no
+    /// backup was ever requested.
     pub fn set_record(&mut self, id: Uuid, body: Value) {
         self.requests.forget(id);
         let record = match body {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_tells_the_moment_of_its_snapshot_whenever_it_is_looked_at() {
+    fn success_contains_time_of_its_snapshot_at_any_later_tick() {
         let (mut estate, id) = world();
         estate
             .request_backup(id, plan(Outcome::Success), start())
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_vanishes_takes_its_requests_along() {
+    fn removed_partition_drops_its_requests() {
         let (mut estate, id) = world();
         estate
             .request_backup(id, plan(Outcome::Success), start())

@@ -1,8 +1,7 @@
-//! Backup policies: when, where to, how many increments, how long kept.
+//! Backup policies and the state of their storages.
 //!
-//! Responsible for the policies of a cluster and for the state of their storages. It holds no
-//! secrets: those are made up where a policy is printed. A changed policy is a new version of it,
-//! so a replica can tell that it acts on an old one.
+//! Contains no secrets: they are generated when a policy is rendered. A changed policy is a new
+//! version, so that a replica can detect that it uses an old one.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,17 +19,17 @@ pub struct Policy {
     pub name: String,
     /// Whether a partition restores itself after a loss of data.
     pub auto_restore_on_data_loss: bool,
-    /// Most incremental backups that follow a full one.
+    /// Maximum number of incremental backups after a full one.
     pub max_incremental_backups: u32,
-    /// When backups are taken.
+    /// Schedule.
     pub schedule: Schedule,
-    /// Where they go.
+    /// Storage.
     pub storage: Storage,
-    /// How long they are kept; `None` keeps them for ever.
+    /// Retention; `None` keeps backups for ever.
     pub retention: Option<Retention>,
 }
 
-/// When periodic backups are taken.
+/// Schedule of periodic backups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
     /// `FrequencyBased`: this long after the last recovery point. Real clusters allow whole
@@ -42,7 +41,7 @@ pub enum Schedule {
     Weekly(Vec<Weekday>, Vec<NaiveTime>),
 }
 
-/// Where backups go. Two policies with equal places share one list of backups.
+/// Storage of backups. Policies with equal storages share one list of backups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Storage {
     /// `AzureBlobStore`, with a connection string.
@@ -81,12 +80,12 @@ pub enum Storage {
     },
 }
 
-/// How long backups are kept (`Basic`).
+/// Retention (`Basic`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Older backups are deleted, whole chains at a time.
     pub duration: Duration,
-    /// So many backups are kept however old they are.
+    /// Minimum number of backups to keep, whatever their age.
     pub minimum: usize,
 }
 
@@ -104,20 +103,20 @@ pub(in crate::simulator) struct PolicyVersion {
 pub(in crate::simulator) struct Policies {
     pub(in crate::simulator) by_name: BTreeMap<Arc<str>, Arc<PolicyVersion>>,
     pub(super) retentions: BTreeMap<Arc<str>, SetRetention>,
-    /// When the storage of a policy refuses uploads.
+    /// Periods in which the storage of a policy rejects uploads.
     pub(super) outages: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
-    /// When it refuses to be listed.
+    /// Periods in which listing it fails.
     pub(super) unlisted: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
-    /// When reading it for a list is cancelled.
+    /// Periods in which listing it is cancelled.
     pub(super) cancelled: BTreeMap<String, Vec<Range<DateTime<Utc>>>>,
     pub(super) accounts: BTreeMap<String, Account>,
 }
 
-/// A retention that was set.
+/// A configured retention.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SetRetention {
     pub(super) retention: Retention,
-    /// The number of its events; 0 where it is not armed.
+    /// Serial number of its events; 0 if it is not armed.
     pub(super) serial: u64,
 }
 
@@ -141,7 +140,7 @@ impl Policies {
         contain(&self.unlisted, policy, at)
     }
 
-    /// What makes two storages the same one.
+    /// Identifies a storage.
     pub(super) fn describe(&self, policy: &Policy) -> String {
         match &policy.storage {
             Storage::AzureBlob { container, .. } => {
@@ -163,8 +162,8 @@ impl Policies {
         }
     }
 
-    /// What the backup service of 6.4 takes for one storage: it compares connection strings and
-    /// share paths only (`AzureBlobBackupStorageInfo.cs`, `FileShareBackupStorageInfo.cs`).
+    /// Identifies a storage as 6.4 does: it compares connection strings and share paths only
+    /// (`AzureBlobBackupStorageInfo.cs`, `FileShareBackupStorageInfo.cs`).
     pub(super) fn counts_as(&self, policy: &PolicyVersion) -> String {
         match self.accounts.get(&policy.policy.name) {
             Some(Account {

@@ -10,8 +10,8 @@ use super::agenda::WorkItem;
 use super::policy::{Account, Policy, PolicyVersion};
 
 impl Estate {
-    /// Adds a policy, or replaces the one of this name: every partition it applies to restarts
-    /// its schedule, one whole interval from now, with a full backup.
+    /// Creates or replaces a policy: every partition it applies to restarts its schedule, one whole
+    /// interval from now, with a full backup.
     pub fn add_policy(&mut self, policy: Policy, now: DateTime<Utc>) {
         self.tick(now);
         self.put_in_force(policy, now);
@@ -35,7 +35,7 @@ impl Estate {
         }
     }
 
-    /// Changes a policy in place; false when there is none of this name.
+    /// Updates a policy; returns false if it does not exist.
     pub fn update_policy(
         &mut self,
         name: &str,
@@ -51,8 +51,8 @@ impl Estate {
         true
     }
 
-    /// Changes the certificate that secrets are encrypted with: every policy gets another internal
-    /// id and is sent to every partition, which no API shows (`BackupRestoreService.cs`,
+    /// Changes the certificate that encrypts secrets: every policy gets a new internal id and is
+    /// sent to every partition, which no API shows (`BackupRestoreService.cs`,
     /// `UpdateSecretsAsync`).
     pub fn change_certificate(&mut self, now: DateTime<Utc>) {
         self.tick(now);
@@ -68,8 +68,8 @@ impl Estate {
         }
     }
 
-    /// Removes a policy and protection by it, also of what is gone; false when there is none of
-    /// this name.
+    /// Deletes a policy and its mappings, also those of deleted entities; returns false if it does
+    /// not exist.
     pub fn remove_policy(&mut self, name: &str, now: DateTime<Utc>) -> bool {
         self.tick(now);
         for entity in self.backup_service.enabled_with(name) {
@@ -86,10 +86,10 @@ impl Estate {
         Some(&self.backup_service.policies.by_name.get(name)?.policy)
     }
 
-    /// Puts the Azure storage of a policy into an account: call it before the policy is added.
-    /// Policies that share an account by its connection string in plain text count as one
-    /// storage, whatever their containers; with encrypted secrets each counts for itself. Without
-    /// this call every container has an account of its own.
+    /// Sets the storage account of a policy; call it before the policy is added. Policies with the
+    /// same account and a plain-text connection string count as one storage, whatever their
+    /// containers; with encrypted secrets each counts separately. Without this call every container
+    /// has its own account.
     pub fn set_account(&mut self, policy: &str, account: &str, encrypted: bool) {
         let account = Account {
             name: account.to_owned(),
@@ -99,20 +99,20 @@ impl Estate {
         accounts.insert(policy.to_owned(), account);
     }
 
-    /// Makes the storage of a policy refuse every upload that ends in this window.
+    /// Makes uploads to the storage of a policy fail that end in this window.
     pub fn fail_storage(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
         let outages = &mut self.backup_service.policies.outages;
         outages.entry(policy.to_owned()).or_default().push(window);
     }
 
-    /// Makes the storage of a policy refuse to be listed in this window.
+    /// Makes listing the storage of a policy fail in this window.
     pub fn fail_listing(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
         let unlisted = &mut self.backup_service.policies.unlisted;
         unlisted.entry(policy.to_owned()).or_default().push(window);
     }
 
-    /// Cancels the reading of the storage of a policy in this window: lists leave it out without a
-    /// word, because only faulted tasks fail them (`GetRestorePointsOperation.cs`).
+    /// Cancels listing the storage of a policy in this window: backup lists omit it without an
+    /// error, because only faulted tasks fail them (`GetRestorePointsOperation.cs`).
     pub fn cancel_listing(&mut self, policy: &str, window: Range<DateTime<Utc>>) {
         let cancelled = &mut self.backup_service.policies.cancelled;
         let windows = cancelled.entry(policy.to_owned()).or_default();

@@ -1,7 +1,7 @@
-//! Services and partitions appear and vanish.
+//! Creation and deletion of services and partitions.
 //!
-//! Responsible for what that changes besides: a new partition asks for its policy, and a vanished
-//! one is still named by its mapping, its suspension and its backups.
+//! A new partition requests its policy; a deleted one is still named by its mapping, its suspension
+//! and its backups.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -55,8 +55,8 @@ impl Estate {
         self.insert_partition(&Arc::clone(service), Keys::Named(name.into()), now)
     }
 
-    /// Removes a partition, its record and whatever runs for it; its backups stay in their list,
-    /// and its mapping and suspension stay too.
+    /// Removes a partition, its record and its running backup; its backups, mapping and suspension
+    /// stay.
     pub fn remove_partition(&mut self, id: Uuid) {
         self.requests.forget(id);
         self.backup_service.forget_partition(id);
@@ -69,8 +69,8 @@ impl Estate {
         self.vanished.partitions.insert(id, partition.service);
     }
 
-    /// Begins to delete an application or a service: lists still show it, requests for what is
-    /// below it are answered as if it were gone.
+    /// Starts the deletion of an application or service: lists still show it, requests below it are
+    /// answered as if it did not exist.
     pub fn begin_deletion(&mut self, name: &str) {
         self.deleting.insert(name.into());
     }
@@ -134,7 +134,7 @@ impl Estate {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    /// A partition's epoch names its birth and counts its changes of primary.
+    /// The epoch of a new partition contains its creation time and counts changes of primary.
     fn new_epoch(&mut self, now: DateTime<Utc>) -> Epoch {
         let seconds = filetime(now) / 10_000_000;
         Epoch {

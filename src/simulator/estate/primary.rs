@@ -1,7 +1,7 @@
-//! Changes of primary: balancing, upgrades, and nodes that die.
+//! Changes of the primary replica.
 //!
-//! Responsible for what becomes of a backup under way and for the timer of the next primary,
-//! which finds schedule and last recovery point in the partition.
+//! Determines the effect on a running backup and on the timer of the next primary, which reads
+//! schedule and last recovery point from the partition.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -17,14 +17,14 @@ use super::time::later;
 use super::timer::Reason;
 
 impl Estate {
-    /// Moves the primary of a partition to a node whose clock is right.
+    /// Moves the primary of a partition to a node with a correct clock.
     pub fn move_primary(&mut self, id: Uuid, now: DateTime<Utc>) {
         self.move_primary_to(id, TimeDelta::zero(), now);
     }
 
-    /// Moves the primary of a partition to a node whose clock is so much ahead. The change of
-    /// role waits for a periodic backup under way (`LoggingReplicator.cs`), which is then listed
-    /// but not counted.
+    /// Moves the primary of a partition to a node with this clock offset. The change of role waits
+    /// for a running periodic backup (`LoggingReplicator.cs`), which is then listed but not
+    /// counted.
     pub fn move_primary_to(&mut self, id: Uuid, clock: TimeDelta, now: DateTime<Utc>) {
         self.tick(now);
         if !self.partitions.contains_key(&id) {
@@ -70,7 +70,7 @@ impl Estate {
         self.install_primary(id, TimeDelta::zero(), now);
     }
 
-    /// Another replica is primary now (`BackupRestoreManager.cs`, `InitializeAsync`).
+    /// Completes a change of primary (`BackupRestoreManager.cs`, `InitializeAsync`).
     pub(super) fn install_primary(&mut self, id: Uuid, clock: TimeDelta, at: DateTime<Utc>) {
         let Some(partition) = self.partitions.get_mut(&id) else {
             return;

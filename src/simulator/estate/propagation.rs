@@ -1,10 +1,9 @@
-//! How changes of the configuration reach the replicas.
+//! Propagation of configuration changes to replicas.
 //!
-//! Responsible for the queue of the backup service and for what each replica does with what it
-//! receives. The queue is looked at every five seconds and worked off in batches of five, and an
-//! item that cannot be delivered comes again after 1, 2, 4 and then every 8 minutes
-//! (`BaseWorkItemQueue.cs`). An item is checked against the configuration of the moment when it
-//! is delivered, so a change that is undone in time never happened
+//! Implements the queue of the backup service and the reaction of replicas. The queue is processed
+//! every five seconds in batches of five; an item that cannot be delivered is retried after 1, 2, 4
+//! and then every 8 minutes (`BaseWorkItemQueue.cs`). An item is checked against the configuration
+//! at its delivery, so a change that is reverted before has no effect
 //! (`SendToServiceNodeWorkItem.cs`).
 
 use std::ops::Range;
@@ -21,17 +20,17 @@ use super::policy::PolicyVersion;
 use super::time::later;
 use super::{Entity, Estate};
 
-/// Items that are taken from the queue at once; a full batch is followed by the next.
+/// Batch size; a full batch is followed by the next.
 const BATCH: usize = 5;
 
-/// About how long a batch takes (inferred).
+/// Approximate duration of a batch (inferred).
 const BATCH_TAKES: Duration = Duration::from_millis(50);
 
-/// Minutes until an item that could not be delivered comes again.
+/// Minutes until an undeliverable item is retried.
 const REDELIVERIES: [u64; 4] = [1, 2, 4, 8];
 
 impl Estate {
-    /// Lets the backup service fail to reach the primaries of these partitions for a while.
+    /// Makes the primaries of these partitions unreachable for the backup service for a while.
     pub fn isolate(&mut self, ids: impl IntoIterator<Item = Uuid>, window: &Range<DateTime<Utc>>) {
         let windows = ids.into_iter().map(|id| (id, window.clone()));
         self.backup_service.unreachable.extend(windows);
@@ -84,7 +83,7 @@ impl Estate {
         }
     }
 
-    /// A new partition asks the backup service for its policy.
+    /// A new partition requests its policy from the backup service.
     pub(super) fn ask_for_policy(&mut self, id: Uuid, at: DateTime<Utc>) {
         let entity = Entity::Partition(id);
         let suspended = if self.backup_service.behaviour.newcomers_ignore_suspension {
@@ -97,7 +96,7 @@ impl Estate {
         }
     }
 
-    /// A partition that was just created starts to ask at once.
+    /// Schedules the first policy request of a new partition.
     pub(super) fn inform_newcomer(&mut self, id: Uuid, now: DateTime<Utc>) {
         let is_persisted = !self.partitions_of(&Entity::Partition(id)).is_empty();
         if is_persisted && !self.backup_service.mappings.is_empty() {
@@ -107,7 +106,7 @@ impl Estate {
         }
     }
 
-    /// Protection begins, or has another policy (`UpdateBackupSchedulingPolicyAsync`); the same
+    /// Starts or changes the policy of a replica (`UpdateBackupSchedulingPolicyAsync`); the same
     /// version of the same policy changes nothing.
     fn enable_replica(&mut self, id: Uuid, policy: Arc<PolicyVersion>, at: DateTime<Utc>) {
         let backup_service = &mut self.backup_service;
@@ -119,13 +118,13 @@ impl Estate {
         replica.restart(Some(policy), at);
         let is_running = replica.running.is_some();
         backup_service.record_event(at, id, EstateEventKind::Configured { active: true });
-        // A backup under way is discarded; the end of it arms the timer.
+        // A running backup is discarded; its end arms the timer.
         if !is_running {
             backup_service.arm_first(id, at);
         }
     }
 
-    /// Protection ends or is suspended: timer and schedule go, the health event is cleared.
+    /// Ends or suspends protection: timer and schedule are removed, the health event is cleared.
     fn disable_replica(&mut self, id: Uuid, at: DateTime<Utc>) {
         let backup_service = &mut self.backup_service;
         let replica = backup_service.replica_mut(id);
@@ -144,7 +143,7 @@ impl Estate {
     }
 }
 
-/// The next look at the queue after `now`.
+/// Time of the next round of the queue after `now`.
 fn next_round(now: DateTime<Utc>, every: Duration) -> DateTime<Utc> {
     let millis = i64::try_from(every.as_millis()).unwrap_or_default();
     if millis == 0 {

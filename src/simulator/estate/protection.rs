@@ -1,10 +1,9 @@
-//! Which policy applies to what, and where it is suspended.
+//! Policies and suspensions that apply to entities.
 //!
-//! Responsible for the mappings an operator makes at applications, services and partitions, and
-//! for what they come to: the nearest level decides on the policy, any level suspends. Must not
-//! back anything up: replicas receive a change a moment later and act for themselves. Mappings
-//! and suspensions outlive their entity, suspensions also the policy that they suspend
-//! (`DeleteBackupPolicyOperation.cs`, `DisableBackupMappingOperation.cs`).
+//! Keeps the mappings at applications, services and partitions and derives the effective ones: the
+//! nearest level determines the policy, any level suspends. Must not take backups: replicas receive
+//! changes later. Mappings and suspensions outlive their entity, suspensions also the policy that
+//! they suspend (`DeleteBackupPolicyOperation.cs`, `DisableBackupMappingOperation.cs`).
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use super::backup_service::BackupService;
 use super::policy::PolicyVersion;
 use super::{Entity, Estate, Rejection, ServiceKind};
 
-/// What the cluster says about the protection of an entity.
+/// Effective protection of an entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::simulator) struct Protection {
     pub(in crate::simulator) policy: Arc<str>,
@@ -43,8 +42,8 @@ impl Estate {
         Ok(())
     }
 
-    /// Takes the policy away that an entity has of its own; what it inherits stays, and so does
-    /// its suspension.
+    /// Removes the policy that an entity has of its own; inherited policies and its suspension
+    /// stay.
     pub fn disable(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Rejection> {
         self.tick(now);
         self.check(entity)?;
@@ -55,7 +54,7 @@ impl Estate {
     }
 
     /// Suspends an entity and everything below it, protected or not: replicas stop, and their
-    /// events vanish (`SuspendBackupOperation.cs`).
+    /// events are removed (`SuspendBackupOperation.cs`).
     pub fn suspend(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Rejection> {
         self.tick(now);
         self.check(entity)?;
@@ -64,8 +63,8 @@ impl Estate {
         Ok(())
     }
 
-    /// Ends the suspension of this level; replicas start as if they had just been protected.
-    /// Refused while nothing in the application is enabled (`ResumeBackupOperation.cs`).
+    /// Ends the suspension of this level; replicas start as if just protected. Rejected while
+    /// nothing in the application is enabled (`ResumeBackupOperation.cs`).
     pub fn resume(&mut self, entity: &Entity, now: DateTime<Utc>) -> Result<(), Rejection> {
         self.tick(now);
         self.check(entity)?;
@@ -85,8 +84,8 @@ impl Estate {
         Ok(())
     }
 
-    /// What the cluster says applies to a partition; `None` when nothing does. Services and
-    /// applications are looked up by what comes out of the parsing of their names.
+    /// Effective protection of a partition as the cluster reports it; `None` without a policy.
+    /// Services and applications are looked up under their parsed names.
     pub(in crate::simulator) fn protection(&self, partition: &Entity) -> Option<Protection> {
         let line = self.line(partition);
         let is_found = |it: &&Entity| *it == partition || !self.is_mangled(it);
@@ -141,7 +140,7 @@ impl Estate {
             }
     }
 
-    /// An entity and what it is part of, nearest first.
+    /// An entity and its parents, nearest first.
     pub(in crate::simulator) fn line(&self, entity: &Entity) -> Vec<Entity> {
         let mut line = Vec::with_capacity(3);
         line.push(entity.clone());
@@ -154,13 +153,13 @@ impl Estate {
         line
     }
 
-    /// The service of a partition that exists or once did.
+    /// The service of a partition that exists or existed.
     pub(in crate::simulator) fn home_of(&self, id: Uuid) -> Option<Arc<str>> {
         let vanished = || self.vanished.partitions.get(&id).cloned();
         self.service_of(id).or_else(vanished)
     }
 
-    /// The application of a service that exists or once did.
+    /// The application of a service that exists or existed.
     pub(in crate::simulator) fn application_of_service(&self, name: &str) -> Option<Arc<str>> {
         let existing = self.services.get(name).map(|it| &it.application);
         existing
@@ -228,19 +227,19 @@ impl Estate {
 }
 
 impl BackupService {
-    /// What a policy was explicitly enabled for, also what is gone since.
+    /// Entities for which a policy is explicitly enabled, including deleted ones.
     pub(in crate::simulator) fn enabled_with(&self, policy: &str) -> Vec<Entity> {
         let mappings = self.mappings.iter();
         let mapped = mappings.filter(|(_, name)| ***name == *policy);
         mapped.map(|(entity, _)| entity.clone()).collect()
     }
 
-    /// Everything with a policy of its own.
+    /// Entities with a policy of their own.
     pub(in crate::simulator) fn mapped(&self) -> impl Iterator<Item = &Entity> {
         self.mappings.keys()
     }
 
-    /// Everything with a suspension of its own.
+    /// Entities with a suspension of their own.
     pub(in crate::simulator) fn suspended(&self) -> impl Iterator<Item = &Entity> {
         self.suspensions.iter()
     }

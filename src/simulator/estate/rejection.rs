@@ -1,9 +1,9 @@
 //! Reasons for which the cluster rejects a request.
 
-/// Why the cluster did not do what it was asked to.
+/// Reason for which the cluster rejected a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// The request before it has not ended.
+    /// The previous request has not ended.
     InProgress,
     /// A restore has not ended.
     RestoreInProgress,
@@ -23,9 +23,9 @@ pub enum Rejection {
     Stateless,
     /// A storage could not be listed: "Unable to get recovery point details.".
     StorageUnreachable,
-    /// A list failed before it had an item because a container or folder does not exist: "Index
-    /// was out of range" (`GetRestorePointsOperation.cs`).
+    /// A list failed before its first item because a container or folder does not exist: "Index was
+    /// out of range" (`GetRestorePointsOperation.cs`).
     NothingToIndex,
-    /// A list failed after it had items of another storage: code 2148734208.
+    /// A list failed after items of another storage: code 2148734208.
     StorageFailed,
 }

@@ -1,9 +1,8 @@
-//! What the primary replica of one partition knows: its policy, its timer, its chain.
+//! State of the periodic backups of one partition: policy, timer, chain.
 //!
-//! Responsible for the state of one partition's periodic backups. Part of it is replicated and
-//! survives a change of primary (policy, last recovery point), the rest belongs to one primary
-//! (timer, retries, chain). It must not decide what happens next: the agenda does. Each replica
-//! draws from its own seed, so nothing that happens to one partition changes another.
+//! Policy and last recovery point are replicated and survive a change of primary; timer, retries
+//! and chain belong to one primary. Each replica has its own random seed, so that partitions do not
+//! influence each other.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use super::time::later;
 use super::timer::{Reason, Timer};
 use crate::simulator::record::RecoveryPoint;
 
-/// How often a failed backup is tried again before its turn is lost (`RescheduleTimer.cs`).
+/// Retries of a failed backup before its run is skipped (`RescheduleTimer.cs`).
 const RETRIES: u32 = 5;
 
 /// The state provider of a service (`KeyValueStoreReplica.cs`, `ReliableStateManagerImpl.cs`).
@@ -35,24 +34,23 @@ pub enum StateProvider {
     KeyValueStore,
 }
 
-/// How long things take that no policy says; the defaults are those of the real service.
+/// Durations that no policy sets; the defaults are those of the real service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tempo {
-    /// Between two rounds of the queue that sends changes of the configuration to replicas
-    /// (`BaseWorkItemQueue.cs`).
+    /// Interval of the queue that sends configuration changes to replicas (`BaseWorkItemQueue.cs`).
     pub propagation: Duration,
-    /// `JitterInBackupsInSeconds`: how much earlier or later than due a run may start.
+    /// `JitterInBackupsInSeconds`: maximum deviation of the start of a run from its due time.
     pub jitter: Duration,
-    /// About how long after a failed attempt the next one starts.
+    /// Approximate delay of a retry.
     pub retry: Duration,
     /// From the start of a backup to its snapshot.
     pub snapshot: RangeInclusive<Duration>,
     /// From the snapshot to the end of the upload.
     pub upload: RangeInclusive<Duration>,
-    /// `HealthReportSendInterval`: how long a node may hold a health report back.
+    /// `HealthReportSendInterval`: maximum delay of a health report on its node.
     pub health_reports: Duration,
-    /// An hour, for retention runs: they come every hour, or every 24 where backups are kept for
-    /// so long or longer.
+    /// Length of an hour in retention: it runs hourly, or every 24 hours if the retention is 24
+    /// hours or longer.
     pub hour: Duration,
 }
 
@@ -70,54 +68,54 @@ impl Default for Tempo {
     }
 }
 
-/// The part of a schedule that lies in the partition, and therefore in its backups.
+/// The part of a schedule that is stored in the partition and therefore in its backups.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Metadata {
-    /// The policy it acts on; `None` while none applies or protection is suspended.
+    /// The active policy; `None` without a policy or while suspended.
     pub(super) active: Option<Arc<PolicyVersion>>,
     /// When that policy arrived (`PolicyUpdateTime`).
     pub(super) updated: DateTime<Utc>,
     pub(super) recovery_point: Option<DateTime<Utc>>,
 }
 
-/// What a primary replica knows.
+/// State of a primary replica.
 #[derive(Debug)]
 pub(super) struct Replica {
     pub(super) rng: fastrand::Rng,
     pub(super) metadata: Metadata,
-    /// Its next Start or End.
+    /// Time and kind of its next step.
     pub(super) timer: Option<(DateTime<Utc>, Step)>,
-    /// Jitter of the run that the timer is armed for.
+    /// Jitter of the armed run.
     pub(super) jitter: TimeDelta,
     pub(super) running: Option<RunningBackup>,
     pub(super) chain: Option<Chain>,
     pub(super) failures: u32,
-    /// How much the clock of its node is ahead.
+    /// Offset of the clock of its node.
     pub(super) clock: TimeDelta,
-    /// Whether its timers are dead until the schedule restarts.
+    /// Whether its timers are stopped until the schedule restarts.
     pub(super) silenced: bool,
-    /// Whether it waits for a restore without write status.
+    /// Whether it waits for a restore, without write status.
     pub(super) awaits_restore: bool,
-    /// The last backup that this primary took on request.
+    /// The last requested backup of this primary.
     pub(super) requested: Option<RecoveryPoint>,
     pub(super) backup: HealthProperty,
     pub(super) restore: HealthProperty,
 }
 
-/// A periodic backup under way.
+/// A running periodic backup.
 #[derive(Debug)]
 pub(super) struct RunningBackup {
     pub(super) policy: Arc<PolicyVersion>,
-    /// The schedule as it was when the backup began.
+    /// The schedule at the start of the backup.
     pub(super) metadata: Metadata,
     pub(super) backup: Uuid,
-    /// The chain with this backup in it.
+    /// The chain including this backup.
     pub(super) chain: Chain,
     pub(super) taken: DateTime<Utc>,
     pub(super) lsn: u64,
-    /// Whether it is uploaded; not where protection ended before the snapshot was complete.
+    /// Whether it is uploaded; false if protection ended before the snapshot was complete.
     pub(super) uploads: bool,
-    /// The clock of the node that becomes primary as soon as this backup has ended.
+    /// Clock offset of the node that becomes primary when this backup ends.
     pub(super) successor: Option<TimeDelta>,
 }
 
@@ -150,7 +148,7 @@ impl Replica {
         }
     }
 
-    /// Begins from nothing with another policy, or with none. A backup under way goes on.
+    /// Restarts the schedule with another policy or none. A running backup continues.
     pub(super) fn restart(&mut self, active: Option<Arc<PolicyVersion>>, at: DateTime<Utc>) {
         self.metadata = Metadata {
             active,
@@ -162,7 +160,7 @@ impl Replica {
         self.silenced = false;
     }
 
-    /// Forgets what the primary before it knew.
+    /// Discards the state of the former primary.
     pub(super) fn take_over(&mut self, clock: TimeDelta) {
         self.chain = None;
         self.failures = 0;
@@ -170,7 +168,7 @@ impl Replica {
         self.clock = clock;
     }
 
-    /// When the next run starts; `None` where no timer could be armed.
+    /// Arms the next run and returns its time; `None` if no timer could be armed.
     pub(super) fn arm(
         &mut self,
         reason: Reason,
@@ -191,12 +189,12 @@ impl Replica {
         let armed = timer.arm(reason, at + self.clock, &mut self.rng)?;
         self.jitter = armed.jitter;
         let due = at.checked_add_signed(armed.delay);
-        // An interval of zero must not fire twice in one moment.
+        // An interval of zero must not fire twice at the same time.
         let next = at + TimeDelta::milliseconds(1);
         Some(due.unwrap_or(DateTime::<Utc>::MAX_UTC).max(next))
     }
 
-    /// When a failed run is tried again; `None` when all retries are used up.
+    /// Time of the next retry; `None` after the last one.
     pub(super) fn retry(&mut self, at: DateTime<Utc>, tempo: &Tempo) -> Option<DateTime<Utc>> {
         if self.failures == RETRIES {
             return None;
@@ -213,8 +211,8 @@ impl Replica {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    /// The chain that the next backup belongs to: a new one unless the policy allows one more
-    /// increment (`BackupRestoreManager.cs`, `TimerCallback`).
+    /// The chain of the next backup: a new one unless the policy allows another increment
+    /// (`BackupRestoreManager.cs`, `TimerCallback`).
     pub(super) fn next_chain(&self, backup: Uuid, provider: StateProvider, most: u32) -> Chain {
         match self.chain {
             Some(chain)

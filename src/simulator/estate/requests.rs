@@ -1,4 +1,4 @@
-//! Requests for backups that have not ended.
+//! Requests for backups that have not ended, and their execution by primaries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::policy::PolicyVersion;
 use super::time::later;
 use crate::simulator::record::BackupPlan;
 
-/// How often the backup service sends a request again (`BackupPartitionWorkItem.cs`).
+/// Interval after which the backup service sends a request again (`BackupPartitionWorkItem.cs`).
 pub(super) const RESEND: Duration = Duration::from_secs(30);
 
 /// Requested backups that have not ended.
@@ -21,49 +21,49 @@ pub(super) struct Requests {
     pub(super) executions: HashMap<Uuid, Execution>,
 }
 
-/// What the backup service waits for.
+/// A request that the backup service waits for.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
     pub(super) serial: u64,
     pub(super) plan: BackupPlan,
 }
 
-/// What a primary does about a request.
+/// Execution of a request by a primary.
 #[derive(Debug)]
 pub(super) struct Execution {
-    /// Its own number; the next primary has another one for the same request.
+    /// Serial number of the execution; the next primary has another one for the same request.
     pub(super) number: u64,
-    /// That of the request.
+    /// Serial number of the request.
     pub(super) serial: u64,
     pub(super) plan: BackupPlan,
     pub(super) policy: Option<Arc<PolicyVersion>>,
-    /// When the primary cancels it: its own `BackupTimeout`.
+    /// Timeout on the primary: its own `BackupTimeout`.
     pub(super) deadline: Option<DateTime<Utc>>,
-    /// When it had its turn.
+    /// Start of the backup; `None` while it waits for another one.
     pub(super) began: Option<DateTime<Utc>>,
 }
 
 impl Execution {
-    /// When the work ends that began at a moment.
+    /// End of a backup that began at this time.
     pub(super) fn ends(&self, began: DateTime<Utc>) -> DateTime<Utc> {
         later(began, self.plan.running_for)
     }
 }
 
 impl Requests {
-    /// When the requested backup that a primary is taking will have ended.
+    /// End of the requested backup that the primary is taking.
     pub(super) fn busy_until(&self, id: Uuid) -> Option<DateTime<Utc>> {
         let execution = self.executions.get(&id)?;
         let ends = execution.ends(execution.began?);
         Some(execution.deadline.map_or(ends, |it| it.min(ends)))
     }
 
-    /// The number of the request that the backup service waits for.
+    /// Serial number of the request that the backup service waits for.
     pub(super) fn serial_of(&self, id: Uuid) -> Option<u64> {
         Some(self.pending.get(&id)?.serial)
     }
 
-    /// Forgets what a primary does about a request.
+    /// Drops the execution of a request.
     pub(super) fn drop_execution(&mut self, id: Uuid) {
         self.executions.remove(&id);
     }

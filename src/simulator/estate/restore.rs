@@ -1,9 +1,8 @@
-//! The life of a restore: Accepted, `RestoreInProgress`, `SecondariesInProgress`, then an end.
+//! Restores: Accepted, `RestoreInProgress`, `SecondariesInProgress`, then an end.
 //!
-//! Responsible for the one record of restores each partition has, and for what a restore and a
-//! loss of data do to a partition: the state of an old backup with the schedule in it, a new data
-//! loss version, a broken chain. Must not answer requests. While a restore runs, neither backups
-//! nor other restores are accepted.
+//! Maintains the restore record of each partition and the effects of restores and data losses: the
+//! state of an old backup including its schedule, a new data loss version, a broken chain. During a
+//! restore neither backups nor other restores are accepted.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -51,7 +50,7 @@ impl Estate {
         Ok(())
     }
 
-    /// The partition loses its data. It is restored from its newest backup if its policy says so
+    /// Loses the data of a partition. It is restored from its newest backup if its policy says so
     /// (without a record); from the backup of an old restore, if it has a record of one and the
     /// runtime is 6.4; otherwise it waits without write status, if it is protected.
     pub fn lose_data(&mut self, id: Uuid, now: DateTime<Utc>) {
@@ -174,17 +173,16 @@ impl Estate {
         }
     }
 
-    /// A restore is a data loss on purpose (`FailoverUnit.cpp`, `UpdateEpochForDataLoss`).
+    /// A restore is a deliberate data loss (`FailoverUnit.cpp`, `UpdateEpochForDataLoss`).
     fn raise_data_loss(&mut self, id: Uuid, at: DateTime<Utc>) {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.epoch.data_loss = filetime(at).max(partition.epoch.data_loss + 1);
         }
     }
 
-    /// The partition has the state of a backup, and the schedule that was in it
-    /// (`BackupRestoreManager.cs`, `InitializeAsync`): armed as after a change of primary if it
-    /// is that of this partition, asked for anew otherwise. Then the backup service pushes the
-    /// policy of now.
+    /// Applies the state of a backup and its schedule (`BackupRestoreManager.cs`,
+    /// `InitializeAsync`): armed as after a change of primary if the backup belongs to this
+    /// partition, requested anew otherwise. Then the backup service sends the current policy.
     fn apply(&mut self, id: Uuid, source: &RestoreSource, at: DateTime<Utc>) {
         if let (Some(partition), Some(lsn)) = (self.partitions.get_mut(&id), source.backup.lsn) {
             partition.lsn = lsn;

@@ -8,21 +8,20 @@ use uuid::Uuid;
 use super::store::Backup;
 use crate::simulator::record::Epoch;
 
-/// How a restore will go.
+/// Course of a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestorePlan {
     /// How long the request stays Accepted.
     pub accepted_for: Duration,
     /// How long the primary takes.
     pub running_for: Duration,
-    /// How long the secondaries take after it, a state that only newer runtimes show; nothing at
-    /// all skips it.
+    /// How long the secondaries take afterwards, a state of newer runtimes; zero skips it.
     pub secondaries_for: Duration,
-    /// How it ends.
+    /// Outcome.
     pub outcome: RestoreOutcome,
 }
 
-/// What a restore comes to.
+/// Outcome of a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoreOutcome {
     /// The partition has the state of the backup.
@@ -44,7 +43,7 @@ impl Default for RestorePlan {
     }
 }
 
-/// `RestoreState`, by the words of the wire.
+/// `RestoreState` of the REST API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::simulator) enum RestoreState {
     Accepted,
@@ -55,11 +54,11 @@ pub(in crate::simulator) enum RestoreState {
     Timeout,
 }
 
-/// What the service remembers of the last restore of a partition.
+/// State of the last restore of a partition.
 #[derive(Clone, Debug)]
 pub(in crate::simulator) struct Restore {
     pub(in crate::simulator) state: RestoreState,
-    /// When it succeeded.
+    /// Time of its success.
     pub(in crate::simulator) ended: Option<DateTime<Utc>>,
     /// Epoch and LSN of the backup, for as long as the restore has not failed; -1 on the wire
     /// where there are none, but only until it has succeeded (`RestoreStatus.cs`).

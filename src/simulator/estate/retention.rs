@@ -1,8 +1,7 @@
-//! Deletion of backups: retention of policies, and `CleanBackup` (`RetentionManager.cs`).
+//! Deletion of backups: retention and `CleanBackup` (`RetentionManager.cs`).
 //!
-//! Responsible for when either runs and for what it deletes. Both visit partitions that exist
-//! and the storage that a policy names now: folders of vanished partitions stay for ever, and so
-//! does what lies in a storage that the policy has left.
+//! Both process existing partitions and the current storage of a policy: folders of removed
+//! partitions, and backups in a storage that the policy used before, stay for ever.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,17 +19,16 @@ use super::store::{Backup, CleanUp, FolderContents};
 use super::time::later;
 use super::{Entity, Estate, Rejection};
 
-/// A failed run of retention is tried again so often, a minute apart.
+/// Attempts of a failed retention run, a minute apart.
 const TRIES: u8 = 5;
 
-/// About how long after the call `CleanBackup` has deleted everything (inferred).
+/// Approximate duration of `CleanBackup` (inferred).
 const CLEANS_UP_AFTER: Duration = Duration::from_secs(20);
 
 impl Estate {
-    /// Takes the policy away that an entity has of its own, and deletes the backups of its
-    /// partitions in the storage of that policy (`DisableBackupMappingOperation.cs`), in the
-    /// background: on-demand ones too, and of an application those of services that have a
-    /// policy of their own.
+    /// Disables the policy of an entity and deletes the backups of its partitions in the storage of
+    /// that policy (`DisableBackupMappingOperation.cs`), in the background. Includes on-demand
+    /// backups and, for an application, backups of services with a policy of their own.
     pub fn disable_and_clean(
         &mut self,
         entity: &Entity,
@@ -61,8 +59,8 @@ impl Estate {
         Ok(())
     }
 
-    /// Whether `CleanBackup` deletes anything where another policy is inherited from then on: it
-    /// should keep what that policy still shows, and does the contrary.
+    /// Whether `CleanBackup` deletes anything if another policy is inherited from then on: it
+    /// should keep the backups that this policy lists, and does the opposite.
     fn cleans(&self, entity: &Entity, policy: &PolicyVersion) -> bool {
         let Some(inherited) = self.policy_of(entity) else {
             return true;
@@ -78,7 +76,7 @@ impl Estate {
         };
         for id in self.partitions_of(&clean_up.scope) {
             let own = Entity::Partition(id);
-            // The filter looks at mappings of partitions only.
+            // The filter considers mappings of partitions only.
             if own != clean_up.scope && self.backup_service.own_policy(&own).is_some() {
                 continue;
             }
@@ -88,8 +86,8 @@ impl Estate {
         }
     }
 
-    /// The primary of the backup service moves: in 6.4 the timers of retention are created anew
-    /// but not armed. Everything else goes on, from what is replicated.
+    /// Moves the primary of the backup service: in 6.4 the retention timers are recreated but not
+    /// armed. All other work continues from replicated state.
     pub fn fail_over_backup_service(&mut self, now: DateTime<Utc>) {
         self.tick(now);
         if self.backup_service.behaviour.retention_stops_after_failover {
@@ -205,7 +203,7 @@ impl BackupService {
 }
 
 impl FolderContents {
-    /// Backups taken before a moment.
+    /// Backups taken before this time.
     fn taken_before(&self, moment: DateTime<Utc>) -> Range<usize> {
         0..self.backups.partition_point(|it| it.taken < moment)
     }

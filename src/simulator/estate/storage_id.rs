@@ -1,5 +1,5 @@
-//! Names of storages.
+//! Ids of storages.
 
-/// A storage; two policies that write to the same container or share have the same.
+/// Id of a storage; policies with the same container or share have the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorageId(pub(super) usize);

@@ -1,7 +1,6 @@
-//! What lies in the storages of the policies: the only truth about what can be restored.
+//! Storages and their contents: the only truth about restorable backups.
 //!
-//! Responsible for the folders of partitions, which outlive their partitions. Must not take or
-//! delete backups by itself.
+//! Folders outlive their partitions. Must not take or delete backups by itself.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
@@ -16,7 +15,7 @@ use super::replica::Metadata;
 use super::storage_id::StorageId;
 use crate::simulator::record::Epoch;
 
-/// What a check of the storage has found (`ValidationResult`, clients of 2026).
+/// Result of a validation (`ValidationResult`, clients of 2026).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Validation {
     /// Not checked.
@@ -29,7 +28,7 @@ pub enum Validation {
 }
 
 impl Validation {
-    /// The word of the wire.
+    /// The value in the REST API.
     pub(in crate::simulator) fn word(self) -> &'static str {
         match self {
             Self::None => "None",
@@ -39,23 +38,23 @@ impl Validation {
     }
 }
 
-/// One backup as its storage describes it.
+/// A stored backup.
 #[derive(Clone, Debug)]
 pub struct Backup {
-    /// Its id.
+    /// Id of the backup.
     pub id: Uuid,
     /// Id of the full backup its chain begins with.
     pub chain: Uuid,
     /// Whether it is that full backup.
     pub full: bool,
-    /// The moment of its snapshot on the clock of its node, in whole seconds.
+    /// Time of the snapshot on the clock of its node, in whole seconds.
     pub taken: DateTime<Utc>,
     /// Last log record in it; `None` of actor services, which print -1 for it and for the epoch.
     pub lsn: Option<u64>,
-    /// What a check has found; anything but `None` cannot be restored.
+    /// Validation result; a backup with any other value than `None` cannot be restored.
     pub validation: Validation,
     pub(in crate::simulator) epoch: Epoch,
-    /// The schedule that lies in it.
+    /// The schedule stored in the backup.
     pub(super) metadata: Metadata,
 }
 
@@ -65,7 +64,7 @@ impl PartialEq for Backup {
     }
 }
 
-/// Where the backups of one partition lie.
+/// Folder of the backups of one partition.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::simulator) struct FolderPath {
     pub(in crate::simulator) application: Arc<str>,
@@ -73,14 +72,14 @@ pub(in crate::simulator) struct FolderPath {
     pub(in crate::simulator) partition: Uuid,
 }
 
-/// What lies in a folder, oldest first.
+/// Backups in a folder, oldest first.
 #[derive(Debug)]
 pub(super) struct FolderContents {
     pub(super) keys: Keys,
     pub(super) backups: VecDeque<Backup>,
 }
 
-/// What a `CleanBackup` will delete.
+/// A scheduled `CleanBackup`.
 #[derive(Debug)]
 pub(super) struct CleanUp {
     pub(super) storage_id: StorageId,

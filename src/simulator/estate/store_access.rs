@@ -14,9 +14,9 @@ use super::store::{Backup, Files, FolderContents, FolderPath, Validation};
 use super::{Entity, Estate};
 
 impl Estate {
-    /// Puts a backup into the list of a partition that a check has found damaged. It lies in the
-    /// storage of the policy that applies; without one, or while another backup is under way, nothing
-    /// happens: backups of a partition never overlap.
+    /// Adds a backup to the list of a partition that validation found damaged, in the storage of
+    /// the policy that applies. Has no effect without one or during another backup: backups of a
+    /// partition never overlap.
     pub fn list_unrestorable(&mut self, id: Uuid, at: DateTime<Utc>) {
         let Some(policy) = self.applied_policy(id) else {
             return;
@@ -42,8 +42,8 @@ impl Estate {
         self.store(id, policy.storage_id, damaged, at, at);
     }
 
-    /// Creates the container or share of a policy, as operators do; otherwise the first upload
-    /// does, and lists fail until then.
+    /// Creates the container or share of a policy, as an operator would; otherwise the first upload
+    /// creates it, and lists fail until then.
     pub fn create_container(&mut self, policy: &str) {
         if let Some(policy) = self.backup_service.policies.by_name.get(policy) {
             self.backup_service
@@ -58,7 +58,7 @@ impl Estate {
         Some(self.backup_service.policies.by_name.get(policy)?.storage_id)
     }
 
-    /// What lies in a storage for a partition now, oldest first, whether or not a list shows it.
+    /// Backups of a partition in a storage, oldest first, listed or not.
     pub fn stored(&self, id: Uuid, storage_id: StorageId) -> Vec<Backup> {
         let folder = self.folder_of(id);
         let kept = folder.and_then(|it| {
@@ -71,7 +71,7 @@ impl Estate {
         kept.map_or_else(Vec::new, |it| it.backups.iter().cloned().collect())
     }
 
-    /// An upload has finished, snapshot and end on the clock of the cluster.
+    /// Stores an uploaded backup; the times of snapshot and end are on the clock of the cluster.
     pub(super) fn store(
         &mut self,
         id: Uuid,
@@ -95,7 +95,7 @@ impl Estate {
         kept.add(backup);
     }
 
-    /// Where the backups of an existing partition lie.
+    /// Folder of an existing partition.
     pub(super) fn folder_of(&self, id: Uuid) -> Option<FolderPath> {
         Some(FolderPath {
             application: self.application_of(id)?,
@@ -104,7 +104,7 @@ impl Estate {
         })
     }
 
-    /// The folders of an entity in a storage, those of vanished partitions too.
+    /// Folders of an entity in a storage, including those of removed partitions.
     pub(super) fn folders_of<'a>(
         &self,
         scope: &Entity,

@@ -1,10 +1,8 @@
-//! Everything that happens in a cluster without being asked for, one event after the other.
+//! Progress of time: processes scheduled events in order.
 //!
-//! Responsible for the order of events and for the timers. What an event does stands elsewhere:
-//! `propagation` configures replicas, `upload` takes periodic backups, `on_demand` requested
-//! ones, `primary` moves primaries, `restore` restores, `retention` deletes. Everything due is
-//! kept in order of time and every partition draws from its own seed, so many small steps and
-//! one large one give the same world.
+//! `propagation` configures replicas, `upload` takes periodic backups, `on_demand` and `execution`
+//! requested ones, `primary` moves primaries, `restore` restores, `retention` deletes. Every
+//! partition has its own random seed, so many small steps and one large step give the same state.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -16,17 +14,17 @@ use super::log::EstateEvent;
 use super::replica::Tempo;
 
 impl Estate {
-    /// Sets how long things take from now on.
+    /// Sets the durations, from now on.
     pub fn set_tempo(&mut self, tempo: Tempo) {
         self.backup_service.tempo = tempo;
     }
 
-    /// Sets what the backup service does from now on.
+    /// Sets the behaviour of the backup service, from now on.
     pub fn set_behaviour(&mut self, behaviour: Behaviour) {
         self.backup_service.behaviour = behaviour;
     }
 
-    /// Does everything that was due until `now`, in order of time.
+    /// Processes all events that are due at `now`, in order of time.
     pub fn tick(&mut self, now: DateTime<Utc>) {
         self.backup_service.time = self.backup_service.time.max(now);
         while let Some((at, event)) = self.backup_service.agenda.next(now) {
@@ -43,20 +41,20 @@ impl Estate {
         }
     }
 
-    /// Number of periodic backups that were started.
+    /// Number of periodic backups started.
     pub fn attempts(&self) -> u64 {
         self.backup_service.attempts
     }
 
-    /// When the timer of a partition fires next; `None` when it has none that runs.
+    /// Time at which the timer of a partition fires; `None` without an armed timer.
     pub fn next_backup(&self, id: Uuid) -> Option<DateTime<Utc>> {
         let (at, step) = self.backup_service.replicas.get(&id)?.timer?;
         (step == Step::Start).then_some(at)
     }
 
-    /// Stops the timers of these partitions at a moment without a trace, as an upgrade once did
-    /// (release notes of 8.2 CU6, 9.0 CU3 and 9.1): only the age of the last event shows it, and
-    /// only a restart of the schedule ends it.
+    /// Stops the timers of these partitions without a trace, as an upgrade once did (release notes
+    /// of 8.2 CU6, 9.0 CU3 and 9.1): only the age of the last event shows it, and only a restart of
+    /// the schedule ends it.
     pub fn stop_silently(&mut self, ids: impl IntoIterator<Item = Uuid>, at: DateTime<Utc>) {
         for id in ids {
             let event = ScheduledEvent::Replica(id, Step::Silence);
@@ -75,7 +73,7 @@ impl Estate {
         }
     }
 
-    /// What happened since the last call, in order. The first call only starts to write it down.
+    /// Returns the events since the last call, in order. The first call starts the recording.
     pub fn take_log(&mut self) -> Vec<EstateEvent> {
         self.backup_service
             .log
@@ -109,7 +107,11 @@ mod tests {
             let log = estate.take_log().into_iter();
             log.map(|it| it.what).collect::<Vec<_>>()
         };
-        assert_eq!(request(Outcome::Success, start), [], "nobody had asked");
+        assert_eq!(
+            request(Outcome::Success, start),
+            [],
+            "recording starts with the first call"
+        );
         let later = start + Duration::from_secs(600);
         let taken = later + Duration::from_secs(15);
         let log = request(Outcome::Success, later);

@@ -1,8 +1,7 @@
-//! The arithmetic of the timer that every primary replica carries.
+//! Computation of the backup timer of a primary replica.
 //!
-//! Responsible for how long a timer is armed for: schedule, jitter, last recovery point and
-//! missed runs, after `BackupTimer.cs` of runtime 6.4. Pure: the agenda of the estate fires the
-//! timer. All moments are on the clock of the node.
+//! Derives the delay from schedule, jitter, last recovery point and missed runs, as
+//! `BackupTimer.cs` of runtime 6.4. All times are on the clock of the node.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use chrono::{DateTime, Datelike, Days, NaiveTime, TimeDelta, Utc, Weekday};
 use super::policy::Schedule;
 use super::time::later;
 
-/// Why a timer is armed.
+/// Reason for arming a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// The schedule begins, or a backup succeeded.
@@ -22,13 +21,13 @@ pub(super) enum Reason {
     Exhausted,
 }
 
-/// Everything a timer is armed by.
+/// Inputs of a timer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timer<'a> {
     pub(super) schedule: &'a Schedule,
     /// The last recovery point: end of the last good periodic backup, shifted by its jitter.
     pub(super) recovery_point: Option<DateTime<Utc>>,
-    /// When the schedule was restarted last (`PolicyUpdateTime`).
+    /// Last restart of the schedule (`PolicyUpdateTime`).
     pub(super) restarted: DateTime<Utc>,
     /// `JitterInBackupsInSeconds`.
     pub(super) jitter: Duration,
@@ -121,7 +120,7 @@ fn midnight(at: DateTime<Utc>) -> DateTime<Utc> {
     at.date_naive().and_time(NaiveTime::MIN).and_utc()
 }
 
-/// The first run time at or after `from`; the end of time when none is listed.
+/// The first run time at or after `from`; the latest representable time if there is none.
 fn first_from(from: DateTime<Utc>, days: &[Weekday], times: &[NaiveTime]) -> DateTime<Utc> {
     let dates = (0..8).filter_map(|ahead| from.date_naive().checked_add_days(Days::new(ahead)));
     let mut dates = dates.filter(|date| days.contains(&date.weekday()));

@@ -1,9 +1,8 @@
-//! The life of one periodic backup: snapshot, upload, and what the replica makes of it.
+//! Periodic backups: snapshot, upload and result.
 //!
-//! Responsible for when a backup starts and ends and what it leaves behind: a file in a storage,
-//! a health report, a recovery point, an armed timer. Must not touch the record of requested
-//! backups. The rules are those of `BackupRestoreManager.cs` (`TimerCallback`, `BackupCallback`,
-//! `PostBackupContinuationTask`).
+//! Determines the start and end of a backup and its effects: a file in a storage, a health report,
+//! a recovery point, an armed timer. Must not change the record of requested backups. Follows
+//! `BackupRestoreManager.cs` (`TimerCallback`, `BackupCallback`, `PostBackupContinuationTask`).
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -20,7 +19,7 @@ use super::timer::Reason;
 use crate::simulator::record::Epoch;
 
 impl Estate {
-    /// The timer fired: the backup starts, or waits for the requested one that runs.
+    /// Starts a backup when the timer fires, or waits for a running requested one.
     pub(super) fn start_backup(&mut self, id: Uuid, at: DateTime<Utc>) {
         if let Some(free) = self.requests.busy_until(id).filter(|free| *free > at) {
             return self.backup_service.set_timer(id, Some((free, Step::Start)));
@@ -36,7 +35,7 @@ impl Estate {
         let Some(policy) = replica.metadata.active.clone() else {
             return;
         };
-        // The schedule lies in the partition itself, so even an idle one writes a little.
+        // The schedule is stored in the partition, so even an idle one writes a little.
         partition.lsn += replica.rng.u64(1..500);
         let taken = later(at, draw(&mut replica.rng, &backup_service.tempo.snapshot));
         let ended = later(taken, draw(&mut replica.rng, &backup_service.tempo.upload));
@@ -56,7 +55,7 @@ impl Estate {
         backup_service.set_timer(id, Some((ended, Step::End)));
     }
 
-    /// The upload has ended, well or not.
+    /// Ends the upload, successful or not.
     pub(super) fn end_backup(&mut self, id: Uuid, at: DateTime<Utc>) {
         let backup_service = &mut self.backup_service;
         backup_service.set_timer(id, None);
@@ -68,15 +67,14 @@ impl Estate {
         };
         let uploaded =
             running.uploads && !backup_service.policies.storage_fails(&running.policy, at);
-        // The policy, or its absence, is another one than when the backup began: the callback
-        // returns false.
+        // The policy changed since the backup began: the callback returns false.
         let discarded = replica.metadata.active.is_none()
             || replica.metadata.updated != running.metadata.updated;
         if uploaded {
             self.store_periodic(id, &running, at);
         }
         if let Some(clock) = running.successor {
-            // "Not primary" ends the old replica's work without a report.
+            // "Not primary" ends the work of the old replica without a report.
             self.backup_service
                 .record_event(at, id, EstateEventKind::Failed);
             self.install_primary(id, clock, at);
@@ -122,12 +120,12 @@ impl Estate {
 }
 
 impl BackupService {
-    /// A backup that was uploaded under the policy that still applies.
+    /// Records a backup that was uploaded under the current policy.
     fn count(&mut self, id: Uuid, running: &RunningBackup, at: DateTime<Utc>) {
         let Some(replica) = self.replicas.get_mut(&id) else {
             return;
         };
-        // A run that started early must not be taken twice.
+        // A run that started early must not be repeated.
         let shift = if replica.jitter < TimeDelta::zero() {
             replica.jitter.abs() + TimeDelta::seconds(1)
         } else {
@@ -141,8 +139,8 @@ impl BackupService {
         self.arm(id, Reason::Scheduled, at);
     }
 
-    /// A backup that failed or was discarded. The store of an actor service takes either for a
-    /// success (`ReplicatedStore.BackupAsyncOperation.cpp`, `OnUserPostBackupCompleted`).
+    /// Records a backup that failed or was discarded. The store of an actor service reports both as
+    /// a success (`ReplicatedStore.BackupAsyncOperation.cpp`, `OnUserPostBackupCompleted`).
     fn fail(&mut self, id: Uuid, provider: StateProvider, at: DateTime<Utc>) {
         self.record_event(at, id, EstateEventKind::Failed);
         if self.drops_upload_errors(provider) {
@@ -158,8 +156,8 @@ impl BackupService {
         provider == StateProvider::KeyValueStore && self.behaviour.actors_drop_upload_errors
     }
 
-    /// Another policy, or none, has arrived while a backup runs. Where protection ended before
-    /// the snapshot was complete, nothing is uploaded.
+    /// The policy changed while a backup runs. If protection ended before the snapshot was
+    /// complete, nothing is uploaded.
     pub(super) fn discard_running(&mut self, id: Uuid, at: DateTime<Utc>) {
         let Some(replica) = self.replicas.get_mut(&id) else {
             return;

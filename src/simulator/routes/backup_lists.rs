@@ -1,8 +1,7 @@
-//! Lists of backups: `GetBackups` of partitions, services and applications.
+//! Backup lists: `GetBackups` of partitions, services and applications.
 //!
-//! Responsible for filters, order, pages and shape of the items, as in the samples
-//! `Get*BackupList.*`, and for the errors of storages that cannot be read. The LSN is a string
-//! here, unlike everywhere else. Must not know where backups come from.
+//! Implements filters, order, pages and the format of items, as in the samples `Get*BackupList.*`,
+//! and the errors of unreadable storages. The LSN is a string here, unlike in other responses.
 
 use std::collections::BTreeMap;
 
@@ -21,10 +20,10 @@ use crate::simulator::record::{Epoch, location};
 use crate::simulator::request::Request;
 use crate::simulator::response::{GatewayResponse, RouteKind};
 
-/// How long after its snapshot a backup is checked.
+/// Time from the snapshot of a backup to its validation.
 const CHECKED_AFTER: TimeDelta = TimeDelta::minutes(5);
 
-/// Between the place of a storage in a list, a folder of it and a backup in that, in keys.
+/// Separator in sort keys: between storage, folder and backup.
 const MARK: char = '!';
 
 pub(super) fn list(
@@ -61,8 +60,8 @@ pub(super) fn list(
     })
 }
 
-/// A page that was asked for with `MaxResults`: a storage without anything to list fails it, and
-/// `Latest` is looked for on each page alone (BRS `GetRestorePointsOperation.cs`).
+/// A page requested with `MaxResults`: an empty storage fails it, and `Latest` is determined per
+/// page (BRS `GetRestorePointsOperation.cs`).
 fn page_of_64(
     storages: &[Vec<ListedBackup>],
     wish: &Wish,
@@ -110,7 +109,7 @@ fn storage_key(index: usize) -> String {
     format!("{index:03}{MARK}")
 }
 
-/// What a client wants to see of a list.
+/// Filter of a request.
 struct Wish {
     latest: bool,
     from: Option<DateTime<Utc>>,
@@ -134,13 +133,12 @@ impl Wish {
         })
     }
 
-    /// Whether all but the newest backup of each folder can be passed over.
+    /// Whether only the newest backup of each folder is needed.
     fn is_only_for_latest(&self) -> bool {
         self.latest && self.from.is_none() && self.until.is_none()
     }
 
-    /// What is wished for, under keys that order it: storage by storage, partition by partition,
-    /// oldest first.
+    /// The selected backups under keys that sort them by storage, partition and time.
     fn select<'a>(&self, storages: &'a [Vec<ListedBackup>]) -> BTreeMap<String, &'a ListedBackup> {
         let mut selected = BTreeMap::new();
         let numbered = storages.iter().enumerate();
@@ -202,7 +200,7 @@ fn item(listed: &ListedBackup, names: &Names<'_>, settings: &ResponseSettings<'_
         "CreationTimeUtc": second(backup.taken),
         "FailureError": null,
     });
-    // Only a runtime that checks backups finds one damaged.
+    // Only a runtime that validates backups reports a damaged one.
     let checked = backup.validation != Validation::None;
     if settings.switches.newer_fields || checked {
         let at = backup.taken + CHECKED_AFTER;

@@ -1,8 +1,8 @@
-//! The cluster as a whole: its nodes, and health above partitions.
+//! Nodes of the cluster, and health of the cluster, applications and services.
 //!
-//! Responsible for the shapes of `GetNodeInfoList` and of `GetHealth` of cluster, applications and
-//! services, as in the samples `GetNodeInfoList.*` and `GetClusterHealth.json`. A warning on a
-//! partition is a warning of everything above it. Nothing else is ever unhealthy here.
+//! Formats `GetNodeInfoList` and `GetHealth`, as in the samples `GetNodeInfoList.*` and
+//! `GetClusterHealth.json`. A warning on a partition is a warning on everything above it; there are
+//! no other causes of bad health.
 
 use chrono::{DateTime, Utc};
 use hyper::StatusCode;
@@ -15,7 +15,7 @@ use super::settings::ResponseSettings;
 use crate::simulator::estate::{Estate, HealthReport, Service};
 use crate::simulator::response::{GatewayResponse, RouteKind};
 
-/// Nodes of every cluster.
+/// Number of nodes.
 const NODES: usize = 5;
 
 pub(super) fn nodes(query: &QueryParameters, settings: &ResponseSettings<'_>) -> GatewayResponse {

@@ -1,9 +1,9 @@
-//! What applies to an entity: `GetBackupConfigurationInfo`, and the verbs that change it.
+//! Backup configuration: `GetBackupConfigurationInfo`, enable, disable, suspend and resume.
 //!
-//! Responsible for the answers of `GetBackupMappingInfoOperation.cs` of 6.4, faults included: the
-//! entity itself, and below it only what has a policy or a suspension of its own. `null` is a
-//! partition to which nothing applies, 404 everything else. It must not know how backups are
-//! taken. Mappings and suspensions are found by text, the way the service keys them.
+//! Implements `GetBackupMappingInfoOperation.cs` of 6.4, defects included: the entity itself, and
+//! below it only entities with a policy or a suspension of their own. The response is `null` for a
+//! partition without a policy and 404 for any other entity without one. Mappings and suspensions
+//! are found by text keys, as in the service.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,8 @@ use crate::simulator::request::{Operation, Request};
 use crate::simulator::response::{GatewayResponse, RouteKind};
 use crate::simulator::switches::{Prefixes, UnconfiguredApplication};
 
-/// Between the last URI of a page and the letter of the list that it is in (BRS `Constants.cs`).
+/// Separator in continuation tokens: between the last URI of a page and the letter of its list (BRS
+/// `Constants.cs`).
 const SEPARATOR: char = '+';
 
 /// Enables, disables, suspends or resumes.
@@ -54,7 +55,7 @@ pub(super) fn change(
     accepted(changed)
 }
 
-/// The message of this refusal is a document of its own.
+/// The message of this error is a JSON document.
 const NO_POLICY_NAMED: &str = concat!(
     r#"{"Message":"The request is invalid.","ModelState":"#,
     r#"{"backupMapping.BackupPolicyName":["The BackupPolicyName field is required."]}}"#,
@@ -138,13 +139,13 @@ fn list(
     })
 }
 
-/// A list as the service puts it together.
+/// A list under construction, in the order of the service.
 struct Listing<'a> {
     names: &'a Names<'a>,
     entity: &'a Entity,
-    /// The URI that is asked for, as it comes out of the parsing.
+    /// The requested URI after parsing.
     asked: String,
-    /// Level of the suspension of what is asked for.
+    /// Level of the suspension of the requested entity.
     suspended: Option<&'static str>,
     own_line: Option<Value>,
     has_own_line: bool,
@@ -152,7 +153,7 @@ struct Listing<'a> {
     suspensions: BTreeMap<String, &'a Entity>,
     /// Items under the keys that order them on complete pages.
     lines: Vec<(String, Value)>,
-    /// Lines on this page besides that of the entity itself.
+    /// Items on this page besides that of the entity itself.
     shown: usize,
     token: Option<String>,
 }
@@ -171,7 +172,7 @@ impl<'a> Listing<'a> {
         let line: Vec<Entity> = names.estate.line(entity);
         let mut suspending = line.iter().filter(|it| names.is_found(it));
         let suspended = suspending.find(|it| backup_service.is_suspended(it));
-        // The entity itself is looked up as it was asked for.
+        // The entity itself is looked up under the requested name.
         let mut protecting = line.iter().filter(|it| *it == entity || names.is_found(it));
         let policy = protecting.find_map(|it| Some((it.level(), backup_service.own_policy(it)?)));
         let suspended = suspended.map(Entity::level);
@@ -199,7 +200,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Collects the lines of one page: at most so many, 0 being all.
+    /// Collects the items of one page: at most this many, 0 meaning all.
     fn gather(&mut self, wish: usize, token: Option<&str>) -> Result<(), NullReference> {
         let is_first = token.is_none();
         if is_first && let Some(line) = self.own_line.take() {
@@ -218,11 +219,11 @@ impl<'a> Listing<'a> {
         };
         self.mappings.retain(|key, _| **key > *after);
         if list == "S" && *self.asked <= *after {
-            // The URI that is asked for is compared with the token, not the suspended one: the
-            // page after this token has lost the suspended ones (BRS `SuspendStore.cs`).
+            // The requested URI is compared with the token instead of the suspended one: the page
+            // after this token lacks the suspended entities (BRS `SuspendStore.cs`).
             self.suspensions.clear();
         }
-        // One place is kept for the line of the entity itself, on every page.
+        // Every page reserves one item for the entity itself.
         let most = match wish.saturating_sub(1) {
             0 => usize::MAX,
             most => most,
@@ -233,7 +234,7 @@ impl<'a> Listing<'a> {
         self.suspended_ones(most)
     }
 
-    /// Lines of what has a policy of its own; true when the page is full.
+    /// Adds items of entities with a policy of their own; returns true when the page is full.
     fn overrides(&mut self, only_suspended: bool, most: usize) -> bool {
         let mappings = std::mem::take(&mut self.mappings);
         let count = mappings.len();
@@ -262,8 +263,8 @@ impl<'a> Listing<'a> {
         false
     }
 
-    /// Lines of what is suspended and has no policy of its own: the policy named is that of the
-    /// application, which has overwritten the one of the service.
+    /// Adds items of suspended entities without a policy of their own. The named policy is that of
+    /// the application, which overwrote the one of the service.
     fn suspended_ones(&mut self, most: usize) -> Result<(), NullReference> {
         let mut left = std::mem::take(&mut self.suspensions);
         left.remove(&self.asked);

@@ -62,8 +62,8 @@ pub(super) fn not_found(kind: RouteKind, code: &str) -> GatewayResponse {
     GatewayResponse::error(kind, StatusCode::NOT_FOUND, code, message)
 }
 
-/// What the backup service makes of a partition id that is not a GUID: the `FormatException` of
-/// the lookup (0x80131537) is masked like any other that is no error of Service Fabric.
+/// Response of the backup service to a partition id that is not a GUID: the `FormatException` of
+/// the lookup (0x80131537) is masked like every exception that is not a Service Fabric error.
 pub(super) fn not_a_guid(request: &Request) -> GatewayResponse {
     const MESSAGE: &str = "Guid should contain 32 digits with 4 dashes \
                            (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx).";
@@ -74,7 +74,7 @@ pub(super) fn not_a_guid(request: &Request) -> GatewayResponse {
     }
 }
 
-/// The gateway's one answer to whatever it does not understand.
+/// Response of the gateway to any request that it cannot parse.
 pub(super) fn invalid_argument() -> GatewayResponse {
     GatewayResponse::error(
         RouteKind::Native,
@@ -92,7 +92,7 @@ pub(super) fn brs_error(status: StatusCode, code: &str, message: &str) -> Gatewa
     GatewayResponse::error(RouteKind::Backup, status, code, message)
 }
 
-/// The refusal of a policy that does not exist.
+/// Response for a policy that does not exist.
 pub(super) fn no_such_policy() -> GatewayResponse {
     brs_error(
         StatusCode::NOT_FOUND,
@@ -101,10 +101,10 @@ pub(super) fn no_such_policy() -> GatewayResponse {
     )
 }
 
-/// A storage could not be read while nothing was listed yet, or there is nothing in it to read:
-/// the error is written into the first element of an empty list, which is an error of its own
-/// (BRS `GetRestorePointsOperation.cs`). Outside of pages a task throws it, and the texts of what
-/// tasks throw are joined by commas (BRS `BaseController.cs`).
+/// A storage could not be read before any item was listed, or is empty: the service writes the
+/// error into the first element of an empty list, which fails in turn (BRS
+/// `GetRestorePointsOperation.cs`). Without paging a task throws the error, and the service joins
+/// the messages of tasks by commas (BRS `BaseController.cs`).
 pub(super) fn index_out_of_range(is_page: bool) -> GatewayResponse {
     const MESSAGE: &str = "Index was out of range. Must be non-negative and less than the size of \
                            the collection.\r\nParameter name: index";

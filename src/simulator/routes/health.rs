@@ -1,8 +1,7 @@
-//! Health of a partition, and the record of its restores.
+//! Health of a partition, and the progress of its restore.
 //!
-//! Responsible for the shape of health events, as in the samples `GetPartitionHealth.*.json`,
-//! with an event of the failover manager always beside those of the backup machinery. Filters
-//! are accepted and not honoured. It may not decide what was reported.
+//! Formats health events, as in the samples `GetPartitionHealth.*.json`, and always includes an
+//! event of the failover manager. Filters are accepted and ignored.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hyper::StatusCode;
@@ -14,7 +13,7 @@ use crate::simulator::estate::{Estate, Health, HealthReport, HealthReportKind, R
 use crate::simulator::record::Epoch;
 use crate::simulator::response::{GatewayResponse, RouteKind};
 
-/// How .NET writes the longest time there is.
+/// The longest duration of .NET.
 const FOR_EVER: &str = "P10675199DT2H48M5.4775807S";
 
 pub(super) fn of_partition(estate: &Estate, id: Uuid, now: DateTime<Utc>) -> GatewayResponse {
@@ -159,7 +158,7 @@ fn failover_manager_event(created: DateTime<Utc>) -> Value {
     })
 }
 
-/// A time as native routes write it; year 1 where there is none.
+/// A time in the format of native routes; year 1 if absent.
 fn millis(at: Option<DateTime<Utc>>) -> String {
     at.map_or_else(
         || "0001-01-01T00:00:00.000Z".to_owned(),

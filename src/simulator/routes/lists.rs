@@ -1,8 +1,7 @@
 //! Lists of applications, services and partitions, and their items.
 //!
-//! Responsible for which items a list has, in which order, and for their shape. It may not
-//! decide who may ask, nor where a page ends.
-//! 64-bit numbers are strings, enumerations are words, absent is absent, as native routes do it.
+//! Determines the items of a list, their order and their format. 64-bit numbers are strings,
+//! enumerations are names and absent properties are omitted, as on native routes.
 
 use std::ops::Bound::{Excluded, Unbounded};
 

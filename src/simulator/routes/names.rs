@@ -1,16 +1,16 @@
-//! How the backup service finds and spells names.
+//! Names and keys of the backup service.
 //!
-//! Responsible for the keys of `UtilityHelper.cs`: `fabric:/Application/Service/{partition}`, with
-//! `$` for a `/` inside a name. In 6.4 keys are taken apart with `Uri.Segments`, which
-//! percent-encodes: what comes out of the parsing is shown, and does not find what was stored
-//! under a name with blanks or letters beyond ASCII.
+//! Implements the keys of `UtilityHelper.cs`: `fabric:/Application/Service/{partition}`, with `$`
+//! for a `/` inside a name. 6.4 parses keys with `Uri.Segments`, which percent-encodes: responses
+//! show the encoded name, and a lookup by it does not find an entry that was stored under a name
+//! with spaces or non-ASCII characters.
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::simulator::estate::{Entity, Estate};
 
-/// What .NET escapes in a path besides everything beyond ASCII.
+/// Characters that .NET escapes in a path besides non-ASCII ones.
 const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -24,7 +24,7 @@ const ESCAPED: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// A suspended entity has no policy where the service looks for one.
+/// Error of a suspended entity without a policy where the service expects one.
 pub(super) struct NullReference;
 
 pub(super) struct Names<'a> {
@@ -53,7 +53,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// The same as it comes out of the parsing of a request.
+    /// The same key after the parsing of a request.
     pub(super) fn uri(&self, entity: &Entity) -> String {
         self.spelled(&self.key(entity))
     }
@@ -64,7 +64,7 @@ impl<'a> Names<'a> {
         !self.estate.is_mangled(entity)
     }
 
-    /// A name as answers spell it.
+    /// A name in the format of responses.
     pub(super) fn spelled(&self, name: &str) -> String {
         if self.estate.behaviour().mangles_encoded_names {
             utf8_percent_encode(name, ESCAPED).to_string()
@@ -132,13 +132,13 @@ impl<'a> Names<'a> {
     }
 }
 
-/// A name below a prefix the way keys hold it.
+/// The part of a name below a prefix, in the format of keys.
 fn stored(name: &str, prefix: &str) -> String {
     let rest = name.strip_prefix(prefix).unwrap_or(name);
     rest.trim_matches('/').replace('/', "$")
 }
 
-/// An id as the gateway writes it from api-version 6.0 on.
+/// An id in the format of the gateway from api-version 6.0 on.
 pub(super) fn id_of(name: &str) -> String {
     let relative = name.strip_prefix("fabric:/").unwrap_or(name);
     relative.replace('/', "~")

@@ -1,7 +1,7 @@
-//! Pages of lists, and the tokens between them.
+//! Pages of lists and their continuation tokens.
 //!
-//! Responsible for opaque tokens that continue after the last item shown, even when that item is
-//! gone by then, and for lists that are made never to end. It may not know what the items are.
+//! A token continues after the last item of the page before, even if that item no longer exists.
+//! Implements endless lists for tests.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,15 +11,15 @@ use super::settings::{Paging, ResponseSettings};
 use crate::simulator::response::{GatewayResponse, RouteKind};
 use crate::simulator::switches::TokenEnd;
 
-/// Between the list a token belongs to and the last item shown.
+/// Separator in continuation tokens: between the list and the last item.
 const MARK: char = '|';
 
 pub(super) type QueryParameters = HashMap<String, String>;
 
-/// Where a page begins and how much it may hold.
+/// Start and size of a page.
 pub(super) struct ListPage<'a> {
     kind: RouteKind,
-    /// What the list belongs to; stands before the mark of its tokens.
+    /// Identifies the list in its tokens.
     context: &'a str,
     token: Option<&'a str>,
     pub(super) after: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct ListPage<'a> {
 }
 
 impl<'a> ListPage<'a> {
-    /// `None` when the token is not one of this list.
+    /// `None` if the token belongs to another list.
     pub(super) fn requested(
         kind: RouteKind,
         context: &'a str,
@@ -54,7 +54,7 @@ impl<'a> ListPage<'a> {
         })
     }
 
-    /// `MaxResults` is an upper wish, 0 means all; `None` when it is not a number.
+    /// Applies `MaxResults`, an upper limit, 0 meaning all; `None` if it is not a number.
     pub(super) fn with_limit(self, wish: Option<&String>) -> Option<Self> {
         let wish: usize = wish.map_or(Ok(0), |it| it.parse()).ok()?;
         let wish = if wish == 0 { usize::MAX } else { wish };
@@ -64,7 +64,7 @@ impl<'a> ListPage<'a> {
         })
     }
 
-    /// The part of a list that comes after the pages before, in the order of its keys.
+    /// The items after those of earlier pages, sorted by key.
     pub(super) fn rest<T>(&self, items: impl Iterator<Item = (String, T)>) -> BTreeMap<String, T> {
         let after = self.after.as_deref();
         items
@@ -72,7 +72,7 @@ impl<'a> ListPage<'a> {
             .collect()
     }
 
-    /// Fills the page; `render` gives the key of an item and the item.
+    /// Builds the page; `render` returns the key of an item and the item.
     pub(super) fn answer<T>(
         &self,
         items: impl Iterator<Item = T>,
@@ -106,7 +106,7 @@ impl<'a> ListPage<'a> {
         last.map(|last| self.token_after(&last))
     }
 
-    /// The token of a page that ends with the item of this key.
+    /// The token of a page whose last item has this key.
     pub(super) fn token_after(&self, last: &str) -> String {
         format!("{}{MARK}{last}", self.context)
     }

@@ -1,8 +1,8 @@
-//! Backup policies and what they were enabled for.
+//! Backup policies and the entities they are enabled for.
 //!
-//! Responsible for how a policy is spelled, as in the samples `GetBackupPolicyList.*.json` and
-//! `GetBackupPolicyByName.*.json`. Secrets are made up here, as asterisks unless a switch asks
-//! for canaries; no other answer holds one.
+//! Formats policies, as in the samples `GetBackupPolicyList.*.json` and
+//! `GetBackupPolicyByName.*.json`. Secrets are generated here, as asterisks or as canaries; no
+//! other response contains one.
 
 use std::time::Duration;
 
@@ -46,7 +46,8 @@ pub(super) fn by_name(
     }
 }
 
-/// What a policy was explicitly enabled for, as in `GetAllEntitiesBackedUpByPolicy.*.json`.
+/// Entities for which a policy is explicitly enabled, as in
+/// `GetAllEntitiesBackedUpByPolicy.*.json`.
 pub(super) fn enabled(
     estate: &Estate,
     name: &str,
@@ -90,8 +91,8 @@ pub(super) fn create(
     GatewayResponse::empty(StatusCode::CREATED)
 }
 
-/// Replaces a policy: 200. Every update restarts the schedules of what it applies to, whatever
-/// has changed (BRS `UpdateBackupPolicyOperation.cs`).
+/// Updates a policy: 200. Every update restarts the schedules of all partitions it applies to,
+/// whatever changed (BRS `UpdateBackupPolicyOperation.cs`).
 pub(super) fn update(
     estate: &mut Estate,
     request: &Request,
@@ -141,8 +142,8 @@ pub(super) fn page<'a>(
         .with_limit(query.get("MaxResults"))
 }
 
-/// What tells an entity apart in a token; applications come first, partitions last. Clients put
-/// tokens into addresses as they are, so nothing that ends an address may stand in one.
+/// Key of an entity in continuation tokens; applications sort first, partitions last. Clients
+/// insert tokens into URLs unencoded, so a key must not contain a delimiter of URLs.
 pub(super) fn key(entity: &Entity) -> String {
     match entity {
         Entity::Application(name) => format!("1!{name}"),
@@ -264,7 +265,7 @@ fn weekday(day: chrono::Weekday) -> &'static str {
     }
 }
 
-/// A duration as .NET's `XmlConvert` writes it: whole days leave the hours, so 24 h is `P1D`.
+/// A duration in the format of the .NET `XmlConvert`: whole days are split off, so 24 h is `P1D`.
 fn iso(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let part = |number: u64, unit: &str| match number {

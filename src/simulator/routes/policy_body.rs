@@ -1,7 +1,7 @@
-//! A backup policy as a client posts it.
+//! Parsing of backup policies in requests.
 //!
-//! Responsible for the JSON of `CreateBackupPolicy` and `UpdateBackupPolicy`: what has no meaning
-//! is refused by the name of its property. It must not change anything.
+//! Reads the JSON of `CreateBackupPolicy` and `UpdateBackupPolicy`; an invalid property is rejected
+//! by name.
 
 use std::time::Duration;
 
@@ -40,8 +40,8 @@ fn schedule(body: &Value) -> Option<Schedule> {
     );
     match (&*kind.0, kind.1.as_deref()) {
         ("FrequencyBased", _) => {
-            // Seconds are cut off, and an interval that then is empty is only refused when it was
-            // empty before (BRS `FrequencyBasedBackupSchedule.cs`).
+            // Seconds are truncated, and an interval that is then zero is only rejected if it was
+            // zero before (BRS `FrequencyBasedBackupSchedule.cs`).
             let interval = duration(&text(body, "Interval")?)?;
             let minutes = interval.as_secs() / 60;
             (!interval.is_zero()).then(|| Schedule::Every(Duration::from_secs(minutes * 60)))
@@ -56,7 +56,7 @@ fn schedule(body: &Value) -> Option<Schedule> {
     }
 }
 
-/// The time of the day in UTC; the date does not count.
+/// The time of day in UTC; the date is ignored.
 fn run_time(value: &Value) -> Option<NaiveTime> {
     let (_, time) = value.as_str()?.split_once('T')?;
     let time = time.trim_end_matches('Z');

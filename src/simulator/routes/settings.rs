@@ -5,7 +5,7 @@ use crate::simulator::estate::RestorePlan;
 use crate::simulator::record::BackupPlan;
 use crate::simulator::switches::{Pages, Switches};
 
-/// What an answer depends on besides the request and the estate.
+/// Inputs of a response besides the request and the estate.
 #[derive(Debug)]
 pub(in crate::simulator) struct ResponseSettings<'a> {
     pub(in crate::simulator) switches: &'a Switches,
@@ -16,12 +16,12 @@ pub(in crate::simulator) struct ResponseSettings<'a> {
     pub(in crate::simulator) backup_service: bool,
     pub(in crate::simulator) paging: Paging,
     pub(in crate::simulator) access: &'a Access,
-    /// As what the sender of the request is let in.
+    /// Role of the client.
     pub(in crate::simulator) role: Role,
 }
 
 impl ResponseSettings<'_> {
-    /// Whether `MaxResults` makes the pages of 6.4, faults included.
+    /// Whether `MaxResults` pages as in 6.4, including its defects.
     pub(super) fn pages_as_in_64(&self) -> bool {
         self.switches.pages == Pages::AsIn64
             && self.switches.page_size.is_none()
@@ -29,12 +29,12 @@ impl ResponseSettings<'_> {
     }
 }
 
-/// Whether a list comes to its end.
+/// Fault of paging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::simulator) enum Paging {
     Normal,
-    /// Every page is the first one, with a new token.
+    /// Every page is the first page with a new token.
     Endless,
-    /// Every page is the first one, with the token of the page before.
+    /// Every page is the first page with the same token.
     Repeated,
 }

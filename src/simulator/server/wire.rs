@@ -116,7 +116,7 @@ pub(super) struct ResettableStream {
 
 impl ResettableStream {
     pub(super) fn new(stream: TcpStream, reset_switch: ResetSwitch) -> Self {
-        // Without it, small answers wait for the client's delayed acknowledgement.
+        // Without it, small responses wait for the client's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection to the simulated gateway keeps Nagle's delay");
         }

@@ -184,7 +184,7 @@ proptest! {
 }
 
 #[test]
-fn a_tick_of_twenty_thousand_partitions_looks_at_what_is_due_only() {
+fn tick_of_twenty_thousand_partitions_visits_only_due_events() {
     let mut world = GatewayState::with(20_000, hourly());
     world.tick(start() + 50 * MINUTE);
     assert_eq!(world.estate.attempts(), 0);
