@@ -170,7 +170,8 @@ fn top_level_modules_import_only_what_their_layer_allows() {
         layers.keys().collect::<Vec<_>>()
     );
     for (module, targets) in &imports {
-        let allowed = BTreeSet::from_iter(layers[module.as_str()].iter().map(ToString::to_string));
+        let allowed = layers[module.as_str()].iter().map(ToString::to_string);
+        let allowed: BTreeSet<_> = allowed.collect();
         assert_eq!(
             targets - &allowed,
             BTreeSet::new(),
