@@ -14,8 +14,7 @@ mod status;
 mod successes;
 mod totals;
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -75,7 +74,7 @@ impl Snapshot {
     ) -> Self {
         let codes = totals
             .values()
-            .flat_map(|totals| totals.failures.keys().cloned())
+            .flat_map(|it| it.failures.keys().cloned())
             .collect();
         let partitions = partitions
             .into_iter()
@@ -207,9 +206,8 @@ impl Snapshot {
         }
     }
 
-    /// Removes the records of a partition that the backup service does not know. The inventory
-    /// determines whether the partition exists; one that was configured by id and never found is
-    /// removed.
+    /// Removes the records of a partition that the backup service does not know. The partition itself
+    /// is removed only if it was configured by id and never found.
     fn remove_records(&mut self, id: PartitionId) {
         let Some(known) = self.partitions.get_mut(&id) else {
             return;
@@ -221,8 +219,7 @@ impl Snapshot {
         }
     }
 
-    /// Applies an inventory: adds new partitions and removes those not listed, except in scopes that
-    /// could not be read.
+    /// Adds new partitions and removes those not listed, except in scopes that could not be read.
     fn apply_inventory(&mut self, inventory: Read<Inventory>, now: DateTime<Utc>) {
         let Read {
             value: Inventory { listed, unread },
