@@ -493,7 +493,7 @@ async fn a_hang_up_reloads_and_a_bad_configuration_changes_nothing() {
         })
         .await;
     assert_eq!(page.value(UP, &[("cluster_name", "one")]), Some(1.0));
-    exporter.logs("the old one stays").await;
+    exporter.logs("the current one stays in use").await;
     assert!(exporter.log().contains("poll.interval"), "the log says why");
     setup.configure(&clusters(&["one", "two"], &simulator));
     exporter.signal("HUP");

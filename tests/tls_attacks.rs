@@ -329,7 +329,7 @@ fn proxy_in_the_environment_receives_nothing() {
     let proxy = format!("http://{address}");
     // In a separate process, because all threads share the environment.
     let test = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "behind_a_proxy", "--ignored"])
+        .args(["--exact", "tls_attacks::behind_a_proxy", "--ignored"])
         .envs(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].map(|name| (name, &proxy)))
         .env_remove("NO_PROXY")
         .output()

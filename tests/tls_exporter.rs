@@ -176,7 +176,7 @@ async fn reload_reads_changed_files_like_a_start() {
         .await;
     fs::write(setup.file("client.pem"), "no certificate").unwrap();
     exporter.signal("HUP");
-    exporter.logs("The new configuration cannot be used").await;
+    exporter.logs("Cannot reload the configuration").await;
     exporter.stop().await;
 }
 

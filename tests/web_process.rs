@@ -185,7 +185,7 @@ async fn invalid_web_configuration_prevents_the_start() {
     let mut exporter = setup.spawn();
     assert_eq!(exporter.ended().await.code(), Some(64));
     exporter
-        .logs("web.yml:1:27: basic_auth_users.alice: this is no bcrypt hash")
+        .logs("web.yml:1:27: basic_auth_users.alice: expected a bcrypt hash")
         .await;
     assert!(!exporter.log().contains(CANARY));
 }

@@ -387,7 +387,7 @@ async fn unreadable_certificate_is_not_reported_as_a_wrong_key() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("cert_file: the first certificate is damaged, or not of X.509 version 3"),
+        error.contains("cert_file: the first certificate is invalid or not of X.509 version 3"),
         "{error}"
     );
     assert!(!error.contains("key_file"), "{error}");
