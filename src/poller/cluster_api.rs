@@ -26,7 +26,7 @@ pub trait ClusterApi: Send + Sync + 'static {
     /// See [`Gateway::begin_cycle`].
     fn begin_cycle(&self);
 
-    /// See [`Gateway::begin_lists`].
+    /// Starts a list round, with a new quota.
     fn begin_lists(&self);
 
     /// See [`Gateway::native_access`].

@@ -48,7 +48,7 @@ impl FromIterator<BackupConfiguration> for ConfigurationSet {
 
 impl ConfigurationSet {
     /// The configuration of `partition`: the policy of the narrowest scope, and the narrowest
-    /// suspension. `None` if it must be read for the partition itself: see [`inherits_by_name`].
+    /// suspension. `None` if it must be read for the partition itself: see `inherits_by_name`.
     pub fn effective_for(&self, partition: &Partition) -> Option<EffectiveConfiguration> {
         inherits_by_name(partition).then(|| Self::combined(&self.lines_above(partition)))
     }
