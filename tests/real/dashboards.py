@@ -29,7 +29,7 @@ from grafana import (
 )
 from harness import Stage, fetch, main, parts_with, wait_until
 from page import moves
-from scene import DEAD, JOB, Prometheus, Scene
+from scene import DEAD, JOB, Prometheus, ScrapeTargets
 from truth import VERDICTS, Truth, key_of
 
 # The application of the simulated cluster whose partitions come and go.
@@ -80,7 +80,7 @@ def check_data(tally, database, name, dashboard):
         for _, target in targets.values():
             viewer.ask(target)
         for job_name in (JOB, "secured"):
-            truth = database.settled(job_name)
+            truth = database.consistent_truth(job_name)
             for number, viewer in enumerate(viewers(database, dashboard, job_name, truth)):
                 for key, (_, target) in targets.items():
                     # Two are asked for everything, the others for what is still without data.
@@ -106,7 +106,7 @@ def check_data(tally, database, name, dashboard):
 
 def check_columns(tally, database, boards):
     """Grafana passes over names that no field has: a misspelt one would leave a column raw, or out of place."""
-    truths = [(job_name, database.settled(job_name)) for job_name in (JOB, "secured")]
+    truths = [(job_name, database.consistent_truth(job_name)) for job_name in (JOB, "secured")]
     for name, dashboard in boards.items():
         tables = [panel for panel in panels_of(dashboard) if panel["type"] == "table"]
         if not tables:
@@ -160,7 +160,7 @@ def check_links(tally, database, boards):
                     f"{link['url']} hands on more than both dashboards have: {known}"
                 )
             followed_links = 0
-            truth = database.settled(JOB)
+            truth = database.consistent_truth(JOB)
             for viewer in viewers(database, dashboard, JOB, truth):
                 for panel in panels_of(dashboard):
                     for link in links_of(panel):
@@ -193,15 +193,15 @@ def compare(database, fleet, job_name, truth):
     return viewer
 
 
-def check_page(tally, database, scene, fleet, service):
+def check_page(tally, database, targets, fleet, service):
     """The live demo, at the instant of one scrape, against its own page and its own JSON."""
     with tally.check(f"{database.name}: fleet: every number of the demo is that of its page, and of its JSON"):
         truth = wait_until(
             "all nine verdicts, and two equal pages around a scrape",
-            lambda: page_at_a_scrape(database, scene), scene.demo, seconds=180, pause=0.5,
+            lambda: page_at_a_scrape(database, targets), targets.demo, seconds=180, pause=0.5,
         )  # fmt: skip
         compare(database, fleet, JOB, truth)
-        print(f"        {dict(truth.verdicts())}, {time.monotonic() - scene.started:.0f} s after the start", flush=True)
+        print(f"        {dict(truth.verdicts())}, {time.monotonic() - targets.started:.0f} s after the start", flush=True)
     with tally.check(
         f"{database.name}: service: the numbers of every service of fabric:/Gallery are those of the page"
     ):
@@ -218,7 +218,7 @@ def check_page(tally, database, scene, fleet, service):
 def check_partitions(tally, database, partition_board):
     """One partition in each of the verdicts, on the dashboard about one."""
     with tally.check(f"{database.name}: partition: verdict, last good backup and due moment are those of the samples"):
-        truth = database.settled(JOB)
+        truth = database.consistent_truth(JOB)
         last, due = (truth.by_partition(f"{name}_timestamp_seconds") for name in ("last_success", "due"))
         verdict, age, left = (
             titled(partition_board, title) for title in ("Verdict", "Last successful backup", "Next backup due in")
@@ -247,13 +247,13 @@ def check_partitions(tally, database, partition_board):
             assert (policy or "").partition(",")[0] == (name or ""), f"{policy!r} is shown, {name!r} is true"
 
 
-def page_at_a_scrape(database, scene):
+def page_at_a_scrape(database, targets):
     """What stood on the page during one scrape, or None where it changed meanwhile."""
-    if set(scene.demo_verdicts()) != set(VERDICTS):
+    if set(targets.demo_verdicts()) != set(VERDICTS):
         return None
-    asked, before, told = time.time(), scene.demo_page(), scene.demo_verdicts()
+    asked, before, told = time.time(), targets.demo_page(), targets.demo_verdicts()
     instant = wait_until("a scrape", lambda: database.scrape_after(JOB, asked + 0.25), database.process, pause=0.05)
-    after = scene.demo_page()
+    after = targets.demo_page()
     if standing(before) != standing(after):
         return None
     truth = Truth.of_page(after, instant)
@@ -272,7 +272,7 @@ def is_compared(sample):
     return sample.name.startswith("servicefabric_backup_") and "gateway_request" not in sample.name
 
 
-def check_side_by_side(tally, database, scene, boards):
+def check_side_by_side(tally, database, targets, boards):
     """Replicas and shards: one truth, told by two exporters, and no partition counted twice."""
     fleet, watched = boards["fleet"], titled(boards["exporter"], "Partitions watched")
     partitions = {}
@@ -281,10 +281,10 @@ def check_side_by_side(tally, database, scene, boards):
         ("shards", "two shards"),
     ):
         with tally.check(f"{database.name}: fleet: {what}, and no partition counts twice"):
-            truth = database.settled(job_name)
+            truth = database.consistent_truth(job_name)
             alone = [
                 database.truth(job_name, truth.instant, "protection_state", instance=f"127.0.0.1:{port}")
-                for _, port in scene.watchers[job_name]
+                for _, port in targets.exporters[job_name]
             ]
             partitions[job_name] = {key for key in truth.verdict_of if STAGE not in key}
             told = [one.partitions() for one in alone]
@@ -296,7 +296,7 @@ def check_side_by_side(tally, database, scene, boards):
             print(f"        {told} of {truth.partitions()} partitions", flush=True)
     with tally.check(f"{database.name}: counted for each exporter on its own, replicas would be found to count twice"):
         naive = json.loads(json.dumps(fleet).replace("max by (cluster_name,", "max by (instance, cluster_name,"))
-        truth = database.settled("replicas")
+        truth = database.consistent_truth("replicas")
         assert naive != fleet
         # The first will do: some of these queries are no longer valid.
         assert next(differences(Viewer(database, naive, {"job": ["replicas"]}), naive, truth), None)
@@ -355,7 +355,7 @@ def check_bad_input(tally, database, boards):
         late = (truth.partitions() + 1) // 2
         assert rounded_down(viewer.number(on_time, truth.instant), (truth.partitions() - late) / truth.partitions())
     with check("all partitions blind: none is on time, all are unknown, and nothing is green"):
-        viewer, truth = look("blind")
+        viewer, truth = look("unreachable")
         assert viewer.number(on_time, truth.instant) == 0
         assert viewer.number(unknown, truth.instant) == truth.partitions() > 0
         assert viewer.number(unreached, truth.instant) == 1
@@ -367,20 +367,20 @@ def check_bad_input(tally, database, boards):
         green = green_panels(viewer, fleet, truth.instant)
         assert not green, green
     with check("one of two shards that reaches no gateway: the cluster counts as not reached"):
-        viewer, truth = look("half-seen")
+        viewer, truth = look("one-shard-unreachable")
         assert truth.partitions() == truths["one-cluster"].partitions()
         assert viewer.number(unknown, truth.instant) >= truth.partitions() // 2
-        judge_parts(database, boards, truth, "half-seen", [0, 1])
+        judge_parts(database, boards, truth, "one-shard-unreachable", [0, 1])
     with check("partitions that are watched by their ids alone, without names: none is lost"):
         viewer, truth = look("nameless")
         assert truth.partitions() == truths["one-cluster"].partitions()
     with check("one exporter that sees and one that is blind: what one knows counts, once"):
-        viewer, truth = look("half-blind")
+        viewer, truth = look("one-replica-unreachable")
         one = truths["one-cluster"]
         assert truth.verdicts() == one.verdicts(), truth.verdicts()
         assert rounded_down(viewer.number(on_time, truth.instant), one.on_time_ratio())
     with check("one exporter says on time and one says overdue: that is not known to be on time, and counts once"):
-        viewer, truth = look("disagreeing")
+        viewer, truth = look("conflicting")
         one = truths["one-cluster"]
         assert truth.partitions() == one.partitions() and truth.verdicts()["Overdue"] > one.verdicts()["Overdue"]
         assert viewer.number(on_time, truth.instant) < one.on_time_ratio()
@@ -407,7 +407,7 @@ def check_foreign(tally, database, boards):
         for expression in (f'up{{job="{DEAD}"}} == 0', f'process_open_fds{{job="{FOREIGN}"}}'):
             assert database.query(expression, instant), expression
         for name, dashboard in boards.items():
-            everything, ours = (Viewer(database, dashboard, chosen) for chosen in ({}, {"job": database.ours()}))
+            everything, ours = (Viewer(database, dashboard, chosen) for chosen in ({}, {"job": database.exporter_jobs()}))
             assert everything.interpolate("$job") != ours.interpolate("$job"), name
             for key, (_, target) in targets_of(dashboard).items():
                 shown, wanted = (last_values(viewer, target, instant) for viewer in (everything, ours))
@@ -427,7 +427,7 @@ def last_values(viewer, target, instant):
     )
 
 
-def check_gone(tally, databases, scene, boards):
+def check_gone(tally, databases, targets, boards):
     """Exporters that were seen and are gone: their part of a cluster is not forgotten, and it is not green."""
     fleet = boards["fleet"]
 
@@ -449,9 +449,9 @@ def check_gone(tally, databases, scene, boards):
         green = green_panels(viewer, fleet)
         assert not green, green
 
-    scene.watchers["shards"][1][0].stop()
+    targets.exporters["shards"][1][0].stop()
     judge("one of two shards gone: the cluster counts as not reached", 1, half)
-    scene.watchers["shards"][0][0].stop()
+    targets.exporters["shards"][0][0].stop()
     judge("all exporters of a cluster gone: it counts as not reached, and nothing is green", 2, all_of_it)
 
 
@@ -478,10 +478,10 @@ def dashboards(tally, exporter, parts):
     """The dashboards, answered by real Prometheus"""
     boards = read_dashboards()
     with Stage() as stage:
-        scene = Scene(stage, exporter)
+        targets = ScrapeTargets(stage, exporter)
         found = parts_with(parts, "prometheus")
         chosen = [found[0]] if len(found) == 1 else [found[0], found[-1]]
-        databases = [Prometheus(stage, f"Prometheus {version}", path, scene.jobs) for _, version, path in chosen]
+        databases = [Prometheus(stage, f"Prometheus {version}", path, targets.jobs) for _, version, path in chosen]
         empty = Prometheus(stage, "an empty Prometheus", chosen[-1][2], [])
         for database in (*databases, empty):
             wait_until(
@@ -494,13 +494,13 @@ def dashboards(tally, exporter, parts):
         # All this while the demo is on its way to its last verdicts.
         for database in databases:
             check_bad_input(tally, database, boards)
-            check_side_by_side(tally, database, scene, boards)
+            check_side_by_side(tally, database, targets, boards)
             check_odd_names(tally, database, boards)
             check_nameless(tally, database, boards)
             check_foreign(tally, database, boards)
-        check_gone(tally, databases, scene, boards)
+        check_gone(tally, databases, targets, boards)
         for database in databases:
-            check_page(tally, database, scene, boards["fleet"], boards["service"])
+            check_page(tally, database, targets, boards["fleet"], boards["service"])
             check_partitions(tally, database, boards["partition"])
             for name, dashboard in boards.items():
                 check_data(tally, database, name, dashboard)

@@ -257,7 +257,7 @@ def demo_scrape(tally, exporter, parts):
         for database in databases:
             with tally.check(f"{database.name} scrapes twice, and up is 1"):
                 last = database.wait_for_scrapes(2)[-1]
-                assert database.stored(last)[("up", frozenset())] == 1, database.process.said()
+                assert database.stored(last)[("up", frozenset())] == 1, database.process.log_tail()
         for database in databases:
             with tally.check(f"{database.name}: every sample of the page is stored, none twice, none else"):
                 print(f"        {compare_with_page(database, demo_port)}", flush=True)

@@ -435,7 +435,7 @@ def page_checks(tally, exporter, parts):
         check_states_are_shown(tally, port, started)
         with tally.check("the demo drains and ends with 0 on SIGTERM"):
             code = demo.stop()
-            assert code == 0, f"exit code {code}:\n{demo.said()}"
+            assert code == 0, f"exit code {code}:\n{demo.log_tail()}"
 
 
 if __name__ == "__main__":

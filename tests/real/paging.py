@@ -470,7 +470,7 @@ def judge_text(watch):
 
 def judge_health(watch):
     for counter in ("prometheus_rule_evaluation_failures_total", "prometheus_notifications_dropped_total"):
-        assert watch.prometheus.own(counter) == 0, f"{counter}: {watch.prometheus.process.said()}"
+        assert watch.prometheus.own_metric(counter) == 0, f"{counter}: {watch.prometheus.process.log_tail()}"
     bad = [rule for rule in watch.prometheus.rules() if rule["health"] != "ok"]
     assert not bad, bad
 
@@ -480,7 +480,7 @@ def plain_rules(tally, prometheus):
     with tally.check(f"{prometheus.name}: no rule fails on the demo"):
         bad = [rule for rule in prometheus.rules() if rule["health"] != "ok"]
         assert not bad and len(prometheus.rules()) > 40, bad
-        assert prometheus.own("prometheus_rule_evaluation_failures_total") == 0, prometheus.process.said()
+        assert prometheus.own_metric("prometheus_rule_evaluation_failures_total") == 0, prometheus.process.log_tail()
     if prometheus.ask("/api/v1/parse_query", query="up").status_code == 404:
         print(f"        {prometheus.name} cannot take expressions apart: what they select is not checked", flush=True)
         return

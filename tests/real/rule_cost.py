@@ -22,7 +22,7 @@ from pathlib import Path
 
 import requests
 from alerting import RULE_FILES
-from harness import Handler, Stage, Tally, free_port, parts_with, wait_until
+from harness import Handler, Stage, free_port, parts_with, wait_until
 
 LIMIT = 3.0
 HOUR, DAY = 3600, 86400

@@ -187,7 +187,7 @@ def secured_cluster(tally, exporter, _parts):
                 watcher.wait_for(0, "cluster_up")
                 wait_until("errors", lambda watcher=watcher: watcher.errors(), watcher.process)
                 assert set(watcher.errors()) == {"forbidden"}, watcher.errors()
-                assert advice in watcher.process.log.read_text(), watcher.process.said()
+                assert advice in watcher.process.log.read_text(), watcher.process.log_tail()
                 watcher.process.stop()
         with tally.check("a server that is not the pinned one: no request leaves, reason tls"):
             handled = apache.counted("Initial (No.1) HTTPS request received")

@@ -59,7 +59,7 @@ class Truth:
                 states.setdefault(key_of(labels), set()).add(labels["state"])
         return states
 
-    def agreed(self):
+    def is_consistent(self):
         """Whether there are verdicts, and nobody says otherwise of any partition than anybody else."""
         return self.states() and all(len(states) == 1 for states in self.states().values())
 
