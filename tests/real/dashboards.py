@@ -222,7 +222,8 @@ def check_partitions(tally, database, partition_board):
         truth = database.consistent_truth(JOB)
         last, due = (truth.by_partition(f"{name}_timestamp_seconds") for name in ("last_success", "due"))
         verdict, age, left = (
-            panel_titled(partition_board, title) for title in ("Verdict", "Last successful backup", "Next backup due in")
+            panel_titled(partition_board, title)
+            for title in ("Verdict", "Last successful backup", "Next backup due in")
         )
         words = {
             float(number): shown["text"]

@@ -24,8 +24,8 @@ if __name__ == "__main__":
     sys.exit(
         main(
             __doc__.splitlines()[0],
-            microsoft_client, sfctl_client, page_checks, demo_scrape, sizes_scrape, slow_readers, same_verdicts, secured_scrapes,
-            secured_cluster, rules, rule_cost, dashboard_schema, dashboards, paging_configuration,
+            microsoft_client, sfctl_client, page_checks, demo_scrape, sizes_scrape, slow_readers, same_verdicts,
+            secured_scrapes, secured_cluster, rules, rule_cost, dashboard_schema, dashboards, paging_configuration,
             # This test mostly waits.
             parallel=[paging],
         )  # fmt: skip
