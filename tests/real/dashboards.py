@@ -28,7 +28,7 @@ from grafana import (
     variables_of,
 )
 from harness import Stage, fetch, main, parts_with, wait_until
-from page import moves
+from page import is_volatile
 from scene import DEAD, JOB, Prometheus, ScrapeTargets
 from truth import VERDICTS, Truth, key_of
 
@@ -266,7 +266,9 @@ def page_at_a_scrape(database, targets):
 def stable_samples(page):
     """The samples that must not change during the comparison."""
     return {
-        (sample.series, None if moves(sample.name) else sample.value) for sample in page.samples if is_compared(sample)
+        (sample.series, None if is_volatile(sample.name) else sample.value)
+        for sample in page.samples
+        if is_compared(sample)
     }
 
 
