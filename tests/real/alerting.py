@@ -1,7 +1,7 @@
-"""Alertmanager, Prometheus with the rules of deploy/, and whoever is notified: real, but in a hurry.
+"""Prometheus with the rules of deploy/, Alertmanager, and a notification receiver, all with shortened durations.
 
-Durations are scaled by the same factor everywhere, so that what depends on their order stays as it is. Nothing in here
-knows what an alert means.
+Every duration is divided by the same factor, so their order is preserved. This module does not depend on the meaning
+of any alert.
 """
 
 import json
@@ -16,31 +16,31 @@ from harness import Handler, free_port, wait_until
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 RULE_FILES = sorted((DEPLOY / "prometheus").glob("*.yml"))
 
-# What takes five minutes takes six seconds. With more haste, a machine that stalls for a few seconds would be taken for
-# an exporter that is down.
-HASTE = 50
+# Five minutes become six seconds. With a larger factor, a machine that stalls for a few seconds would look like an
+# exporter that is down.
+TIME_DIVISOR = 50
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 DURATION = r"(\d+)([smhd])\b"
 
-# Wherever a duration stands in a file of rules; what follows one of them may be a range, an offset or a value.
+# Durations in a rule file: fields, offsets, and ranges.
 IN_RULES = re.compile(rf"((?:\bfor|keep_firing_for|interval): |offset |\[){DURATION}")
-# `repeat_interval` is left alone: a reminder would look like a second notification.
+# `repeat_interval` is not scaled: a repeated notification would be counted as a second one.
 IN_ROUTES = re.compile(rf"(group_(?:wait|interval): ){DURATION}")
 
 
-def hurry(pattern, text):
-    def shorter(found):
-        milliseconds = int(found[2]) * SECONDS[found[3]] * 1000 // HASTE
+def scale_durations(pattern, text):
+    def scaled_duration(found):
+        milliseconds = int(found[2]) * SECONDS[found[3]] * 1000 // TIME_DIVISOR
         return f"{found[1]}{max(milliseconds, 400)}ms"
 
-    scaled, count = pattern.subn(shorter, text)
+    scaled, count = pattern.subn(scaled_duration, text)
     assert count, f"nothing to scale with {pattern.pattern}"
     return scaled
 
 
 class Receiver:
-    """Takes what Alertmanager sends, and keeps it: (name of the path, document)."""
+    """Records the notifications of Alertmanager as (path, document)."""
 
     def __init__(self, stage):
         received, lock = [], threading.Lock()
@@ -59,7 +59,7 @@ class Receiver:
             return list(self.received)
 
     def webhooks(self):
-        """(path, status, name of the alert, document) of every notification by webhook, oldest first."""
+        """(path, status, alert name, document) of every webhook notification, oldest first."""
         return [
             (path, body["status"], body["commonLabels"].get("alertname"), body)
             for path, body in self.all()
@@ -71,9 +71,10 @@ class Receiver:
 
 
 class Alertmanager:
-    """The example of deploy/. With a receiver: in a hurry, sending to it, and with the chat of its comments.
+    """Alertmanager with the example configuration of deploy/.
 
-    Without one it only tells what it would do; nothing leaves it before the minute of `group_wait` is over.
+    With a receiver, durations are shortened, the commented-out chat receiver is enabled, and all notifications go to
+    the receiver. Without one, nothing is sent, because `group_wait` is a minute.
     """
 
     def __init__(self, stage, name, binary, receiver=None):
@@ -81,12 +82,12 @@ class Alertmanager:
         text = (DEPLOY / "alertmanager/alertmanager.yml").read_text()
         text = text.replace("templates/*", f"{DEPLOY}/alertmanager/templates/*")
         if receiver:
-            text = pointed_to(receiver, hurry(IN_ROUTES, text), folder)
+            text = with_receiver(receiver, scale_durations(IN_ROUTES, text), folder)
         config = folder / "alertmanager.yml"
         config.write_text(text)
         self.name = name
         self.process = stage.start(
-            # .ci/fetch-parts says why the folder matters.
+            # The working directory matters for the templates: see .ci/fetch-parts.
             name, "env", "-C", binary.parents[2], binary, f"--config.file={config}", f"--storage.path={folder}/data",
             "--cluster.listen-address=", f"--web.listen-address=127.0.0.1:{self.port}",
         )  # fmt: skip
@@ -102,7 +103,7 @@ class Alertmanager:
         return self.get("/api/v2/alerts").json()
 
 
-def pointed_to(receiver, text, folder):
+def with_receiver(receiver, text, folder):
     for name, host in (("page", "pager"), ("ticket", "tickets")):
         placeholder = f"https://{host}.example.invalid/servicefabric-backup"
         assert text.count(placeholder) == 1, placeholder
@@ -112,14 +113,14 @@ def pointed_to(receiver, text, folder):
 
 
 def uncommented(key, text):
-    """The file with the example of this key switched on. An example has no blank after its first `#`; prose has."""
+    """Uncomments the example of a key. Unlike prose, an example has no space after its first `#`."""
     lines, on = [], False
     for line in text.splitlines():
         found = re.match(r"( +)#([a-z_]+:|  )", line)
         on = bool(found) and (found[2] == f"{key}:" or (on and found[2] == "  "))
         lines.append(line.replace("#", "", 1) if on else line)
     changed = "\n".join(lines) + "\n"
-    assert changed != text, f"{key} is no example of the file"
+    assert changed != text, f"the file has no commented-out example of {key}"
     return changed
 
 
@@ -136,7 +137,7 @@ scrape_configs:
 
 
 class Prometheus:
-    """Scrapes exporters and evaluates the rules of deploy/ all the time; `scale` is the pattern of what is shorter."""
+    """Scrapes exporters and evaluates the rules of deploy/. `scale` matches the durations to shorten."""
 
     def __init__(self, stage, name, binary, exporters, alertmanagers=(), scale=IN_RULES):
         self.name, self.port, folder = name, free_port(), stage.scratch(name.replace(" ", "-"))
@@ -152,12 +153,16 @@ class Prometheus:
             name, binary, f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb",
             f"--web.listen-address=127.0.0.1:{self.port}",
         )  # fmt: skip
-        # A target is first scraped after seconds, which would be minutes here: the rules come when all is in place.
+        # The first scrape takes seconds, which correspond to minutes here. The rules are loaded after it.
         wait_until(f"{name} to scrape", lambda: len(self.query("up == 1")) == len(exporters), self.process)
-        wait_until(f"{name} to know whom to tell", lambda: self.own(DISCOVERED) == len(alertmanagers), self.process)
+        wait_until(
+            f"{name} to discover its Alertmanagers",
+            lambda: self.own_metric(DISCOVERED) == len(alertmanagers),
+            self.process,
+        )
         for path in RULE_FILES:
             text = path.read_text()
-            (rules / path.name).write_text(hurry(scale, text) if scale.search(text) else text)
+            (rules / path.name).write_text(scale_durations(scale, text) if scale.search(text) else text)
         self.process.popen.send_signal(signal.SIGHUP)
         wait_until(f"{name} to have evaluated every rule", self.has_evaluated, self.process)
 
@@ -179,7 +184,7 @@ class Prometheus:
     def rules(self):
         return [rule for group in self.get("/api/v1/rules")["groups"] for rule in group["rules"]]
 
-    def own(self, name):
-        """Sum of one of its own counters."""
+    def own_metric(self, name):
+        """Sum over all series of a metric of this Prometheus."""
         lines = self.ask("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[{{ ]", line))

@@ -1,7 +1,7 @@
-"""Pages of clusters that the demo does not show, made from a real page of it, and a server for them.
+"""Pages for cluster states that the demo does not have, derived from a page of the demo, and a server for them.
 
-Every page says what the exporter would say in that case, by docs/protection.md and docs/metrics.md; nothing is made
-up but who is in which state.
+Every page has the series that docs/protection.md and docs/metrics.md specify for its case. Only the states of the
+partitions are synthetic.
 """
 
 from harness import Handler
@@ -10,14 +10,14 @@ from page import Sample
 PREFIX = "servicefabric_backup_"
 VERDICT = f"{PREFIX}protection_state"
 
-# Who is Unknown has none.
+# Unknown has no severity.
 SEVERITIES = {
     "Protected": 1, "Pending": 2, "Failing": 3, "Suspended": 4, "Unprotected": 5, "Stuck": 6, "Overdue": 7,
     "NeverBackedUp": 8,
 }  # fmt: skip
 
-# What is no fact of the past: it goes when a cluster is dark for longer than poll.staleness.
-FADES = (
+# Families that are absent when a cluster has been unreachable for longer than poll.staleness.
+REQUIRE_FRESH_DATA = (
     "service_up", "due_timestamp_seconds", "suspended", "periodic_success",
     "periodic_attempt_timestamp_seconds", "chain_length", "last_full_timestamp_seconds",
     "oldest_recovery_point_timestamp_seconds", "recovery_points", "progress_state",
@@ -28,15 +28,15 @@ FADES = (
     "policy_max_incrementals", "policy_retention_seconds", "policy_minimum_backups",
 )  # fmt: skip
 
-# What there is only under a policy.
-OF_POLICIES = (
+# Families that exist only for partitions with a policy.
+REQUIRE_POLICY = (
     "policy_info", "policy_interval_seconds", "policy_max_incrementals", "policy_retention_seconds",
     "policy_minimum_backups", "periodic_success", "periodic_attempt_timestamp_seconds", "suspended", "chain_length",
     "last_full_timestamp_seconds", "oldest_recovery_point_timestamp_seconds", "recovery_points",
 )  # fmt: skip
 
 
-def changed(sample, value=None, without=(), **labels):
+def with_changes(sample, value=None, without=(), **labels):
     kept = {name: text for name, text in sample.labels if name not in without} | labels
     return Sample(sample.name, frozenset(kept.items()), sample.value if value is None else value, None)
 
@@ -46,8 +46,8 @@ def leave_out(samples, families):
     return [sample for sample in samples if sample.name not in names]
 
 
-def judged(samples, verdict):
-    """The samples with the verdict `verdict(partition)`, as a state and by its severity."""
+def with_verdicts(samples, verdict):
+    """Replaces the state and severity of every partition with those of `verdict(partition)`."""
     known = {partition(sample): sample for sample in samples if sample.name == VERDICT}
     severities = [
         Sample(f"{PREFIX}protection_severity", frozenset(without_state(sample)), str(SEVERITIES[verdict(key)]), None)
@@ -55,7 +55,7 @@ def judged(samples, verdict):
         if verdict(key) in SEVERITIES
     ]
     states = [
-        changed(sample, "1" if verdict(partition(sample)) == state_of(sample) else "0")
+        with_changes(sample, "1" if verdict(partition(sample)) == state_of(sample) else "0")
         if sample.name == VERDICT
         else sample
         for sample in leave_out(samples, ("protection_severity",))
@@ -76,39 +76,39 @@ def state_of(sample):
     return dict(sample.labels)["state"]
 
 
-def blind(samples):
-    """The cluster is dark for longer than the staleness: every verdict is Unknown."""
-    dark = judged(leave_out(samples, FADES), lambda _: "Unknown")
+def unreachable(samples):
+    """The cluster has been unreachable for longer than the staleness: every verdict is Unknown."""
+    stale = with_verdicts(leave_out(samples, REQUIRE_FRESH_DATA), lambda _: "Unknown")
     down = (f"{PREFIX}cluster_up", f"{PREFIX}collector_success")
-    return [changed(sample, "0") if sample.name in down else sample for sample in dark]
+    return [with_changes(sample, "0") if sample.name in down else sample for sample in stale]
 
 
-def half(samples, shard):
-    """What one of two shards says."""
+def shard_of(samples, shard):
+    """The page of one of two shards."""
     own = set(sorted({partition(sample) for sample in samples if sample.name == VERDICT})[shard::2])
     kept = [sample for sample in samples if "partition_id" not in dict(sample.labels) or partition(sample) in own]
     info = f"{PREFIX}exporter_shard_info"
-    return [changed(sample, shard=str(shard), shards="2") if sample.name == info else sample for sample in kept]
+    return [with_changes(sample, shard=str(shard), shards="2") if sample.name == info else sample for sample in kept]
 
 
 def mostly_unknown(samples):
-    """The cluster is reached, and what is known of all partitions but one has grown too old."""
+    """The cluster is reachable, and the facts of all partitions but one are stale."""
     known = min(
         partition(sample)
         for sample in samples
         if sample.name == VERDICT and float(sample.value) == 1 and state_of(sample) == "Protected"
     )
-    faded = {PREFIX + family for family in FADES}
+    stale = {PREFIX + family for family in REQUIRE_FRESH_DATA}
     kept = [
         sample
         for sample in samples
-        if "partition_id" not in dict(sample.labels) or partition(sample) == known or sample.name not in faded
+        if "partition_id" not in dict(sample.labels) or partition(sample) == known or sample.name not in stale
     ]
-    return judged(kept, lambda key: "Protected" if key == known else "Unknown")
+    return with_verdicts(kept, lambda key: "Protected" if key == known else "Unknown")
 
 
 def foreign(_samples):
-    """A program that is no exporter of ours, with the families that every program has."""
+    """Another program, with the process metrics that every client library exports."""
     page = {
         "process_cpu_seconds_total": "7", "process_open_fds": "1000", "process_max_fds": "1024",
         "process_resident_memory_bytes": "1e12", "process_start_time_seconds": "1e9",
@@ -117,28 +117,28 @@ def foreign(_samples):
 
 
 def without_policies(samples):
-    """Nobody has switched periodic backups on, and none was ever made."""
-    never = (*OF_POLICIES, "due_timestamp_seconds", "last_success_timestamp_seconds", "last_success_age_seconds",
+    """No partition has a policy or a backup."""
+    absent = (*REQUIRE_POLICY, "due_timestamp_seconds", "last_success_timestamp_seconds", "last_success_age_seconds",
              "last_success_lsn", "lsn_advance_total", "progress_state", "progress_state_since_timestamp_seconds",
              "progress_timestamp_seconds", "progress_age_seconds", "progress_lsn", "progress_configuration_version",
              "progress_data_loss_timestamp_seconds", "progress_failure", "progress_failure_observed")  # fmt: skip
-    bare = judged(leave_out(samples, never), lambda _: "Unprotected")
-    return [changed(sample, without=("policy_name", "policy_inherited_from")) for sample in bare]
+    unprotected = with_verdicts(leave_out(samples, absent), lambda _: "Unprotected")
+    return [with_changes(sample, without=("policy_name", "policy_inherited_from")) for sample in unprotected]
 
 
 def requested_only(samples):
-    """No policy, and something else requests the backups (expected_interval): every second partition is late."""
-    of_policies = (*OF_POLICIES, "due_timestamp_seconds")
-    proven = [sample for sample in samples if sample.name == f"{PREFIX}progress_timestamp_seconds"]
-    late = {partition(sample) for sample in proven[::2]}
-    known = {partition(sample) for sample in proven}
+    """Only on-demand backups, with expected_interval and no policy. Every second partition is overdue."""
+    absent = (*REQUIRE_POLICY, "due_timestamp_seconds")
+    requested = [sample for sample in samples if sample.name == f"{PREFIX}progress_timestamp_seconds"]
+    late = {partition(sample) for sample in requested[::2]}
+    known = {partition(sample) for sample in requested}
     kept = [
-        changed(sample, without=("policy_name", "policy_inherited_from"))
-        for sample in leave_out(samples, of_policies)
+        with_changes(sample, without=("policy_name", "policy_inherited_from"))
+        for sample in leave_out(samples, absent)
         if "partition_id" not in dict(sample.labels) or partition(sample) in known
     ]
-    newest = max(float(sample.value) for sample in proven)
-    # Longer ago than the allowance of the demo, and later than the test will run.
+    newest = max(float(sample.value) for sample in requested)
+    # Due before the allowance of the demo, or after the end of the test.
     due = [
         Sample(
             f"{PREFIX}due_timestamp_seconds",
@@ -146,31 +146,33 @@ def requested_only(samples):
             repr(newest + (-600 if partition(sample) in late else 3600)),
             None,
         )
-        for sample in proven
+        for sample in requested
     ]
-    return [*judged(kept, lambda key: "Overdue" if key in late else "Protected"), *due]
+    return [*with_verdicts(kept, lambda key: "Overdue" if key in late else "Protected"), *due]
 
 
 def named(samples, cluster):
-    """The same page of another cluster; what is about the exporter stays."""
+    """The same page for a cluster with another name. Series without a cluster are unchanged."""
     return [
-        changed(sample, cluster_name=cluster) if "cluster_name" in dict(sample.labels) else sample for sample in samples
+        with_changes(sample, cluster_name=cluster) if "cluster_name" in dict(sample.labels) else sample
+        for sample in samples
     ]
 
 
 def two_clusters(samples):
-    """One cluster as it is, and one with the very same partitions that is dark."""
-    return [*samples, *(sample for sample in named(blind(samples), "dark") if "cluster_name" in dict(sample.labels))]
+    """The original cluster, and an unreachable one with the same partition ids."""
+    other = named(unreachable(samples), "cluster-down")
+    return [*samples, *(sample for sample in other if "cluster_name" in dict(sample.labels))]
 
 
 def odd_names(samples):
-    """Names with all that means something in a regular expression, as Service Fabric allows it in its URIs."""
+    """Names with regular expression metacharacters that Service Fabric allows in its URIs."""
 
     def odd(name):
         return name.replace("fabric:/Gallery", ODD_APPLICATION)
 
     return [
-        changed(
+        with_changes(
             sample,
             **{name: odd(value) for name, value in sample.labels if name in ("application_name", "service_name")},
         )
@@ -179,17 +181,17 @@ def odd_names(samples):
 
 
 def nameless(samples):
-    """Partitions given by their ids, whose services the cluster does not tell: labels not known are left out."""
+    """Partitions that are configured by id and whose names are unknown. Labels without a value are omitted."""
     kept = [
         sample
         for sample in samples
         if "partition_id" in dict(sample.labels) or "service_name" not in dict(sample.labels)
     ]
-    return [changed(sample, without=("application_name", "service_name")) for sample in kept]
+    return [with_changes(sample, without=("application_name", "service_name")) for sample in kept]
 
 
-def behind(samples):
-    """What an exporter says that has not seen yet that all is well: every second partition on time is overdue."""
+def lagging(samples):
+    """The page of an exporter with older data: every second protected partition is still overdue."""
     on_time = sorted(
         partition(sample)
         for sample in samples
@@ -199,7 +201,7 @@ def behind(samples):
     old = {
         partition(sample): state_of(sample) for sample in samples if sample.name == VERDICT and float(sample.value) == 1
     }
-    return judged(samples, lambda key: "Overdue" if key in late else old[key])
+    return with_verdicts(samples, lambda key: "Overdue" if key in late else old[key])
 
 
 FOREIGN = "foreign"
@@ -210,13 +212,13 @@ PAGES = {
     "two-clusters": two_clusters,
     "no-policies": without_policies,
     "requested-only": requested_only,
-    "blind": blind,
-    "behind": behind,
+    "unreachable": unreachable,
+    "lagging": lagging,
     "odd-names": odd_names,
     "nameless": nameless,
     "mostly-unknown": mostly_unknown,
-    "shard-that-sees": lambda samples: half(samples, 0),
-    "shard-that-is-blind": lambda samples: half(blind(samples), 1),
+    "reachable-shard": lambda samples: shard_of(samples, 0),
+    "unreachable-shard": lambda samples: shard_of(unreachable(samples), 1),
     FOREIGN: foreign,
 }
 
@@ -234,7 +236,7 @@ def render(samples):
 
 
 class CannedPages:
-    """Serves each page at /<name>, by the text format."""
+    """Serves each page at /<name> in the text format."""
 
     def __init__(self, stage, samples):
         self.samples = {name: make(samples) for name, make in PAGES.items()}

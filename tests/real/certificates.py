@@ -1,6 +1,6 @@
-"""Certificates for the tests, made by OpenSSL's own command.
+"""A certificate authority for the tests and the certificates that it issues, created with the `openssl` command.
 
-An authority, and certificates that it vouches for; everything lies in one folder and is thrown away with it.
+All files are in one temporary folder.
 """
 
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Authority:
-    """An authority in a folder of its own; `certificate` is its PEM file."""
+    """A certificate authority. `certificate` is the path of its PEM file."""
 
     def __init__(self, folder, name="Test authority"):
         self.folder = Path(folder)
@@ -25,7 +25,7 @@ class Authority:
         return done.stdout
 
     def issue(self, name, usage, names=""):
-        """Makes `name.pem` and `name.key` for clientAuth or serverAuth; returns both paths."""
+        """Creates `name.pem` and `name.key` for clientAuth or serverAuth; returns both paths."""
         certificate, key, request = (self.folder / f"{name}{end}" for end in (".pem", ".key", ".csr"))
         self.openssl(
             "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", request
@@ -39,12 +39,12 @@ class Authority:
         return certificate, key
 
     def thumbprint(self, certificate, digest="sha1"):
-        """As OpenSSL prints it, colons and all."""
-        said = self.openssl("x509", "-noout", "-fingerprint", f"-{digest}", "-in", certificate)
-        return said.strip().split("=")[1]
+        """The thumbprint as OpenSSL prints it, with colons."""
+        output = self.openssl("x509", "-noout", "-fingerprint", f"-{digest}", "-in", certificate)
+        return output.strip().split("=")[1]
 
     def pfx(self, name, password):
-        """Makes `name.pfx` of what `issue` made; returns its path."""
+        """Creates `name.pfx` from the files that `issue` created; returns its path."""
         path = self.folder / f"{name}.pfx"
         self.openssl(
             "pkcs12", "-export", "-in", self.folder / f"{name}.pem", "-inkey", self.folder / f"{name}.key",

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Holds the dashboards against Grafana's own types and lists, and sees to it that a fault would be found.
+"""Checks the dashboards with Grafana's own types and lists, and checks that injected faults are found.
 
     dashboard_schema.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
-Grafana reads a dashboard without a word about what it does not understand: a misspelt option does nothing. Its
-TypeScript types know every field; the data library knows every unit, transformation and reducer.
+Grafana ignores unknown options in a dashboard without a warning. Its TypeScript types define every field; its data
+library defines every unit, transformation and reducer.
 """
 
 import copy
@@ -22,27 +22,27 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from harness import Stage, main
 
 SCHEMA = Path(__file__).parent / "schema"
-# What the library for Python drops although Grafana knows it: how an annotation asks Prometheus is the business of the
-# data source, `definition` that of the editor of variables, and an `id` of null says that there is none.
+# Fields that the Python library drops although Grafana supports them: the query of an annotation belongs to the data
+# source, `definition` belongs to the variable editor, and `id` is null in an exported dashboard.
 DROPPED = re.compile(
     r"\.annotations\.list\[\d+\]\.(expr|step|tagKeys|textFormat|titleFormat|useValueForTime)"
     r"|\.templating\.list\[\d+\]\.definition|\.id"
 )
-FAULT = re.compile(r"^(\w+)\.ts\((\d+),\d+\): error (TS\d+): (.*(?:\n .*)*)", re.MULTILINE)
+ERROR = re.compile(r"^(\w+)\.ts\((\d+),\d+\): error (TS\d+): (.*(?:\n .*)*)", re.MULTILINE)
 
 
 class TypeScript:
-    """One dashboard as a program: every part of it is a statement, so that a fault tells where it is."""
+    """One dashboard as a TypeScript program, one statement for each part, so that an error has a location."""
 
     def __init__(self, dashboard):
         self.lines, self.places = [], {}
-        self.say(
-            "the head",
+        self.add(
+            "the import",
             "import type { Dashboard, Dashboard9, Override, Override9, Panel, Panel9, Row } from './grafana';",
         )
         for panel in panels_of(dashboard):
             self.panel(panel)
-        # A row has no panels here: they were judged on their own.
+        # The panels of a row have been added above.
         rows = [{**panel, "panels": []} for panel in dashboard["panels"] if panel["type"] == "row"]
         for row in rows:
             self.new(f"row {row.get('title')}", row, "Row")
@@ -62,23 +62,23 @@ class TypeScript:
                 self.old(what, {"value": change["value"]}, f"{{ value: Override9<{wanted}> }}")
 
     def new(self, place, value, kind):
-        """A literal: what Grafana does not know is a fault."""
-        self.say(f"{place} (13.2)", f"({json.dumps(value)}) satisfies {kind};")
+        """Adds a literal: an unknown field is an error."""
+        self.add(f"{place} (13.2)", f"({json.dumps(value)}) satisfies {kind};")
 
     def old(self, place, value, kind):
-        """A constant: what is known must be right, what is not is passed over."""
+        """Adds a constant: known fields must be valid, unknown fields are ignored."""
         name = f"old{len(self.lines)}"
-        self.say(f"{place} (9.4)", f"const {name} = {json.dumps(value)} as const; {name} satisfies {kind};")
+        self.add(f"{place} (9.4)", f"const {name} = {json.dumps(value)} as const; {name} satisfies {kind};")
 
-    def say(self, place, line):
+    def add(self, place, line):
         self.lines.append(line)
         self.places[len(self.lines)] = place
 
 
-def type_faults(stage, parts, dashboards):
-    """{name of a dashboard: [fault with its place]} of one run of the compiler."""
+def type_errors(stage, parts, dashboards):
+    """{dashboard: [error with its location]} from one run of the compiler."""
     node_modules = parts / "grafana" / "node_modules"
-    assert node_modules.exists(), f"{node_modules} is not there: .ci/run installs it"
+    assert node_modules.exists(), f"{node_modules} does not exist: .ci/run installs it"
     folder = stage.scratch("types")
     for file in ("grafana.ts", "tsconfig.json"):
         shutil.copy(SCHEMA / file, folder)
@@ -90,14 +90,14 @@ def type_faults(stage, parts, dashboards):
         ["node", node_modules / "typescript" / "bin" / "tsc", "--pretty", "false"],
         cwd=folder, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    found = FAULT.findall(done.stdout)
+    found = ERROR.findall(done.stdout)
     assert (done.returncode == 0) == (not found), f"exit {done.returncode}\n{done.stdout}{done.stderr}"
-    faults = {name: [] for name in programs}
+    errors = {name: [] for name in programs}
     for name, line, code, words in found:
-        assert name in programs, f"the types themselves are at fault: {name}.ts:{line}: {words}"
-        # The first line names the whole, the last one what is wrong with it.
-        faults[name].append(f"{programs[name].places[int(line)]}: {code} {words.splitlines()[-1].strip()}")
-    return faults
+        assert name in programs, f"error in the types themselves: {name}.ts:{line}: {words}"
+        # The first line of a message names the whole type, the last one the actual error.
+        errors[name].append(f"{programs[name].places[int(line)]}: {code} {words.splitlines()[-1].strip()}")
+    return errors
 
 
 def first(dashboard, kind):
@@ -148,13 +148,13 @@ def misspell_dashboard(dashboard):
 
 
 def together(dashboards):
-    """One dashboard with the panels of all, so that every kind of panel is in it."""
+    """One dashboard with the panels of all dashboards, so that it has every panel type."""
     whole = copy.deepcopy(dashboards["fleet"])
     whole["panels"] = [copy.deepcopy(panel) for each in dashboards.values() for panel in each["panels"]]
     return whole
 
 
-# What must be found in a copy of the dashboards, and which of the two versions finds it.
+# Faults that are injected into copies of the dashboards, and the versions whose types find them.
 MUTANTS = {
     "misspelt_option": (misspell_option, {"13.2"}),
     "bad_enum": (lambda dashboard: set_option(dashboard, "graphMode", "aera"), {"13.2", "9.4"}),
@@ -174,18 +174,18 @@ def check_types(tally, stage, parts, dashboards):
     for name, (mutate, _) in MUTANTS.items():
         everything[name] = copy.deepcopy(whole)
         mutate(everything[name])
-    faults = type_faults(stage, parts, everything)
+    errors = type_errors(stage, parts, everything)
     for name in dashboards:
-        with tally.check(f"{name}: every field and option is of Grafana's types, 13.2, and 9.4 takes what it knows"):
-            assert not faults[name], "\n".join(faults[name])
-    with tally.check(f"the types find {len(MUTANTS)} faults that were put into copies, and nothing else in them"):
+        with tally.check(f"{name}: every field is valid in Grafana 13.2, and every known field in 9.4"):
+            assert not errors[name], "\n".join(errors[name])
+    with tally.check(f"the types find each of {len(MUTANTS)} injected , and no other error"):
         for name, (_, finders) in MUTANTS.items():
-            found = {re.search(r"\((13\.2|9\.4)\): ", fault)[1] for fault in faults[name]}
-            assert found == finders and len(faults[name]) == len(finders), f"{name}: {faults[name]}"
+            found = {re.search(r"\((13\.2|9\.4)\): ", error)[1] for error in errors[name]}
+            assert found == finders and len(errors[name]) == len(finders), f"{name}: {errors[name]}"
 
 
 def known_ids(parts):
-    """The ids that the data library knows, by kind."""
+    """The ids that the data library defines, by kind."""
     done = subprocess.run(
         ["node", SCHEMA / "ids.cjs", parts / "grafana" / "data"], capture_output=True, text=True, timeout=60
     )
@@ -194,7 +194,7 @@ def known_ids(parts):
 
 
 def used_ids(dashboard):
-    """(kind, id, place) of all that is named by an id in the panels of a dashboard."""
+    """(kind, id, panel title) of every id in the panels of a dashboard."""
     for panel in panels_of(dashboard):
         place = panel.get("title")
         for option, value in fields_of(panel):
@@ -212,21 +212,21 @@ def used_ids(dashboard):
 
 def check_ids(tally, parts, dashboards):
     known = known_ids(parts)
-    with tally.check("the data library was read: it knows what everybody uses, and not everything"):
+    with tally.check("the data library has the common ids, and rejects unknown ones"):
         assert {"s", "percentunit", "dateTimeAsIso"} <= known["units"] and len(known["units"]) > 200, known["units"]
         assert {"merge", "organize", "sortBy"} <= known["transformations"], known["transformations"]
         assert "lastNotNull" in known["reducers"] and "byName" in known["matchers"], known
         assert "seconds" not in known["units"] and "orgnize" not in known["transformations"], known
     for name, dashboard in dashboards.items():
-        with tally.check(f"{name}: every unit, transformation, reducer and matcher is one that Grafana knows"):
+        with tally.check(f"{name}: Grafana has every unit, transformation, reducer and matcher"):
             used = list(used_ids(dashboard))
             assert any(kind == "units" for kind, _, _ in used), "no units at all"
-            odd = [f"{kind}: {value!r} of {place!r}" for kind, value, place in used if value not in known[kind]]
-            assert not odd, "\n".join(odd)
+            unknown = [f"{kind}: {value!r} in {place!r}" for kind, value, place in used if value not in known[kind]]
+            assert not unknown, "\n".join(unknown)
 
 
 def lost(before, after, path=""):
-    """Paths of what did not come back from decoding and encoding."""
+    """Paths of the fields that decoding and encoding dropped or changed."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name, value in before.items():
             yield from lost(value, after[name], f"{path}.{name}") if name in after else [f"{path}.{name}"]
@@ -238,7 +238,7 @@ def lost(before, after, path=""):
 
 
 def unknown_fields(dashboard):
-    """What Grafana's own library for Python, of 11.6, drops because it does not know it."""
+    """Paths of the fields that Grafana's Python library (11.6) does not support."""
     read = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
     return [path for path in lost(dashboard, read) if not DROPPED.fullmatch(path)]
 
@@ -246,17 +246,17 @@ def unknown_fields(dashboard):
 def check_fields(tally, dashboards):
     register_default_plugins()
     for name, dashboard in dashboards.items():
-        with tally.check(f"{name}: Grafana's library for Python reads it and writes it back unchanged"):
+        with tally.check(f"{name}: Grafana's Python library decodes and encodes it unchanged"):
             dropped = unknown_fields(dashboard)
             assert not dropped, "\n".join(dropped)
-    with tally.check("the library for Python drops a misspelt option, so it would be found"):
+    with tally.check("the Python library drops a misspelt option, so the check above finds it"):
         whole = together(dashboards)
         misspell_custom(whole)
         assert len(unknown_fields(whole)) == 1, unknown_fields(whole)
 
 
 def check_lock(tally):
-    with tally.check("the lock file of the schema names every package by its hash, and no host"):
+    with tally.check("the lock file of the schema has a hash for every package, and no host except registry.npmjs.org"):
         lock = (SCHEMA / "package-lock.json").read_text()
         packages = {name: package for name, package in json.loads(lock)["packages"].items() if name}
         assert packages and all(package.get("integrity", "").startswith("sha512-") for package in packages.values())
@@ -265,7 +265,7 @@ def check_lock(tally):
 
 
 def dashboard_schema(tally, _exporter, parts):
-    """The dashboards, judged by Grafana's own types and lists"""
+    """The dashboards, checked with Grafana's own types and lists"""
     dashboards = read_dashboards()
     check_lock(tally)
     check_ids(tally, parts, dashboards)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Lets real Prometheus and VictoriaMetrics scrape the demo, and compares what they stored with the page.
+"""Scrapes the demo with real Prometheus and VictoriaMetrics and compares the stored samples with the page.
 
     demo_scrape.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
-Prometheus asks for OpenMetrics, VictoriaMetrics only ever for text 0.0.4, so both formats go through a database.
+Prometheus requests OpenMetrics, VictoriaMetrics requests text 0.0.4, so both formats are tested.
 """
 
 import json
@@ -28,12 +28,12 @@ scrape_configs:
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 TEXT = {"Accept": "text/plain; version=0.0.4"}
 
-# Values that only move forward or not at all: what two pages agree on must be what a scrape between them stored.
-STEADY = ("_timestamp_seconds", "_lsn", "_info", "_interval_seconds", "_configuration_version")
+# Families whose values do not change back: if two pages have the same value, a scrape between them must have it too.
+MONOTONIC = ("_timestamp_seconds", "_lsn", "_info", "_interval_seconds", "_configuration_version")
 
 
 class Database:
-    """A database that scrapes the demo, and what it stored at the instant of one scrape."""
+    """A database that scrapes the demo, with access to the samples of a single scrape."""
 
     accept = None
 
@@ -46,11 +46,11 @@ class Database:
         return answer
 
     def scrapes(self, since):
-        """Instants (seconds) of the scrapes after `since` that worked or not, oldest first: samples of `up`."""
+        """Timestamps of all scrapes after `since`, successful or not, oldest first: the samples of `up`."""
         raise NotImplementedError
 
     def stored(self, instant):
-        """{(name, labels): value} of the samples with exactly this timestamp, without the labels of the target."""
+        """{(name, labels): value} of the samples with exactly this timestamp, without target labels."""
         raise NotImplementedError
 
     def wait_for_scrapes(self, count, since=0.0):
@@ -86,7 +86,7 @@ class Prometheus(Database):
 
     def stored(self, instant):
         found = {}
-        # A range of a second, because an instant query would answer with older samples too.
+        # A range of one second, because an instant query also returns older samples.
         for series in self.query('{job="demo"}[1s]', instant):
             at = [value for stamp, value in series["values"] if abs(stamp - instant) < 0.0005]
             if at:
@@ -95,7 +95,7 @@ class Prometheus(Database):
         return found
 
     def types(self):
-        """The type of every family as the metadata API tells it."""
+        """The type of every family from the metadata API."""
         answer = self.get("/api/v1/targets/metadata", match_target='{job="demo"}').json()
         return {row["metric"]: row["type"] for row in answer["data"]}
 
@@ -118,7 +118,7 @@ class VictoriaMetrics(Database):
         return database
 
     def export(self, selector, start, end):
-        """Raw samples: queries would shift and fill them."""
+        """Raw samples, because queries would shift and fill them."""
         self.get("/internal/force_flush")
         answer = self.get("/api/v1/export", **{"match[]": selector, "start": f"{start:.3f}", "end": f"{end:.3f}"})
         return [json.loads(line) for line in answer.text.splitlines()]
@@ -130,7 +130,7 @@ class VictoriaMetrics(Database):
     def stored(self, instant):
         found = {}
         for series in self.export('{job="demo"}', instant, instant):
-            # null is the marker of a series that has just ended.
+            # null is a staleness marker.
             at = [
                 value
                 for stamp, value in zip(series["timestamps"], series["values"], strict=True)
@@ -158,49 +158,53 @@ def fetch_page(demo_port, accept):
 
 
 def compare_with_page(database, demo_port):
-    """Finds a scrape between two pages with the same series, and asserts that it stored exactly those.
+    """Fetches the page before and after a scrape and asserts that the scrape stored its series.
 
-    The demo lives: partitions come and go between two fetches. Series that stand on one of the two pages only may be
-    stored or not; nothing else may be missing or be there. A page that stands still is preferred, and tried for.
+    Partitions of the demo come and go between two fetches. Series on only one of the two pages are optional, all
+    others must be stored, and no other series must be. Retried up to ten times.
     """
-    faults = []
+    mismatches = []
     for _ in range(10):
         asked = time.time()
         before = fetch_page(demo_port, database.accept)
-        # The stamp of a scrape may be moved by 2 ms to keep intervals even.
+        # Prometheus may shift the timestamp of a scrape by up to 2 ms to align intervals.
         instant = database.wait_for_scrapes(1, since=asked + 0.25)[0]
         after = fetch_page(demo_port, database.accept)
         everything = database.stored(instant)
         ours = {key: value for key, value in everything.items() if is_ours(key)}
         both, either = before.label_sets() & after.label_sets(), before.label_sets() | after.label_sets()
-        fault = judge(everything, ours, both, either, before, after)
-        if not fault:
-            quiet = (
-                "the page stood still"
+        mismatch = mismatch_of(everything, ours, both, either, before, after)
+        if not mismatch:
+            change = (
+                "the page did not change"
                 if both == either
-                else f"{len(either - both)} of {len(either)} series came or went"
+                else f"{len(either - both)} of {len(either)} series were added or removed"
             )
-            return f"{len(ours)} series stored, {quiet}"
-        faults.append(fault)
-    raise AssertionError("in ten scrapes none fits:\n" + "\n".join(faults))
+            return f"{len(ours)} series stored, {change}"
+        mismatches.append(mismatch)
+    raise AssertionError("no matching scrape in ten attempts:\n" + "\n".join(mismatches))
 
 
-def judge(everything, ours, both, either, before, after):
-    """What is wrong with one scrape, or None."""
+def mismatch_of(everything, ours, both, either, before, after):
+    """Describes the first mismatch of one scrape, or returns None."""
     if missing := both - ours.keys():
         return f"{len(missing)} series were not stored: {sorted(map(str, missing))[:3]}"
-    if strange := ours.keys() - either:
-        return f"{len(strange)} series were stored that the page does not have: {sorted(map(str, strange))[:3]}"
+    if unexpected := ours.keys() - either:
+        return f"{len(unexpected)} unexpected series were stored: {sorted(map(str, unexpected))[:3]}"
     if everything[("up", frozenset())] != 1:
         return "up is not 1"
-    # Counted by the database before it drops anything, so a series that stands twice makes it larger.
+    # The database counts before it drops duplicates, so a duplicate series makes this number larger.
     scraped = everything[("scrape_samples_scraped", frozenset())]
     if scraped != len(ours):
         return f"{scraped:.0f} samples were scraped, {len(ours)} series stored"
     if both == either and scraped != len(before.samples):
         return f"{scraped:.0f} samples were scraped, the page has {len(before.samples)} sample lines"
     left, right = (
-        {(sample.name, sample.labels): float(sample.value) for sample in page.samples if sample.name.endswith(STEADY)}
+        {
+            (sample.name, sample.labels): float(sample.value)
+            for sample in page.samples
+            if sample.name.endswith(MONOTONIC)
+        }
         for page in (before, after)
     )
     changed = [(key, value, ours[key]) for key, value in left.items() if right.get(key) == value and ours[key] != value]
@@ -210,7 +214,7 @@ def judge(everything, ours, both, either, before, after):
 
 
 def expected_types(page):
-    """What each family must be in Prometheus, told by the names of the samples alone."""
+    """The expected type of each family in Prometheus, derived from the sample names."""
     types = {}
     histograms = {name for name, kind in page.types.items() if kind == "histogram"}
     for sample in page.samples:
@@ -228,14 +232,14 @@ def expected_types(page):
 
 
 def check_prometheus(tally, database, demo_port):
-    with tally.check(f"{database.name}: the metadata has the types of the contract"):
+    with tally.check(f"{database.name}: the metadata has the expected types"):
         wanted = expected_types(fetch_page(demo_port, OPENMETRICS))
         assert {"counter", "info", "gauge", "histogram"} <= set(wanted.values()), set(wanted.values())
         stored = database.types()
         wrong = {name: (kind, stored.get(name)) for name, kind in wanted.items() if stored.get(name) != kind}
-        assert not wrong, f"name: (contract, stored) {wrong}"
+        assert not wrong, f"name: (expected, stored) {wrong}"
 
-    with tally.check(f"{database.name}: the target is up and no scrape had an error"):
+    with tally.check(f"{database.name}: the target is up without a scrape error"):
         target = database.target()
         assert (target["health"], target["lastError"]) == ("up", ""), target
 
@@ -257,29 +261,29 @@ def demo_scrape(tally, exporter, parts):
         for database in databases:
             with tally.check(f"{database.name} scrapes twice, and up is 1"):
                 last = database.wait_for_scrapes(2)[-1]
-                assert database.stored(last)[("up", frozenset())] == 1, database.process.said()
+                assert database.stored(last)[("up", frozenset())] == 1, database.process.log_tail()
         for database in databases:
-            with tally.check(f"{database.name}: every sample of the page is stored, none twice, none else"):
+            with tally.check(f"{database.name}: every sample of the page is stored once, and no other sample"):
                 print(f"        {compare_with_page(database, demo_port)}", flush=True)
             if isinstance(database, Prometheus):
                 check_prometheus(tally, database, demo_port)
-        with tally.check("the demo outlives its scrapers"):
+        with tally.check("the demo still runs after all scrapes"):
             demo.ensure_alive()
             assert fetch(demo_port, "/-/healthy").status == 200
 
 
 def sizes_scrape(tally, exporter, parts):
-    """Demos of sizes whose pages have been corrupt, scraped by Prometheus"""
+    """Demos of sizes whose pages were corrupt in an earlier version, scraped by Prometheus"""
     _, version, binary = list(parts_with(parts, "prometheus"))[-1]
     for partitions in (1_400, 1_410, 1_520):
         with Stage() as stage:
             _, port = start_demo(stage, exporter, f"--partitions={partitions}")
-            with tally.check(f"{partitions} partitions: the page is complete, plain and inflated by zlib"):
+            with tally.check(f"{partitions} partitions: the page is complete, both plain and decompressed"):
                 plain = fetch(port, "/metrics", OPENMETRICS).body
                 compressed = fetch(port, "/metrics", {**OPENMETRICS, "Accept-Encoding": "gzip"}).body
                 for page in (Page(plain.decode()), Page(single_stream(compressed).decode())):
                     infos = page.named("servicefabric_backup_partition_info")
-                    # The demo has some partitions besides those that were asked for.
+                    # The demo adds some partitions to the requested number.
                     assert page.ended and len(infos) >= partitions, f"{len(infos)} partitions, ended: {page.ended}"
             prometheus = Prometheus.start(stage, f"Prometheus {version}", binary, port)
             with tally.check(f"{partitions} partitions: {prometheus.name} stores every sample, and up is 1"):

@@ -1,6 +1,6 @@
-"""A front of the simulated gateway that can make single partitions look ill, or the backup service go away.
+"""A proxy for the simulated gateway that injects faults: failed partitions, or an unavailable backup service.
 
-Nothing in here knows a metric. Whatever it does not change goes through as it is.
+This module does not depend on any metric. All other requests are forwarded unchanged.
 """
 
 import datetime
@@ -19,16 +19,16 @@ BACKUP_ROUTES = ("/$/GetBackupProgress", "/$/GetRestoreProgress", "/$/GetBackupC
 POLICIES = "/BackupRestore/"
 
 
-class Front:
-    """Answers for the gateway on `port`."""
+class FaultProxy:
+    """A fault-injecting proxy that listens on `port`."""
 
     def __init__(self, stage, gateway):
         self.lock = threading.Lock()
-        self.records = {}  # partition -> record of its last requested backup
-        self.frozen = []  # what the paths have in common that answer as they did
-        self.remembered = {}
-        self.service_is_there = True
-        front = self
+        self.records = {}  # partition -> progress record
+        self.frozen = []  # substrings of the paths whose answer is frozen
+        self.frozen_answers = {}
+        self.service_available = True
+        proxy = self
 
         class Relay(Handler):
             protocol_version = "HTTP/1.1"
@@ -36,14 +36,14 @@ class Front:
 
             def do_GET(self):
                 try:
-                    status, kind, body = front.answer(self)
+                    status, kind, body = proxy.answer(self)
                 except (OSError, http.client.HTTPException):
                     self.upstream = None
                     self.close_connection = True
                     return
                 self.reply(status, kind, body)
 
-            def ask(self):
+            def forward(self):
                 if not self.upstream:
                     self.upstream = http.client.HTTPConnection("127.0.0.1", gateway, timeout=10)
                 self.upstream.request("GET", self.path)
@@ -55,25 +55,25 @@ class Front:
     def answer(self, request):
         path = unquote(urlsplit(request.path).path)
         with self.lock:
-            away = not self.service_is_there and (path.endswith(BACKUP_ROUTES) or path.startswith(POLICIES))
+            unavailable = not self.service_available and (path.endswith(BACKUP_ROUTES) or path.startswith(POLICIES))
             record = self.records.get(partition_of(path)) if path.endswith("/$/GetBackupProgress") else None
             frozen = any(part in path for part in self.frozen)
-            remembered = self.remembered.get(path)
-        if away:
-            # What the gateway says where no backup service is installed.
+            frozen_answer = self.frozen_answers.get(path)
+        if unavailable:
+            # The answer of a gateway in a cluster without the backup service.
             return 404, None, (SAMPLES / "error.404.brs-not-installed-empty.txt").read_bytes()
         if record:
             return 200, "application/json; charset=utf-8", json.dumps(record).encode()
-        if frozen and remembered:
-            return remembered
-        answer = request.ask()
+        if frozen and frozen_answer:
+            return frozen_answer
+        answer = request.forward()
         if frozen:
             with self.lock:
-                answer = self.remembered.setdefault(path, answer)
+                answer = self.frozen_answers.setdefault(path, answer)
         return answer
 
     def set_record(self, partition, outcome):
-        """Makes the last requested backup of a partition end like the sample of that name."""
+        """Replaces the progress record of a partition with the sample of this outcome."""
         record = json.loads((SAMPLES / f"GetPartitionBackupProgress.{outcome}.json").read_text())
         if record["BackupState"] == "Success":
             now = datetime.datetime.now(datetime.timezone.utc)
@@ -82,17 +82,17 @@ class Front:
             self.records[partition] = record
 
     def freeze(self, partition, application):
-        """Nothing new is heard of a partition, nor in the lists of its application: as if its timer had died."""
+        """Freezes the answers about a partition and its application, as if its backup timer had stopped."""
         with self.lock:
             self.frozen = [f"/Partitions/{partition}/", f"/Applications/{application}/$/GetBackups"]
 
     def thaw(self):
         with self.lock:
-            self.frozen, self.remembered = [], {}
+            self.frozen, self.frozen_answers = [], {}
 
-    def take_service(self, there):
+    def set_service_available(self, available):
         with self.lock:
-            self.service_is_there = there
+            self.service_available = available
 
 
 def partition_of(path):

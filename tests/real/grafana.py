@@ -1,6 +1,6 @@
-"""What Grafana does with the JSON of a dashboard, as far as numbers go: variables, queries, tables.
+"""Evaluates the JSON of a dashboard like Grafana: variables, queries, table transformations. Nothing is rendered.
 
-Written after Grafana's own sources of the Prometheus data source. Nothing in here draws.
+Follows the source of Grafana's Prometheus data source.
 """
 
 import json
@@ -17,7 +17,7 @@ VARIABLE = re.compile(r"\$(\w+)|\$\{([^}]+)\}|\[\[([^]]+)\]\]")
 SPECIAL = re.compile(r"[$^*{}\[\]'+?.()|]")
 LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+),\s*(?P<label>\w+)\)", re.DOTALL)
 
-# What the data source takes for the scrape interval where nobody has said another.
+# Default scrape interval of the data source, in seconds.
 SCRAPE_INTERVAL = 15
 
 
@@ -26,7 +26,7 @@ def read_dashboards():
 
 
 def panels_of(dashboard):
-    """Every panel that shows something, those folded away in rows too."""
+    """Every panel except rows, including the panels in collapsed rows."""
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             yield from panel.get("panels", [])
@@ -35,7 +35,7 @@ def panels_of(dashboard):
 
 
 def fields_of(panel):
-    """(option, value) of all that is said of fields, by default or by an override."""
+    """(option, value) of all field options: defaults and overrides."""
     config = panel.get("fieldConfig", {})
     yield from config.get("defaults", {}).items()
     for override in config.get("overrides", []):
@@ -50,10 +50,10 @@ def links_of(panel):
             yield from value
 
 
-def followed(url, fields=None, labels=None):
-    """(uid of a dashboard, {variable: value}) of a link in a row with these fields, or at a series with these labels.
+def resolve_link(url, fields=None, labels=None):
+    """(dashboard uid, {variable: value}) of a data link, for a row with these fields or a series with these labels.
 
-    What is handed on as it is (the range of time, `${job:queryparam}`) is left out: see `handed_on`.
+    Parameters that are passed unchanged (the time range, `${job:queryparam}`) are omitted: see `passed_variables`.
     """
     path, _, query = url.partition("?")
     chosen = {}
@@ -67,14 +67,14 @@ def followed(url, fields=None, labels=None):
     return path.removeprefix("/d/"), chosen
 
 
-def handed_on(url):
-    """The variables that a link hands on with the values they have."""
+def passed_variables(url):
+    """The variables that a link passes with their current values."""
     return set(re.findall(r"\$\{(\w+):queryparam\}", url))
 
 
-def titled(dashboard, title):
+def panel_titled(dashboard, title):
     found = [panel for panel in panels_of(dashboard) if panel.get("title") == title]
-    assert len(found) == 1, f"{len(found)} panels are titled {title!r}"
+    assert len(found) == 1, f"{len(found)} panels are panel_titled {title!r}"
     return found[0]
 
 
@@ -83,12 +83,12 @@ def variables_of(dashboard):
 
 
 def escaped(value):
-    """A value as the data source writes it into a regular expression within a string of PromQL."""
+    """A value, escaped by the rules of the data source for a regular expression in a PromQL string."""
     return SPECIAL.sub(lambda special: "\\\\" + special[0], value.replace("\\", "\\\\\\\\"))
 
 
 class Viewer:
-    """Somebody who looks at a dashboard: a database, the values chosen for its variables, and a range of time."""
+    """A dashboard as one user sees it: a database, values for the variables, and a time range."""
 
     def __init__(self, database, dashboard, chosen=None, seconds=900, step=15):
         self.database, self.dashboard = database, dashboard
@@ -101,17 +101,17 @@ class Viewer:
             elif variable.get("includeAll"):
                 self.chosen[name] = ALL
             elif variable["type"] == "query":
-                # Filled in the order of the list, since one variable may ask by another.
+                # In list order, because the query of a variable may use an earlier one.
                 options = self.options(name)
                 self.chosen[name] = options[0] if options else ""
             else:
                 self.chosen[name] = str(variable.get("current", {}).get("value", ""))
 
     def options(self, name):
-        """What the drop-down list of a variable of type query offers."""
+        """The values that a query variable offers."""
         variable = self.variables[name]
         match = LABEL_VALUES.fullmatch(self.interpolate(variable["query"]))
-        assert match and not variable["regex"], f"${name} is filled in a way that this test does not know"
+        assert match and not variable["regex"], f"${name} has a kind of query that this test does not support"
         return sorted(self.database.label_values(match["label"], match["selector"]))
 
     def interpolate(self, text):
@@ -124,11 +124,11 @@ class Viewer:
             "__rate_interval": f"{max(self.step + SCRAPE_INTERVAL, 4 * SCRAPE_INTERVAL)}s",
             "__range": f"{self.seconds}s",
         }
-        # `$1` is of label_replace.
+        # `$1` is a reference of label_replace.
         if name in built_in or name.isdigit():
             return built_in.get(name, match[0])
-        # A format (`${name:regex}`) would be part of the name here, and is refused.
-        assert name in self.chosen, f"${{{name}}} is no variable"
+        # A format (`${name:regex}`) would be part of the name here, and is not supported.
+        assert name in self.chosen, f"${{{name}}} is not a variable"
         variable, value = self.variables[name], self.chosen[name]
         if value is ALL and variable.get("allValue"):
             return variable["allValue"]
@@ -138,10 +138,10 @@ class Viewer:
         parts = [escaped(part) for part in values]
         return parts[0] if len(parts) == 1 else "(" + "|".join(parts) + ")"
 
-    def ask(self, target, instant=None, last=False):
-        """The series of one target as Grafana asks for them: at an instant, or over the range that ends there.
+    def query(self, target, instant=None, last=False):
+        """The series of one target, from an instant query or a range query that ends at the instant.
 
-        With `last` the range is its last point alone, and that is at the instant itself.
+        With `last`, a range query is reduced to its last point, at the instant.
         """
         expression = self.interpolate(target["expr"])
         if target["instant"] or last:
@@ -149,37 +149,37 @@ class Viewer:
         return self.database.query_range(expression, instant, self.seconds, self.step)
 
     def number(self, panel, instant=None):
-        """The one number of a panel, None where there are no data."""
+        """The single value of a panel; None without data."""
         shown = self.legends(panel, instant)
-        assert len(shown) <= 1, f"{panel['title']!r} shows {len(shown)} numbers: {shown}"
+        assert len(shown) <= 1, f"{panel['title']!r} shows {len(shown)} values: {shown}"
         return next(iter(shown.values()), None)
 
-    def words(self, panel, instant=None):
-        """The one text that a panel shows in place of a number, None where there are no data."""
+    def text(self, panel, instant=None):
+        """The text of a stat panel that shows a label; None without data."""
         wanted = panel["options"]["reduceOptions"]["fields"].strip("/")
-        frames = transformed(panel, self.frames(panel, instant))
+        frames = transform(panel, self.frames(panel, instant))
         shown = [row[name] for row in frames.rows for name in frames.fields if re.search(wanted, name)]
         assert len(shown) <= 1, f"{panel['title']!r} shows {len(shown)} texts: {shown}"
         return next(iter(shown), None)
 
     def legends(self, panel, instant=None):
-        """{name of the series: value} of a panel, at an instant."""
+        """{legend: value} of a panel at an instant."""
         shown = {}
         for target in panel["targets"]:
-            for series in self.ask(target, instant, last=True):
+            for series in self.query(target, instant, last=True):
                 name = legend(target, series["metric"])
                 assert name not in shown, f"{panel['title']!r} has two series {name!r}"
                 shown[name] = float(series["value"][1])
         return shown
 
     def frames(self, panel, instant=None):
-        """The answers to the queries of a table, one frame each."""
+        """The results of the queries of a table, one frame each."""
         frames, targets = [], panel["targets"]
-        assert all(target["format"] == "table" for target in targets), f"{panel['title']!r} is no table"
+        assert all(target["format"] == "table" for target in targets), f"{panel['title']!r} is not a table"
         for target in targets:
-            # A query without an answer is a frame as well, without labels and rows.
+            # A query with an empty result is a frame without labels and rows.
             value = f"Value #{target['refId']}" if len(targets) > 1 else "Value"
-            answer = self.ask(target, instant)
+            answer = self.query(target, instant)
             labels = dict.fromkeys(name for series in answer for name in series["metric"] if name != "__name__")
             rows = [
                 {
@@ -193,8 +193,8 @@ class Viewer:
         return frames
 
     def rows(self, panel, instant=None):
-        """The rows of a table as it is shown, each {head of the column: value}."""
-        return transformed(panel, self.frames(panel, instant)).rows
+        """The rows of a table after all transformations, each {column header: value}."""
+        return transform(panel, self.frames(panel, instant)).rows
 
 
 def legend(target, metric):
@@ -202,39 +202,39 @@ def legend(target, metric):
 
 
 class Frame:
-    """A table: its fields from left to right, and rows in which a field may be missing."""
+    """A table: fields from left to right, and rows, in which fields may be missing."""
 
     def __init__(self, fields, rows):
         self.fields, self.rows = list(fields), rows
 
 
 def merge(frames, _options):
-    """Joins rows, as "Merge series/tables" does: all that agree in what both have, if they agree in what all have."""
+    """Joins rows like "Merge series/tables": rows with equal values in all shared fields become one row."""
     fields = list(dict.fromkeys(name for frame in frames for name in frame.fields))
     shared = [name for name in fields if all(name in frame.fields for frame in frames)]
     by_key = {}
     for frame in frames:
         for row in frame.rows:
             known = by_key.setdefault(tuple(row.get(name) for name in shared), [])
-            fitting = [other for other in known if all(other.get(name, value) == value for name, value in row.items())]
-            for other in fitting:
+            matching = [other for other in known if all(other.get(name, value) == value for name, value in row.items())]
+            for other in matching:
                 other.update(row)
-            if not fitting:
+            if not matching:
                 known.append(dict(row))
     return [Frame(fields, [row for rows in by_key.values() for row in rows])]
 
 
 def organize(frames, options):
-    """Hides, orders and renames fields; names that no field has do nothing."""
+    """Hides, sorts and renames fields. Names of missing fields are ignored."""
     hidden, order, renamed = (options.get(name, {}) for name in ("excludeByName", "indexByName", "renameByName"))
     organized = []
     for frame in frames:
         kept = sorted(
             (name for name in frame.fields if not hidden.get(name)), key=lambda name: order.get(name, len(order))
         )
-        heads = {name: renamed.get(name) or name for name in kept}
-        rows = [{head: row.get(name) for name, head in heads.items()} for row in frame.rows]
-        organized.append(Frame(heads.values(), rows))
+        headers = {name: renamed.get(name) or name for name in kept}
+        rows = [{header: row.get(name) for name, header in headers.items()} for row in frame.rows]
+        organized.append(Frame(headers.values(), rows))
     return organized
 
 
@@ -250,7 +250,7 @@ def sort_by(frames, options):
 
 
 def filter_by_value(frames, options):
-    """Drops the rows in which one field is empty; no other filter is known here."""
+    """Drops the rows in which a field is null. Other filters are not supported."""
     (only,) = options["filters"]
     assert (options["type"], only["config"]["id"]) == ("exclude", "isNull"), options
     return [
@@ -264,16 +264,16 @@ def filter_by_value(frames, options):
 TRANSFORMATIONS = {"filterByValue": filter_by_value, "merge": merge, "organize": organize, "sortBy": sort_by}
 
 
-def transformed(panel, frames):
-    """The one frame that a table shows after all transformations."""
+def transform(panel, frames):
+    """The single frame of a table after all transformations."""
     for transformation in panel.get("transformations", []):
         frames = TRANSFORMATIONS[transformation["id"]](frames, transformation["options"])
-    assert len(frames) == 1, f"{panel['title']!r} ends in {len(frames)} tables, and shows one"
+    assert len(frames) == 1, f"{panel['title']!r} ends in {len(frames)} tables, expected one"
     return frames[0]
 
 
-def fields_named_in(panel):
-    """The fields of the answers that the transformations of a table name."""
+def referenced_fields(panel):
+    """The fields that the transformations of a table refer to."""
     named = set()
     for transformation in panel.get("transformations", []):
         options = transformation["options"]
@@ -286,8 +286,8 @@ def fields_named_in(panel):
     return named
 
 
-def heads_named_in(panel):
-    """The columns that the rest of a table names, as they are called after that."""
+def referenced_columns(panel):
+    """The columns that the overrides and the sort order of a table refer to, after renaming."""
     overrides = panel["fieldConfig"]["overrides"]
     return {override["matcher"]["options"] for override in overrides} | {
         order["displayName"] for order in panel["options"].get("sortBy", [])

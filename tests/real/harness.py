@@ -1,7 +1,7 @@
-"""What every real-part check needs: processes that end with the test, waiting with a deadline, and a tally.
+"""Shared test infrastructure: processes that end with the test, waits with a deadline, and a tally of checks.
 
-Nothing in here knows a metric or a route. A process that is started here is stopped here, whatever happens; a wait
-that is not met in time fails with what it waited for; a check is one line of output and one count.
+This module does not depend on any metric or route. It stops every process that it starts, even if a test fails. A
+wait that times out names its condition. Each check prints one line and counts once.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 
 
 class Tally:
-    """Counts checks. A check is a block that raises when what it says does not hold."""
+    """Counts checks. A check is a block that raises an exception on failure."""
 
     def __init__(self):
         self.passed = 0
@@ -29,13 +29,13 @@ class Tally:
 
     @contextlib.contextmanager
     def check(self, sentence):
-        """Runs the block as one check; a failure is told and counted, and the next check goes on."""
+        """Runs the block as one check. A failure is printed and counted, and does not stop the next check."""
         try:
             yield
-        except Exception as fault:  # whatever went wrong, this check did not pass
+        except Exception as error:  # any exception fails the check
             self.failed += 1
             print(f"  FAIL  {sentence}", flush=True)
-            lines = str(fault) if isinstance(fault, AssertionError) else traceback.format_exc()
+            lines = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
             for line in lines.splitlines()[:40]:
                 print(f"        {line[:400]}", flush=True)
         else:
@@ -44,7 +44,7 @@ class Tally:
 
 
 class Process:
-    """A program under test or a part to test it with, with its output in a file that is shown when it matters."""
+    """A child process with its output in a log file, whose end is printed on failure."""
 
     def __init__(self, name, command, folder):
         self.name = name
@@ -54,34 +54,34 @@ class Process:
                 [str(word) for word in command], cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
 
-    def said(self, last=15):
+    def log_tail(self, last=15):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-last:])
 
     def ensure_alive(self):
         code = self.popen.poll()
-        assert code is None, f"{self.name} ended with {code}:\n{self.said()}"
+        assert code is None, f"{self.name} ended with {code}:\n{self.log_tail()}"
 
-    def stop(self, patience=10):
-        """Asks it to end, then makes it; returns the exit code."""
+    def stop(self, timeout=10):
+        """Sends SIGTERM, and SIGKILL after the timeout in seconds; returns the exit code."""
         if self.popen.poll() is None:
             self.popen.terminate()
             try:
-                self.popen.wait(patience)
+                self.popen.wait(timeout)
             except subprocess.TimeoutExpired:
                 self.popen.kill()
         return self.popen.wait()
 
 
 class Stage:
-    """A folder for scratch files and the processes of one test; leaving it stops and removes them all."""
+    """The temporary folder and the processes of one test. Leaving the context stops and removes them."""
 
     def __enter__(self):
         self.exits = contextlib.ExitStack()
         self.folder = Path(self.exits.enter_context(tempfile.TemporaryDirectory(prefix="sfbe-real-")))
         return self
 
-    def __exit__(self, *fault):
-        return self.exits.__exit__(*fault)
+    def __exit__(self, *error):
+        return self.exits.__exit__(*error)
 
     def start(self, name, *command):
         process = Process(name, command, self.folder)
@@ -89,7 +89,7 @@ class Stage:
         return process
 
     def serve(self, handler):
-        """Answers requests on a port of its own until the test ends; returns the port."""
+        """Runs an HTTP server with this handler until the test ends; returns its port."""
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.exits.callback(server.server_close)
@@ -103,7 +103,7 @@ class Stage:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers without a word in the output."""
+    """A request handler without an access log."""
 
     def reply(self, status, kind, body):
         self.send_response(status)
@@ -118,14 +118,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def free_port():
-    """A port nobody listens on. Another process may take it before ours does: then the wait for ours fails loudly."""
+    """An unused port. If another process takes it first, waiting for the process under test fails."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def wait_until(what, condition, process=None, seconds=60, pause=0.1):
-    """Calls `condition` until it returns something true, and returns that. OSErrors and HTTP faults mean "not yet"."""
+    """Calls `condition` until it returns a true value, and returns that. Network and decoding errors are retried."""
     deadline = time.monotonic() + seconds
     last = None
     while True:
@@ -135,16 +135,16 @@ def wait_until(what, condition, process=None, seconds=60, pause=0.1):
             found = condition()
             if found:
                 return found
-        except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError) as fault:
-            last = fault
+        except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError) as error:
+            last = error
         if time.monotonic() > deadline:
-            said = f"\n{process.said()}" if process else ""
-            raise AssertionError(f"waited {seconds} s in vain for {what} (last: {last!r}){said}")
+            log = f"\n{process.log_tail()}" if process else ""
+            raise AssertionError(f"timed out after {seconds} s waiting for {what} (last error: {last!r}){log}")
         time.sleep(pause)
 
 
 class Response:
-    """One answer, as it came over the wire."""
+    """One HTTP response, not decoded."""
 
     def __init__(self, answer):
         self.status = answer.status
@@ -153,7 +153,7 @@ class Response:
 
 
 def fetch(port, path, headers=None, method="GET"):
-    """One request on a connection of its own, nothing decoded, no header added but Host."""
+    """Sends one request on a new connection, with no header other than Host and those given. Nothing is decoded."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
@@ -166,7 +166,7 @@ def fetch(port, path, headers=None, method="GET"):
 
 
 def start_demo(stage, exporter, *flags):
-    """Starts the demo and waits until every cluster has been through its first cycle. Returns its process and port."""
+    """Starts the demo and waits for the first cycle of every cluster. Returns its process and port."""
     port = free_port()
     demo = stage.start("demo", exporter, "demo", f"--web.listen-address=127.0.0.1:{port}", *flags)
     wait_until("/-/ready of the demo", lambda: fetch(port, "/-/ready").status == 200, demo)
@@ -181,19 +181,19 @@ def arguments(description):
     chosen.exporter = chosen.exporter.absolute()
     chosen.parts = chosen.parts.absolute()
     if not chosen.exporter.exists():
-        parser.error(f"{chosen.exporter} is not there: build it first")
-    # A polite end unwinds the stages, and with them every child.
-    for polite in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(polite, lambda *_: sys.exit(1))
+        parser.error(f"{chosen.exporter} does not exist: build it first")
+    # Exiting through an exception leaves every `with` block, which stops the child processes.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
     return chosen
 
 
-# Where a binary comes out of a package of another name.
+# Binaries whose package has another name.
 PACKAGES = {"amtool": "prometheus-alertmanager"}
 
 
 def parts_with(folder, binary):
-    """(suite, versions, path) of every unpacked suite that has this binary, oldest version first."""
+    """(suite, version, path) of every unpacked suite that has this binary, oldest version first."""
     found = []
     for path in sorted(folder.glob(f"*/usr/bin/{binary}")):
         suite = path.parents[2]
@@ -210,24 +210,24 @@ def run(tests, chosen):
     for test in tests:
         started = time.monotonic()
         print(f"--- {test.__doc__.splitlines()[0]}", flush=True)
-        # What happens between the checks (a process that does not start) is a failure too.
+        # An exception outside a check, such as a process that does not start, is a failure too.
         try:
             test(tally, chosen.exporter, chosen.parts)
-        except Exception as fault:
-            with tally.check(f"{test.__module__} runs to its end"):
-                raise fault
+        except Exception as error:
+            with tally.check(f"{test.__module__} completes"):
+                raise error
         print(f"    {time.monotonic() - started:.1f} s", flush=True)
     return tally.passed, tally.failed
 
 
-class Beside:
-    """Tests in a process of their own, which ends with this one. What they print is kept until they are done."""
+class ParallelTests:
+    """Tests in a child process, which ends with this one. Their output is buffered until they have finished."""
 
     def __init__(self, tests, chosen):
         fork = multiprocessing.get_context("fork")
-        # Nothing passed and one failed, for who does not live to tell.
+        # Counted as one failure if the child process ends without reporting its counts.
         self.output, self.counts = tempfile.TemporaryFile("w+"), fork.Array("i", [0, 1])
-        # It inherits what is bound to the signals: a polite end unwinds its stages as well.
+        # The child process inherits the signal handlers, so SIGTERM stops its own child processes too.
         self.process = fork.Process(target=self.work, args=(tests, chosen), daemon=True)
         self.process.start()
 
@@ -240,16 +240,16 @@ class Beside:
         self.output.seek(0)
         print(self.output.read(), end="", flush=True)
         if self.process.exitcode:
-            print(f"  FAIL  the tests beside ended with {self.process.exitcode}", flush=True)
+            print(f"  FAIL  the parallel tests exited with {self.process.exitcode}", flush=True)
         return self.counts[:]
 
 
-def main(description, *tests, beside=()):
-    """Runs tests, and those `beside` at the same time, prints the tally of all, and returns the exit code."""
+def main(description, *tests, parallel=()):
+    """Runs tests, and those in `parallel` at the same time; prints the tally of all; returns the exit code."""
     chosen, begun = arguments(description), time.monotonic()
-    other = Beside(beside, chosen) if beside else None
+    other = ParallelTests(parallel, chosen) if parallel else None
     counts = [run(tests, chosen), *([other.done()] if other else [])]
     passed, failed = (sum(column) for column in zip(*counts, strict=True))
-    print(f"    {time.monotonic() - begun:.1f} s in all", flush=True)
+    print(f"    {time.monotonic() - begun:.1f} s in total", flush=True)
     print(f"{passed} passed, {failed} failed", flush=True)
     return 1 if failed or not passed else 0

@@ -727,7 +727,7 @@ def microsoft_client(tally, exporter, _parts):
         check_progress(tally, gateway, partitions)
         with tally.check("the simulated gateway ends with 0 on SIGTERM"):
             code = gateway.process.stop()
-            assert code == 0, f"exit code {code}:\n{gateway.process.said()}"
+            assert code == 0, f"exit code {code}:\n{gateway.process.log_tail()}"
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Reads a /metrics page into families and samples, with a reader that shares nothing with the exporter.
+"""Parses a /metrics page into families and samples, independently of the exporter.
 
-It takes both formats, knows no metric name, and refuses what it does not understand.
+The parser supports both formats, does not depend on metric names, and rejects invalid lines.
 """
 
 import re
 from collections import Counter, namedtuple
 
 Sample = namedtuple("Sample", "name labels value series")
-"""`labels` is a frozenset of pairs, unescaped; `value` the text of it; `series` name and labels as written."""
+"""`labels` is a frozenset of pairs, unescaped; `value` is text; `series` is the name with labels as written."""
 
 SAMPLE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})? (\S+)( \S+)?\Z')
 LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"(,|\})')
@@ -15,14 +15,14 @@ ESCAPE = re.compile(r"\\(.)")
 
 
 class Page:
-    """One exposition: `types` by family name as written, `helps`, and `samples` in their order."""
+    """One exposition: `types` and `helps` by family name as written, and `samples` in page order."""
 
     def __init__(self, text):
         self.types = {}
         self.helps = {}
         self.samples = []
         self.ended = False
-        assert text.endswith("\n"), "the last line is not ended"
+        assert text.endswith("\n"), "the page does not end with a line feed"
         for line in text[:-1].split("\n"):
             assert not self.ended, f"a line after # EOF: {line}"
             if line == "# EOF":
@@ -39,11 +39,11 @@ class Page:
                 self.samples.append(read_sample(line))
 
     def label_sets(self):
-        """Every series as (name, labels): what a database keys by."""
+        """Every series as (name, labels), the key of a series in a database."""
         return {(sample.name, sample.labels) for sample in self.samples}
 
     def duplicates(self):
-        """Series that stand more than once, whatever the order of their labels."""
+        """Series that occur more than once, independent of the label order."""
         counts = Counter((sample.name, sample.labels) for sample in self.samples)
         return [key for key, count in counts.items() if count > 1]
 
@@ -55,7 +55,7 @@ def read_sample(line):
     match = SAMPLE.match(line)
     assert match, f"not a sample line: {line!r}"
     name, block, value, timestamp = match.groups()
-    assert timestamp is None, f"a sample with a timestamp of its own: {line!r}"
+    assert timestamp is None, f"a sample with a timestamp: {line!r}"
     float(value)
     return Sample(name, read_labels(block) if block else frozenset(), value, line[: match.end(2 if block else 1)])
 
@@ -66,13 +66,13 @@ def read_labels(block):
         match = LABEL.match(block, at)
         assert match, f"not labels: {block!r}"
         label, value, _ = match.groups()
-        assert label not in labels, f"label {label} twice: {block!r}"
-        assert value, f"label {label} is empty, which databases take for absent: {block!r}"
+        assert label not in labels, f"duplicate label {label}: {block!r}"
+        assert value, f"label {label} is empty, which databases treat as absent: {block!r}"
         labels[label] = ESCAPE.sub(lambda escaped: {"n": "\n"}.get(escaped[1], escaped[1]), value)
         at = match.end()
     return frozenset(labels.items())
 
 
-def moves(name):
-    """Whether a sample of this name may differ between two fetches that show the same snapshot."""
+def is_volatile(name):
+    """Whether a sample of this name may differ between two renderings of one snapshot."""
     return name.endswith("_age_seconds") or name.startswith("process_")

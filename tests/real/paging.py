@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Lets real Prometheus and Alertmanager page for a simulated cluster, by the rules and the example of deploy/.
+"""Checks the notifications of real Prometheus and Alertmanager for a simulated cluster, with the files of deploy/.
 
     paging.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 
-Two exporters watch the cluster, so whatever is told is told once for both. "Nothing else" is judged at the end, from
-all that the receivers were sent: the end of an alert comes after everything that was sent while it lasted.
+Two exporters watch the cluster, and each alert must be sent once for both. Unexpected notifications are checked at
+the end, when all alerts are resolved and every notification has been received.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from alerting import DEPLOY, DURATION, RULE_FILES, Alertmanager, Prometheus, Receiver, uncommented
-from gateway_front import Front
+from gateway_front import FaultProxy
 from harness import Stage, fetch, free_port, main, parts_with, start_demo, wait_until
 from page import Page
 
 PREFIX = "ServiceFabricBackup"
 CONFIG = DEPLOY / "alertmanager/alertmanager.yml"
 
-# The service whose partition stops; its policy is half a minute, so that it is late after 42 s and has missed two
-# backups after 60. The other two have no periodic backups: one because its first is days away, one is suspended.
+# STOPS: a partition of it stops making backups. Its policy is half a minute, so it is overdue after 42 s and has missed
+# two backups after 60 s. QUIET has its first periodic backup days later, and SUSPENDED is suspended.
 STOPS, QUIET, SUSPENDED = "fabric:/Gallery/BackedUp", "fabric:/Gallery/JustEnabled", "fabric:/Gallery/OnHold"
 
 EXPORTER = """\
@@ -41,13 +41,15 @@ clusters:
     services: {{include: ['fabric:/Gallery/(BackedUp|JustEnabled|OnHold)']}}
 """
 
-# Alerts whose severity depends on the schedule of the partition. Here the name alone is the page.
+# Alerts whose severity depends on the schedule. In this test, the plain name is the critical alert.
 REQUESTS = "Stuck RequestFailed RequestTimedOut".split()
 TICKET = " ticket"
 
-BLIND = "ClusterUnwatched LockedOut ClusterUnreachable ServiceDown DataStale".split()
+# Alerts about the outages that inhibit other alerts.
+OUTAGES = "ClusterUnwatched LockedOut ClusterUnreachable ServiceDown DataStale".split()
 LATE = "SilentStop NeverBackedUp Overdue OverdueLong".split()
-GUESSES = [
+# Alerts that are inhibited while the exporter has no current data.
+INHIBITED_BY_OUTAGE = [
     *LATE, *REQUESTS, *(name + TICKET for name in REQUESTS), "PeriodicFailing",
     *"ProtectionUnknown CoverageDropped Unprotected SuspendedTooLong".split(),
     *"NoPartitions PartitionsDropped SelectorUnmatched".split(),
@@ -55,17 +57,17 @@ GUESSES = [
     *"RestoreRunningLong CollectorFailing".split(),
 ]  # fmt: skip
 
-# Pages that are no guesses where only some of the partitions cannot be judged.
-SEEN = {*LATE, *REQUESTS} - {"Overdue"}
+# Pages that remain valid when only some of the partitions are unknown.
+RELIABLE_WITH_PARTIAL_DATA = {*LATE, *REQUESTS} - {"Overdue"}
 
-# What is silent while the alert on the left fires, for the same cluster, service or certificate.
-SUPPRESSES = {
-    **{blind: set(GUESSES) for blind in BLIND},
-    "ClusterUnwatched": {*GUESSES, *BLIND} - {"ClusterUnwatched"},
-    "LockedOut": {*GUESSES, "DataStale"},
-    "ClusterUnreachable": {*GUESSES, "DataStale"},
-    "ServiceDown": {*GUESSES, "DataStale"},
-    "DataStale": set(GUESSES) - SEEN,
+# Alerts that are inhibited while the alert on the left fires for the same cluster, service or certificate.
+INHIBITS = {
+    **{outage: set(INHIBITED_BY_OUTAGE) for outage in OUTAGES},
+    "ClusterUnwatched": {*INHIBITED_BY_OUTAGE, *OUTAGES} - {"ClusterUnwatched"},
+    "LockedOut": {*INHIBITED_BY_OUTAGE, "DataStale"},
+    "ClusterUnreachable": {*INHIBITED_BY_OUTAGE, "DataStale"},
+    "ServiceDown": {*INHIBITED_BY_OUTAGE, "DataStale"},
+    "DataStale": set(INHIBITED_BY_OUTAGE) - RELIABLE_WITH_PARTIAL_DATA,
     "SilentStop": {
         *LATE, "PeriodicFailing", "RequestFailed", "RequestTimedOut", "RequestFailed ticket", "RequestTimedOut ticket",
     } - {"SilentStop"},
@@ -80,16 +82,16 @@ def paging_configuration(tally, _exporter, parts):
     """The examples of Alertmanager and Prometheus, checked by every amtool and promtool"""
     with Stage() as stage:
         for _, version, amtool in parts_with(parts, "amtool"):
-            with tally.check(f"amtool {version} takes the example, with and without the receivers in its comments"):
+            with tally.check(f"amtool {version} accepts the example, with and without the commented-out receivers"):
                 complete = CONFIG.read_text().replace("templates/*", f"{CONFIG.parent}/templates/*")
                 for key in ("http_config", "pagerduty_configs", "slack_configs", "email_configs"):
                     complete = uncommented(key, complete)
                 path = stage.folder / "complete.yml"
                 path.write_text(complete)
                 for config in (CONFIG, path):
-                    said = run(amtool, "check-config", config)
-                    assert "1 templates" in said and "2 receivers" in said, said
-            with tally.check(f"amtool {version}: critical is a page, everything else is a ticket"):
+                    output = run(amtool, "check-config", config)
+                    assert "1 templates" in output and "2 receivers" in output, output
+            with tally.check(f"amtool {version}: critical alerts go to the pager, all others to tickets"):
                 severities = ("critical", "warning", "info", "CRITICAL", None)
                 kinds = ("blind", "late", "failing", "coverage", "restore", "chain", "exporter", "new", None)
                 with ThreadPoolExecutor(4) as pool:
@@ -98,9 +100,9 @@ def paging_configuration(tally, _exporter, parts):
         shutil.copy(DEPLOY / "compose/prometheus.yml", folder)
         (folder / "rules").symlink_to(DEPLOY / "prometheus")
         for _, version, promtool in parts_with(parts, "promtool"):
-            with tally.check(f"promtool {version} takes the example of compose, and the rules where it looks for them"):
-                said = run(promtool, "check", "config", folder / "prometheus.yml")
-                assert said.count("rules found") == len(RULE_FILES), said
+            with tally.check(f"promtool {version} accepts the compose example and finds its rule files"):
+                output = run(promtool, "check", "config", folder / "prometheus.yml")
+                assert output.count("rules found") == len(RULE_FILES), output
 
 
 def run(*command):
@@ -116,21 +118,21 @@ def route(amtool, severity, kind):
         *(f"{name}={value}" for name, value in labels.items() if value))  # fmt: skip
 
 
-def suppression(tally, prometheus, alertmanagers):
-    """Every alert of the rules beside every other one."""
+def inhibition(tally, prometheus, alertmanagers):
+    """Inhibition between every pair of alerts."""
     alerting = [rule for rule in prometheus.rules() if rule["type"] == "alerting"]
     rules = {name_of(it["name"], it["labels"]): it for rule in alerting for it in variants(rule)}
-    with tally.check("the table of this test names alerts that there are"):
-        named = {*SUPPRESSES, *set().union(*SUPPRESSES.values())}
+    with tally.check("every alert in the table of this test exists"):
+        named = {*INHIBITS, *set().union(*INHIBITS.values())}
         assert len(rules) > 20 and named <= rules.keys(), named - rules.keys()
     for _, version, binary in alertmanagers:
-        with tally.check(f"Alertmanager {version}: what suppresses what, in each pair of {len(rules)} alerts"):
+        with tally.check(f"Alertmanager {version}: inhibition is correct for each pair of {len(rules)} alerts"):
             with Stage() as stage:
-                judge_suppression(Alertmanager(stage, f"Alertmanager {version}", binary), rules)
+                assert_inhibition(Alertmanager(stage, f"Alertmanager {version}", binary), rules)
 
 
 def variants(rule):
-    """A rule with each severity that it can have."""
+    """A rule, once for each of its possible severities."""
     own = [rule["labels"]["severity"]]
     severities = ["critical", "warning"] if own == ["{{ $labels.severity }}"] else own
     return [{**rule, "labels": {**rule["labels"], "severity": severity}} for severity in severities]
@@ -142,32 +144,37 @@ def name_of(alert, labels):
     return name + TICKET if name in REQUESTS and labels["severity"] == "warning" else name
 
 
-def judge_suppression(alertmanager, rules):
+def assert_inhibition(alertmanager, rules):
     alerts, wanted = [], {}
     for cause, effect in itertools.permutations(rules, 2):
         common = labels_of(rules[cause]) & labels_of(rules[effect])
-        suppressed = effect in SUPPRESSES.get(cause, ())
+        suppressed = effect in INHIBITS.get(cause, ())
         pair = f"{cause} {effect}"
         alerts += [instance(rules[cause], pair), instance(rules[effect], pair)]
         wanted[pair, effect] = suppressed
-        wanted[pair, cause] = cause in SUPPRESSES.get(effect, ())
-        # What suppresses one service or certificate leaves the others alone.
+        wanted[pair, cause] = cause in INHIBITS.get(effect, ())
+        # Inhibition for one service or certificate does not affect others.
         for label in ("service_name", "certificate"):
             if suppressed and label in common:
                 apart = f"{pair} of another {label}"
                 alerts += [instance(rules[cause], apart), instance(rules[effect], apart, **{label: "b"})]
                 wanted[apart, effect] = False
     alertmanager.post(alerts)
-    # What suppresses others is taken in a moment after it has been posted.
+    # Alertmanager evaluates inhibition some time after the post.
     with contextlib.suppress(AssertionError):
-        wait_until("every pair", lambda: not unlike(alertmanager, rules, wanted), alertmanager.process, seconds=20)
-    wrong = unlike(alertmanager, rules, wanted)
+        wait_until(
+            "every pair",
+            lambda: not wrongly_inhibited(alertmanager, rules, wanted),
+            alertmanager.process,
+            seconds=20,
+        )
+    wrong = wrongly_inhibited(alertmanager, rules, wanted)
     assert not wrong, f"{len(wrong)}: {wrong[:10]}"
 
 
-def unlike(alertmanager, rules, wanted):
-    """The alerts that are suppressed and should not be, or the other way round."""
-    # Every pair has a cluster of its own; those that have no cluster are the same in all.
+def wrongly_inhibited(alertmanager, rules, wanted):
+    """The alerts whose inhibition differs from the expected one."""
+    # Each pair has its own cluster label. Alerts without a cluster label are shared by all pairs.
     found = {
         (alert["labels"].get("cluster_name"), name_of(alert["labels"]["alertname"], alert["labels"])): alert["status"]
         for alert in alertmanager.alerts()
@@ -177,26 +184,26 @@ def unlike(alertmanager, rules, wanted):
 
 
 def grouping(tally, prometheus, alertmanagers):
-    """Many services of one cause."""
+    """One notification for many services of a cluster."""
     (overdue,) = [rule for rule in prometheus.rules() if rule["name"] == f"{PREFIX}Overdue"]
     for _, version, binary in alertmanagers:
-        with tally.check(f"Alertmanager {version}: fifty services of a cluster are one notification, to the end"):
+        with tally.check(f"Alertmanager {version}: one notification for fifty services of a cluster"):
             with Stage() as stage:
                 receiver = Receiver(stage)
-                judge_grouping(Alertmanager(stage, f"Alertmanager {version}", binary, receiver), receiver, overdue)
+                assert_grouping(Alertmanager(stage, f"Alertmanager {version}", binary, receiver), receiver, overdue)
 
 
-def judge_grouping(alertmanager, receiver, overdue):
+def assert_grouping(alertmanager, receiver, overdue):
     alerts = [instance(overdue, "a", service_name=f"service-{number}") for number in range(50)]
     alerts.append(instance(overdue, "b"))
     alertmanager.post(alerts)
     wait_until("two notifications", lambda: len(receiver.webhooks()) >= 2, alertmanager.process)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat()
     alertmanager.post([{**alert, "endsAt": now} for alert in alerts])
-    wait_until("their ends", lambda: len(receiver.all()) >= 8, alertmanager.process)
-    told = sorted((path, status, len(body["alerts"])) for path, status, _, body in receiver.webhooks())
-    assert told == [("ticket", it, count) for it in ("firing", "resolved") for count in (1, 50)], told
-    # The annotations are not filled in here: that is the work of Prometheus.
+    wait_until("the resolved notifications", lambda: len(receiver.all()) >= 8, alertmanager.process)
+    sent = sorted((path, status, len(body["alerts"])) for path, status, _, body in receiver.webhooks())
+    assert sent == [("ticket", it, count) for it in ("firing", "resolved") for count in (1, 50)], sent
+    # The templates in the annotations are not expanded, because Prometheus does that.
     texts = {it["title"]: it["text"] for body in receiver.texts() for it in body["attachments"]}
     ended = f"[RESOLVED] {PREFIX}Overdue in "
     (many,) = [text for title, text in texts.items() if title == f"[FIRING:50] {PREFIX}Overdue in a"]
@@ -205,7 +212,7 @@ def judge_grouping(alertmanager, receiver, overdue):
 
 
 def labels_of(rule):
-    """The labels that an alert has, by what its texts name."""
+    """The labels of an alert, taken from the templates in its annotations."""
     return set(re.findall(r"\$labels\.(\w+)", json.dumps(rule["annotations"]))) - {"state", "severity"}
 
 
@@ -214,21 +221,21 @@ def instance(rule, cluster, **other):
     return {"labels": {"alertname": rule["name"], **rule["labels"], **labels}, "annotations": rule["annotations"]}
 
 
-# What the scenes are to be told by, each once when it begins and once when it ends.
+# Expected pages of the scenario, each once as firing and once as resolved.
 PAGES = ("RequestFailed", "RequestTimedOut", "OverdueLong", "ServiceDown")
 SERVICE_OF = {
     "RequestFailed": QUIET, "RequestTimedOut": QUIET, "Overdue": STOPS, "OverdueLong": STOPS, "ServiceDown": None,
 }  # fmt: skip
 
-# Tickets that are suppressed while the service is away. It is seen to be back some seconds before everything has been
-# read again, and whether they are told in between is a matter of chance.
-AFTERWARDS = {"ProtectionUnknown", "CollectorFailing"}
+# Tickets that are inhibited during the outage of the backup service. They may be sent after the recovery, until all
+# data has been read again.
+AFTER_RECOVERY = {"ProtectionUnknown", "CollectorFailing"}
 
-# The front freezes each answer when it is next asked for. The frozen list may be older than the frozen health report,
-# and then the list refutes the report.
-FROZEN = {"ClaimsRefuted"}
+# The proxy freezes each answer at its next request. The frozen list may be older than the frozen health report, and
+# then the list refutes the report.
+AFTER_FREEZE = {"ClaimsRefuted"}
 
-# The plain demo has no TLS, no state file, no more than 64 codes, an exporter that does not go away, and no past.
+# The plain demo has no TLS, no state file, at most 64 failure codes, no stopped exporter, and no history.
 NOT_IN_THE_DEMO = {
     "servicefabric_backup_client_certificate_expiry_timestamp_seconds{}",
     "servicefabric_backup_gateway_certificate_expiry_timestamp_seconds{}",
@@ -244,29 +251,29 @@ NOT_IN_THE_DEMO = {
     "servicefabric_backup_exporter_web_certificate_expiry_timestamp_seconds{}",
 }
 
-# A restore of the demo is over within seconds, so an exporter may or may not see it run. Recovery points are older than the
-# policy keeps them only until its next run of retention.
+# A restore of the demo takes seconds, so an exporter may miss it. Recovery points exceed the retention only until its
+# next run.
 AT_TIMES_IN_THE_DEMO = {
     "partition:servicefabric_backup_restore_state:running{}",
     "partition:servicefabric_backup_oldest_recovery_point_age_seconds:exceeded{}",
 }
 
-# All that is changed of the plain rules: nobody waits five minutes for the first evaluation of a group.
+# The only change of the plain rules: a shorter interval, so that each group is evaluated soon.
 INTERVAL = re.compile(rf"(\binterval: ){DURATION}")
 
 
 class Cluster:
-    """A simulated gateway, the front before it, and two exporters, of which one shows current states only."""
+    """A simulated gateway, a proxy in front of it, and two exporters, one with `states: current`."""
 
     def __init__(self, stage, exporter):
         gateway = free_port()
         simulator = stage.start("gateway", exporter, "simulate", f"--web.listen-address=127.0.0.1:{gateway}")
         probe = "/$/GetClusterVersion?api-version=6.4"
         wait_until("the simulated gateway", lambda: fetch(gateway, probe).status == 200, simulator)
-        self.front, self.exporters = Front(stage, gateway), []
+        self.proxy, self.exporters = FaultProxy(stage, gateway), []
         for states in ("all", "current"):
             port, config = free_port(), stage.scratch(states) / "exporter.yml"
-            config.write_text(EXPORTER.format(states=states, gateway=self.front.port))
+            config.write_text(EXPORTER.format(states=states, gateway=self.proxy.port))
             process = stage.start(
                 f"exporter-{states}", exporter, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}"
             )
@@ -276,7 +283,7 @@ class Cluster:
             wait_until("a verdict on nine partitions", lambda port=port: len(self.verdicts(port)) == 9, process)
 
     def verdicts(self, port):
-        """Service of each partition that has a verdict other than Unknown, and whether it was restored."""
+        """{partition: (service, whether it was restored)} for partitions with a verdict other than Unknown."""
         page = Page(fetch(port, "/metrics").body.decode())
         restored = {
             dict(sample.labels)["partition_id"]
@@ -289,14 +296,14 @@ class Cluster:
                 found[labels["partition_id"]] = (labels["service_name"], labels["partition_id"] in restored)
         return found
 
-    def victims(self, service):
-        """Its partitions, without the one that the simulated cluster restores at its start."""
+    def partitions_of(self, service):
+        """The partitions of a service, without the one that the simulator restores at its start."""
         verdicts = self.verdicts(self.ports[0])
         return sorted(id for id, (name, restored) in verdicts.items() if name == service and not restored)
 
 
-class Watch:
-    """One Prometheus, its Alertmanager, and what that has sent."""
+class MonitoringStack:
+    """One Prometheus, its Alertmanager, and the receiver of the notifications."""
 
     def __init__(self, stage, cluster, prometheus, alertmanager):
         (_, prometheus_version, prometheus_binary), (_, version, binary) = prometheus, alertmanager
@@ -307,19 +314,19 @@ class Watch:
         )
         self.name = f"Prometheus {prometheus_version} and Alertmanager {version}"
 
-    def told(self):
-        """How often each (receiver, status, alert) was sent."""
+    def notification_counts(self):
+        """Number of notifications for each (receiver, status, alert)."""
         return Counter((path, status, name) for path, status, name, _ in self.receiver.webhooks())
 
     def wait_for(self, receiver, status, alert, seconds=90):
         key = (receiver, status, PREFIX + alert)
         wait_until(
-            f"{key} by {self.name}, which sent {self.told()}",
-            lambda: self.told()[key], self.alertmanager.process, seconds,
+            f"{key} by {self.name}, which sent {self.notification_counts()}",
+            lambda: self.notification_counts()[key], self.alertmanager.process, seconds,
         )  # fmt: skip
 
     def state(self, alert):
-        """active or suppressed, as Alertmanager has it; None where there is none."""
+        """State of an alert in Alertmanager, `active` or `suppressed`; None without such an alert."""
         found = [it for it in self.alertmanager.alerts() if it["labels"]["alertname"] == PREFIX + alert]
         assert len(found) <= 1, found
         return found[0]["status"]["state"] if found else None
@@ -330,134 +337,156 @@ class Watch:
             lambda: self.state(alert) == state, self.alertmanager.process, seconds,
         )  # fmt: skip
 
+    def wait_for_reachability(self, exporters):
+        """Waits until this number of exporters reaches gateway and backup service, and no outage alert is pending."""
 
-    def wait_for_sight(self, exporters):
-        """Until so many exporters see gateway and backup service, and no alert is about to say otherwise."""
-
-        def seen():
+        def reachable():
             up = [self.prometheus.query(f"servicefabric_backup_{it}_up == 1") for it in ("cluster", "service")]
-            doubted = self.prometheus.query(f'ALERTS{{alertname=~"{PREFIX}({"|".join(BLIND)})"}}')
-            return not doubted and all(len(series) == exporters for series in up)
+            outage_alerts = self.prometheus.query(f'ALERTS{{alertname=~"{PREFIX}({"|".join(OUTAGES)})"}}')
+            return not outage_alerts and all(len(series) == exporters for series in up)
 
-        wait_until(f"{exporters} exporters that see, by {self.name}", seen, self.prometheus.process, seconds=90)
+        what = f"{exporters} exporters with a reachable cluster in {self.name}"
+        wait_until(what, reachable, self.prometheus.process, seconds=90)
 
     def missed_scrapes(self):
-        """For how many seconds exporters were not heard that are heard now. What follows of it is told by right."""
+        """Seconds of failed scrapes of exporters that are up now. Notifications about these are legitimate."""
         missed = self.prometheus.query("sum(count_over_time((up == 0)[1h:1s]) and on (instance) up == 1)")
         return int(float(missed[0]["value"][1])) if missed else 0
 
 
 def paging(tally, exporter, parts):
-    """A cluster that falls ill, who is told, and who suppresses whom"""
+    """Notifications and inhibition during failures of a simulated cluster"""
     with Stage() as stage:
         cluster = Cluster(stage, exporter)
         prometheus, alertmanagers = parts_with(parts, "prometheus"), parts_with(parts, "prometheus-alertmanager")
         _, demo = start_demo(stage, exporter)
         plain = Prometheus(stage, f"plain Prometheus {prometheus[-1][1]}", prometheus[-1][2], [demo], scale=INTERVAL)
-        # The newest and the oldest, which are the same on Ubuntu.
+        # The newest and the oldest versions, which are the same on Ubuntu.
         pairs = dict.fromkeys([(prometheus[-1], alertmanagers[-1]), (prometheus[0], alertmanagers[0])])
-        watches = [Watch(stage, cluster, *pair) for pair in pairs]
-        # As soon as somebody watches, because it takes most of the time until it is late.
-        cluster.front.freeze(cluster.victims(STOPS)[-1], "Gallery")
-        suppression(tally, plain, alertmanagers)
+        stacks = [MonitoringStack(stage, cluster, *pair) for pair in pairs]
+        # As early as possible, because it takes the longest until the partition is overdue.
+        cluster.proxy.freeze(cluster.partitions_of(STOPS)[-1], "Gallery")
+        inhibition(tally, plain, alertmanagers)
         grouping(tally, plain, alertmanagers)
-        play(tally, cluster, watches)
+        run_scenario(tally, cluster, stacks)
         plain_rules(tally, plain)
 
 
-def play(tally, cluster, watches):
-    front = cluster.front
-    failed, timed_out = cluster.victims(QUIET)[:2]
+def run_scenario(tally, cluster, stacks):
+    proxy = cluster.proxy
+    failed, timed_out = cluster.partitions_of(QUIET)[:2]
 
-    def everywhere(sentence, look):
-        for watch in watches:
-            with tally.check(f"{watch.name}: {sentence}"):
-                look(watch)
+    def check_each(sentence, check):
+        for stack in stacks:
+            with tally.check(f"{stack.name}: {sentence}"):
+                check(stack)
 
-    # Nobody is to hear of this one.
-    front.set_record(cluster.victims(SUSPENDED)[0], "failure")
-    front.set_record(failed, "failure")
-    front.set_record(timed_out, "timeout")
-    everywhere("a failed request without any backup pages", lambda it: it.wait_for("page", "firing", "RequestFailed"))
-    everywhere("one that timed out is a page", lambda it: it.wait_for("page", "firing", "RequestTimedOut"))
-    front.set_record(failed, "success.wire")
-    front.set_record(timed_out, "success.wire")
-    everywhere("a later success ends it", lambda it: it.wait_for("page", "resolved", "RequestFailed"))
-    everywhere("also where it had timed out", lambda it: it.wait_for("page", "resolved", "RequestTimedOut"))
-    # There is a good backup now, and the next one is days away.
-    front.set_record(failed, "failure")
-    everywhere("under a kept schedule it is a ticket", lambda it: it.wait_for("ticket", "firing", "RequestFailed"))
-    front.set_record(failed, "success.wire")
-    everywhere("which a success ends too", lambda it: it.wait_for("ticket", "resolved", "RequestFailed"))
+    # No notification is expected for a suspended partition.
+    proxy.set_record(cluster.partitions_of(SUSPENDED)[0], "failure")
+    proxy.set_record(failed, "failure")
+    proxy.set_record(timed_out, "timeout")
+    check_each(
+        "a failed request of a partition without backups is a page",
+        lambda it: it.wait_for("page", "firing", "RequestFailed"),
+    )
+    check_each("a timed-out request is a page", lambda it: it.wait_for("page", "firing", "RequestTimedOut"))
+    proxy.set_record(failed, "success.wire")
+    proxy.set_record(timed_out, "success.wire")
+    check_each(
+        "a later success resolves the failed request",
+        lambda it: it.wait_for("page", "resolved", "RequestFailed"),
+    )
+    check_each(
+        "a later success resolves the timed-out request",
+        lambda it: it.wait_for("page", "resolved", "RequestTimedOut"),
+    )
+    # The partition has a restorable backup now, and the next one is due in days.
+    proxy.set_record(failed, "failure")
+    check_each(
+        "a failed request of a partition that is on schedule is a ticket",
+        lambda it: it.wait_for("ticket", "firing", "RequestFailed"),
+    )
+    proxy.set_record(failed, "success.wire")
+    check_each("a later success resolves the ticket", lambda it: it.wait_for("ticket", "resolved", "RequestFailed"))
 
-    everywhere("what is overdue is a ticket", lambda it: it.wait_for("ticket", "firing", "Overdue"))
-    everywhere("and a page when the next run is missed", lambda it: it.wait_for("page", "firing", "OverdueLong"))
-    everywhere("which suppresses the ticket", lambda it: it.wait_for_state("Overdue", "suppressed"))
+    check_each("an overdue partition is a ticket", lambda it: it.wait_for("ticket", "firing", "Overdue"))
+    check_each("the next missed run is a page", lambda it: it.wait_for("page", "firing", "OverdueLong"))
+    check_each("the page inhibits the ticket", lambda it: it.wait_for_state("Overdue", "suppressed"))
 
-    front.take_service(False)
-    everywhere("a backup service that is away is a page", lambda it: it.wait_for("page", "firing", "ServiceDown"))
-    everywhere("late is suppressed by it", lambda it: it.wait_for_state("OverdueLong", "suppressed"))
-    everywhere("what nobody can judge as well", lambda it: it.wait_for_state("ProtectionUnknown", "suppressed"))
-    everywhere("nothing ends because nobody sees it", judge_darkness)
-    front.take_service(True)
-    everywhere("the return of the service is told", lambda it: it.wait_for("page", "resolved", "ServiceDown"))
-    everywhere("late is late again", lambda it: it.wait_for_state("OverdueLong", "active"))
-    front.thaw()
-    everywhere("until a backup succeeds", lambda it: it.wait_for("page", "resolved", "OverdueLong"))
-    everywhere("the ticket ends with the page", lambda it: it.wait_for("ticket", "resolved", "Overdue"))
-    everywhere("each of them was told once, of one service, and nothing else was", judge_notifications)
-    everywhere("the text says what, how many, how bad, and where to look", judge_text)
-    everywhere("no rule failed, and nothing was lost on the way", judge_health)
+    proxy.set_service_available(False)
+    check_each("an unavailable backup service is a page", lambda it: it.wait_for("page", "firing", "ServiceDown"))
+    check_each("the outage inhibits the overdue page", lambda it: it.wait_for_state("OverdueLong", "suppressed"))
+    check_each(
+        "the outage inhibits the ticket about unknown protection",
+        lambda it: it.wait_for_state("ProtectionUnknown", "suppressed"),
+    )
+    check_each("alerts without data are not sent as resolved", assert_expired_silently)
+    proxy.set_service_available(True)
+    check_each("the recovery of the service is sent", lambda it: it.wait_for("page", "resolved", "ServiceDown"))
+    check_each("the overdue page is active again", lambda it: it.wait_for_state("OverdueLong", "active"))
+    proxy.thaw()
+    check_each(
+        "a successful backup resolves the overdue page",
+        lambda it: it.wait_for("page", "resolved", "OverdueLong"),
+    )
+    check_each(
+        "a successful backup resolves the overdue ticket",
+        lambda it: it.wait_for("ticket", "resolved", "Overdue"),
+    )
+    check_each("each alert was sent once, for one service, and no other alert was sent", assert_notifications)
+    check_each("the text has the fact, the number, the worst partition and the links", assert_text)
+    check_each("no rule failed, and no notification was dropped", assert_health)
 
-    # Until now one exporter that saw the service was enough, and the one that stays may not be that one.
-    everywhere("both exporters see the service again", lambda it: it.wait_for_sight(len(cluster.exporters)))
+    # So far, one exporter with a reachable service was enough. It may be the one that is stopped next.
+    check_each("both exporters reach the service again", lambda it: it.wait_for_reachability(len(cluster.exporters)))
     cluster.exporters[0][0].stop()
-    everywhere("one exporter that is gone is a ticket", lambda it: it.wait_for("ticket", "firing", "ExporterDown"))
-    everywhere("and no page", lambda it: judge_pages(it, PAGES))
+    check_each("one stopped exporter is a ticket", lambda it: it.wait_for("ticket", "firing", "ExporterDown"))
+    check_each("one stopped exporter is not a page", lambda it: assert_pages(it, PAGES))
     cluster.exporters[1][0].stop()
-    everywhere("both are a page", lambda it: it.wait_for("page", "firing", "ClusterUnwatched"))
-    everywhere("and the only one more", lambda it: judge_pages(it, PAGES, firing=["ClusterUnwatched"]))
+    check_each("two stopped exporters are a page", lambda it: it.wait_for("page", "firing", "ClusterUnwatched"))
+    check_each("no other page was sent", lambda it: assert_pages(it, PAGES, firing=["ClusterUnwatched"]))
 
 
-def judge_darkness(watch):
-    """The alerts about what cannot be seen go from Alertmanager, and nobody is told so."""
-    watch.wait_for_state("OverdueLong", None)
-    watch.wait_for_state("Overdue", None)
-    told = {(status, name.removeprefix(PREFIX)) for _, status, name in watch.told()}
-    assert not told & {("resolved", "OverdueLong"), ("resolved", "Overdue")}, told
-    assert not {name for _, name in told} & AFTERWARDS, told
+def assert_expired_silently(stack):
+    """Alerts without data expire in Alertmanager without a resolved notification."""
+    stack.wait_for_state("OverdueLong", None)
+    stack.wait_for_state("Overdue", None)
+    notifications = {(status, name.removeprefix(PREFIX)) for _, status, name in stack.notification_counts()}
+    assert not notifications & {("resolved", "OverdueLong"), ("resolved", "Overdue")}, notifications
+    assert not {name for _, name in notifications} & AFTER_RECOVERY, notifications
 
 
-def judge_pages(watch, wanted, firing=()):
-    told = Counter({(status, name): count for (path, status, name), count in watch.told().items() if path == "page"})
+def assert_pages(stack, wanted, firing=()):
+    counts = stack.notification_counts().items()
+    notifications = Counter({(status, name): count for (path, status, name), count in counts if path == "page"})
     expected = Counter((status, PREFIX + it) for it in wanted for status in ("firing", "resolved"))
     expected.update(("firing", PREFIX + it) for it in firing)
-    if missed := watch.missed_scrapes():
-        # An alert that nobody saw for a moment is told again by right; what is told stays the same.
-        print(f"        {watch.name} missed scrapes for {missed} s: how often is not judged", flush=True)
-        told, expected = Counter(told.keys()), Counter(expected.keys())
-    assert told == expected, f"too much: {told - expected}, missing: {expected - told}"
+    if missed := stack.missed_scrapes():
+        # After a failed scrape an alert may be sent again, so the number of notifications is not checked.
+        print(f"        {stack.name} missed scrapes for {missed} s: duplicates are not checked", flush=True)
+        notifications, expected = Counter(notifications.keys()), Counter(expected.keys())
+    assert notifications == expected, f"unexpected: {notifications - expected}, missing: {expected - notifications}"
 
 
-def judge_notifications(watch):
-    judge_pages(watch, PAGES)
-    sent = [(path, status, name.removeprefix(PREFIX), body) for path, status, name, body in watch.receiver.webhooks()]
-    told = [(status, name, body) for _, status, name, body in sent]
-    chance = AFTERWARDS | FROZEN | ({"ExporterDown"} if watch.missed_scrapes() else set())
-    tickets = Counter((status, name) for path, status, name, _ in sent if path == "ticket" and name not in chance)
+def assert_notifications(stack):
+    assert_pages(stack, PAGES)
+    sent = [(path, status, name.removeprefix(PREFIX), body) for path, status, name, body in stack.receiver.webhooks()]
+    notifications = [(status, name, body) for _, status, name, body in sent]
+    optional = AFTER_RECOVERY | AFTER_FREEZE | ({"ExporterDown"} if stack.missed_scrapes() else set())
+    tickets = Counter((status, name) for path, status, name, _ in sent if path == "ticket" and name not in optional)
     expected = {(status, name) for status in ("firing", "resolved") for name in ("Overdue", "RequestFailed")}
     assert tickets.keys() == expected, tickets
-    assert watch.missed_scrapes() or set(tickets.values()) == {1}, tickets
-    order = [name for status, name, _ in told if status == "firing" and name in ("Overdue", "OverdueLong")]
+    assert stack.missed_scrapes() or set(tickets.values()) == {1}, tickets
+    order = [name for status, name, _ in notifications if status == "firing" and name in ("Overdue", "OverdueLong")]
     assert order[:2] == ["Overdue", "OverdueLong"], order
-    for _, name, body in told:
+    for _, name, body in notifications:
         services = [alert["labels"].get("service_name") for alert in body["alerts"]]
-        assert name in chance or services == [SERVICE_OF[name]], (name, services)
+        assert name in optional or services == [SERVICE_OF[name]], (name, services)
 
 
-def judge_text(watch):
+def assert_text(stack):
     title = f"[FIRING:1] {PREFIX}Overdue in demo"
-    (text,) = [it for body in watch.receiver.texts() if (it := body["attachments"][0])["title"] == title]
+    (text,) = [it for body in stack.receiver.texts() if (it := body["attachments"][0])["title"] == title]
     what, worst, dashboard, _, runbook = text["text"].strip().splitlines()
     assert what == f"1 partition(s) of {STOPS} in cluster demo are overdue for a backup", text
     age = r"(\d+m )?\d+(\.\d+)?s"
@@ -468,23 +497,23 @@ def judge_text(watch):
     assert runbook.startswith("Runbook: https://") and runbook.endswith(f"/{PREFIX}Overdue.md"), text
 
 
-def judge_health(watch):
+def assert_health(stack):
     for counter in ("prometheus_rule_evaluation_failures_total", "prometheus_notifications_dropped_total"):
-        assert watch.prometheus.own(counter) == 0, f"{counter}: {watch.prometheus.process.said()}"
-    bad = [rule for rule in watch.prometheus.rules() if rule["health"] != "ok"]
+        assert stack.prometheus.own_metric(counter) == 0, f"{counter}: {stack.prometheus.process.log_tail()}"
+    bad = [rule for rule in stack.prometheus.rules() if rule["health"] != "ok"]
     assert not bad, bad
 
 
 def plain_rules(tally, prometheus):
-    """The rules as they are, on the demo as it is."""
-    with tally.check(f"{prometheus.name}: no rule fails on the demo"):
+    """The rules with their original durations, evaluated on the demo."""
+    with tally.check(f"{prometheus.name}: no rule evaluation fails on the demo"):
         bad = [rule for rule in prometheus.rules() if rule["health"] != "ok"]
         assert not bad and len(prometheus.rules()) > 40, bad
-        assert prometheus.own("prometheus_rule_evaluation_failures_total") == 0, prometheus.process.said()
+        assert prometheus.own_metric("prometheus_rule_evaluation_failures_total") == 0, prometheus.process.log_tail()
     if prometheus.ask("/api/v1/parse_query", query="up").status_code == 404:
-        print(f"        {prometheus.name} cannot take expressions apart: what they select is not checked", flush=True)
+        print(f"        {prometheus.name} has no parse_query: selectors are not checked", flush=True)
         return
-    with tally.check(f"{prometheus.name}: the demo has data for every selector, except those that it cannot have"):
+    with tally.check(f"{prometheus.name}: the demo has data for every selector except the listed ones"):
         queries = {rule["query"] for rule in prometheus.rules()}
         trees = [prometheus.get("/api/v1/parse_query", query=query) for query in queries]
         wanted = {selector for tree in trees for selector in selectors(tree)}
@@ -492,7 +521,7 @@ def plain_rules(tally, prometheus):
         missing = set(wanted)
 
         def all_expected_data_seen():
-            # Some states of the demo last a minute and recur only every five: the past hour counts.
+            # Some states of the demo last a minute and recur every five minutes, so the past hour counts.
             found = [it for it in missing if prometheus.query(f"present_over_time({it}[1h])")]
             missing.difference_update(found)
             return missing <= NOT_IN_THE_DEMO | AT_TIMES_IN_THE_DEMO
@@ -506,7 +535,7 @@ def plain_rules(tally, prometheus):
 
 
 def selectors(tree):
-    """Every selector of an expression, without its range and offset: a young demo has no past."""
+    """Every selector of an expression, without range and offset, because a new demo has no history."""
     if isinstance(tree, list):
         for branch in tree:
             yield from selectors(branch)

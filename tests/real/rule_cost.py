@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What the rules of deploy/prometheus cost a real Prometheus while every service of a large cluster has an incident.
+"""Measures the rules of deploy/prometheus in a real Prometheus while every service of a large cluster has an incident.
 
     rule_cost.py --parts target/ci/parts --partitions 20000 --services 300
 
-Measures with the newest Prometheus of the parts, restricted to two CPUs, and fails if a group takes three seconds.
-The samples are synthetic: a page that Prometheus scrapes, and blocks for the past that the rules look at. In run.py
-the same page is small, and only the alerts it leads to are checked: no duration is asserted there.
+Runs the newest Prometheus with two CPUs, and fails if the evaluation of a group takes three seconds. The samples are
+synthetic: a page that Prometheus scrapes, and TSDB blocks for the history that the rules read. run.py uses a small
+page and checks only the alerts, not the durations.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import requests
 from alerting import RULE_FILES
-from harness import Handler, Stage, Tally, free_port, parts_with, wait_until
+from harness import Handler, Stage, free_port, parts_with, wait_until
 
 LIMIT = 3.0
 HOUR, DAY = 3600, 86400
@@ -30,7 +30,7 @@ VERDICTS = "NeverBackedUp Overdue Stuck Failing Suspended Unprotected Pending Pr
 REQUESTS = "Invalid Accepted BackupInProgress Success Failure Timeout".split()
 RESTORES = "Invalid Accepted RestoreInProgress SecondariesInProgress Success Failure Timeout".split()
 
-# What the partitions of each service have, by their number within it. All others are protected.
+# States of the partitions, by their number within the service. All others are Protected.
 VERDICT_OF = {
     **dict.fromkeys(range(5), "Failing"), **dict.fromkeys(range(5, 13), "Overdue"), 13: "Stuck", 14: "Stuck",
     15: "NeverBackedUp", 16: "Unprotected", 17: "Suspended", 18: "Unknown", 19: "Failing",
@@ -46,7 +46,7 @@ DATA_LOST, LONG_CHAIN, OLD_BACKUPS, FROZEN = {22}, {23}, {24}, {25}
 INCIDENTS = 26
 PARTITION = r"[0-9a-f]{8}-0000-4000-8000-[0-9a-f]{12}"
 
-# The alerts that this page leads to, with their severities; each about every service.
+# The expected alerts with their severities, each for every service.
 EXPECTED = {
     *((f"ServiceFabricBackup{name}", "critical") for name in (
         "NeverBackedUp", "OverdueLong", "Stuck", "RequestFailed", "RequestTimedOut", "RestoreFailed", "DataLoss",
@@ -58,8 +58,8 @@ EXPECTED = {
 }  # fmt: skip
 
 
-class Fleet:
-    """A cluster of partitions, as the exporter would show it at a moment."""
+class SyntheticCluster:
+    """A synthetic cluster: its page at one moment, and its history."""
 
     def __init__(self, partitions, services, start):
         self.start, self.services = start, services
@@ -74,7 +74,7 @@ class Fleet:
         return "{" + ",".join(f'{name}="{value}"' for name, value in own.items()) + "}"
 
     def page(self):
-        """(family, labels, value) of everything at the moment of the start."""
+        """(family, labels, value) of all samples at the start."""
         now = self.start
         for name, value in (("cluster_up", 1), ("service_up", 1), ("overdue_allowance_seconds", 900)):
             yield name, '{cluster_name="prod"}', value
@@ -118,54 +118,54 @@ class Fleet:
         for state in states:
             yield family, self.labels(service, number, state=state), int(state == current)
 
-    def past(self):
-        """(family, labels, [(age, value)]) of what the rules look back at, oldest first."""
+    def history(self):
+        """(family, labels, [(age, value)]) of the history that the rules read, oldest first."""
         offsets = (4 * DAY, 56 * HOUR, 28 * HOUR, DAY, 6 * HOUR)
-        looks = [offset + early for offset in offsets for early in range(1200, -1801, -240)]
-        looks += range(70 * 60 + 240, 90, -60)
-        yield "service_up", '{cluster_name="prod"}', [(age, 1) for age in looks]
+        ages = [offset + early for offset in offsets for early in range(1200, -1801, -240)]
+        ages += range(70 * 60 + 240, 90, -60)
+        yield "service_up", '{cluster_name="prod"}', [(age, 1) for age in ages]
         day = range(DAY, 60, -600)
         for service, number in self.partitions:
             plain = self.labels(service, number)
             info = self.labels(service, number, partition_kind="Int64Range", policy_name="hourly")
-            yield "partition_info", info, [(age, 1) for age in looks if number not in NO_POLICY or age > 1800]
-            # The rule looks two minutes back: the loss is there before the first scrape.
-            losses = [(age, self.start - (1200 if number in DATA_LOST and age < 1200 else 90 * DAY)) for age in looks]
+            yield "partition_info", info, [(age, 1) for age in ages if number not in NO_POLICY or age > 1800]
+            # The rule reads two minutes of history, so the data loss starts before the first scrape.
+            losses = [(age, self.start - (1200 if number in DATA_LOST and age < 1200 else 90 * DAY)) for age in ages]
             yield "partition_data_loss_timestamp_seconds", plain, losses
             if REQUEST_OF.get(number) in ("Failure", "Timeout"):
                 yield "progress_failure_observed", plain, [(age, 1) for age in day]
             frozen = number in FROZEN
-            yield "last_success_lsn", plain, [(age, 700 if frozen else self.start - age) for age in looks]
+            yield "last_success_lsn", plain, [(age, 700 if frozen else self.start - age) for age in ages]
             recorded = "partition:servicefabric_backup_last_success_timestamp_seconds:max"
-            yield recorded, plain, [(age, self.start - age - 2400) for age in looks]
+            yield recorded, plain, [(age, self.start - age - 2400) for age in ages]
             for state in RESTORES if number in RESTORE_OF else ():
-                # It has ended within the hour.
+                # The restore ends within the last hour.
                 values = [(age, int(state == "RestoreInProgress")) for age in range(7 * HOUR, 60, -60)]
                 yield "restore_state", self.labels(service, number, state=state), values
 
 
-def write_past(fleet, target, path):
-    """The past as OpenMetrics, each family in one place."""
+def write_history(cluster, target, path):
+    """Writes the history as OpenMetrics, grouped by family."""
     with contextlib.ExitStack() as files:
         families = {}
-        for family, labels, samples in fleet.past():
+        for family, labels, samples in cluster.history():
             if family not in families:
                 families[family] = files.enter_context(tempfile.TemporaryFile("w+"))
             is_recorded = ":" in family
             name = f"{family}{labels}" if is_recorded else f"servicefabric_backup_{family}{labels[:-1]},{target}}}"
-            families[family].writelines(f"{name} {value} {fleet.start - age}\n" for age, value in samples)
-        with path.open("w") as past:
+            families[family].writelines(f"{name} {value} {cluster.start - age}\n" for age, value in samples)
+        with path.open("w") as history:
             for family, file in families.items():
                 file.seek(0)
-                shutil.copyfileobj(file, past)
-            past.write("# EOF\n")
+                shutil.copyfileobj(file, history)
+            history.write("# EOF\n")
 
 
-class Burdened:
-    """A Prometheus that has the past of a fleet, scrapes its page, and evaluates the rules every few seconds."""
+class LoadedPrometheus:
+    """A Prometheus with the history and the page of a synthetic cluster."""
 
-    def __init__(self, stage, name, binary, fleet, interval):
-        text = "".join(f"servicefabric_backup_{family}{labels} {value}\n" for family, labels, value in fleet.page())
+    def __init__(self, stage, name, binary, cluster, interval):
+        text = "".join(f"servicefabric_backup_{family}{labels} {value}\n" for family, labels, value in cluster.page())
         body = gzip.compress(text.encode(), 1)
 
         class Served(Handler):
@@ -179,13 +179,13 @@ class Burdened:
 
         target = f"127.0.0.1:{stage.serve(Served)}"
         folder, self.port = stage.scratch(name.replace(" ", "-")), free_port()
-        write_past(fleet, f'job="servicefabric-backup",instance="{target}"', folder / "past.txt")
+        write_history(cluster, f'job="servicefabric-backup",instance="{target}"', folder / "history.txt")
         promtool = Path(binary).with_name("promtool")
         subprocess.run(
             [promtool, "tsdb", "create-blocks-from", "--max-block-duration=120h", "openmetrics",
-             folder / "past.txt", folder / "tsdb"], check=True, capture_output=True, timeout=600,
+             folder / "history.txt", folder / "tsdb"], check=True, capture_output=True, timeout=600,
         )  # fmt: skip
-        (folder / "past.txt").unlink()
+        (folder / "history.txt").unlink()
         (folder / "rules").mkdir()
         for path in RULE_FILES:
             text = path.read_text().replace("interval: 5m", f"interval: {interval}s")
@@ -207,7 +207,7 @@ class Burdened:
         return answer["data"]
 
     def groups(self):
-        # Prometheus 2.42 has no `exclude_alerts` and ignores it.
+        # Prometheus 2.42 does not support `exclude_alerts` and ignores it.
         return {group["name"]: group for group in self.get("rules", exclude_alerts="true")["groups"]}
 
     def alerts(self):
@@ -215,7 +215,7 @@ class Burdened:
 
 
 def wait_for_alerts(prometheus, seconds):
-    """Until every expected alert is there, and each of them names a partition."""
+    """Waits until every expected alert exists and names a partition."""
     missing = set(EXPECTED)
 
     def reached():
@@ -229,11 +229,11 @@ def wait_for_alerts(prometheus, seconds):
 
     try:
         wait_until("the alerts", reached, prometheus.process, seconds, pause=1)
-    except AssertionError as fault:
-        raise AssertionError(f"missing alerts: {sorted(missing)}") from fault
+    except AssertionError as error:
+        raise AssertionError(f"missing alerts: {sorted(missing)}") from error
 
 
-def judge_alerts(prometheus, services):
+def assert_alerts(prometheus, services):
     bad = [rule for group in prometheus.groups().values() for rule in group["rules"] if rule["health"] != "ok"]
     assert not bad, bad
     alerts = prometheus.alerts()
@@ -248,11 +248,11 @@ def judge_alerts(prometheus, services):
             assert len(named) == 1 and re.search(r"\d+m \d+s|\b\d+ backups|\b4d\b", texts["description"]), alert
             assert "partition_id" not in alert["labels"], alert
     wrong = {key: counts.get(key, 0) for key in EXPECTED if counts.get(key, 0) != services}
-    assert not wrong, f"expected one of each for every service: {wrong}"
+    assert not wrong, f"expected one alert for each of {services} services, found {wrong}"
 
 
-def judge_samples(prometheus):
-    """What the texts read has one sample for each service, state and severity."""
+def assert_samples(prometheus):
+    """Asserts that each `service:` recording rule has one sample for each service, state and severity."""
     names = [name for name in prometheus.get("label/__name__/values") if name.startswith("service:")]
     assert len(names) > 5, names
     for name in names:
@@ -261,13 +261,14 @@ def judge_samples(prometheus):
 
 
 def rule_cost(tally, _exporter, parts):
-    """Every alert about a partition, in every service of a cluster"""
+    """Every alert about partitions, for every service of a cluster"""
     for _, version, binary in parts_with(parts, "prometheus"):
         with Stage() as stage, tally.check(f"Prometheus {version}: every alert names one partition of its service"):
-            prometheus = Burdened(stage, f"burdened {version}", binary, Fleet(4 * INCIDENTS, 4, int(time.time())), 3)
+            cluster = SyntheticCluster(4 * INCIDENTS, 4, int(time.time()))
+            prometheus = LoadedPrometheus(stage, f"loaded {version}", binary, cluster, 3)
             wait_for_alerts(prometheus, seconds=180)
-            judge_alerts(prometheus, 4)
-            judge_samples(prometheus)
+            assert_alerts(prometheus, 4)
+            assert_samples(prometheus)
 
 
 def cpu_seconds(prometheus):
@@ -276,14 +277,14 @@ def cpu_seconds(prometheus):
 
 
 def measure(parts, partitions, services, interval, evaluations):
-    """Prints how long each group and the slowest rules take; returns what is wrong, or 0."""
+    """Prints the duration of each group and the slowest rules; returns an error message, or 0."""
     _, version, binary = parts_with(parts, "prometheus")[-1]
-    fleet = Fleet(partitions, services, int(time.time()))
+    cluster = SyntheticCluster(partitions, services, int(time.time()))
     with Stage() as stage:
-        prometheus = Burdened(stage, f"burdened {version}", binary, fleet, interval)
+        prometheus = LoadedPrometheus(stage, f"loaded {version}", binary, cluster, interval)
         wait_for_alerts(prometheus, seconds=900)
-        groups, rules, begun, cpu = {}, {}, time.monotonic(), cpu_seconds(prometheus)
-        # The first evaluation that is seen may be one without the alerts.
+        groups, rules, started, cpu = {}, {}, time.monotonic(), cpu_seconds(prometheus)
+        # The first observed evaluation may be one without the alerts.
         while min((len(times) for times in groups.values()), default=0) <= evaluations:
             time.sleep(interval / 6)
             prometheus.process.ensure_alive()
@@ -291,9 +292,9 @@ def measure(parts, partitions, services, interval, evaluations):
                 groups.setdefault(name, {})[group["lastEvaluation"]] = group["evaluationTime"]
                 for rule in group["rules"]:
                     rules.setdefault(rule["name"], {})[rule["lastEvaluation"]] = rule["evaluationTime"]
-        cpu, lasted = cpu_seconds(prometheus) - cpu, time.monotonic() - begun
+        cpu, seconds = cpu_seconds(prometheus) - cpu, time.monotonic() - started
         print(f"Prometheus {version}, {partitions} partitions, {services} services, {len(prometheus.alerts())} alerts,")
-        print(f"{cpu * interval / lasted:.1f} CPU s for each scrape and evaluation of everything")
+        print(f"{cpu * interval / seconds:.1f} CPU s for each scrape and evaluation of everything")
         print(f"load average of the machine, with this Prometheus: {os.getloadavg()[0]:.2f}")
         groups, rules = (
             {name: list(times.values())[1:] for name, times in measured.items()} for measured in (groups, rules)
@@ -302,8 +303,8 @@ def measure(parts, partitions, services, interval, evaluations):
         for measured, shown in ((groups, len(groups)), (rules, 12)):
             for name, times in sorted(measured.items(), key=lambda it: -min(it[1]))[:shown]:
                 print(f"{name:86} fastest {min(times):6.2f} s  slowest {max(times):6.2f} s", flush=True)
-        judge_alerts(prometheus, services)
-        judge_samples(prometheus)
+        assert_alerts(prometheus, services)
+        assert_samples(prometheus)
         slow = [name for name, times in groups.items() if max(times) >= LIMIT]
         return f"{LIMIT} s or longer: {slow}" if slow else 0
 

@@ -1,12 +1,12 @@
 """Checks the rules of deploy/prometheus with promtool, and that the tests of the rules notice changes of the rules.
 
-Every comparison and set operator of an expression is replaced by its opposite, every `for` and `keep_firing_for` is
-removed or made a hundred times as long, and a test in tests/rules must fail. If none does, the tests do not cover what
-was changed. Ranges, offsets, numbers and aggregations are not changed.
+This is mutation testing. Every comparison and set operator of an expression is replaced by its opposite, and every
+`for` and `keep_firing_for` is removed or made a hundred times as long. A test in tests/rules must fail for each change.
+Ranges, offsets, numbers and aggregations are not changed.
 
-Two things keep the number and the duration of the runs small. A file of tests runs with only the rules that it needs,
-after a run without changes has shown that it passes with these. And one run tests one change of each alert of a group:
-no rule depends on an alert, and a test that fails names its alert.
+Two measures limit the number and the duration of the runs. A test file runs with only the rules that it needs, after a
+run without changes has shown that it passes with them. One run tests one change of each alert of a group, because no
+rule depends on an alert, and a failed test names its alert.
 """
 
 import concurrent.futures
@@ -60,7 +60,7 @@ def name_of(rule):
 
 
 def changes_of(group, rule):
-    """Every change of one rule that the tests should notice."""
+    """Every change of one rule that the tests must detect."""
 
     def change(description, **fields):
         changed = {key: value for key, value in {**rule, **fields}.items() if value is not None}
@@ -80,7 +80,7 @@ def changes_of(group, rule):
 
 
 def batches(changes):
-    """Groups changes so that one run can test each batch: one change of each alert of a group, or one recording rule."""
+    """Groups changes into batches for one run each: one change of each alert of a group, or one recording rule."""
     of_group, alone = {}, []
     for change in changes:
         if "alert" in change.rule:
@@ -91,8 +91,8 @@ def batches(changes):
     return [[change for change in batch if change] for batch in itertools.chain(*together)] + alone
 
 
-def needed(sources, text):
-    """Names of the rules that a text mentions, and of all the rules that these depend on."""
+def required_rules(sources, text):
+    """Names of the rules that a text mentions, and of their dependencies."""
     found, unread = set(), [text]
     while unread:
         text = unread.pop()
@@ -102,8 +102,8 @@ def needed(sources, text):
     return found
 
 
-def blamed(output):
-    """Names of the alerts whose tests failed. A test of an expression counts if it is about one alert only."""
+def alerts_of_failed_tests(output):
+    """Names of the alerts whose tests failed. A failed expression test counts if it is about one alert only."""
     names = set(ALERT_TEST.findall(output))
     for expression in EXPRESSION_TEST.findall(output):
         if expression.count("ALERTS") == expression.count("alertname") == 1:
@@ -112,7 +112,7 @@ def blamed(output):
 
 
 class Mutation:
-    """The rules and their tests, for runs of promtool with some of the rules changed or left out."""
+    """Runs promtool on the tests with some of the rules changed or left out."""
 
     def __init__(self, promtool, files, tests):
         self.promtool = promtool
@@ -123,10 +123,10 @@ class Mutation:
         self.sources = {name_of(rule): json.dumps(rule) for _, rule in rules}
         assert len(self.sources) == len(rules), "two rules have the same name"
         assert not any("ALERTS" in source for source in self.sources.values()), "a rule depends on an alert"
-        self.needed = {test: needed(self.sources, test.read_text()) for test in tests}
+        self.required = {test: required_rules(self.sources, test.read_text()) for test in tests}
 
     def failures(self, test, names, changes=()):
-        """Runs a file of tests with the rules of these names. Returns the output if a test fails, else nothing."""
+        """Runs a test file with the rules of these names. Returns the output if a test fails, else an empty string."""
         changed = {change.name: change.rule for change in changes}
         with tempfile.TemporaryDirectory(prefix="sfbe-rules-") as folder:
             for part in (RULES, TESTS):
@@ -143,35 +143,35 @@ class Mutation:
         return output if code else ""
 
     def rank(self, pool):
-        """Checks that each file of tests passes with the rules that it needs, and sorts the files, quickest first."""
+        """Checks that each test file passes with the rules that it needs, and sorts the files, fastest first."""
 
         def seconds(test):
             started = time.monotonic()
-            output = self.failures(test, self.needed[test])
+            output = self.failures(test, self.required[test])
             assert not output, f"{test.name} fails without the rules that it does not mention:\n{output}"
             return time.monotonic() - started
 
-        durations = dict(zip(self.needed, pool.map(seconds, self.needed), strict=True))
-        self.needed = {test: self.needed[test] for test in sorted(durations, key=durations.get)}
+        durations = dict(zip(self.required, pool.map(seconds, self.required), strict=True))
+        self.required = {test: self.required[test] for test in sorted(durations, key=durations.get)}
 
-    def unnoticed(self, batch):
-        """The changes of a batch that no test notices."""
+    def undetected(self, batch):
+        """The changes of a batch that no test detects."""
         group = batch[0].group.removeprefix("servicefabric-backup.")
         own = ROOT / TESTS / f"{TESTED_WITH.get(group, group)}.test.yml"
-        if len(batch) > 1 and own in self.needed:
-            names = blamed(self.failures(own, self.needed[own], batch))
+        if len(batch) > 1 and own in self.required:
+            names = alerts_of_failed_tests(self.failures(own, self.required[own], batch))
             batch = [change for change in batch if change.name not in names]
 
-        def noticed(change):
-            likely = [test for test, names in self.needed.items() if change.name in names]
+        def detected(change):
+            likely = [test for test, names in self.required.items() if change.name in names]
             likely.sort(key=lambda test: test != own)
-            # The tests that remain do not depend on this rule, except for those about any alert.
-            others = [test for test in self.needed if ANY_ALERT.search(test.read_text())]
-            return any(self.failures(test, self.needed[test], [change]) for test in likely) or any(
+            # Other tests do not depend on this rule, except those with a selector for any alert.
+            others = [test for test in self.required if ANY_ALERT.search(test.read_text())]
+            return any(self.failures(test, self.required[test], [change]) for test in likely) or any(
                 self.failures(test, self.sources, [change]) for test in others
             )
 
-        return [change for change in batch if not noticed(change)]
+        return [change for change in batch if not detected(change)]
 
 
 def rules(tally, exporter, parts):
@@ -189,8 +189,8 @@ def rules(tally, exporter, parts):
                     assert code == 0, output
 
         mutation = Mutation(found[-1][2], files, tests)
-        with tally.check(f"the tests notice each of {len(mutation.changes)} changes of the rules"):
+        with tally.check(f"the tests detect each of {len(mutation.changes)} changes of the rules"):
             mutation.rank(pool)
-            left = pool.map(mutation.unnoticed, batches(mutation.changes))
-            alive = [f"{c.group} {c.name}: {c.description}" for batch in left for c in batch]
-            assert mutation.changes and not alive, "\n".join(["nothing notices:", *alive])
+            left = pool.map(mutation.undetected, batches(mutation.changes))
+            survivors = [f"{c.group} {c.name}: {c.description}" for batch in left for c in batch]
+            assert mutation.changes and not survivors, "\n".join(["not detected:", *survivors])

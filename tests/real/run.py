@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every test against real parts and prints one tally, alone on the last line.
+"""Runs every test with real components and prints one tally on the last line.
 
 run.py --exporter target/dist/servicefabric-backup-exporter --parts target/ci/parts
 """
@@ -18,15 +18,15 @@ from rules import rules
 from secured_cluster import secured_cluster
 from sfctl_client import sfctl_client
 from slow_readers import slow_readers
-from web_config import same_verdicts, secured_scrapes
+from web_config import secured_scrapes, web_config_validation
 
 if __name__ == "__main__":
     sys.exit(
         main(
             __doc__.splitlines()[0],
-            microsoft_client, sfctl_client, page_checks, demo_scrape, sizes_scrape, slow_readers, same_verdicts, secured_scrapes,
-            secured_cluster, rules, rule_cost, dashboard_schema, dashboards, paging_configuration,
-            # For the most part it waits.
-            beside=[paging],
+            microsoft_client, sfctl_client, page_checks, demo_scrape, sizes_scrape, slow_readers, web_config_validation,
+            secured_scrapes, secured_cluster, rules, rule_cost, dashboard_schema, dashboards, paging_configuration,
+            # This test mostly waits.
+            parallel=[paging],
         )  # fmt: skip
     )

@@ -1,6 +1,6 @@
-"""What the tests of the dashboards look at: exporters of many kinds, and Prometheus, which scrapes them all.
+"""Scrape targets for the dashboard tests, and a Prometheus that scrapes them all.
 
-Every kind is a job of its own, so one database shows each of them to whoever chooses that job.
+Every kind of target has its own job, so a test selects it with the job variable of the dashboards.
 """
 
 import json
@@ -15,10 +15,10 @@ from page import Page
 from truth import Truth
 
 JOB = "servicefabric-backup"
-# At its port nothing listens, and nothing of ours ever did.
+# A job whose target never existed: nothing listens on its port.
 DEAD = "foreign-dead"
 
-WATCHER = """\
+EXPORTER = """\
 poll: {{interval: 2s, timeout: 2s, staleness: 30s, backups_interval: 2s}}
 protection: {{overdue_allowance: 45s, stuck_after: 45s}}
 metrics: {{states: {states}}}
@@ -28,7 +28,7 @@ clusters:
 
 
 class Prometheus:
-    """A database that scrapes every two seconds, and what the data source of Grafana asks it."""
+    """A Prometheus that scrapes every two seconds, with the queries of the Grafana data source."""
 
     def __init__(self, stage, name, binary, jobs):
         self.name, self.port = name, free_port()
@@ -57,7 +57,7 @@ class Prometheus:
 
     def query_range(self, expression, instant, seconds, step):
         end = instant or time.time()
-        # As Grafana aligns them.
+        # Grafana aligns ranges to the step.
         start = (end - seconds) // step * step
         return self.get("query_range", query=expression, start=start, end=end // step * step, step=step)["result"]
 
@@ -66,21 +66,21 @@ class Prometheus:
         return self.get(f"label/{label}/values", start=time.time() - 900, end=time.time(), **parameters)
 
     def scrape_after(self, job, moment):
-        """When the first scrape of a job after a moment was, if there was one."""
+        """Time of the first scrape of a job after a moment, or None."""
         answer = self.query(f'up{{job="{job}"}}[30s]')
         stamps = [stamp for series in answer for stamp, _ in series["values"] if stamp > moment]
         return min(stamps, default=None)
 
     def instant_with(self, *jobs):
-        """An instant at which all these jobs were seen, and had been long enough for a rate.
+        """An instant at which all targets of these jobs were up and had enough samples for a rate.
 
-        On a busy machine a scrape may fail, and then nothing is seen of a job until the next one.
+        On a busy machine a scrape may fail, and then the job has no data until the next one.
         """
 
         def attempt():
-            # A scrape is stored under the time at which it began.
+            # Prometheus stores a scrape under its start time.
             instant = round(time.time() - 2, 3)
-            # The last point of a line may lie a step before it.
+            # The last point of a range query may be up to one step earlier.
             enough = "min by (job) (sum_over_time(up[30s] offset 15s)) > 2"
             seen = self.query(f"sum by (job) (up) and on (job) {enough}", instant)
             up = {series["metric"]["job"]: float(series["value"][1]) for series in seen}
@@ -88,23 +88,23 @@ class Prometheus:
 
         return wait_until(f"scrapes of {jobs}", attempt, self.process)
 
-    def settled(self, job):
-        """The samples of an instant at which the exporters of a job say the same of every partition."""
+    def consistent_truth(self, job):
+        """The samples of an instant at which all exporters of a job report the same verdicts."""
 
         def attempt():
             truth = self.truth(job, self.instant_with(job))
-            return truth if truth.agreed() else None
+            return truth if truth.is_consistent() else None
 
-        return wait_until(f"one truth in {job}", attempt, self.process, pause=0.5)
+        return wait_until(f"equal verdicts from all exporters of {job}", attempt, self.process, pause=0.5)
 
     def truth(self, job, instant, families=".+", instance=".+"):
-        """What a job's targets had shown at an instant, as samples: selected by Prometheus, and not computed with."""
+        """Samples of a job at an instant, from plain selectors without any PromQL function."""
         selector = f'{{job="{job}",instance=~"{instance}",__name__=~"servicefabric_backup_({families})"}}'
-        sight = f'{{job="{job}",__name__=~"servicefabric_backup_(cluster_up|exporter_shard_info)"}}[1d]'
-        return Truth.of_vector(self.query(selector, instant), instant, self.query(sight, instant))
+        shards = f'{{job="{job}",__name__=~"servicefabric_backup_(cluster_up|exporter_shard_info)"}}[1d]'
+        return Truth.of_vector(self.query(selector, instant), instant, self.query(shards, instant))
 
-    def ours(self):
-        """The jobs of exporters."""
+    def exporter_jobs(self):
+        """The jobs whose targets are exporters."""
         return [name for name in self.targets if name != FOREIGN]
 
 
@@ -112,8 +112,8 @@ def job(name, *targets, **more):
     return {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in targets]}], **more}
 
 
-class Scene:
-    """Everything that is scraped, each under a job of its own."""
+class ScrapeTargets:
+    """All scrape targets, one job for each kind."""
 
     def __init__(self, stage, exporter):
         self.started = time.monotonic()
@@ -130,25 +130,25 @@ class Scene:
         wait_until(
             "the gateway", lambda: fetch(self.gateway_port, "/$/GetClusterVersion?api-version=6.4").status, gateway
         )
-        self.watchers = {
-            "replicas": [self.watcher("replica-all"), self.watcher("replica-current", states="current")],
-            "shards": [self.watcher(f"shard-{n}", "--total-shards=2", f"--shard={n}") for n in (0, 1)],
+        self.exporters = {
+            "replicas": [self.start_exporter("replica-all"), self.start_exporter("replica-current", states="current")],
+            "shards": [self.start_exporter(f"shard-{n}", "--total-shards=2", f"--shard={n}") for n in (0, 1)],
         }
         secured = self.secured()
         self.canned = CannedPages(stage, self.demo_page().samples)
         self.jobs = [
             job(JOB, self.demo_port),
-            *(job(name, *(port for _, port in watchers)) for name, watchers in self.watchers.items()),
+            *(job(name, *(port for _, port in exporters)) for name, exporters in self.exporters.items()),
             secured,
             *(job(name, self.canned.port, metrics_path=f"/{name}") for name in PAGES),
-            self.pair("half-blind", "one-cluster", "blind"),
-            self.pair("disagreeing", "one-cluster", "behind"),
-            self.pair("half-seen", "shard-that-sees", "shard-that-is-blind"),
+            self.pair("one-replica-unreachable", "one-cluster", "unreachable"),
+            self.pair("conflicting", "one-cluster", "lagging"),
+            self.pair("one-shard-unreachable", "reachable-shard", "unreachable-shard"),
             job(DEAD, 1),
         ]
 
     def pair(self, name, *pages):
-        """The job of two exporters side by side that show these pages."""
+        """A job with one target for each of these pages."""
         address = f"127.0.0.1:{self.canned.port}"
         configs = [
             {"targets": [address], "labels": {"instance": page, "__metrics_path__": f"/{page}"}} for page in pages
@@ -159,13 +159,13 @@ class Scene:
         return Page(fetch(self.demo_port, "/metrics").body.decode())
 
     def demo_verdicts(self):
-        """{verdict: number of partitions} by the JSON of the demo."""
-        told = json.loads(fetch(self.demo_port, "/api/v1/partitions").body)["partitions"]
-        return Counter(partition["protection"]["state"] for partition in told)
+        """{verdict: number of partitions} from the JSON API of the demo."""
+        partitions = json.loads(fetch(self.demo_port, "/api/v1/partitions").body)["partitions"]
+        return Counter(partition["protection"]["state"] for partition in partitions)
 
-    def watcher(self, name, *arguments, states="all"):
+    def start_exporter(self, name, *arguments, states="all"):
         port, config = free_port(), self.stage.scratch(name) / "exporter.yml"
-        config.write_text(WATCHER.format(gateway=self.gateway_port, states=states))
+        config.write_text(EXPORTER.format(gateway=self.gateway_port, states=states))
         process = self.stage.start(
             name, self.exporter, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}", *arguments
         )
@@ -173,7 +173,7 @@ class Scene:
         return process, port
 
     def secured(self):
-        """The job of a demo behind TLS, for what is shown of certificates."""
+        """The job of a demo with TLS, for the certificate panels."""
         port = free_port()
         process = self.stage.start(
             "secured", self.exporter, "demo", "--secure", "--partitions=20", f"--web.listen-address=127.0.0.1:{port}"

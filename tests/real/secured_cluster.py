@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Watches a simulated cluster through Apache, which asks for the client certificate as the real gateway does.
+"""Watches a simulated cluster through Apache, which requests the client certificate like the real gateway.
 
     secured_cluster.py --exporter target/dist/servicefabric-backup-exporter
 
-The gateway reads the request and only then asks for a certificate, by renegotiating TLS 1.2. So does Apache where a
-location asks for one that its host does not ask for. Apache tells the simulated gateway who was there by X-Role.
+The gateway requests a certificate by TLS 1.2 renegotiation, after it has read the request. Apache does the same if a
+location requires a certificate and its virtual host does not. Apache passes the role of the client in X-Role.
 """
 
 import subprocess
@@ -49,7 +49,7 @@ FOLDER_OF_MODULES = "/usr/lib/apache2/modules"
 
 
 class Apache:
-    """A front of the gateway; `renegotiations` and `handshakes` are counted in its log."""
+    """A TLS reverse proxy for the gateway. `renegotiations` and `connections` are counted in its log."""
 
     def __init__(self, stage, name, authority, gateway, asked="optional_no_ca", protocol="-all +TLSv1.2"):
         self.folder, self.port = stage.scratch(name), free_port()
@@ -79,7 +79,7 @@ class Apache:
 
 
 class Watcher:
-    """An exporter that watches one cluster by the trust and auth given, as YAML in flow style."""
+    """An exporter for one cluster, with `trust` and `auth` as YAML in flow style."""
 
     def __init__(self, stage, exporter, name, endpoint, trust="{}", auth="{}"):
         self.port = free_port()
@@ -110,7 +110,7 @@ class Watcher:
         )
 
     def errors(self):
-        """{reason: count} of what went wrong, without zeros, and without the application that never answers."""
+        """{reason: count} of the collector errors, except `api`, which one application always causes."""
         samples = self.page().named("servicefabric_backup_collector_errors_total")
         counts = {}
         for sample in samples:
@@ -130,25 +130,25 @@ def start_gateway(stage, exporter):
 
 
 def secured_cluster(tally, exporter, _parts):
-    """A cluster behind Apache, which renegotiates"""
+    """A cluster behind Apache with TLS renegotiation"""
     with Stage() as stage:
         authority = Authority(stage.scratch("authority"))
         gateway = start_gateway(stage, exporter)
         apache = Apache(stage, "apache", authority, gateway)
         cert, key = authority.issue("reader", "clientAuth")
-        stranger = Authority(stage.scratch("elsewhere"), "Another authority")
-        foreign_cert, foreign_key = stranger.issue("stranger", "clientAuth")
+        unknown = Authority(stage.scratch("elsewhere"), "Another authority")
+        foreign_cert, foreign_key = unknown.issue("unknown", "clientAuth")
         endpoint = f"https://127.0.0.1:{apache.port}"
-        by_name = f"{{ca_file: {authority.certificate}, server_name: cluster.test}}"
-        by_sha1 = f"{{thumbprints: ['{authority.thumbprint(apache.certificate)}']}}"
-        by_sha256 = f"{{thumbprints: ['{authority.thumbprint(apache.certificate, 'sha256').lower()}']}}"
+        trust_by_name = f"{{ca_file: {authority.certificate}, server_name: cluster.test}}"
+        trust_by_sha1 = f"{{thumbprints: ['{authority.thumbprint(apache.certificate)}']}}"
+        trust_by_sha256 = f"{{thumbprints: ['{authority.thumbprint(apache.certificate, 'sha256').lower()}']}}"
         pem = f"{{client_certificate: {{cert_file: {cert}, key_file: {key}}}}}"
 
-        with tally.check("without a certificate the simulated gateway answers 403 with an empty body"):
+        with tally.check("the simulated gateway answers 403 with an empty body without a certificate"):
             answer = fetch(gateway, "/$/GetClusterVersion?api-version=6.4")
             assert (answer.status, answer.body) == (403, b""), answer.body
-        with tally.check("PEM, authority and server name: everything is read, over few connections"):
-            watcher = Watcher(stage, exporter, "pem", endpoint, by_name, pem)
+        with tally.check("PEM, authority and server name: all data is read over few connections"):
+            watcher = Watcher(stage, exporter, "pem", endpoint, trust_by_name, pem)
             watcher.wait_for(1, "cluster_up")
             watcher.wait_for(1, "service_up")
             wait_until("120 partitions", lambda: watcher.value("partitions") >= 120, watcher.process)
@@ -167,37 +167,37 @@ def secured_cluster(tally, exporter, _parts):
             assert watcher.value("gateway_certificate_expiry_timestamp_seconds") > 0
             assert watcher.value("gateway_insecure") == 0
             watcher.process.stop()
-        with tally.check("PFX with a password, the server by its SHA-1 and by its SHA-256"):
+        with tally.check("PFX with a password, and SHA-1 and SHA-256 thumbprints of the server"):
             pfx, password = authority.pfx("reader", "hunter2 of the pfx"), stage.folder / "pfx.password"
             password.write_text("hunter2 of the pfx\n")
             auth = f"{{client_certificate: {{pfx_file: {pfx}, password_file: {password}}}}}"
-            for name, trust in (("sha1", by_sha1), ("sha256", by_sha256)):
+            for name, trust in (("sha1", trust_by_sha1), ("sha256", trust_by_sha256)):
                 watcher = Watcher(stage, exporter, name, endpoint, trust, auth)
                 watcher.wait_for(1, "cluster_up")
                 assert not watcher.errors(), watcher.errors()
                 watcher.process.stop()
                 assert "hunter2" not in watcher.process.log.read_text()
-        with tally.check("no certificate, and one that the cluster does not know: forbidden, told with what to do"):
-            stranger_auth = f"{{client_certificate: {{cert_file: {foreign_cert}, key_file: {foreign_key}}}}}"
+        with tally.check("no certificate, or an unknown one: reason forbidden, with advice in the log"):
+            unknown_auth = f"{{client_certificate: {{cert_file: {foreign_cert}, key_file: {foreign_key}}}}}"
             for name, auth, advice in (
-                ("nobody", "{}", "write auth.client_certificate"),
-                ("stranger", stranger_auth, "read-only"),
+                ("anonymous", "{}", "write auth.client_certificate"),
+                ("unknown", unknown_auth, "read-only"),
             ):
-                watcher = Watcher(stage, exporter, name, endpoint, by_sha1, auth)
+                watcher = Watcher(stage, exporter, name, endpoint, trust_by_sha1, auth)
                 watcher.wait_for(0, "cluster_up")
                 wait_until("errors", lambda watcher=watcher: watcher.errors(), watcher.process)
                 assert set(watcher.errors()) == {"forbidden"}, watcher.errors()
-                assert advice in watcher.process.log.read_text(), watcher.process.said()
+                assert advice in watcher.process.log.read_text(), watcher.process.log_tail()
                 watcher.process.stop()
-        with tally.check("a server that is not the pinned one: no request leaves, reason tls"):
+        with tally.check("a server with another thumbprint: no request is sent, reason tls"):
             handled = apache.counted("Initial (No.1) HTTPS request received")
-            watcher = Watcher(stage, exporter, "impostor", endpoint, "{thumbprints: ['" + "00" * 20 + "']}", pem)
+            watcher = Watcher(stage, exporter, "mismatch", endpoint, "{thumbprints: ['" + "00" * 20 + "']}", pem)
             watcher.wait_for(0, "cluster_up")
             wait_until("errors", lambda: watcher.errors(), watcher.process)
             assert set(watcher.errors()) == {"tls"}, watcher.errors()
             assert apache.counted("Initial (No.1) HTTPS request received") == handled
             watcher.process.stop()
-        with tally.check("a server that insists on a certificate: reason tls without one, all well with one"):
+        with tally.check("a server that requires a certificate: reason tls without one, no errors with one"):
             strict = Apache(stage, "strict", authority, gateway, asked="require")
             pin = f"{{thumbprints: ['{authority.thumbprint(strict.certificate)}']}}"
             endpoint = f"https://127.0.0.1:{strict.port}"
@@ -208,7 +208,7 @@ def secured_cluster(tally, exporter, _parts):
             watcher = Watcher(stage, exporter, "presented", endpoint, pin, pem)
             watcher.wait_for(1, "cluster_up")
             assert not watcher.errors(), watcher.errors()
-        with tally.check("check-config tells what is wrong with a key, and how to mend it"):
+        with tally.check("check-config reports an unsupported key format and how to convert it"):
             old = stage.folder / "old.key"
             authority.openssl("rsa", "-in", key, "-traditional", "-out", old)
             config = stage.folder / "bad.yml"
@@ -219,8 +219,8 @@ def secured_cluster(tally, exporter, _parts):
             done = subprocess.run(
                 [exporter, "check-config", f"--config.file={config}"], capture_output=True, text=True, timeout=30
             )
-            said = done.stdout + done.stderr
-            assert done.returncode == 64 and "openssl pkcs8 -topk8" in said and str(old) in said, (done, said)
+            output = done.stdout + done.stderr
+            assert done.returncode == 64 and "openssl pkcs8 -topk8" in output and str(old) in output, (done, output)
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def identifier(name):
 
 
 def endpoint_of(demo):
-    match = re.search(r"listens on (http://[\d.:]+)", demo.said(50))
-    assert match, demo.said(50)
+    match = re.search(r"listens on (http://[\d.:]+)", demo.log_tail(50))
+    assert match, demo.log_tail(50)
     return match[1]
 
 

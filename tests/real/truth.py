@@ -1,7 +1,7 @@
-"""What is true of a fleet at an instant, computed from the samples of that instant without any query.
+"""Expected values of the dashboards at an instant, computed from raw samples without any PromQL query.
 
-Two exporters that watch the same partition are one truth. Where they say different things, what one of them knows
-counts before what the other does not, and the worse verdict before the better.
+Two exporters of the same partition count once. If their verdicts differ, a known verdict takes precedence over
+Unknown, and the worse verdict over the better one.
 """
 
 from collections import Counter
@@ -9,16 +9,16 @@ from collections import Counter
 PREFIX = "servicefabric_backup_"
 PARTITION = ("cluster_name", "application_name", "service_name", "partition_id")
 
-# From the worst to the best; what is not known comes last, because somebody else may know.
+# Worst first. Unknown is last, because another exporter may have a verdict.
 VERDICTS = (
     "NeverBackedUp", "Overdue", "Stuck", "Unprotected", "Suspended", "Failing", "Pending", "Protected", "Unknown",
 )  # fmt: skip
 ON_TIME = {"Protected", "Failing", "Pending"}
-BROKEN = {"Overdue", "NeverBackedUp", "Stuck"}
+LATE_OR_STUCK = {"Overdue", "NeverBackedUp", "Stuck"}
 
 
 class Truth:
-    """`samples` are (name, labels, value) of one instant, `past` the parts of clusters seen in the day before it."""
+    """`samples` are (name, labels, value) at one instant; `past` are the parts seen in the day before it."""
 
     def __init__(self, samples, instant, past=()):
         self.instant, self.past = instant, set(past)
@@ -33,13 +33,13 @@ class Truth:
 
     @classmethod
     def of_vector(cls, vector, instant, day=()):
-        """Of what Prometheus answers to a selector, and to one with the range of a day."""
+        """From the result of an instant selector, and of a range selector over the last day."""
         samples = ((series["metric"]["__name__"], series["metric"], float(series["value"][1])) for series in vector)
         past = ((series["metric"]["__name__"], series["metric"], float(series["values"][-1][1])) for series in day)
         return cls(samples, instant, cls(past, instant).parts("cluster_up"))
 
     def within(self, **labels):
-        """The same of what has these labels alone."""
+        """The same for the samples with these labels only."""
         samples = (
             (name, own, value)
             for name, family in self.families.items()
@@ -52,15 +52,15 @@ class Truth:
         return self.families.get(name, [])
 
     def states(self):
-        """{partition: set of the verdicts that anybody has of it}."""
+        """{partition: set of its verdicts from all exporters}."""
         states = {}
         for labels, value in self.family("protection_state"):
             if value == 1:
                 states.setdefault(key_of(labels), set()).add(labels["state"])
         return states
 
-    def agreed(self):
-        """Whether there are verdicts, and nobody says otherwise of any partition than anybody else."""
+    def is_consistent(self):
+        """Whether there are verdicts, and all exporters report the same verdict for every partition."""
         return self.states() and all(len(states) == 1 for states in self.states().values())
 
     def verdict(self, key):
@@ -70,22 +70,23 @@ class Truth:
         return len(self.verdict_of)
 
     def verdicts(self):
-        """{verdict: number of partitions}; those that nobody is in count 0."""
+        """{verdict: number of partitions}; 0 for a verdict without partitions."""
         return Counter(self.verdict_of.values())
 
-    def counted(self, states):
-        """How many partitions are in one of the states; None where no verdict is known of any."""
+    def count_in(self, states):
+        """Number of partitions in one of the states; None if all verdicts are Unknown."""
         if set(self.verdict_of.values()) <= {"Unknown"}:
             return None
         return sum(verdict in states for verdict in self.verdict_of.values())
 
     def on_time_ratio(self):
-        """Known to be on time, of all that has a schedule or may have one; None without any such."""
-        scheduled = [verdict for verdict in self.verdict_of.values() if verdict in ON_TIME | BROKEN | {"Unknown"}]
+        """Share of on-time partitions among those that have or may have a schedule; None if there are none."""
+        with_schedule = ON_TIME | LATE_OR_STUCK | {"Unknown"}
+        scheduled = [verdict for verdict in self.verdict_of.values() if verdict in with_schedule]
         return sum(verdict in ON_TIME for verdict in scheduled) / len(scheduled) if scheduled else None
 
     def by_partition(self, name):
-        """{partition: value}; where two tell, the newer."""
+        """{partition: value}; the larger value if two exporters report one."""
         values = {}
         for labels, value in self.family(name):
             key = key_of(labels)
@@ -93,7 +94,7 @@ class Truth:
         return values
 
     def parts(self, name):
-        """{(cluster, shard, number of shards): value}; where two exporters of one part tell, the larger."""
+        """{(cluster, shard, number of shards): value}; the larger value if two exporters report one."""
         shard_of = {
             (labels.get("job"), labels.get("instance")): (labels["shard"], labels["shards"])
             for labels, _ in self.family("exporter_shard_info")
@@ -105,7 +106,7 @@ class Truth:
         return values
 
     def oldest_last_success(self):
-        """Age of the last success where it is oldest, without what nobody wants backed up."""
+        """Age of the oldest last success, without unprotected and suspended partitions."""
         known = [
             value
             for key, value in self.by_partition("last_success_timestamp_seconds").items()
@@ -113,41 +114,41 @@ class Truth:
         ]
         return self.instant - min(known) if known else None
 
-    def reach(self):
-        """{part: whether an exporter reaches a gateway, -1 where there is no exporter any more}.
+    def reachability(self):
+        """{part: 1 if reachable, 0 if unreachable, -1 if its exporter is gone}.
 
-        Parts that were seen within the last day count, but not after another number of shards.
+        Parts of the last day count, unless the number of shards has changed since.
         """
         up = self.parts("cluster_up")
         seen, sharded = {cluster for cluster, *_ in up}, {(cluster, shards) for cluster, _, shards in up}
         parts = {part for part in self.past | up.keys() if part[0] not in seen or (part[0], part[2]) in sharded}
         return {part: up.get(part, -1) for part in parts}
 
-    def unreached(self):
-        """How many clusters there are with a part that nobody reaches; None without clusters."""
-        reach = self.reach()
-        return len({part[0] for part, up in reach.items() if up != 1}) if reach else None
+    def unreachable_clusters(self):
+        """Number of clusters with an unreachable part; None without clusters."""
+        reachable = self.reachability()
+        return len({part[0] for part, up in reachable.items() if up != 1}) if reachable else None
 
-    def unanswered(self):
-        """How many clusters have a part that is reached and has no backup service that answers; None where none is.
+    def clusters_without_service(self):
+        """Number of clusters with a reachable part and no backup service; None if no part is reachable.
 
-        Where nobody could ask, nothing is known.
+        Unreachable parts do not count, because the state of their backup service is unknown.
         """
         reached = {part for part, up in self.parts("cluster_up").items() if up == 1}
         answers = {part: up for part, up in self.parts("service_up").items() if part in reached}
         return len({part[0] for part, up in answers.items() if up == 0}) if answers else None
 
-    def lateness(self):
-        """{broken partition: seconds past its due moment}; 0 for those that have none."""
+    def seconds_past_due(self):
+        """{late or stuck partition: seconds past its due time}; 0 for those without a due time."""
         due = self.by_partition("due_timestamp_seconds")
         return {
             key: self.instant - due[key] if key in due else 0
             for key, verdict in self.verdict_of.items()
-            if verdict in BROKEN
+            if verdict in LATE_OR_STUCK
         }
 
     def past_due(self):
-        """{cluster: share of the partitions with a due moment that are past it}."""
+        """{cluster: share of the partitions with a due time that are past it}."""
         shares = {}
         for key, due in self.by_partition("due_timestamp_seconds").items():
             shares.setdefault(key[0], []).append(due < self.instant)
@@ -159,7 +160,7 @@ class Truth:
         return dict(Counter(code for _, code in failed))
 
     def examples(self):
-        """Labels of one partition for every verdict, and of some with what few have."""
+        """Labels of one partition for every verdict, and of some partitions with rare metrics."""
         chosen = {}
         for labels, value in self.family("protection_state"):
             if value == 1:
@@ -174,12 +175,12 @@ class Truth:
         return [{name: labels[name] for name in PARTITION} for labels in chosen.values()]
 
     def examples_in(self, application):
-        """Labels of one partition of every service of an application."""
+        """Labels of one partition for every service of an application."""
         chosen = {}
         for labels, _ in self.family("partition_info"):
             if labels["application_name"] == application:
                 chosen.setdefault(labels["service_name"], labels)
-        assert chosen, f"nothing in {application}"
+        assert chosen, f"no partitions in {application}"
         return [{name: labels[name] for name in PARTITION} for labels in chosen.values()]
 
 
