@@ -81,7 +81,7 @@ def identifier(name):
 
 
 def endpoint_of(demo):
-    match = re.search(r"listens on (http://[\d.:]+)", demo.log_tail(50))
+    match = re.search(r"listens on (http://[\d.]+:\d+)", demo.log_tail(50))
     assert match, demo.log_tail(50)
     return match[1]
 

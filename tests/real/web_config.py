@@ -20,9 +20,9 @@ from harness import Stage, free_port, main, parts_with, wait_until
 DEVIATIONS = {
     "web_config_noAuth_allCurves.good.yml": ("CurveP521",),
     "web_config_noAuth_someCurves.good.yml": ("CurveP521",),
-    "web_config_noAuth_noHTTP2Cipher.bad.yml": ("outdated",),
+    "web_config_noAuth_noHTTP2Cipher.bad.yml": ("insecure",),
     # Its only cipher suite is CBC in toolkit 0.8, and another one in later versions.
-    "web_config_noAuth_noHTTP2.good.yml": ("outdated",),
+    "web_config_noAuth_noHTTP2.good.yml": ("insecure",),
 }
 
 VALID_CONFIG = "clusters: [{name: test, endpoints: ['http://127.0.0.1:1']}]\n"
