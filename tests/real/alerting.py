@@ -170,11 +170,11 @@ class Prometheus:
         rules = self.rules()
         return rules and all(rule["health"] != "unknown" for rule in rules)
 
-    def ask(self, path, **query):
+    def request(self, path, **query):
         return requests.get(f"http://127.0.0.1:{self.port}{path}", params=query, timeout=30)
 
     def get(self, path, **query):
-        answer = self.ask(path, **query).json()
+        answer = self.request(path, **query).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
@@ -186,5 +186,5 @@ class Prometheus:
 
     def own_metric(self, name):
         """Sum over all series of a metric of this Prometheus."""
-        lines = self.ask("/metrics").text.splitlines()
+        lines = self.request("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[{{ ]", line))

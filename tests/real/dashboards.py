@@ -253,8 +253,8 @@ def page_at_a_scrape(database, targets):
     """The page of one scrape, or None if it changed during the scrape."""
     if set(targets.demo_verdicts()) != set(VERDICTS):
         return None
-    asked, before, counts = time.time(), targets.demo_page(), targets.demo_verdicts()
-    instant = wait_until("a scrape", lambda: database.scrape_after(JOB, asked + 0.25), database.process, pause=0.05)
+    started, before, counts = time.time(), targets.demo_page(), targets.demo_verdicts()
+    instant = wait_until("a scrape", lambda: database.scrape_after(JOB, started + 0.25), database.process, pause=0.05)
     after = targets.demo_page()
     if stable_samples(before) != stable_samples(after):
         return None

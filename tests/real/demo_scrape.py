@@ -165,10 +165,10 @@ def compare_with_page(database, demo_port):
     """
     mismatches = []
     for _ in range(10):
-        asked = time.time()
+        started = time.time()
         before = fetch_page(demo_port, database.accept)
         # Prometheus may shift the timestamp of a scrape by up to 2 ms to align intervals.
-        instant = database.wait_for_scrapes(1, since=asked + 0.25)[0]
+        instant = database.wait_for_scrapes(1, since=started + 0.25)[0]
         after = fetch_page(demo_port, database.accept)
         everything = database.stored(instant)
         ours = {key: value for key, value in everything.items() if is_ours(key)}
