@@ -27,7 +27,7 @@ from grafana import (
     transform,
     variables_of,
 )
-from harness import Stage, fetch, main, parts_with, wait_until
+from harness import TestContext, fetch, main, parts_with, wait_until
 from page import is_volatile
 from scene import DEAD, JOB, Prometheus, ScrapeTargets
 from truth import VERDICTS, Truth, key_of
@@ -487,12 +487,12 @@ def check_empty(tally, empty, boards):
 def dashboards(tally, exporter, parts):
     """The dashboards, answered by real Prometheus"""
     boards = read_dashboards()
-    with Stage() as stage:
-        targets = ScrapeTargets(stage, exporter)
+    with TestContext() as context:
+        targets = ScrapeTargets(context, exporter)
         found = parts_with(parts, "prometheus")
         chosen = [found[0]] if len(found) == 1 else [found[0], found[-1]]
-        databases = [Prometheus(stage, f"Prometheus {version}", path, targets.jobs) for _, version, path in chosen]
-        empty = Prometheus(stage, "an empty Prometheus", chosen[-1][2], [])
+        databases = [Prometheus(context, f"Prometheus {version}", path, targets.jobs) for _, version, path in chosen]
+        empty = Prometheus(context, "an empty Prometheus", chosen[-1][2], [])
         for database in (*databases, empty):
             wait_until(
                 database.name, lambda port=database.port: fetch(port, "/-/ready").status == 200, database.process

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import requests
 from azure.servicefabric import ServiceFabricClientAPIs, models
-from harness import Stage, free_port, main, wait_until
+from harness import TestContext, free_port, main, wait_until
 from msrest.authentication import Authentication
 from msrest.exceptions import ClientRequestError
 
@@ -32,9 +32,9 @@ NO_EXPIRY = timedelta(days=10_675_199)
 class Gateway:
     """The simulated gateway, with Microsoft's client and a plain HTTP client."""
 
-    def __init__(self, stage, exporter):
+    def __init__(self, context, exporter):
         self.port = free_port()
-        self.process = stage.start(
+        self.process = context.start(
             "simulate",
             exporter,
             "simulate",
@@ -716,8 +716,8 @@ def microsoft_client(tally, exporter, _parts):
     """The simulated gateway, read with azure-servicefabric"""
     # The client logs a warning for every value that is missing in its enums. The checks cover these values.
     logging.getLogger("msrest").setLevel(logging.ERROR)
-    with Stage() as stage:
-        gateway = Gateway(stage, exporter)
+    with TestContext() as context:
+        gateway = Gateway(context, exporter)
         partitions = check_topology(tally, gateway)
         ids = check_protection(tally, gateway)
         check_policies(tally, gateway)

@@ -15,7 +15,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from harness import Stage, fetch, main, start_demo, wait_until
+from harness import TestContext, fetch, main, start_demo, wait_until
 from page import Page
 from truth import Truth
 
@@ -48,16 +48,16 @@ for line in sys.stdin:
 class Sfctl:
     """The command line client with a temporary home directory."""
 
-    def __init__(self, stage):
+    def __init__(self, context):
         self.command = Path(sys.executable).with_name("sfctl")
-        self.environment = {**os.environ, "HOME": str(stage.scratch("home"))}
+        self.environment = {**os.environ, "HOME": str(context.scratch("home"))}
         # By default, sfctl sends telemetry about its commands.
         self.run("settings", "telemetry", "set-telemetry", "--off")
         self.reader = subprocess.Popen(
             [sys.executable, "-c", READER],
             env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         )  # fmt: skip
-        stage.exits.callback(self.reader.kill)
+        context.exits.callback(self.reader.kill)
 
     def run(self, *words):
         return subprocess.run(
@@ -196,15 +196,15 @@ def check_nodes(tally, sfctl, truth):
 
 def sfctl_client(tally, exporter, _parts):
     """The gateway of the demo, read with sfctl"""
-    with Stage() as stage:
-        demo, port = start_demo(stage, exporter)
+    with TestContext() as context:
+        demo, port = start_demo(context, exporter)
         # Health and topology are collected independently.
         truth = wait_until(
             "a complete page of the demo",
             lambda: truth if (truth := truth_of(port)).family("periodic_success") and truth.verdict_of else None,
             demo,
         )
-        sfctl = Sfctl(stage)
+        sfctl = Sfctl(context)
         check_selection(tally, sfctl, endpoint_of(demo), truth)
         services = check_topology(tally, sfctl, truth)
         check_health(tally, sfctl, services, port)
