@@ -42,7 +42,7 @@ def scale_durations(pattern, text):
 class Receiver:
     """Records the notifications of Alertmanager as (path, document)."""
 
-    def __init__(self, stage):
+    def __init__(self, context):
         received, lock = [], threading.Lock()
 
         class Notified(Handler):
@@ -52,7 +52,7 @@ class Receiver:
                     received.append((self.path.strip("/"), body))
                 self.reply(200, None, b"ok")
 
-        self.port, self.received, self.lock = stage.serve(Notified), received, lock
+        self.port, self.received, self.lock = context.serve(Notified), received, lock
 
     def all(self):
         with self.lock:
@@ -77,8 +77,8 @@ class Alertmanager:
     the receiver. Without one, nothing is sent, because `group_wait` is a minute.
     """
 
-    def __init__(self, stage, name, binary, receiver=None):
-        self.port, folder = free_port(), stage.scratch(name.replace(" ", "-"))
+    def __init__(self, context, name, binary, receiver=None):
+        self.port, folder = free_port(), context.scratch(name.replace(" ", "-"))
         text = (DEPLOY / "alertmanager/alertmanager.yml").read_text()
         text = text.replace("templates/*", f"{DEPLOY}/alertmanager/templates/*")
         if receiver:
@@ -86,7 +86,7 @@ class Alertmanager:
         config = folder / "alertmanager.yml"
         config.write_text(text)
         self.name = name
-        self.process = stage.start(
+        self.process = context.start(
             # The working directory matters for the templates: see .ci/fetch-parts.
             name, "env", "-C", binary.parents[2], binary, f"--config.file={config}", f"--storage.path={folder}/data",
             "--cluster.listen-address=", f"--web.listen-address=127.0.0.1:{self.port}",
@@ -139,9 +139,9 @@ scrape_configs:
 class Prometheus:
     """Scrapes exporters and evaluates the rules of deploy/. `scale` matches the durations to shorten."""
 
-    def __init__(self, stage, name, binary, exporters, alertmanagers=(), scale=IN_RULES):
-        self.name, self.port, folder = name, free_port(), stage.scratch(name.replace(" ", "-"))
-        rules = stage.scratch(f"{folder.name}/rules")
+    def __init__(self, context, name, binary, exporters, alertmanagers=(), scale=IN_RULES):
+        self.name, self.port, folder = name, free_port(), context.scratch(name.replace(" ", "-"))
+        rules = context.scratch(f"{folder.name}/rules")
         config = folder / "prometheus.yml"
         config.write_text(
             SCRAPE_CONFIG.format(
@@ -149,7 +149,7 @@ class Prometheus:
                 alertmanagers=", ".join(f"'127.0.0.1:{it.port}'" for it in alertmanagers),
             )
         )
-        self.process = stage.start(
+        self.process = context.start(
             name, binary, f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb",
             f"--web.listen-address=127.0.0.1:{self.port}",
         )  # fmt: skip
@@ -170,11 +170,11 @@ class Prometheus:
         rules = self.rules()
         return rules and all(rule["health"] != "unknown" for rule in rules)
 
-    def ask(self, path, **query):
+    def request(self, path, **query):
         return requests.get(f"http://127.0.0.1:{self.port}{path}", params=query, timeout=30)
 
     def get(self, path, **query):
-        answer = self.ask(path, **query).json()
+        answer = self.request(path, **query).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
@@ -186,5 +186,5 @@ class Prometheus:
 
     def own_metric(self, name):
         """Sum over all series of a metric of this Prometheus."""
-        lines = self.ask("/metrics").text.splitlines()
+        lines = self.request("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[{{ ]", line))

@@ -238,7 +238,7 @@ def render(samples):
 class CannedPages:
     """Serves each page at /<name> in the text format."""
 
-    def __init__(self, stage, samples):
+    def __init__(self, context, samples):
         self.samples = {name: make(samples) for name, make in PAGES.items()}
         bodies = {f"/{name}": render(page) for name, page in self.samples.items()}
 
@@ -246,4 +246,4 @@ class CannedPages:
             def do_GET(self):
                 self.reply(200, "text/plain; version=0.0.4", bodies[self.path])
 
-        self.port = stage.serve(Page)
+        self.port = context.serve(Page)

@@ -19,7 +19,7 @@ from grafana import fields_of, panels_of, read_dashboards
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from harness import Stage, main
+from harness import TestContext, main
 
 SCHEMA = Path(__file__).parent / "schema"
 # Fields that the Python library drops although Grafana supports them: the query of an annotation belongs to the data
@@ -75,11 +75,11 @@ class TypeScript:
         self.places[len(self.lines)] = place
 
 
-def type_errors(stage, parts, dashboards):
+def type_errors(context, parts, dashboards):
     """{dashboard: [error with its location]} from one run of the compiler."""
     node_modules = parts / "grafana" / "node_modules"
     assert node_modules.exists(), f"{node_modules} does not exist: .ci/run installs it"
-    folder = stage.scratch("types")
+    folder = context.scratch("types")
     for file in ("grafana.ts", "tsconfig.json"):
         shutil.copy(SCHEMA / file, folder)
     (folder / "node_modules").symlink_to(node_modules)
@@ -168,13 +168,13 @@ MUTANTS = {
 }
 
 
-def check_types(tally, stage, parts, dashboards):
+def check_types(tally, context, parts, dashboards):
     everything = dict(dashboards)
     whole = together(dashboards)
     for name, (mutate, _) in MUTANTS.items():
         everything[name] = copy.deepcopy(whole)
         mutate(everything[name])
-    errors = type_errors(stage, parts, everything)
+    errors = type_errors(context, parts, everything)
     for name in dashboards:
         with tally.check(f"{name}: every field is valid in Grafana 13.2, and every known field in 9.4"):
             assert not errors[name], "\n".join(errors[name])
@@ -270,8 +270,8 @@ def dashboard_schema(tally, _exporter, parts):
     check_lock(tally)
     check_ids(tally, parts, dashboards)
     check_fields(tally, dashboards)
-    with Stage() as stage:
-        check_types(tally, stage, parts, dashboards)
+    with TestContext() as context:
+        check_types(tally, context, parts, dashboards)
 
 
 if __name__ == "__main__":

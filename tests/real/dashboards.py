@@ -27,7 +27,7 @@ from grafana import (
     transform,
     variables_of,
 )
-from harness import Stage, fetch, main, parts_with, wait_until
+from harness import TestContext, fetch, main, parts_with, wait_until
 from page import is_volatile
 from scene import DEAD, JOB, Prometheus, ScrapeTargets
 from truth import VERDICTS, Truth, key_of
@@ -253,8 +253,8 @@ def page_at_a_scrape(database, targets):
     """The page of one scrape, or None if it changed during the scrape."""
     if set(targets.demo_verdicts()) != set(VERDICTS):
         return None
-    asked, before, counts = time.time(), targets.demo_page(), targets.demo_verdicts()
-    instant = wait_until("a scrape", lambda: database.scrape_after(JOB, asked + 0.25), database.process, pause=0.05)
+    started, before, counts = time.time(), targets.demo_page(), targets.demo_verdicts()
+    instant = wait_until("a scrape", lambda: database.scrape_after(JOB, started + 0.25), database.process, pause=0.05)
     after = targets.demo_page()
     if stable_samples(before) != stable_samples(after):
         return None
@@ -487,12 +487,12 @@ def check_empty(tally, empty, boards):
 def dashboards(tally, exporter, parts):
     """The dashboards, answered by real Prometheus"""
     boards = read_dashboards()
-    with Stage() as stage:
-        targets = ScrapeTargets(stage, exporter)
+    with TestContext() as context:
+        targets = ScrapeTargets(context, exporter)
         found = parts_with(parts, "prometheus")
         chosen = [found[0]] if len(found) == 1 else [found[0], found[-1]]
-        databases = [Prometheus(stage, f"Prometheus {version}", path, targets.jobs) for _, version, path in chosen]
-        empty = Prometheus(stage, "an empty Prometheus", chosen[-1][2], [])
+        databases = [Prometheus(context, f"Prometheus {version}", path, targets.jobs) for _, version, path in chosen]
+        empty = Prometheus(context, "an empty Prometheus", chosen[-1][2], [])
         for database in (*databases, empty):
             wait_until(
                 database.name, lambda port=database.port: fetch(port, "/-/ready").status == 200, database.process

@@ -11,7 +11,7 @@ import sys
 import time
 
 import requests
-from harness import Stage, fetch, free_port, main, parts_with, start_demo, wait_until
+from harness import TestContext, fetch, free_port, main, parts_with, start_demo, wait_until
 from page import Page
 from page_checks import single_stream
 
@@ -65,10 +65,10 @@ class Prometheus(Database):
     accept = OPENMETRICS
 
     @classmethod
-    def start(cls, stage, name, binary, demo_port):
-        port, folder = free_port(), stage.scratch(name.replace(" ", "-"))
+    def start(cls, context, name, binary, demo_port):
+        port, folder = free_port(), context.scratch(name.replace(" ", "-"))
         (folder / "prometheus.yml").write_text(SCRAPE_CONFIG.format(port=demo_port))
-        process = stage.start(
+        process = context.start(
             name, binary, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
             f"--web.listen-address=127.0.0.1:{port}",
         )  # fmt: skip
@@ -107,10 +107,10 @@ class VictoriaMetrics(Database):
     accept = TEXT
 
     @classmethod
-    def start(cls, stage, name, binary, demo_port):
-        port, folder = free_port(), stage.scratch(name.replace(" ", "-"))
+    def start(cls, context, name, binary, demo_port):
+        port, folder = free_port(), context.scratch(name.replace(" ", "-"))
         (folder / "scrape.yml").write_text(SCRAPE_CONFIG.format(port=demo_port))
-        process = stage.start(
+        process = context.start(
             name, binary, f"-promscrape.config={folder}/scrape.yml", f"-storageDataPath={folder}/data",
             f"-httpListenAddr=127.0.0.1:{port}", "-retentionPeriod=1d", "-memory.allowedBytes=256MB",
         )  # fmt: skip
@@ -165,10 +165,10 @@ def compare_with_page(database, demo_port):
     """
     mismatches = []
     for _ in range(10):
-        asked = time.time()
+        started = time.time()
         before = fetch_page(demo_port, database.accept)
         # Prometheus may shift the timestamp of a scrape by up to 2 ms to align intervals.
-        instant = database.wait_for_scrapes(1, since=asked + 0.25)[0]
+        instant = database.wait_for_scrapes(1, since=started + 0.25)[0]
         after = fetch_page(demo_port, database.accept)
         everything = database.stored(instant)
         ours = {key: value for key, value in everything.items() if is_ours(key)}
@@ -252,12 +252,12 @@ def check_prometheus(tally, database, demo_port):
 
 def demo_scrape(tally, exporter, parts):
     """The demo, scraped by real databases"""
-    with Stage() as stage:
-        demo, demo_port = start_demo(stage, exporter)
+    with TestContext() as context:
+        demo, demo_port = start_demo(context, exporter)
         databases = []
         for kind, binary in ((Prometheus, "prometheus"), (VictoriaMetrics, "victoria-metrics")):
             for _, version, path in parts_with(parts, binary):
-                databases.append(kind.start(stage, f"{kind.__name__} {version}", path, demo_port))
+                databases.append(kind.start(context, f"{kind.__name__} {version}", path, demo_port))
         for database in databases:
             with tally.check(f"{database.name} scrapes twice, and up is 1"):
                 last = database.wait_for_scrapes(2)[-1]
@@ -276,8 +276,8 @@ def sizes_scrape(tally, exporter, parts):
     """Demos of sizes whose pages were corrupt in an earlier version, scraped by Prometheus"""
     _, version, binary = list(parts_with(parts, "prometheus"))[-1]
     for partitions in (1_400, 1_410, 1_520):
-        with Stage() as stage:
-            _, port = start_demo(stage, exporter, f"--partitions={partitions}")
+        with TestContext() as context:
+            _, port = start_demo(context, exporter, f"--partitions={partitions}")
             with tally.check(f"{partitions} partitions: the page is complete, both plain and decompressed"):
                 plain = fetch(port, "/metrics", OPENMETRICS).body
                 compressed = fetch(port, "/metrics", {**OPENMETRICS, "Accept-Encoding": "gzip"}).body
@@ -285,7 +285,7 @@ def sizes_scrape(tally, exporter, parts):
                     infos = page.named("servicefabric_backup_partition_info")
                     # The demo adds some partitions to the requested number.
                     assert page.ended and len(infos) >= partitions, f"{len(infos)} partitions, ended: {page.ended}"
-            prometheus = Prometheus.start(stage, f"Prometheus {version}", binary, port)
+            prometheus = Prometheus.start(context, f"Prometheus {version}", binary, port)
             with tally.check(f"{partitions} partitions: {prometheus.name} stores every sample, and up is 1"):
                 print(f"        {compare_with_page(prometheus, port)}", flush=True)
 

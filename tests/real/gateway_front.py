@@ -22,7 +22,7 @@ POLICIES = "/BackupRestore/"
 class FaultProxy:
     """A fault-injecting proxy that listens on `port`."""
 
-    def __init__(self, stage, gateway):
+    def __init__(self, context, gateway):
         self.lock = threading.Lock()
         self.records = {}  # partition -> progress record
         self.frozen = []  # substrings of the paths whose answer is frozen
@@ -50,7 +50,7 @@ class FaultProxy:
                 answer = self.upstream.getresponse()
                 return answer.status, answer.headers["Content-Type"], answer.read()
 
-        self.port = stage.serve(Relay)
+        self.port = context.serve(Relay)
 
     def answer(self, request):
         path = unquote(urlsplit(request.path).path)

@@ -72,7 +72,7 @@ class Process:
         return self.popen.wait()
 
 
-class Stage:
+class TestContext:
     """The temporary folder and the processes of one test. Leaving the context stops and removes them."""
 
     def __enter__(self):
@@ -165,10 +165,10 @@ def fetch(port, path, headers=None, method="GET"):
         connection.close()
 
 
-def start_demo(stage, exporter, *flags):
+def start_demo(context, exporter, *flags):
     """Starts the demo and waits for the first cycle of every cluster. Returns its process and port."""
     port = free_port()
-    demo = stage.start("demo", exporter, "demo", f"--web.listen-address=127.0.0.1:{port}", *flags)
+    demo = context.start("demo", exporter, "demo", f"--web.listen-address=127.0.0.1:{port}", *flags)
     wait_until("/-/ready of the demo", lambda: fetch(port, "/-/ready").status == 200, demo)
     return demo, port
 

@@ -13,7 +13,7 @@ import time
 import zlib
 from datetime import UTC, datetime
 
-from harness import Stage, fetch, main, parts_with, start_demo, wait_until
+from harness import TestContext, fetch, main, parts_with, start_demo, wait_until
 from page import Page, is_volatile
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as python_text
@@ -424,9 +424,9 @@ def check_states_are_shown(tally, port, started):
 
 def page_checks(tally, exporter, parts):
     """The page of the demo, parsed by promtool and the Python parsers"""
-    with Stage() as stage:
+    with TestContext() as context:
         started = time.monotonic()
-        demo, port = start_demo(stage, exporter)
+        demo, port = start_demo(context, exporter)
         check_readers(tally, port, parts)
         check_encodings(tally, port)
         check_negotiation(tally, port)

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from alerting import DEPLOY, DURATION, RULE_FILES, Alertmanager, Prometheus, Receiver, uncommented
 from gateway_front import FaultProxy
-from harness import Stage, fetch, free_port, main, parts_with, start_demo, wait_until
+from harness import TestContext, fetch, free_port, main, parts_with, start_demo, wait_until
 from page import Page
 
 PREFIX = "ServiceFabricBackup"
@@ -80,13 +80,13 @@ INHIBITS = {
 
 def paging_configuration(tally, _exporter, parts):
     """The examples of Alertmanager and Prometheus, checked by every amtool and promtool"""
-    with Stage() as stage:
+    with TestContext() as context:
         for _, version, amtool in parts_with(parts, "amtool"):
             with tally.check(f"amtool {version} accepts the example, with and without the commented-out receivers"):
                 complete = CONFIG.read_text().replace("templates/*", f"{CONFIG.parent}/templates/*")
                 for key in ("http_config", "pagerduty_configs", "slack_configs", "email_configs"):
                     complete = uncommented(key, complete)
-                path = stage.folder / "complete.yml"
+                path = context.folder / "complete.yml"
                 path.write_text(complete)
                 for config in (CONFIG, path):
                     output = run(amtool, "check-config", config)
@@ -96,7 +96,7 @@ def paging_configuration(tally, _exporter, parts):
                 kinds = ("blind", "late", "failing", "coverage", "restore", "chain", "exporter", "new", None)
                 with ThreadPoolExecutor(4) as pool:
                     list(pool.map(lambda it: route(amtool, *it), itertools.product(severities, kinds)))
-        folder = stage.scratch("prometheus")
+        folder = context.scratch("prometheus")
         shutil.copy(DEPLOY / "compose/prometheus.yml", folder)
         (folder / "rules").symlink_to(DEPLOY / "prometheus")
         for _, version, promtool in parts_with(parts, "promtool"):
@@ -127,8 +127,8 @@ def inhibition(tally, prometheus, alertmanagers):
         assert len(rules) > 20 and named <= rules.keys(), named - rules.keys()
     for _, version, binary in alertmanagers:
         with tally.check(f"Alertmanager {version}: inhibition is correct for each pair of {len(rules)} alerts"):
-            with Stage() as stage:
-                assert_inhibition(Alertmanager(stage, f"Alertmanager {version}", binary), rules)
+            with TestContext() as context:
+                assert_inhibition(Alertmanager(context, f"Alertmanager {version}", binary), rules)
 
 
 def variants(rule):
@@ -188,9 +188,9 @@ def grouping(tally, prometheus, alertmanagers):
     (overdue,) = [rule for rule in prometheus.rules() if rule["name"] == f"{PREFIX}Overdue"]
     for _, version, binary in alertmanagers:
         with tally.check(f"Alertmanager {version}: one notification for fifty services of a cluster"):
-            with Stage() as stage:
-                receiver = Receiver(stage)
-                assert_grouping(Alertmanager(stage, f"Alertmanager {version}", binary, receiver), receiver, overdue)
+            with TestContext() as context:
+                receiver = Receiver(context)
+                assert_grouping(Alertmanager(context, f"Alertmanager {version}", binary, receiver), receiver, overdue)
 
 
 def assert_grouping(alertmanager, receiver, overdue):
@@ -265,16 +265,16 @@ INTERVAL = re.compile(rf"(\binterval: ){DURATION}")
 class Cluster:
     """A simulated gateway, a proxy in front of it, and two exporters, one with `states: current`."""
 
-    def __init__(self, stage, exporter):
+    def __init__(self, context, exporter):
         gateway = free_port()
-        simulator = stage.start("gateway", exporter, "simulate", f"--web.listen-address=127.0.0.1:{gateway}")
+        simulator = context.start("gateway", exporter, "simulate", f"--web.listen-address=127.0.0.1:{gateway}")
         probe = "/$/GetClusterVersion?api-version=6.4"
         wait_until("the simulated gateway", lambda: fetch(gateway, probe).status == 200, simulator)
-        self.proxy, self.exporters = FaultProxy(stage, gateway), []
+        self.proxy, self.exporters = FaultProxy(context, gateway), []
         for states in ("all", "current"):
-            port, config = free_port(), stage.scratch(states) / "exporter.yml"
+            port, config = free_port(), context.scratch(states) / "exporter.yml"
             config.write_text(EXPORTER.format(states=states, gateway=self.proxy.port))
-            process = stage.start(
+            process = context.start(
                 f"exporter-{states}", exporter, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}"
             )
             self.exporters.append((process, port))
@@ -305,12 +305,12 @@ class Cluster:
 class MonitoringStack:
     """One Prometheus, its Alertmanager, and the receiver of the notifications."""
 
-    def __init__(self, stage, cluster, prometheus, alertmanager):
+    def __init__(self, context, cluster, prometheus, alertmanager):
         (_, prometheus_version, prometheus_binary), (_, version, binary) = prometheus, alertmanager
-        self.receiver = Receiver(stage)
-        self.alertmanager = Alertmanager(stage, f"Alertmanager {version}", binary, self.receiver)
+        self.receiver = Receiver(context)
+        self.alertmanager = Alertmanager(context, f"Alertmanager {version}", binary, self.receiver)
         self.prometheus = Prometheus(
-            stage, f"Prometheus {prometheus_version}", prometheus_binary, cluster.ports, [self.alertmanager]
+            context, f"Prometheus {prometheus_version}", prometheus_binary, cluster.ports, [self.alertmanager]
         )
         self.name = f"Prometheus {prometheus_version} and Alertmanager {version}"
 
@@ -356,14 +356,14 @@ class MonitoringStack:
 
 def paging(tally, exporter, parts):
     """Notifications and inhibition during failures of a simulated cluster"""
-    with Stage() as stage:
-        cluster = Cluster(stage, exporter)
+    with TestContext() as context:
+        cluster = Cluster(context, exporter)
         prometheus, alertmanagers = parts_with(parts, "prometheus"), parts_with(parts, "prometheus-alertmanager")
-        _, demo = start_demo(stage, exporter)
-        plain = Prometheus(stage, f"plain Prometheus {prometheus[-1][1]}", prometheus[-1][2], [demo], scale=INTERVAL)
+        _, demo = start_demo(context, exporter)
+        plain = Prometheus(context, f"plain Prometheus {prometheus[-1][1]}", prometheus[-1][2], [demo], scale=INTERVAL)
         # The newest and the oldest versions, which are the same on Ubuntu.
         pairs = dict.fromkeys([(prometheus[-1], alertmanagers[-1]), (prometheus[0], alertmanagers[0])])
-        stacks = [MonitoringStack(stage, cluster, *pair) for pair in pairs]
+        stacks = [MonitoringStack(context, cluster, *pair) for pair in pairs]
         # As early as possible, because it takes the longest until the partition is overdue.
         cluster.proxy.freeze(cluster.partitions_of(STOPS)[-1], "Gallery")
         inhibition(tally, plain, alertmanagers)
@@ -510,7 +510,7 @@ def plain_rules(tally, prometheus):
         bad = [rule for rule in prometheus.rules() if rule["health"] != "ok"]
         assert not bad and len(prometheus.rules()) > 40, bad
         assert prometheus.own_metric("prometheus_rule_evaluation_failures_total") == 0, prometheus.process.log_tail()
-    if prometheus.ask("/api/v1/parse_query", query="up").status_code == 404:
+    if prometheus.request("/api/v1/parse_query", query="up").status_code == 404:
         print(f"        {prometheus.name} has no parse_query: selectors are not checked", flush=True)
         return
     with tally.check(f"{prometheus.name}: the demo has data for every selector except the listed ones"):

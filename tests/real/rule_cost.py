@@ -22,7 +22,7 @@ from pathlib import Path
 
 import requests
 from alerting import RULE_FILES
-from harness import Handler, Stage, free_port, parts_with, wait_until
+from harness import Handler, TestContext, free_port, parts_with, wait_until
 
 LIMIT = 3.0
 HOUR, DAY = 3600, 86400
@@ -164,7 +164,7 @@ def write_history(cluster, target, path):
 class LoadedPrometheus:
     """A Prometheus with the history and the page of a synthetic cluster."""
 
-    def __init__(self, stage, name, binary, cluster, interval):
+    def __init__(self, context, name, binary, cluster, interval):
         text = "".join(f"servicefabric_backup_{family}{labels} {value}\n" for family, labels, value in cluster.page())
         body = gzip.compress(text.encode(), 1)
 
@@ -177,8 +177,8 @@ class LoadedPrometheus:
                 self.end_headers()
                 self.wfile.write(body)
 
-        target = f"127.0.0.1:{stage.serve(Served)}"
-        folder, self.port = stage.scratch(name.replace(" ", "-")), free_port()
+        target = f"127.0.0.1:{context.serve(Served)}"
+        folder, self.port = context.scratch(name.replace(" ", "-")), free_port()
         write_history(cluster, f'job="servicefabric-backup",instance="{target}"', folder / "history.txt")
         promtool = Path(binary).with_name("promtool")
         subprocess.run(
@@ -195,7 +195,7 @@ class LoadedPrometheus:
             "rule_files: [rules/*.yml]\n"
             f"scrape_configs: [{{job_name: servicefabric-backup, static_configs: [{{targets: ['{target}']}}]}}]\n"
         )
-        self.process = stage.start(
+        self.process = context.start(
             name, "env", "GOMAXPROCS=2", binary, f"--config.file={folder}/prometheus.yml",
             f"--storage.tsdb.path={folder}/tsdb", "--storage.tsdb.retention.time=30d",
             f"--web.listen-address=127.0.0.1:{self.port}",
@@ -263,9 +263,10 @@ def assert_samples(prometheus):
 def rule_cost(tally, _exporter, parts):
     """Every alert about partitions, for every service of a cluster"""
     for _, version, binary in parts_with(parts, "prometheus"):
-        with Stage() as stage, tally.check(f"Prometheus {version}: every alert names one partition of its service"):
+        sentence = f"Prometheus {version}: every alert names one partition of its service"
+        with TestContext() as context, tally.check(sentence):
             cluster = SyntheticCluster(4 * INCIDENTS, 4, int(time.time()))
-            prometheus = LoadedPrometheus(stage, f"loaded {version}", binary, cluster, 3)
+            prometheus = LoadedPrometheus(context, f"loaded {version}", binary, cluster, 3)
             wait_for_alerts(prometheus, seconds=180)
             assert_alerts(prometheus, 4)
             assert_samples(prometheus)
@@ -280,8 +281,8 @@ def measure(parts, partitions, services, interval, evaluations):
     """Prints the duration of each group and the slowest rules; returns an error message, or 0."""
     _, version, binary = parts_with(parts, "prometheus")[-1]
     cluster = SyntheticCluster(partitions, services, int(time.time()))
-    with Stage() as stage:
-        prometheus = LoadedPrometheus(stage, f"loaded {version}", binary, cluster, interval)
+    with TestContext() as context:
+        prometheus = LoadedPrometheus(context, f"loaded {version}", binary, cluster, interval)
         wait_for_alerts(prometheus, seconds=900)
         groups, rules, started, cpu = {}, {}, time.monotonic(), cpu_seconds(prometheus)
         # The first observed evaluation may be one without the alerts.

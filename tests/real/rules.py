@@ -1,4 +1,4 @@
-"""Checks the rules of deploy/prometheus with promtool, and that the tests of the rules notice changes of the rules.
+"""Checks the rules of deploy/prometheus with promtool, and checks that the rule tests detect changes of the rules.
 
 This is mutation testing. Every comparison and set operator of an expression is replaced by its opposite, and every
 `for` and `keep_firing_for` is removed or made a hundred times as long. A test in tests/rules must fail for each change.

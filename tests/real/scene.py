@@ -30,18 +30,18 @@ clusters:
 class Prometheus:
     """A Prometheus that scrapes every two seconds, with the queries of the Grafana data source."""
 
-    def __init__(self, stage, name, binary, jobs):
+    def __init__(self, context, name, binary, jobs):
         self.name, self.port = name, free_port()
         self.targets = {
             job["job_name"]: sum(len(config["targets"]) for config in job["static_configs"])
             for job in jobs
             if job["job_name"] != DEAD
         }
-        folder = stage.scratch(name.replace(" ", "-"))
+        folder = context.scratch(name.replace(" ", "-"))
         config = {"global": {"scrape_interval": "2s", "scrape_timeout": "2s"}, "scrape_configs": jobs}
         # JSON is YAML.
         (folder / "prometheus.yml").write_text(json.dumps(config))
-        self.process = stage.start(
+        self.process = context.start(
             name, binary, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
             f"--web.listen-address=127.0.0.1:{self.port}",
         )  # fmt: skip
@@ -115,16 +115,16 @@ def job(name, *targets, **more):
 class ScrapeTargets:
     """All scrape targets, one job for each kind."""
 
-    def __init__(self, stage, exporter):
+    def __init__(self, context, exporter):
         self.started = time.monotonic()
-        self.stage, self.exporter = stage, exporter
+        self.context, self.exporter = context, exporter
         self.demo_port = free_port()
-        self.demo = stage.start(
+        self.demo = context.start(
             "demo", exporter, "demo", "--partitions=100", f"--web.listen-address=127.0.0.1:{self.demo_port}"
         )
         wait_until("the demo", lambda: fetch(self.demo_port, "/-/ready").status == 200, self.demo)
         self.gateway_port = free_port()
-        gateway = stage.start(
+        gateway = context.start(
             "gateway", exporter, "simulate", "--partitions=60", f"--web.listen-address=127.0.0.1:{self.gateway_port}"
         )
         wait_until(
@@ -135,7 +135,7 @@ class ScrapeTargets:
             "shards": [self.start_exporter(f"shard-{n}", "--total-shards=2", f"--shard={n}") for n in (0, 1)],
         }
         secured = self.secured()
-        self.canned = CannedPages(stage, self.demo_page().samples)
+        self.canned = CannedPages(context, self.demo_page().samples)
         self.jobs = [
             job(JOB, self.demo_port),
             *(job(name, *(port for _, port in exporters)) for name, exporters in self.exporters.items()),
@@ -164,9 +164,9 @@ class ScrapeTargets:
         return Counter(partition["protection"]["state"] for partition in partitions)
 
     def start_exporter(self, name, *arguments, states="all"):
-        port, config = free_port(), self.stage.scratch(name) / "exporter.yml"
+        port, config = free_port(), self.context.scratch(name) / "exporter.yml"
         config.write_text(EXPORTER.format(gateway=self.gateway_port, states=states))
-        process = self.stage.start(
+        process = self.context.start(
             name, self.exporter, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}", *arguments
         )
         wait_until(f"{name} to be ready", lambda: fetch(port, "/-/ready").status == 200, process)
@@ -175,7 +175,7 @@ class ScrapeTargets:
     def secured(self):
         """The job of a demo with TLS, for the certificate panels."""
         port = free_port()
-        process = self.stage.start(
+        process = self.context.start(
             "secured", self.exporter, "demo", "--secure", "--partitions=20", f"--web.listen-address=127.0.0.1:{port}"
         )
         folder = wait_until(

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from certificates import Authority
-from harness import Stage, fetch, free_port, main, wait_until
+from harness import TestContext, fetch, free_port, main, wait_until
 from page import Page
 
 APACHE = """\
@@ -51,8 +51,8 @@ FOLDER_OF_MODULES = "/usr/lib/apache2/modules"
 class Apache:
     """A TLS reverse proxy for the gateway. `renegotiations` and `connections` are counted in its log."""
 
-    def __init__(self, stage, name, authority, gateway, asked="optional_no_ca", protocol="-all +TLSv1.2"):
-        self.folder, self.port = stage.scratch(name), free_port()
+    def __init__(self, context, name, authority, gateway, asked="optional_no_ca", protocol="-all +TLSv1.2"):
+        self.folder, self.port = context.scratch(name), free_port()
         certificate, key = authority.issue(f"{name}.test", "serverAuth", "DNS:cluster.test")
         self.certificate = certificate
         config = self.folder / "apache.conf"
@@ -63,7 +63,7 @@ class Apache:
                 modules="\n".join(f"LoadModule {name}_module {FOLDER_OF_MODULES}/mod_{name}.so" for name in MODULES),
             )
         )  # fmt: skip
-        self.process = stage.start(name, "apache2", "-X", "-f", config)
+        self.process = context.start(name, "apache2", "-X", "-f", config)
         wait_until(f"{name} to listen", lambda: (self.folder / "apache.pid").exists(), self.process)
 
     def counted(self, words):
@@ -81,14 +81,14 @@ class Apache:
 class Watcher:
     """An exporter for one cluster, with `trust` and `auth` as YAML in flow style."""
 
-    def __init__(self, stage, exporter, name, endpoint, trust="{}", auth="{}"):
+    def __init__(self, context, exporter, name, endpoint, trust="{}", auth="{}"):
         self.port = free_port()
-        self.config = stage.scratch(name) / "exporter.yml"
+        self.config = context.scratch(name) / "exporter.yml"
         self.config.write_text(
             "poll: {interval: 1s, timeout: 1s, staleness: 30s, backups_interval: 2s}\n"
             f"clusters:\n  - {{name: {name}, endpoints: ['{endpoint}'], trust: {trust}, auth: {auth}}}\n"
         )
-        self.process = stage.start(
+        self.process = context.start(
             name, exporter, f"--config.file={self.config}", f"--web.listen-address=127.0.0.1:{self.port}"
         )
         wait_until(f"{name} to be ready", lambda: fetch(self.port, "/-/ready").status == 200, self.process)
@@ -120,9 +120,9 @@ class Watcher:
         return counts
 
 
-def start_gateway(stage, exporter):
+def start_gateway(context, exporter):
     port = free_port()
-    gateway = stage.start(
+    gateway = context.start(
         "gateway", exporter, "simulate", "--behind-proxy", "--partitions=120", f"--web.listen-address=127.0.0.1:{port}"
     )
     wait_until("the simulated gateway", lambda: fetch(port, "/$/GetClusterVersion?api-version=6.4").status, gateway)
@@ -131,12 +131,12 @@ def start_gateway(stage, exporter):
 
 def secured_cluster(tally, exporter, _parts):
     """A cluster behind Apache with TLS renegotiation"""
-    with Stage() as stage:
-        authority = Authority(stage.scratch("authority"))
-        gateway = start_gateway(stage, exporter)
-        apache = Apache(stage, "apache", authority, gateway)
+    with TestContext() as context:
+        authority = Authority(context.scratch("authority"))
+        gateway = start_gateway(context, exporter)
+        apache = Apache(context, "apache", authority, gateway)
         cert, key = authority.issue("reader", "clientAuth")
-        unknown = Authority(stage.scratch("elsewhere"), "Another authority")
+        unknown = Authority(context.scratch("elsewhere"), "Another authority")
         foreign_cert, foreign_key = unknown.issue("unknown", "clientAuth")
         endpoint = f"https://127.0.0.1:{apache.port}"
         trust_by_name = f"{{ca_file: {authority.certificate}, server_name: cluster.test}}"
@@ -148,7 +148,7 @@ def secured_cluster(tally, exporter, _parts):
             answer = fetch(gateway, "/$/GetClusterVersion?api-version=6.4")
             assert (answer.status, answer.body) == (403, b""), answer.body
         with tally.check("PEM, authority and server name: all data is read over few connections"):
-            watcher = Watcher(stage, exporter, "pem", endpoint, trust_by_name, pem)
+            watcher = Watcher(context, exporter, "pem", endpoint, trust_by_name, pem)
             watcher.wait_for(1, "cluster_up")
             watcher.wait_for(1, "service_up")
             wait_until("120 partitions", lambda: watcher.value("partitions") >= 120, watcher.process)
@@ -168,11 +168,11 @@ def secured_cluster(tally, exporter, _parts):
             assert watcher.value("gateway_insecure") == 0
             watcher.process.stop()
         with tally.check("PFX with a password, and SHA-1 and SHA-256 thumbprints of the server"):
-            pfx, password = authority.pfx("reader", "hunter2 of the pfx"), stage.folder / "pfx.password"
+            pfx, password = authority.pfx("reader", "hunter2 of the pfx"), context.folder / "pfx.password"
             password.write_text("hunter2 of the pfx\n")
             auth = f"{{client_certificate: {{pfx_file: {pfx}, password_file: {password}}}}}"
             for name, trust in (("sha1", trust_by_sha1), ("sha256", trust_by_sha256)):
-                watcher = Watcher(stage, exporter, name, endpoint, trust, auth)
+                watcher = Watcher(context, exporter, name, endpoint, trust, auth)
                 watcher.wait_for(1, "cluster_up")
                 assert not watcher.errors(), watcher.errors()
                 watcher.process.stop()
@@ -183,7 +183,7 @@ def secured_cluster(tally, exporter, _parts):
                 ("anonymous", "{}", "write auth.client_certificate"),
                 ("unknown", unknown_auth, "read-only"),
             ):
-                watcher = Watcher(stage, exporter, name, endpoint, trust_by_sha1, auth)
+                watcher = Watcher(context, exporter, name, endpoint, trust_by_sha1, auth)
                 watcher.wait_for(0, "cluster_up")
                 wait_until("errors", lambda watcher=watcher: watcher.errors(), watcher.process)
                 assert set(watcher.errors()) == {"forbidden"}, watcher.errors()
@@ -191,27 +191,27 @@ def secured_cluster(tally, exporter, _parts):
                 watcher.process.stop()
         with tally.check("a server with another thumbprint: no request is sent, reason tls"):
             handled = apache.counted("Initial (No.1) HTTPS request received")
-            watcher = Watcher(stage, exporter, "mismatch", endpoint, "{thumbprints: ['" + "00" * 20 + "']}", pem)
+            watcher = Watcher(context, exporter, "mismatch", endpoint, "{thumbprints: ['" + "00" * 20 + "']}", pem)
             watcher.wait_for(0, "cluster_up")
             wait_until("errors", lambda: watcher.errors(), watcher.process)
             assert set(watcher.errors()) == {"tls"}, watcher.errors()
             assert apache.counted("Initial (No.1) HTTPS request received") == handled
             watcher.process.stop()
         with tally.check("a server that requires a certificate: reason tls without one, no errors with one"):
-            strict = Apache(stage, "strict", authority, gateway, asked="require")
+            strict = Apache(context, "strict", authority, gateway, asked="require")
             pin = f"{{thumbprints: ['{authority.thumbprint(strict.certificate)}']}}"
             endpoint = f"https://127.0.0.1:{strict.port}"
-            watcher = Watcher(stage, exporter, "required", endpoint, pin)
+            watcher = Watcher(context, exporter, "required", endpoint, pin)
             wait_until("errors", lambda: watcher.errors(), watcher.process)
             assert set(watcher.errors()) == {"tls"}, watcher.errors()
             watcher.process.stop()
-            watcher = Watcher(stage, exporter, "presented", endpoint, pin, pem)
+            watcher = Watcher(context, exporter, "presented", endpoint, pin, pem)
             watcher.wait_for(1, "cluster_up")
             assert not watcher.errors(), watcher.errors()
         with tally.check("check-config reports an unsupported key format and how to convert it"):
-            old = stage.folder / "old.key"
+            old = context.folder / "old.key"
             authority.openssl("rsa", "-in", key, "-traditional", "-out", old)
-            config = stage.folder / "bad.yml"
+            config = context.folder / "bad.yml"
             config.write_text(
                 f"clusters: [{{name: a, endpoints: ['{endpoint}'], "
                 f"auth: {{client_certificate: {{cert_file: {cert}, key_file: {old}}}}}}}]\n"

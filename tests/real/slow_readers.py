@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness import Stage, fetch, main, start_demo, wait_until
+from harness import TestContext, fetch, main, start_demo, wait_until
 from page import Page
 from page_checks import decompressed
 
@@ -70,8 +70,8 @@ def scrape(port, coding):
 
 def slow_readers(tally, exporter, parts):
     """500 slow readers"""
-    with Stage() as stage:
-        demo, port = start_demo(stage, exporter, "--partitions=10000")
+    with TestContext() as context:
+        demo, port = start_demo(context, exporter, "--partitions=10000")
         baseline = [scrape(port, coding)[0] for coding in ("gzip", "identity", "gzip", "identity")]
         before = resident(demo)
         start_slow_readers(port)

@@ -13,7 +13,7 @@ import sys
 import bcrypt
 import requests
 from certificates import Authority
-from harness import Stage, free_port, main, parts_with, wait_until
+from harness import TestContext, free_port, main, parts_with, wait_until
 
 # Files that promtool accepts and the exporter rejects, with a part of the error. rustls does not support P-521 and
 # outdated cipher suites.
@@ -38,8 +38,8 @@ def check_config(exporter, config, web_config):
 
 def web_config_validation(tally, exporter, parts):
     """The test files of the exporter toolkit, validated by promtool and by check-config"""
-    with Stage() as stage:
-        config = stage.folder / "exporter.yml"
+    with TestContext() as context:
+        config = context.folder / "exporter.yml"
         config.write_text(VALID_CONFIG)
         for suite, version, promtool in parts_with(parts, "promtool"):
             folder = parts / suite / "usr" / "web-config"
@@ -79,9 +79,9 @@ def web_configuration(folder, authority, client_auth="VerifyClientCertIfGiven"):
     return path
 
 
-def start_demo_with_tls(stage, exporter, web_config):
+def start_demo_with_tls(context, exporter, web_config):
     port = free_port()
-    demo = stage.start(
+    demo = context.start(
         "demo", exporter, "demo", f"--web.listen-address=127.0.0.1:{port}", f"--web.config.file={web_config}"
     )
     return demo, port
@@ -115,13 +115,13 @@ scrape_configs:
 
 def secured_scrapes(tally, exporter, parts):
     """Real Prometheus and curl over TLS, with a password and a client certificate"""
-    with Stage() as stage:
-        authority = Authority(stage.scratch("authority"))
+    with TestContext() as context:
+        authority = Authority(context.scratch("authority"))
         cert, key = authority.issue("prometheus", "clientAuth")
-        foreign = Authority(stage.scratch("foreign"), "Another authority")
+        foreign = Authority(context.scratch("foreign"), "Another authority")
         foreign_cert, foreign_key = foreign.issue("prometheus", "clientAuth")
-        web_config = web_configuration(stage.folder, authority, "RequireAndVerifyClientCert")
-        demo, port = start_demo_with_tls(stage, exporter, web_config)
+        web_config = web_configuration(context.folder, authority, "RequireAndVerifyClientCert")
+        demo, port = start_demo_with_tls(context, exporter, web_config)
         common = ["--silent", "--show-error", "--max-time", "10", "--cacert", authority.certificate]
         known = ["--cert", cert, "--key", key]
         user = ["--user", f"prometheus:{PASSWORD}"]
@@ -144,7 +144,7 @@ def secured_scrapes(tally, exporter, parts):
         with tally.check("TLS 1.1 and plain HTTP are rejected"):
             assert curl(*known, *user, *code, "--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0", url)[0] != 0
             assert curl(*user, *code, url.replace("https", "http"))[0] != 0
-        check_scrapers(tally, stage, parts, port, {
+        check_scrapers(tally, context, parts, port, {
             "ca": authority.certificate, "cert": cert, "key": key,
             "foreign_cert": foreign_cert, "foreign_key": foreign_key,
         })  # fmt: skip
@@ -159,13 +159,13 @@ def secured_scrapes(tally, exporter, parts):
             assert PASSWORD not in log and "$2b$" not in log, log
 
 
-def check_scrapers(tally, stage, parts, port, files):
+def check_scrapers(tally, context, parts, port, files):
     for _, version, prometheus in parts_with(parts, "prometheus"):
-        folder = stage.scratch(f"prometheus-{version}")
+        folder = context.scratch(f"prometheus-{version}")
         config = folder / "prometheus.yml"
         config.write_text(SCRAPE.format(port=port, password=json.dumps(PASSWORD), **files))
         own = free_port()
-        process = stage.start(
+        process = context.start(
             f"prometheus-{version}", prometheus, f"--config.file={config}", f"--storage.tsdb.path={folder}/data",
             f"--web.listen-address=127.0.0.1:{own}",
         )  # fmt: skip
