@@ -180,7 +180,7 @@ def secured_cluster(tally, exporter, _parts):
         with tally.check("no certificate, or an unknown one: reason forbidden, with advice in the log"):
             unknown_auth = f"{{client_certificate: {{cert_file: {foreign_cert}, key_file: {foreign_key}}}}}"
             for name, auth, advice in (
-                ("anonymous", "{}", "write auth.client_certificate"),
+                ("anonymous", "{}", "configure auth.client_certificate"),
                 ("unknown", unknown_auth, "read-only"),
             ):
                 watcher = Watcher(context, exporter, name, endpoint, trust_by_sha1, auth)
