@@ -61,7 +61,7 @@ fn blank_credentials(captures: &Captures<'_>) -> String {
     }
 }
 
-/// Tells a token from the words of a sentence, as in `Bearer authentication failed`.
+/// Distinguishes a token from the words of a sentence, as in `Bearer authentication failed`.
 fn are_credentials(text: &str) -> bool {
     let text = text.trim_end_matches(['.', '=']);
     let is_word = |part: &str| {
@@ -97,7 +97,7 @@ static USER_INFO: LazyLock<Regex> = LazyLock::new(|| {
     ))
 });
 
-/// What is named like a secret, with its value.
+/// A name that suggests a secret, with its value.
 static SECRET: LazyLock<Regex> = LazyLock::new(|| {
     let separator = r#"(?:[\\"']|%22)*\s*(?:=|:|%(?:25)?3[AaDd]|\\u003[Dd])\s*"#;
     let phrase = r"(?i-u:password|passwd|pwd|passphrase|secret|authorization)";

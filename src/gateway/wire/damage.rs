@@ -1,5 +1,5 @@
-//! Damaged answers: one value in a sample is replaced by another one, and all that is beside it must
-//! survive. The samples are walked as plain JSON, not with the shapes that the client expects.
+//! Damaged answers: one value in a sample is replaced by another one, which must not affect the
+//! others. The samples are walked as plain JSON, not with the shapes that the client expects.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -104,7 +104,7 @@ fn neighbours_survive<T: PartialEq + Debug>(query: &Query<Page<T>>, prefix: &str
 }
 
 #[test]
-fn a_damaged_item_of_a_list_costs_no_other() {
+fn a_damaged_list_item_does_not_affect_others() {
     neighbours_survive(&APPLICATIONS, "GetApplicationInfoList.");
     neighbours_survive(&SERVICES, "GetServiceInfoList.");
     neighbours_survive(&PARTITIONS, "GetPartitionInfoList.");
@@ -231,7 +231,7 @@ fn a_damaged_optional_member_of_a_restore_or_a_configuration_costs_no_other() {
 }
 
 #[test]
-fn a_damaged_health_event_costs_no_other() {
+fn a_damaged_health_event_does_not_affect_others() {
     for (name, document) in documents("GetPartitionHealth.") {
         let original = answer(&PARTITION_HEALTH, document.to_string()).unwrap();
         let events = document["HealthEvents"].as_array().unwrap();

@@ -1,4 +1,4 @@
-//! The native route of health: what a partition's replica last said about its periodic backups.
+//! The native route of health: the last report of a replica on its periodic backups.
 //!
 //! State and time of the report decide, never its text, which follows the culture of the node.
 
@@ -89,12 +89,12 @@ fn backup_health(reply: HealthReply) -> Result<BackupHealth, ReplyError> {
     Ok(health)
 }
 
-/// What an event says of backups.
+/// The meaning of an event for backups.
 enum Reading {
     Attempt(PeriodicAttempt),
     /// A restore ended at this moment.
     Restore(DateTime<Utc>),
-    /// Something, in words that this version does not know.
+    /// A report that this version does not know.
     Unknown,
     Nothing,
 }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_runtime_may_say_is_noticed_and_no_attempt() {
+    fn unknown_reports_of_a_newer_runtime_are_not_attempts() {
         for changes in [
             json!({"SourceId": "FabricBackupRestoreService"}),
             json!({"SourceId": "system.BACKUPrestoremanager", "HealthState": "Error"}),
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn health_that_is_not_understood_is_an_error() {
+    fn malformed_health_is_an_error() {
         for body in [
             String::new(),
             "null".to_owned(),

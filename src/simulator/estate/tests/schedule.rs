@@ -128,7 +128,7 @@ fn an_outage_in_the_night_costs_the_run_of_that_day() {
 }
 
 #[test]
-fn a_retry_that_works_goes_on_with_the_schedule() {
+fn a_successful_retry_resumes_the_schedule() {
     let mut world = GatewayState::hourly();
     world.tick(start() + MINUTE);
     let due = world.next().unwrap();
@@ -140,7 +140,7 @@ fn a_retry_that_works_goes_on_with_the_schedule() {
     assert_eq!(world.kind(ended), Some(HealthReportKind::BackedUp));
 }
 
-/// How many of so many partitions have a stopped timer after 30 days.
+/// The number of partitions whose timer has stopped after 30 days.
 fn stopped(partitions: usize, policy: Policy, tempo: Tempo, behaviour: Behaviour) -> usize {
     let mut world = GatewayState::with(partitions, policy);
     world.estate.set_tempo(tempo);
