@@ -49,7 +49,7 @@ pub const APPLICATION_CONFIGURATIONS: Query<Page<BackupConfiguration>> = Query {
     )
     .list(),
     answer: |reply| {
-        // "Not protected" is null for a partition; for what is above it is an error in 6.4. Both
+        // "Not protected" is null for a partition, and an error for other entities in 6.4. Both
         // are accepted here.
         let page = Page::read_optional(reply, |Object(reply): Object<ConfigurationReply>| {
             configuration(reply)

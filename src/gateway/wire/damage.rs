@@ -138,7 +138,7 @@ fn equalize(key: &str, damaged: &mut ListedBackup, original: &ListedBackup) {
 }
 
 #[test]
-fn a_damaged_optional_member_of_a_backup_costs_no_other() {
+fn a_damaged_optional_backup_member_affects_no_other() {
     for (name, document) in documents("GetPartitionBackupList.") {
         let original = answer(&PARTITION_BACKUPS, document.to_string()).unwrap();
         let items = document["Items"].as_array().unwrap();
@@ -171,7 +171,7 @@ fn equalize_record(key: &str, damaged: &mut BackupProgress, original: &BackupPro
 }
 
 #[test]
-fn a_damaged_optional_member_of_a_record_costs_no_other() {
+fn a_damaged_optional_record_member_affects_no_other() {
     for (name, document) in documents("GetPartitionBackupProgress.") {
         let original = answer(&BACKUP_PROGRESS, document.to_string()).unwrap();
         for pointer in pointers(&document).into_iter().skip(1) {
@@ -193,7 +193,7 @@ fn a_damaged_optional_member_of_a_record_costs_no_other() {
 }
 
 #[test]
-fn a_damaged_optional_member_of_a_restore_or_a_configuration_costs_no_other() {
+fn a_damaged_optional_restore_or_configuration_member_affects_no_other() {
     for (name, document) in documents("GetPartitionRestoreProgress.") {
         let original = answer(&RESTORE_PROGRESS, document.to_string()).unwrap();
         let others = ["RestoredEpoch", "RestoredLsn", "FailureError"];

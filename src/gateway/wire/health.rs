@@ -43,7 +43,7 @@ struct EventReply {
     property: Field<String>,
     health_state: Field<String>,
     source_utc_timestamp: Field<Timestamp>,
-    /// A duration in words of ISO 8601, whatever the name says.
+    /// An ISO 8601 duration, despite the name.
     time_to_live_in_milli_seconds: Field<String>,
     remove_when_expired: Field<bool>,
     is_expired: Field<bool>,
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_not_understood_costs_no_other_and_proves_no_absence() {
+    fn a_malformed_event_affects_no_other_and_proves_no_absence() {
         for odd in [
             json!(null),
             json!({}),
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_restore_is_dated_whatever_came_of_it() {
+    fn the_last_restore_is_dated_regardless_of_its_outcome() {
         let restored = |state: &str, time: &str| {
             event(&json!({
                 "Property": "Restore", "HealthState": state, "SourceUtcTimestamp": time,

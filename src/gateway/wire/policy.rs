@@ -77,7 +77,7 @@ fn is_secret(key: &str) -> bool {
 #[serde(rename_all = "PascalCase")]
 struct Members {
     name: String,
-    /// The service leaves default values out of what it writes.
+    /// The service omits default values.
     #[serde(default)]
     auto_restore_on_data_loss: Field<bool>,
     #[serde(default)]
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn one_strange_schedule_or_storage_does_not_cost_the_rest() {
+    fn a_malformed_schedule_or_storage_does_not_affect_others() {
         for schedule in [
             json!({"ScheduleKind": "Continuous", "Lag": 5}),
             json!({"ScheduleKind": "FrequencyBased", "Interval": "P1M"}),

@@ -51,7 +51,7 @@ impl ScheduleReply {
 /// Most run times of a day that are accepted: one a minute. The verdict iterates over them.
 const MAX_RUN_TIMES: usize = 24 * 60;
 
-/// Sorted and distinct; `None` when there is none, one that is not understood, or too many.
+/// Sorted and distinct; `None` if there are no times, a malformed one, or too many.
 fn times(texts: &[String]) -> Option<Vec<NaiveTime>> {
     let times = texts
         .iter()
