@@ -1,9 +1,8 @@
 //! Reads JSON the way Service Fabric writes it.
 //!
-//! Numbers come as numbers or strings, "nothing" as null, as an empty body or as a sentinel
-//! (year 1, the zero GUID, a negative number). What is none of these is an error: a value that
-//! comes out of here stood in the answer. An error is confined to the [`Field`] or the element of
-//! [`Items`] in which it is.
+//! Numbers are sent as numbers or strings; absent values as null, an empty body or a sentinel
+//! (year 1, the zero GUID, a negative number). Anything else is an error: no value is invented. An
+//! error is confined to the [`Field`] or the element of [`Items`] that contains it.
 
 mod error;
 mod items;
@@ -114,9 +113,9 @@ pub(super) enum Field<T> {
     /// Missing, or null.
     #[default]
     Absent,
-    /// Something else than expected.
+    /// Present, but malformed.
     Unreadable,
-    /// As expected.
+    /// Present and valid.
     Value(T),
 }
 
@@ -129,7 +128,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value of a member that may be absent, but must not be misunderstood.
+    /// The value of an optional member; a malformed one is an error.
     pub(super) fn readable(self) -> Result<Option<T>, DecodeError> {
         match self {
             Self::Value(value) => Ok(Some(value)),
@@ -138,7 +137,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value of a member that must be there.
+    /// The value of a required member.
     pub(super) fn required(self) -> Result<T, DecodeError> {
         self.value().ok_or(DecodeError::Member)
     }
@@ -155,7 +154,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     }
 }
 
-/// The JSON text of a scalar. Arrays and objects, which nobody needs, are skipped and read as null.
+/// The JSON text of a scalar. Arrays and objects are skipped and read as null.
 pub(super) struct ScalarText(pub(super) String);
 
 impl Default for ScalarText {
@@ -219,7 +218,7 @@ impl<'de> Visitor<'de> for ScalarTextVisitor {
 pub(super) struct Integer(i64);
 
 impl Integer {
-    /// The number; `None` for the negative ones, which stand for "not known".
+    /// The number; `None` for the negative ones, which mean "unknown".
     pub(super) fn known(self) -> Option<u64> {
         u64::try_from(self.0).ok()
     }
@@ -237,7 +236,7 @@ impl<'de> Deserialize<'de> for Integer {
     }
 }
 
-/// An error code: symbolic where the service has a name for it, else a number.
+/// An error code: a symbolic name if the service has one, otherwise a number.
 #[derive(Debug)]
 pub(super) struct Code(pub(super) FailureCode);
 
@@ -286,7 +285,7 @@ impl Visitor<'_> for ScalarVisitor {
     }
 }
 
-/// A point in time; nothing for the sentinels.
+/// A point in time; `None` for the sentinels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timestamp(pub(super) Option<DateTime<Utc>>);
 
@@ -309,7 +308,7 @@ pub(super) fn point_in_time(text: &str) -> Option<DateTime<Utc>> {
     }
 }
 
-/// A GUID; nothing for the zero GUID.
+/// A GUID; `None` for the zero GUID.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guid(pub(super) Option<Uuid>);
 
@@ -484,7 +483,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_an_error() {
+    fn invalid_times_are_errors() {
         for json in [
             "\"\"",
             "\"yesterday\"",
@@ -517,7 +516,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn bodies_nested_without_end_are_errors() {
+    fn deeply_nested_bodies_are_errors() {
         #[derive(Deserialize)]
         struct Any {
             #[serde(default)]
@@ -556,7 +555,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_array_is_no_object() {
+    fn an_array_is_not_an_object() {
         #[derive(Debug, Deserialize)]
         struct Pair {
             _first: i64,

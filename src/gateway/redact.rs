@@ -1,10 +1,10 @@
 //! Blanks secrets in the free text of failure messages, and bounds its length.
 //!
-//! Storage errors quote connection strings, signed addresses and request headers. Rather too much
-//! is blanked than too little: a password may hold any character, so its value only ends at a
+//! Storage errors quote connection strings, signed addresses and request headers. When in
+//! doubt, text is blanked: a password can contain any character, so its value only ends at a
 //! semicolon, at a line break or at its closing quote.
 //!
-//! Invariant: a hostile text costs no more than its first bytes, which are all that is read.
+//! Invariant: only the first bytes of a text are read, so a hostile text has a bounded cost.
 
 use std::sync::LazyLock;
 
@@ -13,7 +13,7 @@ use regex::{Captures, Regex};
 /// Longest message kept, in characters.
 const MAX_CHARACTERS: usize = 1_024;
 
-/// Most bytes of a text that are read: many times what is shown, as secrets get shorter.
+/// Most bytes of a text that are read: many times the length shown, as secrets get shorter.
 const MAX_READ: usize = 16 * 1_024;
 
 /// Shortest text after `Bearer` or `Basic` that is taken for credentials.
@@ -33,7 +33,7 @@ pub(super) fn presentable(text: &str) -> String {
 }
 
 /// As much of `text` as is read. It ends between two words, because half of `user:password@` could
-/// not be told from a host with its port.
+/// not be distinguished from a host with its port.
 fn beginning(text: &str) -> &str {
     if text.len() <= MAX_READ {
         return text;
@@ -61,7 +61,7 @@ fn blank_credentials(captures: &Captures<'_>) -> String {
     }
 }
 
-/// Tells a token from the words of a sentence, as in `Bearer authentication failed`.
+/// Distinguishes a token from the words of a sentence, as in `Bearer authentication failed`.
 fn are_credentials(text: &str) -> bool {
     let text = text.trim_end_matches(['.', '=']);
     let is_word = |part: &str| {
@@ -97,7 +97,7 @@ static USER_INFO: LazyLock<Regex> = LazyLock::new(|| {
     ))
 });
 
-/// What is named like a secret, with its value.
+/// A name that suggests a secret, with its value.
 static SECRET: LazyLock<Regex> = LazyLock::new(|| {
     let separator = r#"(?:[\\"']|%22)*\s*(?:=|:|%(?:25)?3[AaDd]|\\u003[Dd])\s*"#;
     let phrase = r"(?i-u:password|passwd|pwd|passphrase|secret|authorization)";
@@ -288,7 +288,7 @@ mod tests {
         assert!(shown.ends_with("AccountKey=**"), "{shown}");
     }
 
-    /// A secret in a place where the text around it tells what it is; with each, what can follow it.
+    /// A secret in a context that identifies it as one, with the texts that can follow it.
     fn form() -> impl Strategy<Value = (&'static str, &'static [&'static str])> {
         const VALUE: &[&str] = &["", ";x", "&x=1", " x", "\nx", "\r\nx", "\"", "'", r#"\""#];
         const LINE: &[&str] = &["", ";x", "\nx", "\r\nx"];

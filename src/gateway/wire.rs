@@ -201,7 +201,7 @@ pub(in crate::gateway) mod tests {
     }
 
     #[test]
-    fn what_is_no_restore_is_an_error_and_an_unknown_state_is_not() {
+    fn a_malformed_restore_is_an_error_and_an_unknown_state_is_not() {
         let read = answer(&RESTORE_PROGRESS, "{\"RestoreState\":\"Paused\"}").unwrap();
         assert_eq!(read.unwrap().state, RestoreState::Unknown);
         for body in [
@@ -217,7 +217,7 @@ pub(in crate::gateway) mod tests {
     }
 
     #[test]
-    fn no_record_comes_in_three_spellings() {
+    fn absence_of_a_record_has_three_spellings() {
         for body in ["null", "", "\u{feff}null", " \r\n"] {
             assert_eq!(progress(body).unwrap(), None, "{body:?}");
             assert_eq!(answer(&RESTORE_PROGRESS, body).unwrap(), None, "{body:?}");
@@ -225,7 +225,7 @@ pub(in crate::gateway) mod tests {
     }
 
     #[test]
-    fn unknown_words_and_keys_are_no_obstacle() {
+    fn unknown_words_and_keys_are_ignored() {
         let read = progress("{\"New\":[{}],\"BackupState\":\"Paused\",\"FailureError\":{}}");
         let read = read.unwrap().unwrap();
         assert_eq!(read.state, BackupState::Unknown);
@@ -248,7 +248,7 @@ pub(in crate::gateway) mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_an_error() {
+    fn malformed_records_are_errors() {
         for body in [
             "{}",
             "[]",
@@ -372,7 +372,7 @@ pub(in crate::gateway) mod tests {
     }
 
     #[test]
-    fn lists_that_are_not_understood_are_errors() {
+    fn malformed_lists_are_errors() {
         for body in [
             "",
             "null",
@@ -390,7 +390,7 @@ pub(in crate::gateway) mod tests {
     }
 
     #[test]
-    fn items_of_the_topology_that_are_not_understood_are_skipped() {
+    fn malformed_topology_items_are_skipped() {
         for item in [
             "null",
             "{}",
@@ -460,7 +460,7 @@ pub(in crate::gateway) mod tests {
         assert_eq!(nameless.reason(), Reason::Decode);
     }
 
-    /// What an answer claims must stand in the body that it is said to come from.
+    /// Every decoded value must occur in the body that it was decoded from.
     fn stands_in(read: &BackupProgress, body: &[u8]) -> bool {
         let text = String::from_utf8_lossy(body);
         let stands = |number: u64| text.contains(&number.to_string());

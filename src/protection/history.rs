@@ -192,7 +192,7 @@ mod tests {
         let listed = [
             backup(1, 10, full, 100),
             backup(1, 10, incremental, 150),
-            // Its full backup is gone.
+            // Its full backup was deleted.
             backup(1, 20, incremental, 200),
             // The full backup is there, and cannot be restored.
             broken(backup(1, 30, full, 300)),

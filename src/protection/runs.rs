@@ -211,7 +211,7 @@ proptest! {
         let rules = rules(longest + 10, 60);
         for source in [Source::Health, Source::List] {
             // Where uploads outlast the gap between two runs, the second run is left out, and a
-            // list, which shows the beginning of the upload, does not tell.
+            // list, which shows the beginning of the upload, cannot answer.
             if source == Source::List && longest + 20 >= shortest_gap(&weekly) {
                 continue;
             }

@@ -376,7 +376,7 @@ fn a_list_proves_that_nothing_happened_only_up_to_its_reading() {
         state(&listed(overdue), &RULES, overdue),
         ProtectionState::Overdue
     );
-    // Whether it came since, nobody has seen: neither late nor protected.
+    // It is unknown whether it ran since: neither late nor protected.
     let before = listed(overdue - 600);
     begins(&before, &RULES, ProtectionState::Unknown, overdue);
     assert_eq!(
@@ -628,7 +628,7 @@ fn a_success_that_only_a_list_can_confirm_is_unknown_while_lists_are_stale() {
         state(&facts, &without_lists, stale),
         ProtectionState::Protected
     );
-    // No list shows what is requested where no policy applies.
+    // No list shows requested backups where no policy applies.
     let bare = EffectiveConfiguration {
         policy: None,
         suspended: None,
@@ -793,7 +793,7 @@ fn requests_are_judged_by_the_expected_interval() {
 #[test]
 fn a_clock_that_is_an_hour_ahead_neither_hides_nor_invents_a_breach() {
     let schedule = hourly();
-    // The cluster's clock is an hour ahead: its success carries a time to come.
+    // The cluster's clock is an hour ahead: its success is in the future.
     let facts = Facts {
         health: read(0, Some(ended(true, 3_600))),
         last_success: Some(at(3_600)),

@@ -114,7 +114,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn what_is_written_is_remembered() {
+fn written_contents_are_restored() {
     let (_folder, path) = in_folder();
     let written = write(&path);
     let loaded = load(&path, at(9)).unwrap();
@@ -420,7 +420,7 @@ fn a_success_of_version_2_is_a_claim_that_no_list_has_confirmed() {
 }
 
 #[test]
-fn what_lists_say_of_a_success_is_remembered() {
+fn listed_state_of_a_success_is_restored() {
     let (_folder, path) = in_folder();
     let written = large(60);
     StateFile::new(path.clone())
@@ -431,7 +431,7 @@ fn what_lists_say_of_a_success_is_remembered() {
 }
 
 #[test]
-fn a_file_that_is_not_understood_is_set_aside() {
+fn an_unreadable_file_is_renamed() {
     let json = r#"{"state":{"version":4}}"#;
     let version_4 = format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()));
     let cut: String = VERSION_1.chars().take(400).collect();
@@ -458,7 +458,7 @@ fn a_file_that_is_not_understood_is_set_aside() {
 }
 
 #[test]
-fn a_file_that_is_too_large_is_set_aside_unread() {
+fn a_file_that_is_too_large_is_renamed_unread() {
     let (_folder, path) = in_folder();
     // It has holes and takes no space.
     File::create(&path).unwrap().set_len(2 * MAX_FILE).unwrap();
@@ -470,7 +470,7 @@ fn a_file_that_is_too_large_is_set_aside_unread() {
 }
 
 #[test]
-fn an_endless_line_is_skipped_not_held() {
+fn an_overlong_line_is_skipped_without_buffering() {
     let snapshot = large(2);
     let bytes = encoded(&snapshot);
     let end = bytes.iter().position(|byte| *byte == b'\n').unwrap() + 1;
@@ -493,7 +493,7 @@ fn a_half_written_successor_is_replaced() {
 }
 
 #[test]
-fn an_unchanged_memory_is_not_written_again() {
+fn unchanged_contents_are_not_written_again() {
     let (_folder, path) = in_folder();
     let mut file = StateFile::new(path.clone());
     let clusters = [Arc::new(snapshot())];
@@ -607,7 +607,7 @@ mod on_unix {
     }
 
     #[test]
-    fn a_planted_link_is_not_followed() {
+    fn a_symbolic_link_at_the_temporary_path_is_not_followed() {
         let (folder, path) = in_folder();
         let victim = folder.path().join("victim");
         for name in ["state.json.tmp", "state.json.damaged-1700000005"] {
@@ -644,7 +644,7 @@ mod on_unix {
     }
 
     #[test]
-    fn what_is_not_a_regular_file_is_never_opened() {
+    fn only_regular_files_are_opened() {
         let (_folder, path) = in_folder();
         let made = Command::new("mkfifo").arg(&path).status().unwrap();
         assert!(made.success());

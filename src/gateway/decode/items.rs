@@ -1,4 +1,4 @@
-//! The elements of an array, decoded one by one: one that cannot be decoded costs no other.
+//! The elements of an array, decoded one by one: a malformed element does not affect the others.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -86,13 +86,13 @@ mod tests {
             assert_eq!(items.list.len(), count.min(limit));
             assert_eq!(items.all().is_some(), count <= limit, "{count}");
         }
-        // What is beyond the limit must still be JSON.
+        // Elements beyond the limit must still be JSON.
         let body = format!("[{},]", vec!["null"; limit + 1].join(","));
         assert!(serde_json::from_str::<Items<Large>>(&body).is_err());
     }
 
     #[test]
-    fn an_element_that_cannot_be_decoded_costs_no_other() {
+    fn a_malformed_element_does_not_affect_others() {
         for (body, list, skipped) in [
             ("[]", vec![], 0),
             ("[1,2]", vec![1, 2], 0),

@@ -1,7 +1,7 @@
 //! Backup routes of the storage: which backups it holds.
 //!
-//! The service lists the whole storage for each answer, and there may be backups of partitions that
-//! are gone, and of applications whose name begins alike. An item without the id of a partition is
+//! The service lists the whole storage for each answer, which may include backups of deleted
+//! partitions and of applications with the same name prefix. Items without a partition id are
 //! skipped.
 
 use serde::Deserialize;
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_item_does_not_say_is_absent() {
+    fn missing_members_of_an_item_are_absent() {
         let failure = json!({"Code": "E_FAIL", "Message": "x"});
         let zero = "00000000-0000-0000-0000-000000000000";
         for (changes, expected) in [
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_of_an_item_is_absent() {
+    fn malformed_members_of_an_item_are_absent() {
         for (changes, expected) in [
             (
                 json!({"CreationTimeUtc": ""}),
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn backups_of_no_partition_are_skipped_and_no_list_is_an_error() {
+    fn backups_without_partition_are_skipped_and_a_missing_list_is_an_error() {
         let changes = [
             json!({"PartitionInformation": null}),
             json!({"PartitionInformation": {"Id": "00000000-0000-0000-0000-000000000000"}}),

@@ -1,8 +1,8 @@
-//! Backup routes of what is protected: the configuration of an application, and where a policy is
-//! set.
+//! Backup routes of the configuration: that of an application, and the entities that a policy is
+//! enabled for.
 //!
-//! Old runtimes look for names that begin alike, so that `fabric:/App1` may also tell of
-//! `fabric:/App10`. Such items are kept: each says what it is about, and what it says is true.
+//! Old runtimes match names by prefix, so the answer for `fabric:/App1` may include
+//! `fabric:/App10`. Such items are kept: each names its entity and is correct for it.
 //!
 //! The service percent-encodes the names in these answers (6.4 takes them from `Uri.Segments`,
 //! `UtilityHelper.cs`); native routes do not. They are decoded here, and nowhere else.
@@ -49,7 +49,7 @@ pub const APPLICATION_CONFIGURATIONS: Query<Page<BackupConfiguration>> = Query {
     )
     .list(),
     answer: |reply| {
-        // "Not protected" is null for a partition; for what is above it is an error in 6.4. Both
+        // "Not protected" is null for a partition, and an error for other entities in 6.4. Both
         // are accepted here.
         let page = Page::read_optional(reply, |Object(reply): Object<ConfigurationReply>| {
             configuration(reply)
@@ -142,7 +142,7 @@ pub const ENTITIES_OF_POLICY: Query<Page<BackupEntity>> = Query {
     not_enabled: Some(Page::empty),
 };
 
-/// What an item calls the entity that it is about. A partition comes with its service.
+/// The entity that an item names. A partition is named with its service.
 struct EntityNames {
     application: Field<String>,
     service: Field<String>,
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn not_protected_comes_in_three_spellings() {
+    fn not_protected_has_three_spellings() {
         let null = sample("GetPartitionBackupConfigurationInfo.not-protected.json");
         for body in [null.as_slice(), b"", b" \r\n"] {
             let page = configurations(body).unwrap();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_words_prove_nothing() {
+    fn unknown_words_are_ignored() {
         for kind in ["Invalid", "Replica", ""] {
             let page = configurations(item(&json!({"Kind": kind, "ServiceName": 1.to_string()})));
             assert_eq!(page.unwrap().items, [], "{kind}");
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn configurations_that_are_not_understood_are_skipped() {
+    fn malformed_configurations_are_skipped() {
         let zero = "00000000-0000-0000-0000-000000000000";
         for changes in [
             json!({"Kind": null}),

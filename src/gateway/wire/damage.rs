@@ -1,5 +1,5 @@
-//! Damaged answers: one value in a sample is replaced by another one, and all that is beside it must
-//! survive. The samples are walked as plain JSON, not with the shapes that the client expects.
+//! Damaged answers: one value in a sample is replaced by another one, which must not affect the
+//! others. The samples are walked as plain JSON, not with the shapes that the client expects.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -104,7 +104,7 @@ fn neighbours_survive<T: PartialEq + Debug>(query: &Query<Page<T>>, prefix: &str
 }
 
 #[test]
-fn a_damaged_item_of_a_list_costs_no_other() {
+fn a_damaged_list_item_does_not_affect_others() {
     neighbours_survive(&APPLICATIONS, "GetApplicationInfoList.");
     neighbours_survive(&SERVICES, "GetServiceInfoList.");
     neighbours_survive(&PARTITIONS, "GetPartitionInfoList.");
@@ -138,7 +138,7 @@ fn equalize(key: &str, damaged: &mut ListedBackup, original: &ListedBackup) {
 }
 
 #[test]
-fn a_damaged_optional_member_of_a_backup_costs_no_other() {
+fn a_damaged_optional_backup_member_affects_no_other() {
     for (name, document) in documents("GetPartitionBackupList.") {
         let original = answer(&PARTITION_BACKUPS, document.to_string()).unwrap();
         let items = document["Items"].as_array().unwrap();
@@ -171,7 +171,7 @@ fn equalize_record(key: &str, damaged: &mut BackupProgress, original: &BackupPro
 }
 
 #[test]
-fn a_damaged_optional_member_of_a_record_costs_no_other() {
+fn a_damaged_optional_record_member_affects_no_other() {
     for (name, document) in documents("GetPartitionBackupProgress.") {
         let original = answer(&BACKUP_PROGRESS, document.to_string()).unwrap();
         for pointer in pointers(&document).into_iter().skip(1) {
@@ -193,7 +193,7 @@ fn a_damaged_optional_member_of_a_record_costs_no_other() {
 }
 
 #[test]
-fn a_damaged_optional_member_of_a_restore_or_a_configuration_costs_no_other() {
+fn a_damaged_optional_restore_or_configuration_member_affects_no_other() {
     for (name, document) in documents("GetPartitionRestoreProgress.") {
         let original = answer(&RESTORE_PROGRESS, document.to_string()).unwrap();
         let others = ["RestoredEpoch", "RestoredLsn", "FailureError"];
@@ -231,7 +231,7 @@ fn a_damaged_optional_member_of_a_restore_or_a_configuration_costs_no_other() {
 }
 
 #[test]
-fn a_damaged_health_event_costs_no_other() {
+fn a_damaged_health_event_does_not_affect_others() {
     for (name, document) in documents("GetPartitionHealth.") {
         let original = answer(&PARTITION_HEALTH, document.to_string()).unwrap();
         let events = document["HealthEvents"].as_array().unwrap();

@@ -1,8 +1,8 @@
-//! The native route that names the directory whose tokens the cluster takes.
+//! The native route that returns the directory whose tokens the cluster accepts.
 //!
-//! The only one that answers everybody. What it names is as good as the connection it came over,
-//! and is not checked here. The application that the cluster says it is stays unread: nobody may
-//! name himself the audience of a token.
+//! The only route that answers unauthenticated requests. The answer is only as trustworthy as the
+//! connection and is not checked here. The application id in it is not read: a cluster must not
+//! choose the audience of a token.
 
 use serde::Deserialize;
 
@@ -10,7 +10,7 @@ use super::query::Query;
 use super::route::Route;
 use crate::gateway::decode::Object;
 
-/// What a cluster says of its directory, unchecked.
+/// The directory that a cluster reports, unchecked.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub(in crate::gateway) struct NamedDirectory {

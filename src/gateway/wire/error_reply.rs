@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_entities_are_gone_whatever_the_status() {
+    fn missing_entities_are_gone_regardless_of_status() {
         for code in [
             "\"FABRIC_E_SERVICE_DOES_NOT_EXIST\"",
             "\"FABRIC_E_APPLICATION_NOT_FOUND\"",

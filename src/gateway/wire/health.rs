@@ -1,4 +1,4 @@
-//! The native route of health: what a partition's replica last said about its periodic backups.
+//! The native route of health: the last report of a replica on its periodic backups.
 //!
 //! State and time of the report decide, never its text, which follows the culture of the node.
 
@@ -43,7 +43,7 @@ struct EventReply {
     property: Field<String>,
     health_state: Field<String>,
     source_utc_timestamp: Field<Timestamp>,
-    /// A duration in words of ISO 8601, whatever the name says.
+    /// An ISO 8601 duration, despite the name.
     time_to_live_in_milli_seconds: Field<String>,
     remove_when_expired: Field<bool>,
     is_expired: Field<bool>,
@@ -89,12 +89,12 @@ fn backup_health(reply: HealthReply) -> Result<BackupHealth, ReplyError> {
     Ok(health)
 }
 
-/// What an event says of backups.
+/// The meaning of an event for backups.
 enum Reading {
     Attempt(PeriodicAttempt),
     /// A restore ended at this moment.
     Restore(DateTime<Utc>),
-    /// Something, in words that this version does not know.
+    /// A report that this version does not know.
     Unknown,
     Nothing,
 }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_newer_runtime_may_say_is_noticed_and_no_attempt() {
+    fn unknown_reports_of_a_newer_runtime_are_not_attempts() {
         for changes in [
             json!({"SourceId": "FabricBackupRestoreService"}),
             json!({"SourceId": "system.BACKUPrestoremanager", "HealthState": "Error"}),
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn health_that_is_not_understood_is_an_error() {
+    fn malformed_health_is_an_error() {
         for body in [
             String::new(),
             "null".to_owned(),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_is_not_understood_costs_no_other_and_proves_no_absence() {
+    fn a_malformed_event_affects_no_other_and_proves_no_absence() {
         for odd in [
             json!(null),
             json!({}),
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_restore_is_dated_whatever_came_of_it() {
+    fn the_last_restore_is_dated_regardless_of_its_outcome() {
         let restored = |state: &str, time: &str| {
             event(&json!({
                 "Property": "Restore", "HealthState": state, "SourceUtcTimestamp": time,

@@ -1,4 +1,4 @@
-//! Native routes of the topology: what exists in the cluster and what it is called.
+//! Native routes of the topology: applications, services and partitions, and their names.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::route::Route;
 use crate::gateway::decode::{DecodeError, Field, Guid, Object};
 use crate::model::{Epoch, ListedPartition, Name, PartitionId, PartitionKind};
 
-/// `{"Name":…}`: an application in a list, or the answer to "whose is it".
+/// `{"Name":…}`: an application in a list, or the owner of a service or partition.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct NameReply {
@@ -156,7 +156,7 @@ fn stateful(partition: PartitionReply) -> Result<ListedPartition, DecodeError> {
     })
 }
 
-/// The zero GUID is nobody's.
+/// The zero GUID is not a valid id.
 pub(super) fn partition_id(id: Field<Guid>) -> Result<PartitionId, DecodeError> {
     let id = id.value().and_then(|id| id.0);
     id.map(PartitionId).ok_or(DecodeError::PartitionId)

@@ -77,7 +77,7 @@ fn is_secret(key: &str) -> bool {
 #[serde(rename_all = "PascalCase")]
 struct Members {
     name: String,
-    /// The service leaves default values out of what it writes.
+    /// The service omits default values.
     #[serde(default)]
     auto_restore_on_data_loss: Field<bool>,
     #[serde(default)]
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn one_malformed_policy_does_not_cost_the_rest() {
+    fn a_malformed_policy_does_not_affect_others() {
         let body = sample("GetBackupPolicyList.one-malformed.json");
         let page = answer(&POLICIES, body).unwrap();
         let names: Vec<_> = page.items.iter().map(|policy| &*policy.name).collect();
@@ -475,7 +475,7 @@ mod tests {
         }
     }
 
-    /// Reads a policy with `changes` beside a plain one, which must not suffer from them.
+    /// Reads a policy with `changes` beside a plain one, which must not be affected.
     fn beside_a_plain_one(changes: &Value) -> Policy {
         let body = json!({"Items": [item(changes), item(&json!({}))]}).to_string();
         let mut items = answer(&POLICIES, body).unwrap().items;
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn one_strange_schedule_or_storage_does_not_cost_the_rest() {
+    fn a_malformed_schedule_or_storage_does_not_affect_others() {
         for schedule in [
             json!({"ScheduleKind": "Continuous", "Lag": 5}),
             json!({"ScheduleKind": "FrequencyBased", "Interval": "P1M"}),
@@ -536,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_policy_does_not_say_is_absent() {
+    fn missing_members_of_a_policy_are_absent() {
         for retention in [
             json!({"RetentionPolicyType": "Count", "RetentionDuration": "P1D"}),
             json!({"RetentionPolicyType": "Basic", "RetentionDuration": "P1M"}),
@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_that_are_not_understood_are_skipped() {
+    fn malformed_policies_are_skipped() {
         let changes = [
             json!({"Name": null}),
             json!({"Name": ""}),
@@ -594,7 +594,7 @@ mod tests {
         }
     }
 
-    /// Everything that anybody could print of an answer.
+    /// Every text that can be printed from an answer.
     fn shown(status: u16, body: &[u8]) -> String {
         let subject = Subject::Cluster;
         match POLICIES.read(&subject, status, body) {

@@ -47,7 +47,7 @@ pub const BACKUP_PROGRESS: Query<Option<BackupProgress>> = Query {
     not_enabled: None,
 };
 
-/// In every state but Success the number is the sentinel 0, which says nothing.
+/// In every state but Success the number is the sentinel 0: unknown.
 fn record(reply: ProgressReply) -> Result<BackupProgress, DecodeError> {
     let state = BackupState::from_wire(&reply.backup_state.required()?);
     let epoch = reply.epoch_of_last_backup_record.value();

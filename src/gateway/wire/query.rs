@@ -8,7 +8,7 @@ use super::route::{Route, RouteKind, Subject};
 use crate::gateway::decode::{self, DecodeError};
 use crate::gateway::reason::Reason;
 
-/// A question that the gateway answers with a `T`.
+/// A call that the gateway answers with a `T`.
 #[derive(Debug)]
 pub struct Query<T> {
     pub(in crate::gateway) route: Route,

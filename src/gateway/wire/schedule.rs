@@ -1,7 +1,7 @@
 //! Schedules of policies, and the durations in them.
 //!
-//! A schedule that is not understood is none: a wrong interval would raise a false alarm, or keep
-//! a true one down.
+//! A malformed schedule is treated as absent: a wrong interval would cause a false alert or
+//! suppress a real one.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -28,7 +28,7 @@ pub(super) struct ScheduleReply {
 }
 
 impl ScheduleReply {
-    /// The schedule, if all that matters of it is understood.
+    /// The schedule, if all relevant members are valid.
     pub(super) fn schedule(self) -> Option<Schedule> {
         match self.schedule_kind?.as_str() {
             "FrequencyBased" => {
@@ -48,10 +48,10 @@ impl ScheduleReply {
     }
 }
 
-/// Most run times of a day that are believed: one a minute. The verdict walks them all.
+/// Most run times of a day that are accepted: one a minute. The verdict iterates over them.
 const MAX_RUN_TIMES: usize = 24 * 60;
 
-/// Sorted and distinct; `None` when there is none, one that is not understood, or too many.
+/// Sorted and distinct; `None` if there are no times, a malformed one, or too many.
 fn times(texts: &[String]) -> Option<Vec<NaiveTime>> {
     let times = texts
         .iter()
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_of_fixed_length_is_none() {
+    fn durations_without_fixed_length_are_rejected() {
         for text in [
             "",
             "P",
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_is_longer_than_nothing_and_of_fixed_length() {
+    fn an_interval_is_positive_and_of_fixed_length() {
         for (interval, expected) in [
             (
                 json!("PT15M"),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_are_not_known_are_no_schedule() {
+    fn unknown_schedule_kinds_are_rejected() {
         for json in [
             json!({}),
             json!({"ScheduleKind": null, "Interval": "PT1M"}),

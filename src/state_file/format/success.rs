@@ -1,4 +1,4 @@
-//! The successes of one partition in the state file, and their way to and from a snapshot.
+//! The successes of one partition in the state file, and their conversion from and to a snapshot.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::snapshot::{Claim, ClaimStatus, RecoveryPoint, SuccessSource, Successes};
 
-/// A recovery point. Its source is that of the field it stands in.
+/// A recovery point. The field that holds it determines its source.
 #[derive(Serialize, Deserialize)]
 pub(super) struct SuccessEntry {
     at: DateTime<Utc>,
@@ -71,7 +71,7 @@ impl SuccessEntry {
         }
     }
 
-    /// The successes of a file of version 1 or 2, which did not tell where a success was read: one
+    /// The successes of a file of version 1 or 2, which did not record the source of a success: one
     /// that no list has confirmed, known since `seen_at`. Only records and lists had ids.
     pub(super) fn restore_unconfirmed(self, seen_at: DateTime<Utc>) -> Successes {
         let source = match self.backup_id {

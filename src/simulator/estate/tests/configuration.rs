@@ -157,7 +157,7 @@ fn a_new_partition_starts_to_back_up_although_its_application_is_suspended() {
         assert_eq!(world.estate.next_backup(id).is_some(), active);
         let suspended = world.estate.protection(&Entity::Partition(id)).unwrap();
         assert_eq!(suspended.suspended_from, Some("Application"));
-        // Updates are not sent to what is suspended.
+        // Suspended entities receive no updates.
         world
             .estate
             .update_policy("Hourly", born + 2 * MINUTE, |_| {});

@@ -1,4 +1,4 @@
-//! What is deleted and what stays: `RetentionManager.cs`, `DisableBackupMappingOperation.cs`.
+//! Deletion of backups and settings: `RetentionManager.cs`, `DisableBackupMappingOperation.cs`.
 
 use super::*;
 

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_first_backup_is_full_and_comes_one_interval_after_protection() {
+fn the_first_backup_is_full_and_runs_one_interval_after_protection() {
     let mut world = GatewayState::hourly();
     world.tick(start() + MINUTE);
     // The queue takes up to two rounds of five seconds.
@@ -113,7 +113,7 @@ fn five_retries_follow_a_failure_and_then_the_interval_counts_from_there() {
 }
 
 #[test]
-fn an_outage_in_the_night_costs_the_run_of_that_day() {
+fn an_outage_at_night_skips_the_run_of_that_day() {
     let mut world = GatewayState::with(1, daily(&[17]));
     world
         .estate
@@ -128,7 +128,7 @@ fn an_outage_in_the_night_costs_the_run_of_that_day() {
 }
 
 #[test]
-fn a_retry_that_works_goes_on_with_the_schedule() {
+fn a_successful_retry_resumes_the_schedule() {
     let mut world = GatewayState::hourly();
     world.tick(start() + MINUTE);
     let due = world.next().unwrap();
@@ -140,7 +140,7 @@ fn a_retry_that_works_goes_on_with_the_schedule() {
     assert_eq!(world.kind(ended), Some(HealthReportKind::BackedUp));
 }
 
-/// How many of so many partitions have a stopped timer after 30 days.
+/// The number of partitions whose timer has stopped after 30 days.
 fn stopped(partitions: usize, policy: Policy, tempo: Tempo, behaviour: Behaviour) -> usize {
     let mut world = GatewayState::with(partitions, policy);
     world.estate.set_tempo(tempo);
@@ -169,7 +169,7 @@ fn short() -> Tempo {
 
 /// A replay of the arithmetic alone gives 63, 14 and 400 of 400.
 #[test]
-fn timers_stop_at_midnight_as_often_as_the_arithmetic_says() {
+fn timers_stop_at_midnight_as_often_as_calculated() {
     let at =
         |partitions, policy| stopped(partitions, policy, Tempo::default(), Behaviour::default());
     let ten_minutes = at(100, every(10 * MINUTE));

@@ -1,4 +1,4 @@
-//! What lists show: `GetRestorePointsOperation.cs`, `AzureBlobBackupStorageInfo.cs`.
+//! Contents of backup lists: `GetRestorePointsOperation.cs`, `AzureBlobBackupStorageInfo.cs`.
 
 use super::*;
 

@@ -91,7 +91,7 @@ fn act(world: &mut GatewayState, action: Action, now: DateTime<Utc>) {
     refused.unwrap_or_default();
 }
 
-/// Everything that can be seen of a world, and its log.
+/// The observable state of a world, and its log.
 fn run(actions: &[(u32, Action)], actors: bool, step: Duration) -> (Vec<String>, Vec<EstateEvent>) {
     let policy = Policy {
         schedule: Schedule::Every(10 * MINUTE),
