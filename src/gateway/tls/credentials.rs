@@ -46,7 +46,7 @@ struct FileContents {
 pub(in crate::gateway) struct ContentHash([u8; 32]);
 
 impl fmt::Debug for ContentHash {
-    /// A digest of secrets is nobody's business.
+    /// The digest of secrets must not be printed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ContentHash")
     }
