@@ -5,7 +5,7 @@
 //! storage, so lists are read as rarely as possible.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
@@ -17,6 +17,7 @@ use super::{ClusterApi, Poller, run};
 use crate::gateway::Error;
 use crate::model::{Collector, DecodedList, ListedBackup, Name, PartitionId, Read};
 use crate::snapshot::{Observations, PartitionSnapshot, Snapshot};
+use crate::sync::lock;
 
 /// Number of concurrent calls: each makes the backup service read the storage.
 const AT_ONCE: usize = 4;
@@ -261,8 +262,4 @@ fn dated(
     at: DateTime<Utc>,
 ) -> Result<Read<DecodedList<ListedBackup>>, Error> {
     list.map(|value| Read { value, at })
-}
-
-fn lock(failed: &Mutex<BTreeSet<u32>>) -> MutexGuard<'_, BTreeSet<u32>> {
-    failed.lock().unwrap_or_else(PoisonError::into_inner)
 }

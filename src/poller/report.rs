@@ -1,7 +1,7 @@
 //! The log lines about outages and selections: one when a condition begins and one when it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -11,6 +11,7 @@ use super::{ClusterApi, Poller};
 use crate::gateway::Reason;
 use crate::inventory::{self, Selection};
 use crate::model::{Collector, Name};
+use crate::sync::lock;
 
 impl<S: ClusterApi> Poller<S> {
     /// Logs the changes of a cycle. While no call to the cluster succeeds, only that is logged.
@@ -192,7 +193,7 @@ impl<S: ClusterApi> Poller<S> {
     }
 
     fn outages(&self) -> MutexGuard<'_, Outages> {
-        self.outages.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outages)
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use crate::gateway::{Error, Reason};
 use crate::logging::chain;
 use crate::model::{Collector, Name};
+use crate::sync::lock;
 
 /// The results of one round of requests. Shared by the tasks of the round.
 #[derive(Debug, Default)]
@@ -109,7 +110,7 @@ impl RoundResults {
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -9,7 +9,7 @@ mod login_queue;
 mod rate_limit;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -24,6 +24,7 @@ use self::rate_limit::TokenBucket;
 use super::connection_info::ConnectionInfo;
 use super::headers::nosniff;
 use super::web_config::{ActiveWebConfig, ReloadableWebConfig};
+use crate::sync::lock;
 
 /// The share of the connections whose logins can wait for a password comparison, as a divisor. The
 /// others stay available to authenticated clients.
@@ -153,7 +154,7 @@ impl Guard {
 
     fn takes_token(&self) -> bool {
         self.rate_limit.as_ref().is_none_or(|bucket| {
-            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut bucket = lock(bucket);
             bucket.take(Instant::now())
         })
     }

@@ -11,7 +11,7 @@
 mod certificate;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use axum::http::{HeaderName, HeaderValue};
 use chrono::{DateTime, Utc};
@@ -26,6 +26,7 @@ use crate::clock;
 use crate::config;
 use crate::config::web::FileVersions;
 use crate::settings::web::{RateLimit, Tls, Users, Validity, WebConfig};
+use crate::sync::lock;
 
 /// A web configuration file and its content, which is reloaded when the file changes.
 #[derive(Debug)]
@@ -141,9 +142,7 @@ impl ReloadableWebConfig {
     }
 
     fn certificate(&self) -> MutexGuard<'_, CertificateMonitor> {
-        self.certificate
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        lock(&self.certificate)
     }
 
     fn reload(&self, state: &mut LoadedState) {

@@ -9,7 +9,7 @@
 //! Invariant: the work does not depend on whether a user exists.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::http::HeaderValue;
 use base64::Engine as _;
@@ -22,6 +22,7 @@ use tokio::task::spawn_blocking;
 use super::login_queue::LoginQueue;
 use crate::server::network::Network;
 use crate::settings::web::{PasswordHash, Users};
+use crate::sync::lock;
 
 /// Maximum number of cached outcomes of each kind.
 const CACHED_OUTCOMES: usize = 100;
@@ -147,7 +148,7 @@ impl Authenticator {
     }
 
     fn lock(&self) -> MutexGuard<'_, OutcomeCache> {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.outcomes)
     }
 }
 

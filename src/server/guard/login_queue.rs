@@ -9,11 +9,12 @@
 //! Invariant: while a login waits, a comparison runs.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
 use crate::server::network::Network;
+use crate::sync::lock;
 
 /// Number of credentials whose first attempt is remembered: one minute at 4,000 guesses per second.
 const REMEMBERED: usize = 1 << 18;
@@ -94,7 +95,7 @@ impl LoginQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -4,7 +4,7 @@
 //! observes its own eviction through its [`ConnectionSlot`].
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::limits::Limits;
 use super::memory::ResponseMemory;
 use super::table::{ConnectionEntry, ConnectionTable, TimeoutKind};
+use crate::sync::lock;
 
 /// All slots of one server.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ impl ConnectionSlots {
     }
 
     fn lock(&self) -> MutexGuard<'_, ConnectionTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 
